@@ -1,0 +1,1 @@
+"""Use cases: look, let the domain decide, act through ports."""

@@ -1,0 +1,38 @@
+"""What follows once a hook's own conditions hold? The same for every hook."""
+
+from typing import Protocol
+
+from app.outcome import Deferred, Done, Outcome
+from domain.facts import Facts
+
+
+class Intent(Protocol):
+    """Something that is to be true; acts only where it is not."""
+
+    def __call__(self, facts: Facts, *, thorough: bool) -> Outcome:
+        """Make it true, and return what is true now."""
+        ...
+
+
+class Converge:
+    """Brings everything to what the facts call for, in the order in which it has to be true.
+
+    Whichever hook Juju delivers, and whichever it does not, the end is the same. Each intent does
+    nothing where nothing is to be done, so that a quiet hook costs one look.
+    """
+
+    def __init__(self, *intents: Intent) -> None:
+        self._intents = intents
+
+    def __call__(self, facts: Facts, *, thorough: bool = False) -> Outcome:
+        """All intents hold as far as they can; the first that has to wait gives the reason.
+
+        `thorough` asks PostgreSQL and the platform also where our own records say that all is well.
+        """
+        waiting: Deferred | None = None
+        for intent in self._intents:
+            outcome = intent(facts, thorough=thorough)
+            facts = outcome.facts
+            if isinstance(outcome, Deferred):
+                waiting = waiting or outcome
+        return waiting._replace(facts=facts) if waiting else Done(facts)

@@ -1,0 +1,29 @@
+"""What may an adapter raise? Each has a sentence for the operator, without secrets."""
+
+
+class PoolerFailed(Exception):
+    """The container, its files or PgBouncer itself refused something."""
+
+
+class DatabaseUnreachable(Exception):
+    """PostgreSQL did not answer."""
+
+
+class DatabaseRefused(Exception):
+    """PostgreSQL answered, and said no."""
+
+
+class AccessRefused(DatabaseRefused):
+    """PostgreSQL cannot give one client what it asks for; others are not concerned."""
+
+
+class ExposureForbidden(Exception):
+    """The platform does not let us expose ourselves; a human has to allow it."""
+
+
+class ExposureFailed(Exception):
+    """The platform did not expose us this time."""
+
+
+class SecretUnavailable(Exception):
+    """A secret of ours cannot be read now."""

@@ -1,0 +1,22 @@
+"""How did a use case end, and what is true now?"""
+
+from typing import NamedTuple
+
+from domain.facts import Facts
+
+
+class Done(NamedTuple):
+    """All that could be done was done."""
+
+    facts: Facts
+
+
+class Deferred(NamedTuple):
+    """Something was missing. To be run again at any later time, which is always safe."""
+
+    facts: Facts
+    reason: str
+    soon: bool = False  #: nobody will tell us when it is there, so ask again in a moment
+
+
+Outcome = Done | Deferred

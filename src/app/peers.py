@@ -1,0 +1,64 @@
+"""Use cases: the units of the application come, speak and go."""
+
+from app.converge import Converge
+from app.outcome import Deferred, Done, Outcome
+from app.ports import Departures, Peers, World
+from domain.leadership import decides
+
+
+class PeersCreated:
+    """The pgb-peers-relation-created hook: every unit says where it is.
+
+    A leader without a configuration has nothing to share yet.
+    """
+
+    def __init__(self, world: World, peers: Peers, converge: Converge) -> None:
+        self._world = world
+        self._peers = peers
+        self._converge = converge
+
+    def __call__(self) -> Outcome:
+        """This unit's address is known, and what can be shared is."""
+        facts = self._world.look()
+        if not facts.configured:
+            self._peers.announce(facts.address, None)
+            if decides(facts):
+                return Deferred(facts, "waiting for a configuration to share")
+            return Done(facts)
+        return self._converge(facts)
+
+
+class PeersChanged:
+    """The pgb-peers-relation-changed hook, and that of a changed secret.
+
+    The leader learns what the others serve; the others do what the leader shared.
+    """
+
+    def __init__(self, world: World, converge: Converge) -> None:
+        self._world = world
+        self._converge = converge
+
+    def __call__(self) -> Outcome:
+        """This unit is where the others are."""
+        return self._converge(self._world.look())
+
+
+class PeersDeparted:
+    """The pgb-peers-relation-departed hook.
+
+    The leader shares out anew what depends on the number of units. A unit that leaves says so and
+    leaves everything to the others.
+    """
+
+    def __init__(self, world: World, departures: Departures, converge: Converge) -> None:
+        self._world = world
+        self._departures = departures
+        self._converge = converge
+
+    def __call__(self, departing: str) -> Outcome:
+        """The units that stay do without the unit that goes."""
+        facts = self._world.look()
+        if departing == facts.unit:
+            self._departures.flag()
+            return Done(facts.model_copy(update={"leaving": True}))
+        return self._converge(facts)

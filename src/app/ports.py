@@ -1,0 +1,170 @@
+"""What does the application need from outside? Ports, named by role.
+
+Effects that return a bool return whether anything changed. All of them are idempotent.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import pydantic
+
+from domain.capabilities import Version
+from domain.facts import Credentials as BackendCredentials
+from domain.facts import Facts, Ledger
+from domain.instances import Applied, PoolerConfig, Step
+from domain.pools import Plan, Serving
+from domain.users import AccessRequest, AuthMaterial, Credentials, Grant, Offer
+
+NewPassword = Callable[[], pydantic.SecretStr]
+
+
+class World(Protocol):
+    """Where facts come from."""
+
+    def look(self) -> Facts:
+        """Take one frozen look."""
+        ...
+
+
+class Pooler(Protocol):
+    """The PgBouncer processes of this unit. Every method may raise PoolerFailed."""
+
+    def version(self) -> Version:
+        """Ask the program itself."""
+        ...
+
+    def apply(self, config: PoolerConfig, applied: Applied, steps: tuple[Step, ...]) -> None:
+        """Write the files, take the steps in their order, and remember `applied` last of all."""
+        ...
+
+
+class Peers(Protocol):
+    """What units tell one another. The first three are the leader's, for the application."""
+
+    def share(self, plan: Plan) -> bool:
+        """Tell all units what to do."""
+        ...
+
+    def record(self, ledger: Ledger) -> bool:
+        """Keep the ledger where the next leader finds it."""
+        ...
+
+    def name_leader(self, address: str) -> bool:
+        """Tell all units where the leader is."""
+        ...
+
+    def announce(self, address: str, serving: Serving | None) -> bool:
+        """Tell where this unit is and what it serves."""
+        ...
+
+
+class Secrets(Protocol):
+    """Where the passwords of PgBouncer's own users are kept, for all units to read."""
+
+    def store(self, auth: AuthMaterial) -> bool:
+        """Keep them."""
+        ...
+
+    def forget(self) -> bool:
+        """Remove them."""
+        ...
+
+
+class Backend(Protocol):
+    """The relation with PostgreSQL."""
+
+    def request(self) -> bool:
+        """Ask for a database and a user that may make others."""
+        ...
+
+
+class Clients(Protocol):
+    """The applications that asked for a database."""
+
+    def password(self, request: AccessRequest) -> pydantic.SecretStr | None:
+        """The password that a client was told, None if it was told none."""
+        ...
+
+    def publish(
+        self, request: AccessRequest, offer: Offer, credentials: Credentials | None
+    ) -> bool:
+        """Tell a client how to connect; without credentials it keeps those that it has."""
+        ...
+
+    def withdraw(self, request: AccessRequest) -> bool:
+        """Take back all that a client was told."""
+        ...
+
+    def forget(self, grant: Grant) -> bool:
+        """Remove what was kept for a client that has gone."""
+        ...
+
+
+class Departures(Protocol):
+    """Who is leaving."""
+
+    def flag(self) -> bool:
+        """Note in this unit's part of every relation that it is leaving."""
+        ...
+
+
+class Exposure(Protocol):
+    """How clients reach all units by one name.
+
+    May raise ExposureForbidden and ExposureFailed.
+    """
+
+    def expose(self, port: int) -> bool:
+        """Lead that name to this port of every unit that is ready."""
+        ...
+
+
+class Database(Protocol):
+    """An open conversation with PostgreSQL. Every method may raise the errors about databases."""
+
+    def provision(self, auth: AuthMaterial, database: str) -> None:
+        """Make the auth user, and in `database` the function by which it looks passwords up."""
+        ...
+
+    def users(self) -> frozenset[str]:
+        """The client users that this application made."""
+        ...
+
+    def grant(self, grant: Grant) -> bool:
+        """Make the user and its database, with the roles asked for; True if the user is new.
+
+        A new user cannot log in before it has a password. Raises AccessRefused.
+        """
+        ...
+
+    def set_password(self, credentials: Credentials) -> None:
+        """Give a user of ours this password."""
+        ...
+
+    def revoke(self, username: str) -> None:
+        """Drop a user of ours; what it made stays with its database."""
+        ...
+
+    def withdraw(self) -> None:
+        """Drop all that this application made, except for databases and what is in them."""
+        ...
+
+
+class Databases(Protocol):
+    """The way to PostgreSQL."""
+
+    def open(self, backend: BackendCredentials) -> AbstractContextManager[Database]:
+        """Log in as the backend's user. Raises DatabaseUnreachable or DatabaseRefused."""
+        ...
+
+    def answers(self, backend: BackendCredentials) -> bool:
+        """Whether something that speaks PostgreSQL's protocol listens. Quick, without logging in."""
+        ...
+
+    def admits(self, backend: BackendCredentials, credentials: Credentials, database: str) -> bool:
+        """Whether these credentials can log in; waits for two seconds at most.
+
+        A new user is let in only when PostgreSQL's own charm has named it in pg_hba.conf.
+        """
+        ...

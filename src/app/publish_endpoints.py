@@ -1,0 +1,65 @@
+"""Intent: every client knows how to connect, as soon as it could and not before."""
+
+import logging
+
+from app.errors import DatabaseRefused, DatabaseUnreachable
+from app.outcome import Deferred, Done, Outcome
+from app.ports import Clients, Databases, NewPassword
+from domain import planning
+from domain.facts import Client, Facts
+from domain.facts import Credentials as BackendCredentials
+from domain.leadership import decides
+from domain.users import Credentials, Offer
+
+logger = logging.getLogger(__name__)
+
+
+class PublishEndpoints:
+    """The leader tells clients what has changed for them.
+
+    - A client gets credentials once every unit serves its database and PostgreSQL lets them in.
+    - One that has credentials keeps them; it is only told new endpoints.
+    """
+
+    def __init__(
+        self, databases: Databases, clients: Clients, new_password: NewPassword
+    ) -> None:
+        self._databases = databases
+        self._clients = clients
+        self._new_password = new_password
+
+    def __call__(self, facts: Facts, *, thorough: bool) -> Outcome:
+        """What can be told was told."""
+        if not decides(facts) or not facts.backend_ready:
+            return Done(facts)
+        waiting: list[str] = []
+        for client in facts.clients:
+            offer = planning.offer(facts, client.request)
+            if offer is None or offer == client.told:
+                continue
+            if client.told:
+                self._clients.publish(client.request, offer, None)
+            elif facts.backend.credentials and not self._welcome(
+                client, offer, facts.backend.credentials
+            ):
+                waiting.append(client.request.username)
+        if waiting:
+            reason = f"waiting for PostgreSQL to let in {', '.join(waiting)}"
+            return Deferred(facts, reason, soon=True)
+        return Done(facts)
+
+    def _welcome(self, client: Client, offer: Offer, backend: BackendCredentials) -> bool:
+        """Give a client its first credentials, if they work."""
+        credentials = Credentials(
+            username=client.request.username, password=self._new_password()
+        )
+        try:
+            with self._databases.open(backend) as database:
+                database.set_password(credentials)
+            if not self._databases.admits(backend, credentials, offer.database):
+                return False
+        except (DatabaseUnreachable, DatabaseRefused) as error:
+            logger.warning("%s gets no credentials yet: %s", client.request.application, error)
+            return False
+        self._clients.publish(client.request, offer, credentials)
+        return True

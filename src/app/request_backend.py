@@ -1,0 +1,19 @@
+"""Intent: PostgreSQL's charm knows what we need."""
+
+from app.outcome import Done, Outcome
+from app.ports import Backend
+from domain.facts import Facts
+from domain.leadership import decides
+
+
+class RequestBackend:
+    """The leader asks once, for all units."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def __call__(self, facts: Facts, *, thorough: bool) -> Outcome:
+        """The request stands in the relation."""
+        if decides(facts) and facts.backend.related and not facts.backend.requested:
+            self._backend.request()
+        return Done(facts)

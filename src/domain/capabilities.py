@@ -1,0 +1,40 @@
+"""What can this PgBouncer do, going by its version?"""
+
+import re
+from typing import NamedTuple
+
+from domain.value import Value
+
+
+class Version(NamedTuple):
+    """A release of PgBouncer or PostgreSQL; compares as versions do."""
+
+    major: int
+    minor: int = 0
+    patch: int = 0
+
+    def __str__(self) -> str:
+        return ".".join(map(str, self))
+
+
+OLDEST = Version(1, 21)
+
+
+class Capabilities(Value):
+    """What a configuration may count on."""
+
+    supported: bool
+    #: Prepared statements survive a DISCARD ALL: PgBouncer learns of it and prepares anew
+    #: (https://github.com/pgbouncer/pgbouncer/pull/972).
+    knows_discard: bool
+
+
+def capabilities(pgbouncer: Version) -> Capabilities:
+    """What this release of PgBouncer can do."""
+    return Capabilities(supported=pgbouncer >= OLDEST, knows_discard=pgbouncer >= Version(1, 22))
+
+
+def version_in(text: str) -> Version | None:
+    """The first version number in a text such as `PgBouncer 1.24.1` or `16.4 (Ubuntu 16.4-1)`."""
+    found = re.search(r"(?<![\d.])(\d{1,5})(?:\.(\d{1,5}))?(?:\.(\d{1,5}))?", text)
+    return Version(*(int(part or 0) for part in found.groups())) if found else None

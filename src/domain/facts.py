@@ -1,0 +1,157 @@
+"""What can one unit see, at one moment?"""
+
+import pydantic
+
+from domain.capabilities import Version, capabilities
+from domain.instances import Applied, Layout
+from domain.pools import Endpoint, Plan, Serving
+from domain.settings import Settings
+from domain.status import Problem
+from domain.users import AccessRequest, AuthMaterial, Grant, Offer, Refusal
+from domain.value import Value
+
+
+class Container(Value):
+    """Where PgBouncer runs, and what it runs with."""
+
+    reachable: bool = False
+    version: Version | None = None  #: of PgBouncer; None until it was asked
+    cpus: int = 1  #: that it may use
+    running: frozenset[int] = frozenset()  #: processes, by index
+    applied: Applied | None = None  #: the last configuration that was applied in full
+
+    @property
+    def runs(self) -> bool:
+        """Whether every process that should run does."""
+        wanted = self.applied and range(len(self.applied.instances))
+        return bool(wanted) and self.running.issuperset(wanted)
+
+
+class Credentials(Value):
+    """What the PostgreSQL charm gave us: a superuser of its own, and where to find the server."""
+
+    user: str
+    password: pydantic.SecretStr
+    database: str
+    endpoints: tuple[Endpoint, ...] = pydantic.Field(min_length=1)
+    read_only: tuple[Endpoint, ...] = ()
+    version: str = ""
+
+
+class Backend(Value):
+    """The relation with PostgreSQL."""
+
+    related: bool = False
+    present: bool = False  #: at least one of its units is there: none yet, or no more, is no backend
+    requested: bool = False  #: we have said what we need
+    credentials: Credentials | None = None
+    problem: str = ""  #: why there are no credentials yet, as a sentence
+
+    @property
+    def attached(self) -> bool:
+        """Whether there is a server to lead pools to."""
+        return self.related and self.present
+
+
+class Client(Value):
+    """A request, and what its application was last told."""
+
+    request: AccessRequest
+    told: Offer | None = None  #: None until it has credentials
+
+
+class Peer(Value):
+    """Another unit of the application."""
+
+    name: str
+    address: str = ""
+    leaving: bool = False
+    serving: Serving | None = None
+
+
+class Ledger(Value):
+    """What the leader has made outside, so that it need not ask again, and what went wrong there.
+
+    It is shared by all units, and saved with what it speaks of or not at all.
+    """
+
+    provisioned_for: str = ""  #: the backend user under which our own users were made
+    grants: tuple[Grant, ...] = ()
+    exposed_port: int = 0
+    problems: tuple[Problem, ...] = ()
+
+    def with_problem(self, problem: Problem) -> "Ledger":
+        """The same with this problem, in place of an older one on its topic."""
+        others = self.without(problem.topic).problems
+        return self.model_copy(update={"problems": (*others, problem)})
+
+    def without(self, topic: str) -> "Ledger":
+        """The same with nothing wrong on this topic."""
+        left = tuple(problem for problem in self.problems if problem.topic != topic)
+        return self.model_copy(update={"problems": left})
+
+    def has(self, topic: str) -> bool:
+        """Whether something is wrong on this topic."""
+        return any(problem.topic == topic for problem in self.problems)
+
+
+class Facts(Value):
+    """One look at the world. Facts only: what follows from them is decided elsewhere."""
+
+    unit: str  #: e.g. `pgbouncer/0`
+    address: str
+    leader: bool
+    leaving: bool = False  #: this unit is being removed
+    last_unit: bool = False  #: and no other is left
+    settings: Settings | None  #: None if an option is invalid
+    settings_problems: tuple[str, ...] = ()
+    layout: Layout
+    container: Container = Container()
+    leader_address: str = ""  #: as the leader last said
+    plan: Plan | None = None  #: as the leader last shared
+    auth: AuthMaterial | None = None  #: likewise, in a secret
+    ledger: Ledger = Ledger()
+    serving: Serving | None = None  #: as this unit last announced
+    peers: tuple[Peer, ...] = ()
+    backend: Backend = Backend()
+    clients: tuple[Client, ...] = ()  #: only the leader looks
+    refusals: tuple[Refusal, ...] = ()
+    silent: frozenset[int] = frozenset()  #: relations of clients that ask for nothing (yet)
+    problems: tuple[Problem, ...] = ()  #: of this unit, met while acting on these facts
+    service_host: str = ""  #: one name that leads to all units; '' if they are reached one by one
+
+    @property
+    def configured(self) -> bool:
+        """A pooler configuration exists in the container or among the peers."""
+        return self.plan is not None or self.container.applied is not None
+
+    @property
+    def standing(self) -> tuple[Grant, ...]:
+        """Access that was given and is still wanted.
+
+        A client whose request cannot be read or served just now keeps what it has.
+        """
+        asked = {client.request.username for client in self.clients}
+        unclear = self.silent.union(refusal.relation_id for refusal in self.refusals)
+        return tuple(
+            grant
+            for grant in self.ledger.grants
+            if grant.username in asked or grant.relation_id in unclear
+        )
+
+    @property
+    def backend_ready(self) -> bool:
+        """Connection facts are known, our users exist, and PostgreSQL answered when last asked."""
+        provisioned = self.plan is not None and self.plan.upstream is not None
+        return (
+            self.backend.attached
+            and provisioned
+            and self.auth is not None
+            and not self.ledger.has("database")
+        )
+
+    @property
+    def supported(self) -> bool:
+        """Whether this PgBouncer is new enough, as far as is known."""
+        version = self.container.version
+        return version is None or capabilities(version).supported

@@ -1,0 +1,102 @@
+"""What should the operator read? Every sentence that is true now."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from domain.capabilities import OLDEST
+from domain.value import Value
+
+if TYPE_CHECKING:
+    from domain.facts import Facts
+
+
+class Level(enum.StrEnum):
+    """How bad it is: blocked needs a human, waiting another party, maintenance only time."""
+
+    BLOCKED = "blocked"
+    WAITING = "waiting"
+    MAINTENANCE = "maintenance"
+    ACTIVE = "active"
+
+
+class Sentence(Value):
+    """One thing that is true now."""
+
+    level: Level
+    text: str = ""
+
+
+class Problem(Value):
+    """Something that went wrong outside, to be told until it is mended."""
+
+    topic: str  #: `database`, `service`, `pooler`, or `client:<relation>`; a newer one replaces it
+    level: Level
+    text: str
+
+
+def assess(facts: Facts) -> tuple[Sentence, ...]:
+    """All that is true, worst first, each level in the order of things to do; active if all is well."""
+    found = (
+        *_options(facts),
+        *_backend(facts),
+        *_container(facts),
+        *_clients(facts),
+        *(_sentence(problem) for problem in (*facts.problems, *facts.ledger.problems)),
+    )
+    order = list(Level)
+    ranked = sorted(found, key=lambda sentence: order.index(sentence.level))
+    return tuple(ranked) or (Sentence(level=Level.ACTIVE),)
+
+
+def _options(facts: Facts) -> tuple[Sentence, ...]:
+    found = [_blocked(problem) for problem in facts.settings_problems]
+    if facts.plan and 0 < facts.plan.settings.max_db_connections < len(facts.plan.members):
+        found.append(
+            _blocked(
+                f"max_db_connections {facts.plan.settings.max_db_connections} is too few for"
+                f" {len(facts.plan.members)} units: raise it, or remove units"
+            )
+        )
+    return tuple(found)
+
+
+def _backend(facts: Facts) -> tuple[Sentence, ...]:
+    if not facts.backend.related:
+        return (_blocked("missing relation: backend-database"),)
+    if facts.backend_ready or facts.ledger.has("database"):
+        return ()
+    return (_blocked(facts.backend.problem or "backend-database: setting up users in PostgreSQL"),)
+
+
+def _container(facts: Facts) -> tuple[Sentence, ...]:
+    version = facts.container.version
+    if not facts.container.reachable:
+        return (Sentence(level=Level.WAITING, text="waiting for the pgbouncer container"),)
+    if version and not facts.supported:
+        return (
+            _blocked(
+                f"PgBouncer {version} is too old: {OLDEST.major}.{OLDEST.minor} or later is needed"
+            ),
+        )
+    if not facts.configured:
+        return (Sentence(level=Level.WAITING, text="waiting for the leader's configuration"),)
+    if not facts.container.runs:
+        return (Sentence(level=Level.WAITING, text="waiting for PgBouncer to run"),)
+    return ()
+
+
+def _clients(facts: Facts) -> tuple[Sentence, ...]:
+    return tuple(
+        _blocked(f"{refusal.application} (relation {refusal.relation_id}) {refusal.reason}")
+        for refusal in facts.refusals
+    )
+
+
+def _sentence(problem: Problem) -> Sentence:
+    return Sentence(level=problem.level, text=problem.text)
+
+
+def _blocked(text: str) -> Sentence:
+    return Sentence(level=Level.BLOCKED, text=text)

@@ -1,0 +1,168 @@
+"""Who asked for access, who has it, and what must change?"""
+
+import re
+from collections.abc import Iterable
+from urllib.parse import quote
+
+import pydantic
+
+from domain.pools import AUTH_ALIAS, READ_ONLY_SUFFIX
+from domain.value import Value
+
+NAME_BYTES = 63  # PostgreSQL's NAMEDATALEN and PgBouncer's MAX_DBNAME, less the closing zero.
+
+# `pgbouncer` is PgBouncer's console, and nobody gets the server's own databases.
+RESERVED_DATABASES = frozenset({"pgbouncer", "postgres", "template0", "template1", AUTH_ALIAS})
+
+# Attributes of a role that a client may ask for. The others (superuser, replication, bypassrls)
+# would let it leave its database; the auth function does not let superusers in anyway.
+ATTRIBUTES = frozenset({"createdb", "createrole"})
+
+# Groups of the PostgreSQL charms that a client may ask to be a member of.
+GROUPS = frozenset(
+    {
+        "admin",
+        "charmed_admin",
+        "charmed_backup",
+        "charmed_databases_owner",
+        "charmed_dba",
+        "charmed_dml",
+        "charmed_instance_admin",
+        "charmed_read",
+        "charmed_stats",
+    }
+)
+
+# Members of these work in databases that nobody asked for by name.
+EVERYWHERE = frozenset(
+    {"admin", "charmed_admin", "charmed_backup", "charmed_databases_owner", "createdb"}
+)
+
+
+class AuthMaterial(Value):
+    """The users of PgBouncer itself and their passwords, shared by all units in a secret."""
+
+    auth_user: str  #: looks passwords up in PostgreSQL
+    auth_password: pydantic.SecretStr
+    stats_user: str  #: may read PgBouncer's console
+    stats_password: pydantic.SecretStr
+    admin_user: str  #: may do anything on PgBouncer's console
+    admin_password: pydantic.SecretStr
+
+
+class Credentials(Value):
+    """What a client logs in with."""
+
+    username: str
+    password: pydantic.SecretStr
+
+
+class AccessRequest(Value):
+    """An application asks for a database."""
+
+    relation_id: int
+    request_id: str = ""  #: only where one relation may carry several requests
+    application: str
+    database: str
+    roles: tuple[str, ...] = ()
+
+    @property
+    def username(self) -> str:
+        """The role in PostgreSQL that serves this request."""
+        return "_".join(filter(None, (f"relation_id_{self.relation_id}", self.request_id)))
+
+
+class Refusal(Value):
+    """A request that cannot be served, and why."""
+
+    relation_id: int
+    application: str
+    reason: str
+
+
+class Grant(Value):
+    """Access that was given, and with it a role that is ours."""
+
+    relation_id: int
+    request_id: str = ""
+    username: str
+    database: str
+    roles: tuple[str, ...] = ()
+
+
+class Offer(Value):
+    """How a client connects, as it reads it; passwords apart."""
+
+    database: str
+    endpoints: str  #: `host:port`, separated by commas
+    read_only_endpoints: str = ""
+    read_only_alias: str = ""  #: the database's name for reading from replicas, '' if there is none
+    version: str = ""  #: of PostgreSQL
+
+
+def auth_user(backend_user: str) -> str:
+    """The name that the PostgreSQL charms expect, to put it into pg_hba.conf."""
+    return f"pgbouncer_auth_{backend_user.replace('-', '_')}"
+
+
+def request_problem(
+    database: str, roles: Iterable[str], *, entity: str = "", groups: str = ""
+) -> str:
+    """Why this cannot be served, as the end of a sentence; '' if it can."""
+    if entity and entity.upper() != "USER":
+        return f"asks for an entity of type {_short(entity)}, which is not supported"
+    if groups:
+        return f"asks for extra-group-roles {_short(groups)}, which are not supported"
+    if problem := _database_problem(database):
+        return f"asks for database {_short(database)}, {problem}"
+    if unknown := [role for role in roles if role not in ATTRIBUTES | GROUPS]:
+        known = ", ".join(sorted(ATTRIBUTES | GROUPS))
+        return f"asks for role {_short(unknown[0])}; clients can have {known}"
+    return ""
+
+
+def _database_problem(name: str) -> str:
+    if name.lower() in RESERVED_DATABASES:
+        return "which is reserved"
+    if name.endswith(READ_ONLY_SUFFIX):
+        return f"but names ending in {READ_ONLY_SUFFIX} are those of read-only pools"
+    if "*" in name:
+        return "but prefixes are not supported"
+    if len(name.encode()) > NAME_BYTES:
+        return f"which is longer than {NAME_BYTES} bytes"
+    if re.search(r"[\x00-\x1f\x7f]", name):
+        return "which has control characters"
+    return ""
+
+
+def _short(text: str) -> str:
+    # Whatever a stranger wrote: on one line, and never longer than a status can show.
+    return repr(text if len(text) <= NAME_BYTES else text[:NAME_BYTES] + "…")
+
+
+def grant_for(request: AccessRequest) -> Grant:
+    """What serving this request means."""
+    return Grant(
+        relation_id=request.relation_id,
+        request_id=request.request_id,
+        username=request.username,
+        database=request.database,
+        roles=tuple(sorted(set(request.roles))),
+    )
+
+
+def uri(offer: Offer, credentials: Credentials) -> str:
+    """Connection string of the read-write database."""
+    return _uri(offer.endpoints, offer.database, credentials)
+
+
+def read_only_uri(offer: Offer, credentials: Credentials) -> str:
+    """Connection string for reading from replicas; '' if there are none."""
+    if not offer.read_only_alias:
+        return ""
+    return _uri(offer.read_only_endpoints, offer.read_only_alias, credentials)
+
+
+def _uri(endpoints: str, database: str, credentials: Credentials) -> str:
+    user, password = credentials.username, credentials.password.get_secret_value()
+    return f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@{endpoints}/{quote(database, safe='')}"
