@@ -35,9 +35,11 @@ class BackendChanged:
             facts = self._converge(facts).facts
             return Deferred(facts, facts.backend.problem)
         outcome = self._converge(facts, thorough=True)
-        if not decides(facts) and not outcome.facts.backend_ready:
-            return Deferred(outcome.facts, "waiting for the leader to share the backend")
-        return outcome
+        if outcome.facts.backend_ready:
+            return outcome
+        if decides(facts):
+            return Deferred(outcome.facts, "waiting for PostgreSQL")
+        return Deferred(outcome.facts, "waiting for the leader to share the backend")
 
 
 class BackendDeparted:
@@ -55,9 +57,12 @@ class BackendDeparted:
         self._departures = departures
         self._converge = converge
 
-    def __call__(self, departing: str) -> Outcome:
-        """Nothing of ours is left in a PostgreSQL that is no longer ours."""
-        facts = self._world.look()
+    def __call__(self, departing: str, *, last_unit: bool = False) -> Outcome:
+        """Nothing of ours is left in a PostgreSQL that is no longer ours.
+
+        `last_unit` tells that no unit of this application is going to stay.
+        """
+        facts = self._world.look().model_copy(update={"last_unit": last_unit})
         if departing == facts.unit:
             self._departures.flag()
             facts = facts.model_copy(update={"leaving": True})

@@ -36,17 +36,15 @@ class ConfigurePooler:
         return Done(self._announced(facts))
 
     def _configured(self, facts: Facts, *, thorough: bool) -> Facts:
-        if not facts.container.reachable or facts.plan is None:
+        container, shared = facts.container, facts.plan
+        if not container.reachable or shared is None:
             return facts
-        container = facts.container
         version = container.version or self._pooler.version()
         facts = _with_container(facts, container.model_copy(update={"version": version}))
         if not facts.supported:
             return facts
-        plan = _for_this_unit(facts, facts.plan)
-        config = pooler_config(
-            plan, facts.unit, container.cpus, version, facts.layout, facts.auth
-        )
+        plan = _for_this_unit(facts, shared)
+        config = pooler_config(plan, facts.unit, container.cpus, version, facts.layout, facts.auth)
         wanted = applied(config, version)
         if wanted == container.applied and (container.runs or not thorough):
             return facts

@@ -29,10 +29,12 @@ class Converge:
 
         `thorough` asks PostgreSQL and the platform also where our own records say that all is well.
         """
-        waiting: Deferred | None = None
+        seen, waiting = facts, None
         for intent in self._intents:
             outcome = intent(facts, thorough=thorough)
             facts = outcome.facts
             if isinstance(outcome, Deferred):
                 waiting = waiting or outcome
-        return waiting._replace(facts=facts) if waiting else Done(facts)
+        if waiting:
+            return waiting._replace(facts=facts)
+        return Done(facts, settled=facts == seen and not facts.troubled)

@@ -3,7 +3,7 @@
 import logging
 
 from app.errors import ExposureFailed, ExposureForbidden
-from app.outcome import Deferred, Done, Outcome
+from app.outcome import Done, Outcome
 from app.ports import Exposure, Peers
 from domain.facts import Facts
 from domain.leadership import decides
@@ -16,7 +16,8 @@ class Expose:
     """The leader keeps the Service at the port that the units listen on.
 
     The ledger remembers the port, so that the platform is asked only when it changed, or to be
-    thorough: then a Service that somebody deleted or edited is put right.
+    thorough: then a Service that somebody deleted or edited is put right. It remembers a failure
+    likewise, and every later hook tries again.
     """
 
     def __init__(self, exposure: Exposure, peers: Peers) -> None:
@@ -31,7 +32,7 @@ class Expose:
         done = facts.ledger.exposed_port == port and not facts.ledger.has("service")
         if done and not thorough:
             return Done(facts)
-        ledger, failure = facts.ledger.without("service"), ""
+        ledger = facts.ledger.without("service")
         try:
             self._exposure.expose(port)
             ledger = ledger.model_copy(update={"exposed_port": port})
@@ -39,10 +40,8 @@ class Expose:
             problem = Problem(topic="service", level=Level.BLOCKED, text=str(error))
             ledger = ledger.with_problem(problem)
         except ExposureFailed as error:
-            failure = str(error)
-            problem = Problem(topic="service", level=Level.WAITING, text=failure)
+            problem = Problem(topic="service", level=Level.WAITING, text=str(error))
             ledger = ledger.with_problem(problem)
         if ledger != facts.ledger:
             self._peers.record(ledger)
-        facts = facts.model_copy(update={"ledger": ledger})
-        return Deferred(facts, failure) if failure else Done(facts)
+        return Done(facts.model_copy(update={"ledger": ledger}))

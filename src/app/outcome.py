@@ -9,6 +9,9 @@ class Done(NamedTuple):
     """All that could be done was done."""
 
     facts: Facts
+    settled: bool = (
+        False  #: and there was nothing to do; until the facts change, it will be so again
+    )
 
 
 class Deferred(NamedTuple):
@@ -16,7 +19,7 @@ class Deferred(NamedTuple):
 
     facts: Facts
     reason: str
-    soon: bool = False  #: nobody will tell us when it is there, so ask again in a moment
+    soon: bool = False  #: nobody will tell us when it is there: ask again in a moment
 
 
 Outcome = Done | Deferred

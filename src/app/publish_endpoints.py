@@ -21,9 +21,7 @@ class PublishEndpoints:
     - One that has credentials keeps them; it is only told new endpoints.
     """
 
-    def __init__(
-        self, databases: Databases, clients: Clients, new_password: NewPassword
-    ) -> None:
+    def __init__(self, databases: Databases, clients: Clients, new_password: NewPassword) -> None:
         self._databases = databases
         self._clients = clients
         self._new_password = new_password
@@ -32,27 +30,35 @@ class PublishEndpoints:
         """What can be told was told."""
         if not decides(facts) or not facts.backend_ready:
             return Done(facts)
-        waiting: list[str] = []
-        for client in facts.clients:
-            offer = planning.offer(facts, client.request)
-            if offer is None or offer == client.told:
-                continue
-            if client.told:
-                self._clients.publish(client.request, offer, None)
-            elif facts.backend.credentials and not self._welcome(
-                client, offer, facts.backend.credentials
-            ):
-                waiting.append(client.request.username)
+        offers = [planning.offer(facts, client.request) for client in facts.clients]
+        clients = tuple(
+            client if offer is None or offer == client.told else self._told(facts, client, offer)
+            for client, offer in zip(facts.clients, offers, strict=True)
+        )
+        facts = facts.model_copy(update={"clients": clients})
+        waiting = [
+            client.request.username
+            for client, offer in zip(clients, offers, strict=True)
+            if offer and not client.told
+        ]
         if waiting:
             reason = f"waiting for PostgreSQL to let in {', '.join(waiting)}"
             return Deferred(facts, reason, soon=True)
         return Done(facts)
 
+    def _told(self, facts: Facts, client: Client, offer: Offer) -> Client:
+        """The client as it is once it was told, or could not be."""
+        if client.told:
+            self._clients.publish(client.request, offer, None)
+        elif facts.backend.credentials is None or not self._welcome(
+            client, offer, facts.backend.credentials
+        ):
+            return client
+        return client.model_copy(update={"told": offer})
+
     def _welcome(self, client: Client, offer: Offer, backend: BackendCredentials) -> bool:
         """Give a client its first credentials, if they work."""
-        credentials = Credentials(
-            username=client.request.username, password=self._new_password()
-        )
+        credentials = Credentials(username=client.request.username, password=self._new_password())
         try:
             with self._databases.open(backend) as database:
                 database.set_password(credentials)

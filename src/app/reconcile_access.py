@@ -3,7 +3,7 @@
 import logging
 
 from app.errors import AccessRefused, DatabaseRefused, DatabaseUnreachable
-from app.outcome import Deferred, Done, Outcome
+from app.outcome import Done, Outcome
 from app.ports import Clients, Database, Databases, NewPassword, Peers, Secrets
 from domain.facts import Credentials as BackendCredentials
 from domain.facts import Facts, Ledger
@@ -27,6 +27,7 @@ class ReconcileAccess:
     - PostgreSQL is asked only if something is unfinished, or to be thorough; then anything that
       was lost there is made again, with the passwords that are known already.
     - What cannot be given to one client does not keep another from what it asked for.
+    - While PostgreSQL refuses, the backend is not ready, and every later hook tries again.
     - A backend that has gone takes with it all that was given.
     """
 
@@ -60,7 +61,7 @@ class ReconcileAccess:
         except (DatabaseUnreachable, DatabaseRefused) as error:
             logger.warning("Access stays as it is: %s", error)
             problem = Problem(topic="database", level=Level.BLOCKED, text=str(error))
-            return Deferred(self._record(facts, facts.ledger.with_problem(problem)), str(error))
+            return Done(self._record(facts, facts.ledger.with_problem(problem)))
         self._secrets.store(auth)
         return Done(self._record(facts.model_copy(update={"auth": auth}), ledger))
 
@@ -136,11 +137,11 @@ class ReconcileAccess:
 
 
 def _unfinished(facts: Facts, backend: BackendCredentials) -> bool:
-    asked = {grant_for(client.request) for client in facts.clients}
+    asked = [grant_for(client.request) for client in facts.clients]
     return (
         facts.ledger.provisioned_for != backend.user
         or facts.auth is None
         or facts.ledger.has("database")
-        or not asked.issubset(facts.ledger.grants)
+        or any(grant not in facts.ledger.grants for grant in asked)
         or facts.standing != facts.ledger.grants
     )

@@ -16,4 +16,6 @@ class RequestBackend:
         """The request stands in the relation."""
         if decides(facts) and facts.backend.related and not facts.backend.requested:
             self._backend.request()
+            backend = facts.backend.model_copy(update={"requested": True})
+            facts = facts.model_copy(update={"backend": backend})
         return Done(facts)

@@ -27,7 +27,9 @@ class Start:
             return Deferred(facts, "waiting for the pgbouncer container")
         if not facts.configured:
             if not decides(facts):
-                return Deferred(facts, "waiting for the leader to generate and share a configuration")
+                return Deferred(
+                    facts, "waiting for the leader to generate and share a configuration"
+                )
             first = planning.plan(facts)
             self._peers.share(first)
             facts = facts.model_copy(update={"plan": first})

@@ -42,7 +42,9 @@ class Backend(Value):
     """The relation with PostgreSQL."""
 
     related: bool = False
-    present: bool = False  #: at least one of its units is there: none yet, or no more, is no backend
+    present: bool = (
+        False  #: at least one of its units is there: none yet, or no more, is no backend
+    )
     requested: bool = False  #: we have said what we need
     credentials: Credentials | None = None
     problem: str = ""  #: why there are no credentials yet, as a sentence
@@ -102,7 +104,7 @@ class Facts(Value):
     address: str
     leader: bool
     leaving: bool = False  #: this unit is being removed
-    last_unit: bool = False  #: and no other is left
+    last_unit: bool = False  #: no unit of this application is going to stay
     settings: Settings | None  #: None if an option is invalid
     settings_problems: tuple[str, ...] = ()
     layout: Layout
@@ -124,6 +126,11 @@ class Facts(Value):
     def configured(self) -> bool:
         """A pooler configuration exists in the container or among the peers."""
         return self.plan is not None or self.container.applied is not None
+
+    @property
+    def troubled(self) -> bool:
+        """Whether something went wrong that may mend itself."""
+        return bool(self.problems or self.ledger.problems)
 
     @property
     def standing(self) -> tuple[Grant, ...]:

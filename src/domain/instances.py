@@ -71,7 +71,9 @@ class ConsoleUser(Value):
     """A line of the auth file."""
 
     name: str
-    secret: pydantic.SecretStr  #: a verifier, or the password where PgBouncer has to log in with it
+    secret: (
+        pydantic.SecretStr
+    )  #: a verifier, or the password where PgBouncer has to log in with it
 
 
 class PoolerConfig(Value):

@@ -64,7 +64,11 @@ def _number(member: Member) -> tuple[int, str]:
 def offer(facts: Facts, request: AccessRequest) -> Offer | None:
     """What to tell the client of this request; None while it could not connect everywhere."""
     shared = facts.plan
-    if shared is None or shared.upstream is None or not serving_everywhere(facts, request.database):
+    if (
+        shared is None
+        or shared.upstream is None
+        or not serving_everywhere(facts, request.database)
+    ):
         return None
     if grant_for(request) not in facts.ledger.grants:
         return None

@@ -23,10 +23,10 @@ ACCEPTS = {
 class Settings(Value):
     """The options, validated. Defaults are those of config.yaml."""
 
-    listen_port: int = pydantic.Field(6432, ge=1024, le=65535, strict=True)
+    listen_port: int = pydantic.Field(default=6432, ge=1024, le=65535, strict=True)
     pool_mode: PoolMode = "session"
-    max_db_connections: int = pydantic.Field(100, ge=0, le=_INT_MAX, strict=True)
-    max_prepared_statements: int = pydantic.Field(100, ge=0, le=_INT_MAX, strict=True)
+    max_db_connections: int = pydantic.Field(default=100, ge=0, le=_INT_MAX, strict=True)
+    max_prepared_statements: int = pydantic.Field(default=100, ge=0, le=_INT_MAX, strict=True)
 
 
 def settings_from(options: Mapping[str, object]) -> tuple[Settings | None, tuple[str, ...]]:

@@ -96,7 +96,9 @@ class Offer(Value):
     database: str
     endpoints: str  #: `host:port`, separated by commas
     read_only_endpoints: str = ""
-    read_only_alias: str = ""  #: the database's name for reading from replicas, '' if there is none
+    read_only_alias: str = (
+        ""  #: the database's name for reading from replicas, '' if there is none
+    )
     version: str = ""  #: of PostgreSQL
 
 

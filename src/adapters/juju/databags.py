@@ -1,0 +1,172 @@
+"""What is written in databags, and what does it mean to us?
+
+Databags hold text that others wrote: each is parsed here, into a value or into a sentence.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
+
+import pydantic
+
+from domain.facts import Client
+from domain.pools import READ_ONLY_SUFFIX
+from domain.users import AccessRequest, Offer, Refusal, request_problem
+
+logger = logging.getLogger(__name__)
+
+Databag = Mapping[str, str]
+Fields = Mapping[str, pydantic.JsonValue]
+T = TypeVar("T", bound=pydantic.BaseModel)
+
+_NAMES = pydantic.TypeAdapter(list[str], config=pydantic.ConfigDict(defer_build=True))
+_OBJECTS = pydantic.TypeAdapter(
+    list[dict[str, pydantic.JsonValue]], config=pydantic.ConfigDict(defer_build=True)
+)
+
+_REQUEST_ID = re.compile(r"[0-9A-Za-z]{1,32}")
+_LONGEST = 65_536  # characters; no honest request comes near
+
+
+def own(databag: Databag, key: str, model: type[T]) -> T | None:
+    """What another unit of ours wrote; None if there is nothing, or another release wrote it."""
+    if not (text := databag.get(key)):
+        return None
+    try:
+        return model.model_validate_json(text)
+    except pydantic.ValidationError:
+        # Not the error itself: it would show the input.
+        logger.warning("What the peers keep under %s is not readable for this release", key)
+        return None
+
+
+class Asked(pydantic.BaseModel):
+    """One client relation, understood: clients, or a refusal, or nothing yet."""
+
+    clients: tuple[Client, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is asked for."""
+        return not self.clients and not self.refusals
+
+
+def asked(relation_id: int, application: str, remote: Databag, local: Databag) -> Asked:
+    """What the application behind a client relation asks for, and what it was told."""
+    clients: list[Client] = []
+    refusals: list[Refusal] = []
+
+    def refuse(reason: str) -> None:
+        refusals.append(Refusal(relation_id=relation_id, application=application, reason=reason))
+
+    try:
+        for fields in _requests(remote):
+            request = _request(relation_id, application, fields)
+            if request is None:
+                continue
+            entity, groups = _text(fields, "entity-type"), _text(fields, "extra-group-roles")
+            if fields.get("requested-entity-secret") or fields.get("secret-requested-entity"):
+                refuse("asks for a user with a name of its own, which is not supported")
+            elif problem := request_problem(
+                request.database, request.roles, entity=entity, groups=groups
+            ):
+                refuse(problem)
+            else:
+                clients.append(Client(request=request, told=_told(request, local)))
+        requested_secrets(remote)
+    except ValueError as error:
+        refuse(str(error))
+    return Asked(clients=() if refusals else tuple(clients), refusals=tuple(refusals))
+
+
+def is_v1(remote: Databag) -> bool:
+    """Whether a client speaks the contract that has several requests in one relation."""
+    return remote.get("version") == "v1"
+
+
+def requests_by_id(remote: Databag) -> dict[str, dict[str, pydantic.JsonValue]]:
+    """The requests of a v1 client, as it wrote them. Raises ValueError."""
+    return {_text(one, "request-id"): dict(one) for one in _requests(remote)}
+
+
+def requested_secrets(remote: Databag) -> frozenset[str]:
+    """The fields that a client wants as secrets; the others it gets in plain text.
+
+    A v1 client wants them all so. Raises ValueError.
+    """
+    if is_v1(remote):
+        return frozenset(("username", "password", "uris", "read-only-uris", "tls", "tls-ca"))
+    try:
+        return frozenset(_NAMES.validate_json(remote.get("requested-secrets") or "[]"))
+    except pydantic.ValidationError:
+        raise ValueError("wrote requested-secrets, which is no JSON list of names") from None
+
+
+def _requests(remote: Databag) -> Iterator[Fields]:
+    if sum(map(len, remote.values())) > _LONGEST:
+        raise ValueError("wrote more than a request can hold")
+    if not is_v1(remote):
+        yield remote
+        return
+    try:
+        requests = _OBJECTS.validate_json(remote.get("requests") or "[]")
+    except pydantic.ValidationError:
+        raise ValueError("wrote requests, which is no JSON list of objects") from None
+    for one in requests:
+        if not _REQUEST_ID.fullmatch(_text(one, "request-id")):
+            raise ValueError("wrote a request whose request-id is not letters and digits")
+        yield one
+
+
+def _request(relation_id: int, application: str, fields: Fields) -> AccessRequest | None:
+    database = _text(fields, "database") or _text(fields, "resource")
+    if not database:
+        return None
+    roles = (role.strip().lower() for role in _text(fields, "extra-user-roles").split(","))
+    return AccessRequest(
+        relation_id=relation_id,
+        request_id=_text(fields, "request-id"),
+        application=application,
+        database=database,
+        roles=tuple(filter(None, roles)),
+    )
+
+
+def _text(fields: Fields, key: str) -> str:
+    value = fields.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ValueError(f"wrote {key}, which is no text")  # noqa: TRY004 — a bad value of a stranger
+    return value
+
+
+def responses(local: Databag) -> list[dict[str, pydantic.JsonValue]]:
+    """What we told a v1 client; whatever else stands there is not ours."""
+    try:
+        return _OBJECTS.validate_json(local.get("requests") or "[]")
+    except pydantic.ValidationError:
+        return []
+
+
+def _told(request: AccessRequest, local: Databag) -> Offer | None:
+    fields: Fields = local
+    if request.request_id:
+        told = (one for one in responses(local) if one.get("request-id") == request.request_id)
+        fields = next(told, {})
+    database = fields.get("database") or fields.get("resource") or ""
+    credentials = fields.get("secret-user") or (fields.get("username") and fields.get("password"))
+    if not credentials or not database:
+        return None
+    readers = str(fields.get("read-only-endpoints") or "")
+    return Offer(
+        database=str(database),
+        endpoints=str(fields.get("endpoints") or ""),
+        read_only_endpoints=readers,
+        read_only_alias=str(database) + READ_ONLY_SUFFIX if readers else "",
+        version=str(fields.get("version") or ""),
+    )

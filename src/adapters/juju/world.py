@@ -1,0 +1,137 @@
+"""Juju as the source of facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import ops
+import pydantic
+
+from adapters.juju import databags
+from adapters.juju.names import BACKEND, CLIENTS, LEAVING, PEERS
+from adapters.juju.peers import REQUEST
+from adapters.juju.secrets import JujuSecrets
+from domain.facts import Backend, Container, Credentials, Facts, Ledger, Peer
+from domain.instances import Layout
+from domain.pools import Plan, Serving, endpoints_in
+from domain.settings import settings_from
+
+
+class JujuWorld:
+    """Reads options, databags, secrets, leadership and the container in one pass."""
+
+    def __init__(
+        self,
+        charm: ops.CharmBase,
+        container: Callable[[], Container],
+        secrets: JujuSecrets,
+        layout: Layout,
+        service_host: str,
+    ) -> None:
+        self._charm = charm
+        self._container = container
+        self._secrets = secrets
+        self._layout = layout
+        self._service_host = service_host
+
+    def look(self) -> Facts:
+        """Take one frozen look. Followers need not know the clients, so they do not look."""
+        charm, leader = self._charm, self._charm.unit.is_leader()
+        settings, problems = settings_from(charm.config) if leader else (None, ())
+        peers = charm.model.get_relation(PEERS)
+        shared: databags.Databag = peers.data[charm.app] if peers else {}
+        mine: databags.Databag = peers.data[charm.unit] if peers else {}
+        asked = tuple(self._asked()) if leader else ()
+        return Facts(
+            unit=charm.unit.name,
+            address=self._address(),
+            leader=leader,
+            leaving=mine.get(LEAVING) == "true",
+            settings=settings,
+            settings_problems=problems,
+            layout=self._layout,
+            container=self._container(),
+            leader_address=shared.get("leader", ""),
+            plan=databags.own(shared, "plan", Plan),
+            auth=self._secrets.read(),
+            ledger=databags.own(shared, "ledger", Ledger) or Ledger(),
+            serving=databags.own(mine, "serving", Serving),
+            peers=tuple(self._peers(peers)) if peers and leader else (),
+            backend=self._backend(leader=leader),
+            clients=tuple(client for _, one in asked for client in one.clients),
+            refusals=tuple(refusal for _, one in asked for refusal in one.refusals),
+            silent=frozenset(relation_id for relation_id, one in asked if one.silent),
+            service_host=self._service_host,
+        )
+
+    def _address(self) -> str:
+        """The pod's own address; what Juju writes to databags may be that of its Service."""
+        binding = self._charm.model.get_binding(PEERS)
+        found = binding.network.bind_address if binding else None
+        return str(found) if found else ""
+
+    def _peers(self, relation: ops.Relation) -> Iterable[Peer]:
+        for unit in sorted(relation.units, key=lambda unit: unit.name):
+            databag = relation.data[unit]
+            yield Peer(
+                name=unit.name,
+                address=databag.get("address", ""),
+                leaving=databag.get(LEAVING) == "true",
+                serving=databags.own(databag, "serving", Serving),
+            )
+
+    def _backend(self, *, leader: bool) -> Backend:
+        relation = _living(self._charm.model.get_relation(BACKEND))
+        if relation is None:
+            return Backend()
+        present = bool(relation.units)
+        if not leader:
+            return Backend(related=True, present=present)
+        requested = relation.data[self._charm.app].get("database") == REQUEST["database"]
+        try:
+            credentials = self._credentials(relation)
+        except ValueError as error:
+            text = f"backend-database: {error}"
+            return Backend(related=True, present=present, requested=requested, problem=text)
+        return Backend(related=True, present=present, requested=requested, credentials=credentials)
+
+    def _credentials(self, relation: ops.Relation) -> Credentials:
+        """What the PostgreSQL charm told us. Raises ValueError with what is missing or wrong."""
+        told = dict(relation.data[relation.app])
+        if uri := told.get("secret-user"):
+            told |= self._secret(uri, f"{BACKEND}.{relation.id}.user.secret")
+        needed = ("username", "password", "endpoints")
+        if missing := [key for key in needed if not told.get(key)]:
+            raise ValueError(f"{relation.app.name} has not given {', '.join(missing)} yet")
+        endpoints = endpoints_in(told["endpoints"])
+        if not endpoints:
+            raise ValueError(f"{relation.app.name} has not given endpoints yet")
+        return Credentials(
+            user=told["username"],
+            password=pydantic.SecretStr(told["password"]),
+            database=told.get("database") or REQUEST["database"],
+            endpoints=endpoints,
+            read_only=endpoints_in(told.get("read-only-endpoints", "")),
+            version=told.get("version", ""),
+        )
+
+    def _secret(self, uri: str, label: str) -> dict[str, str]:
+        try:
+            secret = self._charm.model.get_secret(id=uri, label=label)
+            return secret.get_content(refresh=True)
+        except (ops.SecretNotFoundError, ops.ModelError):
+            raise ValueError("its secret is not readable yet") from None
+
+    def _asked(self) -> Iterable[tuple[int, databags.Asked]]:
+        for relation in self._charm.model.relations[CLIENTS]:
+            if _living(relation):
+                remote, local = relation.data[relation.app], relation.data[self._charm.app]
+                yield (
+                    relation.id,
+                    databags.asked(relation.id, relation.app.name, remote, local),
+                )
+
+
+def _living(relation: ops.Relation | None) -> ops.Relation | None:
+    # In relation-broken Juju still lists the relation; for us it is gone.
+    return relation if relation and relation.active else None

@@ -1,0 +1,91 @@
+"""The Service by which clients reach all units under one name."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from app.errors import ExposureFailed, ExposureForbidden
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    import lightkube
+
+TIMEOUT = 2.0  # seconds; the next hook tries again
+
+
+def service_name(application: str) -> str:
+    """The name of our Service: Juju has one that bears the application's own name."""
+    return f"{application}-service"
+
+
+class LightkubeExposure:
+    """A Service of type ClusterIP that this application applies to its namespace."""
+
+    def __init__(self, application: str, namespace: str, pod: str) -> None:
+        self._application = application
+        self._namespace = namespace
+        self._pod = pod
+
+    def expose(self, port: int) -> bool:
+        """The Service leads to this port of every ready unit, whoever wrote it before.
+
+        Raises ExposureForbidden and ExposureFailed.
+        """
+        # Imported here, as all of lightkube: most hooks never reach Kubernetes, and it is slow.
+        from lightkube.models.core_v1 import ServicePort, ServiceSpec
+        from lightkube.models.meta_v1 import ObjectMeta
+        from lightkube.resources.core_v1 import Pod, Service
+
+        labels = {"app.kubernetes.io/name": self._application}
+        with _translated(self._application):
+            client = self._client()
+            pod = client.get(Pod, self._pod)
+            owners = (pod.metadata.ownerReferences or []) if pod.metadata else []
+            wanted = Service(
+                metadata=ObjectMeta(
+                    name=service_name(self._application),
+                    namespace=self._namespace,
+                    labels=labels,
+                    # Kubernetes removes the Service together with what owns our pods.
+                    ownerReferences=owners,
+                ),
+                spec=ServiceSpec(
+                    type="ClusterIP",
+                    selector=labels,
+                    ports=[ServicePort(name="pgbouncer", port=port, targetPort=port)],
+                ),
+            )
+            # Server-side apply keeps what others wrote into fields that we do not name; where both
+            # name one, the endpoint that clients were promised comes first.
+            client.apply(wanted, field_manager=self._application, force=True)
+        return True
+
+    def _client(self) -> lightkube.Client:
+        import httpx2
+        import lightkube
+
+        return lightkube.Client(
+            namespace=self._namespace,
+            timeout=httpx2.Timeout(TIMEOUT),
+        )
+
+
+@contextmanager
+def _translated(application: str) -> Generator[None]:
+    import httpx2
+    from lightkube.core.exceptions import ApiError, ConfigError
+
+    try:
+        yield
+    except ApiError as error:
+        if error.status.code == HTTPStatus.FORBIDDEN:
+            hint = f"juju trust {application} --scope=cluster"
+            raise ExposureForbidden(f"Kubernetes forbids a Service: run `{hint}`") from None
+        raise ExposureFailed(
+            f"Kubernetes refuses the Service ({error.status.code}): this is tried again"
+        ) from None
+    except (httpx2.HTTPError, ConfigError, OSError, ValueError):
+        raise ExposureFailed("Kubernetes does not answer: this is tried again") from None

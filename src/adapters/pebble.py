@@ -1,0 +1,213 @@
+"""PgBouncer under Pebble: files, services, checks and signals in the workload container."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import ops
+import pydantic
+
+from adapters import rendering
+from adapters.workload import APPLIED, ROOT
+from app.errors import PoolerFailed
+from domain.capabilities import Version, version_in
+from domain.facts import Container
+from domain.instances import Applied, Layout, PoolerConfig, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+LAYOUT = Layout(root=ROOT)
+LABEL = "pgbouncer"  #: of our layer and our check
+DRAIN = f"{LAYOUT.root}/drain.sh"
+
+# PgBouncer refuses to run as root.
+USER = "postgres"
+
+# Within the 30 seconds that Kubernetes gives a pod, and after drain.sh has lost its patience.
+KILL_DELAY = "25s"
+
+AGAIN = "pgbouncer-k8s.charm/ask-again"
+ASK_AGAIN_FOR = 300.0  # seconds; after that the next update-status has to do
+
+_SERVICE = "pgbouncer-"
+
+
+def service(index: int) -> str:
+    """The name of the service of one process."""
+    return f"{_SERVICE}{index}"
+
+
+class PebblePooler:
+    """The PgBouncer processes in a container of this unit's pod."""
+
+    def __init__(self, container: ops.Container) -> None:
+        self._container = container
+
+    def look(self) -> Container:
+        """What is there now, in two requests."""
+        try:
+            services = self._container.pebble.get_services()
+            applied = self._applied()
+        except (ops.pebble.ConnectionError, ops.pebble.APIError):
+            return Container()
+        return Container(
+            reachable=True,
+            version=applied.version if applied else None,
+            cpus=_cpus(),
+            running=frozenset(
+                int(one.name.removeprefix(_SERVICE))
+                for one in services
+                if one.name.startswith(_SERVICE) and one.is_running()
+            ),
+            applied=applied,
+        )
+
+    def version(self) -> Version:
+        """Ask the program itself. Raises PoolerFailed."""
+        with _translated():
+            printed, _ = self._container.exec(["pgbouncer", "--version"], timeout=5).wait_output()
+        if found := version_in(printed):
+            return found
+        raise PoolerFailed("pgbouncer --version names no version: is this the right image?")
+
+    def apply(self, config: PoolerConfig, applied: Applied, steps: tuple[Step, ...]) -> None:
+        """Write the files, take the steps in their order, and remember `applied` last of all.
+
+        Killed on the way, the next hook finds an older memory, and does it all again.
+        """
+        with _translated():
+            self._write(config)
+            self._container.add_layer(LABEL, _layer(config, steps), combine=True)
+            self._take(steps)
+            self._push(APPLIED, applied.model_dump_json())
+
+    def _applied(self) -> Applied | None:
+        try:
+            text = self._container.pebble.pull(APPLIED).read()
+            return Applied.model_validate_json(text)
+        except (ops.pebble.PathError, pydantic.ValidationError):
+            return None
+
+    def _write(self, config: PoolerConfig) -> None:
+        for instance in config.instances:
+            self._container.make_dir(
+                LAYOUT.directory(instance.index),
+                make_parents=True,
+                permissions=0o700,
+                user=USER,
+                group=USER,
+            )
+        self._push(DRAIN, rendering.drain_script())
+        self._push(LAYOUT.auth_file, rendering.userlist(config.users))
+        for instance in config.instances:
+            self._push(LAYOUT.ini(instance.index), rendering.pgbouncer_ini(instance))
+
+    def _push(self, path: str, text: str) -> None:
+        self._container.push(path, text, permissions=0o400, user=USER, group=USER)
+
+    def _take(self, steps: tuple[Step, ...]) -> None:
+        """Starting waits a second, so all at once; restarting one after another keeps the port open."""
+        if starting := [service(step.index) for step in steps if step.action == "start"]:
+            self._container.start(*starting)
+        for step in steps:
+            if step.action == "restart":
+                self._container.restart(service(step.index))
+        if reloading := [service(step.index) for step in steps if step.action == "reload"]:
+            self._container.send_signal("SIGHUP", *reloading)
+        if stopping := [service(step.index) for step in steps if step.action == "stop"]:
+            self._container.stop(*stopping)
+
+
+class PebbleReminder:
+    """Has Juju run this unit again in a moment, by a notice of Pebble.
+
+    Juju tells a unit what changes in Juju; that PostgreSQL now lets somebody in it cannot know.
+    """
+
+    def __init__(self, container: ops.Container) -> None:
+        self._container = container
+
+    def remind(self) -> None:
+        """A pebble-custom-notice event follows this hook, for some minutes after the first one."""
+        now = time.time()
+        try:
+            known = self._container.get_notices(keys=[AGAIN])
+            since = float(known[0].last_data.get("since", now)) if known else now
+            fresh = bool(known) and now - known[0].last_repeated.timestamp() < ASK_AGAIN_FOR
+            since = since if fresh else now
+            if now - since < ASK_AGAIN_FOR:
+                self._container.pebble.notify(
+                    ops.pebble.NoticeType.CUSTOM, AGAIN, data={"since": str(since)}
+                )
+        except (ops.pebble.Error, ValueError):
+            return
+
+
+def _layer(config: PoolerConfig, steps: tuple[Step, ...]) -> ops.pebble.Layer:
+    services: dict[str, ops.pebble.ServiceDict] = {
+        service(instance.index): {
+            "override": "replace",
+            "summary": f"PgBouncer, process {instance.index}",
+            "command": f"sh {DRAIN} pgbouncer {LAYOUT.ini(instance.index)}",
+            "startup": "enabled",
+            "user": USER,
+            "group": USER,
+            "kill-delay": KILL_DELAY,
+        }
+        for instance in config.instances
+    }
+    for step in steps:
+        if step.action == "stop":
+            services[service(step.index)] = {"override": "merge", "startup": "disabled"}
+    return ops.pebble.Layer(
+        {
+            "summary": "PgBouncer",
+            "services": services,
+            "checks": {
+                # Level ready decides whether clients are sent here. None of level alive: it would
+                # restart the container, which helps nobody.
+                LABEL: {
+                    "override": "replace",
+                    "level": "ready",
+                    "period": "5s",
+                    "timeout": "2s",
+                    "threshold": 2,
+                    "tcp": {"port": config.serving.port},
+                }
+            },
+        }
+    )
+
+
+@contextmanager
+def _translated() -> Generator[None]:
+    try:
+        yield
+    except ops.pebble.ConnectionError:
+        raise PoolerFailed("the pgbouncer container went away: this is tried again") from None
+    except ops.pebble.ChangeError as error:
+        raise PoolerFailed(f"PgBouncer does not start: {_last_line(str(error))}") from None
+    except (ops.pebble.Error, OSError) as error:
+        raise PoolerFailed(f"the pgbouncer container refuses: {_last_line(str(error))}") from None
+
+
+def _last_line(text: str) -> str:
+    lines = [one.strip() for one in text.splitlines() if one.strip(" -")]
+    return lines[-1][:200] if lines else "no reason given"
+
+
+def _cpus() -> int:
+    """Processors that this pod may use: whole ones, at least one."""
+    allowed = len(os.sched_getaffinity(0))
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as limit:
+            quota, period = limit.read().split()
+        if quota != "max":
+            allowed = min(allowed, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass  # no cgroup v2, or no limit
+    return allowed
