@@ -1,0 +1,18 @@
+"""What do several integration tests share?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from postgresql import PostgreSQL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL for the whole session, which logs every statement."""
+    with PostgreSQL(settings={"log_statement": "all"}) as server:
+        yield server

@@ -1,0 +1,304 @@
+"""What does a test need of PostgreSQL? A real server on a free port of 127.0.0.1, for as long as the test runs."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import os
+import pathlib
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pydantic
+from psycopg import sql
+
+from domain.facts import Credentials
+from domain.pools import Endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping, Sequence
+
+ADMIN = "operator"
+PASSWORD = "the-operators-password"  # noqa: S105 — of a server that ends with the test
+
+
+@functools.cache
+def binaries() -> pathlib.Path:
+    """The folder with initdb and postgres: the one of POSTGRESQL_BIN, or a suitable one."""
+    if named := os.environ.get("POSTGRESQL_BIN"):
+        return pathlib.Path(named)
+    with contextlib.suppress(ImportError):
+        parts: Any = importlib.import_module("adapters.local.parts")
+        home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+        return parts.postgresql(pathlib.Path(home) / "pooler", print)
+    found = pathlib.Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    newest = sorted(found, key=lambda path: int(path.parents[1].name))
+    assert newest, "no PostgreSQL server on this machine; POSTGRESQL_BIN may name one"
+    return newest[-1].parent
+
+
+def unprivileged() -> tuple[int, int] | None:
+    """Whom to run as in place of root, which PostgreSQL refuses; None if we are not root."""
+    if os.geteuid() != 0:
+        return None
+    with contextlib.suppress(ImportError):
+        parts: Any = importlib.import_module("adapters.local.parts")
+        return parts.unprivileged()
+    nobody = pwd.getpwnam("nobody")
+    return nobody.pw_uid, nobody.pw_gid
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def folder() -> pathlib.Path:
+    """A new folder; in memory if there is some, where databases are made ten times faster."""
+    memory = pathlib.Path("/dev/shm")  # noqa: S108 — mkdtemp makes a folder of our own in it
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2**30
+    usable = roomy and os.access(memory, os.W_OK)
+    return pathlib.Path(tempfile.mkdtemp(prefix="postgresql-", dir=memory if usable else None))
+
+
+class PostgreSQL:
+    """A server of one's own, whose superuser is `operator`.
+
+    `hba_delay`: other users are named in pg_hba.conf only so many seconds after they were made,
+    as behind the PostgreSQL charms. `standby_of`: a streaming standby of another one.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Mapping[str, str] | None = None,
+        hba_delay: float | None = None,
+        standby_of: PostgreSQL | None = None,
+    ) -> None:
+        self.host, self.port = "127.0.0.1", free_port()
+        self._binaries = binaries()
+        self._settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            "password_encryption": "scram-sha-256",
+            "max_connections": "100",
+            "autovacuum": "off",
+            "fsync": "off",
+            **(settings or {}),
+        }
+        self._hba_delay = hba_delay
+        self._standby_of = standby_of
+        self._ending = threading.Event()
+        self._observer = threading.Thread(target=self._observe, daemon=True)
+
+    def __enter__(self) -> PostgreSQL:
+        self._folder = folder()
+        self._data = self._folder / "data"
+        self._log = self._folder / "log"
+        try:
+            self._own(self._folder)
+            self._make()
+            self._write_hba([])
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        if self._hba_delay is not None:
+            self._observer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        if hasattr(self, "_process") and self._process.poll() is None:
+            self._process.send_signal(signal.SIGCONT)
+            self.stop(signal.SIGQUIT)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def start(self) -> None:
+        """It answers afterwards."""
+        options = [f"--{name}={value}" for name, value in self._settings.items()]
+        with self._log.open("ab") as log:
+            self._process: subprocess.Popen[Any] = subprocess.Popen(
+                [str(self._binaries / "postgres"), "-D", str(self._data), *options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                **self._as(),
+            )
+        end = time.monotonic() + 30
+        while True:
+            try:
+                self.sql("SELECT 1")
+                return
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > end:
+                    raise RuntimeError(self.log[-2000:]) from None
+                time.sleep(0.05)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """It is gone afterwards; SIGINT is a fast shutdown, SIGQUIT an immediate one."""
+        self._process.send_signal(how)
+        self._process.wait(30)
+
+    def admit(self, rule: str) -> None:
+        """One more line in pg_hba.conf, in effect a moment later."""
+        with (self._data / "pg_hba.conf").open("a") as rules:
+            rules.write(rule + "\n")
+        self.sql("SELECT pg_reload_conf()")
+
+    @contextlib.contextmanager
+    def frozen(self) -> Generator[None]:
+        """It takes connections, and never says a word."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it listens."""
+        return Endpoint(host=self.host, port=self.port)
+
+    @property
+    def version(self) -> int:
+        """The major version."""
+        return int((self._data / "PG_VERSION").read_text())
+
+    @property
+    def log(self) -> str:
+        """All that it has logged."""
+        return self._log.read_text(errors="replace")
+
+    def credentials(
+        self, database: str = "postgres", user: str = ADMIN, password: str = PASSWORD
+    ) -> Credentials:
+        """As a backend's."""
+        return Credentials(
+            user=user,
+            password=pydantic.SecretStr(password),
+            database=database,
+            endpoints=(self.endpoint,),
+        )
+
+    def connect(
+        self, database: str = "postgres", user: str = ADMIN, password: str = PASSWORD
+    ) -> psycopg.Connection[tuple[Any, ...]]:
+        """An open connection that commits each statement."""
+        return psycopg.connect(
+            host=self.host,
+            port=self.port,
+            user=user,
+            password=password,
+            dbname=database,
+            connect_timeout=5,
+            autocommit=True,
+        )
+
+    def sql(
+        self,
+        statement: str | sql.Composed | sql.SQL,
+        parameters: Sequence[object] | None = None,
+        *,
+        database: str = "postgres",
+        user: str = ADMIN,
+        password: str = PASSWORD,
+    ) -> list[tuple[Any, ...]]:
+        """The rows of one statement."""
+        with self.connect(database, user, password) as connection:
+            query = statement.encode() if isinstance(statement, str) else statement
+            cursor = connection.execute(query, parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    def transactions(self) -> int:
+        """Grows with each transaction that writes something, and with no other."""
+        return int(self.sql("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")[0][0])
+
+    def wipe(self) -> None:
+        """It is as it was made."""
+        found = self.sql(
+            "SELECT datname FROM pg_database WHERE datname !~ '^(postgres|template.)$'"
+        )
+        for (name,) in found:
+            self.sql(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        found = self.sql(f"SELECT rolname FROM pg_roles WHERE rolname !~ '^(pg_.*|{ADMIN})$'")
+        for (name,) in found:
+            self.sql(sql.SQL("DROP OWNED BY {} CASCADE").format(sql.Identifier(name)))
+        self.sql("DROP SCHEMA IF EXISTS pgbouncer CASCADE")
+        self.sql("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
+        for (name,) in found:
+            self.sql(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+
+    def _make(self) -> None:
+        if primary := self._standby_of:
+            self._run(
+                "pg_basebackup",
+                *("-D", str(self._data), "-R", "-c", "fast"),
+                *("-h", primary.host, "-p", str(primary.port), "-U", ADMIN),
+            )
+            return
+        secret = self._folder / "password"
+        secret.write_text(PASSWORD)
+        self._own(secret)
+        self._run(
+            "initdb",
+            *("-D", str(self._data), "-U", ADMIN, f"--pwfile={secret}"),
+            *("-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync"),
+        )
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [str(self._binaries / program), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self._folder,
+            env={**os.environ, "HOME": str(self._folder), "PGPASSWORD": PASSWORD},
+            **self._as(),
+        )
+        assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
+
+    def _as(self) -> dict[str, Any]:
+        if found := unprivileged():
+            return {"user": found[0], "group": found[1], "extra_groups": []}
+        return {}
+
+    def _own(self, path: pathlib.Path) -> None:
+        if found := unprivileged():
+            os.chown(path, *found)
+
+    def _write_hba(self, users: Sequence[str]) -> None:
+        names = ["all"] if self._hba_delay is None else [_quoted(user) for user in users]
+        lines = [
+            f"host all {ADMIN} 127.0.0.1/32 scram-sha-256",
+            f"host replication {ADMIN} 127.0.0.1/32 scram-sha-256",
+            *(f"host all {name} 127.0.0.1/32 scram-sha-256" for name in names),
+        ]
+        (self._data / "pg_hba.conf").write_text("\n".join(lines) + "\n")
+
+    def _observe(self) -> None:
+        known: list[str] = []
+        while not self._ending.wait(self._hba_delay):
+            with contextlib.suppress(psycopg.Error, OSError):
+                rows = self.sql("SELECT rolname FROM pg_roles WHERE rolcanlogin ORDER BY 1")
+                users = [str(row[0]) for row in rows]
+                if users != known:
+                    self._write_hba(users)
+                    self.sql("SELECT pg_reload_conf()")
+                    known = users
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
