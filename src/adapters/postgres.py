@@ -39,7 +39,7 @@ APPLICATION_NAME = "pgbouncer-k8s"
 SCHEMA = "pgbouncer"
 FUNCTION = pathlib.Path(__file__).parents[2] / "templates" / "get_auth.sql"
 
-OLDEST = 140_000
+OLDEST = 140_000  # PostgreSQL 14, as libpq counts: pg_database_owner came with it.
 
 # Members of it are named in pg_hba.conf by the PostgreSQL charms, where it exists.
 HBA_GROUP = "relation_access"
@@ -125,7 +125,7 @@ class PsycopgDatabases:
             raise
 
     def answers(self, backend: BackendCredentials) -> bool:
-        """Whether something that speaks PostgreSQL's protocol listens. Quick, without logging in."""
+        """Whether something that speaks PostgreSQL's protocol listens, without logging in."""
         if backend.endpoints in self._silent:
             return False
         if _answering(backend.endpoints, enough=1):
@@ -398,7 +398,7 @@ class PsycopgDatabase:
             _run(inside, "ALTER SCHEMA {s} OWNER TO CURRENT_USER", s=SCHEMA)
 
     def _have_function(self, inside: Connection) -> None:
-        """It is exactly as it should be, or made anew, so that no other owner keeps a hold on it."""
+        """It is as it should be, or made anew, so that no former owner keeps a hold on it."""
         body = FUNCTION.read_text()
         row = inside.execute(
             """
@@ -714,7 +714,9 @@ class PsycopgDatabase:
         )
         for (database,) in owned.fetchall():
             self._run(
-                "ALTER DATABASE {d} OWNER TO {h}", d=database, h=heir(database) or self._server.user
+                "ALTER DATABASE {d} OWNER TO {h}",
+                d=database,
+                h=heir(database) or self._server.user,
             )
         touched = self._connection.execute(
             """

@@ -132,9 +132,9 @@ class Database(Protocol):
         ...
 
     def grant(self, grant: Grant) -> bool:
-        """Make the user and its database, with the roles asked for; True if the user is new.
+        """Make the user and its database, with the roles asked for. Raises AccessRefused.
 
-        A new user cannot log in before it has a password. Raises AccessRefused.
+        True as long as the user has no password, without which it cannot log in.
         """
         ...
 

@@ -86,18 +86,17 @@ class ReconcileAccess:
         asked = {client.request.username for client in facts.clients}
         kept = [grant for grant in facts.standing if grant.username not in asked]
         wanted = asked.union(grant.username for grant in kept)
+        others = [p for p in facts.ledger.problems if p.topic == "service"]
         for username in sorted(database.users() - wanted):
-            logger.info("Dropping user %s, which nobody asks for any more", username)
-            database.revoke(username)
+            others += self._dropped(database, username)
         for grant in facts.ledger.grants:
             if grant.username not in wanted:
                 self._clients.forget(grant)
-        others = [p for p in facts.ledger.problems if p.topic == "service"]
         given: list[Grant] = kept
         for client in facts.clients:
             grant = grant_for(client.request)
             try:
-                new = database.grant(grant)
+                locked = database.grant(grant)
             except AccessRefused as error:
                 text = f"{client.request.application} (relation {grant.relation_id}): {error}"
                 topic = f"client:{grant.username}"
@@ -105,7 +104,7 @@ class ReconcileAccess:
                 continue
             given.append(grant)
             # A user that was lost, or whose server was: its client keeps the password it has.
-            if new and client.told and (password := self._clients.password(client.request)):
+            if locked and client.told and (password := self._clients.password(client.request)):
                 database.set_password(Credentials(username=grant.username, password=password))
         return Ledger(
             provisioned_for=backend.user,
@@ -113,6 +112,16 @@ class ReconcileAccess:
             exposed_port=facts.ledger.exposed_port,
             problems=tuple(others),
         )
+
+    def _dropped(self, database: Database, username: str) -> list[Problem]:
+        """A user that nobody asks for any more is gone; or why not, which keeps nobody waiting."""
+        logger.info("Dropping user %s, which nobody asks for any more", username)
+        try:
+            database.revoke(username)
+        except DatabaseRefused as error:
+            text = f"{username} is still in PostgreSQL: {error}"
+            return [Problem(topic=f"client:{username}", level=Level.WAITING, text=text)]
+        return []
 
     def _let_go(self, facts: Facts) -> Facts:
         """Nothing is left here of what belonged to a backend that has gone."""
@@ -141,7 +150,7 @@ def _unfinished(facts: Facts, backend: BackendCredentials) -> bool:
     return (
         facts.ledger.provisioned_for != backend.user
         or facts.auth is None
-        or facts.ledger.has("database")
+        or any(problem.topic != "service" for problem in facts.ledger.problems)
         or any(grant not in facts.ledger.grants for grant in asked)
         or facts.standing != facts.ledger.grants
     )

@@ -1,4 +1,4 @@
-"""What does a test need of PostgreSQL? A real server on a free port of 127.0.0.1, for as long as the test runs."""
+"""What does a test need of PostgreSQL? A real server on 127.0.0.1, while the test runs."""
 
 from __future__ import annotations
 

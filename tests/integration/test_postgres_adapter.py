@@ -343,7 +343,8 @@ def test_objects_before_the_catalog_in_the_search_path_are_not_used(server: Post
         database=OWN,
     )
     server.sql(
-        "CREATE FUNCTION evil.now() RETURNS timestamptz LANGUAGE sql AS $$SELECT '1999-1-1'::timestamptz$$",
+        "CREATE FUNCTION evil.now() RETURNS timestamptz LANGUAGE sql"
+        " AS $$SELECT '1999-1-1'::timestamptz$$",
         database=OWN,
     )
     server.sql("GRANT ALL ON SCHEMA evil TO PUBLIC", database=OWN)

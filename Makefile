@@ -1,0 +1,46 @@
+# `make up` runs the pooler on this machine, `make test` proves it. Everything else is a part of these.
+
+# The first interpreter that is new enough and really runs (a shim may not).
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+TOX = .venv-tox/bin/tox
+
+.PHONY: up down test lint types core unit integration juju flows bench lock clean
+
+up down: .venv/ready
+	@./pooler $@
+
+test: .venv-tox/ready
+	$(TOX) run $(if $(PYTHON),--discover $(shell command -v $(PYTHON)))
+
+lint types core unit integration juju: .venv-tox/ready
+	$(TOX) run -e $@
+
+flows: ## each path of the specification, with the tests that prove it
+	$(PYTHON) tests/flows.py
+
+bench: .venv-tox/ready ## what a quiet hook costs, in ratios
+	$(TOX) exec -q -e unit -- python tests/bench.py
+
+.venv/ready: requirements/local.txt
+	$(call venv,.venv,requirements/local.txt)
+
+.venv-tox/ready: requirements/tox.txt
+	$(call venv,.venv-tox,requirements/tox.txt)
+
+define venv
+@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and there is none on the PATH: install it, or say PYTHON=/path/to/python3"; exit 1; }
+@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install python3-venv"; exit 1; }
+@echo "Installing $(2) into $(1)"
+@rm -rf $(1) && $(PYTHON) -m venv $(1)
+@$(1)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $(2)
+@touch $(1)/ready
+endef
+
+lock: ## pin again what requirements/*.in ask for; needs uv
+	for f in charm core unit lint juju local tox; do \
+		uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+			--no-emit-index-url --no-emit-find-links requirements/$$f.in -o requirements/$$f.txt || exit 1; done
+
+clean:
+	rm -rf .venv .venv-tox .tox .ruff_cache .coverage
