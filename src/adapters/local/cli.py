@@ -1,0 +1,383 @@
+"""The command `pooler`: a PgBouncer of several units on this machine, by the verbs that Juju has."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+
+from adapters.local import parts, server
+from adapters.local.platform import Compose, LocalPlatform
+from adapters.local.server import LocalServer, ServerFailed
+from adapters.local.store import State, Store, Unreadable
+from domain.facts import Credentials
+from domain.pools import Endpoint, endpoints_in
+from domain.settings import ACCEPTS, Settings, settings_from
+from domain.status import assess
+from domain.users import Credentials as ClientCredentials
+from domain.users import read_only_uri, request_problem, uri
+
+DEMO = "demo"
+MOST_UNITS = 20
+NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+class Problem(Exception):
+    """What went wrong, and what to do next."""
+
+
+class Mistake(Problem):
+    """The command's words are off."""
+
+
+def main(arguments: Sequence[str], compose: Compose) -> int:
+    """Run one command; returns its exit code: 1 if it failed, 2 if it was not understood."""
+    asked = _parser().parse_args(arguments)
+    try:
+        home = pathlib.Path(os.environ.get("POOLER_HOME") or _default_home()).absolute()
+        command = Command(Store(home), compose)
+        if asked.verb == "logs":
+            return command.logs(asked.unit, follow=asked.follow)
+        with command.store.alone(_note):
+            return command.run(asked)
+    except KeyboardInterrupt:
+        _note("stopped half-way: `pooler up` goes on from here")
+    except (Problem, parts.Missing, ServerFailed, Unreadable) as error:
+        _note(f"pooler: {error}")
+        return 2 if isinstance(error, Mistake) else 1
+    except OSError as error:
+        _note(f"pooler: {error.filename or 'this machine'}: {error.strerror}")
+    return 1
+
+
+def _default_home() -> pathlib.Path:
+    if os.geteuid() == 0:
+        # Servers do not run as root, and could not enter its home.
+        return pathlib.Path("/var/lib/pgbouncer-k8s")
+    state = os.environ.get("XDG_STATE_HOME") or pathlib.Path.home() / ".local" / "state"
+    return pathlib.Path(state, "pgbouncer-k8s")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pooler", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    up = verbs.add_parser("up", help="run it, or go on after anything that stopped it")
+    up.add_argument("--units", type=int, help="how many (2 at first)")
+    up.add_argument(
+        "--backend",
+        metavar="URI",
+        help="a server that exists, postgresql://user@host:port, password in $PGPASSWORD",
+    )
+    verbs.add_parser("status", help="the units, and how they are")
+    config = verbs.add_parser("config", help="show the options, or set some")
+    config.add_argument("settings", nargs="*", metavar="KEY=VALUE")
+    relate = verbs.add_parser("relate", help="give an application a database")
+    relate.add_argument("name")
+    relate.add_argument("--database", help="its name (that of the application)")
+    relate.add_argument("--roles", default="", help="separated by commas")
+    credentials = verbs.add_parser("credentials", help="how an application connects")
+    credentials.add_argument("name")
+    credentials.add_argument("--json", action="store_true", help="for programs")
+    unrelate = verbs.add_parser(
+        "unrelate", help="take an application's access back, keep its data"
+    )
+    unrelate.add_argument("name")
+    scale = verbs.add_parser("scale", help="run so many units")
+    scale.add_argument("units", type=int)
+    logs = verbs.add_parser("logs", help="what PgBouncer writes")
+    logs.add_argument("unit", nargs="?", help="one unit's, by its number or name")
+    logs.add_argument("-f", "--follow", action="store_true")
+    down = verbs.add_parser("down", help="stop, and leave nothing behind")
+    down.add_argument("--keep", action="store_true", help="keep the data, for the next `up`")
+    return parser
+
+
+class Command:
+    """What the verbs do."""
+
+    def __init__(self, store: Store, compose: Compose) -> None:
+        self.store = store
+        self._compose = compose
+        self._begin = time.monotonic()
+
+    def run(self, asked: argparse.Namespace) -> int:
+        """One verb is done; returns the exit code."""
+        match asked.verb:
+            case "up":
+                return self._up(asked.units, asked.backend)
+            case "status":
+                return self._status(self._running())
+            case "config":
+                return self._config(self._running(), asked.settings)
+            case "relate":
+                database = asked.database or asked.name.replace("-", "_")
+                return self._relate(self._running(), asked.name, database, asked.roles)
+            case "credentials":
+                return self._credentials(self._running(), asked.name, as_json=asked.json)
+            case "unrelate":
+                return self._unrelate(self._running(), asked.name)
+            case "scale":
+                return self._scale(self._running(), asked.units)
+            case _:
+                return self._down(keep=asked.keep)
+
+    # ---- up and down ---------------------------------------------------------------------------
+    def _up(self, units: int | None, backend: str | None) -> int:
+        if units is not None:
+            _check_units(units)
+        state, cache, owner = self.store.load(), parts.default_cache(), parts.unprivileged()
+        state.pgbouncer = str(parts.pgbouncer(cache, self._say))
+        self._say(f"PgBouncer is {state.pgbouncer}")
+        credentials = self._backend(state, backend, cache, owner)
+        version, made = server.prepare(credentials)
+        self._say(f"PostgreSQL {version} answers at {credentials.endpoints[0]}")
+        state.made_database = state.made_database or made
+        platform = LocalPlatform(self.store, state, self._compose, owner)
+        self._reach(platform, units or len(state.model.units) or 2)
+        for unit in platform.in_turn():
+            platform.hook(unit, "pebble_ready")
+        platform.attach(credentials, version)
+        if not platform.model.relations:
+            platform.model.relate(DEMO, DEMO)
+        self._settle(platform)
+        self._say("ready")
+        return self._status(platform)
+
+    def _backend(
+        self,
+        state: State,
+        given: str | None,
+        cache: pathlib.Path,
+        owner: tuple[int, int] | None,
+    ) -> Credentials:
+        known = state.model.backend.credentials
+        if given:
+            if state.server:
+                raise Problem("there is a PostgreSQL of our own already: `pooler down` first")
+            return server.given_credentials(given)
+        if known and not state.server:
+            return known
+        own = LocalServer(self.store.home, owner)
+        if state.server is None:
+            programs = parts.postgresql(cache, self._say)
+            self._say(f"making a PostgreSQL with {programs}")
+            state.server = own.make(programs)
+            self.store.save(state)
+        if own.start(state.server):
+            self._say("PostgreSQL started")
+        return server.own_credentials(state.server)
+
+    def _reach(self, platform: LocalPlatform, count: int) -> None:
+        while len(platform.model.units) < count:
+            self._say(f"{platform.add_unit()} started")
+        while len(platform.model.units) > count:
+            name = max(platform.model.units, key=lambda one: int(one.rpartition("/")[2]))
+            platform.remove_unit(name)
+            self._say(f"{name} removed")
+
+    def _down(self, *, keep: bool) -> int:
+        if not self.store.exists():
+            self._say("nothing is up")
+            return 0
+        state, owner = self.store.load(), parts.unprivileged()
+        platform = LocalPlatform(self.store, state, self._compose, owner)
+        credentials = state.model.backend.credentials
+        if not keep and state.server is None and credentials and platform.model.leader:
+            self._leave(platform, credentials, made=state.made_database)
+        for unit in platform.in_turn():
+            platform.pooler(unit).stop()
+            self._say(f"{unit} stopped")
+        if state.server:
+            LocalServer(self.store.home, owner).stop(state.server)
+            self._say("PostgreSQL stopped")
+        if keep:
+            self._say(f"all is kept in {self.store.home}")
+            return 0
+        shutil.rmtree(self.store.home)
+        self._say("nothing is left")
+        return 0
+
+    def _leave(self, platform: LocalPlatform, credentials: Credentials, *, made: bool) -> None:
+        """A server that is not ours keeps its databases, and nothing else of what we made."""
+        model = platform.model
+        model.backend = model.backend.model_copy(update={"present": False})
+        platform.everywhere("backend_departed", "postgresql/0")
+        if made:
+            server.drop_auth_database(credentials)
+        self._say(f"PostgreSQL at {credentials.endpoints[0]} is left as it was, with its data")
+
+    # ---- the other verbs -----------------------------------------------------------------------
+    def _config(self, platform: LocalPlatform, settings: Sequence[str]) -> int:
+        if not settings:
+            known = Settings.model_validate(platform.model.options)
+            rows = [(name, str(getattr(known, name)), text) for name, text in ACCEPTS.items()]
+            _table(("option", "value", "accepts"), rows)
+            return 0
+        wanted = dict(platform.model.options)
+        for setting in settings:
+            key, equals, value = setting.partition("=")
+            if not equals:
+                raise Mistake(f"{setting!r} is no KEY=VALUE")
+            wanted[key] = int(value) if re.fullmatch(r"-?[0-9]{1,12}", value) else value
+        _, problems = settings_from(wanted)
+        if problems:
+            raise Mistake("; ".join(problems))
+        platform.model.options = wanted
+        platform.everywhere("config_changed")
+        self._settle(platform)
+        return self._status(platform)
+
+    def _relate(self, platform: LocalPlatform, name: str, database: str, roles: str) -> int:
+        if not NAME.fullmatch(name) or len(name) > 60:
+            raise Mistake(f"{name[:60]!r} is no name: use small letters, digits and dashes")
+        if self._relation(platform, name):
+            raise Problem(f"{name} is related already: see `pooler credentials {name}`")
+        asked = [role.strip().lower() for role in roles.split(",") if role.strip()]
+        if problem := request_problem(database, asked):
+            raise Mistake(f"{name} {problem}")
+        number = platform.model.relate(name, database, roles)
+        platform.everywhere("clients_changed")
+        self._settle(platform)
+        if platform.model.clients[number].told is None:
+            raise Problem(f"{name} cannot connect yet: see `pooler status`")
+        self._say(
+            f"{name} has database {database}: `pooler credentials {name}` tells how to connect"
+        )
+        return 0
+
+    def _credentials(self, platform: LocalPlatform, name: str, *, as_json: bool) -> int:
+        number = self._known(platform, name)
+        record, user = platform.model.clients[number], f"relation_id_{number}"
+        if record.told is None or record.password is None:
+            raise Problem(f"{name} cannot connect yet: see `pooler status`")
+        login = ClientCredentials(username=user, password=record.password)
+        told = {
+            "database": record.told.database,
+            "endpoints": record.told.endpoints,
+            "username": user,
+            "password": record.password.get_secret_value(),
+            "uri": uri(record.told, login),
+        }
+        if readers := read_only_uri(record.told, login):
+            told["read-only-uri"] = readers
+        if as_json:
+            print(json.dumps(told, indent=2))
+        else:
+            _table(("field", "value"), list(told.items()))
+        return 0
+
+    def _unrelate(self, platform: LocalPlatform, name: str) -> int:
+        number = self._known(platform, name)
+        platform.everywhere("clients_departed", f"{name}/0")
+        del platform.model.clients[number]
+        platform.everywhere("clients_broken")
+        self._settle(platform)
+        self._say(f"{name} cannot connect any more; its data is kept")
+        return 0
+
+    def _scale(self, platform: LocalPlatform, count: int) -> int:
+        _check_units(count)
+        self._reach(platform, count)
+        self._settle(platform)
+        return self._status(platform)
+
+    def _status(self, platform: LocalPlatform) -> int:
+        rows: list[tuple[str, ...]] = []
+        demo = self._relation(platform, DEMO)
+        for unit in sorted(platform.model.units, key=lambda one: int(one.rpartition("/")[2])):
+            if unit == platform.model.leader:
+                platform.hook(unit, "update_status")
+            facts = platform.look(unit)
+            sentence = assess(facts)[0]
+            port = facts.serving.port if facts.serving else "-"
+            rows.append(
+                (
+                    unit + ("*" if unit == platform.model.leader else ""),
+                    f"{facts.address}:{port}",
+                    str(len(facts.container.running)),
+                    f"{sentence.level.value} {sentence.text}".strip(),
+                    self._answer(platform, demo, facts.address) if demo else "-",
+                )
+            )
+        _table(("unit", "address", "processes", "status", "a query answers"), rows)
+        if demo and (told := platform.model.clients[demo].told):
+            print(f"\nclients connect to {told.endpoints}; `pooler relate NAME` gives one access")
+        return 0 if all(row[3] == "active" for row in rows) else 1
+
+    def _answer(self, platform: LocalPlatform, number: int, address: str) -> str:
+        """What PostgreSQL says to a real client that goes through one unit."""
+        record = platform.model.clients[number]
+        if record.told is None or record.password is None:
+            return "not yet"
+        port = endpoints_in(record.told.endpoints)[0].port
+        login = Credentials(
+            user=f"relation_id_{number}",
+            password=record.password,
+            database=record.told.database,
+            endpoints=(Endpoint(host=address, port=port),),
+        )
+        try:
+            statement = "select current_user || ' in ' || current_database() || ', PostgreSQL ' || current_setting('server_version')"
+            return server.ask(login, statement)
+        except ServerFailed as error:
+            return str(error)
+
+    def logs(self, unit: str | None, *, follow: bool) -> int:
+        """What PgBouncer wrote is shown."""
+        platform = self._running()
+        names = [
+            one for one in platform.model.units if unit in (None, one, one.rpartition("/")[2])
+        ]
+        if not names:
+            raise Mistake(f"there is no unit {unit}: there are {', '.join(platform.model.units)}")
+        files = [str(log) for one in names for log in platform.pooler(one).logs()]
+        return subprocess.call(["tail", "-n", "40", *(["-F"] if follow else []), *files])
+
+    # ---- what they share -----------------------------------------------------------------------
+    def _running(self) -> LocalPlatform:
+        if not self.store.exists():
+            raise Problem("nothing is up: `pooler up` first")
+        return LocalPlatform(self.store, self.store.load(), self._compose, parts.unprivileged())
+
+    def _settle(self, platform: LocalPlatform) -> None:
+        if not platform.settle():
+            self._say("this takes long; `pooler status` tells what is missing")
+
+    def _relation(self, platform: LocalPlatform, name: str) -> int | None:
+        clients = platform.model.clients.items()
+        return next((number for number, one in clients if one.application == name), None)
+
+    def _known(self, platform: LocalPlatform, name: str) -> int:
+        if number := self._relation(platform, name):
+            return number
+        names = ", ".join(one.application for one in platform.model.clients.values()) or "nobody"
+        raise Mistake(f"{name[:60]!r} is not related: {names} is")
+
+    def _say(self, text: str) -> None:
+        print(f"{time.monotonic() - self._begin:6.1f} s  {text}", flush=True)
+
+
+def _check_units(count: int) -> None:
+    if not 1 <= count <= MOST_UNITS:
+        raise Mistake(f"{count} units: there can be 1 to {MOST_UNITS}")
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    lines = [tuple(head), *map(tuple, rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    print()
+    for line in lines:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        )

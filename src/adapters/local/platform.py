@@ -1,0 +1,134 @@
+"""Who delivers the hooks, where there is no Juju? The units' turns, one after another, until nobody has news."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+import time
+from collections.abc import Callable
+from typing import Any
+
+from adapters.local.model import (
+    LocalBackend,
+    LocalClients,
+    LocalDepartures,
+    LocalExposure,
+    LocalPeers,
+    LocalSecrets,
+    LocalWorld,
+    related,
+)
+from adapters.local.processes import LocalPooler
+from adapters.local.store import State, Store
+from app.outcome import Deferred, Outcome
+from domain.facts import Credentials, Facts
+from domain.instances import Layout
+
+# The use cases of one unit by their names, as `wiring.Application` provides them.
+Application = Any
+Compose = Callable[[dict[str, object]], Application]
+
+ROUNDS = 30
+PATIENCE = 0.5  # seconds between two rounds in which somebody waits for PostgreSQL
+
+
+class LocalPlatform:
+    """The units of one application on this machine, with their state on disk."""
+
+    def __init__(
+        self, store: Store, state: State, compose: Compose, owner: tuple[int, int] | None
+    ) -> None:
+        self.store = store
+        self.state = state
+        self.model = state.model
+        self._compose = compose
+        self._owner = owner
+
+    def pooler(self, unit: str) -> LocalPooler:
+        """The processes of a unit."""
+        program = pathlib.Path(self.state.pgbouncer)
+        return LocalPooler(program, self._layout(unit), self._owner)
+
+    def look(self, unit: str) -> Facts:
+        """What a unit sees now."""
+        return self._world(unit).look()
+
+    def hook(self, unit: str, name: str, *arguments: str, **facts: bool) -> Outcome:
+        """One hook of one unit has run, and what it wrote is kept."""
+        application = self._compose(
+            {
+                "world": self._world(unit),
+                "pooler": self.pooler(unit),
+                "peers": LocalPeers(self.model, unit),
+                "secrets": LocalSecrets(self.model, unit),
+                "backend": LocalBackend(self.model, unit),
+                "clients": LocalClients(self.model, unit),
+                "departures": LocalDepartures(self.model, unit),
+                "exposure": LocalExposure(self.model, unit),
+            }
+        )
+        outcome: Outcome = getattr(application, name)()(*arguments, **facts)
+        self.store.save(self.state)
+        return outcome
+
+    def in_turn(self) -> list[str]:
+        """All units, the leader first: the others wait for what it decides."""
+        return sorted(self.model.units, key=lambda name: (name != self.model.leader, name))
+
+    def everywhere(self, hook: str, *arguments: str) -> None:
+        """A hook has run on every unit."""
+        for unit in self.in_turn():
+            self.hook(unit, hook, *arguments)
+
+    def settle(self) -> bool:
+        """Units have heard of one another until nobody had news; False if that did not end."""
+        for _ in range(ROUNDS):
+            before = self.model.model_dump_json()
+            outcomes = [self.hook(unit, "peers_changed") for unit in self.in_turn()]
+            soon = any(isinstance(one, Deferred) and one.soon for one in outcomes)
+            if soon:
+                time.sleep(PATIENCE)
+            elif self.model.model_dump_json() == before:
+                return True
+        return False
+
+    def attach(self, credentials: Credentials, version: str) -> None:
+        """The pools lead to this server."""
+        known = credentials.model_copy(update={"version": version})
+        self.model.backend = related(known)
+        self.everywhere("backend_changed")
+
+    def add_unit(self) -> str:
+        """One more unit runs."""
+        number = 1 + max((_number(name) for name in self.model.units), default=-1)
+        # Every address of 127/8 is this machine's own, so all units can have the same port.
+        name = self.model.add_unit(f"127.0.0.{2 + number % 250}")
+        self.hook(name, "peers_created")
+        self.hook(name, "start")
+        self.hook(name, "pebble_ready")
+        return name
+
+    def remove_unit(self, name: str) -> None:
+        """A unit has left: it said so, another leads if it did, and nothing of it is left."""
+        self.hook(name, "peers_departed", name)
+        self.pooler(name).stop()
+        self.model.remove_unit(name)
+        shutil.rmtree(self._layout(name).root, ignore_errors=True)
+        self.store.save(self.state)
+        self.everywhere("peers_departed", name)
+        if self.model.leader:
+            self.hook(self.model.leader, "leader_elected")
+
+    def _world(self, unit: str) -> LocalWorld:
+        return LocalWorld(self.model, unit, self._layout(unit), self.pooler(unit).look)
+
+    def _layout(self, unit: str) -> Layout:
+        return Layout(
+            root=str(self.store.home / "units" / str(_number(unit))),
+            listen_address=self.model.units[unit].address if unit in self.model.units else "",
+            with_pid_files=True,
+        )
+
+
+def _number(unit: str) -> int:
+    return int(unit.rpartition("/")[2])

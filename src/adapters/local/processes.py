@@ -1,0 +1,224 @@
+"""PgBouncer as processes of this machine that outlive the command which started them."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+import pydantic
+
+from adapters import rendering
+from app.errors import PoolerFailed
+from domain.capabilities import Version, version_in
+from domain.facts import Container
+from domain.instances import Applied, Layout, PoolerConfig, Step
+
+# Sockets have short names: sun_path holds 108 bytes.
+_LONGEST_SOCKET = 100
+
+START_SECONDS = 10.0
+DRAIN_SECONDS = 5.0
+
+
+class LocalPooler:
+    """The PgBouncer processes of one unit."""
+
+    def __init__(
+        self, program: pathlib.Path, layout: Layout, owner: tuple[int, int] | None
+    ) -> None:
+        self._program = program
+        self._layout = layout
+        self._owner = owner
+        self._root = pathlib.Path(layout.root)
+        self._memory = self._root / "applied.json"
+
+    def look(self) -> Container:
+        """What is there now."""
+        applied = self._applied()
+        return Container(
+            reachable=True,
+            version=applied.version if applied else None,
+            cpus=len(os.sched_getaffinity(0)),
+            running=frozenset(index for index in self._indexes() if self._pid(index)),
+            applied=applied,
+        )
+
+    def version(self) -> Version:
+        """Ask the program itself. Raises PoolerFailed."""
+        with _translated(self._root):
+            done = subprocess.run(
+                [self._program, "--version"], capture_output=True, text=True, check=False
+            )
+        if found := version_in(done.stdout):
+            return found
+        raise PoolerFailed(f"{self._program} is no PgBouncer")
+
+    def apply(self, config: PoolerConfig, applied: Applied, steps: tuple[Step, ...]) -> None:
+        """Write the files, take the steps in their order, and remember `applied` last of all."""
+        with _translated(self._root):
+            self._write(config)
+            do: dict[str, Callable[[int], None]] = {
+                "start": self._start,
+                "restart": self._restart,
+                "reload": self._reload,
+                "stop": self._stop,
+            }
+            for step in steps:
+                do[step.action](step.index)
+            self._put(self._memory, applied.model_dump_json())
+
+    def stop(self) -> None:
+        """No process of this unit runs."""
+        for index in self._indexes():
+            self._stop(index)
+
+    def log(self, index: int) -> pathlib.Path:
+        """Where a process writes what it does."""
+        return pathlib.Path(self._layout.directory(index), "pgbouncer.log")
+
+    def logs(self) -> list[pathlib.Path]:
+        """The logs of all processes."""
+        return [self.log(index) for index in self._indexes()]
+
+    def _applied(self) -> Applied | None:
+        try:
+            return Applied.model_validate_json(self._memory.read_text())
+        except (OSError, pydantic.ValidationError):
+            return None
+
+    def _indexes(self) -> list[int]:
+        return sorted(int(one.name) for one in self._root.glob("[0-9]*") if one.is_dir())
+
+    def _write(self, config: PoolerConfig) -> None:
+        self._folder(self._root)
+        self._put(pathlib.Path(self._layout.auth_file), rendering.userlist(config.users))
+        for instance in config.instances:
+            directory = pathlib.Path(self._layout.directory(instance.index))
+            name = f"{directory}/.s.PGSQL.{config.serving.port}"
+            if len(name.encode()) > _LONGEST_SOCKET:
+                raise PoolerFailed(
+                    f"{directory} is too long for a socket: set $POOLER_HOME to a shorter one"
+                )
+            self._folder(directory)
+            text = rendering.pgbouncer_ini(instance)
+            self._put(pathlib.Path(self._layout.ini(instance.index)), text)
+
+    def _folder(self, path: pathlib.Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o700)
+        self._own(path)
+
+    def _put(self, path: pathlib.Path, text: str) -> None:
+        """The file has this text, and is its owner's alone at any moment."""
+        new = path.with_suffix(".new")
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(text)
+        self._own(new)
+        new.replace(path)
+
+    def _own(self, path: pathlib.Path) -> None:
+        if self._owner:
+            os.chown(path, *self._owner)
+
+    def _start(self, index: int) -> None:
+        directory = pathlib.Path(self._layout.directory(index))
+        # What a process that was killed, or a machine that went down, left behind.
+        for left in (directory / "pgbouncer.pid", *directory.glob(".s.PGSQL.*")):
+            left.unlink(missing_ok=True)
+        log = self.log(index)
+        begin = log.stat().st_size if log.exists() else 0
+        owner = {"user": self._owner[0], "group": self._owner[1]} if self._owner else {}
+        with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as output:
+            self._own(log)
+            process = subprocess.Popen(
+                [self._program, self._layout.ini(index)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                cwd="/",
+                **({**owner, "extra_groups": []} if owner else {}),
+            )
+        self._wait_for(index, process, begin)
+
+    def _wait_for(self, index: int, process: subprocess.Popen[bytes], begin: int) -> None:
+        """The process answers at its socket. Raises PoolerFailed with what it said if it ended."""
+        directory, end = (
+            pathlib.Path(self._layout.directory(index)),
+            time.monotonic() + START_SECONDS,
+        )
+        while time.monotonic() < end:
+            if process.poll() is not None:
+                raise PoolerFailed(
+                    f"PgBouncer ended at once: {_last_line(self.log(index), begin)}"
+                )
+            for name in directory.glob(".s.PGSQL.*"):
+                if self._pid(index) and _answers(name):
+                    return
+            time.sleep(0.02)
+        raise PoolerFailed(
+            f"PgBouncer does not answer after {START_SECONDS:.0f} s: see {self.log(index)}"
+        )
+
+    def _restart(self, index: int) -> None:
+        self._stop(index)
+        self._start(index)
+
+    def _reload(self, index: int) -> None:
+        if pid := self._pid(index):
+            os.kill(pid, signal.SIGHUP)
+
+    def _stop(self, index: int) -> None:
+        """The process is gone: drained, or without asking when that takes too long."""
+        for how, seconds in (
+            (signal.SIGINT, DRAIN_SECONDS),
+            (signal.SIGQUIT, 2.0),
+            (signal.SIGKILL, 2.0),
+        ):
+            pid = self._pid(index)
+            if not pid:
+                return
+            os.kill(pid, how)
+            end = time.monotonic() + seconds
+            while self._pid(index) and time.monotonic() < end:
+                time.sleep(0.02)
+
+    def _pid(self, index: int) -> int:
+        """The process, if it is alive and really this one; 0 otherwise."""
+        try:
+            pid = int(pathlib.Path(self._layout.directory(index), "pgbouncer.pid").read_text())
+            command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            return 0
+        return pid if self._layout.ini(index).encode() in command else 0
+
+
+def _answers(name: pathlib.Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(name))
+        except OSError:
+            return False
+        return True
+
+
+def _last_line(log: pathlib.Path, begin: int) -> str:
+    with open(log, errors="replace") as file:
+        file.seek(begin)
+        lines = [one.strip() for one in file if "FATAL" in one or "ERROR" in one]
+    said = lines[-1].partition("] ")[2] or lines[-1] if lines else "it gave no reason"
+    return f"{said[:200]}; see {log}"
+
+
+@contextmanager
+def _translated(root: pathlib.Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise PoolerFailed(f"{error.filename or root}: {error.strerror}") from None

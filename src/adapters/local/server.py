@@ -1,0 +1,206 @@
+"""A PostgreSQL of this platform's own, where none is given."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pydantic
+
+from adapters.local.store import ServerRecord
+from app.passwords import new_password
+from domain.facts import Credentials
+from domain.pools import Endpoint
+
+if TYPE_CHECKING:
+    import psycopg
+
+SUPERUSER = "pooler"
+AUTH_DATABASE = "pgbouncer"
+HOST = "127.0.0.1"
+
+
+class ServerFailed(Exception):
+    """PostgreSQL did not do what it was asked to; says what it said."""
+
+
+class LocalServer:
+    """One PostgreSQL server in a directory."""
+
+    def __init__(self, home: pathlib.Path, owner: tuple[int, int] | None) -> None:
+        self._data = home / "postgresql"
+        self._log = home / "postgresql.log"
+        self._owner = owner
+
+    def make(self, programs: pathlib.Path) -> ServerRecord:
+        """A new cluster with a superuser who logs in by SCRAM. Raises ServerFailed."""
+        password = new_password()
+        shutil.rmtree(self._data, ignore_errors=True)
+        self._data.mkdir(mode=0o700)
+        self._own(self._data)
+        with tempfile.NamedTemporaryFile("w", prefix="pooler-") as file:
+            file.write(password.get_secret_value())
+            file.flush()
+            self._own(pathlib.Path(file.name))
+            self._run(
+                programs / "initdb",
+                *("-D", str(self._data), "-U", SUPERUSER, f"--pwfile={file.name}"),
+                *("-A", "scram-sha-256", "-E", "UTF8", "--locale=C"),
+            )
+        with open(self._data / "postgresql.auto.conf", "a") as settings:
+            settings.write(f"listen_addresses = '{HOST}'\nunix_socket_directories = ''\n")
+            settings.write("password_encryption = 'scram-sha-256'\nmax_connections = 300\n")
+        return ServerRecord(programs=str(programs), port=_free_port(), password=password)
+
+    def start(self, server: ServerRecord) -> bool:
+        """It answers; returns whether it had to be started. Raises ServerFailed."""
+        if self._runs(server):
+            return False
+        if not self._log.exists():
+            self._log.touch(mode=0o600)
+            self._own(self._log)
+        self._run(
+            pathlib.Path(server.programs, "pg_ctl"),
+            *("-D", str(self._data), "-l", str(self._log), "-w", "-t", "60"),
+            *("-o", f"-p {server.port}", "start"),
+        )
+        return True
+
+    def stop(self, server: ServerRecord) -> None:
+        """It does not run. Raises ServerFailed."""
+        if self._runs(server):
+            pg_ctl = pathlib.Path(server.programs, "pg_ctl")
+            self._run(pg_ctl, "-D", str(self._data), "-w", "-m", "fast", "stop")
+
+    def _runs(self, server: ServerRecord) -> bool:
+        pg_ctl = pathlib.Path(server.programs, "pg_ctl")
+        return self._call(pg_ctl, "-D", str(self._data), "status").returncode == 0
+
+    def _run(self, program: pathlib.Path, *arguments: str) -> None:
+        done = self._call(program, *arguments)
+        if done.returncode:
+            said = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no reason given"]
+            raise ServerFailed(f"{program.name} failed: {said[-1][:200]}; see {self._log}")
+
+    def _call(self, program: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        owner = (
+            {"user": self._owner[0], "group": self._owner[1], "extra_groups": []}
+            if self._owner
+            else {}
+        )
+        # Not a pipe: the server would keep it open, and we would wait for it for ever.
+        with tempfile.TemporaryFile("w+") as output:
+            done = subprocess.run(
+                [program, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+                cwd="/",
+                **owner,
+            )
+            output.seek(0)
+            return subprocess.CompletedProcess(done.args, done.returncode, output.read(), "")
+
+    def _own(self, path: pathlib.Path) -> None:
+        if self._owner:
+            os.chown(path, *self._owner)
+
+
+def own_credentials(server: ServerRecord) -> Credentials:
+    """How to log in to a server of our own."""
+    return Credentials(
+        user=SUPERUSER,
+        password=server.password,
+        database=AUTH_DATABASE,
+        endpoints=(Endpoint(host=HOST, port=server.port),),
+    )
+
+
+def given_credentials(uri: str) -> Credentials:
+    """How to log in to a server that was given. Raises ServerFailed with what is wrong with it."""
+    import psycopg.conninfo
+
+    try:
+        parts = psycopg.conninfo.conninfo_to_dict(uri)
+    except psycopg.Error:
+        raise ServerFailed("that is no postgresql:// address") from None
+    password = parts.get("password") or os.environ.get("PGPASSWORD") or ""
+    hosts, ports = (str(parts.get(key) or "").split(",") for key in ("host", "port"))
+    user = parts.get("user")
+    if not user or not password or not hosts[0]:
+        raise ServerFailed("the address needs a user, a host, and a password (or $PGPASSWORD)")
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    endpoints = tuple(
+        Endpoint(host=host, port=int(port or 5432))
+        for host, port in zip(hosts, ports, strict=False)
+    )
+    return Credentials(
+        user=str(user),
+        password=pydantic.SecretStr(str(password)),
+        database=AUTH_DATABASE,
+        endpoints=endpoints,
+    )
+
+
+def prepare(credentials: Credentials) -> tuple[str, bool]:
+    """The server's version, and whether the auth database had to be made. Raises ServerFailed."""
+    from psycopg import sql
+
+    with _connected(credentials) as connection:
+        version = str(connection.info.parameter_status("server_version") or "")
+        query = "SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s"
+        if connection.execute(query, [AUTH_DATABASE]).fetchone():
+            return version.split(" ")[0], False
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(AUTH_DATABASE)))
+        return version.split(" ")[0], True
+
+
+def drop_auth_database(credentials: Credentials) -> None:
+    """The auth database is gone. Raises ServerFailed."""
+    from psycopg import sql
+
+    with _connected(credentials) as connection:
+        drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+        connection.execute(drop.format(sql.Identifier(AUTH_DATABASE)))
+
+
+def ask(credentials: Credentials, statement: str) -> str:
+    """The first value of the answer. Raises ServerFailed."""
+    with _connected(credentials, credentials.database) as connection:
+        row = connection.execute(statement.encode()).fetchone()
+        return str(row[0]) if row else ""
+
+
+@contextmanager
+def _connected(
+    credentials: Credentials, database: str = "postgres"
+) -> Generator[psycopg.Connection]:
+    import psycopg
+
+    try:
+        with psycopg.connect(
+            host=",".join(endpoint.host for endpoint in credentials.endpoints),
+            port=",".join(str(endpoint.port) for endpoint in credentials.endpoints),
+            user=credentials.user,
+            password=credentials.password.get_secret_value(),
+            dbname=database,
+            connect_timeout=5,
+            autocommit=True,
+        ) as connection:
+            yield connection
+    except psycopg.Error as error:
+        said = str(error).strip().splitlines() or ["no reason given"]
+        raise ServerFailed(f"PostgreSQL says: {said[-1]}") from None
+
+
+def _free_port() -> int:
+    with socket.create_server((HOST, 0)) as listener:
+        return listener.getsockname()[1]

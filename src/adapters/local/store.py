@@ -1,0 +1,84 @@
+"""How does the state survive? As one file, replaced whole, that one command at a time may change."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pathlib
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+import pydantic
+
+from adapters.local.model import Model, Record
+
+
+class ServerRecord(Record):
+    """The PostgreSQL that this platform runs itself."""
+
+    programs: str  #: the directory with its programs
+    port: int
+    password: pydantic.SecretStr
+
+
+class State(Record):
+    """All that is kept between two commands."""
+
+    pgbouncer: str = ""  #: the program
+    server: ServerRecord | None = None  #: None where a server was given
+    made_database: bool = False  #: the auth database is ours to drop
+    model: Model = Model()
+
+
+class Unreadable(Exception):
+    """The state on disk makes no sense; says what to do next."""
+
+
+class Store:
+    """A directory with the state, a lock, and what the servers keep."""
+
+    def __init__(self, home: pathlib.Path) -> None:
+        self.home = home
+        self._file = home / "state.json"
+
+    def exists(self) -> bool:
+        """Whether there is a state."""
+        return self._file.exists()
+
+    def load(self) -> State:
+        """The state, a new one if there is none. Raises Unreadable."""
+        try:
+            return State.model_validate_json(self._file.read_text())
+        except FileNotFoundError:
+            return State()
+        except (ValueError, OSError):
+            raise Unreadable(
+                f"{self._file} is not readable: mend it, or remove {self.home} to begin anew"
+            ) from None
+
+    def save(self, state: State) -> None:
+        """The state is on disk: killed at any moment, the old one or the new one is found."""
+        new = self._file.with_suffix(".new")
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(state.model_dump_json(indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._file)
+
+    @contextmanager
+    def alone(self, say: Callable[[str], None]) -> Generator[None]:
+        """No other command changes the state meanwhile."""
+        # Others may pass through, since servers run as another user; they may not look around.
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.home.chmod(0o711)
+        with open(os.open(self.home / "lock", os.O_RDWR | os.O_CREAT, 0o600), "r+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"another pooler command is at work (process {lock.read().strip()}): waiting")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            lock.seek(0)
+            lock.truncate()
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
