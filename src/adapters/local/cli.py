@@ -246,7 +246,8 @@ class Command:
         platform.everywhere("clients_changed")
         self._settle(platform)
         if platform.model.clients[number].told is None:
-            raise Problem(f"{name} cannot connect yet: see `pooler status`")
+            wrong = [one.text for one in platform.model.ledger.problems]
+            raise Problem(f"{name} cannot connect yet: {[*wrong, 'see `pooler status`'][0]}")
         self._say(
             f"{name} has database {database}: `pooler credentials {name}` tells how to connect"
         )

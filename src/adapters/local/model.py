@@ -37,12 +37,6 @@ class NotLeader(Exception):
 class Record(pydantic.BaseModel):
     """Part of the state; what is assigned to it is what the next look finds."""
 
-    @pydantic.field_serializer("*", mode="wrap", when_used="json")
-    def _plain(self, value: Any, default: pydantic.SerializerFunctionWrapHandler) -> Any:
-        return (
-            value.get_secret_value() if isinstance(value, pydantic.SecretStr) else default(value)
-        )
-
 
 class UnitRecord(Record):
     """One unit, as the others see it."""

@@ -198,7 +198,7 @@ def _connected(
             yield connection
     except psycopg.Error as error:
         said = str(error).strip().splitlines() or ["no reason given"]
-        raise ServerFailed(f"PostgreSQL says: {said[-1]}") from None
+        raise ServerFailed(f"PostgreSQL says: {said[0]}") from None
 
 
 def _free_port() -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pathlib
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import cast
 
 import pydantic
 
@@ -60,7 +62,7 @@ class Store:
         """The state is on disk: killed at any moment, the old one or the new one is found."""
         new = self._file.with_suffix(".new")
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(state.model_dump_json(indent=1))
+            json.dump(state.model_dump(), file, indent=1, default=_plain)
             file.flush()
             os.fsync(file.fileno())
         new.replace(self._file)
@@ -82,3 +84,12 @@ class Store:
             lock.write(str(os.getpid()))
             lock.flush()
             yield
+
+
+def _plain(value: object) -> object:
+    """What JSON has no word for. Passwords are written as they are: the file is its owner's alone."""
+    if isinstance(value, pydantic.SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, frozenset):
+        return sorted(cast("frozenset[int]", value))
+    raise TypeError(f"{type(value).__name__} cannot be kept")
