@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = pathlib.Path(__file__).parents[2] / "templates"
 
-_BARE = re.compile(r"\*|[A-Za-z0-9_]+")
+_BARE = re.compile(r"\*|[A-Za-z0-9_.-]+")
 _NEVER = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -37,8 +37,10 @@ def drain_script() -> str:
 
 
 def alias(name: str) -> str:
-    """A database's name as a key: bare if it can be, else quoted as an SQL identifier."""
-    return name if _BARE.fullmatch(name) else doubled(name)
+    """A database's name as a key, which cannot be quoted. Raises ValueError if it would have to be."""
+    if not _BARE.fullmatch(name):
+        raise ValueError(f"{name!r} cannot be a name in PgBouncer's configuration")
+    return name
 
 
 def quoted(value: str) -> str:

@@ -132,8 +132,10 @@ def _database_problem(name: str) -> str:
         return "but prefixes are not supported"
     if len(name.encode()) > NAME_BYTES:
         return f"which is longer than {NAME_BYTES} bytes"
-    if re.search(r"[\x00-\x1f\x7f]", name):
-        return "which has control characters"
+    # Its documentation says that others can be quoted, and its parser then refuses the whole file
+    # (https://github.com/pgbouncer/pgbouncer/issues/971): nobody would be served any more.
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
+        return "but PgBouncer takes only letters, digits, _, . and - in a name"
     return ""
 
 

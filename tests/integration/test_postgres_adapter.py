@@ -454,7 +454,9 @@ def test_what_a_former_backend_user_left_is_taken_over(server: PostgreSQL) -> No
 def test_a_common_database_stays_open(server: PostgreSQL) -> None:
     with PsycopgDatabases(OWNER).open(server.credentials("postgres")) as database:
         database.provision(material(), "postgres")
-    assert server.sql("SELECT has_database_privilege('public', 'postgres', 'CONNECT')") == [(True,)]
+    assert server.sql("SELECT has_database_privilege('public', 'postgres', 'CONNECT')") == [
+        (True,)
+    ]
 
 
 def test_the_charms_group_for_pg_hba_is_joined(server: PostgreSQL) -> None:
@@ -614,7 +616,9 @@ def test_an_existing_database_is_shared_as_it_is(server: PostgreSQL) -> None:
 def test_an_owners_setting_does_not_lock_us_out(server: PostgreSQL) -> None:
     provide(server, asked(1))
     as_client(server, 1, "ALTER DATABASE shop SET default_transaction_read_only = on")
-    as_client(server, 1, "SET transaction_read_only = off; ALTER DATABASE shop SET search_path = x")
+    as_client(
+        server, 1, "SET transaction_read_only = off; ALTER DATABASE shop SET search_path = x"
+    )
     provide(server, asked(1), asked(2))
     do(server, lambda database: database.revoke("relation_id_1"))
 

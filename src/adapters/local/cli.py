@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from adapters.local import parts, server
 from adapters.local.platform import Compose, LocalPlatform
@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="URI",
         help="a server that exists, postgresql://user@host:port, password in $PGPASSWORD",
     )
+    up.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="options, as for `config`")
     verbs.add_parser("status", help="the units, and how they are")
     config = verbs.add_parser("config", help="show the options, or set some")
     config.add_argument("settings", nargs="*", metavar="KEY=VALUE")
@@ -111,7 +112,7 @@ class Command:
         """One verb is done; returns the exit code."""
         match asked.verb:
             case "up":
-                return self._up(asked.units, asked.backend)
+                return self._up(asked.units, asked.backend, asked.settings)
             case "status":
                 return self._status(self._running())
             case "config":
@@ -129,10 +130,11 @@ class Command:
                 return self._down(keep=asked.keep)
 
     # ---- up and down ---------------------------------------------------------------------------
-    def _up(self, units: int | None, backend: str | None) -> int:
+    def _up(self, units: int | None, backend: str | None, settings: Sequence[str]) -> int:
         if units is not None:
             _check_units(units)
         state, cache, owner = self.store.load(), parts.default_cache(), parts.unprivileged()
+        state.model.options = _options(state.model.options, settings)
         state.pgbouncer = str(parts.pgbouncer(cache, self._say))
         self._say(f"PgBouncer is {state.pgbouncer}")
         credentials = self._backend(state, backend, cache, owner)
@@ -220,16 +222,7 @@ class Command:
             rows = [(name, str(getattr(known, name)), text) for name, text in ACCEPTS.items()]
             _table(("option", "value", "accepts"), rows)
             return 0
-        wanted = dict(platform.model.options)
-        for setting in settings:
-            key, equals, value = setting.partition("=")
-            if not equals:
-                raise Mistake(f"{setting!r} is no KEY=VALUE")
-            wanted[key] = int(value) if re.fullmatch(r"-?[0-9]{1,12}", value) else value
-        _, problems = settings_from(wanted)
-        if problems:
-            raise Mistake("; ".join(problems))
-        platform.model.options = wanted
+        platform.model.options = _options(platform.model.options, settings)
         platform.everywhere("config_changed")
         self._settle(platform)
         return self._status(platform)
@@ -293,9 +286,7 @@ class Command:
         rows: list[tuple[str, ...]] = []
         demo = self._relation(platform, DEMO)
         for unit in sorted(platform.model.units, key=lambda one: int(one.rpartition("/")[2])):
-            if unit == platform.model.leader:
-                platform.hook(unit, "update_status")
-            facts = platform.look(unit)
+            facts = platform.hook(unit, "update_status").facts
             sentence = assess(facts)[0]
             port = facts.serving.port if facts.serving else "-"
             rows.append(
@@ -363,6 +354,20 @@ class Command:
 
     def _say(self, text: str) -> None:
         print(f"{time.monotonic() - self._begin:6.1f} s  {text}", flush=True)
+
+
+def _options(known: Mapping[str, object], settings: Sequence[str]) -> dict[str, object]:
+    """The options with these changes. Raises Mistake."""
+    wanted = dict(known)
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise Mistake(f"{setting!r} is no KEY=VALUE")
+        wanted[key] = int(value) if re.fullmatch(r"-?[0-9]{1,12}", value) else value
+    _, problems = settings_from(wanted)
+    if problems:
+        raise Mistake("; ".join(problems))
+    return wanted
 
 
 def _check_units(count: int) -> None:

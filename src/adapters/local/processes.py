@@ -70,6 +70,8 @@ class LocalPooler:
                 "stop": self._stop,
             }
             for step in steps:
+                if step.action in ("start", "restart"):
+                    self._claim(config.serving.port)
                 do[step.action](step.index)
             self._put(self._memory, applied.model_dump_json())
 
@@ -100,8 +102,8 @@ class LocalPooler:
         self._put(pathlib.Path(self._layout.auth_file), rendering.userlist(config.users))
         for instance in config.instances:
             directory = pathlib.Path(self._layout.directory(instance.index))
-            name = f"{directory}/.s.PGSQL.{config.serving.port}"
-            if len(name.encode()) > _LONGEST_SOCKET:
+            name = self._socket(instance.index, config.serving.port)
+            if len(bytes(name)) > _LONGEST_SOCKET:
                 raise PoolerFailed(
                     f"{directory} is too long for a socket: set $POOLER_HOME to a shorter one"
                 )
@@ -125,6 +127,21 @@ class LocalPooler:
     def _own(self, path: pathlib.Path) -> None:
         if self._owner:
             os.chown(path, *self._owner)
+
+    def _claim(self, port: int) -> None:
+        """Nobody but us listens there; the kernel would let a pooler of the same user join in."""
+        ours = any(
+            self._pid(index) and self._socket(index, port).exists() for index in self._indexes()
+        )
+        address = self._layout.listen_address
+        if not ours and _accepts(address, port):
+            raise PoolerFailed(
+                f"port {port} of {address} is taken by another program:"
+                " choose another with `pooler config listen_port=…`"
+            )
+
+    def _socket(self, index: int, port: int) -> pathlib.Path:
+        return pathlib.Path(self._layout.directory(index), f".s.PGSQL.{port}")
 
     def _start(self, index: int) -> None:
         directory = pathlib.Path(self._layout.directory(index))
@@ -197,6 +214,14 @@ class LocalPooler:
         except (OSError, ValueError):
             return 0
         return pid if self._layout.ini(index).encode() in command else 0
+
+
+def _accepts(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _answers(name: pathlib.Path) -> bool:

@@ -1,0 +1,258 @@
+"""The platform without Juju, with a real PgBouncer and a real PostgreSQL."""
+
+import os
+import pathlib
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+
+import psycopg
+import pytest
+from platform_under_test import Pooler, lives, value
+
+
+@pytest.fixture(scope="module")
+def pooler():
+    pooler = Pooler()
+    pooler.up()
+    yield pooler
+    pooler.close()
+
+
+@pytest.fixture
+def fresh():
+    pooler = Pooler()
+    yield pooler
+    pooler.close()
+
+
+def test_a_client_reads_and_writes_through_every_unit(pooler):
+    pooler("relate", "shop")
+    for unit in (0, 1):
+        with pooler.client("shop", unit) as connection:
+            connection.execute("create table if not exists orders (unit int)")
+            connection.execute("insert into orders values (%s)", [unit])
+    with pooler.client("shop", 0) as connection:
+        assert value(connection, "select count(*) from orders") == 2
+
+
+def test_two_clients_cannot_see_each_others_databases(pooler):
+    pooler("relate", "mine")
+    pooler("relate", "theirs")
+    with pooler.client("theirs") as connection:
+        connection.execute("create table secret_plans (plan text)")
+    with (
+        pytest.raises(psycopg.OperationalError, match="permission denied"),
+        pooler.client("mine", dbname="theirs") as connection,
+    ):
+        value(connection, "select 1")
+    with (
+        pytest.raises(psycopg.OperationalError, match=r"permission denied|no such database"),
+        pooler.client("mine", dbname="pgbouncer_auth") as connection,
+    ):
+        value(connection, "select 1")
+
+
+def test_a_wrong_password_and_the_console_are_refused(pooler):
+    for options in ({"password": "guess"}, {"dbname": "pgbouncer"}):
+        with (
+            pytest.raises(psycopg.OperationalError),
+            pooler.client("demo", **options) as connection,
+        ):
+            connection.execute("show clients")
+
+
+def test_two_clients_of_one_database_share_it_and_one_goes(pooler):
+    pooler("relate", "first", "--database", "common")
+    pooler("relate", "second", "--database", "common")
+    with pooler.client("first") as connection:
+        connection.execute("create table common_table as select 1 as one")
+    pooler("unrelate", "first")
+    with pooler.client("second") as connection:
+        connection.execute("insert into common_table values (2)")
+        assert value(connection, "select count(*) from common_table") == 2
+
+
+@pytest.mark.parametrize("database", ["with-dashes", "with.dots", "UPPER", "9starts", "x" * 63])
+def test_a_name_that_pgbouncer_takes_works(pooler, database):
+    pooler("relate", "odd", "--database", database)
+    with pooler.client("odd") as connection:
+        assert value(connection, "select current_database()") == database
+    pooler("unrelate", "odd")
+
+
+@pytest.mark.parametrize(
+    "database",
+    ['we"ird', "it's", "semi;colon = ini", "%include x", "spä ce", "new\nline", "*", "a*"],
+)
+def test_a_name_that_would_break_the_configuration_is_refused_alone(pooler, database):
+    done = pooler.run("relate", "odd", "--database", database)
+    assert done.returncode == 2
+    assert "odd asks for database" in done.stderr
+    with pooler.client("demo") as connection:
+        assert value(connection, "select 42") == 42
+
+
+def test_an_option_change_drops_no_session(pooler):
+    with pooler.client("demo") as connection:
+        before = value(connection, "select pg_backend_pid()")
+        pooler("config", "max_db_connections=40")
+        assert value(connection, "select pg_backend_pid()") == before
+
+
+def test_a_bad_option_is_named_and_changes_nothing(pooler):
+    for setting, said in (
+        ("listen_port=80", "option listen_port must be"),
+        ("pool_mode=chaos", "session, transaction or statement"),
+        ("colour=red", "unknown option colour"),
+        ("nonsense", "no KEY=VALUE"),
+    ):
+        done = pooler.run("config", setting)
+        assert done.returncode == 2
+        assert said in done.stderr
+    with pooler.client("demo") as connection:
+        assert value(connection, "select 42") == 42
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("relate", "Bad Name"), "is no name"),
+        (("relate", "greedy", "--roles", "superuser"), "asks for role 'superuser'"),
+        (("relate", "console", "--database", "pgbouncer"), "reserved"),
+        (("credentials", "stranger"), "is not related"),
+        (("scale", "0"), "1 to 20"),
+    ],
+)
+def test_a_mistake_is_said_in_a_sentence(pooler, words, said):
+    done = pooler.run(*words)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_units_come_and_go(pooler):
+    assert "pgbouncer/3" in pooler("scale", "4")
+    with pooler.client("demo", 3) as connection:
+        assert value(connection, "select 42") == 42
+    pooler("scale", "2")
+    assert len(pooler.credentials("demo")["endpoints"].split(",")) == 2
+
+
+def test_what_died_is_brought_back(pooler):
+    os.kill(pooler.pids()[0], signal.SIGKILL)
+    time.sleep(0.1)
+    assert "waiting for PgBouncer to run" in pooler.run("status").stdout
+    assert "waiting" not in pooler.up()
+
+
+def test_a_new_port_is_told_and_listened_on(pooler):
+    port = pooler.port + 1
+    pooler("config", f"listen_port={port}")
+    assert pooler.credentials("demo")["endpoints"].endswith(f":{port}")
+    for unit in (0, 1):
+        with pooler.client("demo", unit) as connection:
+            assert value(connection, "select 42") == 42
+    pooler("config", f"listen_port={pooler.port}")
+
+
+def test_a_taken_port_is_named(fresh):
+    with socket.create_server(("127.0.0.2", fresh.port)):
+        done = fresh.run("up", f"listen_port={fresh.port}")
+        assert f"port {fresh.port} of 127.0.0.2 is taken" in done.stdout + done.stderr
+    assert "active" in fresh.up()
+
+
+def test_two_commands_at_once_take_turns(pooler):
+    command = [sys.executable, "src/pooler.py", "config", "max_db_connections=60"]
+    both = [
+        subprocess.Popen(
+            command, env=pooler.environment, cwd=pathlib.Path(__file__).parents[2],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    for one in both:
+        one.communicate()
+    assert [one.returncode for one in both] == [0, 0]
+
+
+def test_passwords_are_in_no_command_line_and_no_readable_file(pooler):
+    secrets = [pooler.credentials(name)["password"] for name in ("demo", "shop")]
+    running = subprocess.run(
+        ["ps", "axww", "-o", "args"], capture_output=True, text=True, check=True
+    )
+    logs = [log.read_text() for log in pooler.home.glob("**/*.log")]
+    status = pooler("status")
+    for secret in secrets:
+        assert secret not in running.stdout + status + "".join(logs)
+    for file in pooler.home.glob("**/*"):
+        if file.is_file() and not file.is_relative_to(pooler.home / "postgresql"):
+            readable = stat.S_IMODE(file.stat().st_mode) & 0o077
+            assert not readable or file.name == "pgbouncer.pid", file
+
+
+def test_killed_at_any_moment_it_goes_on(fresh):
+    command = [sys.executable, "src/pooler.py", "up", f"listen_port={fresh.port}"]
+    for seconds in (0.4, 0.8, 1.2, 1.6, 2.0, 2.4):
+        one = subprocess.Popen(
+            command, env=fresh.environment, cwd=pathlib.Path(__file__).parents[2],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(seconds)
+        one.kill()
+        one.wait()
+    assert "active" in fresh.up()
+    with fresh.client("demo", 1) as connection:
+        assert value(connection, "select 42") == 42
+
+
+def test_down_keeps_the_data_or_leaves_nothing(fresh):
+    fresh.up()
+    with fresh.client("demo") as connection:
+        connection.execute("create table kept as select 1 as one")
+    fresh("down", "--keep")
+    assert not any(map(lives, fresh.pids()))
+    fresh.up()
+    with fresh.client("demo") as connection:
+        assert value(connection, "select one from kept") == 1
+    pids = fresh.pids()
+    fresh("down")
+    assert not fresh.home.exists()
+    assert not any(map(lives, pids))
+
+
+def test_a_server_that_was_given_is_left_as_it_was(fresh, postgresql):
+    own = postgresql.credentials()
+    before = postgresql.sql("select rolname from pg_roles where rolname !~ '^pg_' order by 1")
+    address = f"postgresql://{own.user}@{own.endpoints[0]}"
+    fresh.environment["PGPASSWORD"] = own.password.get_secret_value()
+    fresh.up("--backend", address)
+    with fresh.client("demo") as connection:
+        connection.execute("create table kept as select 1 as one")
+    fresh("down")
+    assert (
+        postgresql.sql("select rolname from pg_roles where rolname !~ '^pg_' order by 1") == before
+    )
+    names = [row[0] for row in postgresql.sql("select datname from pg_database")]
+    assert "demo" in names
+    assert "pgbouncer" not in names
+    postgresql.sql('drop database "demo"')
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("postgresql://x@127.0.0.1:1", "password"),
+        ("postgresql://x:y@127.0.0.1:1", "refused"),
+        ("nonsense://", "no postgresql:// address"),
+    ],
+)
+def test_a_server_that_cannot_be_used_is_named(fresh, address, said):
+    done = fresh.run("up", "--backend", address)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
