@@ -121,6 +121,8 @@ class MemoryServer:
     groups: set[str] = field(default_factory=lambda: set(GROUPS))  #: that exist
     down: str = ""  #: a sentence: why nobody gets an answer
     refuses: str = ""  #: a sentence: why an answer is no
+    stuck: str = ""  #: a sentence: why users cannot be dropped
+    refuses_passwords: str = ""  #: a sentence: why passwords cannot be set
     lets_in: bool = True  #: whether pg_hba.conf names new users
     asked: int = 0  #: conversations so far
 
@@ -188,11 +190,15 @@ class MemoryDatabase:
 
     def set_password(self, credentials: Credentials) -> None:
         """The user can log in with it."""
+        if self._server.refuses_passwords:
+            raise DatabaseRefused(self._server.refuses_passwords)
         password = credentials.password.get_secret_value()
         self._server.roles[credentials.username].password = password
 
     def revoke(self, username: str) -> None:
         """The user is gone; its database stays."""
+        if self._server.stuck:
+            raise DatabaseRefused(self._server.stuck)
         self._server.roles.pop(username, None)
 
     def withdraw(self) -> None:
