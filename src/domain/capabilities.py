@@ -36,5 +36,5 @@ def capabilities(pgbouncer: Version) -> Capabilities:
 
 def version_in(text: str) -> Version | None:
     """The first version number in a text such as `PgBouncer 1.24.1` or `16.4 (Ubuntu 16.4-1)`."""
-    found = re.search(r"(?<![\d.])(\d{1,5})(?:\.(\d{1,5}))?(?:\.(\d{1,5}))?", text)
+    found = re.search(r"(?<![\d.])(\d{1,5})(?!\d)(?:\.(\d{1,5}))?(?:\.(\d{1,5}))?", text)
     return Version(*(int(part or 0) for part in found.groups())) if found else None

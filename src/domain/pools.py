@@ -20,6 +20,7 @@ UNLIMITED_POOL_SIZE = 20
 AUTH_CONNECTIONS = 2
 
 _ALIAS_BYTES = 63
+_BRACKETED = re.compile(r"\[([^\]]*:[^\]]*)\](?::([^:]*))?")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
 
 
@@ -43,9 +44,8 @@ def endpoints_in(text: str) -> tuple[Endpoint, ...]:
 
 def _endpoint(text: str) -> Endpoint:
     host, port = text, ""
-    if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        port = rest.removeprefix(":")
+    if bracketed := _BRACKETED.fullmatch(text):
+        host, port = bracketed[1], bracketed[2] or ""
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
     number = int(port) if re.fullmatch(r"[0-9]{1,5}", port) else 0 if port else POSTGRESQL_PORT

@@ -1,12 +1,14 @@
 """How is a password kept so that nobody can read it back? As a SCRAM-SHA-256 verifier (RFC 5802, RFC 7677)."""
 
 import base64
+import functools
 import hashlib
 import hmac
 
 ITERATIONS = 4096  # PostgreSQL's own default.
 
 
+@functools.lru_cache(maxsize=16)  # a process that runs many hooks asks for the same few
 def verifier(username: str, password: str) -> str:
     """What PostgreSQL stores for this password, e.g. `SCRAM-SHA-256$4096:<salt>$<stored>:<server>`.
 

@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from test_lifecycle import related
+from in_memory import related
 
 from adapters.local.memory import MemoryPlatform
 from domain.status import assess

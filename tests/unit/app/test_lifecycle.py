@@ -1,31 +1,12 @@
 """start, pebble-ready, config-changed, update-status and leader-elected on the platform in memory."""
 
 import pytest
+from in_memory import deployed, related, settings_of, worst
 
 from adapters.local.memory import MemoryPlatform
 from app.outcome import Deferred, Done
 from domain.capabilities import Version
 from domain.status import Level, assess
-
-
-def deployed(units=2, **how):
-    platform = MemoryPlatform(units=units, **how)
-    platform.deploy()
-    return platform
-
-
-def related(**how):
-    platform = deployed(**how)
-    platform.backend()
-    return platform
-
-
-def settings_of(unit, process=0):
-    return dict(unit.pooler.config.instances[process].settings)
-
-
-def worst(unit):
-    return assess(unit.look())[0]
 
 
 @pytest.mark.flow("start/1")

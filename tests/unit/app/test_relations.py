@@ -2,12 +2,14 @@
 
 import pydantic
 import pytest
-from test_lifecycle import deployed, related, settings_of, worst
+from in_memory import deployed, related, settings_of, worst
 
 from adapters.local.memory import MemoryPlatform, Role
 from adapters.local.model import LocalExposure
+from adapters.local.model import related as related_backend
 from app.errors import ExposureFailed, ExposureForbidden
 from app.outcome import Deferred, Done
+from app.passwords import new_password
 from domain.pools import AUTH_ALIAS
 from domain.status import Level
 
@@ -147,6 +149,32 @@ def test_new_endpoints_are_reloaded():
         assert (pools["shop"].hosts, pools["shop"].port) == (("10.1.0.9",), 5433)
         assert pools["shop_readonly"].hosts == ("10.1.0.8",)
         assert unit.pooler.taken[-1].action == "reload"
+
+
+def test_a_pooler_that_died_is_brought_back_and_then_led_to_the_backend():
+    platform = deployed(units=1)
+    platform.leader.pooler.lose_disk()
+    platform.backend()
+    assert settings_of(platform.leader)["auth_user"] == "pgbouncer_auth_relation_id_1"
+
+
+def test_a_backend_that_ends_before_it_told_anything_leaves_nothing_to_withdraw():
+    platform = deployed(units=1)
+    platform.model.backend = related_backend(None, "waiting")
+    ended(platform)
+    assert platform.server.asked == 0
+    assert worst(platform.leader).level is Level.BLOCKED
+
+
+def test_a_unit_that_leaves_announces_nothing_more():
+    platform = related()
+    leaver = platform.followers[0]
+    leaver.peers_departed(leaver.name)
+    before = platform.model.units[leaver.name].model_copy()
+    platform.model.options = {"listen_port": 7000}
+    platform.leader.config_changed()
+    leaver.peers_changed()
+    assert platform.model.units[leaver.name] == before
 
 
 @pytest.mark.flow("backend/6", "backend/9")
@@ -438,3 +466,9 @@ def test_passwords_are_not_shown():
     assert isinstance(platform.model.clients[1].password, pydantic.SecretStr)
     assert "password1" not in shown
     assert platform.model.clients[1].password.get_secret_value() not in shown
+
+
+def test_new_passwords_need_no_quoting_and_never_repeat():
+    found = {new_password().get_secret_value() for _ in range(50)}
+    assert len(found) == 50
+    assert all(one.isalnum() and one.isascii() and len(one) == 24 for one in found)

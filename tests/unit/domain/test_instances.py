@@ -1,0 +1,172 @@
+import pydantic
+import pytest
+from plans import plan
+
+from domain.capabilities import Version
+from domain.instances import (
+    MOST_INSTANCES,
+    Layout,
+    applied,
+    pooler_config,
+    steps,
+)
+from domain.users import AuthMaterial
+
+NOW = Version(1, 24, 1)
+LAYOUT = Layout(root="/var/lib/pgbouncer")
+AUTH = AuthMaterial(
+    auth_user="auth", auth_password=pydantic.SecretStr("auth-pw"),
+    stats_user="stats", stats_password=pydantic.SecretStr("stats-pw"),
+    admin_user="admin", admin_password=pydantic.SecretStr("admin-pw"),
+)  # fmt: skip
+
+
+def config(shared=None, *, unit="pgb/0", cpus=2, version=NOW, layout=LAYOUT, auth=AUTH, **options):
+    shared = shared or plan(databases=("shop",))
+    shared = shared.model_copy(update={"settings": shared.settings.model_copy(update=options)})
+    return pooler_config(shared, unit, cpus, version, layout, auth)
+
+
+def settings(index=0, **how):
+    return dict(config(**how).instances[index].settings)
+
+
+def test_processes_share_a_port_and_have_a_socket_each():
+    found = [dict(one.settings) for one in config().instances]
+    assert [one["unix_socket_dir"] for one in found] == ["/var/lib/pgbouncer/0", "/var/lib/pgbouncer/1"]
+    assert {(one["listen_port"], one["so_reuseport"]) for one in found} == {("6432", "1")}
+
+
+def test_each_process_has_a_directory_with_its_configuration():
+    assert LAYOUT.ini(1) == "/var/lib/pgbouncer/1/pgbouncer.ini"
+    assert settings(1)["unix_socket_dir"] == LAYOUT.directory(1)
+    assert settings(1)["auth_file"] == "/var/lib/pgbouncer/userlist.txt"
+
+
+def test_processes_of_a_unit_find_one_anothers_queries_to_cancel():
+    one, two = config(unit="pgb/3").instances
+    assert [peer.peer_id for peer in one.peers] == [49, 50]
+    assert [peer.host for peer in one.peers] == ["/var/lib/pgbouncer/0", "/var/lib/pgbouncer/1"]
+    assert one.peers == two.peers
+    assert [dict(each.settings)["peer_id"] for each in (one, two)] == ["49", "50"]
+
+
+def test_a_single_process_has_no_peers():
+    assert config(cpus=1).instances[0].peers == ()
+    assert "peer_id" not in settings(cpus=1)
+
+
+@pytest.mark.parametrize("unit", ["pgb/999", "pgb/1000", "pgb/0", "odd"])
+def test_peer_ids_are_ids_that_pgbouncer_takes(unit):
+    ids = [peer.peer_id for peer in config(unit=unit, cpus=MOST_INSTANCES).instances[0].peers]
+    assert 1 <= min(ids)
+    assert max(ids) <= 16383
+
+
+@pytest.mark.parametrize(("cpus", "processes"), [(0, 1), (1, 1), (4, 4), (400, MOST_INSTANCES)])
+def test_there_is_a_process_for_each_processor_up_to_a_point(cpus, processes):
+    assert len(config(cpus=cpus).instances) == processes
+
+
+def test_without_auth_material_nobody_is_let_in():
+    found = config(auth=None)
+    assert found.users == ()
+    assert found.serving.databases == ()
+    assert found.instances[0].pools == ()
+    assert not {"auth_user", "auth_query", "stats_users"} & {n for n, _ in found.instances[0].settings}
+
+
+def test_only_the_auth_users_password_is_kept_readable():
+    users = {user.name: user.secret.get_secret_value() for user in config().users}
+    assert users["auth"] == "auth-pw"
+    for name in ("stats", "admin"):
+        assert users[name].startswith("SCRAM-SHA-256$4096:")
+        assert f"{name}-pw" not in users[name]
+
+
+def test_passwords_are_looked_up_in_one_database_by_a_qualified_name():
+    found = settings()
+    assert found["auth_user"] == "auth"
+    assert found["auth_dbname"] == "pgbouncer_auth"
+    assert found["auth_query"] == "SELECT username, password FROM pgbouncer.get_auth($1)"
+
+
+@pytest.mark.parametrize(
+    ("mode", "version", "query", "always", "prepared"),
+    [
+        ("session", Version(1, 21), "DISCARD ALL", None, "0"),
+        ("session", NOW, "DISCARD ALL", None, "100"),
+        ("transaction", NOW, "DISCARD ALL", "1", "100"),
+        ("statement", NOW, "DISCARD ALL", "1", "100"),
+        ("transaction", Version(1, 21), "CLOSE ALL; ", "1", "100"),
+        ("statement", Version(1, 21), "CLOSE ALL; ", "1", "100"),
+    ],
+)
+def test_every_mode_hands_on_a_clean_connection(mode, version, query, always, prepared):
+    found = settings(pool_mode=mode, version=version)
+    assert found["server_reset_query"].startswith(query)
+    assert found.get("server_reset_query_always") == always
+    assert found["max_prepared_statements"] == prepared
+    # Several statements in one string are a transaction, in which DISCARD ALL fails.
+    assert ";" not in found["server_reset_query"] or "DISCARD ALL" not in found["server_reset_query"]
+
+
+def test_pools_are_as_large_as_the_share():
+    shared = plan(2, limit=30, databases=("shop",))
+    found = [dict(one.settings) for one in config(shared).instances]
+    assert [one["max_db_connections"] for one in found] == ["8", "7"]
+    assert [one["default_pool_size"] for one in found] == ["8", "7"]
+
+
+def test_a_supervisor_keeps_the_pid_or_a_file_does():
+    assert "pidfile" not in settings()
+    layout = LAYOUT.model_copy(update={"with_pid_files": True, "listen_address": "127.0.0.2"})
+    found = settings(layout=layout)
+    assert found["pidfile"] == "/var/lib/pgbouncer/0/pgbouncer.pid"
+    assert found["listen_addr"] == "127.0.0.2"
+
+
+# ---- steps -----------------------------------------------------------------------------------
+def taken(before, after, running=(0, 1)):
+    old = applied(before, NOW) if before else None
+    return [(one.action, one.index) for one in steps(old, applied(after, NOW), frozenset(running))]
+
+
+def test_the_same_configuration_takes_no_step():
+    assert taken(config(), config()) == []
+
+
+def test_what_does_not_run_is_started():
+    assert taken(None, config(), running=()) == [("start", 0), ("start", 1)]
+    assert taken(config(), config(), running=(1,)) == [("start", 0)]
+
+
+def test_a_process_of_which_nothing_is_remembered_is_restarted():
+    assert taken(None, config()) == [("restart", 0), ("restart", 1)]
+
+
+@pytest.mark.parametrize(
+    "options", [{"pool_mode": "transaction"}, {"max_db_connections": 50}, {"max_prepared_statements": 1}]
+)
+def test_an_option_takes_a_reload(options):
+    assert taken(config(), config(**options)) == [("reload", 0), ("reload", 1)]
+
+
+def test_a_new_port_takes_a_restart():
+    assert taken(config(), config(listen_port=7000)) == [("restart", 0), ("restart", 1)]
+
+
+def test_a_new_password_takes_a_reload():
+    auth = AUTH.model_copy(update={"stats_password": pydantic.SecretStr("new")})
+    assert taken(config(), config(auth=auth)) == [("reload", 0), ("reload", 1)]
+
+
+def test_processes_that_are_too_many_are_stopped_last():
+    small = plan(1, limit=1, databases=("shop",))
+    assert taken(config(), config(small)) == [("restart", 0), ("stop", 1)]
+
+
+def test_what_is_remembered_holds_no_password():
+    text = applied(config(), NOW).model_dump_json()
+    assert "-pw" not in text
+    assert "SCRAM" not in text

@@ -1,0 +1,131 @@
+import pytest
+from plans import plan
+
+from domain.pools import (
+    AUTH_ALIAS,
+    Serving,
+    budget,
+    endpoints_in,
+    endpoints_text,
+    pool_sizes,
+    pools,
+    serving,
+    share,
+)
+
+
+# ---- endpoints -------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("text", "endpoints"),
+    [
+        ("", []),
+        (" , ,", []),
+        ("db:5433", [("db", 5433)]),
+        ("db", [("db", 5432)]),
+        ("db:", [("db", 5432)]),
+        ("db.model.svc.cluster.local.", [("db.model.svc.cluster.local.", 5432)]),
+        ("10.0.0.1:5432, 10.0.0.2", [("10.0.0.1", 5432), ("10.0.0.2", 5432)]),
+        ("[2001:db8::1]:5433", [("2001:db8::1", 5433)]),
+        ("[2001:db8::1]", [("2001:db8::1", 5432)]),
+        ("2001:db8::1", [("2001:db8::1", 5432)]),
+    ],
+)
+def test_endpoints_are_read(text, endpoints):
+    assert [(one.host, one.port) for one in endpoints_in(text)] == endpoints
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "db:0", "db:65536", "db:port", "db:-1", ":5432", "[::1", "[::1]5432x", "[fe80::1%eth0]:1",
+        "a b:1", "db' host='evil:1", "db;x", "db\nhost=evil", "é:1", "[12:34]:5", "-db:1",
+    ],
+)  # fmt: skip
+def test_what_is_no_endpoint_is_named(text):
+    with pytest.raises(ValueError, match="is no endpoint"):
+        endpoints_in(f"fine:5432,{text}")
+
+
+def test_endpoints_travel_as_they_came():
+    text = "db:5432,[2001:db8::1]:5433"
+    assert endpoints_text(endpoints_in(text)) == text
+
+
+# ---- pools -----------------------------------------------------------------------------------
+def test_without_a_server_there_are_no_pools():
+    assert pools(plan(databases=("shop",)).without_upstream()) == ()
+
+
+def test_every_database_leads_to_its_server_once():
+    found = {pool.alias: pool for pool in pools(plan(databases=("shop", "blog", "shop")))}
+    assert list(found) == [AUTH_ALIAS, "blog", "shop"]
+    assert (found["shop"].hosts, found["shop"].port, found["shop"].database) == (
+        ("10.1.0.1",), 5432, "shop",
+    )  # fmt: skip
+    assert found[AUTH_ALIAS].database == "pgbouncer"
+    assert found[AUTH_ALIAS].connections == 2
+
+
+def test_replicas_answer_under_a_name_of_their_own():
+    found = {pool.alias: pool for pool in pools(plan(databases=("shop",), readers="r1,r2"))}
+    assert found["shop_readonly"].hosts == ("r1", "r2")
+    assert found["shop_readonly"].database == "shop"
+
+
+@pytest.mark.parametrize(("length", "has_one"), [(54, True), (55, False), (63, False)])
+def test_a_name_that_is_too_long_for_the_suffix_has_no_replicas(length, has_one):
+    aliases = [pool.alias for pool in pools(plan(databases=("x" * length,), readers="r1"))]
+    assert ("x" * length + "_readonly" in aliases) is has_one
+
+
+def test_whoever_works_everywhere_finds_every_database():
+    last = pools(plan(databases=("shop",), everywhere=True))[-1]
+    assert (last.alias, last.database) == ("*", "")
+
+
+def test_hosts_of_another_port_cannot_share_a_pool():
+    shop = pools(plan(databases=("shop",), endpoints="a:1,b:2,c:1"))[1]
+    assert (shop.hosts, shop.port) == (("a", "c"), 1)
+
+
+# ---- budgets ---------------------------------------------------------------------------------
+@pytest.mark.parametrize("total", range(12))
+@pytest.mark.parametrize("parts", range(1, 6))
+def test_shares_add_up_and_differ_by_one_at_most(total, parts):
+    shares = [share(total, parts, index) for index in range(parts)]
+    assert sum(shares) == total
+    assert max(shares) - min(shares) <= 1
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 100, 101])
+@pytest.mark.parametrize("units", [1, 2, 3])
+@pytest.mark.parametrize("cpus", [1, 2, 16])
+def test_all_units_together_keep_the_limit_and_none_is_left_with_nothing(limit, units, cpus):
+    limits = [budget(plan(units, limit=limit), f"pgb/{n}", cpus).limits for n in range(units)]
+    assert all(one >= 1 for unit in limits for one in unit)
+    if limit >= units:
+        assert sum(map(sum, limits)) == limit
+
+
+def test_no_limit_is_no_limit_for_any_process():
+    assert budget(plan(limit=0), "pgb/0", 3).limits == (0, 0, 0)
+
+
+def test_a_unit_that_is_not_planned_yet_takes_the_smallest_share():
+    assert budget(plan(2, limit=5), "pgb/7", 1).limits == (2,)
+    assert budget(plan(0, limit=5), "pgb/7", 1).processes == 1
+
+
+def test_under_a_limit_one_user_may_have_it_all():
+    assert pool_sizes(10).model_dump() == {"default": 10, "minimum": 0, "reserve": 0}
+    assert pool_sizes(0).model_dump() == {"default": 20, "minimum": 0, "reserve": 10}
+
+
+# ---- serving ---------------------------------------------------------------------------------
+def test_a_unit_serves_what_it_is_told_but_not_the_look_up_of_passwords():
+    now = serving(plan(databases=("shop",), readers="r"))
+    assert now == Serving(port=6432, databases=("shop", "shop_readonly"))
+    assert now.serves("shop", 6432)
+    assert not now.serves("shop", 7000)
+    assert not now.serves("blog", 6432)
+    assert serving(plan(everywhere=True)).serves("blog", 6432)

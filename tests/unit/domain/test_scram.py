@@ -1,0 +1,33 @@
+import base64
+import hashlib
+import hmac
+
+import pytest
+
+from domain.scram import verifier
+
+
+def test_a_client_that_knows_the_password_can_prove_it():
+    """The client's side of RFC 5802: its proof opens the stored key."""
+    scheme, parameters, keys = verifier("shop", "hunter2").split("$")
+    iterations, salt = parameters.split(":")
+    stored, server = keys.split(":")
+    salted = hashlib.pbkdf2_hmac("sha256", b"hunter2", base64.b64decode(salt), int(iterations))
+    client = hmac.digest(salted, b"Client Key", "sha256")
+    assert scheme == "SCRAM-SHA-256"
+    assert base64.b64encode(hashlib.sha256(client).digest()).decode() == stored
+    assert base64.b64encode(hmac.digest(salted, b"Server Key", "sha256")).decode() == server
+
+
+def test_it_does_not_hold_the_password_and_is_always_the_same():
+    assert "hunter2" not in verifier("shop", "hunter2")
+    assert verifier("shop", "hunter2") == verifier("shop", "hunter2")
+
+
+def test_two_users_with_one_password_cannot_be_told_to_share_it():
+    assert verifier("shop", "hunter2") != verifier("blog", "hunter2")
+
+
+def test_a_password_that_would_have_to_be_normalised_is_refused():
+    with pytest.raises(UnicodeEncodeError):
+        verifier("shop", "pässword")

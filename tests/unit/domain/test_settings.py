@@ -1,0 +1,59 @@
+import pytest
+
+from domain.settings import ACCEPTS, Settings, settings_from
+
+
+def test_nothing_asked_for_is_the_default():
+    assert settings_from({}) == (Settings(), ())
+
+
+def test_every_option_says_what_it_accepts():
+    assert set(ACCEPTS) == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"listen_port": 1024},
+        {"listen_port": 65535},
+        {"pool_mode": "statement"},
+        {"max_db_connections": 0},
+        {"max_prepared_statements": 2**31 - 1},
+    ],
+)
+def test_what_lies_on_the_border_is_taken(options):
+    settings, problems = settings_from(options)
+    assert problems == ()
+    assert settings.model_dump(include=set(options)) == options
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("listen_port", 1023),
+        ("listen_port", 65536),
+        ("listen_port", "6432"),
+        ("listen_port", True),
+        ("pool_mode", "Session"),
+        ("pool_mode", ""),
+        ("max_db_connections", -1),
+        ("max_db_connections", 2**31),
+        ("max_db_connections", 1.5),
+        ("max_prepared_statements", None),
+    ],
+)
+def test_what_lies_beyond_is_named_with_what_is_accepted(name, value):
+    settings, problems = settings_from({name: value, "pool_mode": "session"} | {name: value})
+    assert settings is None
+    assert problems == (f"option {name} must be {ACCEPTS[name]}, not {str(value)!r}",)
+
+
+def test_each_bad_option_gets_its_own_sentence():
+    _, problems = settings_from({"listen_port": 1, "pool_mode": "x", "colour": "red"})
+    assert len(problems) == 3
+    assert problems[2].startswith("unknown option colour: there are listen_port, ")
+
+
+def test_a_long_value_is_cut():
+    _, problems = settings_from({"pool_mode": "x" * 10_000, "y" * 10_000: 1})
+    assert all(len(problem) < 200 for problem in problems)

@@ -1,0 +1,73 @@
+import pytest
+from in_memory import deployed, related
+
+from domain.capabilities import Version
+from domain.status import Level, Problem, assess
+from domain.users import Refusal
+
+
+def facts_of(platform, **changes):
+    return platform.leader.look().model_copy(update=changes)
+
+
+def texts(facts):
+    return [sentence.text for sentence in assess(facts)]
+
+
+def test_all_is_well():
+    (only,) = assess(facts_of(related()))
+    assert (only.level, only.text) == (Level.ACTIVE, "")
+
+
+def test_the_worst_comes_first_and_every_sentence_is_said():
+    platform = deployed(units=1)
+    problem = Problem(topic="service", level=Level.WAITING, text="Kubernetes does not answer")
+    facts = facts_of(platform, settings_problems=("option a", "option b"), problems=(problem,))
+    assert texts(facts) == [
+        "option a",
+        "option b",
+        "missing relation: backend-database",
+        "Kubernetes does not answer",
+    ]
+
+
+def test_a_limit_below_the_number_of_units_is_named():
+    platform = related(units=3)
+    platform.model.options = {"max_db_connections": 2}
+    platform.leader.config_changed()
+    assert texts(platform.leader.look()) == [
+        "max_db_connections 2 is too few for 3 units: raise it, or remove units"
+    ]
+
+
+def test_a_backend_that_has_told_everything_is_being_set_up():
+    platform = related(units=1)
+    platform.model.auth = None
+    assert texts(platform.leader.look()) == ["backend-database: setting up users in PostgreSQL"]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"reachable": False}, "waiting for the pgbouncer container"),
+        ({"version": Version(1, 20)}, "PgBouncer 1.20.0 is too old: 1.21 or later is needed"),
+        ({"running": frozenset()}, "waiting for PgBouncer to run"),
+    ],
+)
+def test_what_the_container_lacks_is_said(change, text):
+    facts = facts_of(related(units=1))
+    container = facts.container.model_copy(update=change)
+    assert texts(facts.model_copy(update={"container": container})) == [text]
+
+
+def test_a_unit_without_a_configuration_waits_for_its_leader():
+    platform = related(units=1)
+    container = platform.leader.look().container.model_copy(update={"applied": None})
+    facts = facts_of(platform, plan=None, auth=None, container=container)
+    assert "waiting for the leader's configuration" in texts(facts)
+
+
+def test_a_refused_client_is_named():
+    refusal = Refusal(relation_id=7, application="shop", reason="asks for role 'superuser'")
+    facts = facts_of(related(units=1), refusals=(refusal,))
+    assert texts(facts) == ["shop (relation 7) asks for role 'superuser'"]

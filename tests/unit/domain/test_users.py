@@ -1,0 +1,98 @@
+import pydantic
+import pytest
+
+from domain.users import (
+    ATTRIBUTES,
+    GROUPS,
+    AccessRequest,
+    Credentials,
+    Offer,
+    auth_user,
+    grant_for,
+    read_only_uri,
+    request_problem,
+    uri,
+)
+
+
+def test_postgresql_knows_our_auth_user_by_the_name_of_its_relation():
+    assert auth_user("relation-7") == "pgbouncer_auth_relation_7"
+
+
+def test_each_request_has_a_user_of_its_own():
+    one = AccessRequest(relation_id=3, application="shop", database="shop")
+    other = one.model_copy(update={"request_id": "abc"})
+    assert (one.username, other.username) == ("relation_id_3", "relation_id_3_abc")
+
+
+def test_a_grant_lists_each_role_once():
+    request = AccessRequest(
+        relation_id=3, application="shop", database="shop", roles=("createdb", "admin", "admin")
+    )
+    assert grant_for(request).roles == ("admin", "createdb")
+
+
+@pytest.mark.parametrize("name", ["shop", "with-dash", "with.dot", "UPPER", "9", "_", "x" * 63])
+def test_a_usable_name_is_no_problem(name):
+    assert request_problem(name, ()) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("postgres", "which is reserved"),
+        ("Template1", "which is reserved"),
+        ("pgbouncer", "which is reserved"),
+        ("pgbouncer_auth", "which is reserved"),
+        ("shop_readonly", "read-only pools"),
+        ("shop*", "but prefixes are not supported"),
+        ("*", "but prefixes are not supported"),
+        ("x" * 64, "longer than 63 bytes"),
+        ("é" * 32, "longer than 63 bytes"),
+        ("é", "takes only letters"),
+        ("it's", "takes only letters"),
+        ('we"ird', "takes only letters"),
+        ("a b", "takes only letters"),
+        ("a;b", "takes only letters"),
+        ("a=b", "takes only letters"),
+        ("[peers]", "takes only letters"),
+        ("a\nb", "takes only letters"),
+        ("a\x00b", "takes only letters"),
+        ("shop\n", "takes only letters"),
+        ("%include", "takes only letters"),
+    ],
+)
+def test_an_unusable_name_is_quoted_with_its_reason(name, reason):
+    problem = request_problem(name, ())
+    assert problem.startswith("asks for database '" if "'" not in name else 'asks for database "')
+    assert reason in problem
+    assert problem.isprintable()
+    assert len(problem) < 200
+
+
+@pytest.mark.parametrize("role", sorted(ATTRIBUTES | GROUPS))
+def test_a_known_role_is_no_problem(role):
+    assert request_problem("shop", [role]) == ""
+
+
+@pytest.mark.parametrize("role", ["superuser", "replication", "bypassrls", "pg_read_all_data", "x;y"])
+def test_any_other_role_is_named_with_those_that_there_are(role):
+    problem = request_problem("shop", ["createdb", role])
+    assert problem.startswith(f"asks for role '{role}'; clients can have admin, ")
+
+
+def test_entities_and_groups_of_the_clients_own_are_refused():
+    assert "entity of type 'GROUP'" in request_problem("shop", (), entity="GROUP")
+    assert "extra-group-roles 'staff'" in request_problem("shop", (), groups="staff")
+    assert request_problem("shop", (), entity="user") == ""
+
+
+def test_a_uri_can_be_read_back_whatever_it_holds():
+    login = Credentials(username="a@b", password=pydantic.SecretStr("p/w?"))
+    offer = Offer(database="sh.op", endpoints="pool:6432")
+    assert uri(offer, login) == "postgresql://a%40b:p%2Fw%3F@pool:6432/sh.op"
+    assert read_only_uri(offer, login) == ""
+    readers = offer.model_copy(
+        update={"read_only_endpoints": "pool:6432", "read_only_alias": "sh.op_readonly"}
+    )
+    assert read_only_uri(readers, login).endswith("@pool:6432/sh.op_readonly")
