@@ -107,7 +107,7 @@ class PebblePooler:
             self._push(LAYOUT.ini(instance.index), rendering.pgbouncer_ini(instance))
 
     def _push(self, path: str, text: str) -> None:
-        self._container.push(path, text, permissions=0o400, user=USER, group=USER)
+        self._container.push(path, text, permissions=0o600, user=USER, group=USER)
 
     def _take(self, steps: tuple[Step, ...]) -> None:
         """Starting waits a second, so all at once; restarting one after another keeps the port open."""

@@ -1,0 +1,269 @@
+"""The charm under Scenario: real ops, a PostgreSQL and a Kubernetes in memory.
+
+    juju = Juju(folder)              # one unit, its container up, nothing has happened yet
+    juju.deploy()
+    juju.backend()
+    shop = juju.client("shop-app", {"database": "shop"})
+    juju.status, juju.told(shop), juju.ini()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import pathlib
+from unittest import mock
+
+import yaml
+from dependency_injector import providers
+from ops import testing
+from scenario._runtime import Runtime
+
+import wiring
+from adapters.local.memory import MemoryDatabases, MemoryServer
+from adapters.workload import CONTAINER, ROOT
+from charm import PgBouncerCharm
+
+HERE = pathlib.Path(__file__).parents[2]
+APP = "pgbouncer-k8s"
+BACKEND_PASSWORD = "the-backends-password"
+V0 = {"requested-secrets": json.dumps(["username", "password", "tls", "tls-ca", "uris"])}
+TOLD = {
+    "endpoints": "10.1.0.1:5432",
+    "version": "16.4",
+    "database": "pgbouncer",
+    "secret-user": "secret:backend",
+}
+
+
+class Kubernetes:
+    """Where Services are only remembered."""
+
+    def __init__(self):
+        self.port = 0
+        self.error = None
+
+    def expose(self, port):
+        if self.error:
+            raise self.error
+        changed, self.port = self.port != port, port
+        return changed
+
+
+def charm_with(server, kubernetes):
+    """The charm, with nothing real outside of ops."""
+
+    class Charm(PgBouncerCharm):
+        @functools.cached_property
+        def application(self):
+            application = wiring.on_juju(self)
+            application.databases.override(providers.Object(MemoryDatabases(server)))
+            application.exposure.override(providers.Object(kubernetes))
+            return application
+
+    return Charm
+
+
+class Juju:
+    """One unit of the application, and what Juju keeps for it."""
+
+    def __init__(self, folder, *, leader=True, others=(), version="1.24.1", container=True):
+        self.server, self.kubernetes = MemoryServer(), Kubernetes()
+        self.disk, root = folder / "disk", folder / "charm"
+        self.disk.mkdir(parents=True)
+        root.mkdir()
+        self.context = testing.Context(
+            charm_with(self.server, self.kubernetes),
+            meta=yaml.safe_load((HERE / "metadata.yaml").read_text()),
+            config=yaml.safe_load((HERE / "config.yaml").read_text()),
+            charm_root=root,
+        )
+        self._next = 10
+        # Another unit that serves whatever is asked, unless a test says otherwise.
+        peers = {
+            number: {"address": f"10.0.0.{number}", "serving": '{"port":6432,"databases":["*"]}'}
+            for number in others
+        }
+        workload = testing.Container(
+            CONTAINER,
+            can_connect=container,
+            mounts={"disk": testing.Mount(location=ROOT, source=self.disk)},
+            execs={
+                testing.Exec(["pgbouncer", "--version"], stdout=f"PgBouncer {version}\nlibevent 2")
+            },
+        )
+        self.state = testing.State(
+            leader=leader,
+            model=testing.Model(name="dev", type="kubernetes"),
+            containers={workload},
+            relations={testing.PeerRelation("pgb-peers", id=1, peers_data=peers)},
+            networks={testing.Network("pgb-peers", [testing.BindAddress([testing.Address("10.0.0.0")])])},
+            planned_units=1 + len(others),
+        )
+
+    # ---- what happens ------------------------------------------------------------------------
+    def emit(self, event, **changes):
+        """One hook ran, after Juju's state changed like this."""
+        self.change(**changes)
+        self.state = self.context.run(event, self.state)
+        return self.state
+
+    def change(self, **changes):
+        self.state = dataclasses.replace(self.state, **changes)
+
+    def deploy(self):
+        """The first hooks of a unit."""
+        on = self.context.on
+        self.emit(on.relation_created(self.relation("pgb-peers")))
+        if self.state.leader:
+            self.emit(on.leader_elected())
+        self.emit(on.config_changed())
+        self.emit(on.start())
+        self.emit(on.pebble_ready(self.container))
+        return self
+
+    def backend(self, told=TOLD, *, granted=True):
+        """PostgreSQL was related and has answered."""
+        secret = testing.Secret(
+            {"username": "relation_id_7", "password": BACKEND_PASSWORD}, id="secret:backend", owner=None
+        )
+        relation = testing.Relation(
+            "backend-database",
+            id=2,
+            remote_app_name="postgresql-k8s",
+            remote_app_data=dict(told),
+            remote_units_data={0: {}},
+        )
+        if granted:
+            self.change(secrets={*self.state.secrets, secret})
+        self.change(relations={*self.state.relations, relation})
+        self.emit(self.context.on.relation_created(relation))
+        self.backend_changed()
+        return self
+
+    def client(self, application, asks, *, hook=True):
+        """An application was related and has asked; returns the relation's id."""
+        self._next += 1
+        relation = testing.Relation(
+            "database",
+            id=self._next,
+            remote_app_name=application,
+            remote_app_data=dict(asks),
+            remote_units_data={0: {}},
+        )
+        self.change(relations={*self.state.relations, relation})
+        if hook:
+            self.changed(relation.id)
+        return relation.id
+
+    def changed(self, number):
+        """The other side of a relation wrote something."""
+        return self.emit(self.context.on.relation_changed(self.relation(number), remote_unit=0))
+
+    def backend_changed(self):
+        return self.changed("backend-database")
+
+    def ends(self, number):
+        """A relation ends: its last unit departs, then it is broken, then there is none."""
+        relation = self.relation(number)
+        self.with_relation(dataclasses.replace(relation, remote_units_data={}))
+        self.departs(f"{relation.remote_app_name}/0", relation.id)
+        self.broken(relation.id)
+        self.without(relation.id)
+
+    def broken(self, number):
+        return self.emit(self.context.on.relation_broken(self.relation(number)))
+
+    def departs(self, unit, endpoint="pgb-peers"):
+        """A unit leaves, as one relation tells it."""
+        event = self.context.on.relation_departed(self.relation(endpoint), remote_unit=0)
+        with departing(unit):
+            return self.emit(event)
+
+    def options(self, **options):
+        return self.emit(self.context.on.config_changed(), config=options)
+
+    def without(self, *relations):
+        """These relations are not there any more."""
+        self.change(relations={one for one in self.state.relations if one.id not in relations})
+
+    def with_relation(self, relation):
+        others = {one for one in self.state.relations if one.id != relation.id}
+        self.change(relations={*others, relation})
+
+    # ---- what is true now --------------------------------------------------------------------
+    def relation(self, name):
+        """A relation by its id, or by its endpoint where that has one."""
+        return next(one for one in self.state.relations if name in (one.id, one.endpoint))
+
+    @property
+    def container(self):
+        return self.state.get_container(CONTAINER)
+
+    def with_container(self, **changes):
+        self.change(containers={dataclasses.replace(self.container, **changes)})
+
+    @property
+    def status(self):
+        return f"{self.state.unit_status.name} {self.state.unit_status.message}".strip()
+
+    @property
+    def shared(self):
+        return self.relation("pgb-peers").local_app_data
+
+    @property
+    def mine(self):
+        return self.relation("pgb-peers").local_unit_data
+
+    def plan(self):
+        return json.loads(self.shared["plan"]) if "plan" in self.shared else None
+
+    def told(self, number):
+        """What a client reads: its databag, secrets included."""
+        bag = dict(self.relation(number).local_app_data)
+        for key in ("secret-user", "secret-tls"):
+            if key in bag:
+                bag |= self.secret(bag[key])
+        return bag
+
+    def secret(self, name):
+        found = next((one for one in self.state.secrets if name in (one.id, one.label)), None)
+        return dict(found.latest_content or found.tracked_content) if found else {}
+
+    def ini(self, process=0):
+        """The configuration of a process, as text; '' if there is none."""
+        file = self.disk / str(process) / "pgbouncer.ini"
+        return file.read_text() if file.exists() else ""
+
+    def setting(self, name, process=0):
+        for line in self.ini(process).splitlines():
+            key, _, value = line.partition(" = ")
+            if key == name:
+                return value
+        return None
+
+    def databases(self):
+        section = self.ini().partition("[databases]\n")[2].partition("\n[")[0]
+        return [line.partition(" = ")[0] for line in section.splitlines() if " = " in line]
+
+    @property
+    def services(self):
+        return {name: status.value for name, status in self.container.service_statuses.items()}
+
+    @property
+    def deferred(self):
+        return [one.name for one in self.state.deferred]
+
+
+@contextlib.contextmanager
+def departing(unit):
+    """Juju names whoever leaves, which may be this unit; Scenario knows only the other side."""
+    honest = Runtime._get_event_env
+
+    def environment(*args, **kwargs):
+        return honest(*args, **kwargs) | {"JUJU_DEPARTING_UNIT": unit}
+
+    with mock.patch.object(Runtime, "_get_event_env", environment):
+        yield
