@@ -10,10 +10,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import json
 import pathlib
+import shutil
 from unittest import mock
 
 import yaml
@@ -70,16 +72,7 @@ class Juju:
     """One unit of the application, and what Juju keeps for it."""
 
     def __init__(self, folder, *, leader=True, others=(), version="1.24.1", container=True):
-        self.server, self.kubernetes = MemoryServer(), Kubernetes()
-        self.disk, root = folder / "disk", folder / "charm"
-        self.disk.mkdir(parents=True)
-        root.mkdir()
-        self.context = testing.Context(
-            charm_with(self.server, self.kubernetes),
-            meta=yaml.safe_load((HERE / "metadata.yaml").read_text()),
-            config=yaml.safe_load((HERE / "config.yaml").read_text()),
-            charm_root=root,
-        )
+        self._begin(folder, MemoryServer(), Kubernetes())
         self._next = 10
         # Another unit that serves whatever is asked, unless a test says otherwise.
         peers = {
@@ -102,6 +95,27 @@ class Juju:
             networks={testing.Network("pgb-peers", [testing.BindAddress([testing.Address("10.0.0.0")])])},
             planned_units=1 + len(others),
         )
+
+    def _begin(self, folder, server, kubernetes):
+        self.server, self.kubernetes = server, kubernetes
+        self.disk, root = folder / "disk", folder / "charm"
+        self.disk.mkdir(parents=True)
+        root.mkdir()
+        self.context = testing.Context(
+            charm_with(self.server, self.kubernetes),
+            meta=yaml.safe_load((HERE / "metadata.yaml").read_text()),
+            config=yaml.safe_load((HERE / "config.yaml").read_text()),
+            charm_root=root,
+        )
+
+    def copy(self, folder):
+        """The same at this moment, with a future of its own."""
+        other = copy.copy(self)
+        other._begin(folder, copy.deepcopy(self.server), copy.copy(self.kubernetes))
+        shutil.copytree(self.disk, other.disk, dirs_exist_ok=True)
+        disk = testing.Mount(location=ROOT, source=other.disk)
+        other.with_container(mounts={"disk": disk})
+        return other
 
     # ---- what happens ------------------------------------------------------------------------
     def emit(self, event, **changes):

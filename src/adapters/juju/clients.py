@@ -51,6 +51,8 @@ class JujuClients:
             credentials = Credentials(username=request.username, password=password)
         remote = relation.data[relation.app]
         fields = _fields(offer, credentials)
+        # The second version of the contract has JSON's booleans, the first has Python's.
+        fields["tls"] = "false" if request.request_id else "False"
         wanted = requested_secrets(remote)
         if "read-only-uris" not in wanted:
             fields.pop("read-only-uris", None)
@@ -67,17 +69,22 @@ class JujuClients:
         relation = self._relation(request.relation_id)
         if relation is None:
             return False
+        if request.request_id:
+            return self.forget(request)
         gone = self._remove_secrets(request)
         databag = relation.data[self._charm.app]
-        if request.request_id:
-            left = [r for r in responses(databag) if r.get("request-id") != request.request_id]
-            return put(databag, "requests", json.dumps(left)) or gone
         keys = (*_PLAIN, *_GROUPS, "secret-user", "secret-tls", "data")
         return put_all(databag, dict.fromkeys(keys, "")) or gone
 
-    def forget(self, grant: Grant) -> bool:
-        """Nothing is kept for a client that has gone."""
-        return self._remove_secrets(grant)
+    def forget(self, grant: Grant | AccessRequest) -> bool:
+        """Nothing is kept for a client that has gone; others of its relation keep what they have."""
+        gone = self._remove_secrets(grant)
+        relation = self._relation(grant.relation_id)
+        if not grant.request_id or relation is None or not relation.active:
+            return gone
+        databag = relation.data[self._charm.app]
+        left = [one for one in responses(databag) if one.get("request-id") != grant.request_id]
+        return put(databag, "requests", json.dumps(left)) or gone
 
     def _tell(
         self, relation: ops.Relation, request: AccessRequest, told: Mapping[str, str]
@@ -132,7 +139,6 @@ def _fields(offer: Offer, credentials: Credentials) -> dict[str, str]:
         "username": credentials.username,
         "password": credentials.password.get_secret_value(),
         "uris": uri(offer, credentials),
-        "tls": "False",
     }
     readers = read_only_uri(offer, credentials)
     return fields | ({"read-only-uris": readers} if readers else {})

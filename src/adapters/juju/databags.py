@@ -110,7 +110,7 @@ def _requests(remote: Databag) -> Iterator[Fields]:
     if sum(map(len, remote.values())) > _LONGEST:
         raise ValueError("wrote more than a request can hold")
     if not is_v1(remote):
-        yield remote
+        yield {key: value for key, value in remote.items() if key != "request-id"}
         return
     try:
         requests = _OBJECTS.validate_json(remote.get("requests") or "[]")

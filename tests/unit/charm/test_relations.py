@@ -378,8 +378,8 @@ def test_a_request_that_is_not_complete_yet_is_waited_for_in_silence(related, as
 
 
 def test_unknown_keys_are_nobodys_business(related):
-    shop = related.client("shop-app", {**SHOP, "colour": "red", "external-node-connectivity": "true"})
-    assert related.told(shop)["database"] == "shop"
+    shop = related.client("shop-app", {**SHOP, "colour": "red", "request-id": "; --"})
+    assert related.told(shop)["username"] == f"relation_id_{shop}"
     assert related.status == "active"
 
 
