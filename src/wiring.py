@@ -82,8 +82,6 @@ class Application(containers.DeclarativeContainer):
 
 def on_juju(charm: ops.CharmBase) -> Application:
     """The application as the charm runs it."""
-    from adapters.postgres import PsycopgDatabases
-
     from adapters import pebble
     from adapters.juju.clients import JujuClients
     from adapters.juju.names import PEERS
@@ -91,6 +89,7 @@ def on_juju(charm: ops.CharmBase) -> Application:
     from adapters.juju.secrets import JujuSecrets
     from adapters.juju.world import JujuWorld
     from adapters.kubernetes import LightkubeExposure, service_name
+    from adapters.postgres import PsycopgDatabases
     from adapters.workload import CONTAINER
 
     app, namespace = charm.app.name, charm.model.name

@@ -1,6 +1,6 @@
 """Each path of the specification with the tests that prove it; fails if one has none.
 
-    python tests/flows.py
+python tests/flows.py
 """
 
 import ast
@@ -15,7 +15,9 @@ LEVELS = {"use case": HERE / "unit" / "app", "charm": HERE / "unit" / "charm"}
 
 def rows() -> dict[str, str]:
     """Each row's name and what it says."""
-    found = re.findall(r"^\| (\w+/\d+) \| (.+?) \| (.+?) \|$", (HERE / "flows.md").read_text(), re.M)
+    found = re.findall(
+        r"^\| (\w+/\d+) \| (.+?) \| (.+?) \|$", (HERE / "flows.md").read_text(), re.MULTILINE
+    )
     return {name: f"{given} → {then}" for name, given, then in found}
 
 

@@ -535,7 +535,7 @@ class PsycopgDatabase:
 
     def _share_future(self, inside: Connection, user: str, group: str) -> None:
         """What the user makes from now on, the group may use."""
-        kinds = _KINDS + (_LARGE_OBJECTS if inside.info.server_version >= 180000 else ())
+        kinds = _KINDS + (_LARGE_OBJECTS if inside.info.server_version >= _V18 else ())
         rows = inside.execute(
             """
             SELECT defaclobjtype::text, privilege_type
@@ -681,7 +681,7 @@ class PsycopgDatabase:
     @property
     def _knows_grantors(self) -> bool:
         """Since PostgreSQL 16 a membership is its grantor's, and its rights can be told apart."""
-        return self._connection.info.server_version >= 160000
+        return self._connection.info.server_version >= _V16
 
     def _have_password(self, name: str, password: pydantic.SecretStr) -> None:
         """PostgreSQL is given a verifier: the password itself never is in a statement or a log."""
@@ -833,6 +833,9 @@ WHERE nspname = %s AND proname = 'get_auth' AND grantee <> proowner
 """
 
 # https://www.postgresql.org/docs/current/catalog-pg-default-acl.html
+# Versions of the server, as the protocol tells them.
+_V16, _V18 = 160000, 180000
+
 _KINDS: tuple[tuple[str, LiteralString], ...] = (
     ("n", "SCHEMAS"),
     ("r", "TABLES"),

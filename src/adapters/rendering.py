@@ -71,7 +71,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,
+        autoescape=False,  # noqa: S701 — no HTML: each value passes a filter of its format
     )
     for quote in (alias, quoted, doubled, line):
         environment.filters[quote.__name__] = quote

@@ -100,7 +100,7 @@ def pooler_config(
         plan = plan.without_upstream()
     limits = budget(plan, unit, max(1, min(cpus, MOST_INSTANCES))).limits
     lines, able = pools(plan), capabilities(version)
-    first = _first_peer_id(plan, unit)
+    first = _first_peer_id(unit)
     port = plan.settings.listen_port
     siblings = range(len(limits)) if len(limits) > 1 else ()
     peers = tuple(Peer(peer_id=first + i, host=layout.directory(i), port=port) for i in siblings)
@@ -121,7 +121,7 @@ def pooler_config(
     return PoolerConfig(instances=instances, users=_users(auth), serving=serving(plan))
 
 
-def _first_peer_id(plan: Plan, unit: str) -> int:
+def _first_peer_id(unit: str) -> int:
     """Peer ids of different units never meet, and a unit keeps its own while others come and go."""
     number = unit.rpartition("/")[2]
     # PgBouncer takes ids up to 16383; a thousand units later they start again.

@@ -20,6 +20,7 @@ UNLIMITED_POOL_SIZE = 20
 AUTH_CONNECTIONS = 2
 
 _ALIAS_BYTES = 63
+_PORTS = range(1, 65536)
 _BRACKETED = re.compile(r"\[([^\]]*:[^\]]*)\](?::([^:]*))?")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
 
@@ -49,7 +50,7 @@ def _endpoint(text: str) -> Endpoint:
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
     number = int(port) if re.fullmatch(r"[0-9]{1,5}", port) else 0 if port else POSTGRESQL_PORT
-    if not 0 < number < 65536 or not _is_host(host):
+    if number not in _PORTS or not _is_host(host):
         raise ValueError(f"{text[:80]!r} is no endpoint")
     return Endpoint(host=host, port=number)
 
@@ -58,9 +59,10 @@ def _is_host(text: str) -> bool:
     if ":" not in text:
         return bool(_HOST.fullmatch(text))
     try:
-        return ipaddress.ip_address(text).version == 6 and "%" not in text
+        ipaddress.IPv6Address(text)
     except ValueError:
         return False
+    return "%" not in text  # a zone means something to one machine only
 
 
 def endpoints_text(endpoints: Iterable[Endpoint]) -> str:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import os
 import pathlib
-import pwd
 import shutil
 import signal
 import socket
@@ -21,6 +19,7 @@ import psycopg
 import pydantic
 from psycopg import sql
 
+from adapters.local import parts
 from domain.facts import Credentials
 from domain.pools import Endpoint
 
@@ -28,33 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
 ADMIN = "operator"
-PASSWORD = "the-operators-password"  # noqa: S105 — of a server that ends with the test
+PASSWORD = "the-operators-password"
 
 
 @functools.cache
 def binaries() -> pathlib.Path:
-    """The folder with initdb and postgres: the one of POSTGRESQL_BIN, or a suitable one."""
-    if named := os.environ.get("POSTGRESQL_BIN"):
-        return pathlib.Path(named)
-    with contextlib.suppress(ImportError):
-        parts: Any = importlib.import_module("adapters.local.parts")
-        home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-        return parts.postgresql(pathlib.Path(home) / "pooler", print)
-    found = pathlib.Path("/usr/lib/postgresql").glob("*/bin/initdb")
-    newest = sorted(found, key=lambda path: int(path.parents[1].name))
-    assert newest, "no PostgreSQL server on this machine; POSTGRESQL_BIN may name one"
-    return newest[-1].parent
-
-
-def unprivileged() -> tuple[int, int] | None:
-    """Whom to run as in place of root, which PostgreSQL refuses; None if we are not root."""
-    if os.geteuid() != 0:
-        return None
-    with contextlib.suppress(ImportError):
-        parts: Any = importlib.import_module("adapters.local.parts")
-        return parts.unprivileged()
-    nobody = pwd.getpwnam("nobody")
-    return nobody.pw_uid, nobody.pw_gid
+    """The folder with initdb and postgres."""
+    return parts.postgresql(parts.default_cache(), print)
 
 
 def free_port() -> int:
@@ -65,7 +44,7 @@ def free_port() -> int:
 
 def folder() -> pathlib.Path:
     """A new folder; in memory if there is some, where databases are made ten times faster."""
-    memory = pathlib.Path("/dev/shm")  # noqa: S108 — mkdtemp makes a folder of our own in it
+    memory = pathlib.Path("/dev/shm")
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2**30
     usable = roomy and os.access(memory, os.W_OK)
     return pathlib.Path(tempfile.mkdtemp(prefix="postgresql-", dir=memory if usable else None))
@@ -271,12 +250,12 @@ class PostgreSQL:
         assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
 
     def _as(self) -> dict[str, Any]:
-        if found := unprivileged():
+        if found := parts.unprivileged():
             return {"user": found[0], "group": found[1], "extra_groups": []}
         return {}
 
     def _own(self, path: pathlib.Path) -> None:
-        if found := unprivileged():
+        if found := parts.unprivileged():
             os.chown(path, *found)
 
     def _write_hba(self, users: Sequence[str]) -> None:

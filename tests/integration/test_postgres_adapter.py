@@ -263,15 +263,16 @@ def test_a_server_that_was_made_read_only_takes_no_changes(
 
 
 def test_a_lost_connection_is_unreachable(server: PostgreSQL, databases: PsycopgDatabases) -> None:
-    with (
-        pytest.raises(DatabaseUnreachable, match="ended the connection"),
-        databases.open(server.credentials(OWN)) as database,
-    ):
-        server.sql(
-            "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity"
-            " WHERE application_name = 'pgbouncer-k8s'"
-        )
-        database.users()
+    def loses_its_connection() -> None:
+        with databases.open(server.credentials(OWN)) as database:
+            server.sql(
+                "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity"
+                " WHERE application_name = 'pgbouncer-k8s'"
+            )
+            database.users()
+
+    with pytest.raises(DatabaseUnreachable, match="ended the connection"):
+        loses_its_connection()
 
 
 # The auth user and its function.

@@ -1,10 +1,10 @@
 """The charm under Scenario: real ops, a PostgreSQL and a Kubernetes in memory.
 
-    juju = Juju(folder)              # one unit, its container up, nothing has happened yet
-    juju.deploy()
-    juju.backend()
-    shop = juju.client("shop-app", {"database": "shop"})
-    juju.status, juju.told(shop), juju.ini()
+juju = Juju(folder)              # one unit, its container up, nothing has happened yet
+juju.deploy()
+juju.backend()
+shop = juju.client("shop-app", {"database": "shop"})
+juju.status, juju.told(shop), juju.ini()
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ class Juju:
             model=testing.Model(name="dev", type="kubernetes"),
             containers={workload},
             relations={testing.PeerRelation("pgb-peers", id=1, peers_data=peers)},
-            networks={testing.Network("pgb-peers", [testing.BindAddress([testing.Address("10.0.0.0")])])},
+            networks={
+                testing.Network("pgb-peers", [testing.BindAddress([testing.Address("10.0.0.0")])])
+            },
             planned_units=1 + len(others),
         )
 
@@ -141,7 +143,9 @@ class Juju:
     def backend(self, told=TOLD, *, granted=True):
         """PostgreSQL was related and has answered."""
         secret = testing.Secret(
-            {"username": "relation_id_7", "password": BACKEND_PASSWORD}, id="secret:backend", owner=None
+            {"username": "relation_id_7", "password": BACKEND_PASSWORD},
+            id="secret:backend",
+            owner=None,
         )
         relation = testing.Relation(
             "backend-database",

@@ -1,0 +1,1 @@
+"""Ports over databags, secrets and status, by ops."""

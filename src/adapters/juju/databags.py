@@ -156,8 +156,8 @@ def responses(local: Databag) -> list[dict[str, pydantic.JsonValue]]:
 def _told(request: AccessRequest, local: Databag) -> Offer | None:
     fields: Fields = local
     if request.request_id:
-        told = (one for one in responses(local) if one.get("request-id") == request.request_id)
-        fields = next(told, {})
+        mine = [one for one in responses(local) if one.get("request-id") == request.request_id]
+        fields = mine[0] if mine else {}
     database = fields.get("database") or fields.get("resource") or ""
     credentials = fields.get("secret-user") or (fields.get("username") and fields.get("password"))
     if not credentials or not database:

@@ -84,8 +84,8 @@ class Quiet:
         relation = self._charm.model.get_relation(BACKEND)
         if relation is None or not self._charm.unit.is_leader():
             return True
-        endpoints = relation.data[relation.app].get("endpoints", "").split(",")
-        return ping.answers(map(_server, filter(None, map(str.strip, endpoints))))
+        endpoints = relation.data[relation.app].get("endpoints", "")
+        return ping.answers(_server(one.strip()) for one in endpoints.split(",") if one.strip())
 
 
 def _server(endpoint: str) -> tuple[str, int]:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from adapters.local import parts, server
+from adapters.local.owner import Owner
 from adapters.local.platform import Compose, LocalPlatform
 from adapters.local.server import LocalServer, ServerFailed
 from adapters.local.store import State, Store, Unreadable
@@ -26,6 +27,11 @@ from domain.users import read_only_uri, request_problem, uri
 
 DEMO = "demo"
 MOST_UNITS = 20
+LONGEST_NAME = 60
+WHO_AND_WHERE = """
+    SELECT format('%s in %s, PostgreSQL %s',
+                  current_user, current_database(), current_setting('server_version'))
+"""
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
@@ -108,7 +114,7 @@ class Command:
         self._compose = compose
         self._begin = time.monotonic()
 
-    def run(self, asked: argparse.Namespace) -> int:
+    def run(self, asked: argparse.Namespace) -> int:  # noqa: PLR0911 — one for each verb
         """One verb is done; returns the exit code."""
         match asked.verb:
             case "up":
@@ -157,7 +163,7 @@ class Command:
         state: State,
         given: str | None,
         cache: pathlib.Path,
-        owner: tuple[int, int] | None,
+        owner: Owner | None,
     ) -> Credentials:
         known = state.model.backend.credentials
         if given:
@@ -228,7 +234,7 @@ class Command:
         return self._status(platform)
 
     def _relate(self, platform: LocalPlatform, name: str, database: str, roles: str) -> int:
-        if not NAME.fullmatch(name) or len(name) > 60:
+        if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
             raise Mistake(f"{name[:60]!r} is no name: use small letters, digits and dashes")
         if self._relation(platform, name):
             raise Problem(f"{name} is related already: see `pooler credentials {name}`")
@@ -316,8 +322,7 @@ class Command:
             endpoints=(Endpoint(host=address, port=port),),
         )
         try:
-            statement = "select current_user || ' in ' || current_database() || ', PostgreSQL ' || current_setting('server_version')"
-            return server.ask(login, statement)
+            return server.ask(login, WHO_AND_WHERE)
         except ServerFailed as error:
             return str(error)
 

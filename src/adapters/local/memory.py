@@ -56,12 +56,13 @@ from domain.pools import endpoints_in
 from domain.users import GROUPS, AuthMaterial, Credentials, Grant
 
 LAYOUT = Layout(root="/var/lib/pgbouncer")
+RELEASE = Version(1, 24, 1)
 
 
 class MemoryPooler:
     """PgBouncer processes that are only remembered."""
 
-    def __init__(self, version: Version = Version(1, 24, 1), cpus: int = 2) -> None:
+    def __init__(self, version: Version = RELEASE, cpus: int = 2) -> None:
         self.reachable = True
         self.program = version
         self.cpus = cpus

@@ -15,9 +15,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 
+from adapters.local.owner import Owner
 from domain.capabilities import OLDEST, Version, version_in
 
 Say = Callable[[str], None]
@@ -49,7 +50,7 @@ def default_cache() -> pathlib.Path:
     return pathlib.Path(home, "pgbouncer-k8s")
 
 
-def unprivileged() -> tuple[int, int] | None:
+def unprivileged() -> Owner | None:
     """User and group to run servers as, which refuse to be root; None if we are not root."""
     if os.geteuid() != 0:
         return None
@@ -101,7 +102,7 @@ def postgresql(cache: pathlib.Path, say: Say) -> pathlib.Path:
 
 def _version(program: pathlib.Path) -> Version:
     try:
-        done = subprocess.run(  # noqa: S603 — a program that the user named, or found by us
+        done = subprocess.run(
             [program, "--version"], capture_output=True, text=True, check=False, timeout=10
         )
     except (OSError, subprocess.TimeoutExpired):
@@ -271,10 +272,8 @@ def _made_whole(place: pathlib.Path) -> Generator[pathlib.Path]:
     new.rename(place)
 
 
-def _run(
-    command: Sequence[str], folder: pathlib.Path, environment: os._Environ[str] | dict[str, str]
-) -> None:
-    done = subprocess.run(  # noqa: S603 — programs of the system, arguments of our own
+def _run(command: Sequence[str], folder: pathlib.Path, environment: Mapping[str, str]) -> None:
+    done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:

@@ -18,6 +18,7 @@ from adapters.local.model import (
     LocalWorld,
     related,
 )
+from adapters.local.owner import Owner
 from adapters.local.processes import LocalPooler
 from adapters.local.store import State, Store
 from app.outcome import Deferred, Outcome
@@ -35,9 +36,7 @@ PATIENCE = 0.5  # seconds between two rounds in which somebody waits for Postgre
 class LocalPlatform:
     """The units of one application on this machine, with their state on disk."""
 
-    def __init__(
-        self, store: Store, state: State, compose: Compose, owner: tuple[int, int] | None
-    ) -> None:
+    def __init__(self, store: Store, state: State, compose: Compose, owner: Owner | None) -> None:
         self.store = store
         self.state = state
         self.model = state.model

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import pydantic
 
 from adapters import rendering
+from adapters.local.owner import Owner, identity, own
 from app.errors import PoolerFailed
 from domain.capabilities import Version, version_in
 from domain.facts import Container
@@ -29,9 +30,7 @@ DRAIN_SECONDS = 5.0
 class LocalPooler:
     """The PgBouncer processes of one unit."""
 
-    def __init__(
-        self, program: pathlib.Path, layout: Layout, owner: tuple[int, int] | None
-    ) -> None:
+    def __init__(self, program: pathlib.Path, layout: Layout, owner: Owner | None) -> None:
         self._program = program
         self._layout = layout
         self._owner = owner
@@ -114,19 +113,15 @@ class LocalPooler:
     def _folder(self, path: pathlib.Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         path.chmod(0o700)
-        self._own(path)
+        own(path, self._owner)
 
     def _put(self, path: pathlib.Path, text: str) -> None:
         """The file has this text, and is its owner's alone at any moment."""
         new = path.with_suffix(".new")
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(text)
-        self._own(new)
+        own(new, self._owner)
         new.replace(path)
-
-    def _own(self, path: pathlib.Path) -> None:
-        if self._owner:
-            os.chown(path, *self._owner)
 
     def _claim(self, port: int) -> None:
         """Nobody but us listens there; the kernel would let a pooler of the same user join in."""
@@ -150,9 +145,8 @@ class LocalPooler:
             left.unlink(missing_ok=True)
         log = self.log(index)
         begin = log.stat().st_size if log.exists() else 0
-        owner = {"user": self._owner[0], "group": self._owner[1]} if self._owner else {}
         with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as output:
-            self._own(log)
+            own(log, self._owner)
             process = subprocess.Popen(
                 [self._program, self._layout.ini(index)],
                 stdin=subprocess.DEVNULL,
@@ -160,7 +154,7 @@ class LocalPooler:
                 stderr=output,
                 start_new_session=True,
                 cwd="/",
-                **({**owner, "extra_groups": []} if owner else {}),
+                **identity(self._owner),
             )
         self._wait_for(index, process, begin)
 

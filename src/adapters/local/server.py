@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
+from adapters.local.owner import Owner, identity, own
 from adapters.local.store import ServerRecord
 from app.passwords import new_password
 from domain.facts import Credentials
@@ -34,7 +35,7 @@ class ServerFailed(Exception):
 class LocalServer:
     """One PostgreSQL server in a directory."""
 
-    def __init__(self, home: pathlib.Path, owner: tuple[int, int] | None) -> None:
+    def __init__(self, home: pathlib.Path, owner: Owner | None) -> None:
         self._data = home / "postgresql"
         self._log = home / "postgresql.log"
         self._owner = owner
@@ -44,11 +45,11 @@ class LocalServer:
         password = new_password()
         shutil.rmtree(self._data, ignore_errors=True)
         self._data.mkdir(mode=0o700)
-        self._own(self._data)
+        own(self._data, self._owner)
         with tempfile.NamedTemporaryFile("w", prefix="pooler-") as file:
             file.write(password.get_secret_value())
             file.flush()
-            self._own(pathlib.Path(file.name))
+            own(pathlib.Path(file.name), self._owner)
             self._run(
                 programs / "initdb",
                 *("-D", str(self._data), "-U", SUPERUSER, f"--pwfile={file.name}"),
@@ -65,7 +66,7 @@ class LocalServer:
             return False
         if not self._log.exists():
             self._log.touch(mode=0o600)
-            self._own(self._log)
+            own(self._log, self._owner)
         self._run(
             pathlib.Path(server.programs, "pg_ctl"),
             *("-D", str(self._data), "-l", str(self._log), "-w", "-t", "60"),
@@ -90,11 +91,6 @@ class LocalServer:
             raise ServerFailed(f"{program.name} failed: {said[-1][:200]}; see {self._log}")
 
     def _call(self, program: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        owner = (
-            {"user": self._owner[0], "group": self._owner[1], "extra_groups": []}
-            if self._owner
-            else {}
-        )
         # Not a pipe: the server would keep it open, and we would wait for it for ever.
         with tempfile.TemporaryFile("w+") as output:
             done = subprocess.run(
@@ -104,14 +100,10 @@ class LocalServer:
                 stderr=subprocess.STDOUT,
                 check=False,
                 cwd="/",
-                **owner,
+                **identity(self._owner),
             )
             output.seek(0)
             return subprocess.CompletedProcess(done.args, done.returncode, output.read(), "")
-
-    def _own(self, path: pathlib.Path) -> None:
-        if self._owner:
-            os.chown(path, *self._owner)
 
 
 def own_credentials(server: ServerRecord) -> Credentials:
@@ -155,12 +147,13 @@ def prepare(credentials: Credentials) -> tuple[str, bool]:
     from psycopg import sql
 
     with _connected(credentials) as connection:
-        version = str(connection.info.parameter_status("server_version") or "")
+        said = connection.info.parameter_status("server_version") or ""
+        version = said.partition(" ")[0]
         query = "SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s"
         if connection.execute(query, [AUTH_DATABASE]).fetchone():
-            return version.split(" ")[0], False
+            return version, False
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(AUTH_DATABASE)))
-        return version.split(" ")[0], True
+        return version, True
 
 
 def drop_auth_database(credentials: Credentials) -> None:

@@ -29,7 +29,9 @@ def half_done():
     def moved(platform):
         known = platform.model.backend.credentials
         credentials = known.model_copy(update={"endpoints": known.endpoints[:1] * 2})
-        platform.model.backend = platform.model.backend.model_copy(update={"credentials": credentials})
+        platform.model.backend = platform.model.backend.model_copy(
+            update={"credentials": credentials}
+        )
 
     def no_backend(platform):
         platform.model.backend = type(platform.model.backend)()
@@ -190,5 +192,10 @@ def roll_back(platform, kept, fresh):
     platform.model = kept
     for name, unit in list(platform.units.items()):
         platform.units[name] = type(unit)(
-            kept, name, unit.pooler, platform.databases, platform.exposure(name), fresh._new_password
+            kept,
+            name,
+            unit.pooler,
+            platform.databases,
+            platform.exposure(name),
+            fresh._new_password,
         )

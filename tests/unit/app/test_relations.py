@@ -120,7 +120,10 @@ def test_the_leader_sets_up_what_pooling_takes():
     platform = related()
     auth = platform.model.auth
     assert platform.server.roles[auth.auth_user].password == auth.auth_password.get_secret_value()
-    assert (auth.stats_user, auth.admin_user) == ("pgbouncer_stats_pgbouncer", "pgbouncer_admin_pgbouncer")
+    assert (auth.stats_user, auth.admin_user) == (
+        "pgbouncer_stats_pgbouncer",
+        "pgbouncer_admin_pgbouncer",
+    )
     assert platform.server.functions == {"pgbouncer"}
     assert settings_of(platform.leader)["auth_user"] == auth.auth_user
     assert worst(platform.leader).level is Level.ACTIVE
@@ -344,7 +347,9 @@ def test_a_role_that_this_server_lacks_concerns_one_client():
     platform.server.groups.clear()
     platform.relate("bad-app", "bad", "charmed_admin")
     good = platform.relate("good-app", "good")
-    assert worst(platform.leader).text == "bad-app (relation 1): PostgreSQL has no role charmed_admin"
+    assert (
+        worst(platform.leader).text == "bad-app (relation 1): PostgreSQL has no role charmed_admin"
+    )
     assert platform.model.clients[good].told is not None
 
 

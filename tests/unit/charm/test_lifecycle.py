@@ -110,8 +110,14 @@ def test_options_are_shared_rendered_and_told(related):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"pool_mode": "chaos"}, "option pool_mode must be session, transaction or statement, not 'chaos'"),
-        ({"listen_port": 80}, "option listen_port must be a whole number from 1024 to 65535, not '80'"),
+        (
+            {"pool_mode": "chaos"},
+            "option pool_mode must be session, transaction or statement, not 'chaos'",
+        ),
+        (
+            {"listen_port": 80},
+            "option listen_port must be a whole number from 1024 to 65535, not '80'",
+        ),
         ({"max_db_connections": -1}, "option max_db_connections must be a whole number from 0"),
     ],
 )
@@ -154,7 +160,9 @@ def test_update_status_is_active_and_refreshes(related):
     )
     related.with_relation(stale)
     peers = related.relation("pgb-peers")
-    related.with_relation(dataclasses.replace(peers, local_app_data=peers.local_app_data | {"leader": ""}))
+    related.with_relation(
+        dataclasses.replace(peers, local_app_data=peers.local_app_data | {"leader": ""})
+    )
     related.emit(related.context.on.update_status())
     assert (related.told(shop), related.shared["leader"]) == (before, "10.0.0.0")
     assert related.status == "active"
@@ -175,7 +183,9 @@ def test_a_new_leader_takes_over_what_the_old_one_left(related):
     before = related.told(shop)
     related.server.roles.clear()
     peers = related.relation("pgb-peers")
-    related.with_relation(dataclasses.replace(peers, local_app_data=peers.local_app_data | {"leader": "gone"}))
+    related.with_relation(
+        dataclasses.replace(peers, local_app_data=peers.local_app_data | {"leader": "gone"})
+    )
     related.emit(related.context.on.leader_elected())
     assert related.shared["leader"] == "10.0.0.0"
     assert related.server.roles[before["username"]].password == before["password"]

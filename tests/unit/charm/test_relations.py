@@ -18,7 +18,9 @@ HOST = "pgbouncer-k8s-service.dev.svc.cluster.local"
 def with_bag(juju, name, **fields):
     """Someone wrote something into our application's part of a relation."""
     relation = juju.relation(name)
-    juju.with_relation(dataclasses.replace(relation, local_app_data=relation.local_app_data | fields))
+    juju.with_relation(
+        dataclasses.replace(relation, local_app_data=relation.local_app_data | fields)
+    )
 
 
 def peer_says(juju, number, **fields):
@@ -31,7 +33,9 @@ def peer_says(juju, number, **fields):
 
 # ---- peers -----------------------------------------------------------------------------------
 @pytest.mark.flow("peers/1", "peers/2")
-@pytest.mark.parametrize(("leader", "deferred"), [(True, ["pgb_peers_relation_created"]), (False, [])])
+@pytest.mark.parametrize(
+    ("leader", "deferred"), [(True, ["pgb_peers_relation_created"]), (False, [])]
+)
 def test_a_created_unit_says_where_it_is_and_a_leader_waits_to_share(make, leader, deferred):
     juju = make(leader=leader)
     juju.emit(juju.context.on.relation_created(juju.relation("pgb-peers")))
@@ -80,7 +84,9 @@ def test_a_follower_does_what_is_shared_and_reloads_only_for_a_change(make):
     auth = next(one for one in leader.state.secrets if one.label)
     follower.change(secrets={dataclasses.replace(auth, owner="app")})
     follower.backend(granted=False)
-    with_bag(follower, "pgb-peers", **{key: leader.shared[key] for key in ("plan", "ledger", "leader")})
+    with_bag(
+        follower, "pgb-peers", **{key: leader.shared[key] for key in ("plan", "ledger", "leader")}
+    )
     follower.changed("pgb-peers")
     assert follower.databases() == ["pgbouncer_auth", "shop"]
     assert json.loads(follower.mine["serving"])["databases"] == ["shop"]
@@ -135,7 +141,9 @@ def test_incomplete_facts_are_waited_for_and_named(juju, told, sentence):
     assert "backend_database_relation_changed" in juju.deferred
     assert juju.status.startswith("blocked backend-database: ")
     assert sentence in juju.status
-    juju.with_relation(dataclasses.replace(juju.relation("backend-database"), remote_app_data=TOLD))
+    juju.with_relation(
+        dataclasses.replace(juju.relation("backend-database"), remote_app_data=TOLD)
+    )
     juju.backend_changed()
     assert juju.status == "active"
 
@@ -156,7 +164,10 @@ def test_the_leader_sets_up_what_pooling_takes(juju):
     [
         ({**TOLD, "endpoints": "[2001:db8::1]:5433"}, "host='2001:db8::1' port=5433"),
         ({**TOLD, "endpoints": "a.svc:5432,b.svc:5432"}, "host='a.svc,b.svc' port=5432"),
-        ({key: TOLD[key] for key in TOLD if key not in ("version", "database")}, "host='10.1.0.1'"),
+        (
+            {key: TOLD[key] for key in TOLD if key not in ("version", "database")},
+            "host='10.1.0.1'",
+        ),
         (
             {"username": "u", "password": "p", "endpoints": "10.1.0.1"},  # before Juju had secrets
             "host='10.1.0.1' port=5432",
@@ -190,10 +201,15 @@ def test_a_follower_waits_until_the_backend_is_shared(make):
 
 @pytest.mark.flow("backend/5")
 def test_new_endpoints_are_rendered_and_readers_are_told(related):
-    asks = {"database": "shop", "requested-secrets": json.dumps(["username", "password", "read-only-uris"])}
+    asks = {
+        "database": "shop",
+        "requested-secrets": json.dumps(["username", "password", "read-only-uris"]),
+    }
     shop = related.client("shop-app", asks)
     new = {**TOLD, "endpoints": "10.1.0.9:5433", "read-only-endpoints": "10.1.0.8:5433"}
-    related.with_relation(dataclasses.replace(related.relation("backend-database"), remote_app_data=new))
+    related.with_relation(
+        dataclasses.replace(related.relation("backend-database"), remote_app_data=new)
+    )
     related.backend_changed()
     assert "shop = host='10.1.0.9' port=5433 dbname='shop'" in related.ini()
     assert "shop_readonly = host='10.1.0.8' port=5433 dbname='shop'" in related.ini()
@@ -269,7 +285,9 @@ def test_a_secret_that_is_granted_late_is_read_as_soon_as_juju_says_so(juju):
 def test_a_password_that_the_backend_rotates_is_used_at_once(related):
     content = {"username": "relation_id_9", "password": "rotated"}
     others = {one for one in related.state.secrets if one.id != "secret:backend"}
-    new = testing.Secret(content, id="secret:backend", owner=None, label="backend-database.2.user.secret")
+    new = testing.Secret(
+        content, id="secret:backend", owner=None, label="backend-database.2.user.secret"
+    )
     related.emit(related.context.on.secret_changed(new), secrets={*others, new})
     assert related.plan()["upstream"]["auth_user"] == "pgbouncer_auth_relation_id_9"
 
@@ -333,9 +351,18 @@ def test_credentials_wait_for_postgresql_to_let_them_in_without_a_deferral(relat
         ({"database": "x" * 100}, "longer than 63 bytes"),
         ({"database": "shop", "entity-type": "GROUP"}, "asks for an entity of type 'GROUP'"),
         ({"database": "shop", "extra-group-roles": "staff"}, "extra-group-roles 'staff'"),
-        ({"database": "shop", "requested-entity-secret": "secret:x"}, "a user with a name of its own"),
-        ({"database": "shop", "requested-secrets": "not json"}, "requested-secrets, which is no JSON"),
-        ({"database": "shop", "requested-secrets": '{"a": 1}'}, "requested-secrets, which is no JSON"),
+        (
+            {"database": "shop", "requested-entity-secret": "secret:x"},
+            "a user with a name of its own",
+        ),
+        (
+            {"database": "shop", "requested-secrets": "not json"},
+            "requested-secrets, which is no JSON",
+        ),
+        (
+            {"database": "shop", "requested-secrets": '{"a": 1}'},
+            "requested-secrets, which is no JSON",
+        ),
         ({"version": "v1", "requests": "[1]"}, "requests, which is no JSON list of objects"),
         ({"version": "v1", "requests": '[{"request-id": 5}]'}, "request-id, which is no text"),
         ({"version": "v1", "requests": '[{"request-id": "../x"}]'}, "not letters and digits"),
@@ -407,7 +434,10 @@ def test_what_cannot_be_dropped_now_is_dropped_later(related):
 
 @pytest.mark.flow("clients/7")
 def test_a_client_that_has_gone_leaves_only_its_data(related):
-    shop, blog = related.client("shop-app", SHOP), related.client("blog-app", {"database": "blog", **V0})
+    shop, blog = (
+        related.client("shop-app", SHOP),
+        related.client("blog-app", {"database": "blog", **V0}),
+    )
     related.ends(shop)
     assert f"relation_id_{shop}" not in related.server.roles
     assert related.server.databases == {"shop", "blog"}
@@ -419,7 +449,10 @@ def test_a_client_that_has_gone_leaves_only_its_data(related):
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (ExposureForbidden("Kubernetes forbids a Service"), "blocked Kubernetes forbids a Service"),
+        (
+            ExposureForbidden("Kubernetes forbids a Service"),
+            "blocked Kubernetes forbids a Service",
+        ),
         (ExposureFailed("Kubernetes does not answer"), "waiting Kubernetes does not answer"),
     ],
 )

@@ -74,6 +74,7 @@ STATES = [
     another_leader, moved_backend, backend_gone, lost_disk, fewer_units,
 ]  # fmt: skip
 
+
 def possible(events):
     """Every state with every event; Juju has none about a relation that is not there."""
     return [
@@ -91,7 +92,9 @@ EVENTS = {
     "config-changed": lambda juju, on: on.config_changed(),
     "update-status": lambda juju, on: on.update_status(),
     "leader-elected": lambda juju, on: on.leader_elected(),
-    "peers-changed": lambda juju, on: on.relation_changed(juju.relation("pgb-peers"), remote_unit=1),
+    "peers-changed": lambda juju, on: on.relation_changed(
+        juju.relation("pgb-peers"), remote_unit=1
+    ),
     "peers-departed": lambda juju, on: on.relation_departed(
         juju.relation("pgb-peers"), remote_unit=2, departing_unit=2
     ),
@@ -148,7 +151,10 @@ def end_of(juju):
     }
     relations = {
         one.id: (
-            {key: "…" if key.startswith("secret-") else text for key, text in one.local_app_data.items()},
+            {
+                key: "…" if key.startswith("secret-") else text
+                for key, text in one.local_app_data.items()
+            },
             one.local_unit_data,
         )
         for one in juju.state.relations
@@ -169,7 +175,9 @@ def end_of(juju):
     }
 
 
-@pytest.mark.parametrize(("state", "event"), possible([name for name in EVENTS if name != "update-status"]))
+@pytest.mark.parametrize(
+    ("state", "event"), possible([name for name in EVENTS if name != "update-status"])
+)
 def test_every_event_ends_in_the_same_place(in_state, state, event):
     one, other = in_state(state), in_state(state)
     run(one, event)

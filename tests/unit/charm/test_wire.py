@@ -82,7 +82,12 @@ def test_a_changed_endpoint_reaches_the_secret_and_the_password_stays(related):
 def test_two_requests_of_one_relation_are_two_users(related):
     requests = [
         {"resource": "shop", "request-id": "aaaa", "salt": "s1"},
-        {"resource": "blog", "request-id": "bbbb", "salt": "s2", "extra-user-roles": "charmed_read"},
+        {
+            "resource": "blog",
+            "request-id": "bbbb",
+            "salt": "s2",
+            "extra-user-roles": "charmed_read",
+        },
     ]
     number = related.client("shop-app", {"version": "v1", "requests": json.dumps(requests)})
     bag = related.relation(number).local_app_data
@@ -101,7 +106,9 @@ def test_two_requests_of_one_relation_are_two_users(related):
     assert users[1] not in related.server.roles
     left = json.loads(related.relation(number).local_app_data["requests"])
     assert [one["request-id"] for one in left] == ["aaaa"]
-    assert f"database.{number}.bbbb.user.secret" not in [one.label for one in related.state.secrets]
+    assert f"database.{number}.bbbb.user.secret" not in [
+        one.label for one in related.state.secrets
+    ]
 
 
 # ---- the library that clients use ------------------------------------------------------------

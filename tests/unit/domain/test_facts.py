@@ -14,7 +14,10 @@ def problem(topic, text="x"):
 def test_a_newer_problem_replaces_the_older_on_its_topic():
     ledger = Ledger().with_problem(problem("database", "old")).with_problem(problem("service"))
     ledger = ledger.with_problem(problem("database", "new"))
-    assert {(one.topic, one.text) for one in ledger.problems} == {("service", "x"), ("database", "new")}
+    assert {(one.topic, one.text) for one in ledger.problems} == {
+        ("service", "x"),
+        ("database", "new"),
+    }
     assert ledger.has("database")
     assert not ledger.without("database").has("database")
 

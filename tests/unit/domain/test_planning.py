@@ -23,7 +23,9 @@ def test_members_are_in_the_order_of_their_numbers_without_those_that_leave():
 
 
 def test_a_leader_that_leaves_is_no_member():
-    assert [m.name for m in planning.plan(looked(world(), leaving=True)).members] == ["pgbouncer/1"]
+    assert [m.name for m in planning.plan(looked(world(), leaving=True)).members] == [
+        "pgbouncer/1"
+    ]
 
 
 def test_while_an_option_is_invalid_the_settings_that_run_stay():
@@ -72,7 +74,9 @@ def test_an_offer_is_made_when_all_is_in_place_and_not_before():
 
 def test_a_unit_that_leaves_keeps_nobody_waiting():
     facts = looked(world())
-    leaving = tuple(one.model_copy(update={"serving": None, "leaving": True}) for one in facts.peers)
+    leaving = tuple(
+        one.model_copy(update={"serving": None, "leaving": True}) for one in facts.peers
+    )
     assert serving_everywhere(facts.model_copy(update={"peers": leaving}), "shop")
     assert not serving_everywhere(facts.model_copy(update={"plan": None}), "shop")
 

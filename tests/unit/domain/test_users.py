@@ -75,7 +75,9 @@ def test_a_known_role_is_no_problem(role):
     assert request_problem("shop", [role]) == ""
 
 
-@pytest.mark.parametrize("role", ["superuser", "replication", "bypassrls", "pg_read_all_data", "x;y"])
+@pytest.mark.parametrize(
+    "role", ["superuser", "replication", "bypassrls", "pg_read_all_data", "x;y"]
+)
 def test_any_other_role_is_named_with_those_that_there_are(role):
     problem = request_problem("shop", ["createdb", role])
     assert problem.startswith(f"asks for role '{role}'; clients can have admin, ")
