@@ -29,7 +29,9 @@ from adapters.workload import CONTAINER, ROOT
 from charm import PgBouncerCharm
 
 HERE = pathlib.Path(__file__).parents[2]
-APP = "pgbouncer-k8s"
+META = yaml.safe_load((HERE / "metadata.yaml").read_text())
+CONFIG = yaml.safe_load((HERE / "config.yaml").read_text())
+APP = META["name"]
 BACKEND_PASSWORD = "the-backends-password"
 V0 = {"requested-secrets": json.dumps(["username", "password", "tls", "tls-ca", "uris"])}
 TOLD = {
@@ -105,8 +107,8 @@ class Juju:
         root.mkdir()
         self.context = testing.Context(
             charm_with(self.server, self.kubernetes),
-            meta=yaml.safe_load((HERE / "metadata.yaml").read_text()),
-            config=yaml.safe_load((HERE / "config.yaml").read_text()),
+            meta=META,
+            config=CONFIG,
             charm_root=root,
         )
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from on_juju import V0
+from on_juju import CONFIG, META, V0
 
 SOURCE = pathlib.Path(__file__).parents[3] / "src"
 HEAVY = {"psycopg", "lightkube", "jinja2", "httpx2", "cryptography"}
@@ -149,8 +149,7 @@ pebble._cpus = lambda: 2
 
 def loaded_by_an_update_status_of(juju, before=""):
     """What a fresh process has loaded at the end of the hook."""
-    spec = juju.context.charm_spec
-    given = pickle.dumps((juju.state, juju.context.charm_root, spec.meta, spec.config))
+    given = pickle.dumps((juju.state, juju.context.charm_root, META, CONFIG))
     done = subprocess.run(
         [sys.executable, "-c", before + HOOK],
         input=given,

@@ -81,7 +81,7 @@ def test_the_leader_hears_of_a_new_unit_and_shares_anew(related):
 def test_a_follower_does_what_is_shared_and_reloads_only_for_a_change(make):
     leader, follower = make(others=(1,)).deploy().backend(), make(leader=False, others=(1,))
     leader.client("shop-app", SHOP)
-    auth = next(one for one in leader.state.secrets if one.label)
+    auth = leader.state.get_secret(label=f"pgb-peers.{APP}.app")
     follower.change(secrets={dataclasses.replace(auth, owner="app")})
     follower.backend(granted=False)
     with_bag(
@@ -191,7 +191,7 @@ def test_a_follower_waits_until_the_backend_is_shared(make):
     assert "backend_database_relation_changed" in juju.deferred
     assert juju.server.roles == {}
     leader = make(others=(1,)).deploy().backend()
-    auth = next(one for one in leader.state.secrets if one.label)
+    auth = leader.state.get_secret(label=f"pgb-peers.{APP}.app")
     juju.change(secrets={*juju.state.secrets, dataclasses.replace(auth, owner="app")})
     with_bag(juju, "pgb-peers", plan=leader.shared["plan"], ledger=leader.shared["ledger"])
     juju.backend_changed()
