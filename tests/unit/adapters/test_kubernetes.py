@@ -1,0 +1,132 @@
+"""A Kubernetes API that answers well, badly or not at all."""
+
+import contextlib
+import http.server
+import json
+import socket
+import threading
+import time
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+
+from adapters.kubernetes import LightkubeExposure
+from app.errors import ExposureFailed, ExposureForbidden
+
+OWNER = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "pgb", "uid": "u-1"}
+POD = {"metadata": {"name": "pgb-0", "ownerReferences": [OWNER]}}
+
+
+class Api(http.server.BaseHTTPRequestHandler):
+    """Answers for a pod and takes a Service; `faults` are given first, by method."""
+
+    faults = {}
+    applied = []
+
+    def do_GET(self):
+        self._answer(POD)
+
+    def do_PATCH(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        Api.applied.append((urlparse(self.path), self.headers["Content-Type"], body))
+        self._answer(body)
+
+    def _answer(self, body):
+        fault = self.faults.get(self.command)
+        if fault == "garbage":
+            self._reply(200, b"<html>")
+        elif fault:
+            status = {"kind": "Status", "code": fault, "message": "no", "reason": "Because"}
+            self._reply(fault, json.dumps(status).encode())
+        else:
+            self._reply(200, json.dumps(body).encode())
+
+    def _reply(self, code, body):
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def configured(tmp_path, monkeypatch):
+    """lightkube finds this server by a kubeconfig, as it does outside of a cluster."""
+
+    def to(port):
+        cluster = {"server": f"http://127.0.0.1:{port}"}
+        config = {
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+            "clusters": [{"name": "k", "cluster": cluster}],
+            "users": [{"name": "u", "user": {"token": "the-token"}}],
+        }  # fmt: skip
+        (tmp_path / "config").write_text(json.dumps(config))
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+        return LightkubeExposure("pgb", "dev", "pgb-0")
+
+    return to
+
+
+@pytest.fixture
+def exposure(configured):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    Api.faults, Api.applied = {}, []
+    yield configured(server.server_port)
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_service_is_ours_whoever_wrote_it_before(exposure):
+    exposure.expose(7000)
+    ((path, kind, body),) = Api.applied
+    assert path.path == "/api/v1/namespaces/dev/services/pgb-service"
+    assert parse_qs(path.query) == {"fieldManager": ["pgb"], "force": ["true"]}
+    assert kind == "application/apply-patch+yaml"
+    assert body["spec"] == {
+        "type": "ClusterIP",
+        "selector": {"app.kubernetes.io/name": "pgb"},
+        "ports": [{"name": "pgbouncer", "port": 7000, "targetPort": 7000}],
+    }
+    assert body["metadata"]["ownerReferences"] == [OWNER]
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+def test_what_a_human_has_to_allow_is_said_with_the_command(exposure, method):
+    Api.faults[method] = 403
+    with pytest.raises(ExposureForbidden, match="run `juju trust pgb --scope=cluster`"):
+        exposure.expose(6432)
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+@pytest.mark.parametrize("fault", [401, 404, 409, 422, 429, 500, 503, "garbage"])
+def test_anything_else_is_tried_again(exposure, method, fault):
+    Api.faults[method] = fault
+    with pytest.raises(ExposureFailed, match="tried again") as caught:
+        exposure.expose(6432)
+    assert "the-token" not in str(caught.value)
+    Api.faults.clear()
+    assert exposure.expose(6432)
+
+
+def test_nobody_there_is_tried_again(configured):
+    with pytest.raises(ExposureFailed, match="Kubernetes does not answer"):
+        configured(1).expose(6432)
+
+
+def test_silence_is_not_waited_for(configured):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        begin = time.monotonic()
+        with contextlib.closing(listener), pytest.raises(ExposureFailed, match="does not answer"):
+            configured(listener.getsockname()[1]).expose(6432)
+        assert time.monotonic() - begin < 5
+
+
+def test_outside_of_a_cluster_there_is_a_sentence_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))
+    with pytest.raises(ExposureFailed, match="Kubernetes does not answer"):
+        LightkubeExposure("pgb", "dev", "pgb-0").expose(6432)

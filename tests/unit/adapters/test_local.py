@@ -1,0 +1,246 @@
+"""The platform without Juju, as far as it needs no PgBouncer and no PostgreSQL: state and parts."""
+
+import multiprocessing
+import os
+import pathlib
+import time
+
+import pydantic
+import pytest
+
+from adapters.local import parts, server
+from adapters.local.memory import MemoryPlatform
+from adapters.local.model import NotLeader
+from adapters.local.server import ServerFailed
+from adapters.local.store import ServerRecord, State, Store, Unreadable
+from domain.capabilities import Version
+
+
+# ---- the state -------------------------------------------------------------------------------
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "home")
+    with store.alone(lambda _: None):
+        yield store
+
+
+def whole_state():
+    platform = MemoryPlatform(units=2)
+    platform.deploy()
+    platform.backend(readers="10.1.0.2:5432")
+    platform.relate("shop-app", "shop", "createdb")
+    record = ServerRecord(programs="/bin", port=5432, password=pydantic.SecretStr("hush"))
+    return State(pgbouncer="/bin/pgbouncer", server=record, model=platform.model)
+
+
+def test_all_of_it_survives(store):
+    state = whole_state()
+    store.save(state)
+    assert store.load() == state
+    assert store.load().server.password.get_secret_value() == "hush"
+    assert store.load().model.clients[1].password == state.model.clients[1].password
+
+
+def test_only_its_owner_reads_it(store):
+    store.save(whole_state())
+    assert (store.home / "state.json").stat().st_mode & 0o777 == 0o600
+    assert (store.home / "lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_there_is_none_at_first(store):
+    assert not store.exists()
+    assert store.load() == State()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"colour": "red"}', '{"model": {"leader": 5}}'])
+def test_a_state_that_makes_no_sense_is_named_with_what_to_do(store, text):
+    (store.home / "state.json").write_text(text)
+    with pytest.raises(Unreadable, match=r"state\.json is not readable: mend it, or remove"):
+        store.load()
+
+
+def test_a_save_that_dies_leaves_the_state_before_it(store, monkeypatch):
+    store.save(State(pgbouncer="old"))
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        store.save(State(pgbouncer="new"))
+    assert store.load().pgbouncer == "old"
+
+
+def _hold(home, entered, leave):
+    with Store(home).alone(lambda _: None):
+        entered.set()
+        leave.wait(10)
+
+
+def test_two_commands_take_turns_and_the_second_says_so(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    entered, leave = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(tmp_path, entered, leave))
+    other.start()
+    assert entered.wait(10)
+    said = []
+
+    def say(text):
+        said.append(text)
+        leave.set()
+
+    with Store(tmp_path).alone(say):
+        other.join(10)
+    assert said == [f"another pooler command is at work (process {other.pid}): waiting"]
+
+
+def test_only_the_leader_speaks_for_all():
+    platform = MemoryPlatform(units=2)
+    with pytest.raises(NotLeader, match="pgbouncer/1 does not lead"):
+        platform.model.speak_for_all("pgbouncer/1")
+
+
+# ---- where programs come from ----------------------------------------------------------------
+def program(path, says):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\necho '{says}'\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def nothing(tmp_path, monkeypatch):
+    """A machine on which there is nothing."""
+    for name in ("PGBOUNCER", "PG_BIN_DIR", "POOLER_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "bin").mkdir()
+    return tmp_path
+
+
+def silent(_):
+    pass
+
+
+@pytest.mark.parametrize("says", ["PgBouncer 1.20.1", "hello", None])
+def test_a_pgbouncer_that_was_named_and_will_not_do_is_refused(nothing, monkeypatch, says):
+    path = nothing / "mine"
+    if says:
+        program(path, says)
+    monkeypatch.setenv("PGBOUNCER", str(path))
+    with pytest.raises(
+        parts.Missing, match=r"\$PGBOUNCER is .*mine, which is no PgBouncer of 1\.21"
+    ):
+        parts.pgbouncer(nothing / "cache", silent)
+
+
+def test_a_pgbouncer_that_was_named_is_taken(nothing, monkeypatch):
+    path = program(nothing / "mine", "PgBouncer 1.21.0")
+    monkeypatch.setenv("PGBOUNCER", str(path))
+    assert parts.pgbouncer(nothing / "cache", silent) == path
+
+
+def test_the_machines_own_is_taken_before_one_is_fetched(nothing):
+    path = program(nothing / "bin" / "pgbouncer", "PgBouncer 1.26.0")
+    assert parts.pgbouncer(nothing / "cache", silent) == path
+
+
+def test_without_apt_nothing_can_be_fetched_and_it_says_what_to_set(nothing):
+    with pytest.raises(parts.Missing, match=r"no apt-get to fetch it: set \$PGBOUNCER"):
+        parts.pgbouncer(nothing / "cache", silent)
+    assert not list((nothing / "cache").glob("*/root"))
+
+
+def test_a_cache_that_cannot_be_written_is_named(nothing):
+    (nothing / "file").write_text("")
+    with pytest.raises(parts.Missing, match=r"set \$POOLER_CACHE to another place"):
+        parts.pgbouncer(nothing / "file" / "cache", silent)
+
+
+@pytest.mark.parametrize("version", ["postgres (PostgreSQL) 13.9", "hello", None])
+def test_a_postgresql_that_was_named_and_will_not_do_is_refused(nothing, monkeypatch, version):
+    for name in ("initdb", "postgres", "pg_ctl"):
+        if version:
+            program(nothing / "pg" / name, version)
+    monkeypatch.setenv("PG_BIN_DIR", str(nothing / "pg"))
+    with pytest.raises(parts.Missing, match=r"\$PG_BIN_DIR is .*pg, where there is no initdb"):
+        parts.postgresql(nothing / "cache", silent)
+
+
+def test_a_postgresql_that_was_named_is_taken(nothing, monkeypatch):
+    for name in ("initdb", "postgres", "pg_ctl"):
+        program(nothing / "pg" / name, "postgres (PostgreSQL) 14.1")
+    monkeypatch.setenv("PG_BIN_DIR", str(nothing / "pg"))
+    assert parts.postgresql(nothing / "cache", silent) == nothing / "pg"
+
+
+def test_a_program_that_hangs_has_no_version(tmp_path, monkeypatch):
+    path = tmp_path / "slow"
+    path.write_text("#!/bin/sh\nsleep 30\n")
+    path.chmod(0o755)
+    monkeypatch.setattr(parts, "VERSION_SECONDS", 0.1)
+    begin = time.monotonic()
+    assert parts.version_of(path) == Version(0)
+    assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("sources.list.d/debian.sources", "Types: deb\nURIs: http://mirror/debian\nSuites: x\n"),
+        (
+            "sources.list",
+            "# deb http://no/\ndeb [signed-by=/k] http://mirror/debian stable main\n",
+        ),
+        (
+            "sources.list",
+            "deb http://security/debian-security s main\ndeb http://mirror/debian s main\n",
+        ),
+    ],
+)
+def test_packages_come_from_the_machines_own_mirror(tmp_path, monkeypatch, name, text):
+    file = tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    monkeypatch.setattr(parts, "APT", tmp_path)
+    assert parts.mirror() == "http://mirror/debian"
+
+
+def test_a_machine_without_a_mirror_is_told_what_to_set(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "APT", tmp_path)
+    with pytest.raises(parts.Missing, match=r"apt knows no mirror: set \$PGBOUNCER"):
+        parts.mirror()
+
+
+def test_the_cache_is_where_it_was_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("POOLER_CACHE", str(tmp_path))
+    assert parts.default_cache() == tmp_path
+    monkeypatch.delenv("POOLER_CACHE")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert parts.default_cache() == pathlib.Path("/var/cache/pgbouncer-k8s")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert parts.default_cache() == tmp_path / "pgbouncer-k8s"
+
+
+# ---- a server that was given -----------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("uri", "endpoints"),
+    [
+        ("postgresql://u:p@db", ["db:5432"]),
+        ("postgresql://u:p@db:5433/x", ["db:5433"]),
+        ("postgresql://u:p@[2001:db8::1]:5433", ["[2001:db8::1]:5433"]),
+        ("postgresql://u:p@a:1,b:2", ["a:1", "b:2"]),
+        ("host=a,b user=u password=p port=5433", ["a:5433", "b:5433"]),
+    ],
+)
+def test_an_address_is_read_as_libpq_reads_it(uri, endpoints):
+    given = server.given_credentials(uri)
+    assert [str(endpoint) for endpoint in given.endpoints] == endpoints
+    assert (given.user, given.password.get_secret_value()) == ("u", "p")
+
+
+@pytest.mark.parametrize(
+    "uri", ["postgresql://", "postgresql://u@db", "postgresql://:p@db", "nonsense://x", "port=1"]
+)
+def test_an_address_that_lacks_something_is_refused_without_its_password(uri, monkeypatch):
+    monkeypatch.delenv("PGPASSWORD", raising=False)
+    with pytest.raises(ServerFailed) as caught:
+        server.given_credentials(uri)
+    assert str(caught.value).startswith(("that is no postgresql:// address", "the address needs"))

@@ -1,0 +1,270 @@
+"""A container that answers well, badly or not at all."""
+
+import datetime
+import json
+
+import ops
+import pydantic
+import pytest
+from plans import plan
+
+from adapters import pebble
+from adapters.pebble import PebblePooler, PebbleReminder
+from adapters.workload import APPLIED
+from app.errors import PoolerFailed
+from domain.capabilities import Version
+from domain.facts import Container
+from domain.instances import Step, applied, pooler_config
+from domain.users import AuthMaterial
+
+AUTH = AuthMaterial(
+    auth_user="auth", auth_password=pydantic.SecretStr("secret-1"),
+    stats_user="stats", stats_password=pydantic.SecretStr("secret-2"),
+    admin_user="admin", admin_password=pydantic.SecretStr("secret-3"),
+)  # fmt: skip
+CONFIG = pooler_config(plan(databases=("shop",)), "pgb/0", 2, Version(1, 24), pebble.LAYOUT, AUTH)
+MEMORY = applied(CONFIG, Version(1, 24))
+START = (Step(action="start", index=0), Step(action="start", index=1))
+
+
+class Workload:
+    """What PebblePooler uses of an ops.Container: files and services that are only remembered."""
+
+    def __init__(self):
+        self.files, self.services, self.signals, self.notices = {}, {}, [], []
+        self.layer = None
+        self.faults = {}
+        self.pebble = self
+
+    def _may(self, what, path=""):
+        for (name, part), error in self.faults.items():
+            if name == what and part in path:
+                raise error
+
+    def get_services(self):
+        self._may("services")
+        return [
+            ops.pebble.ServiceInfo(name, ops.pebble.ServiceStartup.ENABLED, current)
+            for name, current in self.services.items()
+        ]
+
+    def pull(self, path):
+        self._may("pull", path)
+        if path not in self.files:
+            raise ops.pebble.PathError("not-found", path)
+        return type("File", (), {"read": lambda _: self.files[path]})()
+
+    def push(self, path, text, **how):
+        self._may("push", path)
+        assert how["permissions"] == 0o600
+        self.files[path] = text
+
+    def make_dir(self, path, **how):
+        self._may("make_dir", path)
+        assert how["permissions"] == 0o700
+
+    def add_layer(self, label, layer, *, combine):
+        self._may("add_layer")
+        self.layer = layer
+
+    def start(self, *names):
+        self._may("start")
+        self.services |= dict.fromkeys(names, ops.pebble.ServiceStatus.ACTIVE)
+
+    restart = start
+
+    def stop(self, *names):
+        self._may("stop")
+        self.services |= dict.fromkeys(names, ops.pebble.ServiceStatus.INACTIVE)
+
+    def send_signal(self, signal, *names):
+        self._may("signal")
+        self.signals += [(signal, name) for name in names]
+
+    def exec(self, command, timeout):
+        self._may("exec")
+        return type("Run", (), {"wait_output": lambda _: (self.files["version"], "")})()
+
+    def get_notices(self, keys):
+        self._may("notices")
+        return self.notices
+
+    def notify(self, kind, key, data):
+        self.notices = [notice(0, 0, data)]
+
+
+def notice(age, since_age, data=None):
+    now = datetime.datetime.now(datetime.UTC)
+    since = str(now.timestamp() - since_age)
+    return ops.pebble.Notice(
+        id="1", user_id=None, type=ops.pebble.NoticeType.CUSTOM, key=pebble.AGAIN,
+        first_occurred=now, last_occurred=now, occurrences=1,
+        last_repeated=now - datetime.timedelta(seconds=age), last_data=data or {"since": since},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def container():
+    return Workload()
+
+
+@pytest.fixture
+def pooler(container):
+    return PebblePooler(container)
+
+
+def test_what_was_applied_is_found_again(container, pooler):
+    pooler.apply(CONFIG, MEMORY, START)
+    seen = pooler.look()
+    assert (seen.reachable, seen.running, seen.applied) == (True, frozenset({0, 1}), MEMORY)
+    assert seen.version == Version(1, 24)
+    assert seen.runs
+
+
+def test_a_service_of_somebody_else_is_none_of_ours(container, pooler):
+    container.services["logrotate"] = ops.pebble.ServiceStatus.ACTIVE
+    assert pooler.look().running == frozenset()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ops.pebble.ConnectionError("no socket"), ops.pebble.APIError({}, 500, "Internal", "oops")],
+)
+@pytest.mark.parametrize("where", ["services", "pull"])
+def test_a_pebble_that_does_not_answer_is_no_container(container, pooler, error, where):
+    container.faults[where, ""] = error
+    assert pooler.look() == Container()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": [1, 24, 0]}', '{"colour": "red"}'])
+def test_a_memory_that_makes_no_sense_is_none(container, pooler, text):
+    container.files[APPLIED] = text
+    assert pooler.look().applied is None
+
+
+FULL = ops.pebble.PathError("generic-file-error", "write /x: no space left on device")
+READ_ONLY = ops.pebble.PathError("generic-file-error", "open /x: read-only file system")
+LOG = {"log": ["INFO Service starting", "FATAL unable to write pidfile: " + "x" * 500]}
+CHANGE = ops.pebble.ChangeError(
+    "cannot perform the following tasks:\n- Start service (exited quickly)",
+    ops.pebble.Change.from_dict(
+        {
+            "id": "1", "kind": "start", "summary": "", "status": "Error", "ready": True,
+            "spawn-time": "2026-01-01T00:00:00Z", "ready-time": "2026-01-01T00:00:00Z",
+            "tasks": [
+                {
+                    "id": "1", "kind": "start", "summary": "", "status": "Error", **LOG,
+                    "progress": {"label": "", "done": 1, "total": 1},
+                    "spawn-time": "2026-01-01T00:00:00Z", "ready-time": "2026-01-01T00:00:00Z",
+                }
+            ],
+        }
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "sentence"),
+    [
+        (("push", "userlist"), FULL, "no space left on device"),
+        (("push", "applied"), FULL, "no space left on device"),
+        (("make_dir", ""), READ_ONLY, "read-only file system"),
+        (("add_layer", ""), ops.pebble.ConnectionError("gone"), "went away: this is tried again"),
+        (("add_layer", ""), ops.pebble.APIError({}, 400, "Bad", "bad plan"), "refuses: bad plan"),
+        (("start", ""), CHANGE, "PgBouncer does not start: FATAL unable to write pidfile"),
+        (("start", ""), ops.pebble.TimeoutError("timed out"), "timed out"),
+        (("start", ""), OSError("broken pipe"), "broken pipe"),
+    ],
+)
+def test_what_goes_wrong_is_one_line_and_is_done_again(container, pooler, where, error, sentence):
+    container.faults[where] = error
+    with pytest.raises(PoolerFailed) as caught:
+        pooler.apply(CONFIG, MEMORY, START)
+    assert sentence in str(caught.value)
+    assert len(str(caught.value)) < 300
+    assert "\n" not in str(caught.value)
+    container.faults.clear()
+    assert pooler.look().applied is None
+    pooler.apply(CONFIG, MEMORY, START)
+    assert pooler.look().applied == MEMORY
+
+
+def test_no_password_is_in_the_layer(container, pooler):
+    pooler.apply(CONFIG, MEMORY, START)
+    text = json.dumps(container.layer.to_dict())
+    assert "pgbouncer-0" in text
+    for secret in ("secret-1", "secret-2", "secret-3", "SCRAM"):
+        assert secret not in text
+
+
+def test_a_service_runs_as_an_ordinary_user_and_is_stopped_with_patience(container, pooler):
+    pooler.apply(CONFIG, MEMORY, START)
+    service = container.layer.to_dict()["services"]["pgbouncer-1"]
+    assert (service["user"], service["startup"]) == ("postgres", "enabled")
+    assert service["command"].endswith("pgbouncer /var/lib/pgbouncer/1/pgbouncer.ini")
+    # drain.sh gives up after twenty seconds, before Pebble does, before Kubernetes does.
+    assert service["kill-delay"] == "25s"
+
+
+def test_clients_are_sent_where_the_port_answers(container, pooler):
+    pooler.apply(CONFIG, MEMORY, START)
+    check = container.layer.to_dict()["checks"]["pgbouncer"]
+    assert (check["level"], check["tcp"]) == ("ready", {"port": 6432})
+
+
+def test_each_step_reaches_its_process(container, pooler):
+    pooler.apply(CONFIG, MEMORY, START)
+    pooler.apply(CONFIG, MEMORY, (Step(action="reload", index=0), Step(action="stop", index=1)))
+    assert container.signals == [("SIGHUP", "pgbouncer-0")]
+    assert container.services["pgbouncer-1"] is ops.pebble.ServiceStatus.INACTIVE
+    assert container.layer.to_dict()["services"]["pgbouncer-1"]["startup"] == "disabled"
+    container.services["pgbouncer-0"] = ops.pebble.ServiceStatus.ERROR
+    pooler.apply(CONFIG, MEMORY, (Step(action="restart", index=0),))
+    assert pooler.look().running == {0}
+
+
+@pytest.mark.parametrize(("printed", "version"), [("PgBouncer 1.21.0\nlibevent", Version(1, 21))])
+def test_the_program_says_what_it_is(container, pooler, printed, version):
+    container.files["version"] = printed
+    assert pooler.version() == version
+
+
+@pytest.mark.parametrize("fault", [ops.pebble.APIError({}, 404, "", "no such program"), None])
+def test_an_image_without_pgbouncer_is_said(container, pooler, fault):
+    container.files["version"] = "hello"
+    if fault:
+        container.faults["exec", ""] = fault
+    with pytest.raises(PoolerFailed, match=r"no such program|right image"):
+        pooler.version()
+
+
+# ---- reminders -------------------------------------------------------------------------------
+def test_a_reminder_follows_for_some_minutes_and_then_no_more(container):
+    reminder = PebbleReminder(container)
+    reminder.remind()
+    assert len(container.notices) == 1
+    container.notices = old = [notice(5, pebble.ASK_AGAIN_FOR - 10)]
+    reminder.remind()
+    assert container.notices is not old
+    assert container.notices[0].last_data == old[0].last_data
+    container.notices = over = [notice(5, pebble.ASK_AGAIN_FOR + 10)]
+    reminder.remind()
+    assert container.notices is over
+
+
+def test_a_reminder_long_ago_is_no_part_of_this_one(container):
+    container.notices = long_ago = [notice(3600, 3700)]
+    PebbleReminder(container).remind()
+    assert container.notices is not long_ago
+
+
+@pytest.mark.parametrize("data", [{"since": "soon"}, {}])
+def test_a_notice_of_somebody_else_is_no_obstacle(container, data):
+    container.notices = [notice(1, 1, data or {"other": "x"})]
+    PebbleReminder(container).remind()
+
+
+def test_without_a_pebble_nothing_is_reminded_of(container):
+    container.faults["notices", ""] = ops.pebble.ConnectionError("gone")
+    PebbleReminder(container).remind()
+    assert container.notices == []

@@ -1,0 +1,133 @@
+"""What is written down is read back as exactly the same, whatever it holds."""
+
+import re
+
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from plans import plan
+
+from adapters import rendering
+from domain.capabilities import Version
+from domain.instances import ConsoleUser, Instance, Layout, pooler_config
+from domain.pools import Pool
+from domain.users import AuthMaterial
+
+AUTH = AuthMaterial(
+    auth_user="auth", auth_password=pydantic.SecretStr("p1"),
+    stats_user="stats", stats_password=pydantic.SecretStr("p2"),
+    admin_user="admin", admin_password=pydantic.SecretStr("p3"),
+)  # fmt: skip
+
+
+def sections(text):
+    """An ini file as PgBouncer reads it: a line is a key, the first `=`, and the rest."""
+    found = {}
+    for line in text.splitlines():
+        if header := re.fullmatch(r"\[(\w+)\]", line):
+            section = found.setdefault(header[1], {})
+        elif line and not line.startswith(";"):
+            key, _, value = line.partition("=")
+            section[key.strip()] = value.strip()
+    return found
+
+
+def connection(text):
+    """A connection string as PgBouncer reads it: values in quotes, in which quotes are doubled."""
+    parts = re.findall(r"(\w+)=(?:'((?:[^']|'')*)'|(\S+))", text)
+    return {key: quoted.replace("''", "'") if quoted else plain for key, quoted, plain in parts}
+
+
+def instances(**how):
+    shared = plan(databases=("shop", "with-dash"), **how)
+    config = pooler_config(
+        shared, "pgb/0", 2, Version(1, 24), Layout(root="/var/lib/pgbouncer"), AUTH
+    )
+    return config.instances
+
+
+def test_everything_that_was_decided_is_in_the_file():
+    for instance in instances(readers="r1:5433"):
+        found = sections(rendering.pgbouncer_ini(instance))
+        assert found["pgbouncer"] == dict(instance.settings)
+        assert list(found["databases"]) == [pool.alias for pool in instance.pools]
+        for pool in instance.pools:
+            line = connection(found["databases"][pool.alias])
+            assert line["host"] == ",".join(pool.hosts)
+            assert line["port"] == str(pool.port)
+            assert line["dbname"] == pool.database
+        assert {number: connection(text)["host"] for number, text in found["peers"].items()} == {
+            str(peer.peer_id): peer.host for peer in instance.peers
+        }
+
+
+def test_a_pool_with_a_size_of_its_own_has_it_as_a_limit_too():
+    found = sections(rendering.pgbouncer_ini(instances()[0]))["databases"]
+    assert connection(found["pgbouncer_auth"])["pool_size"] == "2"
+    assert connection(found["pgbouncer_auth"])["max_db_connections"] == "2"
+    assert "pool_size" not in found["shop"]
+
+
+def test_a_name_for_all_databases_leaves_them_their_names():
+    found = sections(rendering.pgbouncer_ini(instances(everywhere=True)[0]))["databases"]
+    assert "dbname" not in found["*"]
+
+
+def test_no_host_is_ever_nothing():
+    for instance in instances(readers="r1,r2"):
+        for line in sections(rendering.pgbouncer_ini(instance))["databases"].values():
+            assert connection(line)["host"] not in ("", "0")
+
+
+def one_pool(**how):
+    pool = Pool(**({"alias": "shop", "hosts": ("h",), "port": 5432, "database": "shop"} | how))
+    return Instance(index=0, settings=(("pool_mode", "session"),), pools=(pool,))
+
+
+@given(st.text())
+def test_a_value_comes_back_or_is_refused(text):
+    try:
+        written = rendering.pgbouncer_ini(one_pool(database=text))
+    except ValueError:
+        assert re.search(r"[\x00-\x1f\x7f]", text)
+        return
+    if text:
+        lines = [line for line in written.split("\n") if line.startswith("shop = ")]
+        assert connection(lines[0].partition(" = ")[2])["dbname"] == text
+    assert written.count("\n[pgbouncer]\n") == 1
+
+
+@given(st.text())
+def test_a_name_is_bare_or_refused(text):
+    bare = re.fullmatch(r"[A-Za-z0-9_.-]+|\*", text)
+    try:
+        written = rendering.pgbouncer_ini(one_pool(alias=text))
+    except ValueError:
+        assert not bare
+        return
+    assert bare
+    assert list(sections(written)["databases"]) == [text]
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\r", "\x00", "x\n[peers]"])
+def test_a_setting_cannot_end_its_line(text):
+    instance = Instance(index=0, settings=(("pool_mode", text),), pools=())
+    with pytest.raises(ValueError, match="control characters"):
+        rendering.pgbouncer_ini(instance)
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cc", "Cs"])), st.text("ab\"\\' "))
+def test_users_come_back_as_they_are(name, secret):
+    user = ConsoleUser(name=name, secret=pydantic.SecretStr(secret))
+    line = rendering.userlist((user,)).removesuffix("\n")
+    quoted = re.fullmatch(r'"((?:[^"]|"")*)" "((?:[^"]|"")*)"', line)
+    assert [part.replace('""', '"') for part in quoted.groups()] == [name, secret]
+
+
+def test_nobody_to_let_in_is_an_empty_file():
+    assert rendering.userlist(()) == ""
+
+
+def test_the_drain_script_is_a_shell_script():
+    assert rendering.drain_script().startswith("#!/bin/sh\n")
