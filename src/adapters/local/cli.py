@@ -81,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="URI",
         help="a server that exists, postgresql://user@host:port, password in $PGPASSWORD",
     )
+    up.add_argument(
+        "--read-only-endpoints",
+        metavar="HOST:PORT,…",
+        help="replicas of that server, under the name DATABASE_readonly",
+    )
     up.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="options, as for `config`")
     verbs.add_parser("status", help="the units, and how they are")
     config = verbs.add_parser("config", help="show the options, or set some")
@@ -118,7 +123,7 @@ class Command:
         """One verb is done; returns the exit code."""
         match asked.verb:
             case "up":
-                return self._up(asked.units, asked.backend, asked.settings)
+                return self._up(asked)
             case "status":
                 return self._status(self._running())
             case "config":
@@ -136,19 +141,22 @@ class Command:
                 return self._down(keep=asked.keep)
 
     # ---- up and down ---------------------------------------------------------------------------
-    def _up(self, units: int | None, backend: str | None, settings: Sequence[str]) -> int:
-        if units is not None:
-            _check_units(units)
+    def _up(self, asked: argparse.Namespace) -> int:
+        if asked.units is not None:
+            _check_units(asked.units)
+        replicas = _endpoints(asked.read_only_endpoints)
         state, cache, owner = self.store.load(), parts.default_cache(), parts.unprivileged()
-        state.model.options = _options(state.model.options, settings)
+        state.model.options = _options(state.model.options, asked.settings)
         state.pgbouncer = str(parts.pgbouncer(cache, self._say))
         self._say(f"PgBouncer is {state.pgbouncer}")
-        credentials = self._backend(state, backend, cache, owner)
+        credentials = self._backend(state, asked.backend, cache, owner)
+        if replicas is not None:
+            credentials = credentials.model_copy(update={"read_only": replicas})
         version, made = server.prepare(credentials)
         self._say(f"PostgreSQL {version} answers at {credentials.endpoints[0]}")
         state.made_database = state.made_database or made
         platform = LocalPlatform(self.store, state, self._compose, owner)
-        self._reach(platform, units or len(state.model.units) or 2)
+        self._reach(platform, asked.units or len(state.model.units) or 2)
         for unit in platform.in_turn():
             platform.hook(unit, "pebble_ready")
         platform.attach(credentials, version)
@@ -373,6 +381,14 @@ def _options(known: Mapping[str, object], settings: Sequence[str]) -> dict[str, 
     if problems:
         raise Mistake("; ".join(problems))
     return wanted
+
+
+def _endpoints(text: str | None) -> tuple[Endpoint, ...] | None:
+    """The endpoints that were named; None if none were. Raises Mistake."""
+    try:
+        return None if text is None else endpoints_in(text)
+    except ValueError as error:
+        raise Mistake(str(error)) from None
 
 
 def _check_units(count: int) -> None:

@@ -27,13 +27,7 @@ OLDEST_POSTGRESQL = Version(14)
 VERSION_SECONDS = 10.0
 APT = pathlib.Path("/etc/apt")
 
-# PgBouncer of Debian's release and all that it is linked with. No versions: a point release
-# replaces them, and the old ones are gone.
-SUITE = "trixie"
-PACKAGES = (
-    "pgbouncer", "libc6", "libevent-2.1-7t64", "libssl3t64", "libcares2", "libpam0g",
-    "libsystemd0", "zlib1g", "libzstd1", "libcap2", "libaudit1", "libcap-ng0", "libgcc-s1",
-)  # fmt: skip
+SUITE = "trixie"  #: Debian's release that has a PgBouncer that is new enough
 DEBIAN = pathlib.Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 UBUNTU = pathlib.Path("/usr/share/keyrings/ubuntu-archive-keyring.gpg")
 
@@ -163,9 +157,23 @@ def _download(root: pathlib.Path, suite: str) -> None:
         )
         environment = os.environ | {"APT_CONFIG": str(view / "apt.conf")}
         _run(["apt-get", "-q", "update"], view, environment)
-        _run(["apt-get", "-q", "download", *PACKAGES], view / "debs", environment)
+        packages = _with_libraries("pgbouncer", view, environment)
+        _run(["apt-get", "-q", "download", *packages], view / "debs", environment)
         for package in sorted((view / "debs").glob("*.deb")):
             _run(["dpkg-deb", "-x", str(package), str(root)], view, environment)
+
+
+def _with_libraries(package: str, view: pathlib.Path, environment: Mapping[str, str]) -> list[str]:
+    """The package and all that it is linked with, by what apt knows of this suite."""
+    known, news = {package}, {package}
+    while news:
+        said = _run(["apt-cache", "depends", *sorted(news)], view, environment)
+        named = re.findall(
+            r"^ [ |](?:Pre)?Depends: ((?:lib|zlib)[a-z0-9.+-]+)$", said, re.MULTILINE
+        )
+        news = set(named) - known
+        known |= news
+    return sorted(known)
 
 
 def _source(suite: str) -> str:
@@ -279,7 +287,8 @@ def _made_whole(place: pathlib.Path) -> Generator[pathlib.Path]:
     new.rename(place)
 
 
-def _run(command: Sequence[str], folder: pathlib.Path, environment: Mapping[str, str]) -> None:
+def _run(command: Sequence[str], folder: pathlib.Path, environment: Mapping[str, str]) -> str:
+    """What a program of the system prints. Raises Missing."""
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
@@ -289,3 +298,4 @@ def _run(command: Sequence[str], folder: pathlib.Path, environment: Mapping[str,
             f"fetching PgBouncer failed at {command[0]}: {said[-1][:200]}; "
             "look at the network, or set $PGBOUNCER to one of your own"
         )
+    return done.stdout

@@ -1,0 +1,196 @@
+"""What goes wrong around PgBouncer elsewhere does not go wrong here: shown by doing it.
+
+With each PgBouncer that can be had: the one that this platform would take, and Debian's newest.
+"""
+
+import contextlib
+import re
+import threading
+import time
+
+import psycopg
+import pytest
+from platform_under_test import Pooler, value
+from postgresql import PostgreSQL
+
+from adapters.local import parts
+
+MODES = ["session", "transaction", "statement"]
+
+
+@pytest.fixture(scope="module", params=[parts.SUITE, "sid"])
+def pooler(request):
+    program = parts.pgbouncer(parts.default_cache(), print, suite=request.param)
+    pooler = Pooler(PGBOUNCER=str(program))
+    pooler.up()
+    yield pooler
+    pooler.close()
+
+
+def one_connection(pooler, mode):
+    """Each unit has one process, and one connection to each database."""
+    pooler("config", f"pool_mode={mode}", "max_db_connections=2", "max_prepared_statements=100")
+
+
+def many_processes(pooler):
+    pooler("config", "pool_mode=session", "max_db_connections=40")
+
+
+STATE = """
+    SELECT pg_backend_pid(), current_setting('work_mem'), to_regclass('pg_temp.mine')::text,
+           (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()),
+           (SELECT count(*) FROM pg_listening_channels()), current_user
+"""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_connection_is_as_new_for_whoever_gets_it_next(pooler, mode):
+    one_connection(pooler, mode)
+    with contextlib.ExitStack() as open_clients:
+        first = open_clients.enter_context(pooler.client("demo"))
+        before = first.execute(STATE).fetchone()
+        for statement in (
+            "set work_mem = '7MB'",
+            "create temp table mine (secret text)",
+            "select pg_advisory_lock(1)",
+            "listen gossip",
+        ):
+            first.execute(statement)
+        if mode == "session":
+            open_clients.close()  # the connection is the client's until it leaves
+        second = open_clients.enter_context(pooler.client("demo"))
+        assert second.execute(STATE).fetchone() == before
+
+
+def test_nobody_can_take_a_lock_along_into_a_transaction_of_others(pooler):
+    """A session-level lock that a client leaves behind would block all others for good."""
+    one_connection(pooler, "transaction")
+    with pooler.client("demo") as first, pooler.client("demo", unit=1) as other_unit:
+        first.execute("select pg_advisory_lock(42)")
+        assert value(other_unit, "select pg_try_advisory_lock(42)")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_prepared_statements_work_while_connections_change_hands(pooler, mode):
+    one_connection(pooler, mode)
+    with pooler.client("demo", prepare_threshold=0) as first:
+        rounds = range(20)
+        if mode == "session":
+            with pooler.client("demo", unit=1, prepare_threshold=0) as second:
+                found = [(ask(first, n), ask(second, n)) for n in rounds]
+        else:
+            with pooler.client("demo", prepare_threshold=0) as second:
+                found = [(ask(first, n), ask(second, n)) for n in rounds]
+    assert found == [((n, f"text {n}"), (n, f"text {n}")) for n in rounds]
+
+
+def ask(connection, number):
+    """Two statements that a driver prepares under the same names in every client."""
+    return (
+        value(connection, "select %s::int", [number]),
+        value(connection, "select 'text ' || %s::int", [number]),
+    )
+
+
+def test_prepared_statements_outlive_a_reset_in_session_mode(pooler):
+    one_connection(pooler, "session")
+    for _ in range(3):
+        with pooler.client("demo", prepare_threshold=0) as connection:
+            assert [ask(connection, n) for n in (1, 2)] == [(1, "text 1"), (2, "text 2")]
+
+
+def test_without_tracking_statements_are_the_servers_own_in_session_mode(pooler):
+    pooler("config", "pool_mode=session", "max_db_connections=2", "max_prepared_statements=0")
+    for _ in range(3):
+        with pooler.client("demo", prepare_threshold=0) as connection:
+            assert [ask(connection, n) for n in (1, 2)] == [(1, "text 1"), (2, "text 2")]
+
+
+def test_every_host_and_peer_is_a_real_one(pooler):
+    many_processes(pooler)
+    files = list(pooler.home.glob("units/*/*/pgbouncer.ini"))
+    assert files
+    for file in files:
+        hosts = re.findall(r"host=(\S*)", file.read_text())
+        assert hosts
+        assert not {"", "0", "'0'", "''", "None", "'None'"} & set(hosts)
+
+
+@pytest.mark.parametrize(
+    "setting", ["max_db_connections=60", "max_prepared_statements=7", "pool_mode=transaction"]
+)
+def test_an_option_drops_neither_a_session_nor_a_transaction(pooler, setting):
+    many_processes(pooler)
+    with pooler.client("demo") as idle, pooler.client("demo") as busy:
+        idle.execute("select 1")
+        busy.execute("begin")
+        server = value(busy, "select pg_backend_pid()")
+        busy.execute("create temp table kept on commit drop as select 1 as one")
+        pooler("config", setting)
+        assert value(busy, "select one from kept") == 1
+        assert value(busy, "select pg_backend_pid()") == server
+        busy.execute("commit")
+        assert value(idle, "select 42") == 42
+
+
+def test_a_cancel_finds_its_query_in_whichever_process_it_is(pooler):
+    many_processes(pooler)
+    for _ in range(12):
+        with pooler.client("demo") as connection:
+            later = threading.Timer(0.1, connection.cancel_safe)
+            later.start()
+            begin = time.monotonic()
+            with pytest.raises(psycopg.errors.QueryCanceled):
+                connection.execute("select pg_sleep(20)")
+            later.join()
+            assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize(
+    "options", ["-c search_path=public", "-c extra_float_digits=3", "-c a.b=c"]
+)
+def test_a_client_with_options_of_its_own_is_let_in(pooler, options):
+    with pooler.client("demo", options=options) as connection:
+        assert value(connection, "select 42") == 42
+
+
+# ---- a server with replicas ------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def replicated():
+    with PostgreSQL() as primary, PostgreSQL(standby_of=primary) as standby:
+        own = primary.credentials()
+        pooler = Pooler(PGPASSWORD=own.password.get_secret_value())
+        port = own.endpoints[0].port
+        pooler.up(
+            "--backend", f"postgresql://{own.user}@127.0.0.1:{port},localhost:{port}",
+            "--read-only-endpoints", str(standby.credentials().endpoints[0]),
+        )  # fmt: skip
+        yield pooler
+        pooler.close()
+
+
+def test_the_read_only_name_leads_to_a_replica(replicated):
+    replicated("relate", "shop")
+    with replicated.client("shop") as writer:
+        writer.execute("create table if not exists seen as select 7 as number")
+        assert value(writer, "select pg_is_in_recovery()") is False
+    with replicated.client("shop", dbname="shop_readonly") as reader:
+        assert value(reader, "select pg_is_in_recovery()") is True
+        end = time.monotonic() + 10
+        while value(reader, "select to_regclass('seen')") is None and time.monotonic() < end:
+            time.sleep(0.1)
+        assert value(reader, "select number from seen") == 7
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            reader.execute("insert into seen values (8)")
+
+
+def test_a_client_is_told_of_the_replica(replicated):
+    assert replicated.credentials("demo")["read-only-uri"].endswith("/demo_readonly")
+
+
+def test_several_endpoints_are_one_pool(replicated):
+    text = next(replicated.home.glob("units/0/0/pgbouncer.ini")).read_text()
+    assert "host='127.0.0.1,localhost'" in text
+    for unit in (0, 1):
+        with replicated.client("demo", unit) as connection:
+            assert value(connection, "select 42") == 42
