@@ -8,10 +8,16 @@
 #
 # PgBouncer gets a session of its own, because the supervisor signals the whole process group.
 PATIENCE=20
+last_call() {
+    # Nothing of the supervisor's may stay open here: it would wait for that, too.
+    exec </dev/null >/dev/null 2>&1
+    sleep "$PATIENCE"
+    kill -QUIT "$pooler"
+}
 setsid "$@" &
 pooler=$!
 trap 'kill -HUP "$pooler"' HUP
-trap 'kill -INT "$pooler"; (sleep "$PATIENCE"; kill -QUIT "$pooler") 2>/dev/null & late=$!' TERM INT
+trap 'kill -INT "$pooler"; last_call & late=$!' TERM INT
 while :; do
     wait "$pooler"
     code=$?

@@ -30,8 +30,8 @@ class LightkubeExposure:
         self._namespace = namespace
         self._pod = pod
 
-    def expose(self, port: int) -> bool:
-        """The Service leads to this port of every ready unit, whoever wrote it before.
+    def expose(self, ports: tuple[int, ...]) -> bool:
+        """The Service leads to these ports of every ready unit, whoever wrote it before.
 
         Raises ExposureForbidden and ExposureFailed.
         """
@@ -56,7 +56,10 @@ class LightkubeExposure:
                 spec=ServiceSpec(
                     type="ClusterIP",
                     selector=labels,
-                    ports=[ServicePort(name="pgbouncer", port=port, targetPort=port)],
+                    ports=[
+                        ServicePort(name=f"pgbouncer-{port}", port=port, targetPort=port)
+                        for port in ports
+                    ],
                 ),
             )
             # Server-side apply keeps what others wrote into fields that we do not name; where both

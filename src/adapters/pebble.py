@@ -110,16 +110,15 @@ class PebblePooler:
         self._container.push(path, text, permissions=0o600, user=USER, group=USER)
 
     def _take(self, steps: tuple[Step, ...]) -> None:
-        """Starting waits a second, so all at once; restarting one after another keeps the port open."""
+        """Starting waits a second, so all at once. Nothing waits for clients to leave: Pebble does."""
         if starting := [service(step.index) for step in steps if step.action == "start"]:
             self._container.start(*starting)
-        for step in steps:
-            if step.action == "restart":
-                self._container.restart(service(step.index))
+        if restarting := [service(step.index) for step in steps if step.action == "restart"]:
+            self._container.pebble.restart_services(restarting, timeout=0)
         if reloading := [service(step.index) for step in steps if step.action == "reload"]:
             self._container.send_signal("SIGHUP", *reloading)
         if stopping := [service(step.index) for step in steps if step.action == "stop"]:
-            self._container.stop(*stopping)
+            self._container.pebble.stop_services(stopping, timeout=0)
 
 
 class PebbleReminder:

@@ -51,7 +51,7 @@ class ConfigurePooler:
         todo = steps(container.applied, wanted, container.running)
         self._pooler.apply(config, wanted, todo)
         logger.info("PgBouncer now serves %d databases", len(wanted.serving.databases))
-        update = {"applied": wanted, "running": frozenset(range(len(wanted.instances)))}
+        update = {"applied": wanted, "running": frozenset(one.index for one in wanted.instances)}
         return _with_container(facts, facts.container.model_copy(update=update))
 
     def _announced(self, facts: Facts) -> Facts:

@@ -13,9 +13,9 @@ logger = logging.getLogger(__name__)
 
 
 class Expose:
-    """The leader keeps the Service at the port that the units listen on.
+    """The leader keeps the Service at the ports that the units listen on.
 
-    The ledger remembers the port, so that the platform is asked only when it changed, or to be
+    The ledger remembers them, so that the platform is asked only when they changed, or to be
     thorough: then a Service that somebody deleted or edited is put right. It remembers a failure
     likewise, and every later hook tries again.
     """
@@ -25,17 +25,17 @@ class Expose:
         self._peers = peers
 
     def __call__(self, facts: Facts, *, thorough: bool) -> Outcome:
-        """The platform leads to our port, or the ledger says why not."""
+        """The platform leads to our ports, or the ledger says why not."""
         if not decides(facts) or facts.plan is None or not facts.service_host:
             return Done(facts)
-        port = facts.plan.settings.listen_port
-        done = facts.ledger.exposed_port == port and not facts.ledger.has("service")
+        ports = facts.plan.ports
+        done = facts.ledger.exposed_ports == ports and not facts.ledger.has("service")
         if done and not thorough:
             return Done(facts)
         ledger = facts.ledger.without("service")
         try:
-            self._exposure.expose(port)
-            ledger = ledger.model_copy(update={"exposed_port": port})
+            self._exposure.expose(ports)
+            ledger = ledger.model_copy(update={"exposed_ports": ports})
         except ExposureForbidden as error:
             problem = Problem(topic="service", level=Level.BLOCKED, text=str(error))
             ledger = ledger.with_problem(problem)

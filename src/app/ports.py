@@ -115,8 +115,8 @@ class Exposure(Protocol):
     May raise ExposureForbidden and ExposureFailed.
     """
 
-    def expose(self, port: int) -> bool:
-        """Lead that name to this port of every unit that is ready."""
+    def expose(self, ports: tuple[int, ...]) -> bool:
+        """Lead that name to these ports, and no others, of every unit that is ready."""
         ...
 
 

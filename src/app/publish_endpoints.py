@@ -28,8 +28,21 @@ class PublishEndpoints:
 
     def __call__(self, facts: Facts, *, thorough: bool) -> Outcome:
         """What can be told was told."""
-        if not decides(facts) or not facts.backend_ready:
+        if not decides(facts):
             return Done(facts)
+        outcome = self._published(facts) if facts.backend_ready else Done(facts)
+        plan = facts.plan
+        if (
+            isinstance(outcome, Done)
+            and plan
+            and plan.former_port
+            and planning.port_is_told(outcome.facts)
+        ):
+            # What is told now reaches clients when this hook has ended.
+            return Deferred(outcome.facts, f"about to close port {plan.former_port}", soon=True)
+        return outcome
+
+    def _published(self, facts: Facts) -> Outcome:
         offers = [planning.offer(facts, client.request) for client in facts.clients]
         clients = tuple(
             client if offer is None or offer == client.told else self._told(facts, client, offer)

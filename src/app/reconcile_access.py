@@ -109,7 +109,7 @@ class ReconcileAccess:
         return Ledger(
             provisioned_for=backend.user,
             grants=tuple(given),
-            exposed_port=facts.ledger.exposed_port,
+            exposed_ports=facts.ledger.exposed_ports,
             problems=tuple(others),
         )
 
@@ -133,7 +133,7 @@ class ReconcileAccess:
         for grant in facts.ledger.grants:
             self._clients.forget(grant)
         ledger = Ledger(
-            exposed_port=facts.ledger.exposed_port,
+            exposed_ports=facts.ledger.exposed_ports,
             problems=tuple(p for p in facts.ledger.problems if p.topic == "service"),
         )
         clients = tuple(c.model_copy(update={"told": None}) for c in facts.clients)

@@ -23,7 +23,7 @@ class Container(Value):
     @property
     def runs(self) -> bool:
         """Whether every process that should run does."""
-        wanted = self.applied and range(len(self.applied.instances))
+        wanted = [one.index for one in self.applied.instances] if self.applied else []
         return bool(wanted) and self.running.issuperset(wanted)
 
 
@@ -79,7 +79,7 @@ class Ledger(Value):
 
     provisioned_for: str = ""  #: the backend user under which our own users were made
     grants: tuple[Grant, ...] = ()
-    exposed_port: int = 0
+    exposed_ports: tuple[int, ...] = ()
     problems: tuple[Problem, ...] = ()
 
     def with_problem(self, problem: Problem) -> "Ledger":

@@ -58,6 +58,7 @@ class Instance(Value):
     """All that one PgBouncer process runs with."""
 
     index: int
+    port: int
     settings: tuple[Setting, ...]  #: of the section [pgbouncer], in its order
     pools: tuple[Pool, ...]
     peers: tuple[Peer, ...] = ()
@@ -101,38 +102,51 @@ def pooler_config(
     limits = budget(plan, unit, max(1, min(cpus, MOST_INSTANCES))).limits
     lines, able = pools(plan), capabilities(version)
     first = _first_peer_id(unit)
-    port = plan.settings.listen_port
-    siblings = range(len(limits)) if len(limits) > 1 else ()
-    peers = tuple(Peer(peer_id=first + i, host=layout.directory(i), port=port) for i in siblings)
-    instances = tuple(
+    places = _places(plan, len(limits))
+    peers = tuple(
+        Peer(peer_id=first + index, host=layout.directory(index), port=port)
+        for index, port in places
+    )
+    instances = [
         Instance(
             index=index,
+            port=port,
             settings=(
-                *_listen(plan, layout, index),
-                *((("peer_id", str(first + index)),) if peers else ()),
+                *_listen(port, layout, index),
+                ("peer_id", str(first + index)),
                 *_auth(plan, layout, auth),
                 *_pooling(plan, able, limit),
             ),
             pools=lines,
             peers=peers,
         )
-        for index, limit in enumerate(limits)
-    )
-    return PoolerConfig(instances=instances, users=_users(auth), serving=serving(plan))
+        for (index, port), limit in zip(places, limits, strict=True)
+    ]
+    return PoolerConfig(instances=tuple(instances), users=_users(auth), serving=serving(plan))
 
 
 def _first_peer_id(unit: str) -> int:
     """Peer ids of different units never meet, and a unit keeps its own while others come and go."""
     number = unit.rpartition("/")[2]
-    # PgBouncer takes ids up to 16383; a thousand units later they start again.
-    return 1 + (int(number) if number.isdigit() else 0) % 1000 * MOST_INSTANCES
+    # PgBouncer takes ids up to 16383; five hundred units later they start again.
+    return 1 + (int(number) if number.isdigit() else 0) % 500 * 2 * MOST_INSTANCES
 
 
-def _listen(plan: Plan, layout: Layout, index: int) -> tuple[Setting, ...]:
+def _places(plan: Plan, count: int) -> list[tuple[int, int]]:
+    """Index and port of every process, those of the current port first."""
+    each = count // len(plan.ports)
+    return [
+        ((plan.lane ^ turn) * MOST_INSTANCES + number, port)
+        for turn, port in enumerate(plan.ports)
+        for number in range(each)
+    ]
+
+
+def _listen(port: int, layout: Layout, index: int) -> tuple[Setting, ...]:
     directory = layout.directory(index)
     return (
         ("listen_addr", layout.listen_address),
-        ("listen_port", str(plan.settings.listen_port)),
+        ("listen_port", str(port)),
         ("unix_socket_dir", directory),
         # Every process listens on the same port, and the kernel spreads the connections.
         ("so_reuseport", "1"),
@@ -217,6 +231,7 @@ def _users(auth: AuthMaterial | None) -> tuple[ConsoleUser, ...]:
 class AppliedInstance(Value):
     """What one process was last told, as digests."""
 
+    index: int
     restart: str
     reload: str
 
@@ -236,6 +251,7 @@ def applied(config: PoolerConfig, version: Version) -> Applied:
         version=version,
         instances=tuple(
             AppliedInstance(
+                index=instance.index,
                 restart=instance.restart_digest(),
                 reload=digest(instance.model_dump(mode="json")),
             )
@@ -256,17 +272,19 @@ class Step(Value):
 def steps(before: Applied | None, after: Applied, running: frozenset[int]) -> tuple[Step, ...]:
     """What takes the processes from one configuration to the next, one after another.
 
-    A process that does not run is started; a new port takes a restart; all else is a reload.
+    A process that does not run is started; one that runs with another port, or with nobody knows
+    what, is restarted; all else is a reload. Those that are too many are stopped last.
     """
-    old = before.instances if before else ()
+    old = {one.index: one for one in before.instances} if before else {}
     users_changed = before is None or before.users != after.users
     found: list[Step] = []
-    for index, new in enumerate(after.instances):
+    for new in after.instances:
+        index = new.index
         if index not in running:
             found.append(Step(action="start", index=index))
-        elif index >= len(old) or old[index].restart != new.restart:
+        elif index not in old or old[index].restart != new.restart:
             found.append(Step(action="restart", index=index))
         elif users_changed or old[index].reload != new.reload:
             found.append(Step(action="reload", index=index))
-    gone = sorted(index for index in running if index >= len(after.instances))
+    gone = sorted(running - {one.index for one in after.instances})
     return (*found, *(Step(action="stop", index=index) for index in gone))

@@ -20,15 +20,32 @@ def plan(facts: Facts) -> Plan:
     While an option is invalid, the settings that run now stay. Databases are served once access to
     them was given, so that no name ever leads to nothing.
     """
-    current = facts.plan.settings if facts.plan else Settings()
+    current = facts.plan or Plan(settings=facts.settings or Settings(), members=())
+    settings = facts.settings or current.settings
+    port, former, lane = current.settings.listen_port, current.former_port, current.lane
+    if former is not None:
+        # One change of ports after another.
+        settings = settings.model_copy(update={"listen_port": port})
+        former = None if port_is_told(facts) else former
+    elif settings.listen_port != port:
+        former, lane = port, 1 if lane == 0 else 0
     wanted = Plan(
-        settings=facts.settings or current,
+        settings=settings,
         members=_members(facts),
         upstream=upstream(facts),
         databases=tuple(sorted({grant.database for grant in facts.standing})),
         everywhere=any(EVERYWHERE.intersection(grant.roles) for grant in facts.standing),
+        lane=lane,
+        former_port=former,
     )
     return wanted if wanted.upstream else wanted.without_upstream()
+
+
+def port_is_told(facts: Facts) -> bool:
+    """Whether no client knows another port than the one that the plan now has."""
+    port = facts.plan.settings.listen_port if facts.plan else 0
+    told = [client.told for client in facts.clients if client.told]
+    return all(one.endpoints.endswith(f":{port}") for one in told)
 
 
 def upstream(facts: Facts) -> Upstream | None:
@@ -74,7 +91,7 @@ def offer(facts: Facts, request: AccessRequest) -> Offer | None:
         return None
     port = shared.settings.listen_port
     if facts.service_host:
-        if facts.ledger.exposed_port != port:
+        if port not in facts.ledger.exposed_ports:
             return None
         hosts = [facts.service_host]
     else:

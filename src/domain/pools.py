@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Iterable
+from typing import Literal
 
 import pydantic
 
@@ -95,6 +96,15 @@ class Plan(Value):
     upstream: Upstream | None = None
     databases: tuple[str, ...] = ()
     everywhere: bool = False  #: somebody may use databases that nobody asked for by name
+    #: Two sets of processes take turns when the port changes: a new one opens before the old closes.
+    lane: Literal[0, 1] = 0
+    former_port: int | None = None  #: still open on the other lane, for clients that know no other
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Every port that is open, that of the settings first."""
+        port = self.settings.listen_port
+        return (port,) if self.former_port is None else (port, self.former_port)
 
     def without_upstream(self) -> "Plan":
         """The same plan, serving nobody."""
@@ -161,25 +171,22 @@ class Budget(Value):
 
     limits: tuple[int, ...]  #: for each PgBouncer process, connections per database; 0 is no limit
 
-    @property
-    def processes(self) -> int:
-        """How many PgBouncer processes the unit runs."""
-        return len(self.limits)
-
 
 def budget(plan: Plan, unit: str, cpus: int) -> Budget:
     """The share of a unit, given how many processors its workload may use.
 
-    There are fewer processes where the share is too small for one each. A unit that the plan
-    does not name yet gets the smallest share, and so does one for which nothing is left:
-    `max_db_connections` below the number of units cannot be kept (status says so).
+    Every open port has as many processes as the others, and there are fewer where the share is too
+    small for one connection each. A unit that the plan does not name yet gets the smallest share,
+    and so does one for which nothing is left: `max_db_connections` below the number of units
+    cannot be kept (status says so).
     """
     total, count = plan.settings.max_db_connections, max(1, len(plan.members))
+    ports = len(plan.ports)
     if not total:
-        return Budget(limits=(0,) * cpus)
+        return Budget(limits=(0,) * cpus * ports)
     names = [member.name for member in plan.members]
     mine = share(total, count, names.index(unit)) if unit in names else total // count
-    processes = max(1, min(cpus, mine))
+    processes = max(1, min(cpus, mine // ports)) * ports
     return Budget(limits=tuple(max(1, share(mine, processes, i)) for i in range(processes)))
 
 

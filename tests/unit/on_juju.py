@@ -25,6 +25,7 @@ from scenario._runtime import Runtime
 
 import wiring
 from adapters.local.memory import MemoryDatabases, MemoryServer
+from adapters.pebble import AGAIN
 from adapters.workload import CONTAINER, ROOT
 from charm import PgBouncerCharm
 
@@ -46,13 +47,13 @@ class Kubernetes:
     """Where Services are only remembered."""
 
     def __init__(self):
-        self.port = 0
+        self.ports = ()
         self.error = None
 
-    def expose(self, port):
+    def expose(self, ports):
         if self.error:
             raise self.error
-        changed, self.port = self.port != port, port
+        changed, self.ports = self.ports != ports, ports
         return changed
 
 
@@ -252,6 +253,12 @@ class Juju:
         found = next((one for one in self.state.secrets if name in (one.id, one.label)), None)
         return dict(found.latest_content or found.tracked_content) if found else {}
 
+    def reminded(self):
+        """The notice by which the charm has itself called again."""
+        notice = testing.Notice(AGAIN)
+        self.with_container(notices=[notice])
+        return self.emit(self.context.on.pebble_custom_notice(self.container, notice))
+
     def ini(self, process=0):
         """The configuration of a process, as text; '' if there is none."""
         file = self.disk / str(process) / "pgbouncer.ini"
@@ -265,6 +272,7 @@ class Juju:
         return None
 
     def databases(self):
+        """The names that clients find."""
         section = self.ini().partition("[databases]\n")[2].partition("\n[")[0]
         return [line.partition(" = ")[0] for line in section.splitlines() if " = " in line]
 

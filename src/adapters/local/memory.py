@@ -94,7 +94,7 @@ class MemoryPooler:
             raise PoolerFailed(self.failure)
         self.config, self.applied = config, applied
         self.taken += steps
-        self.running = set(range(len(config.instances)))
+        self.running = {instance.index for instance in config.instances}
 
     def lose_disk(self) -> None:
         """The container came back with nothing on its disk."""

@@ -73,7 +73,7 @@ class Model(Record):
     relations: int = 0  #: numbers given so far
     backend: Backend = Backend()
     service_host: str = ""
-    service_port: int = 0  #: where the Service leads, for a platform that has one
+    service_ports: tuple[int, ...] = ()  #: where the Service leads, for a platform that has one
 
     def add_unit(self, address: str) -> str:
         """A new unit, which leads if nobody does; returns its name."""
@@ -293,11 +293,11 @@ class LocalExposure:
         self._model = model
         self._unit = unit
 
-    def expose(self, port: int) -> bool:
-        """The name leads to this port."""
+    def expose(self, ports: tuple[int, ...]) -> bool:
+        """The name leads to these ports."""
         self._model.speak_for_all(self._unit)
-        changed = self._model.service_port != port
-        self._model.service_port = port
+        changed = self._model.service_ports != ports
+        self._model.service_ports = ports
         return changed
 
 

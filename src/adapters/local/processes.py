@@ -68,9 +68,10 @@ class LocalPooler:
                 "reload": self._reload,
                 "stop": self._stop,
             }
+            ports = {instance.index: instance.port for instance in config.instances}
             for step in steps:
                 if step.action in ("start", "restart"):
-                    self._claim(config.serving.port)
+                    self._claim(ports[step.index])
                 do[step.action](step.index)
             self._put(self._memory, applied.model_dump_json())
 
@@ -101,7 +102,7 @@ class LocalPooler:
         self._put(pathlib.Path(self._layout.auth_file), rendering.userlist(config.users))
         for instance in config.instances:
             directory = pathlib.Path(self._layout.directory(instance.index))
-            name = self._socket(instance.index, config.serving.port)
+            name = self._socket(instance.index, instance.port)
             if len(bytes(name)) > _LONGEST_SOCKET:
                 raise PoolerFailed(
                     f"{directory} is too long for a socket: set $POOLER_HOME to a shorter one"

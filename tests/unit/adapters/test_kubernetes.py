@@ -82,7 +82,7 @@ def exposure(configured):
 
 
 def test_the_service_is_ours_whoever_wrote_it_before(exposure):
-    exposure.expose(7000)
+    exposure.expose((7000, 6432))
     ((path, kind, body),) = Api.applied
     assert path.path == "/api/v1/namespaces/dev/services/pgb-service"
     assert parse_qs(path.query) == {"fieldManager": ["pgb"], "force": ["true"]}
@@ -90,7 +90,10 @@ def test_the_service_is_ours_whoever_wrote_it_before(exposure):
     assert body["spec"] == {
         "type": "ClusterIP",
         "selector": {"app.kubernetes.io/name": "pgb"},
-        "ports": [{"name": "pgbouncer", "port": 7000, "targetPort": 7000}],
+        "ports": [
+            {"name": "pgbouncer-7000", "port": 7000, "targetPort": 7000},
+            {"name": "pgbouncer-6432", "port": 6432, "targetPort": 6432},
+        ],
     }
     assert body["metadata"]["ownerReferences"] == [OWNER]
 
@@ -99,7 +102,7 @@ def test_the_service_is_ours_whoever_wrote_it_before(exposure):
 def test_what_a_human_has_to_allow_is_said_with_the_command(exposure, method):
     Api.faults[method] = 403
     with pytest.raises(ExposureForbidden, match="run `juju trust pgb --scope=cluster`"):
-        exposure.expose(6432)
+        exposure.expose((6432,))
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
@@ -107,26 +110,26 @@ def test_what_a_human_has_to_allow_is_said_with_the_command(exposure, method):
 def test_anything_else_is_tried_again(exposure, method, fault):
     Api.faults[method] = fault
     with pytest.raises(ExposureFailed, match="tried again") as caught:
-        exposure.expose(6432)
+        exposure.expose((6432,))
     assert "the-token" not in str(caught.value)
     Api.faults.clear()
-    assert exposure.expose(6432)
+    assert exposure.expose((6432,))
 
 
 def test_nobody_there_is_tried_again(configured):
     with pytest.raises(ExposureFailed, match="Kubernetes does not answer"):
-        configured(1).expose(6432)
+        configured(1).expose((6432,))
 
 
 def test_silence_is_not_waited_for(configured):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         begin = time.monotonic()
         with contextlib.closing(listener), pytest.raises(ExposureFailed, match="does not answer"):
-            configured(listener.getsockname()[1]).expose(6432)
+            configured(listener.getsockname()[1]).expose((6432,))
         assert time.monotonic() - begin < 5
 
 
 def test_outside_of_a_cluster_there_is_a_sentence_too(tmp_path, monkeypatch):
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))
     with pytest.raises(ExposureFailed, match="Kubernetes does not answer"):
-        LightkubeExposure("pgb", "dev", "pgb-0").expose(6432)
+        LightkubeExposure("pgb", "dev", "pgb-0").expose((6432,))

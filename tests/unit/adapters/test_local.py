@@ -1,8 +1,9 @@
 """The platform without Juju, as far as it needs no PgBouncer and no PostgreSQL: state and parts."""
 
-import multiprocessing
 import os
 import pathlib
+import subprocess
+import sys
 import time
 
 import pydantic
@@ -67,26 +68,31 @@ def test_a_save_that_dies_leaves_the_state_before_it(store, monkeypatch):
     assert store.load().pgbouncer == "old"
 
 
-def _hold(home, entered, leave):
-    with Store(home).alone(lambda _: None):
-        entered.set()
-        leave.wait(10)
+HOLD = """
+import pathlib, sys
+from adapters.local.store import Store
+with Store(pathlib.Path(sys.argv[1])).alone(print):
+    print("entered", flush=True)
+    sys.stdin.readline()
+"""
 
 
 def test_two_commands_take_turns_and_the_second_says_so(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    entered, leave = context.Event(), context.Event()
-    other = context.Process(target=_hold, args=(tmp_path, entered, leave))
-    other.start()
-    assert entered.wait(10)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    other = subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout.readline() == "entered\n"
     said = []
 
     def say(text):
         said.append(text)
-        leave.set()
+        other.stdin.close()
 
     with Store(tmp_path).alone(say):
-        other.join(10)
+        assert other.wait(10) == 0
+    other.stdout.close()
     assert said == [f"another pooler command is at work (process {other.pid}): waiting"]
 
 

@@ -82,7 +82,7 @@ def test_no_host_is_ever_nothing():
 
 def one_pool(**how):
     pool = Pool(**({"alias": "shop", "hosts": ("h",), "port": 5432, "database": "shop"} | how))
-    return Instance(index=0, settings=(("pool_mode", "session"),), pools=(pool,))
+    return Instance(index=0, port=6432, settings=(("pool_mode", "session"),), pools=(pool,))
 
 
 @given(st.text())
@@ -112,7 +112,7 @@ def test_a_name_is_bare_or_refused(text):
 
 @pytest.mark.parametrize("text", ["a\nb", "a\r", "\x00", "x\n[peers]"])
 def test_a_setting_cannot_end_its_line(text):
-    instance = Instance(index=0, settings=(("pool_mode", text),), pools=())
+    instance = Instance(index=0, port=6432, settings=(("pool_mode", text),), pools=())
     with pytest.raises(ValueError, match="control characters"):
         rendering.pgbouncer_ini(instance)
 

@@ -117,11 +117,26 @@ def test_a_new_port_is_told_once_every_unit_listens_there():
     told = platform.model.clients[number]
     platform.model.options = {"listen_port": 7000}
     platform.leader.config_changed()
-    assert platform.model.service_port == 7000
+    assert platform.model.service_ports == (7000, 6432)
     assert told.told.endpoints == "pool-service:6432"
+    assert platform.leader.pooler.running == {0, 1, 16, 17}
     platform.settle()
     assert told.told.endpoints == "pool-service:7000"
-    assert [step.action for step in platform.leader.pooler.taken][-2:] == ["restart", "restart"]
+    assert platform.model.service_ports == (7000,)
+    assert [unit.pooler.running for unit in platform.units.values()] == [{16, 17}] * 2
+
+
+def test_the_old_port_closes_in_a_later_hook_than_clients_were_told_the_new():
+    platform = related(units=1, service_host="pool-service")
+    number = platform.relate("shop-app", "shop")
+    platform.model.options = {"listen_port": 7000}
+    outcome = platform.leader.config_changed()
+    assert platform.model.clients[number].told.endpoints == "pool-service:7000"
+    assert platform.model.plan.former_port == 6432
+    assert isinstance(outcome, Deferred)
+    assert outcome.soon
+    assert isinstance(platform.leader.update_status(), Done)
+    assert platform.model.plan.former_port is None
 
 
 @pytest.mark.flow("config/4")

@@ -100,10 +100,15 @@ def test_options_are_shared_rendered_and_told(related):
     related.options(listen_port=7000, pool_mode="transaction", max_db_connections=10)
     assert related.plan()["settings"]["pool_mode"] == "transaction"
     assert related.setting("pool_mode") == "transaction"
-    assert [related.setting("max_db_connections", process=n) for n in (0, 1)] == ["5", "5"]
     assert related.told(shop)["endpoints"] == "pgbouncer-k8s-service.dev.svc.cluster.local:7000"
     assert ":7000/shop" in related.told(shop)["uris"]
-    assert related.kubernetes.port == 7000
+    assert related.kubernetes.ports == (7000, 6432)
+    related.reminded()
+    assert related.kubernetes.ports == (7000,)
+    running = {name for name, status in related.services.items() if status == "active"}
+    assert running == {"pgbouncer-16", "pgbouncer-17"}
+    assert related.setting("listen_port", process=16) == "7000"
+    assert [related.setting("max_db_connections", process=n) for n in (16, 17)] == ["5", "5"]
 
 
 @pytest.mark.flow("config/4")

@@ -8,7 +8,6 @@ from on_juju import APP, BACKEND_PASSWORD, TOLD, V0
 from ops import testing
 
 from adapters.local.memory import Role
-from adapters.pebble import AGAIN
 from app.errors import ExposureFailed, ExposureForbidden
 
 SHOP = {"database": "shop", **V0}
@@ -332,10 +331,8 @@ def test_credentials_wait_for_postgresql_to_let_them_in_without_a_deferral(relat
     related.server.lets_in = False
     shop = related.client("shop-app", SHOP)
     assert (related.told(shop), related.deferred) == ({}, [])
-    notice = testing.Notice(AGAIN)
-    related.with_container(notices=[notice])
     related.server.lets_in = True
-    related.emit(related.context.on.pebble_custom_notice(related.container, notice))
+    related.reminded()
     assert related.told(shop)["database"] == "shop"
 
 

@@ -171,7 +171,7 @@ def end_of(juju):
         "services": juju.services,
         "status": juju.status,
         "roles": {name: role.groups for name, role in juju.server.roles.items()},
-        "port": juju.kubernetes.port,
+        "ports": juju.kubernetes.ports,
     }
 
 

@@ -48,20 +48,22 @@ def test_each_process_has_a_directory_with_its_configuration():
 
 def test_processes_of_a_unit_find_one_anothers_queries_to_cancel():
     one, two = config(unit="pgb/3").instances
-    assert [peer.peer_id for peer in one.peers] == [49, 50]
+    assert [peer.peer_id for peer in one.peers] == [97, 98]
     assert [peer.host for peer in one.peers] == ["/var/lib/pgbouncer/0", "/var/lib/pgbouncer/1"]
     assert one.peers == two.peers
-    assert [dict(each.settings)["peer_id"] for each in (one, two)] == ["49", "50"]
+    assert [dict(each.settings)["peer_id"] for each in (one, two)] == ["97", "98"]
 
 
-def test_a_single_process_has_no_peers():
-    assert config(cpus=1).instances[0].peers == ()
-    assert "peer_id" not in settings(cpus=1)
+def test_a_process_keeps_its_id_when_it_gets_a_sibling():
+    """An id is read when a process starts: another one would take a restart."""
+    assert settings(cpus=1)["peer_id"] == settings(cpus=4)["peer_id"]
 
 
-@pytest.mark.parametrize("unit", ["pgb/999", "pgb/1000", "pgb/0", "odd"])
+@pytest.mark.parametrize("unit", ["pgb/499", "pgb/500", "pgb/0", "odd"])
 def test_peer_ids_are_ids_that_pgbouncer_takes(unit):
-    ids = [peer.peer_id for peer in config(unit=unit, cpus=MOST_INSTANCES).instances[0].peers]
+    moving = plan(limit=0).model_copy(update={"former_port": 7000})
+    ids = [peer.peer_id for peer in config(moving, unit=unit, cpus=99).instances[0].peers]
+    assert len(set(ids)) == 2 * MOST_INSTANCES
     assert min(ids) >= 1
     assert max(ids) <= 16383
 
@@ -160,7 +162,34 @@ def test_an_option_takes_a_reload(options):
     assert taken(config(), config(**options)) == [("reload", 0), ("reload", 1)]
 
 
-def test_a_new_port_takes_a_restart():
+def moving(**how):
+    """The leader has decided on port 7000, and clients still know 6432."""
+    shared = plan(databases=("shop",), **how)
+    settings = shared.settings.model_copy(update={"listen_port": 7000})
+    return shared.model_copy(update={"settings": settings, "lane": 1, "former_port": 6432})
+
+
+def test_a_new_port_is_open_before_the_old_one_closes():
+    before, both = config(), config(moving())
+    after = config(moving().model_copy(update={"former_port": None}))
+    opened = taken(before, both)
+    assert [step for step in opened if step[0] == "start"] == [("start", 16), ("start", 17)]
+    assert not [step for step in opened if step[0] in ("restart", "stop")]
+    assert {(one.index, one.port) for one in both.instances} == {
+        (16, 7000), (17, 7000), (0, 6432), (1, 6432),
+    }  # fmt: skip
+    closed = taken(both, after, running=(0, 1, 16, 17))
+    assert [step for step in closed if step[0] == "stop"] == [("stop", 0), ("stop", 1)]
+    assert not [step for step in closed if step[0] in ("restart", "start")]
+    assert both.serving.port == after.serving.port == 7000
+
+
+def test_while_two_ports_are_open_they_share_the_limit():
+    found = [dict(one.settings) for one in config(moving(units=1, limit=30)).instances]
+    assert sum(int(one["max_db_connections"]) for one in found) == 30
+
+
+def test_a_process_with_another_port_than_it_was_given_is_restarted():
     assert taken(config(), config(listen_port=7000)) == [("restart", 0), ("restart", 1)]
 
 
@@ -171,7 +200,7 @@ def test_a_new_password_takes_a_reload():
 
 def test_processes_that_are_too_many_are_stopped_last():
     small = plan(1, limit=1, databases=("shop",))
-    assert taken(config(), config(small)) == [("restart", 0), ("stop", 1)]
+    assert taken(config(), config(small)) == [("reload", 0), ("stop", 1)]
 
 
 def test_what_is_remembered_holds_no_password():

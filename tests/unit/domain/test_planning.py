@@ -67,9 +67,22 @@ def test_an_offer_is_made_when_all_is_in_place_and_not_before():
         {"serving": None},
         {"peers": tuple(one.model_copy(update={"serving": None}) for one in facts.peers)},
         {"ledger": facts.ledger.model_copy(update={"grants": ()})},
-        {"ledger": facts.ledger.model_copy(update={"exposed_port": 7000})},
+        {"ledger": facts.ledger.model_copy(update={"exposed_ports": (7000,)})},
     ):
         assert planning.offer(facts.model_copy(update=nothing), request()) is None
+
+
+def test_one_port_changes_after_another():
+    platform = world(service_host="pool-service")
+    platform.model.options = {"listen_port": 7000}
+    platform.leader.config_changed()
+    assert platform.model.plan.ports == (7000, 6432)
+    platform.model.options = {"listen_port": 8000}
+    platform.leader.config_changed()
+    assert platform.model.plan.ports == (7000, 6432)
+    platform.settle()
+    assert platform.model.plan.ports == (8000,)
+    assert platform.model.clients[1].told.endpoints == "pool-service:8000"
 
 
 def test_a_unit_that_leaves_keeps_nobody_waiting():

@@ -113,7 +113,7 @@ def test_no_limit_is_no_limit_for_any_process():
 
 def test_a_unit_that_is_not_planned_yet_takes_the_smallest_share():
     assert budget(plan(2, limit=5), "pgb/7", 1).limits == (2,)
-    assert budget(plan(0, limit=5), "pgb/7", 1).processes == 1
+    assert budget(plan(0, limit=5), "pgb/7", 1).limits == (5,)
 
 
 def test_under_a_limit_one_user_may_have_it_all():
