@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -152,14 +151,18 @@ class Command:
         credentials = self._backend(state, asked.backend, cache, owner)
         if replicas is not None:
             credentials = credentials.model_copy(update={"read_only": replicas})
-        version, made = server.prepare(credentials)
+        version, prepared = server.greet(credentials)
         self._say(f"PostgreSQL {version} answers at {credentials.endpoints[0]}")
-        state.made_database = state.made_database or made
+        state.made_database = state.made_database or not prepared
+        state.units = asked.units or state.units
         platform = LocalPlatform(self.store, state, self._compose, owner)
-        self._reach(platform, asked.units or len(state.model.units) or 2)
-        for unit in platform.in_turn():
-            platform.hook(unit, "pebble_ready")
         platform.attach(credentials, version)
+        if not prepared:
+            server.make_auth_database(credentials)
+        for unit in platform.in_turn():
+            platform.wake(unit)
+        self._reach(platform)
+        platform.everywhere("backend_changed")
         if not platform.model.relations:
             platform.model.relate(DEMO, DEMO)
         self._settle(platform)
@@ -190,25 +193,22 @@ class Command:
             self._say("PostgreSQL started")
         return server.own_credentials(state.server)
 
-    def _reach(self, platform: LocalPlatform, count: int) -> None:
-        while len(platform.model.units) < count:
+    def _reach(self, platform: LocalPlatform) -> None:
+        while len(platform.model.units) < platform.state.units:
             self._say(f"{platform.add_unit()} started")
-        while len(platform.model.units) > count:
+        while len(platform.model.units) > platform.state.units:
             name = max(platform.model.units, key=lambda one: int(one.rpartition("/")[2]))
             platform.remove_unit(name)
             self._say(f"{name} removed")
 
     def _down(self, *, keep: bool) -> int:
-        if not self.store.exists():
-            self._say("nothing is up")
-            return 0
+        was_up = self.store.exists()
         state, owner = self.store.load(), parts.unprivileged()
         platform = LocalPlatform(self.store, state, self._compose, owner)
         credentials = state.model.backend.credentials
-        if not keep and state.server is None and credentials and platform.model.leader:
+        if not keep and state.server is None and credentials:
             self._leave(platform, credentials, made=state.made_database)
-        for unit in platform.in_turn():
-            platform.pooler(unit).stop()
+        for unit in platform.stop():
             self._say(f"{unit} stopped")
         if state.server:
             LocalServer(self.store.home, owner).stop(state.server)
@@ -216,15 +216,16 @@ class Command:
         if keep:
             self._say(f"all is kept in {self.store.home}")
             return 0
-        shutil.rmtree(self.store.home)
-        self._say("nothing is left")
+        self.store.remove()
+        self._say("nothing is left" if was_up else "nothing was up, and nothing is left")
         return 0
 
     def _leave(self, platform: LocalPlatform, credentials: Credentials, *, made: bool) -> None:
         """A server that is not ours keeps its databases, and nothing else of what we made."""
         model = platform.model
         model.backend = model.backend.model_copy(update={"present": False})
-        platform.everywhere("backend_departed", "postgresql/0")
+        if model.leader:
+            platform.everywhere("backend_departed", "postgresql/0")
         if made:
             server.drop_auth_database(credentials)
         self._say(f"PostgreSQL at {credentials.endpoints[0]} is left as it was, with its data")
@@ -292,7 +293,8 @@ class Command:
 
     def _scale(self, platform: LocalPlatform, count: int) -> int:
         _check_units(count)
-        self._reach(platform, count)
+        platform.state.units = count
+        self._reach(platform)
         self._settle(platform)
         return self._status(platform)
 

@@ -92,19 +92,34 @@ class LocalPlatform:
         return False
 
     def attach(self, credentials: Credentials, version: str) -> None:
-        """The pools lead to this server."""
+        """The pools shall lead to this server: every unit can read so."""
         known = credentials.model_copy(update={"version": version})
         self.model.backend = related(known)
-        self.everywhere("backend_changed")
+        self.store.save(self.state)
+
+    def wake(self, unit: str) -> None:
+        """A unit begins, or goes on after anything that stopped it or us."""
+        self.hook(unit, "peers_created")
+        if unit == self.model.leader:
+            self.hook(unit, "leader_elected")
+        self.hook(unit, "start")
+        self.hook(unit, "pebble_ready")
+
+    def stop(self) -> list[str]:
+        """No process runs, not even of a unit that a killed command had not noted yet."""
+        numbers = [_number(name) for name in self.model.units]
+        numbers += [int(one.name) for one in (self.store.home / "units").glob("[0-9]*")]
+        names = [f"{self.model.application}/{number}" for number in sorted(set(numbers))]
+        for name in names:
+            self.pooler(name).stop()
+        return names
 
     def add_unit(self) -> str:
         """One more unit runs."""
         number = 1 + max((_number(name) for name in self.model.units), default=-1)
         # Every address of 127/8 is this machine's own, so all units can have the same port.
         name = self.model.add_unit(f"127.0.0.{2 + number % 250}")
-        self.hook(name, "peers_created")
-        self.hook(name, "start")
-        self.hook(name, "pebble_ready")
+        self.wake(name)
         return name
 
     def remove_unit(self, name: str) -> None:

@@ -205,10 +205,23 @@ class LocalPooler:
         """The process, if it is alive and really this one; 0 otherwise."""
         try:
             pid = int(pathlib.Path(self._layout.directory(index), "pgbouncer.pid").read_text())
-            command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except (OSError, ValueError):
-            return 0
-        return pid if self._layout.ini(index).encode() in command else 0
+            pid = 0
+        ini = self._layout.ini(index)
+        if pid and ini in _command(pid):
+            return pid
+        # A command may have been killed between the start of a process and its pid file.
+        wanted = [str(self._program), ini]
+        others = (int(one.name) for one in pathlib.Path("/proc").glob("[0-9]*"))
+        return next((other for other in others if _command(other)[:2] == wanted), 0)
+
+
+def _command(pid: int) -> list[str]:
+    try:
+        words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+    return [os.fsdecode(word) for word in words]
 
 
 def _accepts(address: str, port: int) -> bool:

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 SUPERUSER = "pooler"
 AUTH_DATABASE = "pgbouncer"
 HOST = "127.0.0.1"
+START_SECONDS = 60.0
+
+# Lines of postmaster.pid.
+_PID_PORT, _PID_STATUS = 3, 7
 
 
 class ServerFailed(Exception):
@@ -43,36 +48,58 @@ class LocalServer:
     def make(self, programs: pathlib.Path) -> ServerRecord:
         """A new cluster with a superuser who logs in by SCRAM. Raises ServerFailed."""
         password = new_password()
-        shutil.rmtree(self._data, ignore_errors=True)
-        self._data.mkdir(mode=0o700)
-        own(self._data, self._owner)
+        # An `initdb` outlives the command that was killed, so every one gets a directory of its own.
+        new = pathlib.Path(tempfile.mkdtemp(prefix=f"{self._data.name}-", dir=self._data.parent))
+        own(new, self._owner)
         with tempfile.NamedTemporaryFile("w", prefix="pooler-") as file:
             file.write(password.get_secret_value())
             file.flush()
             own(pathlib.Path(file.name), self._owner)
             self._run(
                 programs / "initdb",
-                *("-D", str(self._data), "-U", SUPERUSER, f"--pwfile={file.name}"),
+                *("-D", str(new), "-U", SUPERUSER, f"--pwfile={file.name}"),
                 *("-A", "scram-sha-256", "-E", "UTF8", "--locale=C"),
             )
-        with open(self._data / "postgresql.auto.conf", "a") as settings:
+        with open(new / "postgresql.auto.conf", "a") as settings:
             settings.write(f"listen_addresses = '{HOST}'\nunix_socket_directories = ''\n")
             settings.write("password_encryption = 'scram-sha-256'\nmax_connections = 300\n")
+        shutil.rmtree(self._data, ignore_errors=True)
+        new.rename(self._data)
+        for left in self._data.parent.glob(f"{self._data.name}-*"):
+            shutil.rmtree(left, ignore_errors=True)
         return ServerRecord(programs=str(programs), port=_free_port(), password=password)
 
     def start(self, server: ServerRecord) -> bool:
-        """It answers; returns whether it had to be started. Raises ServerFailed."""
-        if self._runs(server):
-            return False
-        if not self._log.exists():
-            self._log.touch(mode=0o600)
-            own(self._log, self._owner)
-        self._run(
-            pathlib.Path(server.programs, "pg_ctl"),
-            *("-D", str(self._data), "-l", str(self._log), "-w", "-t", "60"),
-            *("-o", f"-p {server.port}", "start"),
-        )
-        return True
+        """It takes connections at its port, another one if the last is taken by now.
+
+        Returns whether it had to be started. Raises ServerFailed.
+        """
+        started = not self._runs(server)
+        if started:
+            if not self._log.exists():
+                self._log.touch(mode=0o600)
+                own(self._log, self._owner)
+            port = server.port if _is_free(server.port) else _free_port()
+            try:
+                self._run(
+                    pathlib.Path(server.programs, "pg_ctl"),
+                    *(
+                        "-D",
+                        str(self._data),
+                        "-l",
+                        str(self._log),
+                        "-w",
+                        "-t",
+                        f"{START_SECONDS:.0f}",
+                    ),
+                    *("-o", f"-p {port}", "start"),
+                )
+            except ServerFailed:
+                # That of a command which was killed may have been about to run.
+                if not self._runs(server):
+                    raise
+        server.port = self._port_when_ready()
+        return started
 
     def stop(self, server: ServerRecord) -> None:
         """It does not run. Raises ServerFailed."""
@@ -83,6 +110,21 @@ class LocalServer:
     def _runs(self, server: ServerRecord) -> bool:
         pg_ctl = pathlib.Path(server.programs, "pg_ctl")
         return self._call(pg_ctl, "-D", str(self._data), "status").returncode == 0
+
+    def _port_when_ready(self) -> int:
+        """The port of the server that runs, once it takes connections (pidfile.h of PostgreSQL)."""
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            try:
+                lines = (self._data / "postmaster.pid").read_text().splitlines()
+            except OSError:
+                lines = []
+            if len(lines) > _PID_STATUS and lines[_PID_STATUS].strip() == "ready":
+                return int(lines[_PID_PORT])
+            time.sleep(0.05)
+        raise ServerFailed(
+            f"PostgreSQL takes no connections after {START_SECONDS:.0f} s; see {self._log}"
+        )
 
     def _run(self, program: pathlib.Path, *arguments: str) -> None:
         done = self._call(program, *arguments)
@@ -142,18 +184,21 @@ def given_credentials(uri: str) -> Credentials:
     )
 
 
-def prepare(credentials: Credentials) -> tuple[str, bool]:
-    """The server's version, and whether the auth database had to be made. Raises ServerFailed."""
+def greet(credentials: Credentials) -> tuple[str, bool]:
+    """The server's version, and whether it has the auth database. Raises ServerFailed."""
+    with _connected(credentials) as connection:
+        said = connection.info.parameter_status("server_version") or ""
+        query = "SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s"
+        found = connection.execute(query, [AUTH_DATABASE]).fetchone()
+        return said.partition(" ")[0], bool(found)
+
+
+def make_auth_database(credentials: Credentials) -> None:
+    """The auth database is there. Raises ServerFailed."""
     from psycopg import sql
 
     with _connected(credentials) as connection:
-        said = connection.info.parameter_status("server_version") or ""
-        version = said.partition(" ")[0]
-        query = "SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s"
-        if connection.execute(query, [AUTH_DATABASE]).fetchone():
-            return version, False
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(AUTH_DATABASE)))
-        return version, True
 
 
 def drop_auth_database(credentials: Credentials) -> None:
@@ -197,3 +242,11 @@ def _connected(
 def _free_port() -> int:
     with socket.create_server((HOST, 0)) as listener:
         return listener.getsockname()[1]
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError:
+        return False
+    return True

@@ -6,6 +6,8 @@ import fcntl
 import json
 import os
 import pathlib
+import shutil
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import cast
@@ -13,6 +15,8 @@ from typing import cast
 import pydantic
 
 from adapters.local.model import Model, Record
+
+PATIENCE = 10.0  # seconds
 
 
 class ServerRecord(Record):
@@ -29,6 +33,7 @@ class State(Record):
     pgbouncer: str = ""  #: the program
     server: ServerRecord | None = None  #: None where a server was given
     made_database: bool = False  #: the auth database is ours to drop
+    units: int = 2  #: how many there shall be
     model: Model = Model()
 
 
@@ -66,6 +71,18 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
         new.replace(self._file)
+
+    def remove(self) -> None:
+        """Nothing is left."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return shutil.rmtree(self.home)
+            except OSError:
+                # A program that outlived a killed command still writes here, and fails soon.
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
 
     @contextmanager
     def alone(self, say: Callable[[str], None]) -> Generator[None]:
