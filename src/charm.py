@@ -96,8 +96,10 @@ class PgBouncerCharm(ops.CharmBase):
         self._run(event, self.application.peers_changed())
 
     def _on_peers_departed(self, event: ops.RelationDepartedEvent) -> None:
-        departed = functools.partial(self.application.peers_departed(), _departing(event))
-        self._run(event, departed)
+        departing = _departing(event)
+        last = departing == self.unit.name and self.app.planned_units() == 0
+        departed = self.application.peers_departed()
+        self._run(event, functools.partial(departed, departing, last_unit=last))
 
     def _on_secret_remove(self, event: ops.SecretRemoveEvent) -> None:
         event.remove_revision()

@@ -26,6 +26,7 @@ from app.request_backend import RequestBackend
 from app.share_configuration import ShareConfiguration
 from app.start import Start
 from app.update_status import UpdateStatus
+from app.withdraw_access import WithdrawAccess
 
 if TYPE_CHECKING:
     import ops
@@ -59,6 +60,7 @@ class Application(containers.DeclarativeContainer):
         providers.Factory(Expose, exposure, peers),
         providers.Factory(PublishEndpoints, databases, clients, new_password),
     )
+    withdraw = providers.Factory(WithdrawAccess, databases, peers)
 
     start = providers.Factory(Start, world, peers, converge)
     pebble_ready = providers.Factory(PebbleReady, world, converge)
@@ -67,10 +69,12 @@ class Application(containers.DeclarativeContainer):
     leader_elected = providers.Factory(LeaderElected, world, converge)
     peers_created = providers.Factory(peers_use_cases.PeersCreated, world, peers, converge)
     peers_changed = providers.Factory(peers_use_cases.PeersChanged, world, converge)
-    peers_departed = providers.Factory(peers_use_cases.PeersDeparted, world, departures, converge)
+    peers_departed = providers.Factory(
+        peers_use_cases.PeersDeparted, world, departures, withdraw, converge
+    )
     backend_changed = providers.Factory(backend_use_cases.BackendChanged, world, converge)
     backend_departed = providers.Factory(
-        backend_use_cases.BackendDeparted, world, databases, departures, converge
+        backend_use_cases.BackendDeparted, world, departures, withdraw, converge
     )
     backend_broken = providers.Factory(backend_use_cases.BackendBroken, world, converge)
     clients_changed = providers.Factory(clients_use_cases.ClientsChanged, world, converge)

@@ -1,15 +1,10 @@
 """Use cases: the relation backend-database comes, changes and goes."""
 
-import logging
-
 from app.converge import Converge
-from app.errors import DatabaseRefused, DatabaseUnreachable
 from app.outcome import Deferred, Done, Outcome
-from app.ports import Databases, Departures, World
-from domain.facts import Facts
-from domain.leadership import cleans_up, decides
-
-logger = logging.getLogger(__name__)
+from app.ports import Departures, World
+from app.withdraw_access import WithdrawAccess
+from domain.leadership import decides
 
 
 class BackendChanged:
@@ -50,11 +45,15 @@ class BackendDeparted:
     """
 
     def __init__(
-        self, world: World, databases: Databases, departures: Departures, converge: Converge
+        self,
+        world: World,
+        departures: Departures,
+        withdraw: WithdrawAccess,
+        converge: Converge,
     ) -> None:
         self._world = world
-        self._databases = databases
         self._departures = departures
+        self._withdraw = withdraw
         self._converge = converge
 
     def __call__(self, departing: str, *, last_unit: bool = False) -> Outcome:
@@ -66,19 +65,8 @@ class BackendDeparted:
         if departing == facts.unit:
             self._departures.flag()
             facts = facts.model_copy(update={"leaving": True})
-        if cleans_up(facts):
-            self._withdraw(facts)
+        facts = self._withdraw(facts)
         return Done(facts) if facts.leaving else self._converge(facts)
-
-    def _withdraw(self, facts: Facts) -> None:
-        backend = facts.backend.credentials
-        if backend is None or not facts.ledger.provisioned_for:
-            return
-        try:
-            with self._databases.open(backend) as database:
-                database.withdraw()
-        except (DatabaseUnreachable, DatabaseRefused) as error:
-            logger.warning("Users of ours may be left in PostgreSQL: %s", error)
 
 
 class BackendBroken:

@@ -3,6 +3,7 @@
 from app.converge import Converge
 from app.outcome import Deferred, Done, Outcome
 from app.ports import Departures, Peers, World
+from app.withdraw_access import WithdrawAccess
 from domain.leadership import decides
 
 
@@ -47,18 +48,29 @@ class PeersDeparted:
     """The pgb-peers-relation-departed hook.
 
     The leader shares out anew what depends on the number of units. A unit that leaves says so and
-    leaves everything to the others.
+    leaves everything to the others; if none stays, its leader takes leave of PostgreSQL.
     """
 
-    def __init__(self, world: World, departures: Departures, converge: Converge) -> None:
+    def __init__(
+        self,
+        world: World,
+        departures: Departures,
+        withdraw: WithdrawAccess,
+        converge: Converge,
+    ) -> None:
         self._world = world
         self._departures = departures
+        self._withdraw = withdraw
         self._converge = converge
 
-    def __call__(self, departing: str) -> Outcome:
-        """The units that stay do without the unit that goes."""
+    def __call__(self, departing: str, *, last_unit: bool = False) -> Outcome:
+        """The units that stay do without the unit that goes.
+
+        `last_unit` tells that no unit of this application is going to stay.
+        """
         facts = self._world.look()
         if departing == facts.unit:
             self._departures.flag()
-            return Done(facts.model_copy(update={"leaving": True}))
+            update = {"leaving": True, "last_unit": last_unit}
+            return Done(self._withdraw(facts.model_copy(update=update)))
         return self._converge(facts)

@@ -48,6 +48,7 @@ from app.request_backend import RequestBackend
 from app.share_configuration import ShareConfiguration
 from app.start import Start
 from app.update_status import UpdateStatus
+from app.withdraw_access import WithdrawAccess
 from domain.capabilities import Version
 from domain.facts import Container
 from domain.facts import Credentials as BackendCredentials
@@ -231,6 +232,7 @@ class MemoryUnit:
             Expose(exposure, peers),
             PublishEndpoints(databases, clients, new_password),
         )
+        withdraw = WithdrawAccess(databases, peers)
         self.name = name
         self.pooler = pooler
         self.look = world.look
@@ -241,9 +243,9 @@ class MemoryUnit:
         self.leader_elected = LeaderElected(world, converge)
         self.peers_created = PeersCreated(world, peers, converge)
         self.peers_changed = PeersChanged(world, converge)
-        self.peers_departed = PeersDeparted(world, departures, converge)
+        self.peers_departed = PeersDeparted(world, departures, withdraw, converge)
         self.backend_changed = BackendChanged(world, converge)
-        self.backend_departed = BackendDeparted(world, databases, departures, converge)
+        self.backend_departed = BackendDeparted(world, departures, withdraw, converge)
         self.backend_broken = BackendBroken(world, converge)
         self.clients_changed = ClientsChanged(world, converge)
         self.clients_departed = ClientsDeparted(world, departures, converge)
@@ -284,7 +286,7 @@ class MemoryPlatform:
         """The unit leaves, with the hooks that Juju gives it and the others."""
         last = len(self.units) == 1
         leaver = self.units[name]
-        leaver.peers_departed(name)
+        leaver.peers_departed(name, last_unit=last)
         if self.model.backend.related:
             leaver.backend_departed(name, last_unit=last)
             leaver.backend_broken()

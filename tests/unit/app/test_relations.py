@@ -222,8 +222,20 @@ def test_the_end_of_the_relation_leaves_nothing_of_ours():
 def test_the_last_unit_leaves_nothing_of_ours():
     platform = related(units=1)
     platform.relate("shop-app", "shop")
-    platform.leader.backend_departed("pgbouncer/0", last_unit=True)
+    platform.leader.peers_departed("pgbouncer/0", last_unit=True)
     assert platform.server.roles == {}
+
+
+def test_no_unit_and_then_one_again_lets_clients_in_as_before():
+    platform = related(units=1)
+    number = platform.relate("shop-app", "shop")
+    before = {name: role.password for name, role in platform.server.roles.items()}
+    platform.remove_unit("pgbouncer/0")
+    assert platform.server.roles == {}
+    platform.add_unit()
+    platform.deploy()
+    assert platform.model.clients[number].told
+    assert {name: role.password for name, role in platform.server.roles.items()} == before
 
 
 def test_a_backend_that_is_gone_already_stops_nobody():

@@ -253,11 +253,23 @@ def test_the_end_of_the_relation_leaves_nothing_of_ours(related):
     assert related.told(shop)["username"] in related.server.roles
 
 
-def test_the_last_unit_leaves_nothing_of_ours(related):
+@pytest.mark.parametrize("first", ["pgb-peers", "backend-database"])
+def test_the_last_unit_leaves_nothing_of_ours(related, first):
     related.client("shop-app", SHOP)
     related.change(planned_units=0)
-    related.departs(f"{APP}/0", "backend-database")
+    related.departs(f"{APP}/0", first)
     assert related.server.roles == {}
+    related.server.down = "PostgreSQL is not asked again"
+    related.departs(f"{APP}/0", "backend-database")
+
+
+def test_what_could_not_be_removed_from_postgresql_is_logged(related):
+    related.change(planned_units=0)
+    related.server.down = "PostgreSQL says no"
+    related.departs(f"{APP}/0", "backend-database")
+    assert "Users of ours may be left in PostgreSQL: PostgreSQL says no" in [
+        log.message for log in related.context.juju_log
+    ]
 
 
 @pytest.mark.parametrize("fault", ["down", "refuses"])

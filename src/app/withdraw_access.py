@@ -1,0 +1,40 @@
+"""Intent: nothing of ours is left in a PostgreSQL that is no longer ours."""
+
+import logging
+
+from app.errors import DatabaseRefused, DatabaseUnreachable
+from app.ports import Databases, Peers
+from domain.facts import Facts
+from domain.leadership import cleans_up
+
+logger = logging.getLogger(__name__)
+
+
+class WithdrawAccess:
+    """Removes our users, groups and functions, on the leader, while it still can.
+
+    The other side of the relation takes our credentials away at its own pace, so the first hook
+    that knows of the end does this. Databases and what clients wrote into them stay.
+    """
+
+    def __init__(self, databases: Databases, peers: Peers) -> None:
+        self._databases = databases
+        self._peers = peers
+
+    def __call__(self, facts: Facts) -> Facts:
+        """It is done, or the log says what may be left."""
+        if not cleans_up(facts) or not facts.ledger.provisioned_for:
+            return facts
+        backend = facts.backend.credentials
+        try:
+            if backend is None:
+                raise DatabaseRefused("the credentials have been withdrawn already")
+            with self._databases.open(backend) as database:
+                database.withdraw()
+        except (DatabaseUnreachable, DatabaseRefused) as error:
+            logger.warning("Users of ours may be left in PostgreSQL: %s", error)
+            return facts
+        # Grants stay on record: a unit that comes back gives their users the passwords they had.
+        ledger = facts.ledger.model_copy(update={"provisioned_for": ""})
+        self._peers.record(ledger)
+        return facts.model_copy(update={"ledger": ledger})
