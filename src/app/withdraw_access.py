@@ -26,15 +26,19 @@ class WithdrawAccess:
         if not cleans_up(facts) or not facts.ledger.provisioned_for:
             return facts
         backend = facts.backend.credentials
+        if backend is None:
+            return _left(facts, "the credentials have been withdrawn already")
         try:
-            if backend is None:
-                raise DatabaseRefused("the credentials have been withdrawn already")
             with self._databases.open(backend) as database:
                 database.withdraw()
         except (DatabaseUnreachable, DatabaseRefused) as error:
-            logger.warning("Users of ours may be left in PostgreSQL: %s", error)
-            return facts
+            return _left(facts, error)
         # Grants stay on record: a unit that comes back gives their users the passwords they had.
         ledger = facts.ledger.model_copy(update={"provisioned_for": ""})
         self._peers.record(ledger)
         return facts.model_copy(update={"ledger": ledger})
+
+
+def _left(facts: Facts, why: object) -> Facts:
+    logger.warning("Users of ours may be left in PostgreSQL: %s", why)
+    return facts

@@ -5,6 +5,8 @@ With each PgBouncer that can be had: the one that this platform would take, and 
 
 import contextlib
 import re
+import socket
+import struct
 import threading
 import time
 
@@ -39,7 +41,8 @@ def many_processes(pooler):
 STATE = """
     SELECT pg_backend_pid(), current_setting('work_mem'), to_regclass('pg_temp.mine')::text,
            (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()),
-           (SELECT count(*) FROM pg_listening_channels()), current_user
+           (SELECT count(*) FROM pg_listening_channels()), current_user,
+           (SELECT count(*) FROM pg_prepared_statements WHERE from_sql)
 """
 
 
@@ -54,6 +57,7 @@ def test_a_connection_is_as_new_for_whoever_gets_it_next(pooler, mode):
             "create temp table mine (secret text)",
             "select pg_advisory_lock(1)",
             "listen gossip",
+            "prepare mine as select 1",
         ):
             first.execute(statement)
         if mode == "session":
@@ -152,6 +156,18 @@ def test_a_cancel_finds_its_query_in_whichever_process_it_is(pooler):
 def test_a_client_with_options_of_its_own_is_let_in(pooler, options):
     with pooler.client("demo", options=options) as connection:
         assert value(connection, "select 42") == 42
+
+
+def test_a_driver_that_always_sends_a_parameter_is_let_in(pooler):
+    """As pgjdbc does, and libpq cannot: PgBouncer refuses unknown ones before it asks who is there."""
+    told = pooler.credentials("demo")
+    host, _, port = told["endpoints"].split(",")[0].partition(":")
+    words = ("user", told["username"], "database", "demo", "extra_float_digits", "3")
+    body = struct.pack("!i", 3 << 16) + b"".join(word.encode() + b"\0" for word in words) + b"\0"
+    with socket.create_connection((host, int(port)), timeout=5) as client:
+        client.sendall(struct.pack("!i", len(body) + 4) + body)
+        said = client.recv(1024)
+    assert said.startswith(b"R"), said
 
 
 # ---- a server with replicas ------------------------------------------------------------------
