@@ -245,6 +245,17 @@ def test_a_backend_that_is_gone_already_stops_nobody():
     assert platform.model.ledger.grants == ()
 
 
+def test_credentials_that_are_taken_away_first_are_said_in_the_log(caplog):
+    platform = related(units=1)
+    backend = platform.model.backend
+    platform.model.backend = backend.model_copy(update={"credentials": None})
+    platform.leader.peers_departed("pgbouncer/0", last_unit=True)
+    assert platform.server.roles != {}
+    assert caplog.messages[-1] == (
+        "Users of ours may be left in PostgreSQL: the credentials have been withdrawn already"
+    )
+
+
 @pytest.mark.flow("backend/10")
 def test_without_a_backend_nobody_is_served_and_passwords_are_gone():
     platform = related()
