@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Literal
 
 import pydantic
@@ -47,10 +48,10 @@ class Layout(Value):
 
 
 class Peer(Value):
-    """Another process that may hold the query a cancel request is for."""
+    """A process that may hold the query a cancel request is for."""
 
     peer_id: int
-    host: str  #: a directory is that of its socket
+    host: str  #: a directory is that of its socket; an address is that of its unit
     port: int
 
 
@@ -99,14 +100,15 @@ def pooler_config(
     """
     if auth is None:
         plan = plan.without_upstream()
-    limits = budget(plan, unit, max(1, min(cpus, MOST_INSTANCES))).limits
+    limits = _limits(plan, unit, cpus)
     lines, able = pools(plan), capabilities(version)
     first = _first_peer_id(unit)
     places = _places(plan, len(limits))
-    peers = tuple(
+    siblings = (
         Peer(peer_id=first + index, host=layout.directory(index), port=port)
         for index, port in places
     )
+    peers = (*siblings, *_peers_elsewhere(plan, unit))
     instances = [
         Instance(
             index=index,
@@ -122,7 +124,28 @@ def pooler_config(
         )
         for (index, port), limit in zip(places, limits, strict=True)
     ]
-    return PoolerConfig(instances=tuple(instances), users=_users(auth), serving=serving(plan))
+    return PoolerConfig(
+        instances=tuple(instances), users=_users(auth), serving=serving(plan, cpus)
+    )
+
+
+def _limits(plan: Plan, unit: str, cpus: int) -> tuple[int, ...]:
+    return budget(plan, unit, max(1, min(cpus, MOST_INSTANCES))).limits
+
+
+def _peers_elsewhere(plan: Plan, unit: str) -> Iterator[Peer]:
+    """The processes of the other units, in a stable order.
+
+    A unit is reached by its address, where the kernel picks any of its processes: that one passes a
+    cancel request on to its sibling, which is the third hop, and the last that PgBouncer takes.
+    """
+    for member in plan.members:
+        if member.name == unit or not member.address or not member.processors:
+            continue
+        first = _first_peer_id(member.name)
+        count = len(_limits(plan, member.name, member.processors))
+        for index, port in _places(plan, count):
+            yield Peer(peer_id=first + index, host=member.address, port=port)
 
 
 def _first_peer_id(unit: str) -> int:

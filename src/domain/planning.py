@@ -68,8 +68,18 @@ def upstream(facts: Facts) -> Upstream | None:
 
 
 def _members(facts: Facts) -> tuple[Member, ...]:
-    me = Member(name=facts.unit, address=facts.address)
-    others = (Member(name=p.name, address=p.address) for p in facts.peers if not p.leaving)
+    before = {one.name: one.processors for one in facts.plan.members} if facts.plan else {}
+    mine = facts.container.cpus if facts.container.reachable else before.get(facts.unit, 0)
+    me = Member(name=facts.unit, address=facts.address, processors=mine)
+    others = (
+        Member(
+            name=peer.name,
+            address=peer.address,
+            processors=peer.serving.processors if peer.serving else before.get(peer.name, 0),
+        )
+        for peer in facts.peers
+        if not peer.leaving
+    )
     return tuple(sorted((*(() if facts.leaving else (me,)), *others), key=_number))
 
 

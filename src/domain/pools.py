@@ -86,6 +86,7 @@ class Member(Value):
 
     name: str
     address: str
+    processors: int = 0  #: that its processes may use; 0 until it has said so
 
 
 class Plan(Value):
@@ -214,13 +215,14 @@ class Serving(Value):
 
     port: int
     databases: tuple[str, ...] = ()
+    processors: int = 0  #: that its processes may use
 
     def serves(self, database: str, port: int) -> bool:
         """Whether a client of this database would be let in at this port."""
         return port == self.port and (database in self.databases or "*" in self.databases)
 
 
-def serving(plan: Plan) -> Serving:
+def serving(plan: Plan, processors: int) -> Serving:
     """What a unit serves once it runs as planned."""
     names = tuple(pool.alias for pool in pools(plan) if pool.alias != AUTH_ALIAS)
-    return Serving(port=plan.settings.listen_port, databases=names)
+    return Serving(port=plan.settings.listen_port, databases=names, processors=processors)

@@ -10,6 +10,7 @@ from domain.instances import (
     pooler_config,
     steps,
 )
+from domain.pools import Member
 from domain.users import AuthMaterial
 
 NOW = Version(1, 24, 1)
@@ -52,6 +53,38 @@ def test_processes_of_a_unit_find_one_anothers_queries_to_cancel():
     assert [peer.host for peer in one.peers] == ["/var/lib/pgbouncer/0", "/var/lib/pgbouncer/1"]
     assert one.peers == two.peers
     assert [dict(each.settings)["peer_id"] for each in (one, two)] == ["97", "98"]
+
+
+def across(*processors, **how):
+    members = tuple(
+        Member(name=f"pgb/{n}", address=f"10.0.0.{n}" if count else "", processors=count)
+        for n, count in enumerate(processors)
+    )
+    return plan(databases=("shop",), **how).model_copy(update={"members": members})
+
+
+def test_processes_of_all_units_know_one_another():
+    found = [config(across(2, 1, 3), unit=f"pgb/{n}", cpus=c) for n, c in enumerate((2, 1, 3))]
+    ids = [{peer.peer_id for peer in one.peers} for one in found[0].instances + found[2].instances]
+    assert ids == [{1, 2, 33, 65, 66, 67}] * 5
+    own = {int(dict(one.settings)["peer_id"]) for unit in found for one in unit.instances}
+    assert own == ids[0]
+    hosts = {peer.peer_id: (peer.host, peer.port) for peer in found[1].instances[0].peers}
+    assert hosts[33] == ("/var/lib/pgbouncer/0", 6432)
+    assert {hosts[n] for n in (65, 66, 67)} == {("10.0.0.2", 6432)}
+
+
+def test_a_unit_of_which_nothing_is_known_is_no_peer():
+    """A host that is empty or made up would keep whoever cancels waiting."""
+    assert len(config(across(1, 0), cpus=1).instances[0].peers) == 1
+
+
+def test_peers_are_on_both_ports_while_the_port_changes():
+    moving = across(1, 1).model_copy(update={"former_port": 7000, "lane": 1})
+    assert [(one.peer_id, one.host, one.port) for one in config(moving, cpus=1).instances[0].peers] == [
+        (17, "/var/lib/pgbouncer/16", 6432), (1, "/var/lib/pgbouncer/0", 7000),
+        (49, "10.0.0.1", 6432), (33, "10.0.0.1", 7000),
+    ]  # fmt: skip
 
 
 def test_a_process_keeps_its_id_when_it_gets_a_sibling():

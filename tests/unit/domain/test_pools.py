@@ -123,9 +123,9 @@ def test_under_a_limit_one_user_may_have_it_all():
 
 # ---- serving ---------------------------------------------------------------------------------
 def test_a_unit_serves_what_it_is_told_but_not_the_look_up_of_passwords():
-    now = serving(plan(databases=("shop",), readers="r"))
-    assert now == Serving(port=6432, databases=("shop", "shop_readonly"))
+    now = serving(plan(databases=("shop",), readers="r"), 2)
+    assert now == Serving(port=6432, databases=("shop", "shop_readonly"), processors=2)
     assert now.serves("shop", 6432)
     assert not now.serves("shop", 7000)
     assert not now.serves("blog", 6432)
-    assert serving(plan(everywhere=True)).serves("blog", 6432)
+    assert serving(plan(everywhere=True), 1).serves("blog", 6432)
