@@ -76,6 +76,7 @@ _RACES = frozenset(
     {
         "23505",  # unique_violation
         "2BP01",  # dependent_objects_still_exist: a session made something while it ended
+        "3F000",  # invalid_schema_name
         "40001",  # serialization_failure
         "40P01",  # deadlock_detected
         "42704",  # undefined_object
