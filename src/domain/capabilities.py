@@ -19,6 +19,13 @@ class Version(NamedTuple):
 
 OLDEST = Version(1, 21)
 
+# Before, no one reset fits pools of several modes: see `_reset` of domain.instances.
+OWN_MODES = Version(1, 22)
+
+# Before, whoever has a line in [users] is not looked up, and cannot log in
+# (https://github.com/pgbouncer/pgbouncer/pull/1052).
+OWN_USERS = Version(1, 23)
+
 
 class Capabilities(Value):
     """What a configuration may count on."""

@@ -1,15 +1,17 @@
 """What did the operator ask for?"""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated
 
 import pydantic
 
+from domain.overrides import MOST_CONNECTIONS, Overrides, PoolMode, overrides_in
 from domain.value import Value
 
-PoolMode = Literal["session", "transaction", "statement"]
-
 _INT_MAX = 2**31 - 1  # PgBouncer keeps numbers as C ints.
+_SECONDS_MAX = 2**31 - 1  # It counts microseconds in 64 bits, where these are far from the end.
+
+_SECONDS = f"whole seconds from 0 (off) to {_SECONDS_MAX}"
 
 # What each option accepts, as the end of a sentence.
 ACCEPTS = {
@@ -17,7 +19,25 @@ ACCEPTS = {
     "pool_mode": "session, transaction or statement",
     "max_db_connections": f"a whole number from 0 (no limit) to {_INT_MAX}",
     "max_prepared_statements": f"a whole number from 0 (off) to {_INT_MAX}",
+    "default_pool_size": f"a whole number from 0 (as many as there may be) to {MOST_CONNECTIONS}",
+    "min_pool_size": f"a whole number from 0 to {MOST_CONNECTIONS}",
+    "reserve_pool_size": f"a whole number from 0 to {MOST_CONNECTIONS}",
+    "query_wait_timeout": _SECONDS,
+    "query_timeout": _SECONDS,
+    "idle_transaction_timeout": _SECONDS,
+    "client_idle_timeout": _SECONDS,
+    "server_idle_timeout": _SECONDS,
+    "server_lifetime": f"whole seconds from 0 (closed after one use) to {_SECONDS_MAX}",
+    "overrides": "a JSON text of databases and users, or nothing",
 }
+
+
+def _overrides(value: object) -> object:
+    return overrides_in(value) if isinstance(value, str) else value
+
+
+Seconds = Annotated[int, pydantic.Field(ge=0, le=_SECONDS_MAX, strict=True)]
+PoolSize = Annotated[int, pydantic.Field(ge=0, le=MOST_CONNECTIONS, strict=True)]
 
 
 class Settings(Value):
@@ -27,6 +47,16 @@ class Settings(Value):
     pool_mode: PoolMode = "session"
     max_db_connections: int = pydantic.Field(default=100, ge=0, le=_INT_MAX, strict=True)
     max_prepared_statements: int = pydantic.Field(default=100, ge=0, le=_INT_MAX, strict=True)
+    default_pool_size: PoolSize = 0
+    min_pool_size: PoolSize = 0
+    reserve_pool_size: PoolSize = 0
+    query_wait_timeout: Seconds = 120
+    query_timeout: Seconds = 0
+    idle_transaction_timeout: Seconds = 0
+    client_idle_timeout: Seconds = 0
+    server_idle_timeout: Seconds = 600
+    server_lifetime: Seconds = 3600
+    overrides: Annotated[Overrides, pydantic.BeforeValidator(_overrides)] = Overrides()
 
 
 def settings_from(options: Mapping[str, object]) -> tuple[Settings | None, tuple[str, ...]]:
@@ -34,11 +64,17 @@ def settings_from(options: Mapping[str, object]) -> tuple[Settings | None, tuple
     try:
         return Settings.model_validate(dict(options)), ()
     except pydantic.ValidationError as error:
-        names = dict.fromkeys(str(detail["loc"][0]) for detail in error.errors())
-        return None, tuple(_complaint(name, options.get(name)) for name in names)
+        found: dict[str, str] = {}
+        for detail in error.errors():
+            name = str(detail["loc"][0])
+            reason = detail.get("ctx", {}).get("error")
+            found.setdefault(name, _complaint(name, options.get(name), reason))
+        return None, tuple(found.values())
 
 
-def _complaint(name: str, value: object) -> str:
+def _complaint(name: str, value: object, reason: object) -> str:
     if name not in ACCEPTS:
         return f"unknown option {name[:60]}: there are {', '.join(ACCEPTS)}"
+    if isinstance(reason, ValueError):
+        return f"option {name}: {reason}"
     return f"option {name} must be {ACCEPTS[name]}, not {str(value)[:40]!r}"

@@ -2,6 +2,15 @@ import pytest
 
 from domain.settings import ACCEPTS, Settings, settings_from
 
+TIMEOUTS = (
+    "query_wait_timeout",
+    "query_timeout",
+    "idle_transaction_timeout",
+    "client_idle_timeout",
+    "server_idle_timeout",
+    "server_lifetime",
+)
+
 
 def test_nothing_asked_for_is_the_default():
     assert settings_from({}) == (Settings(), ())
@@ -19,6 +28,10 @@ def test_every_option_says_what_it_accepts():
         {"pool_mode": "statement"},
         {"max_db_connections": 0},
         {"max_prepared_statements": 2**31 - 1},
+        {"default_pool_size": 0, "min_pool_size": 0, "reserve_pool_size": 0},
+        {"default_pool_size": 262143, "min_pool_size": 262143, "reserve_pool_size": 262143},
+        dict.fromkeys(TIMEOUTS, 0),
+        dict.fromkeys(TIMEOUTS, 2**31 - 1),
     ],
 )
 def test_what_lies_on_the_border_is_taken(options):
@@ -40,6 +53,11 @@ def test_what_lies_on_the_border_is_taken(options):
         ("max_db_connections", 2**31),
         ("max_db_connections", 1.5),
         ("max_prepared_statements", None),
+        ("default_pool_size", -1),
+        ("default_pool_size", 262144),
+        ("min_pool_size", "1"),
+        ("reserve_pool_size", 1.0),
+        *((name, value) for name in TIMEOUTS for value in (-1, 2**31, 0.5, "30", "30s", True)),
     ],
 )
 def test_what_lies_beyond_is_named_with_what_is_accepted(name, value):
@@ -56,4 +74,4 @@ def test_each_bad_option_gets_its_own_sentence():
 
 def test_a_long_value_is_cut():
     _, problems = settings_from({"pool_mode": "x" * 10_000, "y" * 10_000: 1})
-    assert all(len(problem) < 200 for problem in problems)
+    assert all(len(problem) < 400 for problem in problems)
