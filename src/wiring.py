@@ -42,6 +42,7 @@ class Application(containers.DeclarativeContainer):
 
     world: providers.Provider[ports.World] = _port()
     pooler: providers.Provider[ports.Pooler] = _port()
+    consoles: providers.Provider[ports.Consoles] = _port()
     peers: providers.Provider[ports.Peers] = _port()
     secrets: providers.Provider[ports.Secrets] = _port()
     backend: providers.Provider[ports.Backend] = _port()
@@ -56,7 +57,9 @@ class Application(containers.DeclarativeContainer):
         providers.Factory(RequestBackend, backend),
         providers.Factory(ReconcileAccess, databases, secrets, clients, peers, new_password),
         providers.Factory(ShareConfiguration, peers),
-        providers.Factory(ConfigurePooler, pooler, peers),
+        providers.Factory(ConfigurePooler, pooler, consoles, peers),
+        # What this unit has just given up, others can have.
+        providers.Factory(ShareConfiguration, peers),
         providers.Factory(Expose, exposure, peers),
         providers.Factory(PublishEndpoints, databases, clients, new_password),
     )
@@ -87,6 +90,7 @@ class Application(containers.DeclarativeContainer):
 def on_juju(charm: ops.CharmBase) -> Application:
     """The application as the charm runs it."""
     from adapters import pebble
+    from adapters.console import PsycopgConsoles
     from adapters.juju.clients import JujuClients
     from adapters.juju.names import PEERS
     from adapters.juju.peers import JujuBackend, JujuDepartures, JujuPeers
@@ -104,6 +108,7 @@ def on_juju(charm: ops.CharmBase) -> Application:
     return Application(
         world=providers.Singleton(JujuWorld, charm, pooler.look, secrets, pebble.LAYOUT, host),
         pooler=providers.Object(pooler),
+        consoles=providers.Singleton(PsycopgConsoles, pebble.socket_directory),
         peers=providers.Singleton(JujuPeers, charm),
         secrets=providers.Object(secrets),
         backend=providers.Singleton(JujuBackend, charm),

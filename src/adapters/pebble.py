@@ -11,7 +11,8 @@ import ops
 import pydantic
 
 from adapters import rendering
-from adapters.workload import APPLIED, ROOT
+from adapters.console import PsycopgConsoles
+from adapters.workload import APPLIED, CONTAINER, ROOT
 from app.errors import PoolerFailed
 from domain.capabilities import Version, version_in
 from domain.facts import Container
@@ -20,7 +21,10 @@ from domain.instances import Applied, Layout, PoolerConfig, Step
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-LAYOUT = Layout(root=ROOT)
+# The volume that both containers share, as the workload sees it and as we do.
+_SHARED, _SHARED_HERE = "/charm/container", f"/charm/containers/{CONTAINER}"
+
+LAYOUT = Layout(root=ROOT, sockets=f"{_SHARED}/sockets")
 LABEL = "pgbouncer"  #: of our layer and our check
 DRAIN = f"{LAYOUT.root}/drain.sh"
 
@@ -36,6 +40,11 @@ ASK_AGAIN_FOR = 300.0  # seconds; after that the next update-status has to do
 _SERVICE = "pgbouncer-"
 
 
+def socket_directory(index: int) -> str:
+    """Where we find the socket of one process."""
+    return LAYOUT.socket_directory(index).replace(_SHARED, _SHARED_HERE, 1)
+
+
 def service(index: int) -> str:
     """The name of the service of one process."""
     return f"{_SERVICE}{index}"
@@ -46,6 +55,7 @@ class PebblePooler:
 
     def __init__(self, container: ops.Container) -> None:
         self._container = container
+        self._consoles = PsycopgConsoles(socket_directory)
 
     def look(self) -> Container:
         """What is there now, in two requests."""
@@ -80,9 +90,16 @@ class PebblePooler:
         Killed on the way, the next hook finds an older memory, and does it all again.
         """
         with _translated():
+            before = self._before(config, steps)
             self._write(config)
             self._container.add_layer(LABEL, _layer(config, steps), combine=True)
             self._take(steps)
+            self._check(config, before)
+        self.remember(applied)
+
+    def remember(self, applied: Applied) -> None:
+        """Keep this in place of what was remembered."""
+        with _translated():
             self._push(APPLIED, applied.model_dump_json())
 
     def _applied(self) -> Applied | None:
@@ -94,17 +111,35 @@ class PebblePooler:
 
     def _write(self, config: PoolerConfig) -> None:
         for instance in config.instances:
-            self._container.make_dir(
-                LAYOUT.directory(instance.index),
-                make_parents=True,
-                permissions=0o700,
-                user=USER,
-                group=USER,
-            )
+            self._folder(LAYOUT.directory(instance.index), 0o700)
+            # We need to enter it, whoever we run as.
+            self._folder(LAYOUT.socket_directory(instance.index), 0o711)
         self._push(DRAIN, rendering.drain_script())
         self._push(LAYOUT.auth_file, rendering.userlist(config.users))
         for instance in config.instances:
             self._push(LAYOUT.ini(instance.index), rendering.pgbouncer_ini(instance))
+
+    def _before(self, config: PoolerConfig, steps: tuple[Step, ...]) -> dict[int, str]:
+        """What processes that are going to reload run with."""
+        reloading = {step.index for step in steps if step.action == "reload"}
+        paths = {one.index: LAYOUT.ini(one.index) for one in config.instances}
+        return {index: self._container.pull(paths[index]).read() for index in sorted(reloading)}
+
+    def _check(self, config: PoolerConfig, before: dict[int, str]) -> None:
+        """Each process that reloaded runs with its new file, or else all with the ones before."""
+        if config.admin is None:
+            return
+        reloaded = [instance for instance in config.instances if instance.index in before]
+        if line := self._consoles.refused(reloaded, config.admin):
+            for index, text in before.items():
+                self._push(LAYOUT.ini(index), text)
+            self._container.send_signal("SIGHUP", *map(service, before))
+            raise PoolerFailed(f"PgBouncer refuses the line {line}")
+
+    def _folder(self, path: str, permissions: int) -> None:
+        self._container.make_dir(
+            path, make_parents=True, permissions=permissions, user=USER, group=USER
+        )
 
     def _push(self, path: str, text: str) -> None:
         self._container.push(path, text, permissions=0o600, user=USER, group=USER)

@@ -2,15 +2,20 @@
 
 import logging
 
-from app.errors import PoolerFailed
-from app.outcome import Done, Outcome
-from app.ports import Peers, Pooler
+from app.errors import ConsoleFailed, PoolerFailed
+from app.outcome import Deferred, Done, Outcome
+from app.ports import Consoles, Peers, Pooler
+from domain.budget import allotted, processes, stake
+from domain.capabilities import Version
 from domain.facts import Container, Facts
-from domain.instances import applied, pooler_config, steps
+from domain.instances import Applied, PoolerConfig, applied, held, pooler_config, steps
 from domain.pools import Plan
 from domain.status import Level, Problem
 
 logger = logging.getLogger(__name__)
+
+# Connections change hands once or twice: from the old port's processes to the new port's, and back.
+_ROUNDS = 3
 
 
 class ConfigurePooler:
@@ -18,47 +23,93 @@ class ConfigurePooler:
 
     - Nothing is touched if the last configuration that was applied in full is the one wanted.
     - Processes change one after another: a reload where that is enough, else a restart.
+    - A process that shall have fewer connections gives them up before another gets them.
     - A process that died is its supervisor's to bring back, unless this is to be thorough.
     """
 
-    def __init__(self, pooler: Pooler, peers: Peers) -> None:
+    def __init__(self, pooler: Pooler, consoles: Consoles, peers: Peers) -> None:
         self._pooler = pooler
+        self._consoles = consoles
         self._peers = peers
 
     def __call__(self, facts: Facts, *, thorough: bool) -> Outcome:
         """The processes run as planned, and this unit's databag says so."""
         try:
-            facts = self._configured(facts, thorough=thorough)
+            facts, complete = self._configured(facts, thorough=thorough)
         except PoolerFailed as error:
             logger.warning("The configuration of PgBouncer stays as it is: %s", error)
             problem = Problem(topic="pooler", level=Level.BLOCKED, text=str(error))
-            facts = facts.model_copy(update={"problems": (*facts.problems, problem)})
-        return Done(self._announced(facts))
+            failed = facts.model_copy(update={"problems": (*facts.problems, problem)})
+            return Done(self._announced(failed))
+        facts = self._announced(_with_stake(facts))
+        if complete:
+            return Done(facts)
+        return Deferred(facts, "waiting for connections to be given up", soon=True)
 
-    def _configured(self, facts: Facts, *, thorough: bool) -> Facts:
+    def _configured(self, facts: Facts, *, thorough: bool) -> tuple[Facts, bool]:
+        """What is true then, and whether all is as planned."""
         container, shared = facts.container, facts.plan
         if not container.reachable or shared is None:
-            return facts
+            return facts, True
         version = container.version or self._pooler.version()
         facts = _with_container(facts, container.model_copy(update={"version": version}))
         if not facts.supported:
-            return facts
-        plan = _for_this_unit(facts, shared)
-        config = pooler_config(plan, facts.unit, container.cpus, version, facts.layout, facts.auth)
-        wanted = applied(config, version)
-        if wanted == container.applied and (container.runs or not thorough):
-            return facts
-        todo = steps(container.applied, wanted, container.running)
-        self._pooler.apply(config, wanted, todo)
-        logger.info("PgBouncer now serves %d databases", len(wanted.serving.databases))
-        update = {"applied": wanted, "running": frozenset(one.index for one in wanted.instances)}
-        return _with_container(facts, facts.container.model_copy(update=update))
+            return facts, True
+        plan, complete = _for_this_unit(facts, shared), False
+        for _ in range(_ROUNDS):
+            before = facts.container.applied
+            facts, complete = self._nearer(facts, plan, version, thorough=thorough)
+            if complete or facts.container.applied == before:
+                break
+        return facts, complete
+
+    def _nearer(
+        self, facts: Facts, plan: Plan, version: Version, *, thorough: bool
+    ) -> tuple[Facts, bool]:
+        """Every process has what is free to have; whether that is all it shall have."""
+        container = facts.container
+        before = container.applied and container.applied.without_ended(container.ending)
+        planned = processes(plan, facts.unit, container.cpus)
+        leases = before.leases() if before else ()
+        run = allotted(planned, plan.share_of(facts.unit), leases)
+        config = pooler_config(
+            plan, facts.unit, container.cpus, version, facts.layout, facts.auth, run
+        )
+        wanted = applied(config, version, before, container.running)
+        if wanted != before or (thorough and not container.runs):
+            self._pooler.apply(config, wanted, steps(before, wanted, container.running))
+            logger.info("PgBouncer now serves %d databases", len(wanted.serving.databases))
+            running = frozenset(one.index for one in wanted.instances)
+            container = container.model_copy(update={"applied": wanted, "running": running})
+        kept = self._shed(facts, plan, config, wanted)
+        if kept != container.applied:
+            self._pooler.remember(kept)
+            container = container.model_copy(update={"applied": kept})
+        complete = run == planned and not kept.over and not kept.ending
+        return _with_container(facts, container), complete
+
+    def _shed(self, facts: Facts, plan: Plan, config: PoolerConfig, told: Applied) -> Applied:
+        """The same, with what processes have after they were asked to have less."""
+        ports = {instance.index: instance.port for instance in config.instances}
+        found: dict[int, int] = {}
+        for one in told.over:
+            if facts.auth is None:  # Then nothing is served, and nothing is kept open.
+                found[one.index] = 0
+                continue
+            try:
+                with self._consoles.open(one.index, ports[one.index], facts.auth) as console:
+                    now = console.shed(reconnect=plan.settings.pool_mode != "session")
+            except ConsoleFailed as error:
+                logger.warning("PgBouncer process %d cannot be asked: %s", one.index, error)
+            else:
+                found[one.index] = held(now)
+        return told.holding(found)
 
     def _announced(self, facts: Facts) -> Facts:
         serving = facts.container.applied.serving if facts.container.applied else None
         now = serving if facts.container.runs else None
         if not facts.leaving:
-            self._peers.announce(facts.address, now)
+            self._peers.announce(facts.address, now, facts.stake)
         return facts.model_copy(update={"serving": now})
 
 
@@ -69,3 +120,11 @@ def _for_this_unit(facts: Facts, plan: Plan) -> Plan:
 
 def _with_container(facts: Facts, container: Container) -> Facts:
     return facts.model_copy(update={"container": container})
+
+
+def _with_stake(facts: Facts) -> Facts:
+    """As long as nothing was configured, what this unit said before stays true."""
+    known = facts.container.applied
+    if known is None or facts.plan is None:
+        return facts
+    return facts.model_copy(update={"stake": stake(facts.plan, facts.unit, known.leases())})

@@ -5,6 +5,10 @@ class PoolerFailed(Exception):
     """The container, its files or PgBouncer itself refused something."""
 
 
+class ConsoleFailed(Exception):
+    """The console of a PgBouncer process does not answer, or refused a command."""
+
+
 class DatabaseUnreachable(Exception):
     """PostgreSQL did not answer."""
 

@@ -22,7 +22,7 @@ class PeersCreated:
         """This unit's address is known, and what can be shared is."""
         facts = self._world.look()
         if not facts.configured:
-            self._peers.announce(facts.address, None)
+            self._peers.announce(facts.address, None, facts.stake)
             if decides(facts):
                 return Deferred(facts, "waiting for a configuration to share")
             return Done(facts)

@@ -9,10 +9,11 @@ from typing import Protocol
 
 import pydantic
 
+from domain.budget import Stake
 from domain.capabilities import Version
 from domain.facts import Credentials as BackendCredentials
 from domain.facts import Facts, Ledger
-from domain.instances import Applied, PoolerConfig, Step
+from domain.instances import Applied, PooledDatabase, PoolerConfig, PoolState, Step
 from domain.pools import Plan, Serving
 from domain.users import AccessRequest, AuthMaterial, Credentials, Grant, Offer
 
@@ -35,7 +36,57 @@ class Pooler(Protocol):
         ...
 
     def apply(self, config: PoolerConfig, applied: Applied, steps: tuple[Step, ...]) -> None:
-        """Write the files, take the steps in their order, and remember `applied` last of all."""
+        """Write the files, take the steps in their order, and remember `applied` last of all.
+
+        A configuration that PgBouncer refuses is taken back, and the error says which line it was.
+        """
+        ...
+
+    def remember(self, applied: Applied) -> None:
+        """Keep this in place of what was remembered."""
+        ...
+
+
+class Console(Protocol):
+    """The console of one process. Every method may raise ConsoleFailed."""
+
+    def databases(self) -> tuple[PooledDatabase, ...]:
+        """What the process has of each database."""
+        ...
+
+    def pools(self) -> tuple[PoolState, ...]:
+        """What its pools are doing."""
+        ...
+
+    def shed(self, *, reconnect: bool) -> tuple[PooledDatabase, ...]:
+        """Connections above a limit end; waits for them for a moment. Returns what is left.
+
+        With `reconnect` those that are never idle end, too, each with its transaction.
+        """
+        ...
+
+    def reconnect(self) -> None:
+        """Every connection to PostgreSQL ends with its transaction, and others take their place."""
+        ...
+
+    def pause(self) -> bool:
+        """Nothing new begins; whether all that was open has ended, after some seconds at most."""
+        ...
+
+    def resume(self) -> None:
+        """What waits goes on."""
+        ...
+
+    def kill(self, alias: str) -> None:
+        """All connections of this pool end at once, and nothing new begins until it is resumed."""
+        ...
+
+
+class Consoles(Protocol):
+    """The consoles of this unit's processes, each by a socket of its own."""
+
+    def open(self, index: int, port: int, auth: AuthMaterial) -> AbstractContextManager[Console]:
+        """Log in as the admin user. Raises ConsoleFailed."""
         ...
 
 
@@ -54,8 +105,8 @@ class Peers(Protocol):
         """Tell all units where the leader is."""
         ...
 
-    def announce(self, address: str, serving: Serving | None) -> bool:
-        """Tell where this unit is and what it serves."""
+    def announce(self, address: str, serving: Serving | None, stake: Stake) -> bool:
+        """Tell where this unit is, what it serves, and its part of max_db_connections."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 import pydantic
 
+from domain.budget import Stake
 from domain.capabilities import Version, capabilities
 from domain.instances import Applied, Layout
 from domain.pools import Endpoint, Plan, Serving
@@ -18,13 +19,14 @@ class Container(Value):
     version: Version | None = None  #: of PgBouncer; None until it was asked
     cpus: int = 1  #: that it may use
     running: frozenset[int] = frozenset()  #: processes, by index
+    ending: frozenset[int] = frozenset()  #: processes that let their transactions finish
     applied: Applied | None = None  #: the last configuration that was applied in full
 
     @property
     def runs(self) -> bool:
         """Whether every process that should run does."""
-        wanted = [one.index for one in self.applied.instances] if self.applied else []
-        return bool(wanted) and self.running.issuperset(wanted)
+        wanted = self.applied.instances if self.applied else ()
+        return self.applied is not None and self.running.issuperset(one.index for one in wanted)
 
 
 class Credentials(Value):
@@ -69,6 +71,7 @@ class Peer(Value):
     address: str = ""
     leaving: bool = False
     serving: Serving | None = None
+    stake: Stake = Stake()
 
 
 class Ledger(Value):
@@ -114,6 +117,7 @@ class Facts(Value):
     auth: AuthMaterial | None = None  #: likewise, in a secret
     ledger: Ledger = Ledger()
     serving: Serving | None = None  #: as this unit last announced
+    stake: Stake = Stake()  #: likewise
     peers: tuple[Peer, ...] = ()
     backend: Backend = Backend()
     clients: tuple[Client, ...] = ()  #: only the leader looks

@@ -2,21 +2,35 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import pydantic
 
 from domain import scram
-from domain.capabilities import Capabilities, Version, capabilities
-from domain.pools import AUTH_ALIAS, Plan, Pool, Serving, budget, pool_sizes, pools, serving
-from domain.users import AuthMaterial
+from domain.budget import MANY, MOST_PROCESSES, Lease, Process, processes
+from domain.capabilities import OWN_USERS, Capabilities, Version, capabilities
+from domain.overrides import usable
+from domain.pools import (
+    AUTH_ALIAS,
+    Part,
+    Plan,
+    Pool,
+    PoolUser,
+    Serving,
+    part_of,
+    pool_sizes,
+    pool_users,
+    pools,
+    serving,
+)
+from domain.users import AuthMaterial, Credentials
 from domain.value import Value
 
-# More processes than this on one address gain nothing: the kernel spreads connections at random.
-MOST_INSTANCES = 16
-
 MAX_CLIENTS = 10_000
+
+# How long a login may take if nobody has to wait for a server: PgBouncer's own default.
+LOGIN_SECONDS = 60
 
 # PgBouncer reads these when it starts, and never again.
 RESTART = ("listen_addr", "listen_port", "unix_socket_dir", "so_reuseport", "peer_id", "pidfile")
@@ -30,12 +44,17 @@ class Layout(Value):
     """Where a platform keeps what belongs to its PgBouncer processes."""
 
     root: str  #: an absolute path
+    sockets: str = ""  #: where else sockets are, so that whoever manages the processes reaches them
     listen_address: str = "*"
     with_pid_files: bool = False  #: where nothing supervises the processes
 
     def directory(self, index: int) -> str:
         """Configuration and socket of one process."""
         return f"{self.root}/{index}"
+
+    def socket_directory(self, index: int) -> str:
+        """The socket of one process, which leads to its clients' side and to its console."""
+        return f"{self.sockets or self.root}/{index}"
 
     def ini(self, index: int) -> str:
         """The configuration file of one process."""
@@ -60,8 +79,10 @@ class Instance(Value):
 
     index: int
     port: int
+    limit: int = 0  #: connections to one database; 0 is no limit
     settings: tuple[Setting, ...]  #: of the section [pgbouncer], in its order
     pools: tuple[Pool, ...]
+    users: tuple[PoolUser, ...] = ()
     peers: tuple[Peer, ...] = ()
 
     def restart_digest(self) -> str:
@@ -84,6 +105,7 @@ class PoolerConfig(Value):
     instances: tuple[Instance, ...]
     users: tuple[ConsoleUser, ...]
     serving: Serving
+    admin: Credentials | None = None  #: for the consoles; None where nobody may use them
 
 
 def digest(data: object) -> str:
@@ -92,45 +114,69 @@ def digest(data: object) -> str:
 
 
 def pooler_config(
-    plan: Plan, unit: str, cpus: int, version: Version, layout: Layout, auth: AuthMaterial | None
+    plan: Plan,
+    unit: str,
+    cpus: int,
+    version: Version,
+    layout: Layout,
+    auth: AuthMaterial | None,
+    run: Sequence[Process] | None = None,
 ) -> PoolerConfig:
     """Every line that the PgBouncer processes of this unit run with.
 
-    Without `auth` nobody can be let in, so nothing is served.
+    `run` tells which of the planned processes run already, and with how many connections. Without
+    `auth` nobody can be let in, so nothing is served.
     """
     if auth is None:
         plan = plan.without_upstream()
-    limits = _limits(plan, unit, cpus)
-    lines, able = pools(plan), capabilities(version)
-    first = _first_peer_id(unit)
-    places = _places(plan, len(limits))
+    plan = _possible(plan, version)
+    able, first = capabilities(version), _first_peer_id(unit)
+    planned = processes(plan, unit, cpus)
+    run = planned if run is None else run
     siblings = (
-        Peer(peer_id=first + index, host=layout.directory(index), port=port)
-        for index, port in places
+        Peer(peer_id=first + one.index, host=layout.socket_directory(one.index), port=one.port)
+        for one in planned
     )
     peers = (*siblings, *_peers_elsewhere(plan, unit))
-    instances = [
+    instances = tuple(
         Instance(
-            index=index,
-            port=port,
+            index=one.index,
+            port=one.port,
+            limit=one.limit,
             settings=(
-                *_listen(port, layout, index),
-                ("peer_id", str(first + index)),
+                *_listen(one.port, layout, one.index),
+                ("peer_id", str(first + one.index)),
                 *_auth(plan, layout, auth),
-                *_pooling(plan, able, limit),
+                *_pooling(plan, able, part),
             ),
-            pools=lines,
+            pools=pools(plan, part),
+            users=pool_users(plan, part),
             peers=peers,
         )
-        for (index, port), limit in zip(places, limits, strict=True)
-    ]
+        for one, part in zip(run, _parts(plan, unit, planned, run), strict=True)
+    )
+    served = plan if instances else plan.without_upstream()
+    admin = auth and Credentials(username=auth.admin_user, password=auth.admin_password)
     return PoolerConfig(
-        instances=tuple(instances), users=_users(auth), serving=serving(plan, cpus)
+        instances=instances, users=_users(auth), admin=admin, serving=serving(served, cpus)
     )
 
 
-def _limits(plan: Plan, unit: str, cpus: int) -> tuple[int, ...]:
-    return budget(plan, unit, max(1, min(cpus, MOST_INSTANCES))).limits
+def _possible(plan: Plan, version: Version) -> Plan:
+    """The plan, less what this PgBouncer cannot do."""
+    overrides = usable(plan.settings.overrides, version)
+    settings = plan.settings.model_copy(update={"overrides": overrides})
+    known = plan.known_users if version >= OWN_USERS else ()
+    return plan.model_copy(update={"settings": settings, "known_users": known})
+
+
+def _parts(
+    plan: Plan, unit: str, planned: Sequence[Process], run: Sequence[Process]
+) -> Iterator[Part]:
+    """The part of each process that runs. Those that have to wait keep their places."""
+    for one in run:
+        place = sum(other.index < one.index for other in planned)
+        yield part_of(plan, unit, place, len(planned), one.limit)
 
 
 def _peers_elsewhere(plan: Plan, unit: str) -> Iterator[Peer]:
@@ -143,37 +189,25 @@ def _peers_elsewhere(plan: Plan, unit: str) -> Iterator[Peer]:
         if member.name == unit or not member.address or not member.processors:
             continue
         first = _first_peer_id(member.name)
-        count = len(_limits(plan, member.name, member.processors))
-        for index, port in _places(plan, count):
-            yield Peer(peer_id=first + index, host=member.address, port=port)
+        for one in processes(plan, member.name, member.processors):
+            yield Peer(peer_id=first + one.index, host=member.address, port=one.port)
 
 
 def _first_peer_id(unit: str) -> int:
     """Peer ids of different units never meet, and a unit keeps its own while others come and go."""
     number = unit.rpartition("/")[2]
     # PgBouncer takes ids up to 16383; five hundred units later they start again.
-    return 1 + (int(number) if number.isdigit() else 0) % 500 * 2 * MOST_INSTANCES
-
-
-def _places(plan: Plan, count: int) -> list[tuple[int, int]]:
-    """Index and port of every process, those of the current port first."""
-    each = count // len(plan.ports)
-    return [
-        ((plan.lane ^ turn) * MOST_INSTANCES + number, port)
-        for turn, port in enumerate(plan.ports)
-        for number in range(each)
-    ]
+    return 1 + (int(number) if number.isdigit() else 0) % 500 * 2 * MOST_PROCESSES
 
 
 def _listen(port: int, layout: Layout, index: int) -> tuple[Setting, ...]:
-    directory = layout.directory(index)
     return (
         ("listen_addr", layout.listen_address),
         ("listen_port", str(port)),
-        ("unix_socket_dir", directory),
+        ("unix_socket_dir", layout.socket_directory(index)),
         # Every process listens on the same port, and the kernel spreads the connections.
         ("so_reuseport", "1"),
-        *((("pidfile", f"{directory}/pgbouncer.pid"),) if layout.with_pid_files else ()),
+        *((("pidfile", f"{layout.directory(index)}/pgbouncer.pid"),) if layout.with_pid_files else ()),
     )
 
 
@@ -190,17 +224,29 @@ def _auth(plan: Plan, layout: Layout, auth: AuthMaterial | None) -> tuple[Settin
     return tuple(lines)
 
 
-def _pooling(plan: Plan, able: Capabilities, limit: int) -> tuple[Setting, ...]:
-    settings, sizes = plan.settings, pool_sizes(limit)
+def _pooling(plan: Plan, able: Capabilities, part: Part) -> tuple[Setting, ...]:
+    settings, sizes = plan.settings, pool_sizes(plan.settings, part)
+    patience = settings.query_wait_timeout
     return (
         ("pool_mode", settings.pool_mode),
         ("max_client_conn", str(MAX_CLIENTS)),
-        ("max_db_connections", str(limit)),
+        ("max_db_connections", str(part.limit)),
         ("default_pool_size", str(sizes.default)),
         ("min_pool_size", str(sizes.minimum)),
         ("reserve_pool_size", str(sizes.reserve)),
         ("max_prepared_statements", str(_prepared_statements(plan, able))),
         *_reset(plan, able),
+        ("query_wait_timeout", str(patience)),
+        # A client's first wait is part of its login.
+        ("client_login_timeout", str(max(LOGIN_SECONDS, patience) if patience else 0)),
+        ("query_timeout", str(settings.query_timeout)),
+        ("idle_transaction_timeout", str(settings.idle_transaction_timeout)),
+        ("client_idle_timeout", str(settings.client_idle_timeout)),
+        ("server_idle_timeout", str(settings.server_idle_timeout)),
+        ("server_lifetime", str(settings.server_lifetime)),
+        # A server that comes back, or another one, is found at once.
+        ("server_connect_timeout", "5"),
+        ("server_login_retry", "1"),
         # `options` has to be listed: CVE-2026-107349 spins on it otherwise.
         ("ignore_startup_parameters", "extra_float_digits,options"),
     )
@@ -221,9 +267,10 @@ def _reset(plan: Plan, able: Capabilities) -> tuple[Setting, ...]:
 
     DISCARD ALL must stand alone: several statements in one string are one transaction, in which it
     fails, and then nothing is reset. Before 1.22 it breaks the prepared statements that PgBouncer
-    keeps track of, so there its parts are spelled out, less the one about them.
+    keeps track of, so there its parts are spelled out, less the one about them. That would not do for
+    a pool in session mode, so there no pool has a mode of its own.
     """
-    if plan.settings.pool_mode == "session":
+    if {plan.settings.pool_mode, *plan.settings.overrides.modes} == {"session"}:
         return (("server_reset_query", "DISCARD ALL"),)
     query = "DISCARD ALL" if able.knows_discard else DISCARD_BUT_STATEMENTS
     return (("server_reset_query", query), ("server_reset_query_always", "1"))
@@ -252,11 +299,27 @@ def _users(auth: AuthMaterial | None) -> tuple[ConsoleUser, ...]:
 
 
 class AppliedInstance(Value):
-    """What one process was last told, as digests."""
+    """What one process was last told: as digests, and the connections that it may have."""
 
     index: int
     restart: str
     reload: str
+    limit: int = 0
+    held: int = 0  #: what it may still have from before, where that is more
+
+    @property
+    def over(self) -> bool:
+        """Whether it may have more connections than its limit allows."""
+        return self.held > self.limit > 0
+
+    def lease(self) -> Lease:
+        """How this counts when connections are given out."""
+        return Lease(index=self.index, limit=self.limit, held=self.most)
+
+    @property
+    def most(self) -> int:
+        """The most connections to one database that it may have."""
+        return max(self.held, self.limit) if self.limit else MANY
 
 
 class Applied(Value):
@@ -264,25 +327,124 @@ class Applied(Value):
 
     version: Version
     instances: tuple[AppliedInstance, ...]
+    ending: tuple[AppliedInstance, ...] = ()  #: told to stop, and waiting for their transactions
     users: str
     serving: Serving
 
+    def holding(self, measured: Mapping[int, int]) -> "Applied":
+        """The same, with what processes were seen to have; nothing is known of the others."""
+        seen = (
+            one.model_copy(update={"held": measured.get(one.index, one.held)})
+            for one in self.instances
+        )
+        kept = tuple(one if one.over else one.model_copy(update={"held": 0}) for one in seen)
+        return self.model_copy(update={"instances": kept})
 
-def applied(config: PoolerConfig, version: Version) -> Applied:
-    """How to remember a configuration."""
+    @property
+    def over(self) -> tuple[AppliedInstance, ...]:
+        """Processes that have been asked to give up connections, and may not have yet."""
+        return tuple(one for one in self.instances if one.over)
+
+    def leases(self) -> tuple[Lease, ...]:
+        """How all processes count when connections are given out."""
+        return tuple(one.lease() for one in (*self.instances, *self.ending))
+
+    def without_ended(self, ending: frozenset[int]) -> "Applied":
+        """The same, of those that were told to stop only with these."""
+        left = tuple(one for one in self.ending if one.index in ending)
+        return self.model_copy(update={"ending": left})
+
+
+def applied(
+    config: PoolerConfig,
+    version: Version,
+    before: Applied | None = None,
+    running: frozenset[int] = frozenset(),
+) -> Applied:
+    """How to remember a configuration, given what ran before it."""
+    old = {one.index: one for one in before.instances if one.index in running} if before else {}
+    instances = tuple(
+        AppliedInstance(
+            index=instance.index,
+            restart=instance.restart_digest(),
+            reload=digest(instance.model_dump(mode="json")),
+            limit=instance.limit,
+            held=_still_held(old.get(instance.index), instance.limit),
+        )
+        for instance in config.instances
+    )
+    stay = {one.index for one in instances}
+    ending = (*(before.ending if before else ()), *old.values())
     return Applied(
         version=version,
-        instances=tuple(
-            AppliedInstance(
-                index=instance.index,
-                restart=instance.restart_digest(),
-                reload=digest(instance.model_dump(mode="json")),
-            )
-            for instance in config.instances
-        ),
+        instances=instances,
+        ending=tuple({one.index: one for one in ending if one.index not in stay}.values()),
         users=digest([(user.name, user.secret.get_secret_value()) for user in config.users]),
         serving=config.serving,
     )
+
+
+def _still_held(old: AppliedInstance | None, limit: int) -> int:
+    """Nobody knows what it had, but that it was no more than it might."""
+    return old.most if old and 0 < limit < old.most else 0
+
+
+def not_in_force(
+    instance: Instance, shown: Mapping[str, str], aliases: Collection[str]
+) -> str:
+    """The first line that a process does not run with after it was told to reload; '' if it took all.
+
+    PgBouncer stops reading at the first line that it refuses. `shown` is what its console says of the
+    settings, and `aliases` of the databases.
+    """
+    names = {pool.alias for pool in instance.pools} - {"*"}
+    if missing := sorted(names.difference(aliases)):
+        return f"{missing[0]} = … in [databases]"
+    for name, value in instance.settings:
+        if name not in RESTART and name in shown and not _same(shown[name], value):
+            return f"{name} = {value}"
+    return ""
+
+
+def _same(shown: str, told: str) -> bool:
+    # Seconds are shown with and without decimals, and with six digits at most.
+    if shown == told:
+        return True
+    try:
+        return float(shown) == float(f"{float(told):g}")
+    except ValueError:
+        return False
+
+
+class PooledDatabase(Value):
+    """One database as the console of a process tells of it."""
+
+    alias: str
+    database: str  #: on the server
+    connections: int  #: to the server
+    most: int  #: that may be open; 0 is no limit
+    paused: bool = False
+
+
+class PoolState(Value):
+    """One pool as the console of a process tells of it: of one user and one database."""
+
+    alias: str
+    user: str
+    clients_active: int
+    clients_waiting: int
+    servers_active: int
+    servers_idle: int
+    longest_wait: float  #: seconds, of the client that waits longest
+    mode: str
+
+
+def held(databases: Iterable[PooledDatabase]) -> int:
+    """The connections that a process has to the database to which it has most."""
+    found: dict[str, int] = {}
+    for one in databases:
+        found[one.database] = found.get(one.database, 0) + one.connections
+    return max(found.values(), default=0)
 
 
 class Step(Value):

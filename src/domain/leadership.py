@@ -21,7 +21,14 @@ def cleans_up(facts: Facts) -> bool:
 
 
 def serving_everywhere(facts: Facts, database: str) -> bool:
-    """Whether every unit that stays would let a client of this database in."""
-    port = facts.plan.settings.listen_port if facts.plan else 0
-    units = (facts.serving, *(peer.serving for peer in facts.peers if not peer.leaving))
-    return all(unit is not None and unit.serves(database, port) for unit in units)
+    """Whether every unit that stays would let a client of this database in.
+
+    A unit that has no share of max_db_connections keeps nobody waiting: no client is sent there.
+    """
+    if facts.plan is None:
+        return False
+    port = facts.plan.settings.listen_port
+    said = {peer.name: peer.serving for peer in facts.peers if not peer.leaving}
+    said[facts.unit] = facts.serving
+    asked = [serving for name, serving in said.items() if facts.plan.serves_by(name)]
+    return bool(asked) and all(one is not None and one.serves(database, port) for one in asked)

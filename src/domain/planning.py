@@ -1,6 +1,7 @@
 """What should all units do? The leader's decision, from what it sees."""
 
-from domain.facts import Facts
+from domain.budget import Claim, shared_out
+from domain.facts import Facts, Peer
 from domain.leadership import serving_everywhere
 from domain.pools import (
     Endpoint,
@@ -31,14 +32,20 @@ def plan(facts: Facts) -> Plan:
         former, lane = port, 1 if lane == 0 else 0
     wanted = Plan(
         settings=settings,
-        members=_members(facts),
+        members=_members(facts, settings.max_db_connections),
         upstream=upstream(facts),
         databases=tuple(sorted({grant.database for grant in facts.standing})),
         everywhere=any(EVERYWHERE.intersection(grant.roles) for grant in facts.standing),
         lane=lane,
         former_port=former,
+        known_users=_known_users(settings, current),
     )
     return wanted if wanted.upstream else wanted.without_upstream()
+
+
+def _known_users(settings: Settings, current: Plan) -> tuple[str, ...]:
+    now = {one.name for one in settings.overrides.users}
+    return tuple(sorted(now.union(current.known_users)))
 
 
 def port_is_told(facts: Facts) -> bool:
@@ -67,25 +74,39 @@ def upstream(facts: Facts) -> Upstream | None:
     )
 
 
-def _members(facts: Facts) -> tuple[Member, ...]:
-    before = {one.name: one.processors for one in facts.plan.members} if facts.plan else {}
-    mine = facts.container.cpus if facts.container.reachable else before.get(facts.unit, 0)
-    me = Member(name=facts.unit, address=facts.address, processors=mine)
-    others = (
+def _members(facts: Facts, total: int) -> tuple[Member, ...]:
+    before = {one.name: one for one in facts.plan.members} if facts.plan else {}
+    me = Peer(
+        name=facts.unit, address=facts.address, leaving=facts.leaving, serving=facts.serving,
+        stake=facts.stake,
+    )  # fmt: skip
+    everybody = sorted((me, *facts.peers), key=_number)
+    units = [one for one in everybody if not one.leaving]
+    told = [before[one.name].share if one.name in before else one.stake.share for one in units]
+    claims = [Claim(told=t, stake=one.stake) for t, one in zip(told, units, strict=True)]
+    reserved = sum(one.stake.held for one in everybody if one.leaving)
+    shares = shared_out(total, claims, reserved) if total else (0,) * len(units)
+    return tuple(
         Member(
-            name=peer.name,
-            address=peer.address,
-            processors=peer.serving.processors if peer.serving else before.get(peer.name, 0),
+            name=one.name,
+            address=one.address,
+            processors=_processors(facts, one, before.get(one.name)),
+            share=part,
         )
-        for peer in facts.peers
-        if not peer.leaving
+        for one, part in zip(units, shares, strict=True)
     )
-    return tuple(sorted((*(() if facts.leaving else (me,)), *others), key=_number))
 
 
-def _number(member: Member) -> tuple[int, str]:
-    number = member.name.rpartition("/")[2]
-    return (int(number) if number.isdigit() else 0, member.name)
+def _processors(facts: Facts, unit: Peer, before: Member | None) -> int:
+    """As it says itself; what was known as long as it says nothing."""
+    if unit.name == facts.unit and facts.container.reachable:
+        return facts.container.cpus
+    return unit.serving.processors if unit.serving else before.processors if before else 0
+
+
+def _number(unit: Peer) -> tuple[int, str]:
+    number = unit.name.rpartition("/")[2]
+    return (int(number) if number.isdigit() else 0, unit.name)
 
 
 def offer(facts: Facts, request: AccessRequest) -> Offer | None:
@@ -105,7 +126,7 @@ def offer(facts: Facts, request: AccessRequest) -> Offer | None:
             return None
         hosts = [facts.service_host]
     else:
-        hosts = [member.address for member in shared.members]
+        hosts = [one.address for one in shared.members if shared.serves_by(one.name)]
     endpoints = endpoints_text(Endpoint(host=host, port=port) for host in hosts)
     alias = read_only_alias(shared, request.database)
     return Offer(

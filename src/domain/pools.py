@@ -7,6 +7,7 @@ from typing import Literal
 
 import pydantic
 
+from domain.overrides import MOST_CONNECTIONS, PoolMode
 from domain.settings import Settings
 from domain.value import Value
 
@@ -16,6 +17,9 @@ POSTGRESQL_PORT = 5432
 
 # Used where the operator set no limit; PgBouncer's own default, per user, database and process.
 UNLIMITED_POOL_SIZE = 20
+
+# The part of a limit that the read-only pool of a database has, where there is one.
+READ_ONLY_PART = 3
 
 # Enough to look up passwords without a queue, few enough not to be noticed.
 AUTH_CONNECTIONS = 2
@@ -87,6 +91,7 @@ class Member(Value):
     name: str
     address: str
     processors: int = 0  #: that its processes may use; 0 until it has said so
+    share: int = 0  #: of max_db_connections; means nothing where that is no limit
 
 
 class Plan(Value):
@@ -100,12 +105,22 @@ class Plan(Value):
     #: Two sets of processes take turns when the port changes: a new one opens before the old closes.
     lane: Literal[0, 1] = 0
     former_port: int | None = None  #: still open on the other lane, for clients that know no other
+    #: Who ever had settings of its own: a reload that does not name a user leaves it what it had.
+    known_users: tuple[str, ...] = ()
 
     @property
     def ports(self) -> tuple[int, ...]:
         """Every port that is open, that of the settings first."""
         port = self.settings.listen_port
         return (port,) if self.former_port is None else (port, self.former_port)
+
+    def share_of(self, unit: str) -> int:
+        """The part of max_db_connections that a unit has; a stranger has none."""
+        return next((member.share for member in self.members if member.name == unit), 0)
+
+    def serves_by(self, unit: str) -> bool:
+        """Whether this unit has what it takes to serve clients."""
+        return not self.settings.max_db_connections or self.share_of(unit) > 0
 
     def without_upstream(self) -> "Plan":
         """The same plan, serving nobody."""
@@ -120,27 +135,105 @@ class Pool(Value):
     port: int
     database: str = ""  #: on the server; '' is the name that the client gave
     connections: int | None = None  #: at most; None leaves it to the configuration
+    size: int | None = None  #: at most for each user; likewise
+    mode: PoolMode | None = None  #: likewise
 
 
-def pools(plan: Plan) -> tuple[Pool, ...]:
-    """Every pool of a plan, in a stable order."""
+class PoolUser(Value):
+    """One line of PgBouncer's [users]: what is different for whoever logs in under this name."""
+
+    name: str
+    connections: int | None = None  #: at most, to all databases; None is no limit
+    size: int | None = None  #: at most to each database; None leaves it to the pool
+    mode: PoolMode | None = None  #: likewise
+
+
+class Part(Value):
+    """Where one process stands among those that share what the options give to the application."""
+
+    unit: int = 0
+    units: int = 1
+    process: int = 0
+    processes: int = 1
+    limit: int = 0  #: connections to one database; 0 is no limit
+
+    def of(self, total: int) -> int:
+        """The part of a number; all parts add up to it."""
+        return share(share(total, self.units, self.unit), self.processes, self.process)
+
+    def connections(self, total: int) -> int:
+        """The part of a number of connections: at least one, and no more than the limit."""
+        found = max(1, self.of(total))
+        return min(found, self.limit) if self.limit else found
+
+
+def part_of(plan: Plan, unit: str, process: int, processes: int, limit: int) -> Part:
+    """The part of one process of a unit. A stranger to the plan comes last."""
+    names = [member.name for member in plan.members]
+    last = max(1, len(names)) - 1
+    return Part(
+        unit=names.index(unit) if unit in names else last,
+        units=last + 1,
+        process=process,
+        processes=processes,
+        limit=limit,
+    )
+
+
+WHOLE = Part()
+
+
+def pools(plan: Plan, part: Part = WHOLE) -> tuple[Pool, ...]:
+    """Every pool of one process, in a stable order.
+
+    Pools that lead to the same database divide what the process may have of it.
+    """
     if plan.upstream is None:
         return ()
     hosts, port = _reachable_as_one(plan.upstream.endpoints)
+    auth_database, limit = plan.upstream.auth_database, part.limit
+    look_ups = min(AUTH_CONNECTIONS, limit) if limit else AUTH_CONNECTIONS
     found = [
         Pool(
             alias=AUTH_ALIAS,
             hosts=hosts,
             port=port,
-            database=plan.upstream.auth_database,
-            connections=AUTH_CONNECTIONS,
+            database=auth_database,
+            connections=look_ups,
+            size=look_ups,
         )
     ]
     for name in sorted(set(plan.databases)):
-        found.append(Pool(alias=name, hosts=hosts, port=port, database=name))
-        if alias := read_only_alias(plan, name):
+        alias = read_only_alias(plan, name)
+        own = plan.settings.overrides.of_database(name)
+        allowed = part.connections(own.max_connections) if own.max_connections else limit
+        size = part.connections(own.pool_size) if own.pool_size else None
+        reads = max(1, allowed // READ_ONLY_PART) if alias else 0
+        writes = allowed - reads - (look_ups if name == auth_database else 0)
+        found.append(
+            Pool(
+                alias=name,
+                hosts=hosts,
+                port=port,
+                database=name,
+                connections=max(1, writes) if allowed and writes != limit else None,
+                size=size,
+                mode=own.pool_mode,
+            )
+        )
+        if alias:
             readers, readers_port = _reachable_as_one(plan.upstream.read_only)
-            found.append(Pool(alias=alias, hosts=readers, port=readers_port, database=name))
+            found.append(
+                Pool(
+                    alias=alias,
+                    hosts=readers,
+                    port=readers_port,
+                    database=name,
+                    connections=reads if allowed else None,
+                    size=size,
+                    mode=own.pool_mode,
+                )
+            )
     if plan.everywhere:
         found.append(Pool(alias="*", hosts=hosts, port=port))
     return tuple(found)
@@ -152,8 +245,22 @@ def read_only_alias(plan: Plan, database: str) -> str:
     '' without replicas, and for a name so long that PgBouncer could not tell the two apart.
     """
     alias = database + READ_ONLY_SUFFIX
-    has_one = plan.upstream and plan.upstream.read_only and len(alias.encode()) <= _ALIAS_BYTES
-    return alias if has_one else ""
+    return alias if has_read_only_pools(plan) and len(alias.encode()) <= _ALIAS_BYTES else ""
+
+
+def has_read_only_pools(plan: Plan) -> bool:
+    """Whether there are replicas, and connections enough for pools that lead to them."""
+    total = plan.settings.max_db_connections
+    replicas = plan.upstream.read_only if plan.upstream else ()
+    return bool(replicas) and (not total or total >= least_for_read_only_pools(plan))
+
+
+def least_for_read_only_pools(plan: Plan) -> int:
+    """The max_db_connections that every unit can have both kinds of pools with.
+
+    Two on each of two ports, because the port may change.
+    """
+    return 4 * len(plan.members)
 
 
 def _reachable_as_one(endpoints: tuple[Endpoint, ...]) -> tuple[tuple[str, ...], int]:
@@ -167,30 +274,6 @@ def share(total: int, parts: int, index: int) -> int:
     return total // parts + (index < total % parts)
 
 
-class Budget(Value):
-    """How one unit spends its share of max_db_connections."""
-
-    limits: tuple[int, ...]  #: for each PgBouncer process, connections per database; 0 is no limit
-
-
-def budget(plan: Plan, unit: str, cpus: int) -> Budget:
-    """The share of a unit, given how many processors its workload may use.
-
-    Every open port has as many processes as the others, and there are fewer where the share is too
-    small for one connection each. A unit that the plan does not name yet gets the smallest share,
-    and so does one for which nothing is left: `max_db_connections` below the number of units
-    cannot be kept (status says so).
-    """
-    total, count = plan.settings.max_db_connections, max(1, len(plan.members))
-    ports = len(plan.ports)
-    if not total:
-        return Budget(limits=(0,) * cpus * ports)
-    names = [member.name for member in plan.members]
-    mine = share(total, count, names.index(unit)) if unit in names else total // count
-    processes = max(1, min(cpus, mine // ports)) * ports
-    return Budget(limits=tuple(max(1, share(mine, processes, i)) for i in range(processes)))
-
-
 class PoolSizes(Value):
     """Sizes of every pool of one process."""
 
@@ -199,15 +282,38 @@ class PoolSizes(Value):
     reserve: int
 
 
-def pool_sizes(limit: int) -> PoolSizes:
-    """Sizes under a limit of connections per database; 0 is no limit.
+def pool_sizes(settings: Settings, part: Part) -> PoolSizes:
+    """Sizes of every pool of a process that has no size of its own.
 
-    Under a limit any one user may use all of it: PgBouncer takes idle connections from the others
-    when it is reached. A reserve on top would only delay what the limit then refuses.
+    Unless the operator says otherwise, any one user may use all of the limit: PgBouncer takes idle
+    connections from the others when it is reached. A reserve that does not fit under the limit would
+    only delay what the limit then refuses.
     """
-    if not limit:
-        return PoolSizes(default=UNLIMITED_POOL_SIZE, minimum=0, reserve=UNLIMITED_POOL_SIZE // 2)
-    return PoolSizes(default=limit, minimum=0, reserve=0)
+    if settings.default_pool_size:
+        default = part.connections(settings.default_pool_size)
+    else:
+        default = min(part.limit, MOST_CONNECTIONS) or UNLIMITED_POOL_SIZE
+    reserve = part.of(settings.reserve_pool_size)
+    return PoolSizes(
+        default=default,
+        minimum=min(part.of(settings.min_pool_size), default),
+        reserve=min(reserve, part.limit - default) if part.limit else reserve,
+    )
+
+
+def pool_users(plan: Plan, part: Part) -> tuple[PoolUser, ...]:
+    """Every user that has settings of its own, and those that once had."""
+    overrides = plan.settings.overrides
+    names = sorted({*plan.known_users, *(one.name for one in overrides.users)})
+    return tuple(
+        PoolUser(
+            name=own.name,
+            connections=part.connections(own.max_connections) if own.max_connections else None,
+            size=part.connections(own.pool_size) if own.pool_size else None,
+            mode=own.pool_mode,
+        )
+        for own in map(overrides.of_user, names)
+    )
 
 
 class Serving(Value):

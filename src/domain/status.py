@@ -6,9 +6,13 @@ import enum
 from typing import TYPE_CHECKING
 
 from domain.capabilities import OLDEST
+from domain.overrides import lacking
+from domain.pools import has_read_only_pools, least_for_read_only_pools
 from domain.value import Value
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from domain.facts import Facts
 
 
@@ -51,15 +55,30 @@ def assess(facts: Facts) -> tuple[Sentence, ...]:
 
 
 def _options(facts: Facts) -> tuple[Sentence, ...]:
-    found = [_blocked(problem) for problem in facts.settings_problems]
-    if facts.plan and 0 < facts.plan.settings.max_db_connections < len(facts.plan.members):
-        found.append(
-            _blocked(
-                f"max_db_connections {facts.plan.settings.max_db_connections} is too few for"
-                f" {len(facts.plan.members)} units: raise it, or remove units"
-            )
+    version = facts.container.version
+    missing = lacking(facts.plan.settings.overrides, version) if facts.plan and version else ()
+    return (*map(_blocked, (*facts.settings_problems, *missing)), *_budget(facts))
+
+
+def _budget(facts: Facts) -> Iterator[Sentence]:
+    plan = facts.plan
+    if plan is None or not plan.settings.max_db_connections:
+        return
+    total, units = plan.settings.max_db_connections, len(plan.members)
+    if total < units:
+        yield _blocked(
+            f"max_db_connections {total} is too few for {units} units: raise it, or remove units"
         )
-    return tuple(found)
+        return
+    if plan.upstream and plan.upstream.read_only and not has_read_only_pools(plan):
+        yield _blocked(
+            f"max_db_connections {total} is too few for read-only pools of {units} units:"
+            f" {least_for_read_only_pools(plan)} are needed"
+        )
+    if not plan.serves_by(facts.unit):
+        yield Sentence(
+            level=Level.WAITING, text="waiting for other units to give up connections"
+        )
 
 
 def _backend(facts: Facts) -> tuple[Sentence, ...]:

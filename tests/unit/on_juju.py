@@ -24,7 +24,7 @@ from ops import testing
 from scenario._runtime import Runtime
 
 import wiring
-from adapters.local.memory import MemoryDatabases, MemoryServer
+from adapters.local.memory import MemoryConsoles, MemoryDatabases, MemoryServer
 from adapters.pebble import AGAIN
 from adapters.workload import CONTAINER, ROOT
 from charm import PgBouncerCharm
@@ -57,7 +57,7 @@ class Kubernetes:
         return changed
 
 
-def charm_with(server, kubernetes):
+def charm_with(server, kubernetes, consoles):
     """The charm, with nothing real outside of ops."""
 
     class Charm(PgBouncerCharm):
@@ -66,6 +66,7 @@ def charm_with(server, kubernetes):
             application = wiring.on_juju(self)
             application.databases.override(providers.Object(MemoryDatabases(server)))
             application.exposure.override(providers.Object(kubernetes))
+            application.consoles.override(providers.Object(consoles))
             return application
 
     return Charm
@@ -103,11 +104,12 @@ class Juju:
 
     def _begin(self, folder, server, kubernetes):
         self.server, self.kubernetes = server, kubernetes
+        self.consoles = MemoryConsoles()
         self.disk, root = folder / "disk", folder / "charm"
         self.disk.mkdir(parents=True)
         root.mkdir()
         self.context = testing.Context(
-            charm_with(self.server, self.kubernetes),
+            charm_with(self.server, self.kubernetes, self.consoles),
             meta=META,
             config=CONFIG,
             charm_root=root,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import ops
 
 from adapters.juju.names import BACKEND, LEAVING, PEERS
+from domain.budget import Stake
 from domain.facts import Ledger
 from domain.pools import Plan, Serving
 
@@ -55,12 +56,16 @@ class JujuPeers:
         """All units can read where the leader is."""
         return self._put_for_all("leader", address)
 
-    def announce(self, address: str, serving: Serving | None) -> bool:
-        """All units can read where this one is and what it serves."""
+    def announce(self, address: str, serving: Serving | None, stake: Stake) -> bool:
+        """All units can read where this one is, what it serves, and its part of the connections."""
         if (relation := self._relation()) is None:
             return False
-        text = serving.model_dump_json() if serving else ""
-        return put_all(relation.data[self._charm.unit], {"address": address, "serving": text})
+        told = {
+            "address": address,
+            "serving": serving.model_dump_json() if serving else "",
+            "stake": stake.model_dump_json(),
+        }
+        return put_all(relation.data[self._charm.unit], told)
 
     def _put_for_all(self, key: str, value: str) -> bool:
         relation = self._relation()

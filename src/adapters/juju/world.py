@@ -11,6 +11,7 @@ from adapters.juju import databags
 from adapters.juju.names import BACKEND, CLIENTS, LEAVING, PEERS
 from adapters.juju.peers import REQUEST
 from adapters.juju.secrets import JujuSecrets
+from domain.budget import Stake
 from domain.facts import Backend, Container, Credentials, Facts, Ledger, Peer
 from domain.instances import Layout
 from domain.pools import Plan, Serving, endpoints_in
@@ -56,6 +57,7 @@ class JujuWorld:
             auth=self._secrets.read(),
             ledger=databags.own(shared, "ledger", Ledger) or Ledger(),
             serving=databags.own(mine, "serving", Serving),
+            stake=databags.own(mine, "stake", Stake) or Stake(),
             peers=tuple(self._peers(peers)) if peers and leader else (),
             backend=self._backend(leader=leader),
             clients=tuple(client for _, one in asked for client in one.clients),
@@ -78,6 +80,7 @@ class JujuWorld:
                 address=databag.get("address", ""),
                 leaving=databag.get(LEAVING) == "true",
                 serving=databags.own(databag, "serving", Serving),
+                stake=databags.own(databag, "stake", Stake) or Stake(),
             )
 
     def _backend(self, *, leader: bool) -> Backend:

@@ -234,8 +234,16 @@ class Command:
     def _config(self, platform: LocalPlatform, settings: Sequence[str]) -> int:
         if not settings:
             known = Settings.model_validate(platform.model.options)
-            rows = [(name, str(getattr(known, name)), text) for name, text in ACCEPTS.items()]
-            _table(("option", "value", "accepts"), rows)
+            values = {name: str(getattr(known, name)) for name in ACCEPTS}
+            overrides = values["overrides"]
+            # A long text would make every line as long.
+            values |= {"overrides": "see below" if overrides else ""}
+            _table(
+                ("option", "value", "accepts"),
+                [(name, values[name], text) for name, text in ACCEPTS.items()],
+            )
+            if overrides:
+                print(f"\noverrides={overrides}")
             return 0
         platform.model.options = _options(platform.model.options, settings)
         platform.everywhere("config_changed")

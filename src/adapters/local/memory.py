@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import pydantic
@@ -37,7 +37,13 @@ from app.clients import ClientsBroken, ClientsChanged, ClientsDeparted
 from app.config_changed import ConfigChanged
 from app.configure_pooler import ConfigurePooler
 from app.converge import Converge
-from app.errors import AccessRefused, DatabaseRefused, DatabaseUnreachable, PoolerFailed
+from app.errors import (
+    AccessRefused,
+    ConsoleFailed,
+    DatabaseRefused,
+    DatabaseUnreachable,
+    PoolerFailed,
+)
 from app.expose import Expose
 from app.leader_elected import LeaderElected
 from app.pebble_ready import PebbleReady
@@ -52,7 +58,7 @@ from app.withdraw_access import WithdrawAccess
 from domain.capabilities import Version
 from domain.facts import Container
 from domain.facts import Credentials as BackendCredentials
-from domain.instances import Applied, Layout, PoolerConfig, Step
+from domain.instances import Applied, Layout, PooledDatabase, PoolerConfig, PoolState, Step
 from domain.pools import endpoints_in
 from domain.users import GROUPS, AuthMaterial, Credentials, Grant
 
@@ -69,6 +75,7 @@ class MemoryPooler:
         self.cpus = cpus
         self.failure = ""  #: a sentence: what the container refuses with
         self.running: set[int] = set()
+        self.consoles = MemoryConsoles()
         self.applied: Applied | None = None
         self.config: PoolerConfig | None = None
         self.taken: list[Step] = []
@@ -97,10 +104,68 @@ class MemoryPooler:
         self.taken += steps
         self.running = {instance.index for instance in config.instances}
 
+    def remember(self, applied: Applied) -> None:
+        """Remember this instead."""
+        self.applied = applied
+
     def lose_disk(self) -> None:
         """The container came back with nothing on its disk."""
         self.applied = self.config = None
         self.running.clear()
+
+
+class MemoryConsoles:
+    """The consoles of a unit's processes, with what a test says that clients do there."""
+
+    def __init__(self) -> None:
+        self.busy: dict[int, int] = {}  #: connections of a process that clients hold on to
+        self.silent = False  #: whether nobody answers
+        self.paused: set[int] = set()
+
+    def open(
+        self, index: int, port: int, auth: AuthMaterial
+    ) -> AbstractContextManager[MemoryConsole]:
+        """The console of one process. Raises ConsoleFailed."""
+        if self.silent:
+            raise ConsoleFailed(f"process {index} does not answer")
+        return nullcontext(MemoryConsole(self, index))
+
+
+class MemoryConsole:
+    """The console of a process that is only remembered."""
+
+    def __init__(self, consoles: MemoryConsoles, index: int) -> None:
+        self._consoles = consoles
+        self._index = index
+
+    def shed(self, *, reconnect: bool) -> tuple[PooledDatabase, ...]:
+        """What clients hold on to stays."""
+        return self.databases()
+
+    def databases(self) -> tuple[PooledDatabase, ...]:
+        """One database, with the connections that are busy."""
+        count = self._consoles.busy.get(self._index, 0)
+        return (PooledDatabase(alias="shop", database="shop", connections=count, most=0),)
+
+    def pools(self) -> tuple[PoolState, ...]:
+        """Nobody waits."""
+        return ()
+
+    def reconnect(self) -> None:
+        """There is nothing to leave."""
+
+    def pause(self) -> bool:
+        """Whether nothing is open."""
+        self._consoles.paused.add(self._index)
+        return not self._consoles.busy.get(self._index)
+
+    def resume(self) -> None:
+        """Nothing waits any more."""
+        self._consoles.paused.discard(self._index)
+
+    def kill(self, alias: str) -> None:
+        """Nothing is open any more."""
+        self._consoles.busy.pop(self._index, None)
 
 
 @dataclass
@@ -228,7 +293,8 @@ class MemoryUnit:
             RequestBackend(LocalBackend(model, name)),
             ReconcileAccess(databases, secrets, clients, peers, new_password),
             ShareConfiguration(peers),
-            ConfigurePooler(pooler, peers),
+            ConfigurePooler(pooler, pooler.consoles, peers),
+            ShareConfiguration(peers),
             Expose(exposure, peers),
             PublishEndpoints(databases, clients, new_password),
         )

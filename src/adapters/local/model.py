@@ -7,6 +7,7 @@ from typing import Any
 
 import pydantic
 
+from domain.budget import Stake
 from domain.facts import (
     Backend,
     Client,
@@ -45,6 +46,7 @@ class UnitRecord(Record):
 
     address: str
     serving: Serving | None = None
+    stake: Stake = Stake()
     leaving: bool = False
 
 
@@ -134,6 +136,7 @@ class LocalWorld:
             auth=model.auth,
             ledger=model.ledger,
             serving=me.serving,
+            stake=me.stake,
             peers=self._peers() if leads else (),
             backend=model.backend,
             clients=tuple(one for one in asked if isinstance(one, Client)) if leads else (),
@@ -144,7 +147,13 @@ class LocalWorld:
 
     def _peers(self) -> tuple[Peer, ...]:
         return tuple(
-            Peer(name=name, address=unit.address, leaving=unit.leaving, serving=unit.serving)
+            Peer(
+                name=name,
+                address=unit.address,
+                leaving=unit.leaving,
+                serving=unit.serving,
+                stake=unit.stake,
+            )
             for name, unit in self._model.units.items()
             if name != self._unit
         )
@@ -190,11 +199,11 @@ class LocalPeers:
         self._model.leader_address = address
         return changed
 
-    def announce(self, address: str, serving: Serving | None) -> bool:
-        """All units can read where this one is and what it serves."""
+    def announce(self, address: str, serving: Serving | None, stake: Stake) -> bool:
+        """All units can read where this one is, what it serves, and its part of the connections."""
         me = self._model.units[self._unit]
-        changed = (me.address, me.serving) != (address, serving)
-        me.address, me.serving = address, serving
+        changed = (me.address, me.serving, me.stake) != (address, serving, stake)
+        me.address, me.serving, me.stake = address, serving, stake
         return changed
 
 

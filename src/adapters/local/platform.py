@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from adapters.console import PsycopgConsoles
 from adapters.local.model import (
     LocalBackend,
     LocalClients,
@@ -48,6 +49,10 @@ class LocalPlatform:
         program = pathlib.Path(self.state.pgbouncer)
         return LocalPooler(program, self._layout(unit), self._owner)
 
+    def consoles(self, unit: str) -> PsycopgConsoles:
+        """The consoles of its processes."""
+        return PsycopgConsoles(self._layout(unit).socket_directory)
+
     def look(self, unit: str) -> Facts:
         """What a unit sees now."""
         return self._world(unit).look()
@@ -58,6 +63,7 @@ class LocalPlatform:
             {
                 "world": self._world(unit),
                 "pooler": self.pooler(unit),
+                "consoles": self.consoles(unit),
                 "peers": LocalPeers(self.model, unit),
                 "secrets": LocalSecrets(self.model, unit),
                 "backend": LocalBackend(self.model, unit),

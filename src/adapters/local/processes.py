@@ -8,17 +8,19 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import pydantic
 
 from adapters import rendering
+from adapters.console import PsycopgConsoles
 from adapters.local.owner import Owner, identity, own
 from app.errors import PoolerFailed
 from domain.capabilities import Version, version_in
 from domain.facts import Container
-from domain.instances import Applied, Layout, PoolerConfig, Step
+from domain.instances import Applied, Instance, Layout, PoolerConfig, Step
+from domain.users import Credentials
 
 # Sockets have short names: sun_path holds 108 bytes.
 _LONGEST_SOCKET = 100
@@ -36,6 +38,7 @@ class LocalPooler:
         self._owner = owner
         self._root = pathlib.Path(layout.root)
         self._memory = self._root / "applied.json"
+        self._consoles = PsycopgConsoles(layout.socket_directory)
 
     def look(self) -> Container:
         """What is there now."""
@@ -59,20 +62,28 @@ class LocalPooler:
         raise PoolerFailed(f"{self._program} is no PgBouncer")
 
     def apply(self, config: PoolerConfig, applied: Applied, steps: tuple[Step, ...]) -> None:
-        """Write the files, take the steps in their order, and remember `applied` last of all."""
+        """Write the files, take the steps in their order, and remember `applied` last of all.
+
+        A configuration that PgBouncer refuses is taken back, and the error says which line it was.
+        """
         with _translated(self._root):
+            before = {one.index: self._ini(one.index) for one in config.instances}
             self._write(config)
-            do: dict[str, Callable[[int], None]] = {
-                "start": self._start,
-                "restart": self._restart,
-                "reload": self._reload,
-                "stop": self._stop,
-            }
-            ports = {instance.index: instance.port for instance in config.instances}
+            instances = {one.index: one for one in config.instances}
             for step in steps:
-                if step.action in ("start", "restart"):
-                    self._claim(ports[step.index])
-                do[step.action](step.index)
+                if step.action == "stop":
+                    self._stop(step.index)
+                elif step.action == "reload":
+                    self._reload(instances[step.index], config.admin, before[step.index])
+                else:
+                    self._stop(step.index)
+                    self._claim(instances[step.index].port)
+                    self._start(step.index)
+            self.remember(applied)
+
+    def remember(self, applied: Applied) -> None:
+        """Keep this in place of what was remembered."""
+        with _translated(self._root):
             self._put(self._memory, applied.model_dump_json())
 
     def stop(self) -> None:
@@ -178,13 +189,20 @@ class LocalPooler:
             f"PgBouncer does not answer after {START_SECONDS:.0f} s: see {self.log(index)}"
         )
 
-    def _restart(self, index: int) -> None:
-        self._stop(index)
-        self._start(index)
-
-    def _reload(self, index: int) -> None:
-        if pid := self._pid(index):
+    def _reload(self, instance: Instance, admin: Credentials | None, before: str) -> None:
+        """The process runs with its new file, or with the one before. Raises PoolerFailed."""
+        pid = self._pid(instance.index)
+        if not pid:
+            return
+        os.kill(pid, signal.SIGHUP)
+        if admin and (line := self._consoles.refused([instance], admin)):
+            self._put(pathlib.Path(self._layout.ini(instance.index)), before)
             os.kill(pid, signal.SIGHUP)
+            raise PoolerFailed(f"PgBouncer refuses the line {line}")
+
+    def _ini(self, index: int) -> str:
+        path = pathlib.Path(self._layout.ini(index))
+        return path.read_text() if path.exists() else ""
 
     def _stop(self, index: int) -> None:
         """The process is gone: drained, or without asking when that takes too long."""

@@ -26,7 +26,7 @@ def test_start_renders_what_is_shared(make, leader):
     juju.emit(juju.context.on.start())
     assert juju.deferred == []
     assert juju.setting("listen_port") == "6432"
-    assert juju.setting("unix_socket_dir", process=1) == "/var/lib/pgbouncer/1"
+    assert juju.setting("unix_socket_dir", process=1) == "/charm/container/sockets/1"
 
 
 @pytest.mark.flow("start/2")

@@ -2,9 +2,9 @@ import pydantic
 import pytest
 from plans import plan
 
+from domain.budget import MOST_PROCESSES
 from domain.capabilities import Version
 from domain.instances import (
-    MOST_INSTANCES,
     Layout,
     applied,
     pooler_config,
@@ -48,7 +48,7 @@ def test_each_process_has_a_directory_with_its_configuration():
 
 
 def test_processes_of_a_unit_find_one_anothers_queries_to_cancel():
-    one, two = config(unit="pgb/3").instances
+    one, two = config(plan(4, databases=("shop",)), unit="pgb/3").instances
     assert [peer.peer_id for peer in one.peers] == [97, 98]
     assert [peer.host for peer in one.peers] == ["/var/lib/pgbouncer/0", "/var/lib/pgbouncer/1"]
     assert one.peers == two.peers
@@ -57,7 +57,12 @@ def test_processes_of_a_unit_find_one_anothers_queries_to_cancel():
 
 def across(*processors, **how):
     members = tuple(
-        Member(name=f"pgb/{n}", address=f"10.0.0.{n}" if count else "", processors=count)
+        Member(
+            name=f"pgb/{n}",
+            address=f"10.0.0.{n}" if count else "",
+            processors=count,
+            share=100 // len(processors),
+        )
         for n, count in enumerate(processors)
     )
     return plan(databases=("shop",), **how).model_copy(update={"members": members})
@@ -96,12 +101,12 @@ def test_a_process_keeps_its_id_when_it_gets_a_sibling():
 def test_peer_ids_are_ids_that_pgbouncer_takes(unit):
     moving = plan(limit=0).model_copy(update={"former_port": 7000})
     ids = [peer.peer_id for peer in config(moving, unit=unit, cpus=99).instances[0].peers]
-    assert len(set(ids)) == 2 * MOST_INSTANCES
+    assert len(set(ids)) == 2 * MOST_PROCESSES
     assert min(ids) >= 1
     assert max(ids) <= 16383
 
 
-@pytest.mark.parametrize(("cpus", "processes"), [(0, 1), (1, 1), (4, 4), (400, MOST_INSTANCES)])
+@pytest.mark.parametrize(("cpus", "processes"), [(0, 1), (1, 1), (4, 4), (400, MOST_PROCESSES)])
 def test_there_is_a_process_for_each_processor_up_to_a_point(cpus, processes):
     assert len(config(cpus=cpus).instances) == processes
 
@@ -189,10 +194,17 @@ def test_a_process_of_which_nothing_is_remembered_is_restarted():
 
 @pytest.mark.parametrize(
     "options",
-    [{"pool_mode": "transaction"}, {"max_db_connections": 50}, {"max_prepared_statements": 1}],
+    [{"pool_mode": "transaction"}, {"max_db_connections": 0}, {"max_prepared_statements": 1}],
 )
 def test_an_option_takes_a_reload(options):
     assert taken(config(), config(**options)) == [("reload", 0), ("reload", 1)]
+
+
+def test_a_share_takes_a_reload():
+    assert taken(config(), config(plan(limit=50, databases=("shop",)))) == [
+        ("reload", 0),
+        ("reload", 1),
+    ]
 
 
 def moving(**how):

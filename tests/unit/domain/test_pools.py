@@ -4,10 +4,8 @@ from plans import plan
 from domain.pools import (
     AUTH_ALIAS,
     Serving,
-    budget,
     endpoints_in,
     endpoints_text,
-    pool_sizes,
     pools,
     serving,
     share,
@@ -95,30 +93,6 @@ def test_shares_add_up_and_differ_by_one_at_most(total, parts):
     shares = [share(total, parts, index) for index in range(parts)]
     assert sum(shares) == total
     assert max(shares) - min(shares) <= 1
-
-
-@pytest.mark.parametrize("limit", [1, 2, 3, 7, 100, 101])
-@pytest.mark.parametrize("units", [1, 2, 3])
-@pytest.mark.parametrize("cpus", [1, 2, 16])
-def test_all_units_together_keep_the_limit_and_none_is_left_with_nothing(limit, units, cpus):
-    limits = [budget(plan(units, limit=limit), f"pgb/{n}", cpus).limits for n in range(units)]
-    assert all(one >= 1 for unit in limits for one in unit)
-    if limit >= units:
-        assert sum(map(sum, limits)) == limit
-
-
-def test_no_limit_is_no_limit_for_any_process():
-    assert budget(plan(limit=0), "pgb/0", 3).limits == (0, 0, 0)
-
-
-def test_a_unit_that_is_not_planned_yet_takes_the_smallest_share():
-    assert budget(plan(2, limit=5), "pgb/7", 1).limits == (2,)
-    assert budget(plan(0, limit=5), "pgb/7", 1).limits == (5,)
-
-
-def test_under_a_limit_one_user_may_have_it_all():
-    assert pool_sizes(10).model_dump() == {"default": 10, "minimum": 0, "reserve": 0}
-    assert pool_sizes(0).model_dump() == {"default": 20, "minimum": 0, "reserve": 10}
 
 
 # ---- serving ---------------------------------------------------------------------------------

@@ -1,0 +1,194 @@
+"""How is a PgBouncer process asked and told? On its console, by its own Unix socket, as the admin user.
+
+Commands: https://www.pgbouncer.org/usage.html#admin-console. By psycopg, imported on first use.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import select
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, LiteralString
+
+from app.errors import ConsoleFailed
+from domain.instances import Instance, PooledDatabase, PoolState, not_in_force
+from domain.users import AuthMaterial, Credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+
+    import psycopg
+
+CONSOLE = "pgbouncer"  #: the name of the console's database
+
+_CONNECT_SECONDS = 2
+_PAUSE_SECONDS = 5.0  #: for transactions to end; who waits longer can say so again
+_SHED_SECONDS = 0.6
+_RELOAD_SECONDS = 1.5
+_LOOK_EVERY = 0.05
+
+Row = dict[str, Any]
+
+
+class PsycopgConsoles:
+    """The consoles of the processes whose sockets lie in these directories."""
+
+    def __init__(self, directory: Callable[[int], str]) -> None:
+        self._directory = directory
+
+    @contextmanager
+    def open(self, index: int, port: int, auth: AuthMaterial) -> Generator[PsycopgConsole]:
+        """Log in as the admin user. Raises ConsoleFailed."""
+        admin = Credentials(username=auth.admin_user, password=auth.admin_password)
+        with self.login(index, port, admin) as console:
+            yield console
+
+    @contextmanager
+    def login(self, index: int, port: int, admin: Credentials) -> Generator[PsycopgConsole]:
+        """The same, for whoever has no more than these credentials."""
+        if not self._socket(index, port).exists():
+            raise ConsoleFailed(f"process {index} has no socket for port {port}")
+        import psycopg
+        from psycopg.rows import dict_row
+
+        try:
+            with psycopg.connect(
+                host=self._directory(index),
+                port=port,
+                user=admin.username,
+                password=admin.password.get_secret_value(),
+                dbname=CONSOLE,
+                connect_timeout=_CONNECT_SECONDS,
+                autocommit=True,
+                prepare_threshold=None,
+                row_factory=dict_row,
+            ) as connection:
+                yield PsycopgConsole(connection)
+        except psycopg.Error as error:
+            said = str(error).strip().splitlines() or ["no reason given"]
+            raise ConsoleFailed(said[-1].strip()[:200]) from None
+
+    def refused(self, reloaded: Iterable[Instance], admin: Credentials) -> str:
+        """After a reload: the first line that a process does not run with; '' if all took all.
+
+        One that cannot be asked is believed to have done as it was told.
+        """
+        end = time.monotonic() + _RELOAD_SECONDS
+        return next(filter(None, (self._refused(one, admin, end) for one in reloaded)), "")
+
+    def _refused(self, instance: Instance, admin: Credentials, end: float) -> str:
+        line = ""
+        while self._socket(instance.index, instance.port).exists():
+            try:
+                with self.login(instance.index, instance.port, admin) as console:
+                    line = not_in_force(instance, console.settings(), console.aliases())
+            except ConsoleFailed:
+                line = ""  # It has not read the new auth file yet, or is gone.
+            else:
+                if not line:
+                    break
+            if time.monotonic() > end:
+                break
+            time.sleep(_LOOK_EVERY)
+        return line
+
+    def _socket(self, index: int, port: int) -> pathlib.Path:
+        return pathlib.Path(self._directory(index), f".s.PGSQL.{port}")
+
+
+class PsycopgConsole:
+    """The console of one process."""
+
+    def __init__(self, connection: psycopg.Connection[Row]) -> None:
+        self._connection = connection
+
+    def settings(self) -> dict[str, str]:
+        """What the section [pgbouncer] has now."""
+        return {row["key"]: row["value"] or "" for row in self._rows("SHOW CONFIG")}
+
+    def aliases(self) -> frozenset[str]:
+        """The names under which databases can be reached."""
+        return frozenset(row["name"] for row in self._rows("SHOW DATABASES"))
+
+    def databases(self) -> tuple[PooledDatabase, ...]:
+        """What the process has of each database."""
+        return tuple(
+            PooledDatabase(
+                alias=row["name"],
+                database=row["database"],
+                connections=row["current_connections"],
+                most=row["max_connections"] or 0,
+                paused=bool(row["paused"]),
+            )
+            for row in self._rows("SHOW DATABASES")
+            if row["name"] != CONSOLE
+        )
+
+    def pools(self) -> tuple[PoolState, ...]:
+        """What its pools are doing."""
+        return tuple(
+            PoolState(
+                alias=row["database"],
+                user=row["user"],
+                clients_active=row["cl_active"],
+                clients_waiting=row["cl_waiting"],
+                servers_active=row["sv_active"],
+                servers_idle=row["sv_idle"] + row["sv_used"] + row["sv_tested"],
+                longest_wait=row["maxwait"] + row["maxwait_us"] / 1_000_000,
+                mode=row["pool_mode"],
+            )
+            for row in self._rows("SHOW POOLS")
+            if row["database"] != CONSOLE
+        )
+
+    def shed(self, *, reconnect: bool) -> tuple[PooledDatabase, ...]:
+        """Connections above a limit end; waits for them for a moment. Returns what is left.
+
+        With `reconnect` those that are never idle end, too, each with its transaction.
+        """
+        end, asked = time.monotonic() + _SHED_SECONDS, False
+        while True:
+            now = self.databases()
+            over = [one for one in now if 0 < one.most < one.connections]
+            if not over or time.monotonic() > end:
+                return now
+            if reconnect and not asked:
+                # Idle ones end by themselves; one that is always wanted is never idle.
+                asked = True
+                for one in over:
+                    self._tell(f'RECONNECT "{one.alias}"')
+            time.sleep(_LOOK_EVERY)
+
+    def reconnect(self) -> None:
+        """Every connection to PostgreSQL ends with its transaction, and others take their place."""
+        self._tell("RECONNECT")
+
+    def pause(self) -> bool:
+        """Nothing new begins; whether all that was open has ended, after some seconds at most."""
+        if self._paused():
+            return not any(pool.servers_active for pool in self.pools())
+        # The answer comes when all has ended. The pause stays, whether somebody waits for it or not.
+        raw = self._connection.pgconn
+        raw.send_query(b"PAUSE")
+        raw.flush()
+        readable, _, _ = select.select([raw.socket], [], [], _PAUSE_SECONDS)
+        return bool(readable)
+
+    def resume(self) -> None:
+        """What waits goes on."""
+        if self._paused():
+            self._tell("RESUME")
+
+    def kill(self, alias: str) -> None:
+        """All connections of this pool end at once, and nothing new begins until it is resumed."""
+        self._tell(f'KILL "{alias}"')
+
+    def _paused(self) -> bool:
+        return any(row == {"key": "paused", "value": "yes"} for row in self._rows("SHOW STATE"))
+
+    def _rows(self, command: LiteralString) -> list[Row]:
+        return self._connection.execute(command).fetchall()
+
+    def _tell(self, command: str) -> None:
+        self._connection.execute(command.encode())

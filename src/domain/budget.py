@@ -1,0 +1,132 @@
+"""Who may have how many connections to PostgreSQL, so that all together never have too many?
+
+`max_db_connections` is shared out twice: by the leader to units, and by each unit to its processes. Both
+times whoever has too much gives up first, and only what is free is handed out.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from domain.pools import Plan, has_read_only_pools, share
+from domain.value import Value
+
+# More processes than this on one address gain nothing: the kernel spreads connections at random.
+MOST_PROCESSES = 16
+
+#: What a process may have that had no limit.
+MANY = 2**31 - 1
+
+
+class Stake(Value):
+    """What a unit says of its part of max_db_connections."""
+
+    share: int = 0  #: the part that it works under
+    held: int = 0  #: the most connections to one database that it may still have
+
+
+def stake(plan: Plan, unit: str, leases: Iterable["Lease"]) -> Stake:
+    """What a unit says that has configured its processes as planned."""
+    if not plan.settings.max_db_connections:
+        return Stake()
+    mine = plan.share_of(unit)
+    return Stake(share=mine, held=max(mine, min(MANY, sum(lease.held for lease in leases))))
+
+
+class Claim(Value):
+    """What the leader knows of a unit's part."""
+
+    told: int  #: as the plan has it
+    stake: Stake
+
+    @property
+    def held(self) -> int:
+        """The most that the unit may have now or as soon as it reads the plan."""
+        return max(self.told, self.stake.held)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the unit works under what it was told: until then anything else would be a guess."""
+        return self.stake.share == self.told
+
+
+def shared_out(total: int, claims: Sequence[Claim], reserved: int = 0) -> tuple[int, ...]:
+    """The next share of each unit; again and again, it ends in even ones.
+
+    At any moment the sum of what units may have stays within the total, unless that was lowered.
+    `reserved` is what units that leave may still have.
+    """
+    free = total - reserved - sum(claim.held for claim in claims)
+    shares: list[int] = []
+    for index, claim in enumerate(claims):
+        wanted = share(total, len(claims), index)
+        if not claim.settled:
+            wanted = claim.told
+        elif wanted > claim.held:
+            more = max(0, min(wanted - claim.held, free))
+            free -= more
+            wanted = claim.held + more
+        shares.append(wanted)
+    return tuple(shares)
+
+
+class Process(Value):
+    """One PgBouncer process that shall run."""
+
+    index: int
+    port: int
+    limit: int  #: connections to one database; 0 is no limit
+
+
+def processes(plan: Plan, unit: str, cpus: int) -> tuple[Process, ...]:
+    """The processes that a unit shall run in the end, those of the current port first.
+
+    Every open port has as many as the others: one for each processor, and fewer where the share of the
+    unit is too small to give each pool of each process a connection. Where it is too small for two
+    ports, the old one closes at once, and where it is too small for one, nothing runs.
+    """
+    cpus, ports, total = max(1, min(cpus, MOST_PROCESSES)), plan.ports, 0
+    each = cpus
+    if plan.settings.max_db_connections:
+        total = plan.share_of(unit)
+        least = 2 if has_read_only_pools(plan) else 1
+        if total < least * len(ports):
+            ports = ports[:1]
+        each = min(cpus, total // (least * len(ports)))
+    count = each * len(ports)
+    places = [
+        ((plan.lane ^ turn) * MOST_PROCESSES + number, port)
+        for turn, port in enumerate(ports)
+        for number in range(each)
+    ]
+    return tuple(
+        Process(index=index, port=port, limit=share(total, count, place))
+        for place, (index, port) in enumerate(places)
+    )
+
+
+class Lease(Value):
+    """What a process may have, and what it may still have from before."""
+
+    index: int
+    limit: int
+    held: int  #: never less than the limit, and MANY without one
+
+
+def allotted(
+    wanted: Sequence[Process], total: int, leases: Iterable[Lease]
+) -> tuple[Process, ...]:
+    """How far each process can go now towards what it shall have; one that gets nothing has to wait.
+
+    `leases` are those of all processes that run or still end.
+    """
+    held = {lease.index: lease.held for lease in leases}
+    free = total - sum(held.values())
+    found: list[Process] = []
+    for process in wanted:
+        limit, has = process.limit, held.get(process.index, 0)
+        if limit > has:
+            more = max(0, min(limit - has, free))
+            free -= more
+            limit = has + more
+        if limit or not process.limit:
+            found.append(process.model_copy(update={"limit": limit}))
+    return tuple(found)

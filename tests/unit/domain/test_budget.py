@@ -1,0 +1,170 @@
+import random
+
+import pytest
+from plans import plan
+
+from domain.budget import MANY, Claim, Lease, Process, Stake, allotted, processes, shared_out, stake
+from domain.pools import Part, pools
+
+
+def claim(told, share=None, held=None):
+    share = told if share is None else share
+    return Claim(told=told, stake=Stake(share=share, held=share if held is None else held))
+
+
+# ---- among units -------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("total", "claims", "shares"),
+    [
+        (100, [claim(0)], [100]),
+        (100, [claim(0), claim(0), claim(0)], [34, 33, 33]),
+        # A new unit has to wait until the others have less, and they until they have said so.
+        (100, [claim(100), claim(0)], [50, 0]),
+        (100, [claim(50, share=100), claim(0)], [50, 0]),
+        (100, [claim(50, held=80), claim(0)], [50, 20]),
+        (100, [claim(50), claim(20)], [50, 50]),
+        (100, [claim(50), claim(20, share=0)], [50, 20]),
+        # A unit has gone: its part is free.
+        (100, [claim(50)], [100]),
+        (100, [claim(34), claim(33)], [50, 50]),
+        # The option was changed.
+        (12, [claim(50), claim(50)], [6, 6]),
+        (12, [claim(6, held=50), claim(6)], [6, 6]),
+        (200, [claim(50), claim(50)], [100, 100]),
+        # What a unit still has it may as well be told to have.
+        (100, [claim(20, held=40), claim(50)], [50, 50]),
+        (100, [claim(20, held=60), claim(20)], [50, 40]),
+        # More units than connections.
+        (2, [claim(0), claim(0), claim(0)], [1, 1, 0]),
+    ],
+)
+def test_shares_go_to_whom_they_are_free_for(total, claims, shares):
+    assert list(shared_out(total, claims)) == shares
+
+
+def test_what_units_that_leave_still_have_is_not_handed_out():
+    assert shared_out(100, [claim(50)], reserved=30) == (70,)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_units_never_have_more_than_the_total_whatever_they_hear_and_say_when(seed):
+    """Every unit reads the plan, gives up connections and says so at moments of its own."""
+    chance, total = random.Random(seed), 20
+    told, seen, limits, has = [0], [Stake()], [0], [0]
+
+    def read(unit):
+        limits[unit] = told[unit]
+        seen[unit] = Stake(share=limits[unit], held=max(limits[unit], has[unit]))
+
+    for _ in range(300):
+        unit = chance.randrange(len(told))
+        match chance.choice(("leader", "read", "use", "release", "join", "leave")):
+            case "leader":
+                claims = [Claim(told=t, stake=s) for t, s in zip(told, seen, strict=True)]
+                told = list(shared_out(total, claims))
+            case "read":
+                read(unit)
+            case "use":
+                has[unit] = max(has[unit], chance.randint(0, limits[unit]))
+            case "release":
+                has[unit] = chance.randint(0, has[unit])
+            case "join" if len(told) < 5:
+                for column, value in ((told, 0), (seen, Stake()), (limits, 0), (has, 0)):
+                    column.append(value)
+            case "leave" if len(told) > 1:
+                for column in (told, seen, limits, has):
+                    column.pop(unit)
+        assert sum(has) <= total
+        assert sum(max(l, h) for l, h in zip(limits, has, strict=True)) <= total
+    for _ in range(5):
+        has = [min(h, t) for h, t in zip(has, told, strict=True)]
+        for unit in range(len(told)):
+            read(unit)
+        told = list(shared_out(total, [Claim(told=t, stake=s) for t, s in zip(told, seen, strict=True)]))
+    assert sum(told) == total
+    assert max(told) - min(told) <= 1
+
+
+def test_a_unit_says_what_it_works_under_and_what_it_still_has():
+    shared = plan(2, limit=20)
+    assert stake(shared, "pgb/0", [Lease(index=0, limit=5, held=5)]) == Stake(share=10, held=10)
+    many = [Lease(index=0, limit=5, held=9), Lease(index=1, limit=5, held=MANY)]
+    assert stake(shared, "pgb/0", many[:1] * 2) == Stake(share=10, held=18)
+    assert stake(shared, "pgb/0", many).held == MANY
+    assert stake(plan(limit=0), "pgb/0", many) == Stake()
+
+
+# ---- among processes ---------------------------------------------------------------------------
+def limits(shared, unit="pgb/0", cpus=2):
+    return [one.limit for one in processes(shared, unit, cpus)]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 100, 101])
+@pytest.mark.parametrize("units", [1, 2, 3])
+@pytest.mark.parametrize("cpus", [1, 2, 16])
+@pytest.mark.parametrize("readers", ["", "10.1.0.2:5432"])
+@pytest.mark.parametrize("former", [None, 7000])
+def test_all_processes_together_have_what_their_units_have(limit, units, cpus, readers, former):
+    shared = plan(units, limit=limit, readers=readers, databases=("shop",), former_port=former)
+    found = [one for n in range(units) for one in processes(shared, f"pgb/{n}", cpus)]
+    assert sum(one.limit for one in found) == limit
+    for one in found:
+        ours = [pool for pool in pools(shared, Part(limit=one.limit)) if pool.database == "shop"]
+        assert sum(one.limit if pool.connections is None else pool.connections for pool in ours) == one.limit
+        assert all(pool.connections != 0 for pool in pools(shared, Part(limit=one.limit)))
+
+
+def test_no_limit_is_no_limit_for_any_process():
+    assert limits(plan(limit=0), cpus=3) == [0, 0, 0]
+    assert limits(plan(limit=0), "pgb/7", cpus=1) == [0]
+
+
+def test_a_unit_without_a_share_runs_nothing():
+    assert limits(plan(2, limit=5), "pgb/7") == []
+    assert limits(plan(2, limit=1), "pgb/1") == []
+
+
+def test_there_are_fewer_processes_where_the_share_is_too_small_for_all():
+    assert limits(plan(1, limit=3), cpus=16) == [1, 1, 1]
+
+
+def test_each_port_has_as_many_processes_and_the_old_one_closes_where_there_are_too_few():
+    two = processes(plan(1, limit=5, former_port=7000, lane=1), "pgb/0", 2)
+    assert [(one.index, one.port, one.limit) for one in two] == [
+        (16, 6432, 2), (17, 6432, 1), (0, 7000, 1), (1, 7000, 1),
+    ]  # fmt: skip
+    one = processes(plan(1, limit=1, former_port=7000, lane=1), "pgb/0", 2)
+    assert [(one.index, one.port) for one in one] == [(16, 6432)]
+
+
+def wanted(*limits):
+    return [Process(index=n, port=6432, limit=limit) for n, limit in enumerate(limits)]
+
+
+def lease(index, limit, held=None):
+    return Lease(index=index, limit=limit, held=limit if held is None else held)
+
+
+@pytest.mark.parametrize(
+    ("processes", "total", "leases", "allowed"),
+    [
+        (wanted(5, 5), 10, [], {0: 5, 1: 5}),
+        # The first gives up, and the second starts when it has.
+        (wanted(5, 5), 10, [lease(0, 10)], {0: 5}),
+        (wanted(5, 5), 10, [lease(0, 5, 10)], {0: 5}),
+        (wanted(5, 5), 10, [lease(0, 5, 8)], {0: 5, 1: 2}),
+        (wanted(5, 5), 10, [lease(0, 5), lease(1, 2)], {0: 5, 1: 5}),
+        # Those that end still count.
+        (wanted(10), 10, [lease(0, 5), lease(9, 5)], {0: 5}),
+        (wanted(10), 10, [lease(0, 5)], {0: 10}),
+        # The share has become smaller: nobody grows until it is kept.
+        (wanted(2, 2), 4, [lease(0, 5), lease(1, 1)], {0: 2, 1: 1}),
+        # There was no limit.
+        (wanted(5, 5), 10, [lease(0, 0, MANY)], {0: 5}),
+        # There is none any more.
+        (wanted(0, 0), 0, [lease(0, 5, 9)], {0: 0, 1: 0}),
+    ],
+)
+def test_a_process_gets_what_the_others_have_given_up(processes, total, leases, allowed):
+    found = allotted(processes, total, leases)
+    assert {one.index: one.limit for one in found} == allowed

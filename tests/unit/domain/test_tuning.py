@@ -1,0 +1,290 @@
+"""How do options and overrides get from the operator to each process?"""
+
+import pydantic
+import pytest
+from in_memory import related, settings_of
+from plans import plan
+
+from domain.budget import Process
+from domain.capabilities import Version
+from domain.instances import Layout, pooler_config
+from domain.overrides import overrides_in
+from domain.planning import plan as decide
+from domain.pools import WHOLE, Part, PoolSizes, part_of, pool_sizes, pool_users, pools
+from domain.settings import Settings
+from domain.status import assess
+from domain.users import AuthMaterial
+
+NOW = Version(1, 24, 1)
+AUTH = AuthMaterial(
+    auth_user="auth", auth_password=pydantic.SecretStr("p1"),
+    stats_user="stats", stats_password=pydantic.SecretStr("p2"),
+    admin_user="admin", admin_password=pydantic.SecretStr("p3"),
+)  # fmt: skip
+
+
+def tuned(text="", *, known=(), readers="", databases=("shop", "blog"), **options):
+    """A plan without a limit, with these options and overrides."""
+    settings = Settings.model_validate({"max_db_connections": 0, "overrides": text, **options})
+    shared = plan(1, limit=0, readers=readers, databases=databases)
+    return shared.model_copy(update={"settings": settings, "known_users": known})
+
+
+def config(shared, *, version=NOW, cpus=2, run=None):
+    layout = Layout(root="/var/lib/pgbouncer")
+    return pooler_config(shared, "pgb/0", cpus, version, layout, AUTH, run)
+
+
+def written(shared, **how):
+    return dict(config(shared, **how).instances[0].settings)
+
+
+# ---- parts -----------------------------------------------------------------------------------
+@pytest.mark.parametrize("total", [0, 1, 2, 7, 100, 101])
+@pytest.mark.parametrize(("units", "processes"), [(1, 1), (2, 1), (3, 4), (5, 16)])
+def test_parts_add_up_to_the_whole_and_differ_by_two_at_most(total, units, processes):
+    parts = [
+        Part(unit=unit, units=units, process=process, processes=processes).of(total)
+        for unit in range(units)
+        for process in range(processes)
+    ]
+    assert sum(parts) == total
+    assert max(parts) - min(parts) <= 2
+
+
+@pytest.mark.parametrize(
+    ("limit", "total", "connections"), [(0, 0, 1), (0, 9, 9), (5, 9, 5), (5, 3, 3), (5, 0, 1)]
+)
+def test_a_part_of_connections_is_one_at_least_and_within_the_limit(limit, total, connections):
+    assert Part(limit=limit).connections(total) == connections
+
+
+def test_a_stranger_to_the_plan_comes_last():
+    shared = plan(3)
+    assert part_of(shared, "pgb/1", 0, 2, 5) == Part(unit=1, units=3, processes=2, limit=5)
+    assert part_of(shared, "pgb/9", 0, 2, 5).unit == 2
+    assert part_of(plan(0), "pgb/9", 0, 2, 5) == Part(processes=2, limit=5)
+
+
+def test_a_process_that_runs_before_its_siblings_has_its_own_part():
+    shared = tuned(default_pool_size=7)
+    second = (Process(index=1, port=6432, limit=0),)
+    assert written(shared)["default_pool_size"] == "4"
+    assert written(shared, run=second)["default_pool_size"] == "3"
+
+
+# ---- sizes -----------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("options", "limit", "sizes"),
+    [
+        # Left alone: whatever the limit allows.
+        ({}, 10, (10, 0, 0)),
+        ({}, 0, (20, 0, 0)),
+        ({}, 2**31 - 1, (262143, 0, 0)),
+        # Told: shared by two processes, of which this is the first.
+        ({"default_pool_size": 7}, 10, (4, 0, 0)),
+        ({"default_pool_size": 7}, 0, (4, 0, 0)),
+        ({"default_pool_size": 1}, 10, (1, 0, 0)),
+        ({"default_pool_size": 99}, 10, (10, 0, 0)),
+        ({"min_pool_size": 3}, 10, (10, 2, 0)),
+        ({"min_pool_size": 99}, 10, (10, 10, 0)),
+        ({"default_pool_size": 4, "min_pool_size": 99}, 10, (2, 2, 0)),
+        # A reserve takes what the limit leaves.
+        ({"reserve_pool_size": 6}, 10, (10, 0, 0)),
+        ({"reserve_pool_size": 6}, 0, (20, 0, 3)),
+        ({"default_pool_size": 8, "reserve_pool_size": 6}, 10, (4, 0, 3)),
+        ({"default_pool_size": 18, "reserve_pool_size": 6}, 10, (9, 0, 1)),
+    ],
+)
+def test_sizes_are_shared_and_stay_within_the_limit(options, limit, sizes):
+    found = pool_sizes(Settings(**options), Part(processes=2, limit=limit))
+    default, minimum, reserve = sizes
+    assert found == PoolSizes(default=default, minimum=minimum, reserve=reserve)
+
+
+def test_a_number_too_small_for_all_leaves_some_without():
+    parts = [Part(process=process, processes=3, limit=5) for process in range(3)]
+    settings = Settings(default_pool_size=1, min_pool_size=1, reserve_pool_size=1)
+    found = [pool_sizes(settings, part) for part in parts]
+    assert [one.default for one in found] == [1, 1, 1]
+    assert [one.minimum for one in found] == [1, 0, 0]
+    assert [one.reserve for one in found] == [1, 0, 0]
+
+
+# ---- times -----------------------------------------------------------------------------------
+def test_times_left_alone_are_those_of_pgbouncer():
+    found = written(tuned())
+    assert {name: found[name] for name in TIMES} == TIMES
+
+
+TIMES = {
+    "query_wait_timeout": "120",
+    "query_timeout": "0",
+    "idle_transaction_timeout": "0",
+    "client_idle_timeout": "0",
+    "server_idle_timeout": "600",
+    "server_lifetime": "3600",
+}
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_a_time_is_written_as_it_was_given(name):
+    assert written(tuned(**{name: 77}))[name] == "77"
+
+
+@pytest.mark.parametrize(("wait", "login"), [(1, "60"), (60, "60"), (61, "61"), (0, "0")])
+def test_a_login_may_take_as_long_as_its_first_server(wait, login):
+    assert written(tuned(query_wait_timeout=wait))["client_login_timeout"] == login
+
+
+def test_a_server_that_was_away_is_tried_again_soon():
+    found = written(tuned())
+    assert (found["server_login_retry"], found["server_connect_timeout"]) == ("1", "5")
+
+
+# ---- overrides -------------------------------------------------------------------------------
+def lines(shared, part=WHOLE):
+    found = pools(shared, part)
+    return {pool.alias: (pool.mode, pool.size, pool.connections) for pool in found}
+
+
+SHOP = '{"databases": {"shop": {"pool_mode": "statement", "pool_size": 8, "max_connections": 9}}}'
+
+
+def test_a_database_has_what_is_its_own_and_the_others_do_not():
+    assert lines(tuned(SHOP)) == {
+        "pgbouncer_auth": (None, 2, 2),
+        "blog": (None, None, None),
+        "shop": ("statement", 8, 9),
+    }
+
+
+def test_its_read_only_pool_has_a_share_of_it():
+    assert lines(tuned(SHOP, readers="r1", databases=("shop",))) == {
+        "pgbouncer_auth": (None, 2, 2),
+        "shop": ("statement", 8, 6),
+        "shop_readonly": ("statement", 8, 3),
+    }
+
+
+@pytest.mark.parametrize(
+    ("limit", "processes", "shop"),
+    [
+        (5, 1, ("statement", 5, None)),
+        (9, 1, ("statement", 8, None)),
+        (20, 1, ("statement", 8, 9)),
+        (20, 2, ("statement", 4, 5)),
+        (20, 16, ("statement", 1, 1)),
+    ],
+)
+def test_the_smaller_limit_wins(limit, processes, shop):
+    found = lines(tuned(SHOP), Part(processes=processes, limit=limit))
+    assert found["shop"] == shop
+    assert found["blog"] == (None, None, None)
+
+
+def test_a_database_that_nobody_uses_gets_no_line():
+    assert set(lines(tuned(SHOP, databases=()))) == {"pgbouncer_auth"}
+
+
+USERS = (
+    '{"users": {"relation_id_7": {"pool_mode": "session", "max_connections": 5},'
+    ' "relation_id_8": {"pool_size": 4}}}'
+)
+
+
+def users(shared, part=WHOLE):
+    return [(one.name, one.mode, one.size, one.connections) for one in pool_users(shared, part)]
+
+
+def test_a_user_has_what_is_its_own():
+    assert users(tuned(USERS)) == [
+        ("relation_id_7", "session", None, 5),
+        ("relation_id_8", None, 4, None),
+    ]
+    assert users(tuned(USERS), Part(processes=4, process=3, limit=3)) == [
+        ("relation_id_7", "session", None, 1),
+        ("relation_id_8", None, 1, None),
+    ]
+
+
+def test_a_user_that_had_something_is_told_that_it_has_nothing():
+    assert users(tuned(known=("relation_id_3",))) == [("relation_id_3", None, None, None)]
+    assert config(tuned(known=("relation_id_3",))).instances[0].users[0].name == "relation_id_3"
+
+
+def test_whoever_had_something_is_remembered():
+    facts = related(units=1).leader.look()
+    wanted = Settings(overrides=overrides_in(USERS))
+    first = decide(facts.model_copy(update={"settings": wanted}))
+    assert first.known_users == ("relation_id_7", "relation_id_8")
+    again = decide(facts.model_copy(update={"settings": Settings(), "plan": first}))
+    assert again.known_users == first.known_users
+    assert type(again).model_validate_json(first.model_dump_json()) == first
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "always"),
+    [
+        ("", "session", None),
+        ("", "transaction", "1"),
+        ('{"databases": {"shop": {"pool_mode": "session"}}}', "session", None),
+        ('{"databases": {"shop": {"pool_mode": "session"}}}', "statement", "1"),
+        ('{"databases": {"shop": {"pool_mode": "transaction"}}}', "session", "1"),
+        ('{"users": {"relation_id_7": {"pool_mode": "statement"}}}', "session", "1"),
+        ('{"users": {"relation_id_7": {"pool_size": 1}}}', "session", None),
+    ],
+)
+def test_every_pool_hands_on_a_clean_connection_whatever_its_mode(text, mode, always):
+    found = written(tuned(text, pool_mode=mode))
+    assert found["server_reset_query"] == "DISCARD ALL"
+    assert found.get("server_reset_query_always") == always
+    assert found["max_prepared_statements"] == "100"
+
+
+# ---- an older PgBouncer ----------------------------------------------------------------------
+ALL = SHOP[:-1] + ", " + USERS[1:]
+
+
+def test_what_it_lacks_is_not_written_and_all_else_is():
+    old = config(tuned(ALL, known=("relation_id_3",)), version=Version(1, 21)).instances[0]
+    assert old.users == ()
+    assert {(pool.alias, pool.mode, pool.size) for pool in old.pools} == {
+        ("pgbouncer_auth", None, 2), ("blog", None, None), ("shop", None, 4),
+    }  # fmt: skip
+    assert dict(old.settings)["max_prepared_statements"] == "0"
+    assert "server_reset_query_always" not in dict(old.settings)
+    newer = config(tuned(ALL), version=Version(1, 22)).instances[0]
+    assert newer.users == ()
+    assert {pool.mode for pool in newer.pools} == {None, "statement"}
+
+
+@pytest.mark.parametrize(
+    ("version", "count"),
+    [(Version(1, 21), 2), (Version(1, 22), 1), (Version(1, 23), 0), (None, 0)],
+)
+def test_the_status_says_what_it_lacks(version, count):
+    facts = related(units=1).leader.look()
+    settings = Settings(overrides=overrides_in(ALL))
+    facts = facts.model_copy(
+        update={
+            "plan": facts.plan.model_copy(update={"settings": settings}),
+            "container": facts.container.model_copy(update={"version": version}),
+        }
+    )
+    said = [one.text for one in assess(facts) if "overrides" in one.text]
+    assert len(said) == count
+    assert all("or later: 1.2" in text for text in said)
+
+
+# ---- from the option to the file --------------------------------------------------------------
+def test_options_reach_every_process():
+    platform = related(units=1)
+    platform.model.options = {"query_wait_timeout": 30, "server_lifetime": 0, "overrides": USERS}
+    platform.leader.config_changed()
+    found = settings_of(platform.leader)
+    assert (found["query_wait_timeout"], found["server_lifetime"]) == ("30", "0")
+    assert [one.name for one in platform.leader.pooler.config.instances[0].users] == [
+        "relation_id_7",
+        "relation_id_8",
+    ]
