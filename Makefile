@@ -19,8 +19,8 @@ lint types core unit integration juju: .venv-tox/ready
 flows: ## each path of the specification, with the tests that prove it
 	$(PYTHON) tests/flows.py
 
-bench: .venv-tox/ready ## what a quiet hook costs, in ratios
-	$(TOX) exec -q -e unit -- python tests/bench.py
+bench: .venv-tox/ready ## what a quiet hook costs, and the pool beside one by hand, in ratios
+	$(TOX) run -e $@
 
 .venv/ready: requirements/local.txt
 	$(call venv,.venv,requirements/local.txt)
@@ -38,7 +38,7 @@ define venv
 endef
 
 lock: ## pin again what requirements/*.in ask for; needs uv
-	for f in charm core unit lint juju local tox; do \
+	for f in charm core unit lint juju local bench tox; do \
 		uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 			--no-emit-index-url --no-emit-find-links requirements/$$f.in -o requirements/$$f.txt || exit 1; done
 

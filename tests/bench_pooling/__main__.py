@@ -1,0 +1,161 @@
+"""How fast is the pool? Ours beside one that is set up by hand, and PostgreSQL without a pooler.
+
+    python tests/bench_pooling [--rounds N] [--seconds N] [--docs]
+
+All lead to one real PostgreSQL, in memory, and run the same PgBouncer. They take turns in short
+rounds, so a noisy machine disturbs all alike; what counts are the ratios within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import pathlib
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests" / "integration")]
+
+from pgbench import CONNECT, DATABASE, SELECT, STEADY, UPDATE, Bench, Run, Target  # noqa: E402
+from platform_under_test import Pooler  # noqa: E402
+from postgresql import PostgreSQL  # noqa: E402
+from results import (  # noqa: E402
+    BAR,
+    CLOSE,
+    DIRECT,
+    HAND,
+    LOADS_HEAD,
+    OURS,
+    PLAIN,
+    SPREAD_HEAD,
+    Comparison,
+    Spread,
+)  # fmt: skip
+from rivals import BUDGET, LOOK_UP, by_hand, ours, program, units  # noqa: E402
+
+from adapters.local import parts  # noqa: E402
+
+CAPTION = f"""
+{OURS}: one unit of the platform. {HAND}: the least configuration that promises the same, so with the
+reset after each transaction. {PLAIN}: what PgBouncer does by default in transaction mode, where
+what a client leaves in a session is there for the next. {OURS} / {HAND} must be {BAR} or more.
+Medians of all rounds, ratios with the lowest and highest round.
+"""
+SPREAD_CAPTION = f"""
+max_db_connections={BUDGET} on 1, 3 and 5 units, transaction mode; they must be within {1 - CLOSE:.0%} of one unit.
+"""
+
+
+def compared(
+    bench: Bench, load: str, mode: str, rivals: Mapping[str, Target], asked: argparse.Namespace
+) -> Comparison:
+    """All took their turns; each round begins with somebody else."""
+    names = list(rivals)
+    runs: dict[str, list[Run]] = {name: [] for name in names}
+    for number in range(asked.rounds):
+        _progress(f"{load}, {mode} mode: round {number + 1} of {asked.rounds}")
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            runs[name].append(bench.run(rivals[name], load, asked.seconds))
+    return Comparison(load, mode, runs, judged=load != STEADY)
+
+
+def spread(bench: Bench, pooler: Pooler, server: PostgreSQL, asked: argparse.Namespace) -> Spread:
+    """As many rounds on each number of units, up and down again."""
+    count = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{DATABASE}' AND usename LIKE 'relation%'"
+    found: dict[int, list[float]] = {1: [], 3: [], 5: []}
+    most = dict.fromkeys(found, 0)
+    now = 1
+    for number in range(asked.spread_rounds):
+        for wanted in sorted(found, reverse=bool(number % 2)):
+            _progress(f"{wanted} units: round {number + 1} of {asked.spread_rounds}")
+            if wanted != now:
+                pooler("scale", str(wanted))
+                now = wanted
+            targets = units(pooler)
+            bench.spread(targets, 1)  # new units have no connections yet
+            found[wanted].append(bench.spread(targets, asked.seconds))
+            most[wanted] = max(most[wanted], server.sql(count)[0][0])
+    return Spread(found, most)
+
+
+def measured(asked: argparse.Namespace) -> tuple[list[Comparison], Spread, str]:
+    """Everything, one after another."""
+    with contextlib.ExitStack() as stack:
+        folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="poolB-")))
+        server = stack.enter_context(PostgreSQL(settings={"max_connections": "200"}))
+        pooler = stack.enter_context(ours(server, "transaction"))
+        told = pooler.credentials(DATABASE)
+        bench, direct = (
+            Bench(folder, told["username"], told["password"]),
+            Target(server.host, server.port),
+        )
+        bench.fill(direct)
+        server.sql(LOOK_UP, database=DATABASE)
+        found: list[Comparison] = []
+        with (
+            by_hand(server, "transaction", reset=True) as hand,
+            by_hand(server, "transaction", reset=False) as plain,
+        ):
+            rivals = {OURS: units(pooler)[0], HAND: hand, PLAIN: plain, DIRECT: direct}
+            loads = (SELECT, UPDATE, CONNECT, STEADY)
+            found += [compared(bench, load, "transaction", rivals, asked) for load in loads]
+        pooler("config", "pool_mode=session")
+        # Only with new connections does a session change hands, and more clients than connections wait.
+        with by_hand(server, "session", reset=False) as hand:
+            rivals = {OURS: units(pooler)[0], HAND: hand}
+            found.append(compared(bench, CONNECT, "session", rivals, asked))
+        pooler("config", "pool_mode=transaction")
+        postgresql = server.sql("SHOW server_version")[0][0].split()[0]
+        versions = f"PgBouncer {parts.version_of(program())}, PostgreSQL {postgresql}"
+        return found, spread(bench, pooler, server, asked), versions
+
+
+def main() -> int:
+    """Print the tables; 1 if ours is slower than it may be."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--rounds", type=int, default=11, help="how often all take their turns (11)"
+    )
+    parser.add_argument("--seconds", type=int, default=1, help="how long each turn lasts (1)")
+    parser.add_argument(
+        "--spread-rounds", type=int, default=7, help="rounds on 1, 3 and 5 units (7)"
+    )
+    parser.add_argument("--docs", action="store_true", help="write docs/benchmark.md and .svg")
+    asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that all is taken down
+    found, on_units, versions = measured(asked)
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr)
+    print(CAPTION)
+    _table(LOADS_HEAD, [row for one in found for row in one.rows()])
+    print(SPREAD_CAPTION)
+    _table(SPREAD_HEAD, on_units.rows())
+    if asked.docs:
+        from report import write
+
+        write(ROOT / "docs", found, on_units, asked.rounds, asked.seconds, versions)
+    ratios = [one.ratio(OURS) for one in found] + [on_units.ratio(count) for count in (3, 5)]
+    return int(any(ratio.missed for ratio in ratios))
+
+
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K  {text}", end="", file=sys.stderr, flush=True)
+    else:
+        print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
