@@ -19,6 +19,7 @@ from app.converge import Converge
 from app.expose import Expose
 from app.leader_elected import LeaderElected
 from app.passwords import new_password
+from app.pause import Pause, Resume
 from app.pebble_ready import PebbleReady
 from app.publish_endpoints import PublishEndpoints
 from app.reconcile_access import ReconcileAccess
@@ -85,6 +86,9 @@ class Application(containers.DeclarativeContainer):
         clients_use_cases.ClientsDeparted, world, departures, converge
     )
     clients_broken = providers.Factory(clients_use_cases.ClientsBroken, world, converge)
+
+    pause = providers.Factory(Pause, world, consoles)
+    resume = providers.Factory(Resume, world, consoles)
 
 
 def on_juju(charm: ops.CharmBase) -> Application:

@@ -1,23 +1,42 @@
 #!/bin/sh
-# Runs PgBouncer so that a polite stop lets transactions finish.
+# Runs PgBouncer so that a polite stop breaks no transaction.
 #
-# A supervisor can only say SIGTERM, on which PgBouncer from 1.23 waits until every client has gone
-# of its own accord, and before 1.23 does not wait at all. SIGINT is what drains: no new work, and
-# connections close as their transactions end. Whoever still holds one after PATIENCE seconds
-# loses it, before the supervisor kills us without asking.
+#     drain.sh clients|servers PROGRAM ARGUMENT...
+#
+# A supervisor can only say SIGTERM. What is good for clients takes more than that:
+# - For a moment all goes on: whoever sends clients here has to hear first that we are leaving.
+# - Then nobody new is let in, and clients may finish and leave. PgBouncer from 1.23 on does that on
+#   SIGTERM (`clients`). Before that there is only SIGINT (`servers`), on which it ends with the last
+#   transaction, and clients that wait for a connection lose theirs.
+# - Who has not left after that begins no other transaction (SIGUSR1).
+# - Who has not finished by then loses it, before the supervisor kills us without asking.
 #
 # PgBouncer gets a session of its own, because the supervisor signals the whole process group.
-PATIENCE=20
-last_call() {
+MOMENT=2 PATIENCE=14 LAST_CALL=4
+waits_for=$1
+shift
+leave() {
     # Nothing of the supervisor's may stay open here: it would wait for that, too.
     exec </dev/null >/dev/null 2>&1
-    sleep "$PATIENCE"
+    sleep "$MOMENT"
+    case $waits_for in
+    clients)
+        kill -TERM "$pooler"
+        sleep "$PATIENCE"
+        kill -USR1 "$pooler"
+        ;;
+    *)
+        kill -INT "$pooler"
+        sleep "$PATIENCE"
+        ;;
+    esac
+    sleep "$LAST_CALL"
     kill -QUIT "$pooler"
 }
 setsid "$@" &
 pooler=$!
 trap 'kill -HUP "$pooler"' HUP
-trap 'kill -INT "$pooler"; last_call & late=$!' TERM INT
+trap '[ -n "$late" ] || { leave & late=$!; }' TERM INT
 while :; do
     wait "$pooler"
     code=$?

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 CONSOLE = "pgbouncer"  #: the name of the console's database
 
 _CONNECT_SECONDS = 2
-_PAUSE_SECONDS = 5.0  #: for transactions to end; who waits longer can say so again
 _SHED_SECONDS = 0.6
 _RELOAD_SECONDS = 1.5
 _LOOK_EVERY = 0.05
@@ -164,16 +163,23 @@ class PsycopgConsole:
         """Every connection to PostgreSQL ends with its transaction, and others take their place."""
         self._tell("RECONNECT")
 
-    def pause(self) -> bool:
-        """Nothing new begins; whether all that was open has ended, after some seconds at most."""
-        if self._paused():
-            return not any(pool.servers_active for pool in self.pools())
-        # The answer comes when all has ended. The pause stays, whether somebody waits for it or not.
-        raw = self._connection.pgconn
-        raw.send_query(b"PAUSE")
-        raw.flush()
-        readable, _, _ = select.select([raw.socket], [], [], _PAUSE_SECONDS)
-        return bool(readable)
+    def pause(self, seconds: float) -> bool:
+        """Nothing new begins; whether all that was open has ended after so many seconds at most."""
+        end = time.monotonic() + seconds
+        if not self._paused():
+            # The answer comes when all has ended. Nobody has to wait for it: the pause stays.
+            raw = self._connection.pgconn
+            raw.send_query(b"PAUSE")
+            raw.flush()
+            readable, _, _ = select.select([raw.socket], [], [], seconds)
+            # Whether it came or not, nothing else can be said on this connection.
+            self._connection.close()
+            return bool(readable)
+        while any(pool.servers_active for pool in self.pools()):
+            if time.monotonic() > end:
+                return False
+            time.sleep(_LOOK_EVERY)
+        return True
 
     def resume(self) -> None:
         """What waits goes on."""

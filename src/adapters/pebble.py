@@ -14,7 +14,7 @@ from adapters import rendering
 from adapters.console import PsycopgConsoles
 from adapters.workload import APPLIED, CONTAINER, ROOT
 from app.errors import PoolerFailed
-from domain.capabilities import Version, version_in
+from domain.capabilities import Version, capabilities, version_in
 from domain.facts import Container
 from domain.instances import Applied, Layout, PoolerConfig, Step
 
@@ -28,6 +28,8 @@ LAYOUT = Layout(root=ROOT, sockets=f"{_SHARED}/sockets")
 LABEL = "pgbouncer"  #: of our layer and our check
 DRAIN = f"{LAYOUT.root}/drain.sh"
 
+BACKEND_CHECK = "postgresql"
+
 # PgBouncer refuses to run as root.
 USER = "postgres"
 
@@ -35,7 +37,7 @@ USER = "postgres"
 KILL_DELAY = "25s"
 
 AGAIN = "pgbouncer-k8s.charm/ask-again"
-ASK_AGAIN_FOR = 300.0  # seconds; after that the next update-status has to do
+ASK_AGAIN_FOR = 120.0  # seconds; after that the next update-status has to do
 
 _SERVICE = "pgbouncer-"
 
@@ -92,7 +94,8 @@ class PebblePooler:
         with _translated():
             before = self._before(config, steps)
             self._write(config)
-            self._container.add_layer(LABEL, _layer(config, steps), combine=True)
+            layer = _layer(config, steps, applied.version)
+            self._container.add_layer(LABEL, layer, combine=True)
             self._take(steps)
             self._check(config, before)
         self.remember(applied)
@@ -181,12 +184,13 @@ class PebbleReminder:
             return
 
 
-def _layer(config: PoolerConfig, steps: tuple[Step, ...]) -> ops.pebble.Layer:
+def _layer(config: PoolerConfig, steps: tuple[Step, ...], version: Version) -> ops.pebble.Layer:
+    waits_for = "clients" if capabilities(version).waits_for_clients else "servers"
     services: dict[str, ops.pebble.ServiceDict] = {
         service(instance.index): {
             "override": "replace",
             "summary": f"PgBouncer, process {instance.index}",
-            "command": f"sh {DRAIN} pgbouncer {LAYOUT.ini(instance.index)}",
+            "command": f"sh {DRAIN} {waits_for} pgbouncer {LAYOUT.ini(instance.index)}",
             "startup": "enabled",
             "user": USER,
             "group": USER,
@@ -211,10 +215,26 @@ def _layer(config: PoolerConfig, steps: tuple[Step, ...]) -> ops.pebble.Layer:
                     "timeout": "2s",
                     "threshold": 2,
                     "tcp": {"port": config.serving.port},
-                }
+                },
+                # Of no level: it has us told when PostgreSQL goes away and when it is back.
+                BACKEND_CHECK: {
+                    "override": "replace",
+                    "period": "10s",
+                    "timeout": "3s",
+                    "threshold": 2,
+                    "tcp": _backend(config),
+                },
             },
         }
     )
+
+
+def _backend(config: PoolerConfig) -> ops.pebble.TcpDict:
+    """Where PostgreSQL listens; as checks cannot be removed, where we do as long as there is none."""
+    pools = [pool for instance in config.instances for pool in instance.pools]
+    if not pools:
+        return {"port": config.serving.port}
+    return {"host": pools[0].hosts[0], "port": pools[0].port}
 
 
 @contextmanager

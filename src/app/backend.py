@@ -30,7 +30,7 @@ class BackendChanged:
             facts = self._converge(facts).facts
             return Deferred(facts, facts.backend.problem)
         outcome = self._converge(facts, thorough=True)
-        if outcome.facts.backend_ready:
+        if outcome.facts.backend_ready or isinstance(outcome, Deferred):
             return outcome
         if decides(facts):
             return Deferred(outcome.facts, "waiting for PostgreSQL")

@@ -25,7 +25,7 @@ class ClientsChanged:
         if not decides(facts):
             return Done(facts)
         outcome = self._converge(facts)
-        if facts.clients and not outcome.facts.backend_ready:
+        if facts.clients and not outcome.facts.backend_ready and isinstance(outcome, Done):
             return Deferred(outcome.facts, "waiting for the backend database")
         return outcome
 

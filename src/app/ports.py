@@ -69,8 +69,8 @@ class Console(Protocol):
         """Every connection to PostgreSQL ends with its transaction, and others take their place."""
         ...
 
-    def pause(self) -> bool:
-        """Nothing new begins; whether all that was open has ended, after some seconds at most."""
+    def pause(self, seconds: float) -> bool:
+        """Nothing new begins; whether all that was open has ended after so many seconds at most."""
         ...
 
     def resume(self) -> None:

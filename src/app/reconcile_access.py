@@ -3,7 +3,7 @@
 import logging
 
 from app.errors import AccessRefused, DatabaseRefused, DatabaseUnreachable
-from app.outcome import Done, Outcome
+from app.outcome import Deferred, Done, Outcome
 from app.ports import Clients, Database, Databases, NewPassword, Peers, Secrets
 from domain.facts import Credentials as BackendCredentials
 from domain.facts import Facts, Ledger
@@ -61,7 +61,10 @@ class ReconcileAccess:
         except (DatabaseUnreachable, DatabaseRefused) as error:
             logger.warning("Access stays as it is: %s", error)
             problem = Problem(topic="database", level=Level.BLOCKED, text=str(error))
-            return Done(self._record(facts, facts.ledger.with_problem(problem)))
+            facts = self._record(facts, facts.ledger.with_problem(problem))
+            # A moment of silence may pass without anybody telling us.
+            gone = isinstance(error, DatabaseUnreachable)
+            return Deferred(facts, str(error), soon=True) if gone else Done(facts)
         self._secrets.store(auth)
         return Done(self._record(facts.model_copy(update={"auth": auth}), ledger))
 

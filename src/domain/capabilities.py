@@ -34,11 +34,17 @@ class Capabilities(Value):
     #: Prepared statements survive a DISCARD ALL: PgBouncer learns of it and prepares anew
     #: (https://github.com/pgbouncer/pgbouncer/pull/972).
     knows_discard: bool
+    #: On SIGTERM it lets its clients finish and leave; earlier releases end at once.
+    waits_for_clients: bool
 
 
 def capabilities(pgbouncer: Version) -> Capabilities:
     """What this release of PgBouncer can do."""
-    return Capabilities(supported=pgbouncer >= OLDEST, knows_discard=pgbouncer >= Version(1, 22))
+    return Capabilities(
+        supported=pgbouncer >= OLDEST,
+        knows_discard=pgbouncer >= Version(1, 22),
+        waits_for_clients=pgbouncer >= Version(1, 23),
+    )
 
 
 def version_in(text: str) -> Version | None:

@@ -247,6 +247,16 @@ def _pooling(plan: Plan, able: Capabilities, part: Part) -> tuple[Setting, ...]:
         # A server that comes back, or another one, is found at once.
         ("server_connect_timeout", "5"),
         ("server_login_retry", "1"),
+        ("dns_max_ttl", "5"),
+        # Nobody stays on a server that is not ours any more: sessions end between transactions.
+        ("server_fast_close", "1"),
+        # A machine that went silent is given up after half a minute.
+        ("tcp_keepidle", "10"),
+        ("tcp_keepintvl", "5"),
+        ("tcp_keepcnt", "3"),
+        ("tcp_user_timeout", "25000"),
+        # Whoever cancels is not kept by a peer that is gone, and the query with it.
+        ("cancel_wait_timeout", "1"),
         # `options` has to be listed: CVE-2026-107349 spins on it otherwise.
         ("ignore_startup_parameters", "extra_float_digits,options"),
     )
@@ -302,6 +312,7 @@ class AppliedInstance(Value):
     """What one process was last told: as digests, and the connections that it may have."""
 
     index: int
+    port: int = 0
     restart: str
     reload: str
     limit: int = 0
@@ -366,6 +377,7 @@ def applied(
     instances = tuple(
         AppliedInstance(
             index=instance.index,
+            port=instance.port,
             restart=instance.restart_digest(),
             reload=digest(instance.model_dump(mode="json")),
             limit=instance.limit,

@@ -10,13 +10,14 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from adapters.local import parts, server
 from adapters.local.owner import Owner
 from adapters.local.platform import Compose, LocalPlatform
 from adapters.local.server import LocalServer, ServerFailed
 from adapters.local.store import State, Store, Unreadable
+from app.errors import ConsoleFailed
 from domain.facts import Credentials
 from domain.pools import Endpoint, endpoints_in
 from domain.settings import ACCEPTS, Settings, settings_from
@@ -50,11 +51,13 @@ def main(arguments: Sequence[str], compose: Compose) -> int:
         command = Command(Store(home), compose)
         if asked.verb == "logs":
             return command.logs(asked.unit, follow=asked.follow)
+        if asked.verb == "top":
+            return command.top(max(0.1, asked.every), once=asked.once)
         with command.store.alone(_note):
             return command.run(asked)
     except KeyboardInterrupt:
         _note("stopped half-way: `pooler up` goes on from here")
-    except (Problem, parts.Missing, ServerFailed, Unreadable) as error:
+    except (Problem, parts.Missing, ServerFailed, Unreadable, ConsoleFailed) as error:
         _note(f"pooler: {error}")
         return 2 if isinstance(error, Mistake) else 1
     except OSError as error:
@@ -102,6 +105,11 @@ def _parser() -> argparse.ArgumentParser:
     unrelate.add_argument("name")
     scale = verbs.add_parser("scale", help="run so many units")
     scale.add_argument("units", type=int)
+    verbs.add_parser("pause", help="let transactions end, and have new ones wait")
+    verbs.add_parser("resume", help="let those that wait go on")
+    top = verbs.add_parser("top", help="what every pool is doing, again and again")
+    top.add_argument("--every", type=float, default=1.0, metavar="SECONDS")
+    top.add_argument("--once", action="store_true", help="for programs")
     logs = verbs.add_parser("logs", help="what PgBouncer writes")
     logs.add_argument("unit", nargs="?", help="one unit's, by its number or name")
     logs.add_argument("-f", "--follow", action="store_true")
@@ -136,6 +144,10 @@ class Command:
                 return self._unrelate(self._running(), asked.name)
             case "scale":
                 return self._scale(self._running(), asked.units)
+            case "pause":
+                return self._pause(self._running())
+            case "resume":
+                return self._resume(self._running())
             case _:
                 return self._down(keep=asked.keep)
 
@@ -306,6 +318,23 @@ class Command:
         self._settle(platform)
         return self._status(platform)
 
+    def _pause(self, platform: LocalPlatform) -> int:
+        """The operator may do to PostgreSQL what takes a moment: nobody loses a transaction by it."""
+        if busy := platform.pause():
+            self._say(
+                f"{busy} processes have transactions open; new ones wait. Pause again, or `pooler resume`"
+            )
+            return 1
+        patience = Settings.model_validate(platform.model.options).query_wait_timeout
+        how_long = f"up to {patience} s each" if patience else "as long as it takes"
+        self._say(f"no transaction is open, and new ones wait, {how_long}, for `pooler resume`")
+        return 0
+
+    def _resume(self, platform: LocalPlatform) -> int:
+        platform.resume()
+        self._say("what waited goes on")
+        return 0
+
     def _status(self, platform: LocalPlatform) -> int:
         rows: list[tuple[str, ...]] = []
         demo = self._relation(platform, DEMO)
@@ -332,6 +361,8 @@ class Command:
         record = platform.model.clients[number]
         if record.told is None or record.password is None:
             return "not yet"
+        if platform.state.paused:
+            return "paused: it waits for `pooler resume`"
         port = endpoints_in(record.told.endpoints)[0].port
         login = Credentials(
             user=f"relation_id_{number}",
@@ -355,6 +386,19 @@ class Command:
         files = [str(log) for one in names for log in platform.pooler(one).logs()]
         return subprocess.call(["tail", "-n", "40", *(["-F"] if follow else []), *files])
 
+    def top(self, every: float, *, once: bool) -> int:
+        """The pools of all processes, as they are now."""
+        platform = self._running()
+        while True:
+            rows = list(_pool_rows(platform))
+            if not once and sys.stdout.isatty():
+                print("\033[H\033[J", end="")
+            head = ("unit", "process", "database", "user", "mode", "clients", "waiting", "servers")
+            _table((*head, "idle", "longest wait"), rows)
+            if once:
+                return 0
+            time.sleep(every)
+
     # ---- what they share -----------------------------------------------------------------------
     def _running(self) -> LocalPlatform:
         if not self.store.exists():
@@ -377,6 +421,26 @@ class Command:
 
     def _say(self, text: str) -> None:
         print(f"{time.monotonic() - self._begin:6.1f} s  {text}", flush=True)
+
+
+def _pool_rows(platform: LocalPlatform) -> Iterator[tuple[str, ...]]:
+    for unit in sorted(platform.model.units, key=lambda one: int(one.rpartition("/")[2])):
+        facts, consoles = platform.look(unit), platform.consoles(unit)
+        for process in facts.container.applied.instances if facts.container.applied else ():
+            try:
+                if facts.auth is None:
+                    continue
+                with consoles.open(process.index, process.port, facts.auth) as console:
+                    pools = console.pools()
+            except ConsoleFailed as error:
+                yield (unit, str(process.index), str(error), *[""] * 7)
+                continue
+            for one in pools:
+                yield (
+                    *(unit, str(process.index), one.alias, one.user, one.mode),
+                    *(str(one.clients_active), str(one.clients_waiting)),
+                    *(str(one.servers_active), str(one.servers_idle), f"{one.longest_wait:.3f} s"),
+                )
 
 
 def _options(known: Mapping[str, object], settings: Sequence[str]) -> dict[str, object]:

@@ -46,6 +46,7 @@ from app.errors import (
 )
 from app.expose import Expose
 from app.leader_elected import LeaderElected
+from app.pause import Pause, Resume
 from app.pebble_ready import PebbleReady
 from app.peers import PeersChanged, PeersCreated, PeersDeparted
 from app.publish_endpoints import PublishEndpoints
@@ -154,7 +155,7 @@ class MemoryConsole:
     def reconnect(self) -> None:
         """There is nothing to leave."""
 
-    def pause(self) -> bool:
+    def pause(self, seconds: float) -> bool:
         """Whether nothing is open."""
         self._consoles.paused.add(self._index)
         return not self._consoles.busy.get(self._index)
@@ -316,6 +317,8 @@ class MemoryUnit:
         self.clients_changed = ClientsChanged(world, converge)
         self.clients_departed = ClientsDeparted(world, departures, converge)
         self.clients_broken = ClientsBroken(world, converge)
+        self.pause = Pause(world, pooler.consoles)
+        self.resume = Resume(world, pooler.consoles)
 
 
 class MemoryPlatform:

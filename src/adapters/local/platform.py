@@ -59,7 +59,12 @@ class LocalPlatform:
 
     def hook(self, unit: str, name: str, *arguments: str, **facts: bool) -> Outcome:
         """One hook of one unit has run, and what it wrote is kept."""
-        application = self._compose(
+        outcome: Outcome = getattr(self._application(unit), name)()(*arguments, **facts)
+        self.store.save(self.state)
+        return outcome
+
+    def _application(self, unit: str) -> Application:
+        return self._compose(
             {
                 "world": self._world(unit),
                 "pooler": self.pooler(unit),
@@ -72,13 +77,22 @@ class LocalPlatform:
                 "exposure": LocalExposure(self.model, unit),
             }
         )
-        outcome: Outcome = getattr(application, name)()(*arguments, **facts)
-        self.store.save(self.state)
-        return outcome
-
     def in_turn(self) -> list[str]:
         """All units, the leader first: the others wait for what it decides."""
         return sorted(self.model.units, key=lambda name: (name != self.model.leader, name))
+
+    def pause(self) -> int:
+        """No transaction begins on any unit; returns how many processes still have some. Raises ConsoleFailed."""
+        self.state.paused = True
+        self.store.save(self.state)
+        return sum(self._application(unit).pause()() for unit in self.in_turn())
+
+    def resume(self) -> None:
+        """What waits goes on. Raises ConsoleFailed."""
+        for unit in self.in_turn():
+            self._application(unit).resume()()
+        self.state.paused = False
+        self.store.save(self.state)
 
     def everywhere(self, hook: str, *arguments: str) -> None:
         """A hook has run on every unit."""
@@ -130,7 +144,13 @@ class LocalPlatform:
 
     def remove_unit(self, name: str) -> None:
         """A unit has left: it said so, another leads if it did, and nothing of it is left."""
+        others = [unit for unit in self.in_turn() if unit != name]
+        if others and self.model.leader == name:
+            self.model.leader = others[0]
         self.hook(name, "peers_departed", name)
+        # Clients know of it before the unit lets nobody in any more.
+        for unit in others:
+            self.hook(unit, "peers_changed")
         self.pooler(name).stop()
         self.model.remove_unit(name)
         shutil.rmtree(self._layout(name).root, ignore_errors=True)

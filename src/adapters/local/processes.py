@@ -8,8 +8,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
 
 import pydantic
 
@@ -17,7 +17,7 @@ from adapters import rendering
 from adapters.console import PsycopgConsoles
 from adapters.local.owner import Owner, identity, own
 from app.errors import PoolerFailed
-from domain.capabilities import Version, version_in
+from domain.capabilities import Version, capabilities, version_in
 from domain.facts import Container
 from domain.instances import Applied, Instance, Layout, PoolerConfig, Step
 from domain.users import Credentials
@@ -26,7 +26,9 @@ from domain.users import Credentials
 _LONGEST_SOCKET = 100
 
 START_SECONDS = 10.0
-DRAIN_SECONDS = 5.0
+
+# How long clients may take to leave, and their last transactions to end.
+LEAVE_SECONDS, DRAIN_SECONDS = 5.0, 3.0
 
 
 class LocalPooler:
@@ -71,14 +73,13 @@ class LocalPooler:
             self._write(config)
             instances = {one.index: one for one in config.instances}
             for step in steps:
-                if step.action == "stop":
-                    self._stop(step.index)
-                elif step.action == "reload":
+                if step.action == "reload":
                     self._reload(instances[step.index], config.admin, before[step.index])
-                else:
-                    self._stop(step.index)
+                elif step.action in ("start", "restart"):
+                    self._stop([step.index])
                     self._claim(instances[step.index].port)
                     self._start(step.index)
+            self._stop([step.index for step in steps if step.action == "stop"])
             self.remember(applied)
 
     def remember(self, applied: Applied) -> None:
@@ -88,8 +89,7 @@ class LocalPooler:
 
     def stop(self) -> None:
         """No process of this unit runs."""
-        for index in self._indexes():
-            self._stop(index)
+        self._stop(self._indexes())
 
     def log(self, index: int) -> pathlib.Path:
         """Where a process writes what it does."""
@@ -204,20 +204,27 @@ class LocalPooler:
         path = pathlib.Path(self._layout.ini(index))
         return path.read_text() if path.exists() else ""
 
-    def _stop(self, index: int) -> None:
-        """The process is gone: drained, or without asking when that takes too long."""
+    def _stop(self, indexes: Sequence[int]) -> None:
+        """The processes are gone: when their clients are, or without asking when that takes too long."""
+        applied = self._applied()
+        polite = applied is None or capabilities(applied.version).waits_for_clients
         for how, seconds in (
-            (signal.SIGINT, DRAIN_SECONDS),
+            (signal.SIGTERM if polite else signal.SIGINT, LEAVE_SECONDS),
+            # Nothing new begins, and what is open may end.
+            *([(signal.SIGUSR1, DRAIN_SECONDS)] if polite else []),
             (signal.SIGQUIT, 2.0),
             (signal.SIGKILL, 2.0),
         ):
-            pid = self._pid(index)
-            if not pid:
-                return
-            os.kill(pid, how)
+            left = [pid for pid in map(self._pid, indexes) if pid]
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, how)
             end = time.monotonic() + seconds
-            while self._pid(index) and time.monotonic() < end:
+            while left and time.monotonic() < end:
                 time.sleep(0.02)
+                left = [pid for pid in map(self._pid, indexes) if pid]
+            if not left:
+                return
 
     def _pid(self, index: int) -> int:
         """The process, if it is alive and really this one; 0 otherwise."""

@@ -272,16 +272,31 @@ def test_what_could_not_be_removed_from_postgresql_is_logged(related):
     ]
 
 
-@pytest.mark.parametrize("fault", ["down", "refuses"])
-def test_a_backend_that_fails_is_quoted_and_tried_again(juju, fault):
+def test_a_backend_that_refuses_is_quoted_and_tried_again(juju):
     juju.deploy()
-    setattr(juju.server, fault, "PostgreSQL says no")
+    juju.server.refuses = "PostgreSQL says no"
     juju.backend()
     assert juju.status == "blocked PostgreSQL says no"
     assert "backend_database_relation_changed" in juju.deferred
-    setattr(juju.server, fault, "")
+    juju.server.refuses = ""
     juju.emit(juju.context.on.update_status())
     assert juju.status == "active"
+
+
+def test_a_backend_that_is_silent_for_a_moment_is_asked_again_although_nothing_changes(juju):
+    juju.deploy()
+    juju.server.down = "PostgreSQL does not answer"
+    juju.backend()
+    assert juju.status == "blocked PostgreSQL does not answer"
+    juju.server.down = ""
+    juju.reminded()
+    assert juju.status == "active"
+
+
+def test_a_backend_that_comes_back_is_noticed_by_a_check(related):
+    check = related.container.plan.checks["postgresql"].to_dict()
+    assert check["tcp"] == {"host": "10.1.0.1", "port": 5432}
+    assert "level" not in check, "it must not decide whether clients are sent here"
 
 
 def test_a_secret_that_is_granted_late_is_read_as_soon_as_juju_says_so(juju):

@@ -7,7 +7,7 @@ from plans import plan
 
 from domain.budget import Process
 from domain.capabilities import Version
-from domain.instances import Layout, pooler_config
+from domain.instances import Layout, not_in_force, pooler_config
 from domain.overrides import overrides_in
 from domain.planning import plan as decide
 from domain.pools import WHOLE, Part, PoolSizes, part_of, pool_sizes, pool_users, pools
@@ -130,6 +130,20 @@ TIMES = {
 @pytest.mark.parametrize("name", TIMES)
 def test_a_time_is_written_as_it_was_given(name):
     assert written(tuned(**{name: 77}))[name] == "77"
+
+
+@pytest.mark.parametrize(
+    ("shown", "refused"),
+    [
+        ("2.14748e+09", ""),
+        ("3600", "server_lifetime = 2147483647"),
+        ("", "server_lifetime = 2147483647"),
+    ],
+)
+def test_a_long_time_is_recognised_though_pgbouncer_rounds_it(shown, refused):
+    (instance,) = config(tuned(server_lifetime=2**31 - 1), cpus=1).instances
+    aliases = [pool.alias for pool in instance.pools]
+    assert not_in_force(instance, {"server_lifetime": shown}, aliases) == refused
 
 
 @pytest.mark.parametrize(("wait", "login"), [(1, "60"), (60, "60"), (61, "61"), (0, "0")])
