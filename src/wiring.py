@@ -57,10 +57,10 @@ class Application(containers.DeclarativeContainer):
         Converge,
         providers.Factory(RequestBackend, backend),
         providers.Factory(ReconcileAccess, databases, secrets, clients, peers, new_password),
-        providers.Factory(ShareConfiguration, peers),
+        providers.Factory(ShareConfiguration, peers, databases),
         providers.Factory(ConfigurePooler, pooler, consoles, peers),
         # What this unit has just given up, others can have.
-        providers.Factory(ShareConfiguration, peers),
+        providers.Factory(ShareConfiguration, peers, databases),
         providers.Factory(Expose, exposure, peers),
         providers.Factory(PublishEndpoints, databases, clients, new_password),
     )

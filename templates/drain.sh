@@ -33,6 +33,8 @@ leave() {
     sleep "$LAST_CALL"
     kill -QUIT "$pooler"
 }
+# Each client takes a file.
+ulimit -Sn "$(ulimit -Hn)"
 setsid "$@" &
 pooler=$!
 trap 'kill -HUP "$pooler"' HUP

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 CONSOLE = "pgbouncer"  #: the name of the console's database
 
 _CONNECT_SECONDS = 2
-_SHED_SECONDS = 0.6
 _RELOAD_SECONDS = 1.5
 _LOOK_EVERY = 0.05
 
@@ -52,7 +51,7 @@ class PsycopgConsoles:
         from psycopg.rows import dict_row
 
         try:
-            with psycopg.connect(
+            with psycopg.Connection[Row].connect(
                 host=self._directory(index),
                 port=port,
                 user=admin.username,
@@ -141,12 +140,12 @@ class PsycopgConsole:
             if row["database"] != CONSOLE
         )
 
-    def shed(self, *, reconnect: bool) -> tuple[PooledDatabase, ...]:
-        """Connections above a limit end; waits for them for a moment. Returns what is left.
+    def shed(self, seconds: float, *, reconnect: bool) -> tuple[PooledDatabase, ...]:
+        """Connections above a limit end; waits for so many seconds at most. Returns what is left.
 
-        With `reconnect` those that are never idle end, too, each with its transaction.
+        With `reconnect` those that are never idle end, too, each with its transaction, or its session.
         """
-        end, asked = time.monotonic() + _SHED_SECONDS, False
+        end, asked = time.monotonic() + seconds, False
         while True:
             now = self.databases()
             over = [one for one in now if 0 < one.most < one.connections]

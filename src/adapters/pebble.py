@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from adapters import rendering
 from adapters.console import PsycopgConsoles
 from adapters.workload import APPLIED, CONTAINER, ROOT
 from app.errors import PoolerFailed
-from domain.capabilities import Version, capabilities, version_in
+from domain.capabilities import Program, Version, capabilities, version_in
 from domain.facts import Container
 from domain.instances import Applied, Layout, PoolerConfig, Step
 
@@ -60,30 +61,42 @@ class PebblePooler:
         self._consoles = PsycopgConsoles(socket_directory)
 
     def look(self) -> Container:
-        """What is there now, in two requests."""
+        """What is there now, in two requests; in three while processes end."""
         try:
             services = self._container.pebble.get_services()
             applied = self._applied()
+            ending = self._ending() if applied and applied.ending else frozenset[int]()
         except (ops.pebble.ConnectionError, ops.pebble.APIError):
             return Container()
         return Container(
             reachable=True,
-            version=applied.version if applied else None,
+            program=applied.program if applied else None,
             cpus=_cpus(),
             running=frozenset(
                 int(one.name.removeprefix(_SERVICE))
                 for one in services
                 if one.name.startswith(_SERVICE) and one.is_running()
             ),
+            ending=ending,
             applied=applied,
         )
 
-    def version(self) -> Version:
-        """Ask the program itself. Raises PoolerFailed."""
+    def _ending(self) -> frozenset[int]:
+        """Processes that were told to stop: to Pebble they are inactive from that moment on."""
+        changes = self._container.pebble.get_changes(ops.pebble.ChangeState.IN_PROGRESS)
+        tasks = [task for change in changes if change.kind == "stop" for task in change.tasks]
+        # `Stop service "pgbouncer-16"`
+        names = re.findall(rf'"{_SERVICE}([0-9]+)"', " ".join(task.summary for task in tasks))
+        return frozenset(map(int, names))
+
+    def program(self) -> Program:
+        """Ask the program itself, and what it may take of its container. Raises PoolerFailed."""
         with _translated():
             printed, _ = self._container.exec(["pgbouncer", "--version"], timeout=5).wait_output()
+            files, _ = self._container.exec(["sh", "-c", "ulimit -Hn"], timeout=5).wait_output()
         if found := version_in(printed):
-            return found
+            # What is no number is `unlimited`.
+            return Program(version=found, files=int(files) if files.strip().isdigit() else 0)
         raise PoolerFailed("pgbouncer --version names no version: is this the right image?")
 
     def apply(self, config: PoolerConfig, applied: Applied, steps: tuple[Step, ...]) -> None:
@@ -94,7 +107,7 @@ class PebblePooler:
         with _translated():
             before = self._before(config, steps)
             self._write(config)
-            layer = _layer(config, steps, applied.version)
+            layer = _layer(config, steps, applied.program.version)
             self._container.add_layer(LABEL, layer, combine=True)
             self._take(steps)
             self._check(config, before)

@@ -293,6 +293,12 @@ class PsycopgDatabase:
         """Make the auth user, and in `database` the function by which it looks passwords up."""
         self._insist(lambda: self._provision(auth, database))
 
+    def knows(self, address: str) -> bool:
+        """Whether there is a connection from this address."""
+        query = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE host(client_addr) = %s)"
+        row = self._insist(lambda: self._connection.execute(query, (address,)).fetchone())
+        return bool(row and row[0])
+
     def users(self) -> frozenset[str]:
         """The client users that this application made."""
         return frozenset(self._insist(lambda: self._marked(self._client_mark)))

@@ -6,7 +6,7 @@ from app.errors import ConsoleFailed, PoolerFailed
 from app.outcome import Deferred, Done, Outcome
 from app.ports import Consoles, Peers, Pooler
 from domain.budget import allotted, processes, stake
-from domain.capabilities import Version
+from domain.capabilities import Program
 from domain.facts import Container, Facts
 from domain.instances import Applied, PoolerConfig, applied, held, pooler_config, steps
 from domain.pools import Plan
@@ -14,8 +14,8 @@ from domain.status import Level, Problem
 
 logger = logging.getLogger(__name__)
 
-# Connections change hands once or twice: from the old port's processes to the new port's, and back.
-_ROUNDS = 3
+# How long the processes of a unit may take together to give up connections, in seconds.
+_PATIENCE = 0.6
 
 
 class ConfigurePooler:
@@ -51,20 +51,20 @@ class ConfigurePooler:
         container, shared = facts.container, facts.plan
         if not container.reachable or shared is None:
             return facts, True
-        version = container.version or self._pooler.version()
-        facts = _with_container(facts, container.model_copy(update={"version": version}))
+        program = container.program or self._pooler.program()
+        facts = _with_container(facts, container.model_copy(update={"program": program}))
         if not facts.supported:
             return facts, True
-        plan, complete = _for_this_unit(facts, shared), False
-        for _ in range(_ROUNDS):
+        plan = _for_this_unit(facts, shared)
+        while True:
+            # Whoever can have more waits for those that shall have less: two rounds, hardly ever three.
             before = facts.container.applied
-            facts, complete = self._nearer(facts, plan, version, thorough=thorough)
+            facts, complete = self._nearer(facts, plan, program, thorough=thorough)
             if complete or facts.container.applied == before:
-                break
-        return facts, complete
+                return facts, complete
 
     def _nearer(
-        self, facts: Facts, plan: Plan, version: Version, *, thorough: bool
+        self, facts: Facts, plan: Plan, program: Program, *, thorough: bool
     ) -> tuple[Facts, bool]:
         """Every process has what is free to have; whether that is all it shall have."""
         container = facts.container
@@ -73,9 +73,9 @@ class ConfigurePooler:
         leases = before.leases() if before else ()
         run = allotted(planned, plan.share_of(facts.unit), leases)
         config = pooler_config(
-            plan, facts.unit, container.cpus, version, facts.layout, facts.auth, run
+            plan, facts.unit, container.cpus, program, facts.layout, facts.auth, run
         )
-        wanted = applied(config, version, before, container.running)
+        wanted = applied(config, program, before, container.running)
         if wanted != before or (thorough and not container.runs):
             self._pooler.apply(config, wanted, steps(before, wanted, container.running))
             logger.info("PgBouncer now serves %d databases", len(wanted.serving.databases))
@@ -91,6 +91,7 @@ class ConfigurePooler:
     def _shed(self, facts: Facts, plan: Plan, config: PoolerConfig, told: Applied) -> Applied:
         """The same, with what processes have after they were asked to have less."""
         ports = {instance.index: instance.port for instance in config.instances}
+        sessions = "session" in (plan.settings.pool_mode, *plan.settings.overrides.modes)
         found: dict[int, int] = {}
         for one in told.over:
             if facts.auth is None:  # Then nothing is served, and nothing is kept open.
@@ -98,7 +99,7 @@ class ConfigurePooler:
                 continue
             try:
                 with self._consoles.open(one.index, ports[one.index], facts.auth) as console:
-                    now = console.shed(reconnect=plan.settings.pool_mode != "session")
+                    now = console.shed(_PATIENCE / len(told.over), reconnect=not sessions)
             except ConsoleFailed as error:
                 logger.warning("PgBouncer process %d cannot be asked: %s", one.index, error)
             else:

@@ -55,5 +55,3 @@ def _running(facts: Facts) -> list[AppliedInstance]:
     known = facts.container.applied
     processes = known.instances if known else ()
     return [one for one in processes if one.index in facts.container.running]
-
-

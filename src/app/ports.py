@@ -10,7 +10,7 @@ from typing import Protocol
 import pydantic
 
 from domain.budget import Stake
-from domain.capabilities import Version
+from domain.capabilities import Program
 from domain.facts import Credentials as BackendCredentials
 from domain.facts import Facts, Ledger
 from domain.instances import Applied, PooledDatabase, PoolerConfig, PoolState, Step
@@ -31,8 +31,8 @@ class World(Protocol):
 class Pooler(Protocol):
     """The PgBouncer processes of this unit. Every method may raise PoolerFailed."""
 
-    def version(self) -> Version:
-        """Ask the program itself."""
+    def program(self) -> Program:
+        """Ask the program itself, and what it may take of its machine."""
         ...
 
     def apply(self, config: PoolerConfig, applied: Applied, steps: tuple[Step, ...]) -> None:
@@ -58,10 +58,10 @@ class Console(Protocol):
         """What its pools are doing."""
         ...
 
-    def shed(self, *, reconnect: bool) -> tuple[PooledDatabase, ...]:
-        """Connections above a limit end; waits for them for a moment. Returns what is left.
+    def shed(self, seconds: float, *, reconnect: bool) -> tuple[PooledDatabase, ...]:
+        """Connections above a limit end; waits for so many seconds at most. Returns what is left.
 
-        With `reconnect` those that are never idle end, too, each with its transaction.
+        With `reconnect` those that are never idle end, too, each with its transaction, or its session.
         """
         ...
 
@@ -176,6 +176,10 @@ class Database(Protocol):
 
     def provision(self, auth: AuthMaterial, database: str) -> None:
         """Make the auth user, and in `database` the function by which it looks passwords up."""
+        ...
+
+    def knows(self, address: str) -> bool:
+        """Whether there is a connection from this address."""
         ...
 
     def users(self) -> frozenset[str]:

@@ -1,17 +1,26 @@
 """Intent: all units know what to do, and where their leader is."""
 
-from app.outcome import Done, Outcome
-from app.ports import Peers
+import logging
+
+from app.errors import DatabaseRefused, DatabaseUnreachable
+from app.outcome import Deferred, Done, Outcome
+from app.ports import Databases, Peers
 from domain import planning
 from domain.facts import Facts
 from domain.leadership import decides
 
+logger = logging.getLogger(__name__)
+
 
 class ShareConfiguration:
-    """The leader decides, once there is a configuration; the others read."""
+    """The leader decides, once there is a configuration; the others read.
 
-    def __init__(self, peers: Peers) -> None:
+    The connections of a unit that has left are handed out when PostgreSQL sees none of them any more.
+    """
+
+    def __init__(self, peers: Peers, databases: Databases) -> None:
         self._peers = peers
+        self._databases = databases
 
     def __call__(self, facts: Facts, *, thorough: bool) -> Outcome:
         """What is shared is what the facts call for."""
@@ -21,7 +30,23 @@ class ShareConfiguration:
             self._peers.name_leader(facts.address)
         if not facts.configured:
             return Done(facts)
-        wanted = planning.plan(facts)
+        wanted = planning.plan(facts, self._ended(facts))
         if wanted != facts.plan:
             self._peers.share(wanted)
-        return Done(facts.model_copy(update={"plan": wanted, "leader_address": facts.address}))
+        facts = facts.model_copy(update={"plan": wanted, "leader_address": facts.address})
+        if waiting := planning.missing(facts):
+            names = ", ".join(one.name for one in waiting)
+            return Deferred(facts, f"waiting for the last transactions of {names}", soon=True)
+        return Done(facts)
+
+    def _ended(self, facts: Facts) -> frozenset[str]:
+        """Units that have left, and whose connections have ended."""
+        left, backend = planning.missing(facts), facts.backend.credentials
+        if not left or backend is None or not facts.backend.attached:
+            return frozenset(one.name for one in left)
+        try:
+            with self._databases.open(backend) as database:
+                return frozenset(one.name for one in left if not database.knows(one.address))
+        except (DatabaseUnreachable, DatabaseRefused) as error:
+            logger.warning("The connections of units that have left stay reserved: %s", error)
+            return frozenset()

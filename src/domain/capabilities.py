@@ -19,6 +19,14 @@ class Version(NamedTuple):
 
 OLDEST = Version(1, 21)
 
+
+class Program(Value):
+    """The PgBouncer that is there, and what it may take of its machine."""
+
+    version: Version
+    files: int = 0  #: that one process may open; 0 if that is not known
+
+
 # Before, no one reset fits pools of several modes: see `_reset` of domain.instances.
 OWN_MODES = Version(1, 22)
 

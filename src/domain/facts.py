@@ -3,7 +3,7 @@
 import pydantic
 
 from domain.budget import Stake
-from domain.capabilities import Version, capabilities
+from domain.capabilities import Program, Version, capabilities
 from domain.instances import Applied, Layout
 from domain.pools import Endpoint, Plan, Serving
 from domain.settings import Settings
@@ -16,11 +16,16 @@ class Container(Value):
     """Where PgBouncer runs, and what it runs with."""
 
     reachable: bool = False
-    version: Version | None = None  #: of PgBouncer; None until it was asked
+    program: Program | None = None  #: None until it was asked
     cpus: int = 1  #: that it may use
     running: frozenset[int] = frozenset()  #: processes, by index
     ending: frozenset[int] = frozenset()  #: processes that let their transactions finish
     applied: Applied | None = None  #: the last configuration that was applied in full
+
+    @property
+    def version(self) -> Version | None:
+        """Of PgBouncer."""
+        return self.program.version if self.program else None
 
     @property
     def runs(self) -> bool:

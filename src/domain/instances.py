@@ -9,10 +9,11 @@ import pydantic
 
 from domain import scram
 from domain.budget import MANY, MOST_PROCESSES, Lease, Process, processes
-from domain.capabilities import OWN_USERS, Capabilities, Version, capabilities
+from domain.capabilities import OWN_USERS, Capabilities, Program, Version, capabilities
 from domain.overrides import usable
 from domain.pools import (
     AUTH_ALIAS,
+    UNLIMITED_POOL_SIZE,
     Part,
     Plan,
     Pool,
@@ -29,6 +30,12 @@ from domain.value import Value
 
 MAX_CLIENTS = 10_000
 
+# Fewer than that are no pool.
+FEW_CLIENTS = 100
+
+# Files of a process that are neither clients nor servers: logs, sockets, peers.
+_OTHER_FILES = 100
+
 # How long a login may take if nobody has to wait for a server: PgBouncer's own default.
 LOGIN_SECONDS = 60
 
@@ -44,7 +51,9 @@ class Layout(Value):
     """Where a platform keeps what belongs to its PgBouncer processes."""
 
     root: str  #: an absolute path
-    sockets: str = ""  #: where else sockets are, so that whoever manages the processes reaches them
+    sockets: str = (
+        ""  #: where else sockets are, so that whoever manages the processes reaches them
+    )
     listen_address: str = "*"
     with_pid_files: bool = False  #: where nothing supervises the processes
 
@@ -117,7 +126,7 @@ def pooler_config(
     plan: Plan,
     unit: str,
     cpus: int,
-    version: Version,
+    program: Program,
     layout: Layout,
     auth: AuthMaterial | None,
     run: Sequence[Process] | None = None,
@@ -129,8 +138,8 @@ def pooler_config(
     """
     if auth is None:
         plan = plan.without_upstream()
-    plan = _possible(plan, version)
-    able, first = capabilities(version), _first_peer_id(unit)
+    plan = _possible(plan, program.version)
+    able, first = capabilities(program.version), _first_peer_id(unit)
     planned = processes(plan, unit, cpus)
     run = planned if run is None else run
     siblings = (
@@ -147,7 +156,7 @@ def pooler_config(
                 *_listen(one.port, layout, one.index),
                 ("peer_id", str(first + one.index)),
                 *_auth(plan, layout, auth),
-                *_pooling(plan, able, part),
+                *_pooling(plan, able, part, program.files),
             ),
             pools=pools(plan, part),
             users=pool_users(plan, part),
@@ -207,7 +216,11 @@ def _listen(port: int, layout: Layout, index: int) -> tuple[Setting, ...]:
         ("unix_socket_dir", layout.socket_directory(index)),
         # Every process listens on the same port, and the kernel spreads the connections.
         ("so_reuseport", "1"),
-        *((("pidfile", f"{layout.directory(index)}/pgbouncer.pid"),) if layout.with_pid_files else ()),
+        *(
+            (("pidfile", f"{layout.directory(index)}/pgbouncer.pid"),)
+            if layout.with_pid_files
+            else ()
+        ),
     )
 
 
@@ -224,12 +237,12 @@ def _auth(plan: Plan, layout: Layout, auth: AuthMaterial | None) -> tuple[Settin
     return tuple(lines)
 
 
-def _pooling(plan: Plan, able: Capabilities, part: Part) -> tuple[Setting, ...]:
+def _pooling(plan: Plan, able: Capabilities, part: Part, files: int) -> tuple[Setting, ...]:
     settings, sizes = plan.settings, pool_sizes(plan.settings, part)
     patience = settings.query_wait_timeout
     return (
         ("pool_mode", settings.pool_mode),
-        ("max_client_conn", str(MAX_CLIENTS)),
+        ("max_client_conn", str(most_clients(plan, part.limit, files))),
         ("max_db_connections", str(part.limit)),
         ("default_pool_size", str(sizes.default)),
         ("min_pool_size", str(sizes.minimum)),
@@ -238,7 +251,7 @@ def _pooling(plan: Plan, able: Capabilities, part: Part) -> tuple[Setting, ...]:
         *_reset(plan, able),
         ("query_wait_timeout", str(patience)),
         # A client's first wait is part of its login.
-        ("client_login_timeout", str(max(LOGIN_SECONDS, patience) if patience else 0)),
+        ("client_login_timeout", str(max(LOGIN_SECONDS, patience or 3600))),
         ("query_timeout", str(settings.query_timeout)),
         ("idle_transaction_timeout", str(settings.idle_transaction_timeout)),
         ("client_idle_timeout", str(settings.client_idle_timeout)),
@@ -260,6 +273,17 @@ def _pooling(plan: Plan, able: Capabilities, part: Part) -> tuple[Setting, ...]:
         # `options` has to be listed: CVE-2026-107349 spins on it otherwise.
         ("ignore_startup_parameters", "extra_float_digits,options"),
     )
+
+
+def most_clients(plan: Plan, limit: int, files: int) -> int:
+    """How many clients a process can have: each is a file, and so is each connection to PostgreSQL.
+
+    `files` is how many it may open; 0 if that is not known.
+    """
+    if not files:
+        return MAX_CLIENTS
+    servers = (limit or UNLIMITED_POOL_SIZE) * (1 + len(plan.databases))
+    return max(1, min(MAX_CLIENTS, files - servers - _OTHER_FILES))
 
 
 def _prepared_statements(plan: Plan, able: Capabilities) -> int:
@@ -336,7 +360,7 @@ class AppliedInstance(Value):
 class Applied(Value):
     """What a platform remembers, beside the files, of the last configuration that it finished applying."""
 
-    version: Version
+    program: Program
     instances: tuple[AppliedInstance, ...]
     ending: tuple[AppliedInstance, ...] = ()  #: told to stop, and waiting for their transactions
     users: str
@@ -368,7 +392,7 @@ class Applied(Value):
 
 def applied(
     config: PoolerConfig,
-    version: Version,
+    program: Program,
     before: Applied | None = None,
     running: frozenset[int] = frozenset(),
 ) -> Applied:
@@ -388,7 +412,7 @@ def applied(
     stay = {one.index for one in instances}
     ending = (*(before.ending if before else ()), *old.values())
     return Applied(
-        version=version,
+        program=program,
         instances=instances,
         ending=tuple({one.index: one for one in ending if one.index not in stay}.values()),
         users=digest([(user.name, user.secret.get_secret_value()) for user in config.users]),
@@ -401,9 +425,7 @@ def _still_held(old: AppliedInstance | None, limit: int) -> int:
     return old.most if old and 0 < limit < old.most else 0
 
 
-def not_in_force(
-    instance: Instance, shown: Mapping[str, str], aliases: Collection[str]
-) -> str:
+def not_in_force(instance: Instance, shown: Mapping[str, str], aliases: Collection[str]) -> str:
     """The first line that a process does not run with after it was told to reload; '' if it took all.
 
     PgBouncer stops reading at the first line that it refuses. `shown` is what its console says of the

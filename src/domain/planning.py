@@ -1,10 +1,13 @@
 """What should all units do? The leader's decision, from what it sees."""
 
+from collections.abc import Collection, Iterator
+
 from domain.budget import Claim, shared_out
 from domain.facts import Facts, Peer
 from domain.leadership import serving_everywhere
 from domain.pools import (
     Endpoint,
+    Leaver,
     Member,
     Plan,
     Upstream,
@@ -15,8 +18,8 @@ from domain.settings import Settings
 from domain.users import EVERYWHERE, AccessRequest, Offer, grant_for
 
 
-def plan(facts: Facts) -> Plan:
-    """What all units should do.
+def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
+    """What all units should do. `ended` are units that have left and have no connections any more.
 
     While an option is invalid, the settings that run now stay. Databases are served once access to
     them was given, so that no name ever leads to nothing.
@@ -30,9 +33,12 @@ def plan(facts: Facts) -> Plan:
         former = None if port_is_told(facts) else former
     elif settings.listen_port != port:
         former, lane = port, 1 if lane == 0 else 0
+    leavers = tuple(one for one in _leavers(facts) if one.name not in ended)
+    total = settings.max_db_connections
     wanted = Plan(
         settings=settings,
-        members=_members(facts, settings.max_db_connections),
+        members=_members(facts, total, sum(one.held for one in leavers)),
+        leavers=leavers if total else (),
         upstream=upstream(facts),
         databases=tuple(sorted({grant.database for grant in facts.standing})),
         everywhere=any(EVERYWHERE.intersection(grant.roles) for grant in facts.standing),
@@ -74,7 +80,31 @@ def upstream(facts: Facts) -> Upstream | None:
     )
 
 
-def _members(facts: Facts, total: int) -> tuple[Member, ...]:
+def missing(facts: Facts) -> tuple[Leaver, ...]:
+    """Units that have left and may still have connections, of which nobody else will tell."""
+    peers = {peer.name for peer in facts.peers}
+    limited = facts.plan is not None and facts.plan.settings.max_db_connections > 0
+    return tuple(one for one in _leavers(facts) if limited and one.name not in peers)
+
+
+def _leavers(facts: Facts) -> Iterator[Leaver]:
+    """Units that were members and are not any more.
+
+    One that gives another its address is gone for sure, and so is one of which none is known.
+    """
+    before = facts.plan
+    if before is None:
+        return
+    staying = {peer.name: peer.address for peer in facts.peers if not peer.leaving}
+    staying[facts.unit] = facts.address
+    said = {peer.name: peer.stake.held for peer in facts.peers}
+    left = [Leaver(name=m.name, address=m.address, held=m.share) for m in before.members]
+    for one in {leaver.name: leaver for leaver in (*left, *before.leavers)}.values():
+        if one.address and one.name not in staying and one.address not in staying.values():
+            yield one.model_copy(update={"held": said.get(one.name, one.held)})
+
+
+def _members(facts: Facts, total: int, reserved: int) -> tuple[Member, ...]:
     before = {one.name: one for one in facts.plan.members} if facts.plan else {}
     me = Peer(
         name=facts.unit, address=facts.address, leaving=facts.leaving, serving=facts.serving,
@@ -84,7 +114,6 @@ def _members(facts: Facts, total: int) -> tuple[Member, ...]:
     units = [one for one in everybody if not one.leaving]
     told = [before[one.name].share if one.name in before else one.stake.share for one in units]
     claims = [Claim(told=t, stake=one.stake) for t, one in zip(told, units, strict=True)]
-    reserved = sum(one.stake.held for one in everybody if one.leaving)
     shares = shared_out(total, claims, reserved) if total else (0,) * len(units)
     return tuple(
         Member(

@@ -94,11 +94,20 @@ class Member(Value):
     share: int = 0  #: of max_db_connections; means nothing where that is no limit
 
 
+class Leaver(Value):
+    """A unit that is no member any more, and lets its last transactions end."""
+
+    name: str
+    address: str
+    held: int  #: connections to one database that it may still have
+
+
 class Plan(Value):
     """What the leader decided for all units: they do as it says and decide nothing."""
 
     settings: Settings
     members: tuple[Member, ...]  #: ordered by the units' numbers
+    leavers: tuple[Leaver, ...] = ()
     upstream: Upstream | None = None
     databases: tuple[str, ...] = ()
     everywhere: bool = False  #: somebody may use databases that nobody asked for by name

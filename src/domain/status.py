@@ -6,6 +6,7 @@ import enum
 from typing import TYPE_CHECKING
 
 from domain.capabilities import OLDEST
+from domain.instances import FEW_CLIENTS, most_clients
 from domain.overrides import lacking
 from domain.pools import has_read_only_pools, least_for_read_only_pools
 from domain.value import Value
@@ -76,9 +77,7 @@ def _budget(facts: Facts) -> Iterator[Sentence]:
             f" {least_for_read_only_pools(plan)} are needed"
         )
     if not plan.serves_by(facts.unit):
-        yield Sentence(
-            level=Level.WAITING, text="waiting for other units to give up connections"
-        )
+        yield Sentence(level=Level.WAITING, text="waiting for other units to give up connections")
 
 
 def _backend(facts: Facts) -> tuple[Sentence, ...]:
@@ -99,11 +98,27 @@ def _container(facts: Facts) -> tuple[Sentence, ...]:
                 f"PgBouncer {version} is too old: {OLDEST.major}.{OLDEST.minor} or later is needed"
             ),
         )
+    if few := _few_clients(facts):
+        return (_blocked(few),)
     if not facts.configured:
         return (Sentence(level=Level.WAITING, text="waiting for the leader's configuration"),)
     if not facts.container.runs:
         return (Sentence(level=Level.WAITING, text="waiting for PgBouncer to run"),)
     return ()
+
+
+def _few_clients(facts: Facts) -> str:
+    program, run = facts.container.program, facts.container.applied
+    if facts.plan is None or program is None or run is None:
+        return ""
+    for process in run.instances:
+        clients = most_clients(facts.plan, process.limit, program.files)
+        if clients < max(FEW_CLIENTS, process.limit):
+            return (
+                f"PgBouncer may open {program.files} files, enough for {clients} clients of each process:"
+                " raise the limit of open files, or lower max_db_connections"
+            )
+    return ""
 
 
 def _clients(facts: Facts) -> tuple[Sentence, ...]:

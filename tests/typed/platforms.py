@@ -3,12 +3,13 @@
 Each function takes a platform's adapters and returns them as the ports that they are to fill.
 """
 
+from adapters.console import PsycopgConsoles
 from adapters.juju.clients import JujuClients
 from adapters.juju.peers import JujuBackend, JujuDepartures, JujuPeers
 from adapters.juju.secrets import JujuSecrets
 from adapters.juju.world import JujuWorld
 from adapters.kubernetes import LightkubeExposure
-from adapters.local.memory import MemoryDatabases, MemoryPooler
+from adapters.local.memory import MemoryConsoles, MemoryDatabases, MemoryPooler
 from adapters.local.model import (
     LocalBackend,
     LocalClients,
@@ -26,6 +27,7 @@ from app import ports
 Platform = tuple[
     ports.World,
     ports.Pooler,
+    ports.Consoles,
     ports.Peers,
     ports.Secrets,
     ports.Backend,
@@ -39,6 +41,7 @@ Platform = tuple[
 def on_juju(
     world: JujuWorld,
     pooler: PebblePooler,
+    consoles: PsycopgConsoles,
     peers: JujuPeers,
     secrets: JujuSecrets,
     backend: JujuBackend,
@@ -48,12 +51,15 @@ def on_juju(
     databases: PsycopgDatabases,
 ) -> Platform:
     """The charm."""
-    return world, pooler, peers, secrets, backend, clients, departures, exposure, databases
+    return (
+        world, pooler, consoles, peers, secrets, backend, clients, departures, exposure, databases,
+    )  # fmt: skip
 
 
 def locally(
     world: LocalWorld,
     pooler: LocalPooler,
+    consoles: PsycopgConsoles,
     peers: LocalPeers,
     secrets: LocalSecrets,
     backend: LocalBackend,
@@ -63,12 +69,15 @@ def locally(
     databases: PsycopgDatabases,
 ) -> Platform:
     """One machine."""
-    return world, pooler, peers, secrets, backend, clients, departures, exposure, databases
+    return (
+        world, pooler, consoles, peers, secrets, backend, clients, departures, exposure, databases,
+    )  # fmt: skip
 
 
 def in_memory(
     world: LocalWorld,
     pooler: MemoryPooler,
+    consoles: MemoryConsoles,
     peers: LocalPeers,
     secrets: LocalSecrets,
     backend: LocalBackend,
@@ -78,4 +87,6 @@ def in_memory(
     databases: MemoryDatabases,
 ) -> Platform:
     """The double of the unit tests."""
-    return world, pooler, peers, secrets, backend, clients, departures, exposure, databases
+    return (
+        world, pooler, consoles, peers, secrets, backend, clients, departures, exposure, databases,
+    )  # fmt: skip

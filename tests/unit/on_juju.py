@@ -88,7 +88,10 @@ class Juju:
             can_connect=container,
             mounts={"disk": testing.Mount(location=ROOT, source=self.disk)},
             execs={
-                testing.Exec(["pgbouncer", "--version"], stdout=f"PgBouncer {version}\nlibevent 2")
+                testing.Exec(
+                    ["pgbouncer", "--version"], stdout=f"PgBouncer {version}\nlibevent 2"
+                ),
+                testing.Exec(["sh", "-c", "ulimit -Hn"], stdout="1048576\n"),
             },
         )
         self.state = testing.State(

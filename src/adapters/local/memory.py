@@ -56,7 +56,7 @@ from app.share_configuration import ShareConfiguration
 from app.start import Start
 from app.update_status import UpdateStatus
 from app.withdraw_access import WithdrawAccess
-from domain.capabilities import Version
+from domain.capabilities import Program, Version
 from domain.facts import Container
 from domain.facts import Credentials as BackendCredentials
 from domain.instances import Applied, Layout, PooledDatabase, PoolerConfig, PoolState, Step
@@ -72,10 +72,12 @@ class MemoryPooler:
 
     def __init__(self, version: Version = RELEASE, cpus: int = 2) -> None:
         self.reachable = True
-        self.program = version
+        self.release = version
+        self.files = 0
         self.cpus = cpus
         self.failure = ""  #: a sentence: what the container refuses with
         self.running: set[int] = set()
+        self.ending: set[int] = set()  #: processes whose clients have not left yet
         self.consoles = MemoryConsoles()
         self.applied: Applied | None = None
         self.config: PoolerConfig | None = None
@@ -87,15 +89,16 @@ class MemoryPooler:
             return Container()
         return Container(
             reachable=True,
-            version=self.applied.version if self.applied else None,
+            program=self.applied.program if self.applied else None,
             cpus=self.cpus,
             running=frozenset(self.running),
+            ending=frozenset(self.ending),
             applied=self.applied,
         )
 
-    def version(self) -> Version:
+    def program(self) -> Program:
         """Ask the program itself."""
-        return self.program
+        return Program(version=self.release, files=self.files)
 
     def apply(self, config: PoolerConfig, applied: Applied, steps: tuple[Step, ...]) -> None:
         """Remember all of it. Raises PoolerFailed while `failure` is set."""
@@ -139,7 +142,7 @@ class MemoryConsole:
         self._consoles = consoles
         self._index = index
 
-    def shed(self, *, reconnect: bool) -> tuple[PooledDatabase, ...]:
+    def shed(self, seconds: float, *, reconnect: bool) -> tuple[PooledDatabase, ...]:
         """What clients hold on to stays."""
         return self.databases()
 
@@ -192,6 +195,7 @@ class MemoryServer:
     stuck: str = ""  #: a sentence: why users cannot be dropped
     refuses_passwords: str = ""  #: a sentence: why passwords cannot be set
     lets_in: bool = True  #: whether pg_hba.conf names new users
+    connected: set[str] = field(default_factory=set[str])  #: addresses
     asked: int = 0  #: conversations so far
 
 
@@ -235,6 +239,10 @@ class MemoryDatabase:
             raise DatabaseRefused(f"role {auth.auth_user} exists and is not ours")
         role.password = auth.auth_password.get_secret_value()
         self._server.functions.add(database)
+
+    def knows(self, address: str) -> bool:
+        """Whether a test says that there is a connection."""
+        return address in self._server.connected
 
     def users(self) -> frozenset[str]:
         """Client users of ours."""
@@ -293,9 +301,9 @@ class MemoryUnit:
         converge = Converge(
             RequestBackend(LocalBackend(model, name)),
             ReconcileAccess(databases, secrets, clients, peers, new_password),
-            ShareConfiguration(peers),
+            ShareConfiguration(peers, databases),
             ConfigurePooler(pooler, pooler.consoles, peers),
-            ShareConfiguration(peers),
+            ShareConfiguration(peers, databases),
             Expose(exposure, peers),
             PublishEndpoints(databases, clients, new_password),
         )

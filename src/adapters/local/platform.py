@@ -77,6 +77,7 @@ class LocalPlatform:
                 "exposure": LocalExposure(self.model, unit),
             }
         )
+
     def in_turn(self) -> list[str]:
         """All units, the leader first: the others wait for what it decides."""
         return sorted(self.model.units, key=lambda name: (name != self.model.leader, name))

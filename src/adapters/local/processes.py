@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import resource
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from adapters import rendering
 from adapters.console import PsycopgConsoles
 from adapters.local.owner import Owner, identity, own
 from app.errors import PoolerFailed
-from domain.capabilities import Version, capabilities, version_in
+from domain.capabilities import Program, capabilities, version_in
 from domain.facts import Container
 from domain.instances import Applied, Instance, Layout, PoolerConfig, Step
 from domain.users import Credentials
@@ -47,20 +48,20 @@ class LocalPooler:
         applied = self._applied()
         return Container(
             reachable=True,
-            version=applied.version if applied else None,
+            program=applied.program if applied else None,
             cpus=len(os.sched_getaffinity(0)),
             running=frozenset(index for index in self._indexes() if self._pid(index)),
             applied=applied,
         )
 
-    def version(self) -> Version:
-        """Ask the program itself. Raises PoolerFailed."""
+    def program(self) -> Program:
+        """Ask the program itself, and what it may take of this machine. Raises PoolerFailed."""
         with _translated(self._root):
             done = subprocess.run(
                 [self._program, "--version"], capture_output=True, text=True, check=False
             )
         if found := version_in(done.stdout):
-            return found
+            return Program(version=found, files=_files())
         raise PoolerFailed(f"{self._program} is no PgBouncer")
 
     def apply(self, config: PoolerConfig, applied: Applied, steps: tuple[Step, ...]) -> None:
@@ -159,6 +160,7 @@ class LocalPooler:
         begin = log.stat().st_size if log.exists() else 0
         with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as output:
             own(log, self._owner)
+            _files()
             process = subprocess.Popen(
                 [self._program, self._layout.ini(index)],
                 stdin=subprocess.DEVNULL,
@@ -207,7 +209,7 @@ class LocalPooler:
     def _stop(self, indexes: Sequence[int]) -> None:
         """The processes are gone: when their clients are, or without asking when that takes too long."""
         applied = self._applied()
-        polite = applied is None or capabilities(applied.version).waits_for_clients
+        polite = applied is None or capabilities(applied.program.version).waits_for_clients
         for how, seconds in (
             (signal.SIGTERM if polite else signal.SIGINT, LEAVE_SECONDS),
             # Nothing new begins, and what is open may end.
@@ -239,6 +241,13 @@ class LocalPooler:
         wanted = [str(self._program), ini]
         others = (int(one.name) for one in pathlib.Path("/proc").glob("[0-9]*"))
         return next((other for other in others if _command(other)[:2] == wanted), 0)
+
+
+def _files() -> int:
+    """How many files a process of ours may open, which it is then started with."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
 
 
 def _command(pid: int) -> list[str]:

@@ -12,7 +12,7 @@ from adapters import pebble
 from adapters.pebble import PebblePooler, PebbleReminder
 from adapters.workload import APPLIED
 from app.errors import PoolerFailed
-from domain.capabilities import Version
+from domain.capabilities import Program, Version
 from domain.facts import Container
 from domain.instances import Step, applied, pooler_config
 from domain.users import AuthMaterial
@@ -22,8 +22,10 @@ AUTH = AuthMaterial(
     stats_user="stats", stats_password=pydantic.SecretStr("secret-2"),
     admin_user="admin", admin_password=pydantic.SecretStr("secret-3"),
 )  # fmt: skip
-CONFIG = pooler_config(plan(databases=("shop",)), "pgb/0", 2, Version(1, 24), pebble.LAYOUT, AUTH)
-MEMORY = applied(CONFIG, Version(1, 24))
+CONFIG = pooler_config(
+    plan(databases=("shop",)), "pgb/0", 2, Program(version=Version(1, 24)), pebble.LAYOUT, AUTH
+)
+MEMORY = applied(CONFIG, Program(version=Version(1, 24)))
 START = (Step(action="start", index=0), Step(action="start", index=1))
 
 
@@ -61,7 +63,9 @@ class Workload:
 
     def make_dir(self, path, **how):
         self._may("make_dir", path)
-        assert how["permissions"] == (0o711 if path.startswith("/charm/container/sockets") else 0o700)
+        assert how["permissions"] == (
+            0o711 if path.startswith("/charm/container/sockets") else 0o700
+        )
 
     def add_layer(self, label, layer, *, combine):
         self._may("add_layer")
@@ -85,7 +89,8 @@ class Workload:
 
     def exec(self, command, timeout):
         self._may("exec")
-        return type("Run", (), {"wait_output": lambda _: (self.files["version"], "")})()
+        said = self.files["version"] if command[0] == "pgbouncer" else "1024\n"
+        return type("Run", (), {"wait_output": lambda _: (said, "")})()
 
     def get_notices(self, keys):
         self._may("notices")
@@ -228,7 +233,7 @@ def test_each_step_reaches_its_process(container, pooler):
 @pytest.mark.parametrize(("printed", "version"), [("PgBouncer 1.21.0\nlibevent", Version(1, 21))])
 def test_the_program_says_what_it_is(container, pooler, printed, version):
     container.files["version"] = printed
-    assert pooler.version() == version
+    assert pooler.program() == Program(version=version, files=1024)
 
 
 @pytest.mark.parametrize("fault", [ops.pebble.APIError({}, 404, "", "no such program"), None])
@@ -237,7 +242,7 @@ def test_an_image_without_pgbouncer_is_said(container, pooler, fault):
     if fault:
         container.faults["exec", ""] = fault
     with pytest.raises(PoolerFailed, match=r"no such program|right image"):
-        pooler.version()
+        pooler.program()
 
 
 # ---- reminders -------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from plans import plan
 
 from adapters import rendering
-from domain.capabilities import Version
+from domain.capabilities import Program, Version
 from domain.instances import ConsoleUser, Instance, Layout, pooler_config
 from domain.pools import Pool
 from domain.users import AuthMaterial
@@ -42,7 +42,12 @@ def connection(text):
 def instances(**how):
     shared = plan(databases=("shop", "with-dash"), **how)
     config = pooler_config(
-        shared, "pgb/0", 2, Version(1, 24), Layout(root="/var/lib/pgbouncer"), AUTH
+        shared,
+        "pgb/0",
+        2,
+        Program(version=Version(1, 24)),
+        Layout(root="/var/lib/pgbouncer"),
+        AUTH,
     )
     return config.instances
 

@@ -231,7 +231,7 @@ def test_a_leader_that_leaves_says_so_and_writes_nothing_more():
 
 def test_an_old_pgbouncer_is_refused_with_a_sentence():
     platform = MemoryPlatform(units=1)
-    platform.leader.pooler.program = Version(1, 20, 1)
+    platform.leader.pooler.release = Version(1, 20, 1)
     outcome = platform.leader.start()
     assert platform.leader.pooler.config is None
     texts = [sentence.text for sentence in assess(outcome.facts)]

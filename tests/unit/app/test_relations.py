@@ -115,6 +115,16 @@ def test_incomplete_credentials_are_waited_for_and_said():
     assert platform.model.backend.requested
 
 
+def test_a_backend_that_refuses_is_asked_again_with_the_next_hook():
+    platform = deployed(units=1)
+    platform.server.refuses = "PostgreSQL says no"
+    platform.backend()
+    outcome = platform.leader.backend_changed()
+    assert isinstance(outcome, Deferred)
+    assert not outcome.soon
+    assert worst(platform.leader).text == "PostgreSQL says no"
+
+
 @pytest.mark.flow("backend/3")
 def test_the_leader_sets_up_what_pooling_takes():
     platform = related()

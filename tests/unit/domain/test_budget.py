@@ -3,7 +3,17 @@ import random
 import pytest
 from plans import plan
 
-from domain.budget import MANY, Claim, Lease, Process, Stake, allotted, processes, shared_out, stake
+from domain.budget import (
+    MANY,
+    Claim,
+    Lease,
+    Process,
+    Stake,
+    allotted,
+    processes,
+    shared_out,
+    stake,
+)
 from domain.pools import Part, pools
 
 
@@ -46,43 +56,57 @@ def test_what_units_that_leave_still_have_is_not_handed_out():
     assert shared_out(100, [claim(50)], reserved=30) == (70,)
 
 
+class Unit:
+    """A unit that reads the plan, opens and gives up connections, and says so, when it likes."""
+
+    def __init__(self):
+        self.told, self.stake, self.limit, self.has = 0, Stake(), 0, 0
+
+    def read(self):
+        self.limit = self.told
+        self.stake = Stake(share=self.limit, held=max(self.limit, self.has))
+
+    def open(self, count):
+        self.has = max(self.has, min(count, self.limit))
+
+    def give_up(self, count):
+        self.has = min(self.has, count)
+
+
+def decide(units, total):
+    claims = [Claim(told=unit.told, stake=unit.stake) for unit in units]
+    for unit, part in zip(units, shared_out(total, claims), strict=True):
+        unit.told = part
+
+
 @pytest.mark.parametrize("seed", range(50))
 def test_units_never_have_more_than_the_total_whatever_they_hear_and_say_when(seed):
-    """Every unit reads the plan, gives up connections and says so at moments of its own."""
     chance, total = random.Random(seed), 20
-    told, seen, limits, has = [0], [Stake()], [0], [0]
-
-    def read(unit):
-        limits[unit] = told[unit]
-        seen[unit] = Stake(share=limits[unit], held=max(limits[unit], has[unit]))
-
+    units = [Unit()]
     for _ in range(300):
-        unit = chance.randrange(len(told))
-        match chance.choice(("leader", "read", "use", "release", "join", "leave")):
-            case "leader":
-                claims = [Claim(told=t, stake=s) for t, s in zip(told, seen, strict=True)]
-                told = list(shared_out(total, claims))
-            case "read":
-                read(unit)
-            case "use":
-                has[unit] = max(has[unit], chance.randint(0, limits[unit]))
-            case "release":
-                has[unit] = chance.randint(0, has[unit])
-            case "join" if len(told) < 5:
-                for column, value in ((told, 0), (seen, Stake()), (limits, 0), (has, 0)):
-                    column.append(value)
-            case "leave" if len(told) > 1:
-                for column in (told, seen, limits, has):
-                    column.pop(unit)
-        assert sum(has) <= total
-        assert sum(max(l, h) for l, h in zip(limits, has, strict=True)) <= total
+        unit = chance.choice(units)
+        what = chance.choice(("decide", "read", "open", "give up", "come or go"))
+        if what == "decide":
+            decide(units, total)
+        elif what == "read":
+            unit.read()
+        elif what == "open":
+            unit.open(chance.randint(0, total))
+        elif what == "give up":
+            unit.give_up(chance.randint(0, total))
+        elif len(units) < chance.randint(1, 5):
+            units.append(Unit())
+        elif len(units) > 1:
+            units.remove(unit)
+        assert sum(max(one.has, one.limit) for one in units) <= total
     for _ in range(5):
-        has = [min(h, t) for h, t in zip(has, told, strict=True)]
-        for unit in range(len(told)):
-            read(unit)
-        told = list(shared_out(total, [Claim(told=t, stake=s) for t, s in zip(told, seen, strict=True)]))
-    assert sum(told) == total
-    assert max(told) - min(told) <= 1
+        for unit in units:
+            unit.give_up(unit.told)
+            unit.read()
+        decide(units, total)
+    shares = [unit.told for unit in units]
+    assert sum(shares) == total
+    assert max(shares) - min(shares) <= 1
 
 
 def test_a_unit_says_what_it_works_under_and_what_it_still_has():
@@ -110,7 +134,10 @@ def test_all_processes_together_have_what_their_units_have(limit, units, cpus, r
     assert sum(one.limit for one in found) == limit
     for one in found:
         ours = [pool for pool in pools(shared, Part(limit=one.limit)) if pool.database == "shop"]
-        assert sum(one.limit if pool.connections is None else pool.connections for pool in ours) == one.limit
+        assert (
+            sum(one.limit if pool.connections is None else pool.connections for pool in ours)
+            == one.limit
+        )
         assert all(pool.connections != 0 for pool in pools(shared, Part(limit=one.limit)))
 
 

@@ -3,10 +3,13 @@ import pytest
 from plans import plan
 
 from domain.budget import MOST_PROCESSES
-from domain.capabilities import Version
+from domain.capabilities import Program, Version
 from domain.instances import (
     Layout,
+    PooledDatabase,
     applied,
+    held,
+    not_in_force,
     pooler_config,
     steps,
 )
@@ -14,6 +17,7 @@ from domain.pools import Member
 from domain.users import AuthMaterial
 
 NOW = Version(1, 24, 1)
+PROGRAM = Program(version=NOW)
 LAYOUT = Layout(root="/var/lib/pgbouncer")
 AUTH = AuthMaterial(
     auth_user="auth", auth_password=pydantic.SecretStr("auth-pw"),
@@ -22,10 +26,13 @@ AUTH = AuthMaterial(
 )  # fmt: skip
 
 
-def config(shared=None, *, unit="pgb/0", cpus=2, version=NOW, layout=LAYOUT, auth=AUTH, **options):
+def config(
+    shared=None, *, unit="pgb/0", cpus=2, version=NOW, files=0, layout=LAYOUT, auth=AUTH, **options
+):
     shared = shared or plan(databases=("shop",))
     shared = shared.model_copy(update={"settings": shared.settings.model_copy(update=options)})
-    return pooler_config(shared, unit, cpus, version, layout, auth)
+    program = Program(version=version, files=files)
+    return pooler_config(shared, unit, cpus, program, layout, auth)
 
 
 def settings(index=0, **how):
@@ -175,8 +182,10 @@ def test_a_supervisor_keeps_the_pid_or_a_file_does():
 
 # ---- steps -----------------------------------------------------------------------------------
 def taken(before, after, running=(0, 1)):
-    old = applied(before, NOW) if before else None
-    return [(one.action, one.index) for one in steps(old, applied(after, NOW), frozenset(running))]
+    old = applied(before, PROGRAM) if before else None
+    return [
+        (one.action, one.index) for one in steps(old, applied(after, PROGRAM), frozenset(running))
+    ]
 
 
 def test_the_same_configuration_takes_no_step():
@@ -249,6 +258,59 @@ def test_processes_that_are_too_many_are_stopped_last():
 
 
 def test_what_is_remembered_holds_no_password():
-    text = applied(config(), NOW).model_dump_json()
+    text = applied(config(), PROGRAM).model_dump_json()
     assert "-pw" not in text
     assert "SCRAM" not in text
+
+
+# ---- what a process runs with after a reload ---------------------------------------------------
+def shown(instance, **changes):
+    return dict(instance.settings) | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, ""),
+        ({"query_timeout": "0.000000"}, ""),
+        ({"server_lifetime": "60"}, "server_lifetime = 3600"),
+        ({"pool_mode": "statement"}, "pool_mode = session"),
+        ({"listen_port": "1"}, ""),  # it would take a restart
+        ({"server_reset_query": ""}, "server_reset_query = DISCARD ALL"),
+    ],
+)
+def test_a_line_that_is_not_in_force_after_a_reload_was_refused(changes, line):
+    one = config(cpus=1).instances[0]
+    aliases = {pool.alias for pool in one.pools}
+    assert not_in_force(one, shown(one, **changes), aliases) == line
+    assert not_in_force(one, {}, aliases) == ""
+
+
+def test_a_database_that_is_not_there_after_a_reload_was_refused():
+    one = config(plan(databases=("blog", "shop"), everywhere=True), cpus=1).instances[0]
+    assert not_in_force(one, shown(one), {"shop", "pgbouncer_auth"}) == "blog = … in [databases]"
+
+
+def test_a_process_has_as_many_connections_as_to_its_busiest_database():
+    def has(alias, database, connections):
+        return PooledDatabase(alias=alias, database=database, connections=connections, most=0)
+
+    found = [has("shop", "shop", 3), has("shop_readonly", "shop", 2), has("blog", "blog", 4)]
+    assert held(found) == 5
+    assert held([]) == 0
+
+
+@pytest.mark.parametrize(
+    ("files", "limit", "clients"),
+    [
+        (0, 100, "10000"),
+        (1_000_000, 100, "10000"),
+        (4096, 100, "3796"),
+        (4096, 0, "3956"),
+        (64, 0, "1"),
+    ],
+)
+def test_there_are_no_more_clients_than_the_process_may_open_files(files, limit, clients):
+    shared = plan(1, limit=limit, databases=("shop",))
+    found = config(shared, cpus=1, files=files).instances[0]
+    assert dict(found.settings)["max_client_conn"] == clients

@@ -1,7 +1,7 @@
 import pytest
 from in_memory import deployed, related
 
-from domain.capabilities import Version
+from domain.capabilities import Program, Version
 from domain.status import Level, Problem, assess
 from domain.users import Refusal
 
@@ -50,7 +50,10 @@ def test_a_backend_that_has_told_everything_is_being_set_up():
     ("change", "text"),
     [
         ({"reachable": False}, "waiting for the pgbouncer container"),
-        ({"version": Version(1, 20)}, "PgBouncer 1.20.0 is too old: 1.21 or later is needed"),
+        (
+            {"program": Program(version=Version(1, 20))},
+            "PgBouncer 1.20.0 is too old: 1.21 or later is needed",
+        ),
         ({"running": frozenset()}, "waiting for PgBouncer to run"),
     ],
 )

@@ -6,7 +6,7 @@ from in_memory import related, settings_of
 from plans import plan
 
 from domain.budget import Process
-from domain.capabilities import Version
+from domain.capabilities import Program, Version
 from domain.instances import Layout, not_in_force, pooler_config
 from domain.overrides import overrides_in
 from domain.planning import plan as decide
@@ -32,7 +32,8 @@ def tuned(text="", *, known=(), readers="", databases=("shop", "blog"), **option
 
 def config(shared, *, version=NOW, cpus=2, run=None):
     layout = Layout(root="/var/lib/pgbouncer")
-    return pooler_config(shared, "pgb/0", cpus, version, layout, AUTH, run)
+    program = Program(version=version)
+    return pooler_config(shared, "pgb/0", cpus, program, layout, AUTH, run)
 
 
 def written(shared, **how):
@@ -146,7 +147,7 @@ def test_a_long_time_is_recognised_though_pgbouncer_rounds_it(shown, refused):
     assert not_in_force(instance, {"server_lifetime": shown}, aliases) == refused
 
 
-@pytest.mark.parametrize(("wait", "login"), [(1, "60"), (60, "60"), (61, "61"), (0, "0")])
+@pytest.mark.parametrize(("wait", "login"), [(1, "60"), (60, "60"), (61, "61"), (0, "3600")])
 def test_a_login_may_take_as_long_as_its_first_server(wait, login):
     assert written(tuned(query_wait_timeout=wait))["client_login_timeout"] == login
 
@@ -283,7 +284,7 @@ def test_the_status_says_what_it_lacks(version, count):
     facts = facts.model_copy(
         update={
             "plan": facts.plan.model_copy(update={"settings": settings}),
-            "container": facts.container.model_copy(update={"version": version}),
+            "container": facts.container.model_copy(update={"program": Program(version=version)}),
         }
     )
     said = [one.text for one in assess(facts) if "overrides" in one.text]

@@ -1,0 +1,187 @@
+"""Connections change hands between units and processes, and nobody ever has too many."""
+
+import pytest
+from in_memory import related, worst
+
+from app.outcome import Deferred
+from domain.budget import Stake
+from domain.status import Level
+
+
+def limits(unit):
+    """What each process may have, by its index; nothing runs without one."""
+    config = unit.pooler.config
+    return {one.index: one.limit for one in config.instances} if config else {}
+
+
+def pooling(units=1, limit=20, **how):
+    platform = related(units=units, **how)
+    platform.model.options = {"max_db_connections": limit}
+    platform.leader.config_changed()
+    platform.relate("shop-app", "shop")
+    return platform
+
+
+def test_a_new_unit_gets_its_share_when_the_others_have_given_it_up():
+    platform = pooling()
+    assert limits(platform.leader) == {0: 10, 1: 10}
+    platform.leader.pooler.consoles.busy = {0: 9, 1: 3}
+    new = platform.add_unit()
+    new.start()
+    platform.settle()
+    assert limits(platform.leader) == {0: 5, 1: 5}
+    assert platform.model.units["pgbouncer/0"].stake == Stake(share=10, held=14)
+    assert limits(new) == {0: 3, 1: 3}
+    platform.leader.pooler.consoles.busy = {}
+    platform.settle()
+    assert limits(new) == {0: 5, 1: 5}
+    assert platform.leader.peers_changed().settled
+
+
+def test_whoever_keeps_connections_is_asked_again_in_a_moment():
+    platform = pooling()
+    platform.leader.pooler.consoles.busy = {0: 9}
+    platform.model.options = {"max_db_connections": 4}
+    outcome = platform.leader.config_changed()
+    assert isinstance(outcome, Deferred)
+    assert outcome.soon
+    assert "given up" in outcome.reason
+
+
+def test_a_console_that_does_not_answer_keeps_what_its_process_may_have():
+    platform = pooling()
+    platform.leader.pooler.consoles.silent = True
+    new = platform.add_unit()
+    new.start()
+    platform.settle()
+    assert limits(new) == {}
+    platform.leader.pooler.consoles.silent = False
+    platform.settle()
+    assert limits(new) == {0: 5, 1: 5}
+
+
+def test_a_unit_without_a_share_waits_and_keeps_no_client_waiting():
+    platform = pooling()
+    platform.leader.pooler.consoles.busy = {0: 10, 1: 10}
+    new = platform.add_unit()
+    new.start()
+    new.pebble_ready()
+    platform.settle()
+    assert worst(new).level is Level.WAITING
+    assert worst(new).text == "waiting for other units to give up connections"
+    blog = platform.relate("blog-app", "blog")
+    assert platform.model.clients[blog].told.endpoints == "10.0.0.1:6432"
+
+
+def test_more_units_than_connections_are_told_so_and_the_limit_is_kept():
+    platform = pooling(units=3, limit=2)
+    assert [limits(unit) for unit in platform.units.values()] == [{0: 1}, {0: 1}, {}]
+    assert {worst(unit).text for unit in platform.units.values()} == {
+        "max_db_connections 2 is too few for 3 units: raise it, or remove units"
+    }
+
+
+def test_too_few_connections_for_replicas_are_told_and_only_the_server_is_pooled():
+    platform = pooling(units=2, limit=7)
+    platform.backend(readers="10.1.0.2:5432")
+    assert worst(platform.leader).text == (
+        "max_db_connections 7 is too few for read-only pools of 2 units: 8 are needed"
+    )
+    assert "shop_readonly" not in [
+        p.alias for p in platform.leader.pooler.config.instances[0].pools
+    ]
+
+
+def test_what_a_unit_had_is_handed_out_when_its_last_connection_has_ended():
+    platform = pooling(units=2)
+    platform.server.connected = {"10.0.0.2"}
+    platform.remove_unit("pgbouncer/1")
+    assert limits(platform.leader) == {0: 5, 1: 5}
+    outcome = platform.leader.update_status()
+    assert isinstance(outcome, Deferred)
+    assert (outcome.soon, outcome.reason) == (
+        True,
+        "waiting for the last transactions of pgbouncer/1",
+    )
+    platform.server.down = "PostgreSQL does not answer"
+    platform.leader.peers_changed()
+    assert limits(platform.leader) == {0: 5, 1: 5}
+    platform.server.down, platform.server.connected = "", set()
+    platform.leader.peers_changed()
+    assert limits(platform.leader) == {0: 10, 1: 10}
+    assert platform.model.plan.leavers == ()
+
+
+@pytest.mark.parametrize("lost", [{"credentials": None}, {"present": False}])
+def test_where_there_is_no_postgresql_nobody_has_connections(lost):
+    platform = pooling(units=2)
+    platform.server.connected = {"10.0.0.2"}
+    platform.model.backend = platform.model.backend.model_copy(update=lost)
+    platform.remove_unit("pgbouncer/1")
+    assert limits(platform.leader) == {0: 10, 1: 10}
+
+
+def test_an_address_that_another_unit_has_now_is_nobodys_any_more():
+    platform = pooling(units=2)
+    platform.server.connected = {"10.0.0.2"}
+    platform.remove_unit("pgbouncer/1")
+    platform.add_unit().start()
+    platform.settle()
+    assert platform.model.plan.leavers == ()
+
+
+def test_processes_that_end_count_until_they_have():
+    platform = pooling()
+    pooler = platform.leader.pooler
+    platform.model.options = platform.model.options | {"listen_port": 7000}
+    platform.leader.config_changed()
+    assert limits(platform.leader) == {16: 5, 17: 5, 0: 5, 1: 5}
+    pooler.ending = {0, 1}
+    platform.settle()
+    assert limits(platform.leader) == {16: 5, 17: 5}
+    assert isinstance(platform.leader.peers_changed(), Deferred)
+    pooler.ending = set()
+    platform.leader.peers_changed()
+    assert limits(platform.leader) == {16: 10, 17: 10}
+    assert platform.leader.peers_changed().settled
+
+
+def test_connections_of_a_pool_that_leads_nowhere_are_gone():
+    platform = pooling()
+    platform.leader.pooler.consoles.silent = True
+    platform.model.backend = platform.model.backend.model_copy(update={"present": False})
+    platform.model.options = {"max_db_connections": 4}
+    platform.leader.backend_broken()
+    assert limits(platform.leader) == {0: 2, 1: 2}
+
+
+def test_too_few_files_for_clients_are_told():
+    platform = related(units=1, cpus=1)
+    platform.model.options = {"max_db_connections": 20}
+    platform.leader.config_changed()
+    for files, told in ((220, ""), (219, "PgBouncer may open 219 files, enough for 99 clients")):
+        platform.leader.pooler.files = files
+        platform.leader.pooler.lose_disk()
+        platform.leader.pebble_ready()
+        assert worst(platform.leader).text.startswith(told)
+        assert (worst(platform.leader).level is Level.ACTIVE) is not bool(told)
+
+
+def test_a_pause_reaches_every_process_before_any_is_waited_for():
+    platform = pooling()
+    consoles = platform.leader.pooler.consoles
+    consoles.busy = {0: 1}
+    assert platform.leader.pause() == 1
+    assert consoles.paused == {0, 1}
+    consoles.busy = {}
+    assert platform.leader.pause() == 0
+    platform.leader.resume()
+    assert consoles.paused == set()
+
+
+def test_where_nothing_is_served_there_is_nothing_to_pause():
+    platform = related(units=1)
+    platform.model.auth = None
+    assert platform.leader.pause() == 0
+    platform.leader.resume()
+    assert platform.leader.pooler.consoles.paused == set()
