@@ -284,7 +284,9 @@ def test_the_status_says_what_it_lacks(version, count):
     facts = facts.model_copy(
         update={
             "plan": facts.plan.model_copy(update={"settings": settings}),
-            "container": facts.container.model_copy(update={"program": Program(version=version)}),
+            "container": facts.container.model_copy(
+                update={"program": version and Program(version=version)}
+            ),
         }
     )
     said = [one.text for one in assess(facts) if "overrides" in one.text]
