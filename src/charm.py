@@ -44,7 +44,7 @@ class PgBouncerCharm(ops.CharmBase):
             (self.on.update_status, self._on_update_status),
             (pooler.pebble_custom_notice, self._on_update_status),
             (pooler.pebble_check_failed, self._on_update_status),
-            (pooler.pebble_check_recovered, self._on_update_status),
+            (pooler.pebble_check_recovered, self._on_check_recovered),
             (self.on.leader_elected, self._on_leader_elected),
             (peers.relation_created, self._on_peers_created),
             (peers.relation_joined, self._on_peers_changed),
@@ -85,6 +85,9 @@ class PgBouncerCharm(ops.CharmBase):
     def _on_update_status(self, event: ops.EventBase) -> None:
         if not self._quiet.holds():
             self._run(event, self.application.update_status())
+
+    def _on_check_recovered(self, event: ops.EventBase) -> None:
+        self._run(event, self.application.backend_returned())
 
     def _on_leader_elected(self, event: ops.EventBase) -> None:
         self._run(event, self.application.leader_elected())

@@ -81,6 +81,7 @@ class Application(containers.DeclarativeContainer):
         backend_use_cases.BackendDeparted, world, departures, withdraw, converge
     )
     backend_broken = providers.Factory(backend_use_cases.BackendBroken, world, converge)
+    backend_returned = providers.Factory(backend_use_cases.BackendReturned, world, converge)
     clients_changed = providers.Factory(clients_use_cases.ClientsChanged, world, converge)
     clients_departed = providers.Factory(
         clients_use_cases.ClientsDeparted, world, departures, converge

@@ -293,6 +293,14 @@ class PsycopgDatabase:
         """Make the auth user, and in `database` the function by which it looks passwords up."""
         self._insist(lambda: self._provision(auth, database))
 
+    def server(self) -> str:
+        """Which server this is, and since when it runs, e.g. `10.1.0.7/32 5432 2026-02-03 04:05:06+00`."""
+        query = """
+            SELECT concat_ws(' ', inet_server_addr(), inet_server_port(), pg_postmaster_start_time())
+        """
+        row = self._insist(lambda: self._connection.execute(query).fetchone())
+        return str(row[0]) if row else ""
+
     def knows(self, address: str) -> bool:
         """Whether there is a connection from this address."""
         query = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE host(client_addr) = %s)"

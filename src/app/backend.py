@@ -83,3 +83,18 @@ class BackendBroken:
         """Nobody is led to a PostgreSQL that is no longer ours."""
         facts = self._world.look()
         return Done(facts) if facts.leaving else self._converge(facts)
+
+
+class BackendReturned:
+    """PostgreSQL was away for some time, and answers again.
+
+    It may be another server under the same name: then no connection stays with the one before.
+    """
+
+    def __init__(self, world: World, converge: Converge) -> None:
+        self._world = world
+        self._converge = converge
+
+    def __call__(self) -> Outcome:
+        """The pools lead to the server that answers."""
+        return self._converge(self._world.look(), thorough=True)

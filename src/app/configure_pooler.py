@@ -8,7 +8,7 @@ from app.ports import Consoles, Peers, Pooler
 from domain.budget import allotted, processes, stake
 from domain.capabilities import Program
 from domain.facts import Container, Facts
-from domain.instances import Applied, PoolerConfig, applied, held, pooler_config, steps
+from domain.instances import Applied, PoolerConfig, applied, has_moved, held, pooler_config, steps
 from domain.pools import Plan
 from domain.status import Level, Problem
 
@@ -76,6 +76,8 @@ class ConfigurePooler:
             plan, facts.unit, container.cpus, program, facts.layout, facts.auth, run
         )
         wanted = applied(config, program, before, container.running)
+        if has_moved(before, wanted):
+            self._leave(facts)
         if wanted != before or (thorough and not container.runs):
             self._pooler.apply(config, wanted, steps(before, wanted, container.running))
             logger.info("PgBouncer now serves %d databases", len(wanted.serving.databases))
@@ -87,6 +89,19 @@ class ConfigurePooler:
             container = container.model_copy(update={"applied": kept})
         complete = run == planned and not kept.over and not kept.ending
         return _with_container(facts, container), complete
+
+    def _leave(self, facts: Facts) -> None:
+        """No process begins anything on the server before.
+
+        Where the server's name has not changed, nothing else would tell them.
+        """
+        known = facts.container.applied
+        for one in known.instances if known and facts.auth else ():
+            try:
+                with self._consoles.open(one.index, one.port, facts.auth) as console:
+                    console.reconnect()
+            except ConsoleFailed as error:
+                logger.warning("PgBouncer process %d cannot be told: %s", one.index, error)
 
     def _shed(self, facts: Facts, plan: Plan, config: PoolerConfig, told: Applied) -> Applied:
         """The same, with what processes have after they were asked to have less."""

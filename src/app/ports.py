@@ -178,6 +178,10 @@ class Database(Protocol):
         """Make the auth user, and in `database` the function by which it looks passwords up."""
         ...
 
+    def server(self) -> str:
+        """Which server this is, and since when it runs: the same name may lead to another one."""
+        ...
+
     def knows(self, address: str) -> bool:
         """Whether there is a connection from this address."""
         ...

@@ -111,6 +111,7 @@ class ReconcileAccess:
                 database.set_password(Credentials(username=grant.username, password=password))
         return Ledger(
             provisioned_for=backend.user,
+            server=database.server(),
             grants=tuple(given),
             exposed_ports=facts.ledger.exposed_ports,
             problems=tuple(others),

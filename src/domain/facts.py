@@ -86,6 +86,7 @@ class Ledger(Value):
     """
 
     provisioned_for: str = ""  #: the backend user under which our own users were made
+    server: str = ""  #: the server in which they were made, as it says itself
     grants: tuple[Grant, ...] = ()
     exposed_ports: tuple[int, ...] = ()
     problems: tuple[Problem, ...] = ()

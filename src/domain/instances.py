@@ -114,6 +114,7 @@ class PoolerConfig(Value):
     instances: tuple[Instance, ...]
     users: tuple[ConsoleUser, ...]
     serving: Serving
+    server: str = ""  #: which PostgreSQL the pools lead to
     admin: Credentials | None = None  #: for the consoles; None where nobody may use them
 
 
@@ -167,7 +168,11 @@ def pooler_config(
     served = plan if instances else plan.without_upstream()
     admin = auth and Credentials(username=auth.admin_user, password=auth.admin_password)
     return PoolerConfig(
-        instances=instances, users=_users(auth), admin=admin, serving=serving(served, cpus)
+        instances=instances,
+        users=_users(auth),
+        serving=serving(served, cpus),
+        server=plan.upstream.server if plan.upstream else "",
+        admin=admin,
     )
 
 
@@ -365,6 +370,7 @@ class Applied(Value):
     ending: tuple[AppliedInstance, ...] = ()  #: told to stop, and waiting for their transactions
     users: str
     serving: Serving
+    server: str = ""
 
     def holding(self, measured: Mapping[int, int]) -> "Applied":
         """The same, with what processes were seen to have; nothing is known of the others."""
@@ -417,7 +423,13 @@ def applied(
         ending=tuple({one.index: one for one in ending if one.index not in stay}.values()),
         users=digest([(user.name, user.secret.get_secret_value()) for user in config.users]),
         serving=config.serving,
+        server=config.server,
     )
+
+
+def has_moved(before: Applied | None, after: Applied) -> bool:
+    """Whether connections that are open lead to a server that is not the one to be led to."""
+    return before is not None and bool(before.server) and before.server != after.server
 
 
 def _still_held(old: AppliedInstance | None, limit: int) -> int:

@@ -77,6 +77,7 @@ def upstream(facts: Facts) -> Upstream | None:
         auth_database=known.database,
         auth_user=auth.auth_user,
         version=known.version,
+        server=facts.ledger.server,
     )
 
 

@@ -83,6 +83,7 @@ class Upstream(Value):
     auth_database: str  #: where passwords are looked up
     auth_user: str
     version: str = ""
+    server: str = ""  #: which server answers there: another text is another server, or a new start
 
 
 class Member(Value):

@@ -32,7 +32,7 @@ from adapters.local.model import (
     Model,
     related,
 )
-from app.backend import BackendBroken, BackendChanged, BackendDeparted
+from app.backend import BackendBroken, BackendChanged, BackendDeparted, BackendReturned
 from app.clients import ClientsBroken, ClientsChanged, ClientsDeparted
 from app.config_changed import ConfigChanged
 from app.configure_pooler import ConfigurePooler
@@ -125,6 +125,7 @@ class MemoryConsoles:
         self.busy: dict[int, int] = {}  #: connections of a process that clients hold on to
         self.silent = False  #: whether nobody answers
         self.paused: set[int] = set()
+        self.reconnected: set[int] = set()
 
     def open(
         self, index: int, port: int, auth: AuthMaterial
@@ -156,7 +157,8 @@ class MemoryConsole:
         return ()
 
     def reconnect(self) -> None:
-        """There is nothing to leave."""
+        """Every connection is a new one."""
+        self._consoles.reconnected.add(self._index)
 
     def pause(self, seconds: float) -> bool:
         """Whether nothing is open."""
@@ -196,6 +198,7 @@ class MemoryServer:
     refuses_passwords: str = ""  #: a sentence: why passwords cannot be set
     lets_in: bool = True  #: whether pg_hba.conf names new users
     connected: set[str] = field(default_factory=set[str])  #: addresses
+    identity: str = "10.1.0.1 since Monday"
     asked: int = 0  #: conversations so far
 
 
@@ -239,6 +242,10 @@ class MemoryDatabase:
             raise DatabaseRefused(f"role {auth.auth_user} exists and is not ours")
         role.password = auth.auth_password.get_secret_value()
         self._server.functions.add(database)
+
+    def server(self) -> str:
+        """The server that a test says it is."""
+        return self._server.identity
 
     def knows(self, address: str) -> bool:
         """Whether a test says that there is a connection."""
@@ -322,6 +329,7 @@ class MemoryUnit:
         self.backend_changed = BackendChanged(world, converge)
         self.backend_departed = BackendDeparted(world, departures, withdraw, converge)
         self.backend_broken = BackendBroken(world, converge)
+        self.backend_returned = BackendReturned(world, converge)
         self.clients_changed = ClientsChanged(world, converge)
         self.clients_departed = ClientsDeparted(world, departures, converge)
         self.clients_broken = ClientsBroken(world, converge)

@@ -185,3 +185,33 @@ def test_where_nothing_is_served_there_is_nothing_to_pause():
     assert platform.leader.pause() == 0
     platform.leader.resume()
     assert platform.leader.pooler.consoles.paused == set()
+
+
+# ---- another server ----------------------------------------------------------------------------
+def test_when_the_same_name_leads_to_another_server_every_process_leaves_the_old_one():
+    platform = pooling(units=2)
+    platform.server.identity = "10.1.0.2 since Tuesday"
+    for unit in platform.units.values():
+        unit.backend_returned()
+    platform.settle()
+    assert {n: u.pooler.consoles.reconnected for n, u in platform.units.items()} == {
+        "pgbouncer/0": {0, 1},
+        "pgbouncer/1": {0, 1},
+    }
+
+
+def test_as_long_as_it_is_the_same_server_nobody_leaves_it():
+    platform = pooling(units=2)
+    for unit in platform.units.values():
+        unit.backend_returned()
+    platform.settle()
+    assert [unit.pooler.consoles.reconnected for unit in platform.units.values()] == [set(), set()]
+
+
+def test_a_process_that_cannot_be_told_does_not_keep_the_others():
+    platform = pooling()
+    platform.leader.pooler.consoles.silent = True
+    platform.server.identity = "10.1.0.2 since Tuesday"
+    platform.leader.backend_returned()
+    assert platform.leader.pooler.applied.server == "10.1.0.2 since Tuesday"
+    assert worst(platform.leader).level is Level.ACTIVE
