@@ -1,0 +1,101 @@
+"""Are the promises kept? Each is shown by doing it, with real parts, on this machine alone.
+
+    python tests/promises [--only 1,3] [--suite trixie,sid] [--seconds 2]
+
+Ends with a table, and with 1 if anything failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import pathlib
+import sys
+
+HERE = pathlib.Path(__file__).parents[2]
+sys.path[:0] = [str(HERE / "src"), str(HERE / "tests" / "integration")]
+
+import cancels  # noqa: E402 — after the path that leads to what it needs
+import changes  # noqa: E402
+import failover  # noqa: E402
+import limit  # noqa: E402
+import newness  # noqa: E402
+from report import Report  # noqa: E402
+from stage import Stage  # noqa: E402
+
+from adapters.local import parts  # noqa: E402
+
+PROMISES = {"1": cancels, "2": limit, "3": failover, "4": changes, "5": newness}
+SUITES = (parts.SUITE, "sid")
+MOST_SECONDS = 180  #: for one promise, whatever happens
+
+
+def main() -> int:
+    """The promises that were asked for, with each PgBouncer."""
+    asked = _parser().parse_args()
+    report = Report()
+    try:
+        asyncio.run(_all(report, asked))
+    except KeyboardInterrupt:
+        report.say("stopped half-way")
+        return 1
+    print(f"\n{report.table()}")
+    return int(report.failed)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--only", type=_some(PROMISES), default=tuple(PROMISES), metavar="1,3")
+    parser.add_argument("--suite", type=_some(SUITES), default=SUITES, metavar=",".join(SUITES))
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="to watch between two steps (2)"
+    )
+    return parser
+
+
+def _some(known):
+    def some(text: str) -> tuple[str, ...]:
+        found = tuple(text.split(","))
+        if unknown := set(found) - set(known):
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: there are {', '.join(known)}")
+        return found
+
+    return some
+
+
+async def _all(report: Report, asked: argparse.Namespace) -> None:
+    for version, program in _programs(report, asked.suite).items():
+        for number in asked.only:
+            promise = PROMISES[number]
+            stage = Stage(program, version, asked.seconds, promise.TITLE, report)
+            await _one(stage, promise)
+
+
+async def _one(stage: Stage, promise) -> None:
+    """Whatever goes wrong outside of its cases is a case of its own."""
+    what = ""
+    try:
+        async with asyncio.timeout(MOST_SECONDS):
+            await promise.demonstrate(stage)
+    except TimeoutError:
+        what = f"it takes longer than {MOST_SECONDS} s"
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+    if what:
+        with stage.case("all of it") as row:
+            row.fail(what)
+
+
+def _programs(report: Report, suites: tuple[str, ...]) -> dict[str, pathlib.Path]:
+    """Each PgBouncer that can be had, by its version: a machine may have but one."""
+    found: dict[str, pathlib.Path] = {}
+    for suite in suites:
+        program = parts.pgbouncer(parts.default_cache(), report.say, suite=suite)
+        found.setdefault(str(parts.version_of(program)), program)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
