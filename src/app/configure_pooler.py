@@ -95,10 +95,12 @@ class ConfigurePooler:
 
         Where the server's name has not changed, nothing else would tell them.
         """
-        known = facts.container.applied
-        for one in known.instances if known and facts.auth else ():
+        known, auth = facts.container.applied, facts.auth
+        if known is None or auth is None:
+            return
+        for one in known.instances:
             try:
-                with self._consoles.open(one.index, one.port, facts.auth) as console:
+                with self._consoles.open(one.index, one.port, auth) as console:
                     console.reconnect()
             except ConsoleFailed as error:
                 logger.warning("PgBouncer process %d cannot be told: %s", one.index, error)

@@ -218,10 +218,12 @@ class Command:
         state, owner = self.store.load(), parts.unprivileged()
         platform = LocalPlatform(self.store, state, self._compose, owner)
         credentials = state.model.backend.credentials
-        if not keep and state.server is None and credentials:
-            self._leave(platform, credentials, made=state.made_database)
-        for unit in platform.stop():
-            self._say(f"{unit} stopped")
+        try:
+            if not keep and state.server is None and credentials:
+                self._leave(platform, credentials, made=state.made_database)
+        finally:
+            for unit in platform.stop():
+                self._say(f"{unit} stopped")
         if state.server:
             LocalServer(self.store.home, owner).stop(state.server)
             self._say("PostgreSQL stopped")

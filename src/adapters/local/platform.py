@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from adapters.console import PsycopgConsoles
@@ -131,8 +132,8 @@ class LocalPlatform:
         numbers = [_number(name) for name in self.model.units]
         numbers += [int(one.name) for one in (self.store.home / "units").glob("[0-9]*")]
         names = [f"{self.model.application}/{number}" for number in sorted(set(numbers))]
-        for name in names:
-            self.pooler(name).stop()
+        with ThreadPoolExecutor() as threads:  # each waits for its clients
+            list(threads.map(lambda name: self.pooler(name).stop(), names))
         return names
 
     def add_unit(self) -> str:
