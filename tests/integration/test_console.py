@@ -1,0 +1,217 @@
+"""A real PgBouncer, asked and told by its console; and what happens to a file that it refuses."""
+
+import contextlib
+import pathlib
+import shutil
+import tempfile
+import threading
+import time
+
+import psycopg
+import pydantic
+import pytest
+from postgresql import ADMIN, PASSWORD, free_port
+
+from adapters.console import PsycopgConsoles
+from adapters.local import parts
+from adapters.local.owner import own
+from adapters.local.processes import LocalPooler
+from app.errors import ConsoleFailed, PoolerFailed
+from domain.capabilities import Program
+from domain.instances import ConsoleUser, Layout, applied, held, pooler_config, steps
+from domain.pools import Endpoint, Member, Plan, Upstream
+from domain.settings import Settings
+from domain.users import AuthMaterial
+
+AUTH = AuthMaterial(
+    auth_user="auth", auth_password=pydantic.SecretStr("auth-pw"),
+    stats_user="stats", stats_password=pydantic.SecretStr("stats-pw"),
+    admin_user="admin", admin_password=pydantic.SecretStr("admin-pw"),
+)  # fmt: skip
+
+
+class Unit:
+    """One PgBouncer process in front of the test's PostgreSQL."""
+
+    def __init__(self, program, server, home):
+        self.port, self.server = free_port(), server
+        self.layout = Layout(root=str(home), listen_address="127.0.0.1", with_pid_files=True)
+        self.pooler = LocalPooler(program, self.layout, parts.unprivileged())
+        self.program = self.pooler.program()
+
+    def config(self, **options):
+        settings = Settings(
+            **{"listen_port": self.port, "max_db_connections": 4, "pool_mode": "transaction"}
+            | options
+        )
+        shared = Plan(
+            settings=settings,
+            members=(Member(name="p/0", address="127.0.0.1", share=settings.max_db_connections),),
+            upstream=Upstream(
+                endpoints=(Endpoint(host="127.0.0.1", port=self.server.port),),
+                auth_database="template1",
+                auth_user="auth",
+            ),
+            databases=("postgres",),
+        )
+        found = pooler_config(shared, "p/0", 1, self.program, self.layout, AUTH)
+        password = pydantic.SecretStr(PASSWORD)
+        return found.model_copy(
+            update={"users": (*found.users, ConsoleUser(name=ADMIN, secret=password))}
+        )
+
+    def apply(self, config):
+        now = self.pooler.look()
+        wanted = applied(config, self.program, now.applied, now.running)
+        self.pooler.apply(config, wanted, steps(now.applied, wanted, now.running))
+
+    def console(self):
+        return PsycopgConsoles(self.layout.socket_directory).open(0, self.port, AUTH)
+
+    def client(self):
+        return psycopg.connect(
+            host="127.0.0.1", port=self.port, user=ADMIN, password=PASSWORD, dbname="postgres"
+        )
+
+    def ini(self):
+        return pathlib.Path(self.layout.ini(0)).read_text()
+
+
+@pytest.fixture(scope="module", params=[parts.SUITE, "sid"])
+def program(request):
+    return parts.pgbouncer(parts.default_cache(), print, suite=request.param)
+
+
+@pytest.fixture
+def unit(program, postgresql):
+    home = pathlib.Path(tempfile.mkdtemp(prefix="console-", dir="/tmp"))
+    home.chmod(0o711)
+    own(home, parts.unprivileged())
+    unit = Unit(program, postgresql, home / "unit")
+    unit.apply(unit.config())
+    yield unit
+    unit.pooler.stop()
+    shutil.rmtree(home)
+
+
+def with_line(config, name, value):
+    (instance,) = config.instances
+    lines = tuple((key, value if key == name else old) for key, old in instance.settings)
+    return config.model_copy(
+        update={"instances": (instance.model_copy(update={"settings": lines}),)}
+    )
+
+
+@pytest.mark.parametrize(("name", "value"), [("pool_mode", "sideways"), ("query_timeout", "soon")])
+def test_a_line_that_pgbouncer_refuses_is_named_and_the_file_before_stays(unit, name, value):
+    before = unit.ini()
+    with unit.client() as client:
+        with pytest.raises(PoolerFailed, match=f"^PgBouncer refuses the line {name} = {value}$"):
+            unit.apply(with_line(unit.config(query_wait_timeout=7), name, value))
+        assert unit.ini() == before
+        assert client.execute("select 1").fetchone() == (1,)
+    with unit.console() as console:
+        shown = console.settings()
+    assert (shown["pool_mode"], float(shown["query_timeout"])) == ("transaction", 0)
+    unit.apply(unit.config(query_wait_timeout=8))
+    with unit.console() as console:
+        assert float(console.settings()["query_wait_timeout"]) == 8
+
+
+def test_a_file_with_which_a_process_does_not_start_says_why(unit):
+    unit.pooler.stop()
+    with pytest.raises(PoolerFailed, match="PgBouncer ended at once"):
+        unit.apply(with_line(unit.config(), "pool_mode", "sideways"))
+
+
+def test_connections_above_a_new_limit_end_though_they_are_never_idle(unit):
+    stop = threading.Event()
+
+    def work():
+        with unit.client() as client:
+            client.autocommit = True
+            while not stop.is_set():
+                client.execute("select pg_sleep(0.001)")
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        time.sleep(0.5)
+        with unit.console() as console:
+            assert held(console.databases()) == 4
+        unit.apply(unit.config(max_db_connections=2))
+        with unit.console() as console:
+            assert held(console.shed(2.0, reconnect=True)) == 2
+            assert [pool.clients_waiting > 0 for pool in console.pools()] == [True]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_connections_that_clients_hold_on_to_are_told_and_waited_for_no_longer_than_said(unit):
+    with contextlib.ExitStack() as clients:
+        for _ in range(4):
+            clients.enter_context(unit.client()).execute("select 1")
+        unit.apply(unit.config(max_db_connections=2))
+        begin = time.monotonic()
+        with unit.console() as console:
+            assert held(console.shed(0.3, reconnect=True)) == 4
+        assert time.monotonic() - begin < 2
+
+
+def test_a_pause_lets_transactions_end_and_has_new_ones_wait(unit):
+    with unit.client() as client:
+        client.execute("select 1")
+        with unit.console() as console:
+            assert not console.pause(0.1)
+        client.commit()
+        with unit.console() as console:
+            assert console.pause(2.0)
+            assert console.databases()
+        answers = []
+        waiting = threading.Thread(target=lambda: answers.append(client.execute("select 2")))
+        waiting.start()
+        time.sleep(0.3)
+        assert answers == []
+        with unit.console() as console:
+            console.resume()
+            console.resume()
+        waiting.join(5)
+        assert answers[0].fetchone() == (2,)
+
+
+def test_reconnect_leaves_every_server_connection_and_breaks_no_transaction(unit):
+    with unit.client() as client:
+        (before,) = client.execute("select pg_backend_pid()").fetchone()
+        with unit.console() as console:
+            console.reconnect()
+        assert client.execute("select pg_backend_pid()").fetchone() == (before,)
+        client.commit()
+        assert client.execute("select pg_backend_pid()").fetchone() != (before,)
+
+
+def test_kill_ends_what_is_open(unit):
+    with unit.client() as client:
+        client.execute("select 1")
+        with unit.console() as console:
+            console.kill("postgres")
+        with pytest.raises(psycopg.OperationalError):
+            client.execute("select 1")
+
+
+def test_a_process_that_is_gone_has_no_console(unit):
+    unit.pooler.stop()
+    with pytest.raises(ConsoleFailed, match="has no socket"), unit.console():
+        pass
+
+
+def test_nobody_has_the_console_without_the_password(unit):
+    wrong = AUTH.model_copy(update={"admin_password": pydantic.SecretStr("wrong")})
+    consoles = PsycopgConsoles(unit.layout.socket_directory)
+    with pytest.raises(ConsoleFailed) as failure, consoles.open(0, unit.port, wrong):
+        pass
+    assert "wrong" not in str(failure.value)
+    assert failure.value.__cause__ is None
+    assert isinstance(unit.program, Program)
