@@ -20,6 +20,7 @@ AT_ONCE = 10
 CANCEL = 80877102  #: protocol-message-formats.html, CancelRequest
 IN_TIME = 1.0  #: seconds
 TRIES = 3
+ENOUGH = 20  #: failures to stop at: each takes its time
 
 
 async def demonstrate(stage: Stage) -> None:
@@ -30,21 +31,18 @@ async def demonstrate(stage: Stage) -> None:
         Running(backend) as running,
     ):
 
-        async def cancels(count: int, how: str, turns: asyncio.Lock | asyncio.Barrier) -> None:
+        async def cancels(count: int, how: str, *, together: bool = False) -> None:
             login, processes = await pooler.login(), len(pooler.pooler.pids())
-            units = f"{len(login.hosts)} units, {processes} processes"
-            with stage.case(f"{units}: {how}") as row:
-                await _cancel_all(row, login, running, count, turns)
+            with stage.case(f"{len(login.hosts)} units, {processes} processes: {how}") as row:
+                await _cancel_all(row, login, running, count, together=together)
                 stage.say(f"{row.operations - row.failures} of {count} arrived; {row.notes[0]}")
 
-        await cancels(MANY, "through another unit", asyncio.Lock())
+        await cancels(MANY, "through another unit")
         await pooler("scale", "2")
-        await cancels(FEW, "right after a unit left", asyncio.Lock())
+        await cancels(FEW, "right after a unit left")
         await pooler("scale", "3")
-        await cancels(FEW, "right after a unit came", asyncio.Lock())
-        await cancels(
-            FEW, f"{AT_ONCE} at the same moment, again if need be", asyncio.Barrier(AT_ONCE)
-        )
+        await cancels(FEW, "right after a unit came")
+        await cancels(FEW, f"{AT_ONCE} at the same moment, again if need be", together=True)
 
 
 class Running:
@@ -87,11 +85,7 @@ class Running:
 
 
 async def _cancel_all(
-    row: Row,
-    login: Login,
-    running: Running,
-    count: int,
-    turns: asyncio.Lock | asyncio.Barrier,
+    row: Row, login: Login, running: Running, count: int, *, together: bool
 ) -> None:
     """All arrive: in time, if it is one after another; at the second try, if it is all at once.
 
@@ -99,27 +93,39 @@ async def _cancel_all(
     the next one that comes: its loop over pools leaves peers out (per_loop_maint of janitor.c).
     Until that comes, or it is given up, those to that peer arrive one late. So this is shown last.
     """
-    numbers, waits, again = iter(range(count)), [], 0
-    tries = TRIES if isinstance(turns, asyncio.Barrier) else 1
-
-    async def some() -> None:
-        nonlocal again
-        for number in numbers:
-            row.operations += 1
-            try:
-                async with _Query(login, running, number) as query, turns:
-                    seconds, tried = await query.cancel(tries)
-            except _Wrong as wrong:
-                row.fail(str(wrong))
+    found: list[tuple[float, int] | _Wrong] = []
+    while row.operations < count and row.failures < ENOUGH:
+        async with contextlib.AsyncExitStack() as stack:
+            begun = [_begun(stack, login, running) for _ in range(AT_ONCE)]
+            queries = await asyncio.gather(*begun)
+            if together:
+                found += await asyncio.gather(*(_cancelled(one, TRIES) for one in queries))
             else:
-                again += tried > 1
-                waits.append(seconds)
+                found += [await _cancelled(one, 1) for one in queries]
+        row.operations += AT_ONCE
+        for one in found[-AT_ONCE:]:
+            if isinstance(one, _Wrong):
+                row.fail(str(one))
+    arrived = [one for one in found if not isinstance(one, _Wrong)]
+    slowest = max((seconds for seconds, _ in arrived), default=0.0)
+    again = sum(tried > 1 for _, tried in arrived)
+    row.note(f"slowest {slowest * 1000:.0f} ms" + (f", {again} sent again" if together else ""))
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(AT_ONCE):
-            group.create_task(some())
-    slowest = f"slowest {max(waits, default=0) * 1000:.0f} ms"
-    row.note(f"{slowest}, {again} sent again" if tries > 1 else slowest)
+
+async def _begun(
+    stack: contextlib.AsyncExitStack, login: Login, running: Running
+) -> _Query | _Wrong:
+    try:
+        return await stack.enter_async_context(_Query(login, running))
+    except _Wrong as wrong:
+        return wrong
+
+
+async def _cancelled(query: _Query | _Wrong, tries: int) -> tuple[float, int] | _Wrong:
+    try:
+        return query if isinstance(query, _Wrong) else await query.cancel(tries)
+    except _Wrong as wrong:
+        return wrong
 
 
 class _Wrong(Exception):
@@ -129,10 +135,10 @@ class _Wrong(Exception):
 class _Query:
     """A query that lasts, through one unit, while PostgreSQL is working on it."""
 
-    def __init__(self, login: Login, running: Running, number: int) -> None:
+    def __init__(self, login: Login, running: Running) -> None:
         self._home, self._other = random.sample(login.hosts, 2)
         self._login, self._running = login, running
-        self._text = f"select pg_sleep(60) /* {number} {random.random()} */"
+        self._text = f"select pg_sleep(60) /* {random.random()} */"
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> _Query:

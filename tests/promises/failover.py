@@ -5,7 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 
-from load import Load, ledger, percentile, readers, reads_quickly, writes, writes_slowly
+from load import (
+    Load,
+    ledger,
+    percentile,
+    readers,
+    reads_quickly,
+    writes_now_and_then_slowly,
+    writes_slowly,
+)
 from report import Row
 from stage import KILLED, Platform, Server, Stage, off, server
 
@@ -37,7 +45,7 @@ async def demonstrate(stage: Stage) -> None:
 
 async def _planned(stage: Stage, row: Row, pooler: Platform, old: Server, new: Server) -> None:
     """Nothing fails: transactions wait while the standby takes over."""
-    async with Load(await pooler.login(), CLIENTS, writes) as load:
+    async with Load(await pooler.login(), CLIENTS, writes_now_and_then_slowly) as load:
         await stage.watch()
         await pooler("pause")
         begin = time.monotonic()

@@ -93,7 +93,11 @@ async def _change_hands(stage: Stage, row: Row, login: Login, mode: str) -> None
         while row.operations < ROUNDS and time.monotonic() < end:
             names = random.sample(list(DIRT), random.randint(1, 5))
             names.sort(key="role".__eq__)
-            pid = await _leave_behind(row, login, mode, names, clean)
+            try:
+                pid = await _leave_behind(row, login, mode, names, clean)
+            except psycopg.Error as error:
+                row.fail(f"{mode}: who does {', '.join(names)} is told: {error}")
+                continue
             other = random.choice([*others, None])
             connection = other or await login.connect()
             found = await _state(connection)
