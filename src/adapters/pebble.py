@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from contextlib import contextmanager
@@ -42,6 +41,15 @@ ASK_AGAIN_FOR = 120.0  # seconds; after that the next update-status has to do
 
 _SERVICE = "pgbouncer-"
 
+# What the workload may take, which is not what we may: its files, its processors, and the limit of its
+# control group in version 2 or 1.
+_LIMITS = """
+ulimit -Hn
+nproc
+cat /sys/fs/cgroup/cpu.max 2>/dev/null ||
+    cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.cfs_period_us 2>/dev/null || :
+"""
+
 
 def socket_directory(index: int) -> str:
     """Where we find the socket of one process."""
@@ -71,7 +79,6 @@ class PebblePooler:
         return Container(
             reachable=True,
             program=applied.program if applied else None,
-            cpus=_cpus(),
             running=frozenset(
                 int(one.name.removeprefix(_SERVICE))
                 for one in services
@@ -93,10 +100,11 @@ class PebblePooler:
         """Ask the program itself, and what it may take of its container. Raises PoolerFailed."""
         with _translated():
             printed, _ = self._container.exec(["pgbouncer", "--version"], timeout=5).wait_output()
-            files, _ = self._container.exec(["sh", "-c", "ulimit -Hn"], timeout=5).wait_output()
+            said, _ = self._container.exec(["sh", "-c", _LIMITS], timeout=5).wait_output()
         if found := version_in(printed):
-            # What is no number is `unlimited`.
-            return Program(version=found, files=int(files) if files.strip().isdigit() else 0)
+            files, _, rest = said.partition("\n")  # What is no number is `unlimited`.
+            most = int(files) if files.isdigit() else 0
+            return Program(version=found, files=most, cpus=_whole_cpus(rest))
         raise PoolerFailed("pgbouncer --version names no version: is this the right image?")
 
     def apply(self, config: PoolerConfig, applied: Applied, steps: tuple[Step, ...]) -> None:
@@ -267,14 +275,14 @@ def _last_line(text: str) -> str:
     return lines[-1][:200] if lines else "no reason given"
 
 
-def _cpus() -> int:
-    """Processors that this pod may use: whole ones, at least one."""
-    allowed = len(os.sched_getaffinity(0))
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as limit:
-            quota, period = limit.read().split()
-        if quota != "max":
-            allowed = min(allowed, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass  # no cgroup v2, or no limit
-    return allowed
+def _whole_cpus(said: str) -> int:
+    """Processors that the container may use: whole ones, at least one.
+
+    `said` is how many there are, and then, where there is a limit, the microseconds of work that it
+    may have in a period, and that period (https://docs.kernel.org/admin-guide/cgroup-v2.html).
+    """
+    numbers = [int(word) if word.isdigit() else 0 for word in said.split()]
+    there, limits = numbers[0] if numbers else 1, numbers[1:3]
+    if len(limits) == 2 and all(limits):  # noqa: PLR2004 — work and period
+        there = min(there, limits[0] // limits[1])
+    return max(1, there)

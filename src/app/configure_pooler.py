@@ -69,12 +69,10 @@ class ConfigurePooler:
         """Every process has what is free to have; whether that is all it shall have."""
         container = facts.container
         before = container.applied and container.applied.without_ended(container.ending)
-        planned = processes(plan, facts.unit, container.cpus)
+        planned = processes(plan, facts.unit, program.cpus)
         leases = before.leases() if before else ()
         run = allotted(planned, plan.share_of(facts.unit), leases)
-        config = pooler_config(
-            plan, facts.unit, container.cpus, program, facts.layout, facts.auth, run
-        )
+        config = pooler_config(plan, facts.unit, program, facts.layout, facts.auth, run)
         wanted = applied(config, program, before, container.running)
         if has_moved(before, wanted):
             self._leave(facts)

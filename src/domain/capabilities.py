@@ -25,6 +25,7 @@ class Program(Value):
 
     version: Version
     files: int = 0  #: that one process may open; 0 if that is not known
+    cpus: int = 1  #: that all processes together may use
 
 
 # Before, no one reset fits pools of several modes: see `_reset` of domain.instances.

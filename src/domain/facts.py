@@ -17,7 +17,6 @@ class Container(Value):
 
     reachable: bool = False
     program: Program | None = None  #: None until it was asked
-    cpus: int = 1  #: that it may use
     running: frozenset[int] = frozenset()  #: processes, by index
     ending: frozenset[int] = frozenset()  #: processes that let their transactions finish
     applied: Applied | None = None  #: the last configuration that was applied in full
@@ -26,6 +25,11 @@ class Container(Value):
     def version(self) -> Version | None:
         """Of PgBouncer."""
         return self.program.version if self.program else None
+
+    @property
+    def cpus(self) -> int:
+        """That may be used; 0 until that was asked."""
+        return self.program.cpus if self.program else 0
 
     @property
     def runs(self) -> bool:

@@ -126,7 +126,6 @@ def digest(data: object) -> str:
 def pooler_config(
     plan: Plan,
     unit: str,
-    cpus: int,
     program: Program,
     layout: Layout,
     auth: AuthMaterial | None,
@@ -141,7 +140,7 @@ def pooler_config(
         plan = plan.without_upstream()
     plan = _possible(plan, program.version)
     able, first = capabilities(program.version), _first_peer_id(unit)
-    planned = processes(plan, unit, cpus)
+    planned = processes(plan, unit, program.cpus)
     run = planned if run is None else run
     siblings = (
         Peer(peer_id=first + one.index, host=layout.socket_directory(one.index), port=one.port)
@@ -170,7 +169,7 @@ def pooler_config(
     return PoolerConfig(
         instances=instances,
         users=_users(auth),
-        serving=serving(served, cpus),
+        serving=serving(served, program.cpus),
         server=plan.upstream.server if plan.upstream else "",
         admin=admin,
     )

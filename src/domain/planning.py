@@ -129,7 +129,7 @@ def _members(facts: Facts, total: int, reserved: int) -> tuple[Member, ...]:
 
 def _processors(facts: Facts, unit: Peer, before: Member | None) -> int:
     """As it says itself; what was known as long as it says nothing."""
-    if unit.name == facts.unit and facts.container.reachable:
+    if unit.name == facts.unit and facts.container.cpus:
         return facts.container.cpus
     return unit.serving.processors if unit.serving else before.processors if before else 0
 

@@ -40,6 +40,7 @@ class Unit:
         self.program = self.pooler.program()
 
     def config(self, **options):
+        one = self.program.model_copy(update={"cpus": 1})
         settings = Settings(
             **{"listen_port": self.port, "max_db_connections": 4, "pool_mode": "transaction"}
             | options
@@ -54,7 +55,7 @@ class Unit:
             ),
             databases=("postgres",),
         )
-        found = pooler_config(shared, "p/0", 1, self.program, self.layout, AUTH)
+        found = pooler_config(shared, "p/0", one, self.layout, AUTH)
         password = pydantic.SecretStr(PASSWORD)
         return found.model_copy(
             update={"users": (*found.users, ConsoleUser(name=ADMIN, secret=password))}

@@ -91,7 +91,7 @@ class Juju:
                 testing.Exec(
                     ["pgbouncer", "--version"], stdout=f"PgBouncer {version}\nlibevent 2"
                 ),
-                testing.Exec(["sh", "-c", "ulimit -Hn"], stdout="1048576\n"),
+                testing.Exec(["sh", "-c"], stdout="1048576\n2\nmax 100000\n"),
             },
         )
         self.state = testing.State(

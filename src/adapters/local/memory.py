@@ -90,7 +90,6 @@ class MemoryPooler:
         return Container(
             reachable=True,
             program=self.applied.program if self.applied else None,
-            cpus=self.cpus,
             running=frozenset(self.running),
             ending=frozenset(self.ending),
             applied=self.applied,
@@ -98,7 +97,7 @@ class MemoryPooler:
 
     def program(self) -> Program:
         """Ask the program itself."""
-        return Program(version=self.release, files=self.files)
+        return Program(version=self.release, files=self.files, cpus=self.cpus)
 
     def apply(self, config: PoolerConfig, applied: Applied, steps: tuple[Step, ...]) -> None:
         """Remember all of it. Raises PoolerFailed while `failure` is set."""

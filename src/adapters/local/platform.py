@@ -133,8 +133,11 @@ class LocalPlatform:
         numbers += [int(one.name) for one in (self.store.home / "units").glob("[0-9]*")]
         names = [f"{self.model.application}/{number}" for number in sorted(set(numbers))]
         with ThreadPoolExecutor() as threads:  # each waits for its clients
-            list(threads.map(lambda name: self.pooler(name).stop(), names))
+            list(threads.map(self._stop, names))
         return names
+
+    def _stop(self, unit: str) -> None:
+        self.pooler(unit).stop()
 
     def add_unit(self) -> str:
         """One more unit runs."""

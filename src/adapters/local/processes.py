@@ -49,7 +49,6 @@ class LocalPooler:
         return Container(
             reachable=True,
             program=applied.program if applied else None,
-            cpus=len(os.sched_getaffinity(0)),
             running=frozenset(index for index in self._indexes() if self._pid(index)),
             applied=applied,
         )
@@ -61,7 +60,7 @@ class LocalPooler:
                 [self._program, "--version"], capture_output=True, text=True, check=False
             )
         if found := version_in(done.stdout):
-            return Program(version=found, files=_files())
+            return Program(version=found, files=_files(), cpus=len(os.sched_getaffinity(0)))
         raise PoolerFailed(f"{self._program} is no PgBouncer")
 
     def apply(self, config: PoolerConfig, applied: Applied, steps: tuple[Step, ...]) -> None:

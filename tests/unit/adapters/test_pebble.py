@@ -23,7 +23,11 @@ AUTH = AuthMaterial(
     admin_user="admin", admin_password=pydantic.SecretStr("secret-3"),
 )  # fmt: skip
 CONFIG = pooler_config(
-    plan(databases=("shop",)), "pgb/0", 2, Program(version=Version(1, 24)), pebble.LAYOUT, AUTH
+    plan(databases=("shop",)),
+    "pgb/0",
+    Program(version=Version(1, 24), cpus=2),
+    pebble.LAYOUT,
+    AUTH,
 )
 MEMORY = applied(CONFIG, Program(version=Version(1, 24)))
 START = (Step(action="start", index=0), Step(action="start", index=1))
@@ -89,7 +93,8 @@ class Workload:
 
     def exec(self, command, timeout):
         self._may("exec")
-        said = self.files["version"] if command[0] == "pgbouncer" else "1024\n"
+        limits = self.files.get("limits", "1024\n2\nmax 100000\n")
+        said = self.files["version"] if command[0] == "pgbouncer" else limits
         return type("Run", (), {"wait_output": lambda _: (said, "")})()
 
     def get_notices(self, keys):
@@ -233,7 +238,25 @@ def test_each_step_reaches_its_process(container, pooler):
 @pytest.mark.parametrize(("printed", "version"), [("PgBouncer 1.21.0\nlibevent", Version(1, 21))])
 def test_the_program_says_what_it_is(container, pooler, printed, version):
     container.files["version"] = printed
-    assert pooler.program() == Program(version=version, files=1024)
+    assert pooler.program() == Program(version=version, files=1024, cpus=2)
+
+
+@pytest.mark.parametrize(
+    ("said", "files", "cpus"),
+    [
+        ("1024\n4\nmax 100000\n", 1024, 4),
+        ("unlimited\n4\n200000 100000\n", 0, 2),
+        ("1024\n4\n50000 100000\n", 1024, 1),
+        ("1024\n4\n900000\n100000\n", 1024, 4),
+        ("1024\n4\n-1\n100000\n", 1024, 4),
+        ("1024\n4\n", 1024, 4),
+        ("", 0, 1),
+    ],
+)
+def test_the_container_says_what_the_workload_may_take(container, pooler, said, files, cpus):
+    container.files |= {"version": "PgBouncer 1.24.1", "limits": said}
+    found = pooler.program()
+    assert (found.files, found.cpus) == (files, cpus)
 
 
 @pytest.mark.parametrize("fault", [ops.pebble.APIError({}, 404, "", "no such program"), None])

@@ -44,8 +44,7 @@ def instances(**how):
     config = pooler_config(
         shared,
         "pgb/0",
-        2,
-        Program(version=Version(1, 24)),
+        Program(version=Version(1, 24), cpus=2),
         Layout(root="/var/lib/pgbouncer"),
         AUTH,
     )

@@ -1,7 +1,7 @@
 import pytest
 from on_juju import Juju
 
-from adapters import pebble, ping
+from adapters import ping
 
 
 class Network:
@@ -14,7 +14,6 @@ class Network:
 def network(monkeypatch):
     network = Network()
     monkeypatch.setattr(ping, "answers", lambda servers, seconds=1.0: network.answers)
-    monkeypatch.setattr(pebble, "_cpus", lambda: 2)
     return network
 
 

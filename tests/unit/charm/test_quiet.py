@@ -143,7 +143,6 @@ print(*{name.partition(".")[0] for name in sys.modules})
 # As many processors as the container had when it was configured.
 TWO_CPUS = """
 from adapters import pebble
-pebble._cpus = lambda: 2
 """
 
 

@@ -7,7 +7,7 @@ import pytest
 from on_juju import TOLD, V0, Juju
 from ops import testing
 
-from adapters import pebble, ping
+from adapters import ping
 
 
 def settled(juju):
@@ -114,7 +114,6 @@ def begin(tmp_path_factory):
     """A leader among three units with two clients."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ping, "answers", lambda servers, seconds=1.0: True)
-        patch.setattr(pebble, "_cpus", lambda: 2)
         juju = Juju(tmp_path_factory.mktemp("begin") / "juju", others=(1, 2)).deploy().backend()
         juju.client("shop-app", {"database": "shop", **V0})
         juju.client("wiki-app", {"database": "wiki", **V0})

@@ -31,8 +31,8 @@ def config(
 ):
     shared = shared or plan(databases=("shop",))
     shared = shared.model_copy(update={"settings": shared.settings.model_copy(update=options)})
-    program = Program(version=version, files=files)
-    return pooler_config(shared, unit, cpus, program, layout, auth)
+    program = Program(version=version, files=files, cpus=cpus)
+    return pooler_config(shared, unit, program, layout, auth)
 
 
 def settings(index=0, **how):

@@ -32,8 +32,8 @@ def tuned(text="", *, known=(), readers="", databases=("shop", "blog"), **option
 
 def config(shared, *, version=NOW, cpus=2, run=None):
     layout = Layout(root="/var/lib/pgbouncer")
-    program = Program(version=version)
-    return pooler_config(shared, "pgb/0", cpus, program, layout, AUTH, run)
+    program = Program(version=version, cpus=cpus)
+    return pooler_config(shared, "pgb/0", program, layout, AUTH, run)
 
 
 def written(shared, **how):
