@@ -272,7 +272,8 @@ def _pooling(plan: Plan, able: Capabilities, part: Part, files: int) -> tuple[Se
         ("tcp_keepintvl", "5"),
         ("tcp_keepcnt", "3"),
         ("tcp_user_timeout", "25000"),
-        # Whoever cancels is not kept by a peer that is gone, and the query with it.
+        # A peer that is gone keeps nobody who cancels. Nor does PgBouncer, which forwards one request to a
+        # peer at a time and forgets those that came in the same moment: they can be sent again.
         ("cancel_wait_timeout", "1"),
         # `options` has to be listed: CVE-2026-107349 spins on it otherwise.
         ("ignore_startup_parameters", "extra_float_digits,options"),
