@@ -110,6 +110,8 @@ async def _verbs(row: Row, pooler: Platform, backend: Server, load: Load) -> Non
         ("status",),
         ("scale", "3"),
         ("scale", "2"),
+        ("restart", "1"),
+        ("restart",),
         ("up", "--backend", backend.uri),
     ):
         await _step(row, pooler, load, *words)

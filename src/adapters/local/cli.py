@@ -105,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     unrelate.add_argument("name")
     scale = verbs.add_parser("scale", help="run so many units")
     scale.add_argument("units", type=int)
+    restart = verbs.add_parser("restart", help="have new processes take over, one after another")
+    restart.add_argument("unit", nargs="?", help="one unit's, by its number or name")
     verbs.add_parser("pause", help="let transactions end, and have new ones wait")
     verbs.add_parser("resume", help="let those that wait go on")
     top = verbs.add_parser("top", help="what every pool is doing, again and again")
@@ -126,7 +128,7 @@ class Command:
         self._compose = compose
         self._begin = time.monotonic()
 
-    def run(self, asked: argparse.Namespace) -> int:  # noqa: PLR0911 — one for each verb
+    def run(self, asked: argparse.Namespace) -> int:  # noqa: C901, PLR0911 — one for each verb
         """One verb is done; returns the exit code."""
         match asked.verb:
             case "up":
@@ -144,6 +146,8 @@ class Command:
                 return self._unrelate(self._running(), asked.name)
             case "scale":
                 return self._scale(self._running(), asked.units)
+            case "restart":
+                return self._restart(self._running(), asked.unit)
             case "pause":
                 return self._pause(self._running())
             case "resume":
@@ -320,6 +324,12 @@ class Command:
         self._settle(platform)
         return self._status(platform)
 
+    def _restart(self, platform: LocalPlatform, unit: str | None) -> int:
+        for name in _named(platform, unit):
+            platform.restart(name)
+            self._say(f"{name} runs anew")
+        return self._status(platform)
+
     def _pause(self, platform: LocalPlatform) -> int:
         """The operator may do to PostgreSQL what takes a moment: nobody loses a transaction by it."""
         if busy := platform.pause():
@@ -380,11 +390,7 @@ class Command:
     def logs(self, unit: str | None, *, follow: bool) -> int:
         """What PgBouncer wrote is shown."""
         platform = self._running()
-        names = [
-            one for one in platform.model.units if unit in (None, one, one.rpartition("/")[2])
-        ]
-        if not names:
-            raise Mistake(f"there is no unit {unit}: there are {', '.join(platform.model.units)}")
+        names = _named(platform, unit)
         files = [str(log) for one in names for log in platform.pooler(one).logs()]
         return subprocess.call(["tail", "-n", "40", *(["-F"] if follow else []), *files])
 
@@ -423,6 +429,15 @@ class Command:
 
     def _say(self, text: str) -> None:
         print(f"{time.monotonic() - self._begin:6.1f} s  {text}", flush=True)
+
+
+def _named(platform: LocalPlatform, unit: str | None) -> list[str]:
+    """One unit by its number or name, or all of them. Raises Mistake."""
+    units = platform.model.units
+    found = [one for one in units if unit in (None, one, one.rpartition("/")[2])]
+    if not found:
+        raise Mistake(f"there is no unit {unit}: there are {', '.join(units)}")
+    return found
 
 
 def _pool_rows(platform: LocalPlatform) -> Iterator[tuple[str, ...]]:

@@ -87,9 +87,9 @@ class LocalPooler:
         with _translated(self._root):
             self._put(self._memory, applied.model_dump_json())
 
-    def stop(self) -> None:
-        """No process of this unit runs."""
-        self._stop(self._indexes())
+    def stop(self, *indexes: int) -> None:
+        """These processes of this unit do not run; none does, if none is named."""
+        self._stop(indexes or self._indexes())
 
     def log(self, index: int) -> pathlib.Path:
         """Where a process writes what it does."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import pathlib
+import queue
 import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -28,6 +30,7 @@ SUPERUSER = "pooler"
 AUTH_DATABASE = "pgbouncer"
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
+ASK_SECONDS = 5.0
 
 # Lines of postmaster.pid.
 _PID_PORT, _PID_STATUS = 3, 7
@@ -211,10 +214,26 @@ def drop_auth_database(credentials: Credentials) -> None:
 
 
 def ask(credentials: Credentials, statement: str) -> str:
-    """The first value of the answer. Raises ServerFailed."""
-    with _connected(credentials, credentials.database) as connection:
-        row = connection.execute(statement.encode()).fetchone()
-        return str(row[0]) if row else ""
+    """The first value of the answer. Raises ServerFailed, also if it takes long."""
+    answers: queue.SimpleQueue[str | ServerFailed] = queue.SimpleQueue()
+
+    def wait() -> None:
+        try:
+            with _connected(credentials, credentials.database) as connection:
+                row = connection.execute(statement.encode()).fetchone()
+                answers.put(str(row[0]) if row else "")
+        except ServerFailed as error:
+            answers.put(error)
+
+    # A daemon: in a pool whose connections are all taken an answer may take minutes.
+    threading.Thread(target=wait, daemon=True).start()
+    try:
+        answer = answers.get(timeout=ASK_SECONDS)
+    except queue.Empty:
+        raise ServerFailed(f"no answer in {ASK_SECONDS:.0f} s: see `pooler top`") from None
+    if isinstance(answer, ServerFailed):
+        raise answer
+    return answer
 
 
 @contextmanager
