@@ -70,6 +70,7 @@ async def _killed(stage: Stage, row: Row, pooler: Platform, old: Server, new: Se
         await stage.watch()
         begin = time.monotonic()
         await off(old.stop, KILLED)
+        dead = time.monotonic()  # until then it took what it was given
         await asyncio.sleep(1)  # somebody has to notice
         await off(new.promote)
         await pooler.up(new)
@@ -86,7 +87,7 @@ async def _killed(stage: Stage, row: Row, pooler: Platform, old: Server, new: Se
         row.fail(f"{open_then} failed at once, {LIMIT} were open", open_then - LIMIT)
     for one in later:
         row.fail(f"later, {one}")
-    _compare(row, load, old, new, begin)
+    _compare(row, load, old, new, dead)
 
 
 async def _dead_replica(
