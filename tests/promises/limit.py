@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import contextlib
+import dataclasses
 import re
 import time
 from collections import Counter
@@ -43,7 +44,7 @@ async def demonstrate(stage: Stage) -> None:
     options = ("pool_mode=transaction", f"max_db_connections={LIMIT}", "--units", "5")
     async with server(settings=LOGGED) as backend, stage.platform(backend, *options) as pooler:
         await ledger(await pooler.login())
-        async with Watch(backend) as watch:
+        async with Watch(backend, pooler) as watch:
             with stage.case(f"{CLIENTS} clients, 1, 3, 5, 3, 1 units") as row:
                 await _scaling(stage, pooler, watch, row)
             await pooler("scale", "3")
@@ -115,13 +116,22 @@ def _account(row: Row, watch: Watch, load: Load) -> None:
     load.check(row, watch.backend)
 
 
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What was seen at a moment."""
+
+    when: float
+    counts: dict[str, int]  #: connections, by database
+    doing: str
+
+
 class Watch:
     """Looks at PostgreSQL all the time, and knows how many connections there may be."""
 
-    def __init__(self, backend: Server) -> None:
-        self.backend = backend
+    def __init__(self, backend: Server, pooler: Platform) -> None:
+        self.backend, self._pooler = backend, pooler
         self._limits = [(0.0, LIMIT)]
-        self._seen: list[tuple[float, dict[str, int]]] = []
+        self._seen: list[Look] = []
 
     async def __aenter__(self) -> Watch:
         self._connection = await off(self.backend.connect)
@@ -142,7 +152,7 @@ class Watch:
         """The row tells what was seen meanwhile. `full` is what the clients should have made use of."""
         begin = time.time()
         yield
-        seen = [one for one in self._seen if one[0] >= begin]
+        seen = [one for one in self._seen if one.when >= begin]
         row.operations += len(seen)
         most = self._judge(row, seen)
         logged = max((now[DEMO] for when, now in self._logged() if when >= begin), default=0)
@@ -154,15 +164,15 @@ class Watch:
         )
         stage.say(f"at most {most} connections in {len(seen)} looks")
 
-    def _judge(self, row: Row, seen: list[tuple[float, dict[str, int]]]) -> int:
-        most = 0
-        for when, now in seen:
-            limit = self._limit_at(when)
-            for database, count in now.items():
+    def _judge(self, row: Row, seen: list[Look]) -> int:
+        for look in seen:
+            limit = self._limit_at(look.when)
+            for database, count in look.counts.items():
                 if count > limit:
-                    row.fail(f"{count} connections to {database}, where {limit} are allowed")
-            most = max(most, now.get(DEMO, 0))
-        return most
+                    row.fail(
+                        f"{count} connections to {database}, {limit} are allowed, {look.doing}"
+                    )
+        return max((look.counts.get(DEMO, 0) for look in seen), default=0)
 
     def _limit_at(self, when: float) -> int:
         return self._limits[bisect.bisect_right(self._limits, when, key=lambda one: one[0]) - 1][1]
@@ -181,5 +191,5 @@ class Watch:
         while True:
             now = time.time()
             rows = self._connection.execute(LOOK.encode()).fetchall()
-            self._seen.append((now, dict(rows)))
+            self._seen.append(Look(now, dict(rows), self._pooler.doing))
             await asyncio.sleep(EVERY)

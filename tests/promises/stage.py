@@ -112,21 +112,24 @@ class Platform:
 
     def __init__(self, pooler: Pooler, say: Callable[[str], None]) -> None:
         self.pooler = pooler
+        self.doing = ""  #: the last verb, and whether it has ended
         self._say = say
 
     async def __call__(self, *words: str) -> str:
         """What one verb prints. Raises Refused."""
         begin, command = time.monotonic(), f"pooler {' '.join(words)}"
+        self.doing = f"during `{command}`"
         try:
             done = await asyncio.to_thread(self.pooler.run, *words, timeout=VERB_SECONDS)
         except subprocess.TimeoutExpired:
             raise Refused(f"`{command}` does not end within {VERB_SECONDS} s") from None
+        self.doing = f"after `{command}`"
         if done.returncode:
             lines = (done.stdout.strip() + "\n" + done.stderr.strip()).strip().splitlines()
             said = " / ".join(" ".join(line.split()) for line in lines[-4:])
             raise Refused(f"`{command}` exits with {done.returncode}: {said[-400:]}")
         if words[0] != "credentials":
-            self._say(f"pooler {' '.join(words)}  ({time.monotonic() - begin:.1f} s)")
+            self._say(f"{command}  ({time.monotonic() - begin:.1f} s)")
         return done.stdout
 
     async def up(self, backend: Server, *words: str) -> str:

@@ -51,10 +51,13 @@ class LocalServer:
     def make(self, programs: pathlib.Path) -> ServerRecord:
         """A new cluster with a superuser who logs in by SCRAM. Raises ServerFailed."""
         password = new_password()
-        # An `initdb` outlives the command that was killed, so every one gets a directory of its own.
+        # An `initdb` outlives the command that was killed, so every one gets a directory of its own,
+        # and all that it leaves behind lies beside the data.
         new = pathlib.Path(tempfile.mkdtemp(prefix=f"{self._data.name}-", dir=self._data.parent))
         own(new, self._owner)
-        with tempfile.NamedTemporaryFile("w", prefix="pooler-") as file:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix=f"{self._data.name}-", suffix=".password", dir=self._data.parent
+        ) as file:
             file.write(password.get_secret_value())
             file.flush()
             own(pathlib.Path(file.name), self._owner)
@@ -69,7 +72,10 @@ class LocalServer:
         shutil.rmtree(self._data, ignore_errors=True)
         new.rename(self._data)
         for left in self._data.parent.glob(f"{self._data.name}-*"):
-            shutil.rmtree(left, ignore_errors=True)
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink()
         return ServerRecord(programs=str(programs), port=_free_port(), password=password)
 
     def start(self, server: ServerRecord) -> bool:
