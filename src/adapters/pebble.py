@@ -146,8 +146,8 @@ class PebblePooler:
     def _before(self, config: PoolerConfig, steps: tuple[Step, ...]) -> dict[int, str]:
         """What processes that are going to reload run with."""
         reloading = {step.index for step in steps if step.action == "reload"}
-        paths = {one.index: LAYOUT.ini(one.index) for one in config.instances}
-        return {index: self._container.pull(paths[index]).read() for index in sorted(reloading)}
+        indexes = sorted(one.index for one in config.instances if one.index in reloading)
+        return {index: self._container.pull(LAYOUT.ini(index)).read() for index in indexes}
 
     def _check(self, config: PoolerConfig, before: dict[int, str]) -> None:
         """Each process that reloaded runs with its new file, or else all with the ones before."""
@@ -265,9 +265,16 @@ def _translated() -> Generator[None]:
     except ops.pebble.ConnectionError:
         raise PoolerFailed("the pgbouncer container went away: this is tried again") from None
     except ops.pebble.ChangeError as error:
-        raise PoolerFailed(f"PgBouncer does not start: {_last_line(str(error))}") from None
+        raise PoolerFailed(f"PgBouncer does not start: {_reason(str(error))}") from None
     except (ops.pebble.Error, OSError) as error:
         raise PoolerFailed(f"the pgbouncer container refuses: {_last_line(str(error))}") from None
+
+
+def _reason(text: str) -> str:
+    """The first thing that the last PgBouncer complained of; Pebble's own words if it did not."""
+    # `… UTC [49] ERROR invalid value "x" for …`, and then what came of that.
+    found = re.findall(r" \[(\d+)\] (?:ERROR|FATAL) (.+)", text)
+    return next((said[:200] for pid, said in found if pid == found[-1][0]), _last_line(text))
 
 
 def _last_line(text: str) -> str:

@@ -8,7 +8,16 @@ from app.ports import Consoles, Peers, Pooler
 from domain.budget import allotted, processes, stake
 from domain.capabilities import Program
 from domain.facts import Container, Facts
-from domain.instances import Applied, PoolerConfig, applied, has_moved, held, pooler_config, steps
+from domain.instances import (
+    Applied,
+    PoolerConfig,
+    applied,
+    begun,
+    has_moved,
+    held,
+    pooler_config,
+    steps,
+)
 from domain.pools import Plan
 from domain.status import Level, Problem
 
@@ -77,6 +86,7 @@ class ConfigurePooler:
         if has_moved(before, wanted):
             self._leave(facts)
         if wanted != before or (thorough and not container.runs):
+            self._pooler.remember(begun(before, wanted))
             self._pooler.apply(config, wanted, steps(before, wanted, container.running))
             logger.info("PgBouncer now serves %d databases", len(wanted.serving.databases))
             running = frozenset(one.index for one in wanted.instances)

@@ -427,6 +427,39 @@ def applied(
     )
 
 
+def begun(before: Applied | None, after: Applied) -> Applied:
+    """What to remember while one configuration takes the place of another.
+
+    Whoever finds this was killed on the way: each process may run with the one or the other, so it is
+    told again, and counts for the most that it could have.
+    """
+    old = {one.index: one for one in before.instances} if before else {}
+    new = {one.index: one for one in after.instances}
+    instances = tuple(_either(old.get(index), new.get(index)) for index in sorted({*old, *new}))
+    known = before or after
+    return known.model_copy(
+        update={
+            "instances": instances,
+            "ending": after.ending,
+            "users": "",
+            "program": after.program,
+        }
+    )
+
+
+def _either(old: AppliedInstance | None, new: AppliedInstance | None) -> AppliedInstance:
+    both = [one for one in (old, new) if one]
+    restarts = {one.restart for one in both}
+    limits = [one.limit for one in both]
+    update = {
+        "restart": restarts.pop() if len(restarts) == 1 else "",
+        "reload": "",
+        "limit": max(limits) if all(limits) else 0,
+        "held": max(one.most for one in both),
+    }
+    return both[-1].model_copy(update=update)
+
+
 def has_moved(before: Applied | None, after: Applied) -> bool:
     """Whether connections that are open lead to a server that is not the one to be led to."""
     return before is not None and bool(before.server) and before.server != after.server

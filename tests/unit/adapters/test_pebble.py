@@ -154,6 +154,12 @@ def test_a_memory_that_makes_no_sense_is_none(container, pooler, text):
     assert pooler.look().applied is None
 
 
+NO_LOG = ops.pebble.Change.from_dict(
+    {
+        "id": "2", "kind": "start", "summary": "", "status": "Error", "ready": True, "tasks": [],
+        "spawn-time": "2026-01-01T00:00:00Z", "ready-time": "2026-01-01T00:00:00Z",
+    }
+)  # fmt: skip
 FULL = ops.pebble.PathError("generic-file-error", "write /x: no space left on device")
 READ_ONLY = ops.pebble.PathError("generic-file-error", "open /x: read-only file system")
 LOG = {"log": ["INFO Service starting", "FATAL unable to write pidfile: " + "x" * 500]}
@@ -199,6 +205,22 @@ def test_what_goes_wrong_is_one_line_and_is_done_again(container, pooler, where,
     assert pooler.look().applied is None
     pooler.apply(CONFIG, MEMORY, START)
     assert pooler.look().applied == MEMORY
+
+
+def test_the_first_complaint_of_the_last_attempt_is_the_reason(container, pooler):
+    said = """
+        2026-11-25 04:15:58.101 UTC [47] ERROR something of long ago
+        2026-11-25 04:15:59.665 UTC [49] LOG kernel file descriptor limit: 20000
+        2026-11-25 04:15:59.665 UTC [49] ERROR invalid value "x" for parameter pool_mode
+        2026-11-25 04:15:59.670 UTC [49] FATAL cannot load config file
+    2026-11-25T04:15:59Z ERROR service start attempt: exited quickly with code 1, will restart
+    """
+    container.faults["start", ""] = ops.pebble.ChangeError(said, NO_LOG)
+    with pytest.raises(PoolerFailed) as caught:
+        pooler.apply(CONFIG, MEMORY, START)
+    assert str(caught.value) == (
+        'PgBouncer does not start: invalid value "x" for parameter pool_mode'
+    )
 
 
 def test_no_password_is_in_the_layer(container, pooler):

@@ -215,3 +215,25 @@ def test_a_process_that_cannot_be_told_does_not_keep_the_others():
     platform.leader.backend_returned()
     assert platform.leader.pooler.applied.server == "10.1.0.2 since Tuesday"
     assert worst(platform.leader).level is Level.ACTIVE
+
+
+def test_killed_while_a_configuration_is_applied_and_told_the_one_before_again():
+    """The processes may run with either, so what they have is told again and not assumed."""
+    platform = pooling()
+    pooler, plan = platform.leader.pooler, platform.model.plan
+    honest = pooler.apply
+
+    def apply_and_die(config, *_):
+        pooler.config = config
+        raise KeyboardInterrupt
+
+    pooler.apply = apply_and_die
+    platform.model.options = {"max_db_connections": 40}
+    with pytest.raises(KeyboardInterrupt):
+        platform.leader.config_changed()
+    assert limits(platform.leader) == {0: 20, 1: 20}
+    pooler.apply, platform.model.plan = honest, plan
+    platform.model.options = {"max_db_connections": 20}
+    platform.leader.config_changed()
+    assert limits(platform.leader) == {0: 10, 1: 10}
+    assert platform.leader.peers_changed().settled

@@ -8,6 +8,7 @@ from domain.instances import (
     Layout,
     PooledDatabase,
     applied,
+    begun,
     held,
     not_in_force,
     pooler_config,
@@ -314,3 +315,22 @@ def test_there_are_no_more_clients_than_the_process_may_open_files(files, limit,
     shared = plan(1, limit=limit, databases=("shop",))
     found = config(shared, cpus=1, files=files).instances[0]
     assert dict(found.settings)["max_client_conn"] == clients
+
+
+def test_between_two_configurations_a_process_counts_for_the_most_and_is_told_again():
+    before, after = (
+        applied(config(plan(1, limit=limit, databases=("shop",)), cpus=cpus), PROGRAM)
+        for limit, cpus in ((8, 2), (6, 1))
+    )
+    both = begun(before, after)
+    assert [(one.index, one.limit, one.most) for one in both.instances] == [(0, 6, 6), (1, 4, 4)]
+    found = steps(both, after, frozenset((0, 1)))
+    assert [(one.action, one.index) for one in found] == [("reload", 0), ("stop", 1)]
+    moved = applied(
+        config(plan(1, limit=8, databases=("shop",)), cpus=1, listen_port=7000), PROGRAM
+    )
+    either = begun(after, moved)
+    assert [one.action for one in steps(either, after, frozenset((0,)))] == ["restart"]
+    unlimited = applied(config(plan(1, limit=0, databases=("shop",)), cpus=1), PROGRAM)
+    assert [one.limit for one in begun(after, unlimited).instances] == [0]
+    assert begun(None, after).instances[0].limit == 6
