@@ -1,0 +1,488 @@
+"""What Pebble really does with what PebblePooler tells it: a real one, with a real PgBouncer in it."""
+
+import contextlib
+import os
+import signal
+import socket
+import stat
+import time
+
+import built
+import ops
+import psycopg
+import pydantic
+import pytest
+from postgresql import ADMIN, PASSWORD, free_port
+from workload import POSTGRES, Workload
+
+from adapters import pebble
+from adapters.console import PsycopgConsoles
+from adapters.local import parts
+from adapters.pebble import (
+    AGAIN,
+    BACKEND_CHECK,
+    DRAIN,
+    LABEL,
+    LAYOUT,
+    PebblePooler,
+    PebbleReminder,
+)
+from adapters.workload import APPLIED
+from app.errors import PoolerFailed
+from domain.facts import Container
+from domain.instances import ConsoleUser, applied, pooler_config, steps
+from domain.pools import Endpoint, Member, Plan, Upstream
+from domain.settings import Settings
+from domain.users import AuthMaterial
+
+AUTH = AuthMaterial(
+    auth_user="auth", auth_password=pydantic.SecretStr("auth-pw"),
+    stats_user="stats", stats_password=pydantic.SecretStr("stats-pw"),
+    admin_user="admin", admin_password=pydantic.SecretStr("admin-pw"),
+)  # fmt: skip
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0, reason="a container's file system can be mounted by root only: run as root"
+)
+
+
+class Unit:
+    """One unit's charm, as far as its container is concerned."""
+
+    def __init__(self, workload, server):
+        self.workload, self.server, self.port = workload, server, free_port()
+        self.container = workload.container()
+        self.pooler = PebblePooler(self.container)
+        self.program = self.pooler.program()
+
+    def config(self, cpus=1, backend=None, **options):
+        settings = Settings(
+            **{"listen_port": self.port, "max_db_connections": 8, "pool_mode": "transaction"}
+            | options
+        )
+        shared = Plan(
+            settings=settings,
+            members=(Member(name="p/0", address="127.0.0.1", share=settings.max_db_connections),),
+            upstream=Upstream(
+                endpoints=(Endpoint(host="127.0.0.1", port=backend or self.server.port),),
+                auth_database="template1",
+                auth_user="auth",
+            ),
+            databases=("postgres",),
+        )
+        one = self.program.model_copy(update={"cpus": cpus})
+        found = pooler_config(shared, "p/0", one, LAYOUT, AUTH)
+        known = ConsoleUser(name=ADMIN, secret=pydantic.SecretStr(PASSWORD))
+        return found.model_copy(update={"users": (*found.users, known)})
+
+    def apply(self, config, pooler=None):
+        now = self.pooler.look()
+        wanted = applied(config, self.program, now.applied, now.running)
+        taken = steps(now.applied, wanted, now.running)
+        (pooler or self.pooler).apply(config, wanted, taken)
+        return taken
+
+    def shown(self, index=0):
+        with PsycopgConsoles(pebble.socket_directory).open(index, self.port, AUTH) as console:
+            return console.settings()
+
+    def client(self):
+        return psycopg.connect(
+            host="127.0.0.1", port=self.port, user=ADMIN, password=PASSWORD, dbname="postgres",
+            connect_timeout=5,
+        )  # fmt: skip
+
+    def answers(self):
+        with self.client() as client:
+            return client.execute("select 1").fetchone() == (1,)
+
+    def refuses(self):
+        try:
+            self.client().close()
+        except psycopg.OperationalError:
+            return True
+        return False
+
+    def changes(self):
+        return {one.id for one in self.container.pebble.get_changes(ops.pebble.ChangeState.ALL)}
+
+
+@pytest.fixture(scope="module")
+def programs(request):
+    say = built.aloud(request.config)
+    return built.program("pebble", say), parts.pgbouncer(parts.default_cache(), say)
+
+
+@pytest.fixture
+def workload(programs, monkeypatch):
+    workload = Workload(*programs)
+    # The volume that Juju mounts into the charm's container, which this machine is none of.
+    monkeypatch.setattr(pebble, "_SHARED_HERE", str(workload.home / "shared"))
+    yield workload
+    workload.close()
+
+
+@pytest.fixture
+def unit(workload, postgresql):
+    return Unit(workload, postgresql)
+
+
+def with_line(config, name, value):
+    instances = tuple(
+        instance.model_copy(
+            update={
+                "settings": tuple(
+                    (key, value if key == name else old) for key, old in instance.settings
+                )
+            }
+        )
+        for instance in config.instances
+    )
+    return config.model_copy(update={"instances": instances})
+
+
+# ---- files, services, processes ----------------------------------------------------------------
+
+
+def test_the_program_is_asked_in_its_container(unit, workload, programs):
+    assert unit.program.version == parts.version_of(programs[1])
+    assert unit.program.files > 0
+    assert 1 <= unit.program.cpus <= len(os.sched_getaffinity(0))
+    workload.provide("echo Hello from an image of another kind")
+    with pytest.raises(PoolerFailed, match="is this the right image"):
+        unit.pooler.program()
+    workload.provide("exit 3")
+    with pytest.raises(PoolerFailed, match="non-zero exit code 3"):
+        unit.pooler.program()
+    (workload.home / "bin" / "pgbouncer").unlink()
+    with pytest.raises(PoolerFailed, match="cannot find executable"):
+        unit.pooler.program()
+
+
+def test_a_program_that_says_nothing_is_not_waited_for(unit, workload):
+    workload.provide("exec sleep 60")
+    begin = time.monotonic()
+    with pytest.raises(PoolerFailed, match="timed out"):
+        unit.pooler.program()
+    assert time.monotonic() - begin < 8
+
+
+def test_what_is_applied_runs_and_answers(unit, workload):
+    config = unit.config(cpus=2)
+    assert unit.pooler.look() == Container(reachable=True)
+    assert [step.action for step in unit.apply(config)] == ["start", "start"]
+    seen = unit.pooler.look()
+    assert (seen.running, seen.runs, seen.ending) == ({0, 1}, True, frozenset())
+    assert seen.applied == applied(config, unit.program)
+    workload.wait(unit.answers, 5)
+    assert len(workload.processes()) == 2
+    for pid in workload.processes():
+        assert os.stat(f"/proc/{pid}").st_uid == POSTGRES
+    # Applying the same again changes nothing that runs.
+    before, pids = unit.changes(), workload.processes()
+    assert unit.apply(config) == ()
+    assert (unit.changes(), workload.processes()) == (before, pids)
+
+
+def test_files_are_their_owners_alone_and_no_password_is_in_the_plan(unit, workload):
+    unit.apply(unit.config())
+    modes = {
+        LAYOUT.directory(0): 0o700, LAYOUT.socket_directory(0): 0o711, LAYOUT.ini(0): 0o600,
+        LAYOUT.auth_file: 0o600, DRAIN: 0o600, APPLIED: 0o600,
+    }  # fmt: skip
+    for path, mode in modes.items():
+        found = workload.path(path).stat()
+        assert (found.st_uid, found.st_gid) == (POSTGRES, POSTGRES), path
+        assert stat.S_IMODE(found.st_mode) == mode, path
+    plan = unit.container.get_plan().to_yaml()
+    assert "pgbouncer-0" in plan
+    for secret in ("auth-pw", "stats-pw", "admin-pw", PASSWORD, "SCRAM"):
+        assert secret not in plan
+    for pid in workload.processes(""):
+        with open(f"/proc/{pid}/environ") as environ, open(f"/proc/{pid}/cmdline") as command:
+            assert "-pw" not in environ.read() + command.read()
+
+
+def test_a_process_may_open_as_many_files_as_was_said(unit, workload):
+    unit.apply(unit.config())
+    (pid,) = workload.processes()
+    with open(f"/proc/{pid}/limits") as limits:
+        (line,) = [line for line in limits if line.startswith("Max open files")]
+    assert line.split()[3:5] == [str(unit.program.files)] * 2
+
+
+def test_a_process_that_dies_comes_back_by_itself(unit, workload):
+    unit.apply(unit.config())
+    workload.wait(unit.answers, 5)
+    (pid,) = workload.processes()
+    os.kill(pid, signal.SIGKILL)
+    workload.wait(lambda: workload.processes() not in ([], [pid]), 5)
+    workload.wait(lambda: not unit.refuses(), 5)
+    assert unit.pooler.look().runs
+
+
+# ---- reload ------------------------------------------------------------------------------------
+
+
+def test_an_option_is_a_reload_that_no_session_notices(unit, workload):
+    unit.apply(unit.config(cpus=2))
+    workload.wait(unit.answers, 5)
+    pids = workload.processes()
+    with unit.client() as client:
+        client.execute("create temp table kept (n int)")
+        taken = unit.apply(unit.config(cpus=2, query_wait_timeout=77))
+        assert [step.action for step in taken] == ["reload", "reload"]
+        client.execute("insert into kept values (1)")
+    assert workload.processes() == pids
+    assert [float(unit.shown(index)["query_wait_timeout"]) for index in (0, 1)] == [77, 77]
+
+
+def test_a_line_that_pgbouncer_refuses_is_named_and_taken_back(unit, workload):
+    unit.apply(unit.config(cpus=2))
+    before = workload.path(LAYOUT.ini(0)).read_text()
+    wrong = with_line(unit.config(cpus=2, query_wait_timeout=7), "pool_mode", "sideways")
+    with unit.client() as client:
+        with pytest.raises(
+            PoolerFailed, match=r"^PgBouncer refuses the line pool_mode = sideways$"
+        ):
+            unit.apply(wrong)
+        assert client.execute("select 1").fetchone() == (1,)
+    assert workload.path(LAYOUT.ini(0)).read_text() == before
+    assert unit.shown()["pool_mode"] == "transaction"
+    unit.apply(unit.config(cpus=2, query_wait_timeout=8))
+    assert float(unit.shown(1)["query_wait_timeout"]) == 8
+
+
+# ---- what fails --------------------------------------------------------------------------------
+
+
+def test_a_process_that_ends_at_once_says_why_and_starts_the_next_time(unit, workload):
+    with pytest.raises(PoolerFailed, match=r"^PgBouncer does not start: .*sideways") as caught:
+        unit.apply(with_line(unit.config(), "pool_mode", "sideways"))
+    assert "\n" not in str(caught.value)
+    assert unit.pooler.look().applied is None
+    unit.apply(unit.config())
+    assert unit.pooler.look().runs
+    workload.wait(unit.answers, 5)
+
+
+def test_a_change_that_takes_too_long_is_not_waited_for(unit, workload):
+    class Hurried(ops.pebble.Client):
+        def start_services(self, services, timeout=0.2, delay=0.05):
+            return super().start_services(services, timeout, delay)
+
+    hurried = PebblePooler(workload.container(Hurried))
+    with pytest.raises(PoolerFailed, match="timed out"):
+        unit.apply(unit.config(), hurried)
+    workload.wait(lambda: unit.pooler.look().running == {0}, 5)
+    assert unit.pooler.look().applied is None
+    # Nobody knows what it runs with, so it is restarted.
+    assert [step.action for step in unit.apply(unit.config())] == ["restart"]
+    workload.wait(lambda: unit.pooler.look().runs, 10)
+    workload.wait(lambda: not unit.refuses(), 5)
+
+
+@pytest.mark.parametrize("moment", ["push", "add_layer", "start_services"])
+def test_a_container_that_goes_away_half_way_is_served_again_by_the_next_hook(
+    unit, workload, moment
+):
+    class Doomed(ops.pebble.Client):
+        def _dies(self, *arguments, **how):
+            workload.kill()
+            return getattr(super(), moment)(*arguments, **how)
+
+    setattr(Doomed, moment, Doomed._dies)
+    with pytest.raises(PoolerFailed, match=r"^the pgbouncer container went away"):
+        unit.apply(unit.config(), PebblePooler(workload.container(Doomed)))
+    assert unit.pooler.look() == Container()
+    workload.start()
+    assert unit.pooler.look() == Container(reachable=True)
+    unit.apply(unit.config())
+    workload.wait(unit.answers, 5)
+
+
+def test_a_container_that_was_killed_finds_its_own_sockets_and_starts(unit, workload):
+    """They are left in the volume that both containers share."""
+    unit.apply(unit.config(cpus=2))
+    left = workload.home / "shared" / "sockets" / "0" / f".s.PGSQL.{unit.port}"
+    workload.wait(left.exists, 5)
+    workload.restart()
+    assert left.exists()
+    unit.apply(unit.config(cpus=2))
+    workload.wait(unit.answers, 5)
+    assert unit.pooler.look().runs
+
+
+def test_a_full_disk_is_said_and_breaks_nothing(unit, workload):
+    unit.apply(unit.config())
+    workload.wait(unit.answers, 5)
+    before = workload.path(LAYOUT.ini(0)).read_text()
+    filler = workload.path("/var/lib/pgbouncer/filler")
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    with pytest.raises(PoolerFailed, match=r"^the pgbouncer container refuses: .*no space left"):
+        unit.apply(unit.config(query_wait_timeout=9))
+    assert workload.path(LAYOUT.ini(0)).read_text() == before
+    assert unit.pooler.look().runs
+    assert unit.answers()
+    filler.unlink()
+    unit.apply(unit.config(query_wait_timeout=9))
+    assert float(unit.shown()["query_wait_timeout"]) == 9
+
+
+def test_a_disk_that_can_only_be_read_is_said(unit, workload):
+    unit.apply(unit.config())
+    place = f"{workload.home}/root/var/lib/pgbouncer"
+    workload.inside("mount", "-o", "remount,ro", place)
+    with pytest.raises(PoolerFailed, match=r"^the pgbouncer container refuses: .*read-only"):
+        unit.apply(unit.config(query_wait_timeout=9))
+    workload.inside("mount", "-o", "remount,rw", place)
+    unit.apply(unit.config(query_wait_timeout=9))
+    assert float(unit.shown()["query_wait_timeout"]) == 9
+
+
+# ---- checks and notices ------------------------------------------------------------------------
+
+
+def in_a_hurry(unit):
+    """Nobody waits for seconds here: all else of the checks stays as it was applied."""
+    checks = {name: {"override": "merge", "period": "200ms"} for name in (LABEL, BACKEND_CHECK)}
+    unit.container.add_layer("in-a-hurry", {"checks": checks})
+
+
+# What Juju makes an event of: the kind of a change, and how it ended.
+FAILED, RECOVERED = ("perform-check", "Error"), ("recover-check", "Done")
+
+
+def told(unit, check):
+    """What Pebble has told Juju of this check."""
+    notices = unit.container.get_notices(types=[ops.pebble.NoticeType.CHANGE_UPDATE])
+    ours = [one.key for one in notices if one.last_data.get("check-name") == check]
+    changes = map(unit.container.pebble.get_change, map(ops.pebble.ChangeID, ours))
+    return {(change.kind, change.status) for change in changes}
+
+
+def test_clients_are_sent_here_while_the_port_answers(unit, workload):
+    unit.apply(unit.config())
+    in_a_hurry(unit)
+    workload.wait(lambda: workload.health("ready") == 200, 5)
+    unit.container.stop("pgbouncer-0")
+    workload.wait(lambda: workload.health("ready") == 502, 5)
+    assert workload.health("alive") == 200, "the container would be restarted"
+    unit.container.start("pgbouncer-0")
+    workload.wait(lambda: workload.health("ready") == 200, 5)
+    workload.wait(lambda: told(unit, LABEL) >= {FAILED, RECOVERED}, 5)
+
+
+def test_postgresql_that_goes_and_comes_is_told_and_neither_restarts_nor_hides_us(unit, workload):
+    port = free_port()
+    unit.apply(unit.config(backend=port))
+    in_a_hurry(unit)
+    workload.wait(lambda: FAILED in told(unit, BACKEND_CHECK), 5)
+    assert RECOVERED not in told(unit, BACKEND_CHECK)
+    assert workload.health("ready") == workload.health("alive") == 200
+    with socket.create_server(("127.0.0.1", port)):
+        workload.wait(lambda: RECOVERED in told(unit, BACKEND_CHECK), 5)
+
+
+def test_a_reminder_is_a_notice_that_repeats(unit):
+    reminder = PebbleReminder(unit.container)
+    reminder.remind()
+    (first,) = unit.container.get_notices(keys=[AGAIN])
+    reminder.remind()
+    (second,) = unit.container.get_notices(keys=[AGAIN])
+    assert (first.type, first.occurrences, second.occurrences) == (
+        ops.pebble.NoticeType.CUSTOM, 1, 2,
+    )  # fmt: skip
+    assert second.last_repeated > first.last_repeated, "Juju would not be told"
+    assert second.last_data == first.last_data
+
+
+# ---- the end of a process ----------------------------------------------------------------------
+
+
+def test_a_process_that_nobody_uses_ends_in_a_moment(unit, workload):
+    unit.apply(unit.config(cpus=2))
+    assert [step.action for step in unit.apply(unit.config(cpus=1))] == ["reload", "stop"]
+    seen = unit.pooler.look()
+    assert (seen.running, seen.ending) == ({0}, {1})
+    assert len(workload.processes()) == 2
+    workload.wait(lambda: unit.pooler.look().ending == frozenset(), 8)
+    assert len(workload.processes()) == 1
+    assert unit.pooler.look().running == {0}
+    assert unit.answers()
+    assert "startup: disabled" in unit.container.get_plan().to_yaml()
+
+
+def test_a_process_that_shall_end_and_then_again_run_says_so(unit, workload):
+    with contextlib.ExitStack() as clients:
+        unit.apply(unit.config(cpus=2))
+        on_both(unit, clients)
+        unit.apply(unit.config(cpus=1))
+        with pytest.raises(PoolerFailed, match="cannot start service while terminating"):
+            unit.apply(unit.config(cpus=2))
+    workload.wait(lambda: unit.pooler.look().ending == frozenset(), 8)
+    unit.apply(unit.config(cpus=2))
+    assert unit.pooler.look().runs
+
+
+def on_both(unit, clients):
+    """Open clients, until each of two processes has one; both are in a transaction."""
+    found = {}
+    while len(found) < 2:
+        client = clients.enter_context(unit.client())
+        client.execute("select 1")
+        for index in (0, 1):
+            with PsycopgConsoles(pebble.socket_directory).open(index, unit.port, AUTH) as console:
+                if index not in found and any(pool.servers_active for pool in console.pools()):
+                    found[index] = client
+    return found[0], found[1]
+
+
+def test_a_stop_breaks_no_transaction_that_ends_in_time_and_the_process_ends_in_any_case(
+    unit, workload
+):
+    """By the true times of drain.sh, which have to fit into what Pebble and Kubernetes allow."""
+    unit.apply(unit.config())
+    workload.wait(unit.answers, 5)
+    with unit.client() as quick, unit.client() as slow, unit.client() as idle:
+        quick.execute("create table if not exists kept (n int)")
+        quick.commit()
+        idle.execute("select 1")
+        idle.commit()
+        quick.execute("insert into kept values (1)")
+        slow.execute("select 1")
+        begin = time.monotonic()
+        unit.container.pebble.stop_services(["pgbouncer-0"], timeout=0)
+        time.sleep(0.5)
+        assert unit.answers(), "whoever sends clients here has not heard yet that it ends"
+        workload.wait(unit.refuses, 4)
+        assert time.monotonic() - begin < 4
+        quick.execute("insert into kept values (2)")
+        quick.commit()
+        assert idle.execute("select 2").fetchone() == (2,), "who is in may go on"
+        idle.commit()
+        while workload.processes():
+            assert time.monotonic() - begin < 25, "Pebble would have killed it"
+            time.sleep(0.1)
+        assert time.monotonic() - begin > 18
+        with pytest.raises(psycopg.OperationalError):
+            slow.execute("select 1")
+    workload.wait(lambda: unit.container.get_service("pgbouncer-0").current != "active", 2)
+    assert unit.server.sql("select count(*) from kept") == [(2,)]
+    unit.server.sql("drop table kept")
+
+
+def test_a_pod_that_goes_lets_its_transactions_end(unit, workload):
+    unit.apply(unit.config(cpus=2))
+    with contextlib.ExitStack() as clients:
+        both = on_both(unit, clients)
+        begin = time.monotonic()
+        workload.terminate()
+        time.sleep(3)
+        for client in both:
+            client.execute("select 2")
+            client.commit()
+    workload.wait(workload.ended, 5)
+    assert time.monotonic() - begin < 10
