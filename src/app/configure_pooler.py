@@ -80,7 +80,9 @@ class ConfigurePooler:
         before = container.applied and container.applied.without_ended(container.ending)
         planned = processes(plan, facts.unit, program.cpus)
         leases = before.leases() if before else ()
-        run = allotted(planned, plan.share_of(facts.unit), leases)
+        free = allotted(planned, plan.share_of(facts.unit), leases)
+        # A supervisor starts nothing that it has told to stop and that has not ended yet.
+        run = tuple(one for one in free if one.index not in container.ending)
         config = pooler_config(plan, facts.unit, program, facts.layout, facts.auth, run)
         wanted = applied(config, program, before, container.running)
         if has_moved(before, wanted):

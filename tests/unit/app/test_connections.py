@@ -146,6 +146,24 @@ def test_processes_that_end_count_until_they_have():
     assert platform.leader.peers_changed().settled
 
 
+def test_a_process_that_still_ends_is_not_started_before_it_has():
+    platform = pooling()
+    pooler = platform.leader.pooler
+    platform.model.options = {"max_db_connections": 1}
+    platform.leader.config_changed()
+    assert limits(platform.leader) == {0: 1}
+    pooler.ending = {1}
+    platform.model.options = {"max_db_connections": 20}
+    outcome = platform.leader.config_changed()
+    assert isinstance(outcome, Deferred)
+    assert outcome.soon
+    assert 1 not in limits(platform.leader)
+    pooler.ending = set()
+    platform.leader.peers_changed()
+    assert limits(platform.leader) == {0: 10, 1: 10}
+    assert platform.leader.peers_changed().settled
+
+
 def test_connections_of_a_pool_that_leads_nowhere_are_gone():
     platform = pooling()
     platform.leader.pooler.consoles.silent = True
