@@ -1,11 +1,8 @@
 """Whichever hook comes, and however often, the end is the same."""
 
-import copy
-
 import pytest
 from in_memory import related
 
-from adapters.local.memory import MemoryPlatform
 from domain.status import assess
 
 
@@ -68,10 +65,6 @@ def end_of(platform):
     )
 
 
-def without_passwords(end):
-    return repr([part for part in end if not isinstance(part, dict)])
-
-
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize("state", half_done(), ids=lambda state: state.__name__)
 def test_every_hook_ends_in_the_same_place(state, hook):
@@ -103,99 +96,3 @@ def test_a_quiet_update_status_asks_postgresql_nothing_and_says_that_it_is_settl
     asked = platform.server.asked
     assert platform.leader.update_status().settled
     assert platform.server.asked == asked
-
-
-class Killed(BaseException):
-    """kill -9."""
-
-
-class Mortal:
-    """A port at whose calls the process can die, before them or after."""
-
-    def __init__(self, port, clock):
-        self._port, self._clock = port, clock
-
-    def __getattr__(self, name):
-        method = getattr(self._port, name)
-
-        def call(*args, **kwargs):
-            self._clock.tick()
-            result = method(*args, **kwargs)
-            self._clock.tick()
-            return result
-
-        return call
-
-
-class Clock:
-    def __init__(self, last):
-        self.left = last
-
-    def tick(self):
-        self.left -= 1
-        if self.left == 0:
-            raise Killed
-
-
-def mortal(unit, clock):
-    """Every port of this unit's use cases can be the last."""
-    seen = set()
-
-    def spoil(thing):
-        if id(thing) in seen or not hasattr(thing, "__dict__"):
-            return
-        seen.add(id(thing))
-        for name, part in vars(thing).items():
-            kind = type(part).__module__
-            if kind.startswith("adapters.local"):
-                setattr(thing, name, Mortal(part, clock))
-            elif isinstance(part, tuple):
-                for one in part:
-                    spoil(one)
-            elif kind.startswith("app."):
-                spoil(part)
-
-    for use_case in list(vars(unit).values()):
-        if type(use_case).__module__.startswith("app."):
-            spoil(use_case)
-
-
-@pytest.mark.parametrize("state", half_done(), ids=lambda state: state.__name__)
-def test_killed_at_any_call_and_run_again_it_ends_the_same(state):
-    undisturbed = platform_in(state)
-    undisturbed.leader.leader_elected()
-    undisturbed.settle()
-    deaths = 0
-    for last in range(1, 200):
-        platform = platform_in(state)
-        kept = copy.deepcopy(platform.model)
-        fresh = MemoryPlatform(units=0)
-        unit = platform.leader
-        mortal(unit, Clock(last))
-        try:
-            unit.leader_elected()
-        except Killed:
-            deaths += 1
-            # Juju keeps nothing that a failed hook wrote; PostgreSQL and PgBouncer keep it all.
-            roll_back(platform, kept, fresh)
-        else:
-            assert deaths > 5
-            return
-        platform.leader.leader_elected()
-        platform.settle()
-        assert end_of(platform) == end_of(undisturbed)
-    raise AssertionError("the hook never ended")
-
-
-def roll_back(platform, kept, fresh):
-    """The same server and poolers, with the state as it was, in new processes."""
-    platform.model = kept
-    for name, unit in list(platform.units.items()):
-        platform.units[name] = type(unit)(
-            kept,
-            name,
-            unit.pooler,
-            platform.databases,
-            platform.exposure(name),
-            fresh._new_password,
-        )

@@ -1,0 +1,266 @@
+"""Each path of the specification, killed after each of its effects and run again, ends where it would have."""
+
+import pytest
+from crashing import run, twin, works
+from in_memory import deployed, related
+
+from adapters.local.memory import MemoryPlatform
+from adapters.local.model import Backend
+from adapters.local.model import related as related_backend
+from domain.pools import endpoints_in
+from domain.status import assess
+
+LEADER, FOLLOWER = "pgbouncer/0", "pgbouncer/1"
+
+
+def new():
+    """No hook has run."""
+    return MemoryPlatform(units=2, service_host="pool")
+
+
+def started():
+    """There is no PostgreSQL."""
+    return deployed(service_host="pool")
+
+
+def served():
+    """There are a client and replicas."""
+    platform = related(service_host="pool")
+    platform.backend(readers="10.1.0.2:5432")
+    platform.relate("shop-app", "shop")
+    return platform
+
+
+def answered(**update):
+    """PostgreSQL was related, and a client asked, and nobody has heard of it."""
+    platform = served()
+    backend = platform.model.backend
+    platform = started()
+    platform.model.backend = backend.model_copy(update={"requested": False, **update})
+    platform.model.relate("shop-app", "shop")
+    return platform
+
+
+def hook(name, *args, **kwargs):
+    return lambda unit: getattr(unit, name)(*args, **kwargs)
+
+
+# What each row starts from beyond a platform, then its unit and its hook.
+def no_container(platform):
+    for unit in platform.units.values():
+        unit.pooler.reachable = False
+
+
+def leader_started(platform):
+    platform.leader.start()
+
+
+def new_disk(platform):
+    for unit in platform.units.values():
+        unit.pooler.lose_disk()
+
+
+def options(platform):
+    platform.model.options = {"max_db_connections": 10, "listen_port": 7000}
+
+
+def options_shared(platform):
+    options(platform)
+    platform.leader.config_changed()
+
+
+def invalid(platform):
+    platform.model.options = {"pool_mode": "chaos", "listen_port": 7000}
+
+
+def stale(platform):
+    platform.model.leader_address = ""
+    for client in platform.model.clients.values():
+        client.told = client.told.model_copy(update={"version": "1"})
+
+
+def died(platform):
+    stale(platform)
+    platform.leader.pooler.running.discard(1)
+
+
+def lost_roles(platform):
+    stale(platform)
+    platform.server.roles.clear()
+    platform.model.leader = FOLLOWER
+
+
+def no_plan(platform):
+    platform.model.plan = None
+
+
+def no_secret(platform):
+    platform.model.auth = None
+
+
+def unit_gone(platform):
+    del platform.model.units[FOLLOWER]
+    del platform.units[FOLLOWER]
+
+
+def taken_up(platform):
+    platform.leader.backend_changed()
+
+
+def moved(platform):
+    known = platform.model.backend.credentials
+    to = {"endpoints": endpoints_in("10.1.0.9:5432"), "user": "relation_id_9"}
+    platform.model.backend = related_backend(known.model_copy(update=to))
+
+
+def leaving(platform):
+    platform.model.units[FOLLOWER].leaving = True
+
+
+def empty(platform):
+    platform.model.backend = platform.model.backend.model_copy(update={"present": False})
+
+
+def gone(platform):
+    platform.model.backend = Backend()
+
+
+def asked(platform):
+    platform.model.relate("blog-app", "blog", "admin")
+
+
+def asked_in_vain(platform):
+    platform.model.relate("bad-app", "postgres")
+    asked(platform)
+
+
+def changed_its_mind(platform):
+    platform.model.clients[1].database = "store"
+
+
+def unrelated(platform):
+    del platform.model.clients[1]
+
+
+def unrelated_in_silence(platform):
+    unrelated(platform)
+    platform.server.down = "PostgreSQL does not answer"
+
+
+def nothing(platform):
+    pass
+
+
+ROWS = {
+    "start/1": (new, no_container, LEADER, hook("start")),
+    "start/2": (new, leader_started, FOLLOWER, hook("start")),
+    "start/2 again": (served, new_disk, LEADER, hook("start")),
+    "start/3": (new, nothing, FOLLOWER, hook("start")),
+    "start/4": (new, nothing, LEADER, hook("start")),
+    "ready/1": (new, nothing, LEADER, hook("pebble_ready")),
+    "ready/2": (served, new_disk, LEADER, hook("pebble_ready")),
+    "config/1": (served, options, FOLLOWER, hook("config_changed")),
+    "config/2": (new, nothing, LEADER, hook("config_changed")),
+    "config/3": (served, options, LEADER, hook("config_changed")),
+    "config/4": (served, invalid, LEADER, hook("config_changed")),
+    "update/1": (started, stale, LEADER, hook("update_status")),
+    "update/2": (served, stale, LEADER, hook("update_status")),
+    "update/3": (served, died, LEADER, hook("update_status")),
+    "leader/1": (served, lost_roles, FOLLOWER, hook("leader_elected")),
+    "leader/2": (served, nothing, LEADER, hook("peers_departed", LEADER)),
+    "leader/2 last": (served, unit_gone, LEADER, hook("peers_departed", LEADER, last_unit=True)),
+    "peers/1": (new, nothing, FOLLOWER, hook("peers_created")),
+    "peers/2": (new, nothing, LEADER, hook("peers_created")),
+    "peers/3": (started, no_plan, LEADER, hook("peers_created")),
+    "peers/4": (served, no_secret, LEADER, hook("peers_created")),
+    "peers/5": (served, stale, LEADER, hook("peers_changed")),
+    "peers/6": (served, options_shared, FOLLOWER, hook("peers_changed")),
+    "peers/7": (new, nothing, FOLLOWER, hook("peers_changed")),
+    "peers/8": (served, unit_gone, LEADER, hook("peers_departed", FOLLOWER)),
+    "backend/1": (answered, new_disk, LEADER, hook("backend_changed")),
+    "backend/2": (lambda: answered(credentials=None), nothing, LEADER, hook("backend_changed")),
+    "backend/3": (answered, nothing, LEADER, hook("backend_changed")),
+    "backend/4": (answered, taken_up, FOLLOWER, hook("backend_changed")),
+    "backend/5": (served, moved, LEADER, hook("backend_changed")),
+    "backend/6": (served, nothing, FOLLOWER, hook("backend_departed", FOLLOWER)),
+    "backend/7": (served, nothing, LEADER, hook("backend_departed", "postgresql/1")),
+    "backend/8": (served, empty, LEADER, hook("backend_departed", "postgresql/0")),
+    "backend/9": (served, leaving, FOLLOWER, hook("backend_broken")),
+    "backend/10": (served, gone, LEADER, hook("backend_broken")),
+    "clients/1": (served, asked, FOLLOWER, hook("clients_changed")),
+    "clients/2": (started, asked, LEADER, hook("clients_changed")),
+    "clients/3": (served, asked, LEADER, hook("clients_changed")),
+    "clients/3 again": (served, changed_its_mind, LEADER, hook("clients_changed")),
+    "clients/4": (served, asked_in_vain, LEADER, hook("clients_changed")),
+    "clients/5": (served, stale, LEADER, hook("clients_departed", "shop-app/1")),
+    "clients/6": (served, unrelated_in_silence, LEADER, hook("clients_broken")),
+    "clients/7": (served, unrelated, LEADER, hook("clients_broken")),
+}
+
+
+def brought_to_rest(platform):
+    """What Juju still delivers."""
+    platform.settle()
+    for unit in platform.units.values():
+        unit.update_status()
+    platform.settle()
+
+
+def seen(platform):
+    """All that there is, but for passwords: those only have to fit."""
+    model, server = platform.model, platform.server
+    roles = {name: (r.ours, r.database, r.groups) for name, r in server.roles.items()}
+    return {
+        "model": model.model_dump(exclude={"auth": True, "clients": {"__all__": {"password"}}}),
+        "users": model.auth and (model.auth.auth_user, model.auth.stats_user),
+        "let in": [number for number in model.clients if works(platform, number)],
+        "server": (roles, server.databases, server.functions),
+        "poolers": [
+            (
+                unit.pooler.running,
+                unit.pooler.config and unit.pooler.config.model_dump(exclude={"users", "admin"}),
+                unit.pooler.applied and unit.pooler.applied.model_dump(exclude={"users"}),
+            )
+            for unit in platform.units.values()
+        ],
+        "status": [assess(unit.look()) for unit in platform.units.values()],
+    }
+
+
+def fits(platform):
+    """Whether every process and PostgreSQL have the passwords that the units share."""
+    auth = platform.model.auth
+    configs = [u.pooler.config for u in platform.units.values() if u.pooler.config]
+    known = {c.admin.password for c in configs if c.admin}
+    asking = {c.users[0].secret for c in configs if c.users}
+    role = auth and platform.server.roles.get(auth.auth_user)
+    return (
+        known <= {auth and auth.admin_password}
+        and asking <= {auth and auth.auth_password}
+        and (role is None or role.password == auth.auth_password.get_secret_value())
+    )
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_killed_after_any_effect_and_run_again_it_ends_the_same(row):
+    state, change, name, of_the_row = ROWS[row]
+    origin = state()
+    change(origin)
+    could = [number for number in origin.model.clients if works(origin, number)]
+    undisturbed = twin(origin)
+    effects = run(undisturbed, name, of_the_row)
+    brought_to_rest(undisturbed)
+    expected = seen(undisturbed)
+    assert fits(undisturbed)
+    if row != "leader/2 last":
+        told = [number for number, client in undisturbed.model.clients.items() if client.told]
+        assert expected["let in"] == told
+    for last in range(effects + 1):
+        platform = twin(origin)
+        assert run(platform, name, of_the_row, last) is None
+        if row not in {"backend/8", "leader/2 last"}:  # There PostgreSQL is taken leave of.
+            assert [number for number in could if works(platform, number)] == could, last
+        of_the_row(platform.units[name])
+        brought_to_rest(platform)
+        assert (last, seen(platform)) == (last, expected)
+        assert fits(platform)

@@ -1,0 +1,192 @@
+"""What is left of a hook that was killed? A platform in memory whose hooks can die at every call of a port.
+
+Juju keeps nothing that a failed hook wrote to databags and secrets. PostgreSQL, PgBouncer and Kubernetes
+keep all of it.
+"""
+
+import copy
+import dataclasses
+from contextlib import contextmanager
+
+from adapters.local.memory import MemoryPlatform, MemoryPooler, MemoryUnit
+from adapters.local.model import LocalWorld, Model
+
+# Of the model, what Kubernetes keeps and not Juju.
+KEPT_ELSEWHERE = {"service_ports"}
+
+
+class Killed(BaseException):
+    """kill -9."""
+
+
+class Clock:
+    """Counts the effects of a hook, and ends it after one of them."""
+
+    def __init__(self, last=None):
+        self.effects = -1
+        self._last = last
+        self.tick()
+
+    def tick(self):
+        self.effects += 1
+        if self.effects == self._last:
+            raise Killed
+
+
+class Mortal:
+    """A port at whose calls the process can die.
+
+    Between two calls nothing happens outside: to die after one is to die before the next.
+    """
+
+    def __init__(self, port, clock):
+        self._port, self._clock = port, clock
+
+    def __getattr__(self, name):
+        method = getattr(self._port, name)
+
+        def call(*args, **kwargs):
+            result = method(*args, **kwargs)
+            if hasattr(result, "__enter__"):
+                return self._conversation(result)
+            self._clock.tick()
+            return result
+
+        return call
+
+    @contextmanager
+    def _conversation(self, opened):
+        with opened as port:
+            self._clock.tick()
+            yield Mortal(port, self._clock)
+
+
+class MortalPooler(Mortal):
+    """Processes change one after another, and it can be over after each of them."""
+
+    def apply(self, config, applied, steps):
+        pooler = self._port
+        for done in range(len(steps)):
+            if not pooler.failure:
+                half_applied(pooler, config, steps[done])
+                self._clock.tick()
+        pooler.apply(config, applied, steps)
+        self._clock.tick()
+
+
+def half_applied(pooler, config, step):
+    """One step is taken, and nothing remembered."""
+    runs = {one.index: one for one in pooler.config.instances} if pooler.config else {}
+    told = {one.index: one for one in config.instances}
+    if step.action == "stop":
+        runs.pop(step.index, None)
+        pooler.running.discard(step.index)
+    else:
+        runs[step.index] = told[step.index]
+        pooler.running.add(step.index)
+    known = pooler.config or config
+    pooler.config = known.model_copy(update={"instances": tuple(runs.values())})
+
+
+def mortal(platform, name, clock):
+    """The hooks of a unit, with ports that count; the platform's own unit stays as it is."""
+    own = platform.units[name]
+    unit = MemoryUnit(
+        platform.model,
+        name,
+        own.pooler,
+        platform.databases,
+        platform.exposure(name),
+        platform._new_password,
+    )
+    use_cases = [one for one in vars(unit).values() if type(one).__module__.startswith("app.")]
+    for use_case in use_cases:
+        spoil(use_case, clock)
+    return unit
+
+
+def spoil(thing, clock):
+    """Every port of a use case, and of what it is made of, can be the last."""
+    for name, part in vars(thing).items():
+        if isinstance(part, MemoryPooler):
+            setattr(thing, name, MortalPooler(part, clock))
+        elif type(part).__module__.startswith("adapters.") and not isinstance(part, LocalWorld):
+            setattr(thing, name, Mortal(part, clock))
+        elif type(part).__module__.startswith("app."):
+            spoil(part, clock)
+        elif isinstance(part, tuple):
+            for intent in part:
+                spoil(intent, clock)
+
+
+def run(platform, name, hook, last=None):
+    """One hook of one unit, which dies after so many effects; returns how many it had, or None if it died.
+
+    `hook` is called with the unit.
+    """
+    kept, clock = remembered(platform.model), None
+    try:
+        clock = Clock(last)
+        hook(mortal(platform, name, clock))
+    except Killed:
+        roll_back(platform.model, kept)
+        return None
+    return clock.effects
+
+
+def remembered(model):
+    """What Juju has of it."""
+    return model.model_copy(
+        update={
+            "units": {name: unit.model_copy() for name, unit in model.units.items()},
+            "clients": {number: client.model_copy() for number, client in model.clients.items()},
+            "options": dict(model.options),
+        }
+    )
+
+
+def roll_back(model, kept):
+    """Juju has what it had."""
+    for name in Model.model_fields.keys() - KEPT_ELSEWHERE:
+        setattr(model, name, getattr(kept, name))
+
+
+def twin(platform):
+    """Another platform in the same state."""
+    other = MemoryPlatform(units=0, cpus=platform._cpus)
+    other.model = remembered(platform.model)
+    server = platform.server
+    other.server = other.databases.server = dataclasses.replace(
+        server,
+        roles={name: dataclasses.replace(role) for name, role in server.roles.items()},
+        databases=set(server.databases),
+        functions=set(server.functions),
+        groups=set(server.groups),
+        connected=set(server.connected),
+    )
+    other._passwords = copy.copy(platform._passwords)
+    for name, unit in platform.units.items():
+        pooler = copy.copy(unit.pooler)
+        pooler.running, pooler.ending = set(pooler.running), set(pooler.ending)
+        pooler.taken = list(pooler.taken)
+        pooler.consoles = copy.copy(pooler.consoles)
+        pooler.consoles.busy = dict(pooler.consoles.busy)
+        other.units[name] = MemoryUnit(
+            other.model,
+            name,
+            pooler,
+            other.databases,
+            other.exposure(name),
+            other._new_password,
+        )
+    return other
+
+
+def works(platform, number):
+    """Whether what a client was told lets it in."""
+    client = platform.model.clients[number]
+    role = platform.server.roles.get(f"relation_id_{number}")
+    if client.told is None or client.password is None or role is None:
+        return False
+    right = role.password == client.password.get_secret_value()
+    return right and client.told.database in platform.server.databases
