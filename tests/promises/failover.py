@@ -80,7 +80,7 @@ async def _killed(stage: Stage, row: Row, pooler: Platform, old: Server, new: Se
         await stage.watch()
     row.operations += len(load.acknowledged) + len(load.failed)
     row.note(f"{load.summary}; {LIMIT} connections were open at most")
-    later = [one for one in load.failed if one.when > begin + IN_TIME]
+    later = [one for one in load.failed if one.when > dead + IN_TIME]
     open_then = len(load.failed) - len(later)
     stage.say(f"{open_then} transactions failed with the server, {LIMIT} were open at most")
     if open_then > LIMIT:

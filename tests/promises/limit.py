@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
-from load import Load, ledger, naps, readers, reads, writes_slowly
+from load import Load, ledger, naps, one_nap, readers, reads, writes_slowly
 from postgresql import ADMIN
 from report import Row
 from stage import DEMO, Platform, Server, Stage, off, server
@@ -53,7 +53,6 @@ async def demonstrate(stage: Stage) -> None:
             await pooler("relate", "second", "--database", DEMO)
             with stage.case(f"{CLIENTS} clients of two applications in turn, one database") as row:
                 await _in_turn(stage, pooler, watch, row)
-            await pooler.up(backend, "--read-only-endpoints", str(backend.endpoint))
             with stage.case(f"{CLIENTS} clients, half of them read, 3, 1, 3 units") as row:
                 await _with_readers(stage, pooler, watch, row)
 
@@ -97,16 +96,21 @@ async def _in_turn(stage: Stage, pooler: Platform, watch: Watch, row: Row) -> No
 
 
 async def _with_readers(stage: Stage, pooler: Platform, watch: Watch, row: Row) -> None:
-    login = await pooler.login()
-    writing = Load(login, CLIENTS // 2, writes_slowly, each=EACH)
-    reading = Load(readers(login), CLIENTS // 2, reads, each=EACH)
-    async with watch.over(stage, row, full=LIMIT), writing, reading:
-        await stage.watch()
-        for units in (1, 3):
-            await pooler("scale", str(units))
-            await writing.goes_on()
-            await reading.goes_on()
+    """Those who read get their part of what two applications have left idle."""
+    login, second = await pooler.login(), await pooler.login("second")
+    async with watch.over(stage, row, full=LIMIT):
+        await asyncio.gather(*(one_nap(one) for one in (login, second) * LIMIT))
+        await pooler.up(watch.backend, "--read-only-endpoints", str(watch.backend.endpoint))
+        writing = Load(login, CLIENTS // 2, writes_slowly, each=EACH)
+        async with Load(readers(login), CLIENTS // 2, reads, each=EACH) as reading:
             await stage.watch()
+            async with writing:
+                await stage.watch()
+                for units in (1, 3):
+                    await pooler("scale", str(units))
+                    await writing.goes_on()
+                    await reading.goes_on()
+                    await stage.watch()
     _account(row, watch, writing)
     row.note(f"readers: {reading.summary}")
 

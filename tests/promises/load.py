@@ -237,6 +237,12 @@ async def ledger(login: Login) -> None:
         await connection.execute(LEDGER)
 
 
+async def one_nap(login: Login) -> None:
+    """A connection was used for long enough that others needed connections of their own."""
+    async with await login.connect() as connection:
+        await connection.execute("select pg_sleep(0.4)")
+
+
 def readers(login: Login) -> Login:
     """The same, where replicas answer."""
     return login.to(database=f"{DEMO}_readonly")
