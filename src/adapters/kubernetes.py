@@ -88,8 +88,11 @@ def _translated(application: str) -> Generator[None]:
         yield
     except ApiError as error:
         if error.status.code == HTTPStatus.FORBIDDEN:
-            hint = f"juju trust {application} --scope=cluster"
-            raise ExposureForbidden(f"Kubernetes forbids a Service: run `{hint}`") from None
+            # `User "…" cannot create resource …`; else it is a quota, or a rule of the cluster's own.
+            said = " ".join((error.status.message or "").split())[:200]
+            if " cannot " in said:
+                said = f"run `juju trust {application} --scope=cluster`"
+            raise ExposureForbidden(f"Kubernetes forbids a Service: {said}") from None
         raise ExposureFailed(
             f"Kubernetes refuses the Service ({error.status.code}): this is tried again"
         ) from None

@@ -11,12 +11,12 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from adapters.local import parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pytest
 
 PINS = pathlib.Path(__file__).with_name("go")
 
@@ -39,8 +39,15 @@ def aloud(config: pytest.Config) -> Callable[[str], None]:
     return (lambda line: reporter.write_line(f"\n{line}")) if reporter else print
 
 
-def program(name: str, say: Callable[[str], None]) -> pathlib.Path:
-    """The executable, from the cache if its pins are still the same. Raises parts.Missing."""
+def program(name: str, config: pytest.Config) -> pathlib.Path:
+    """The executable, from the cache if its pins are still the same. The test fails where there is none."""
+    try:
+        return _cached(name, aloud(config))
+    except parts.Missing as reason:
+        pytest.fail(str(reason), pytrace=False)
+
+
+def _cached(name: str, say: Callable[[str], None]) -> pathlib.Path:
     module, package, linked = PROGRAMS[name]
     pins = sorted(one for one in (PINS / module).rglob("*") if one.is_file())
     read = b"".join(one.read_bytes() for one in pins)

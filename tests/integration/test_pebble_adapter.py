@@ -109,8 +109,8 @@ class Unit:
 
 @pytest.fixture(scope="module")
 def programs(request):
-    say = built.aloud(request.config)
-    return built.program("pebble", say), parts.pgbouncer(parts.default_cache(), say)
+    pgbouncer = parts.pgbouncer(parts.default_cache(), built.aloud(request.config))
+    return built.program("pebble", request.config), pgbouncer
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ class Api(http.server.BaseHTTPRequestHandler):
 
     faults = {}
     applied = []
+    said = "no"
 
     def do_GET(self):
         self._answer(POD)
@@ -36,7 +37,7 @@ class Api(http.server.BaseHTTPRequestHandler):
         if fault == "garbage":
             self._reply(200, b"<html>")
         elif fault:
-            status = {"kind": "Status", "code": fault, "message": "no", "reason": "Because"}
+            status = {"kind": "Status", "code": fault, "message": self.said, "reason": "Because"}
             self._reply(fault, json.dumps(status).encode())
         else:
             self._reply(200, json.dumps(body).encode())
@@ -75,7 +76,7 @@ def configured(tmp_path, monkeypatch):
 def exposure(configured):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    Api.faults, Api.applied = {}, []
+    Api.faults, Api.applied, Api.said = {}, [], "no"
     yield configured(server.server_port)
     server.shutdown()
     server.server_close()
@@ -101,8 +102,19 @@ def test_the_service_is_ours_whoever_wrote_it_before(exposure):
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
 def test_what_a_human_has_to_allow_is_said_with_the_command(exposure, method):
     Api.faults[method] = 403
+    Api.said = 'services "pgb-service" is forbidden: User "x" cannot create resource "services"'
     with pytest.raises(ExposureForbidden, match="run `juju trust pgb --scope=cluster`"):
         exposure.expose((6432,))
+
+
+def test_what_is_forbidden_to_everybody_is_said_in_the_words_of_kubernetes(exposure):
+    Api.faults["PATCH"] = 403
+    Api.said = "exceeded quota: none,\n requested: services=1"
+    with pytest.raises(ExposureForbidden) as caught:
+        exposure.expose((6432,))
+    assert str(caught.value) == (
+        "Kubernetes forbids a Service: exceeded quota: none, requested: services=1"
+    )
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
