@@ -91,8 +91,13 @@ class ConfigurePooler:
             self._pooler.remember(begun(before, wanted))
             self._pooler.apply(config, wanted, steps(before, wanted, container.running))
             logger.info("PgBouncer now serves %d databases", len(wanted.serving.databases))
-            running = frozenset(one.index for one in wanted.instances)
-            container = container.model_copy(update={"applied": wanted, "running": running})
+            # Whoever was told to stop has not ended in the same moment.
+            now = {
+                "applied": wanted,
+                "running": frozenset(one.index for one in wanted.instances),
+                "ending": frozenset(one.index for one in wanted.ending),
+            }
+            container = container.model_copy(update=now)
         kept = self._shed(facts, plan, config, wanted)
         if kept != container.applied:
             self._pooler.remember(kept)

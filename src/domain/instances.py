@@ -164,7 +164,9 @@ def pooler_config(
         )
         for one, part in zip(run, _parts(plan, unit, planned, run), strict=True)
     )
-    served = plan if instances else plan.without_upstream()
+    # Processes of a new port may have to wait until those of the old one have given up connections.
+    is_open = any(one.port == plan.settings.listen_port for one in instances)
+    served = plan if is_open else plan.without_upstream()
     admin = auth and Credentials(username=auth.admin_user, password=auth.admin_password)
     return PoolerConfig(
         instances=instances,

@@ -164,6 +164,31 @@ def test_a_process_that_still_ends_is_not_started_before_it_has():
     assert platform.leader.peers_changed().settled
 
 
+def test_processes_count_in_the_very_hook_that_stops_them():
+    platform = pooling()
+    platform.model.options = platform.model.options | {"listen_port": 7000}
+    platform.leader.config_changed()
+    assert isinstance(platform.leader.update_status(), Deferred)
+    assert limits(platform.leader) == {16: 5, 17: 5}
+    platform.leader.update_status()
+    assert limits(platform.leader) == {16: 10, 17: 10}
+
+
+def test_clients_hear_of_a_new_port_when_a_process_got_connections_to_open_it():
+    platform = pooling(limit=2)
+    pooler = platform.leader.pooler
+    pooler.consoles.busy, pooler.ending = {0: 1}, {1}
+    platform.model.options = platform.model.options | {"listen_port": 7000}
+    platform.leader.config_changed()
+    platform.settle()
+    assert limits(platform.leader) == {0: 1}
+    assert platform.model.clients[1].told.endpoints == "10.0.0.1:6432"
+    pooler.ending = set()
+    platform.leader.peers_changed()
+    assert limits(platform.leader) == {16: 1, 0: 1}
+    assert platform.model.clients[1].told.endpoints == "10.0.0.1:7000"
+
+
 def test_connections_of_a_pool_that_leads_nowhere_are_gone():
     platform = pooling()
     platform.leader.pooler.consoles.silent = True
