@@ -79,6 +79,8 @@ def half_applied(pooler, config, step):
     runs = {one.index: one for one in pooler.config.instances} if pooler.config else {}
     told = {one.index: one for one in config.instances}
     if step.action == "stop":
+        if hasattr(pooler, "linger"):
+            pooler.linger(step.index)
         runs.pop(step.index, None)
         pooler.running.discard(step.index)
     else:
