@@ -43,8 +43,9 @@ def program(name: str, config: pytest.Config) -> pathlib.Path:
     """The executable, from the cache if its pins are still the same. The test fails where there is none."""
     try:
         return _cached(name, aloud(config))
-    except parts.Missing as reason:
-        pytest.fail(str(reason), pytrace=False)
+    except parts.Missing as missing:
+        reason = str(missing)
+    pytest.fail(reason, pytrace=False)
 
 
 def _cached(name: str, say: Callable[[str], None]) -> pathlib.Path:

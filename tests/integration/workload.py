@@ -46,6 +46,8 @@ mount -t tmpfs -o "size=$disk,mode=755" none "$root/var/lib/pgbouncer"
 printf 'root:x:0:0::/:/bin/sh\npostgres:x:7070:7070::/:/bin/sh\n' >"$root/etc/passwd"
 printf 'root:x:0:\npostgres:x:7070:\n' >"$root/etc/group"
 echo '127.0.0.1 localhost' >"$root/etc/hosts"
+# Fewer than a service may have, as container runtimes give them.
+ulimit -Sn 1024
 exec chroot "$root" "$PEBBLE_PROGRAM" run --create-dirs --hold --verbose
 """
 
