@@ -417,6 +417,7 @@ def test_a_process_that_nobody_uses_ends_in_a_moment(unit, workload):
 
 
 def test_a_process_that_shall_end_and_then_again_run_says_so(unit, workload):
+    """Which is why ConfigurePooler starts it only when it has ended."""
     with contextlib.ExitStack() as clients:
         unit.apply(unit.config(cpus=2))
         on_both(unit, clients)
