@@ -1,6 +1,6 @@
 """Are the promises kept? Each is shown by doing it, with real parts, on this machine alone.
 
-    python tests/promises [--only 1,3] [--suite trixie,sid] [--seconds 2]
+    python tests/promises [--only 1,3] [--suite trixie,sid] [--seconds 1.5]
 
 Ends with a table, and with 1 if anything failed.
 """
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import pathlib
+import signal
 import sys
 
 HERE = pathlib.Path(__file__).parents[2]
@@ -33,10 +35,11 @@ MOST_SECONDS = 180  #: for one promise, whatever happens
 def main() -> int:
     """The promises that were asked for, with each PgBouncer."""
     asked = _parser().parse_args()
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # of whoever is stopped half-way
     report = Report()
     try:
         asyncio.run(_all(report, asked))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         report.say("stopped half-way")
         return 1
     print(f"\n{report.table()}")
@@ -50,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", type=_some(PROMISES), default=tuple(PROMISES), metavar="1,3")
     parser.add_argument("--suite", type=_some(SUITES), default=SUITES, metavar=",".join(SUITES))
     parser.add_argument(
-        "--seconds", type=float, default=2.0, help="to watch between two steps (2)"
+        "--seconds", type=float, default=1.5, help="to watch between two steps (1.5)"
     )
     return parser
 
@@ -66,6 +69,8 @@ def _some(known):
 
 
 async def _all(report: Report, asked: argparse.Namespace) -> None:
+    if this := asyncio.current_task():  # so that nothing is left behind, as with Ctrl-C
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     for version, program in _programs(report, asked.suite).items():
         for number in asked.only:
             promise = PROMISES[number]

@@ -76,7 +76,7 @@ async def _step(row: Row, pooler: Platform, load: Load, *words: str) -> None:
         await pooler(*words)
     except Refused as error:
         row.fail(str(error))
-    await load.goes_on(2 * CLIENTS)
+    await load.goes_on()
     if more := len(load.failed) - failed:
         row.note(f"{more} failed during `pooler {' '.join(words)}`: {load.failed[-1]}")
 

@@ -97,7 +97,7 @@ async def _dead_replica(
     endpoints = f"{DEAD}:{replica.port},{replica.endpoint}"
     await pooler.up(primary, "--read-only-endpoints", endpoints)
     async with Load(readers(await pooler.login()), CLIENTS, reads_quickly, each=10) as load:
-        for _ in range(4):
+        for _ in range(3):
             await stage.watch()
             await load.goes_on()
     load.account(row)

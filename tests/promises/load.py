@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 import random
@@ -37,7 +38,7 @@ def writes(number: int, seconds: float = 0.0) -> Iterator[Statement]:
 
 def writes_slowly(number: int) -> Iterator[Statement]:
     """The same, and keeps its connection for a while."""
-    return writes(number, 0.08)
+    return writes(number, 0.12)
 
 
 def writes_now_and_then_slowly(number: int) -> Iterator[Statement]:
@@ -47,7 +48,7 @@ def writes_now_and_then_slowly(number: int) -> Iterator[Statement]:
 
 def reads(number: int) -> Iterator[Statement]:
     """A statement that reads, and keeps its connection for a while."""
-    yield "select pg_sleep(0.08), count(*) from ledger where number = %s", (number,)
+    yield "select pg_sleep(0.12), count(*) from ledger where number = %s", (number,)
 
 
 def reads_quickly(number: int) -> Iterator[Statement]:
@@ -109,12 +110,12 @@ class Load:
         try:
             await self.goes_on(self._count)
         except BaseException:
-            await self._end()
+            await self._end(1.0)
             raise
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._end()
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        await self._end(1.0 if kind else STUCK)
 
     async def goes_on(self, count: int | None = None, seconds: float = 2 * PATIENCE) -> None:
         """So many more transactions were acknowledged: everybody had a turn. Raises TimeoutError."""
@@ -161,12 +162,12 @@ class Load:
             row.fail(f"{len(more)} transactions are there that nobody acknowledged", len(more))
         return there
 
-    async def _end(self) -> None:
+    async def _end(self, seconds: float) -> None:
         self._ending = True
-        _, stuck = await asyncio.wait(self._tasks, timeout=STUCK)
+        _, stuck = await asyncio.wait(self._tasks, timeout=seconds)
         for task in stuck:
             self.failed.append(
-                Failure(0, "end", f"no answer after {STUCK:.0f} s", time.monotonic())
+                Failure(0, "end", f"no answer after {seconds:.0f} s", time.monotonic())
             )
             task.cancel()
         results = await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -209,7 +210,8 @@ class Load:
     async def _ask_again(self) -> None:
         if self._again and not self._asking.locked():
             async with self._asking:
-                self._login = await self._again()
+                with contextlib.suppress(AssertionError):  # another verb takes long: the next try
+                    self._login = await self._again()
 
     async def _done(self, connection: psycopg.AsyncConnection) -> bool:
         """Whether one transaction was acknowledged."""

@@ -88,7 +88,7 @@ async def _change_hands(stage: Stage, row: Row, login: Login, mode: str) -> None
     async with await login.connect() as first:
         clean = await _state(first)
     others = [] if mode == "session" else [await login.connect() for _ in range(OTHERS)]
-    left, end = Counter[str](), time.monotonic() + 3 * stage.seconds
+    left, end = Counter[str](), time.monotonic() + 4 * stage.seconds
     try:
         while row.operations < ROUNDS and time.monotonic() < end:
             names = random.sample(list(DIRT), random.randint(1, 5))

@@ -114,13 +114,16 @@ class Platform:
         self.pooler = pooler
         self.doing = ""  #: the last verb, and whether it has ended
         self._say = say
+        self._verb: asyncio.Future[subprocess.CompletedProcess[str]] | None = None
 
     async def __call__(self, *words: str) -> str:
         """What one verb prints. Raises Refused."""
         begin, command = time.monotonic(), f"pooler {' '.join(words)}"
         self.doing = f"during `{command}`"
+        call = asyncio.to_thread(self.pooler.run, *words, timeout=VERB_SECONDS)
+        self._verb = asyncio.ensure_future(call)
         try:
-            done = await asyncio.to_thread(self.pooler.run, *words, timeout=VERB_SECONDS)
+            done = await asyncio.shield(self._verb)
         except subprocess.TimeoutExpired:
             raise Refused(f"`{command}` does not end within {VERB_SECONDS} s") from None
         self.doing = f"after `{command}`"
@@ -131,6 +134,12 @@ class Platform:
         if words[0] != "credentials":
             self._say(f"{command}  ({time.monotonic() - begin:.1f} s)")
         return done.stdout
+
+    async def close(self) -> None:
+        """Nothing of it is left, even if we were interrupted while a verb was at work."""
+        if self._verb:
+            await asyncio.wait([self._verb])
+        await asyncio.to_thread(self.pooler.close)
 
     async def up(self, backend: Server, *words: str) -> str:
         """It runs in front of this server."""
@@ -196,7 +205,7 @@ class Stage:
             await platform.up(backend, f"listen_port={pooler.port}", *words)
             yield platform
         finally:
-            await asyncio.to_thread(pooler.close)
+            await platform.close()
 
 
 def _told(error: BaseException) -> str:
