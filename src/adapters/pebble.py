@@ -124,6 +124,8 @@ class PebblePooler:
     def remember(self, applied: Applied) -> None:
         """Keep this in place of what was remembered."""
         with _translated():
+            # It is written before all else, and an image need not have our directory.
+            self._folder(LAYOUT.root, 0o700)
             self._push(APPLIED, applied.model_dump_json())
 
     def _applied(self) -> Applied | None:

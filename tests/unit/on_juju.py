@@ -18,6 +18,7 @@ import pathlib
 import shutil
 from unittest import mock
 
+import scenario.mocking
 import yaml
 from dependency_injector import providers
 from ops import testing
@@ -55,6 +56,10 @@ class Kubernetes:
             raise self.error
         changed, self.ports = self.ports != ports, ports
         return changed
+
+
+# Scenario's Pebble has no changes: whatever was told to stop has ended.
+scenario.mocking._MockPebbleClient.get_changes = lambda *_: []
 
 
 def charm_with(server, kubernetes, consoles):

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import pathlib
 
 import ops
 import pydantic
@@ -38,6 +39,7 @@ class Workload:
 
     def __init__(self):
         self.files, self.services, self.signals, self.notices = {}, {}, [], []
+        self.folders = set()
         self.layer = None
         self.faults = {}
         self.pebble = self
@@ -63,6 +65,10 @@ class Workload:
     def push(self, path, text, **how):
         self._may("push", path)
         assert how["permissions"] == 0o600
+        folder = pathlib.PurePath(path).parent
+        if not how.get("make_dirs") and folder not in self.folders:
+            raise ops.pebble.PathError("not-found", f"open {path}: no such file or directory")
+        self.folders.add(folder)
         self.files[path] = text
 
     def make_dir(self, path, **how):
@@ -70,6 +76,7 @@ class Workload:
         assert how["permissions"] == (
             0o711 if path.startswith("/charm/container/sockets") else 0o700
         )
+        self.folders |= {pathlib.PurePath(path), *pathlib.PurePath(path).parents}
 
     def add_layer(self, label, layer, *, combine):
         self._may("add_layer")
@@ -131,6 +138,11 @@ def test_what_was_applied_is_found_again(container, pooler):
     assert (seen.reachable, seen.running, seen.applied) == (True, frozenset({0, 1}), MEMORY)
     assert seen.version == Version(1, 24)
     assert seen.runs
+
+
+def test_what_is_remembered_first_finds_its_place_in_an_image_that_has_none(container, pooler):
+    pooler.remember(MEMORY)
+    assert pooler.look().applied == MEMORY
 
 
 def test_a_service_of_somebody_else_is_none_of_ours(container, pooler):

@@ -105,6 +105,7 @@ def test_options_are_shared_rendered_and_told(related):
     assert related.kubernetes.ports == (7000, 6432)
     related.reminded()
     assert related.kubernetes.ports == (7000,)
+    related.reminded()
     running = {name for name, status in related.services.items() if status == "active"}
     assert running == {"pgbouncer-16", "pgbouncer-17"}
     assert related.setting("listen_port", process=16) == "7000"
