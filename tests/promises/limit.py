@@ -88,7 +88,7 @@ async def _another_limit(stage: Stage, pooler: Platform, watch: Watch, row: Row)
 async def _in_turn(stage: Stage, pooler: Platform, watch: Watch, row: Row) -> None:
     logins = [await pooler.login(name) for name in (DEMO, "second")]
     async with watch.over(stage, row, full=LIMIT):
-        for _ in range(3):
+        for _ in range(2):
             for login in logins:
                 async with Load(login, CLIENTS, naps, each=EACH) as load:
                     await asyncio.sleep(stage.seconds / 4)
