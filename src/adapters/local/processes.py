@@ -85,6 +85,7 @@ class LocalPooler:
     def remember(self, applied: Applied) -> None:
         """Keep this in place of what was remembered."""
         with _translated(self._root):
+            self._folder(self._root)
             self._put(self._memory, applied.model_dump_json())
 
     def stop(self, *indexes: int) -> None:
