@@ -5,7 +5,7 @@ import logging
 from app.errors import ConsoleFailed, PoolerFailed
 from app.outcome import Deferred, Done, Outcome
 from app.ports import Consoles, Peers, Pooler
-from domain.budget import allotted, processes, stake
+from domain.budget import allotted, most_of, processes, stake
 from domain.capabilities import Program
 from domain.facts import Container, Facts
 from domain.instances import (
@@ -80,7 +80,8 @@ class ConfigurePooler:
         before = container.applied and container.applied.without_ended(container.ending)
         planned = processes(plan, facts.unit, program.cpus)
         leases = before.leases() if before else ()
-        free = allotted(planned, plan.share_of(facts.unit), leases)
+        total = min(most_of(plan, facts.unit), facts.agreed)
+        free = allotted(planned, total, leases)
         # A supervisor starts nothing that it has told to stop and that has not ended yet.
         run = tuple(one for one in free if one.index not in container.ending)
         config = pooler_config(plan, facts.unit, program, facts.layout, facts.auth, run)

@@ -31,9 +31,11 @@ class ShareConfiguration:
         if not facts.configured:
             return Done(facts)
         wanted = planning.plan(facts, self._ended(facts))
+        now: dict[str, object] = {"plan": wanted, "leader_address": facts.address}
         if wanted != facts.plan:
+            now["agreed"] = planning.agreed(facts, wanted)
             self._peers.share(wanted)
-        facts = facts.model_copy(update={"plan": wanted, "leader_address": facts.address})
+        facts = facts.model_copy(update=now)
         if waiting := planning.missing(facts):
             names = ", ".join(one.name for one in waiting)
             return Deferred(facts, f"waiting for the last transactions of {names}", soon=True)

@@ -6,7 +6,7 @@ times whoever has too much gives up first, and only what is free is handed out.
 
 from collections.abc import Iterable, Sequence
 
-from domain.pools import Plan, has_read_only_pools, share
+from domain.pools import Plan, has_read_only_pools, read_only_part, share
 from domain.value import Value
 
 # More processes than this on one address gain nothing: the kernel spreads connections at random.
@@ -21,6 +21,11 @@ class Stake(Value):
 
     share: int = 0  #: the part that it works under
     held: int = 0  #: the most connections to one database that it may still have
+
+
+def most_of(plan: Plan, unit: str) -> int:
+    """The most connections to one database that a unit may have as planned; MANY without a limit."""
+    return plan.share_of(unit) if plan.settings.max_db_connections else MANY
 
 
 def stake(plan: Plan, unit: str, leases: Iterable["Lease"]) -> Stake:
@@ -74,6 +79,7 @@ class Process(Value):
     index: int
     port: int
     limit: int  #: connections to one database; 0 is no limit
+    readers: bool = False  #: whether it has pools that lead to replicas
 
 
 def processes(plan: Plan, unit: str, cpus: int) -> tuple[Process, ...]:
@@ -91,14 +97,14 @@ def processes(plan: Plan, unit: str, cpus: int) -> tuple[Process, ...]:
         if total < least * len(ports):
             ports = ports[:1]
         each = min(cpus, total // (least * len(ports)))
-    count = each * len(ports)
+    count, readers = each * len(ports), has_read_only_pools(plan)
     places = [
         ((plan.lane ^ turn) * MOST_PROCESSES + number, port)
         for turn, port in enumerate(ports)
         for number in range(each)
     ]
     return tuple(
-        Process(index=index, port=port, limit=share(total, count, place))
+        Process(index=index, port=port, limit=share(total, count, place), readers=readers)
         for place, (index, port) in enumerate(places)
     )
 
@@ -109,6 +115,7 @@ class Lease(Value):
     index: int
     limit: int
     held: int  #: never less than the limit, and MANY without one
+    readers: bool = False  #: whether its pools for replicas have their part of that
 
 
 def allotted(
@@ -116,17 +123,35 @@ def allotted(
 ) -> tuple[Process, ...]:
     """How far each process can go now towards what it shall have; one that gets nothing has to wait.
 
-    `leases` are those of all processes that run or still end.
+    `total` is what all of them may have, MANY without a limit; `leases` are those of all processes that
+    run or still end.
     """
-    held = {lease.index: lease.held for lease in leases}
-    free = total - sum(held.values())
+    had = {lease.index: lease for lease in leases}
+    free = total if total == MANY else total - sum(lease.held for lease in had.values())
     found: list[Process] = []
     for process in wanted:
-        limit, has = process.limit, held.get(process.index, 0)
-        if limit > has:
-            more = max(0, min(limit - has, free))
-            free -= more
-            limit = has + more
-        if limit or not process.limit:
-            found.append(process.model_copy(update={"limit": limit}))
+        lease = had.get(process.index, Lease(index=process.index, limit=0, held=0))
+        limit = process.limit or MANY
+        if limit > lease.held:
+            more = max(0, min(limit - lease.held, free))
+            free -= more if total < MANY else 0
+            limit = lease.held + more
+        if limit:
+            found.append(_with_readers(process, lease, limit))
     return tuple(found)
+
+
+def _with_readers(process: Process, lease: Lease, limit: int) -> Process:
+    """What a process can have now, with pools for replicas if what they need is free.
+
+    Those that it has already cannot be made to leave their connections to others by a smaller number:
+    PgBouncer only opens no more. So they give up first, and then the new pools appear.
+    """
+    readers = process.readers
+    if readers and not lease.readers and limit < MANY:
+        others = limit - read_only_part(limit)
+        readers = lease.held <= others > 0
+        if not readers:
+            limit = max(1, others)
+    update = {"limit": 0 if limit == MANY else limit, "readers": readers}
+    return process.model_copy(update=update)

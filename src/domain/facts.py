@@ -2,7 +2,7 @@
 
 import pydantic
 
-from domain.budget import Stake
+from domain.budget import MANY, Stake
 from domain.capabilities import Program, Version, capabilities
 from domain.instances import Applied, Layout
 from domain.pools import Endpoint, Plan, Serving
@@ -128,6 +128,7 @@ class Facts(Value):
     ledger: Ledger = Ledger()
     serving: Serving | None = None  #: as this unit last announced
     stake: Stake = Stake()  #: likewise
+    agreed: int = MANY  #: connections to one database, by the plan that others know already
     peers: tuple[Peer, ...] = ()
     backend: Backend = Backend()
     clients: tuple[Client, ...] = ()  #: only the leader looks

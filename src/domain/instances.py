@@ -89,6 +89,7 @@ class Instance(Value):
     index: int
     port: int
     limit: int = 0  #: connections to one database; 0 is no limit
+    readers: bool = False  #: whether read-only pools have their part of that
     settings: tuple[Setting, ...]  #: of the section [pgbouncer], in its order
     pools: tuple[Pool, ...]
     users: tuple[PoolUser, ...] = ()
@@ -152,6 +153,7 @@ def pooler_config(
             index=one.index,
             port=one.port,
             limit=one.limit,
+            readers=one.readers,
             settings=(
                 *_listen(one.port, layout, one.index),
                 ("peer_id", str(first + one.index)),
@@ -165,13 +167,14 @@ def pooler_config(
         for one, part in zip(run, _parts(plan, unit, planned, run), strict=True)
     )
     # Processes of a new port may have to wait until those of the old one have given up connections.
-    is_open = any(one.port == plan.settings.listen_port for one in instances)
-    served = plan if is_open else plan.without_upstream()
+    open_now = [one for one in run if one.port == plan.settings.listen_port]
+    served = plan if open_now else plan.without_upstream()
+    readers = all(one.readers for one in open_now)
     admin = auth and Credentials(username=auth.admin_user, password=auth.admin_password)
     return PoolerConfig(
         instances=instances,
         users=_users(auth),
-        serving=serving(served, program.cpus),
+        serving=serving(served, program.cpus, readers=readers),
         server=plan.upstream.server if plan.upstream else "",
         admin=admin,
     )
@@ -191,7 +194,7 @@ def _parts(
     """The part of each process that runs. Those that have to wait keep their places."""
     for one in run:
         place = sum(other.index < one.index for other in planned)
-        yield part_of(plan, unit, place, len(planned), one.limit)
+        yield part_of(plan, unit, place, len(planned), one.limit, readers=one.readers)
 
 
 def _peers_elsewhere(plan: Plan, unit: str) -> Iterator[Peer]:
@@ -347,6 +350,7 @@ class AppliedInstance(Value):
     restart: str
     reload: str
     limit: int = 0
+    readers: bool = False
     held: int = 0  #: what it may still have from before, where that is more
 
     @property
@@ -356,7 +360,7 @@ class AppliedInstance(Value):
 
     def lease(self) -> Lease:
         """How this counts when connections are given out."""
-        return Lease(index=self.index, limit=self.limit, held=self.most)
+        return Lease(index=self.index, limit=self.limit, held=self.most, readers=self.readers)
 
     @property
     def most(self) -> int:
@@ -413,6 +417,7 @@ def applied(
             restart=instance.restart_digest(),
             reload=digest(instance.model_dump(mode="json")),
             limit=instance.limit,
+            readers=instance.readers,
             held=_still_held(old.get(instance.index), instance.limit),
         )
         for instance in config.instances
@@ -457,6 +462,7 @@ def _either(old: AppliedInstance | None, new: AppliedInstance | None) -> Applied
         "restart": restarts.pop() if len(restarts) == 1 else "",
         "reload": "",
         "limit": max(limits) if all(limits) else 0,
+        "readers": all(one.readers for one in both),
         "held": max(one.most for one in both),
     }
     return both[-1].model_copy(update=update)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator
 
-from domain.budget import Claim, shared_out
+from domain.budget import Claim, most_of, shared_out
 from domain.facts import Facts, Peer
 from domain.leadership import serving_everywhere
 from domain.pools import (
@@ -47,6 +47,15 @@ def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
         known_users=_known_users(settings, current),
     )
     return wanted if wanted.upstream else wanted.without_upstream()
+
+
+def agreed(facts: Facts, wanted: Plan) -> int:
+    """The most connections that the leader may have in the hook in which it decides anew.
+
+    If that hook fails, nobody hears of the new plan, and the next leader goes by the old one.
+    """
+    known = facts.plan or wanted.model_copy(update={"members": ()})
+    return min(facts.agreed, most_of(known, facts.unit))
 
 
 def _known_users(settings: Settings, current: Plan) -> tuple[str, ...]:
@@ -159,6 +168,8 @@ def offer(facts: Facts, request: AccessRequest) -> Offer | None:
         hosts = [one.address for one in shared.members if shared.serves_by(one.name)]
     endpoints = endpoints_text(Endpoint(host=host, port=port) for host in hosts)
     alias = read_only_alias(shared, request.database)
+    if not serving_everywhere(facts, alias):
+        alias = ""
     return Offer(
         database=request.database,
         endpoints=endpoints,

@@ -166,6 +166,7 @@ class Part(Value):
     process: int = 0
     processes: int = 1
     limit: int = 0  #: connections to one database; 0 is no limit
+    readers: bool = True  #: whether its read-only pools have connections, where there are replicas
 
     def of(self, total: int) -> int:
         """The part of a number; all parts add up to it."""
@@ -177,7 +178,9 @@ class Part(Value):
         return min(found, self.limit) if self.limit else found
 
 
-def part_of(plan: Plan, unit: str, process: int, processes: int, limit: int) -> Part:
+def part_of(
+    plan: Plan, unit: str, process: int, processes: int, limit: int, *, readers: bool = True
+) -> Part:
     """The part of one process of a unit. A stranger to the plan comes last."""
     names = [member.name for member in plan.members]
     last = max(1, len(names)) - 1
@@ -187,6 +190,7 @@ def part_of(plan: Plan, unit: str, process: int, processes: int, limit: int) -> 
         process=process,
         processes=processes,
         limit=limit,
+        readers=readers,
     )
 
 
@@ -214,11 +218,11 @@ def pools(plan: Plan, part: Part = WHOLE) -> tuple[Pool, ...]:
         )
     ]
     for name in sorted(set(plan.databases)):
-        alias = read_only_alias(plan, name)
+        alias = read_only_alias(plan, name) if part.readers else ""
         own = plan.settings.overrides.of_database(name)
         allowed = part.connections(own.max_connections) if own.max_connections else limit
         size = part.connections(own.pool_size) if own.pool_size else None
-        reads = max(1, allowed // READ_ONLY_PART) if alias else 0
+        reads = read_only_part(allowed) if alias else 0
         writes = allowed - reads - (look_ups if name == auth_database else 0)
         found.append(
             Pool(
@@ -263,6 +267,11 @@ def has_read_only_pools(plan: Plan) -> bool:
     total = plan.settings.max_db_connections
     replicas = plan.upstream.read_only if plan.upstream else ()
     return bool(replicas) and (not total or total >= least_for_read_only_pools(plan))
+
+
+def read_only_part(limit: int) -> int:
+    """The connections of a read-only pool, of all that a process may have to its database."""
+    return max(1, limit // READ_ONLY_PART)
 
 
 def least_for_read_only_pools(plan: Plan) -> int:
@@ -338,7 +347,8 @@ class Serving(Value):
         return port == self.port and (database in self.databases or "*" in self.databases)
 
 
-def serving(plan: Plan, processors: int) -> Serving:
-    """What a unit serves once it runs as planned."""
-    names = tuple(pool.alias for pool in pools(plan) if pool.alias != AUTH_ALIAS)
+def serving(plan: Plan, processors: int, *, readers: bool = True) -> Serving:
+    """What a unit serves once it runs as planned; `readers` is whether its read-only pools do."""
+    found = pools(plan, Part(readers=readers))
+    names = tuple(pool.alias for pool in found if pool.alias != AUTH_ALIAS)
     return Serving(port=plan.settings.listen_port, databases=names, processors=processors)

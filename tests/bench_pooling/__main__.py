@@ -126,6 +126,8 @@ def main() -> int:
     )
     parser.add_argument("--docs", action="store_true", help="write docs/benchmark.md and .svg")
     asked = parser.parse_args()
+    if asked.docs:
+        from report import write  # what it needs may be missing: better now than in the end
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that all is taken down
     found, on_units, versions = measured(asked)
     if sys.stderr.isatty():
@@ -135,8 +137,6 @@ def main() -> int:
     print(SPREAD_CAPTION)
     _table(SPREAD_HEAD, on_units.rows())
     if asked.docs:
-        from report import write
-
         write(ROOT / "docs", found, on_units, asked.rounds, asked.seconds, versions)
     ratios = [one.ratio(OURS) for one in found] + [on_units.ratio(count) for count in (3, 5)]
     return int(any(ratio.missed for ratio in ratios))

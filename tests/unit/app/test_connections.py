@@ -3,6 +3,7 @@
 import pytest
 from in_memory import related, worst
 
+from adapters.local.memory import MemoryPlatform
 from app.outcome import Deferred
 from domain.budget import Stake
 from domain.status import Level
@@ -92,6 +93,49 @@ def test_too_few_connections_for_replicas_are_told_and_only_the_server_is_pooled
     ]
 
 
+def test_readers_get_their_part_when_the_others_have_given_it_up():
+    platform = pooling(units=2)
+    unit = platform.leader
+    unit.pooler.consoles.busy = {0: 5, 1: 2}
+    platform.backend(readers="10.1.0.2:5432")
+
+    def pooled(index):
+        pools = unit.pooler.config.instances[index].pools
+        return {pool.alias: pool.connections for pool in pools if pool.database == "shop"}
+
+    assert (limits(unit), pooled(0)) == ({0: 4, 1: 5}, {"shop": None})
+    assert pooled(1) == {"shop": 4, "shop_readonly": 1}
+    told = next(iter(platform.model.clients.values())).told
+    assert (told.read_only_alias, told.read_only_endpoints) == ("", "")
+    unit.pooler.consoles.busy = {}
+    platform.settle()
+    assert (limits(unit), pooled(0)) == ({0: 5, 1: 5}, {"shop": 4, "shop_readonly": 1})
+    told = next(iter(platform.model.clients.values())).told
+    assert told.read_only_alias == "shop_readonly"
+
+
+@pytest.mark.parametrize("raised", [40, 0])
+def test_the_leader_has_more_when_the_others_know_of_it(raised):
+    platform = pooling(units=1)
+    platform.model.options = platform.model.options | {"max_db_connections": raised}
+    outcome = platform.leader.config_changed()
+    # If this hook failed now, another leader would go by the limit before.
+    assert limits(platform.leader) == {0: 10, 1: 10}
+    assert isinstance(outcome, Deferred)
+    platform.leader.peers_changed()
+    assert limits(platform.leader) == {0: raised // 2, 1: raised // 2}
+
+
+def test_the_first_limit_holds_before_anything_runs():
+    platform = MemoryPlatform(units=1, cpus=2)
+    platform.model.options = {"max_db_connections": 20}
+    unit = platform.leader
+    for hook in (unit.peers_created, unit.leader_elected, unit.start, unit.pebble_ready):
+        hook()
+    assert limits(unit) == {0: 10, 1: 10}
+    assert unit.peers_changed().settled
+
+
 def test_what_a_unit_had_is_handed_out_when_its_last_connection_has_ended():
     platform = pooling(units=2)
     platform.server.connected = {"10.0.0.2"}
@@ -107,7 +151,7 @@ def test_what_a_unit_had_is_handed_out_when_its_last_connection_has_ended():
     platform.leader.peers_changed()
     assert limits(platform.leader) == {0: 5, 1: 5}
     platform.server.down, platform.server.connected = "", set()
-    platform.leader.peers_changed()
+    platform.settle()
     assert limits(platform.leader) == {0: 10, 1: 10}
     assert platform.model.plan.leavers == ()
 
@@ -263,19 +307,20 @@ def test_a_process_that_cannot_be_told_does_not_keep_the_others():
 def test_killed_while_a_configuration_is_applied_and_told_the_one_before_again():
     """The processes may run with either, so what they have is told again and not assumed."""
     platform = pooling()
-    pooler, plan = platform.leader.pooler, platform.model.plan
+    pooler = platform.leader.pooler
     honest = pooler.apply
 
     def apply_and_die(config, *_):
         pooler.config = config
         raise KeyboardInterrupt
 
-    pooler.apply = apply_and_die
     platform.model.options = {"max_db_connections": 40}
+    platform.leader.config_changed()
+    pooler.apply = apply_and_die
     with pytest.raises(KeyboardInterrupt):
-        platform.leader.config_changed()
+        platform.leader.peers_changed()
     assert limits(platform.leader) == {0: 20, 1: 20}
-    pooler.apply, platform.model.plan = honest, plan
+    pooler.apply = honest
     platform.model.options = {"max_db_connections": 20}
     platform.leader.config_changed()
     assert limits(platform.leader) == {0: 10, 1: 10}

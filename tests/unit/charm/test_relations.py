@@ -108,6 +108,7 @@ def test_those_that_stay_share_out_what_a_unit_had(make):
     peers = juju.relation("pgb-peers")
     juju.with_relation(dataclasses.replace(peers, peers_data={1: peers.peers_data[1]}))
     juju.departs(f"{APP}/2")
+    juju.reminded()
     assert juju.setting("max_db_connections") == "25"
     assert [member["name"] for member in juju.plan()["members"]] == [f"{APP}/0", f"{APP}/1"]
 

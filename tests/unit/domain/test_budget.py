@@ -1,6 +1,8 @@
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from plans import plan
 
 from domain.budget import (
@@ -164,12 +166,16 @@ def test_each_port_has_as_many_processes_and_the_old_one_closes_where_there_are_
     assert [(one.index, one.port) for one in one] == [(16, 6432)]
 
 
-def wanted(*limits):
-    return [Process(index=n, port=6432, limit=limit) for n, limit in enumerate(limits)]
+def wanted(*limits, readers=False):
+    return [
+        Process(index=n, port=6432, limit=limit, readers=readers) for n, limit in enumerate(limits)
+    ]
 
 
-def lease(index, limit, held=None):
-    return Lease(index=index, limit=limit, held=limit if held is None else held)
+def lease(index, limit, held=None, *, readers=False):
+    return Lease(
+        index=index, limit=limit, held=limit if held is None else held, readers=readers
+    )
 
 
 @pytest.mark.parametrize(
@@ -189,9 +195,50 @@ def lease(index, limit, held=None):
         # There was no limit.
         (wanted(5, 5), 10, [lease(0, 0, MANY)], {0: 5}),
         # There is none any more.
-        (wanted(0, 0), 0, [lease(0, 5, 9)], {0: 0, 1: 0}),
+        (wanted(0, 0), MANY, [lease(0, 5, 9)], {0: 0, 1: 0}),
+        (wanted(0, 0), MANY, [lease(0, 0, MANY)], {0: 0, 1: 0}),
+        # There will be none when the others know.
+        (wanted(0, 0), 10, [lease(0, 5, 9)], {0: 10}),
+        (wanted(0, 0), 10, [lease(0, 5), lease(1, 5)], {0: 5, 1: 5}),
+        (wanted(20), 10, [lease(0, 10)], {0: 10}),
     ],
 )
 def test_a_process_gets_what_the_others_have_given_up(processes, total, leases, allowed):
     found = allotted(processes, total, leases)
     assert {one.index: one.limit for one in found} == allowed
+
+
+def with_readers(limit, had, total=12):
+    (found,) = allotted(wanted(limit, readers=True), total, had)
+    return found.limit, found.readers
+
+
+def test_new_pools_for_readers_wait_until_the_others_have_given_up_their_part():
+    assert with_readers(12, [lease(0, 12)]) == (8, False)
+    assert with_readers(12, [lease(0, 8, 9)]) == (8, False)
+    assert with_readers(12, [lease(0, 8)]) == (12, True)
+    # They stay as long as they are wanted, whatever the limit becomes.
+    assert with_readers(12, [lease(0, 12, readers=True)]) == (12, True)
+    assert with_readers(3, [lease(0, 12, readers=True)]) == (3, True)
+    # A new process has both at once, and one without a limit.
+    assert with_readers(12, []) == (12, True)
+    assert with_readers(0, [lease(0, 0, MANY)], MANY) == (0, True)
+    # One connection is not enough for both.
+    assert with_readers(2, [], 1) == (1, False)
+    assert with_readers(2, [lease(0, 2)], 2) == (1, False)
+    assert with_readers(2, [lease(0, 1)], 2) == (2, True)
+
+
+@given(st.integers(2, 40), st.integers(0, 40), st.integers(0, 40))
+def test_all_pools_of_a_process_never_have_more_than_it_may_on_the_way_to_readers(limit, had, other):
+    shared = plan(1, limit=limit, readers="10.1.0.2:5432", databases=("shop",))
+    before = [lease(0, had)] if had else []
+    leases = [*before, *([lease(1, other)] if other else [])]
+    for one in allotted(wanted(limit, readers=True), limit, leases):
+        part = Part(limit=one.limit, readers=one.readers)
+        ours = [pool for pool in pools(shared, part) if pool.database == "shop"]
+        writes = one.limit if ours[0].connections is None else ours[0].connections
+        reads = sum(pool.connections for pool in ours[1:])
+        # What was open stays open until it is given up.
+        assert max(writes, had if reads else 0) + reads <= one.limit
+        assert one.limit <= max(had, limit - other)

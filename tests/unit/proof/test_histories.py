@@ -21,7 +21,7 @@ from domain import planning
 from domain.budget import MANY
 from domain.facts import Credentials
 from domain.instances import pooler_config
-from domain.pools import endpoints_in, endpoints_text, share
+from domain.pools import endpoints_in, endpoints_text, read_only_part, share
 
 HOOKS = (
     "start", "pebble_ready", "config_changed", "update_status", "leader_elected", "peers_created",
@@ -38,6 +38,7 @@ class LingeringPooler(MemoryPooler):
         self.lingering: dict[int, int] = {}  # what each may still have
 
     def apply(self, config, applied, steps):
+        self.new_pools_find_room(config)
         for step in steps:
             if step.action == "stop":
                 self.linger(step.index)
@@ -45,6 +46,15 @@ class LingeringPooler(MemoryPooler):
         self.ending = set(self.lingering)
         for one in config.instances:
             self.end(one.index)
+
+    def new_pools_find_room(self, config):
+        """What one pool of a process has open stays open until it was given up."""
+        known = {one.index: one for one in self.config.instances} if self.config else {}
+        for one in config.instances:
+            before = known.get(one.index)
+            if before and one.readers and not before.readers and one.index in self.running:
+                busy = self.consoles.busy.get(one.index, 0)
+                assert not one.limit or busy + read_only_part(one.limit) <= one.limit
 
     def linger(self, index):
         """It was told to stop."""
@@ -241,6 +251,16 @@ class History(RuleBasedStateMachine):
     def another_leads(self, place):
         names = list(self.platform.units)
         self.model.leader = names[place % len(names)]
+
+    @rule(
+        place=st.integers(0, MOST_UNITS),
+        which=st.sampled_from(["config_changed", "peers_changed", "update_status"]),
+        last=st.integers(0, 12),
+    )
+    def leader_dies_and_another_leads(self, place, which, last):
+        self.hook(self.model.leader, which, last)
+        self.another_leads(place)
+        self.hook(self.model.leader, "leader_elected")
 
     @rule(place=st.integers(0, MOST_UNITS), moves=st.booleans())
     def pod_comes_back(self, place, moves):
