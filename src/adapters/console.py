@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from app.errors import ConsoleFailed
-from domain.instances import Instance, PooledDatabase, PoolState, not_in_force
+from domain.console import PooledDatabase, PoolState, not_in_force
+from domain.instances import Instance
 from domain.users import AuthMaterial, Credentials
 
 if TYPE_CHECKING:

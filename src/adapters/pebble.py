@@ -14,9 +14,10 @@ from adapters import rendering
 from adapters.console import PsycopgConsoles
 from adapters.workload import APPLIED, CONTAINER, ROOT
 from app.errors import PoolerFailed
+from domain.applied import Applied, Step
 from domain.capabilities import Program, Version, capabilities, version_in
 from domain.facts import Container
-from domain.instances import Applied, Layout, PoolerConfig, Step
+from domain.instances import Layout, PoolerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Generator

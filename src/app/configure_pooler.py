@@ -5,19 +5,12 @@ import logging
 from app.errors import ConsoleFailed, PoolerFailed
 from app.outcome import Deferred, Done, Outcome
 from app.ports import Consoles, Peers, Pooler
+from domain.applied import Applied, applied, begun, has_moved, steps
 from domain.budget import allotted, most_of, processes, stake
 from domain.capabilities import Program
+from domain.console import held
 from domain.facts import Container, Facts
-from domain.instances import (
-    Applied,
-    PoolerConfig,
-    applied,
-    begun,
-    has_moved,
-    held,
-    pooler_config,
-    steps,
-)
+from domain.instances import PoolerConfig, pooler_config
 from domain.pools import Plan
 from domain.status import Level, Problem
 

@@ -1,8 +1,8 @@
 """Use cases: an operator is about to do something to PostgreSQL, and has done it."""
 
 from app.ports import Consoles, World
+from domain.applied import AppliedInstance
 from domain.facts import Facts
-from domain.instances import AppliedInstance
 
 # How long one process may keep us waiting for its transactions, in seconds.
 PATIENCE = 5.0

@@ -9,11 +9,13 @@ from typing import Protocol
 
 import pydantic
 
+from domain.applied import Applied, Step
 from domain.budget import Stake
 from domain.capabilities import Program
+from domain.console import PooledDatabase, PoolState
 from domain.facts import Credentials as BackendCredentials
 from domain.facts import Facts, Ledger
-from domain.instances import Applied, PooledDatabase, PoolerConfig, PoolState, Step
+from domain.instances import PoolerConfig
 from domain.pools import Plan, Serving
 from domain.users import AccessRequest, AuthMaterial, Credentials, Grant, Offer
 

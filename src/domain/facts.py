@@ -2,9 +2,10 @@
 
 import pydantic
 
+from domain.applied import Applied
 from domain.budget import MANY, Stake
 from domain.capabilities import Program, Version, capabilities
-from domain.instances import Applied, Layout
+from domain.instances import Layout
 from domain.pools import Endpoint, Plan, Serving
 from domain.settings import Settings
 from domain.status import Problem

@@ -17,8 +17,10 @@ from adapters.local import parts
 from adapters.local.owner import own
 from adapters.local.processes import LocalPooler
 from app.errors import ConsoleFailed, PoolerFailed
+from domain.applied import applied, steps
 from domain.capabilities import Program
-from domain.instances import ConsoleUser, Layout, applied, held, pooler_config, steps
+from domain.console import held
+from domain.instances import ConsoleUser, Layout, pooler_config
 from domain.pools import Endpoint, Member, Plan, Upstream
 from domain.settings import Settings
 from domain.users import AuthMaterial

@@ -29,9 +29,10 @@ from adapters.pebble import (
 )
 from adapters.workload import APPLIED
 from app.errors import PoolerFailed
+from domain.applied import applied, steps
 from domain.capabilities import Version, capabilities
 from domain.facts import Container
-from domain.instances import ConsoleUser, applied, pooler_config, steps
+from domain.instances import ConsoleUser, pooler_config
 from domain.pools import Endpoint, Member, Plan, Upstream
 from domain.settings import Settings
 from domain.users import AuthMaterial

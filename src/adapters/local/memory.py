@@ -56,10 +56,12 @@ from app.share_configuration import ShareConfiguration
 from app.start import Start
 from app.update_status import UpdateStatus
 from app.withdraw_access import WithdrawAccess
+from domain.applied import Applied, Step
 from domain.capabilities import Program, Version
+from domain.console import PooledDatabase, PoolState
 from domain.facts import Container
 from domain.facts import Credentials as BackendCredentials
-from domain.instances import Applied, Layout, PooledDatabase, PoolerConfig, PoolState, Step
+from domain.instances import Layout, PoolerConfig
 from domain.pools import endpoints_in
 from domain.users import GROUPS, AuthMaterial, Credentials, Grant
 

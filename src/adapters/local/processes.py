@@ -18,9 +18,10 @@ from adapters import rendering
 from adapters.console import PsycopgConsoles
 from adapters.local.owner import Owner, identity, own
 from app.errors import PoolerFailed
+from domain.applied import Applied, Step
 from domain.capabilities import Program, capabilities, version_in
 from domain.facts import Container
-from domain.instances import Applied, Instance, Layout, PoolerConfig, Step
+from domain.instances import Instance, Layout, PoolerConfig
 from domain.users import Credentials
 
 # Sockets have short names: sun_path holds 108 bytes.

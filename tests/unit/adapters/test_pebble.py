@@ -13,9 +13,10 @@ from adapters import pebble
 from adapters.pebble import PebblePooler, PebbleReminder
 from adapters.workload import APPLIED
 from app.errors import PoolerFailed
+from domain.applied import Step, applied
 from domain.capabilities import Program, Version
 from domain.facts import Container
-from domain.instances import Step, applied, pooler_config
+from domain.instances import pooler_config
 from domain.users import AuthMaterial
 
 AUTH = AuthMaterial(

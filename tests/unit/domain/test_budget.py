@@ -173,9 +173,7 @@ def wanted(*limits, readers=False):
 
 
 def lease(index, limit, held=None, *, readers=False):
-    return Lease(
-        index=index, limit=limit, held=limit if held is None else held, readers=readers
-    )
+    return Lease(index=index, limit=limit, held=limit if held is None else held, readers=readers)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +228,9 @@ def test_new_pools_for_readers_wait_until_the_others_have_given_up_their_part():
 
 
 @given(st.integers(2, 40), st.integers(0, 40), st.integers(0, 40))
-def test_all_pools_of_a_process_never_have_more_than_it_may_on_the_way_to_readers(limit, had, other):
+def test_all_pools_of_a_process_never_have_more_than_it_may_on_the_way_to_readers(
+    limit, had, other
+):
     shared = plan(1, limit=limit, readers="10.1.0.2:5432", databases=("shop",))
     before = [lease(0, had)] if had else []
     leases = [*before, *([lease(1, other)] if other else [])]

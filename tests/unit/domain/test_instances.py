@@ -2,18 +2,11 @@ import pydantic
 import pytest
 from plans import plan
 
+from domain.applied import applied, begun, steps
 from domain.budget import MOST_PROCESSES
 from domain.capabilities import Program, Version
-from domain.instances import (
-    Layout,
-    PooledDatabase,
-    applied,
-    begun,
-    held,
-    not_in_force,
-    pooler_config,
-    steps,
-)
+from domain.console import PooledDatabase, held, not_in_force
+from domain.instances import Layout, pooler_config
 from domain.pools import Member
 from domain.users import AuthMaterial
 

@@ -7,7 +7,8 @@ from plans import plan
 
 from domain.budget import Process
 from domain.capabilities import Program, Version
-from domain.instances import Layout, not_in_force, pooler_config
+from domain.console import not_in_force
+from domain.instances import Layout, pooler_config
 from domain.overrides import overrides_in
 from domain.planning import plan as decide
 from domain.pools import WHOLE, Part, PoolSizes, part_of, pool_sizes, pool_users, pools
