@@ -225,9 +225,9 @@ def test_new_pools_for_readers_wait_until_the_others_have_given_up_their_part():
     assert with_readers(2, [lease(0, 1)], 2) == (2, True)
 
 
-@pytest.mark.parametrize("limit", [2, 3, 5, 6, 12, 40])
-@pytest.mark.parametrize("had", range(0, 41, 3))
-@pytest.mark.parametrize("other", range(0, 41, 4))
+@pytest.mark.parametrize("limit", [2, 3, 6, 12])
+@pytest.mark.parametrize("had", range(0, 14, 2))
+@pytest.mark.parametrize("other", [0, 1, 5, 12])
 def test_all_pools_of_a_process_never_have_too_many_on_the_way_to_readers(limit, had, other):
     shared = plan(1, limit=limit, readers="10.1.0.2:5432", databases=("shop",))
     leases = [lease(index, held) for index, held in enumerate((had, other)) if held]
