@@ -28,14 +28,14 @@ class ShareConfiguration:
             return Done(facts)
         if facts.leader_address != facts.address:
             self._peers.name_leader(facts.address)
+            facts = facts.model_copy(update={"leader_address": facts.address})
         if not facts.configured:
             return Done(facts)
         wanted = planning.plan(facts, self._ended(facts))
-        now: dict[str, object] = {"plan": wanted, "leader_address": facts.address}
         if wanted != facts.plan:
-            now["agreed"] = planning.agreed(facts, wanted)
             self._peers.share(wanted)
-        facts = facts.model_copy(update=now)
+            agreed = planning.agreed(facts, wanted)
+            facts = facts.model_copy(update={"plan": wanted, "agreed": agreed})
         if waiting := planning.missing(facts):
             names = ", ".join(one.name for one in waiting)
             return Deferred(facts, f"waiting for the last transactions of {names}", soon=True)

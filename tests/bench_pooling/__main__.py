@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Mapping
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests" / "integration")]
+sys.path[:0] = [str(ROOT / one) for one in ("src", "tests", "tests/integration")]
 
 from pgbench import CONNECT, DATABASE, SELECT, STEADY, UPDATE, Bench, Run, Target  # noqa: E402
 from platform_under_test import Pooler  # noqa: E402
@@ -37,6 +37,7 @@ from results import (  # noqa: E402
 from rivals import BUDGET, LOOK_UP, by_hand, ours, program, units  # noqa: E402
 
 from adapters.local import parts  # noqa: E402
+from columns import columns  # noqa: E402
 
 CAPTION = f"""
 {OURS}: one unit of the platform. {HAND}: the least configuration that promises the same, so with the
@@ -133,9 +134,9 @@ def main() -> int:
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
     print(CAPTION)
-    _table(LOADS_HEAD, [row for one in found for row in one.rows()])
+    print("\n".join(columns([LOADS_HEAD, *(row for one in found for row in one.rows())])))
     print(SPREAD_CAPTION)
-    _table(SPREAD_HEAD, on_units.rows())
+    print("\n".join(columns([SPREAD_HEAD, *on_units.rows()])))
     if asked.docs:
         write(ROOT / "docs", found, on_units, asked.rounds, asked.seconds, versions)
     ratios = [one.ratio(OURS) for one in found] + [on_units.ratio(count) for count in (3, 5)]
@@ -147,14 +148,6 @@ def _progress(text: str) -> None:
         print(f"\r\033[K  {text}", end="", file=sys.stderr, flush=True)
     else:
         print(f"  {text}", file=sys.stderr, flush=True)
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for row in (head, *rows):
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
 
 
 if __name__ == "__main__":

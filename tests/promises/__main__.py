@@ -15,7 +15,7 @@ import signal
 import sys
 
 HERE = pathlib.Path(__file__).parents[2]
-sys.path[:0] = [str(HERE / "src"), str(HERE / "tests" / "integration")]
+sys.path[:0] = [str(HERE / one) for one in ("src", "tests", "tests/integration")]
 
 import cancels  # noqa: E402 — after the path that leads to what it needs
 import changes  # noqa: E402

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+
+from columns import columns
 
 EXAMPLES = 4  #: of failures that are alike enough to be told together
 
@@ -69,7 +71,7 @@ class Report:
             (row.promise, row.done, f"{row.operations:,}", f"{row.failures:,}", row.version)
             for row in self.rows
         ]
-        return "\n".join((*_columns([head, *lines]), *self._told()))
+        return "\n".join((*columns([head, *lines], numbers=(2, 3)), *self._told()))
 
     def _told(self) -> Iterable[str]:
         for row in self.rows:
@@ -82,14 +84,3 @@ class Report:
                 yield f"    … and {len(row.examples) - EXAMPLES} more"
             for text in row.notes:
                 yield f"    {text}"
-
-
-def _columns(lines: Sequence[Sequence[str]]) -> Iterable[str]:
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    numbers = (2, 3)
-    for line in lines:
-        cells = (
-            cell.rjust(widths[i]) if i in numbers else cell.ljust(widths[i])
-            for i, cell in enumerate(line)
-        )
-        yield "  ".join(cells).rstrip()

@@ -1,0 +1,82 @@
+"""The long proofs: more histories, every point of death, every fault, and whether tests notice what is wrong.
+
+    python tests/prove [--only histories,mutation]
+
+Ends with a table, and with 1 if anything failed or was skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests")]
+
+from mutation import Mutation  # noqa: E402
+from suites import Found, Suite  # noqa: E402
+
+from columns import columns  # noqa: E402 — after the path that leads to it
+
+LONG = {"HYPOTHESIS_PROFILE": "proof"}
+PROOFS: dict[str, tuple[str, Suite | Mutation]] = {
+    "histories": (
+        "any order of hooks, with crashes: 3,000 histories of 80 steps",
+        Suite(("tests/unit/proof",), environment=LONG),
+    ),
+    "mutation": ("domain and app made wrong in every place, one by one", Mutation()),
+}
+
+
+def main() -> int:
+    """What was asked for, one after another."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--only", default=",".join(PROOFS), metavar=",".join(PROOFS))
+    wanted = parser.parse_args().only.split(",")
+    if unknown := set(wanted) - set(PROOFS):
+        parser.error(f"{', '.join(sorted(unknown))}: there are {', '.join(PROOFS)}")
+    rows, told, failed = [], [], False
+    for name in wanted:
+        what, proof = PROOFS[name]
+        begin = time.monotonic()
+        found = proof.run(Progress(name))
+        failed = failed or bool(found.failures or found.skipped or not found.cases)
+        seconds = f"{time.monotonic() - begin:.0f}"
+        rows.append((name, what, f"{found.cases:,}", str(len(found.failures)), seconds))
+        told += _told(name, found)
+    head = ("proof", "what was done", "cases", "failures", "seconds")
+    print("\n" + "\n".join((*columns([head, *rows], numbers=(2, 3, 4)), *told)))
+    return int(failed)
+
+
+def _told(name: str, found: Found) -> list[str]:
+    lines = [f"FAILED: {one}" for one in found.failures]
+    lines += [f"SKIPPED: {one}" for one in found.skipped]
+    return (
+        [f"\n{name}", *(f"    {line}" for line in (*lines, *found.notes))]
+        if lines or found.notes
+        else []
+    )
+
+
+class Progress:
+    """A line whenever there is news, and not more often than every few seconds."""
+
+    EVERY = 5.0
+
+    def __init__(self, name: str) -> None:
+        self._name, self._begin, self._last, self._said = name, time.monotonic(), 0.0, ""
+
+    def __call__(self, text: str) -> None:
+        now = time.monotonic()
+        if text != self._said and now - self._last > self.EVERY:
+            print(f"{now - self._begin:7.0f} s  {self._name}: {text}", flush=True)
+            self._last, self._said = now, text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""What a hook says of the world is what is true then: statuses are made of it, and logs."""
+
+import functools
+
+import pytest
+from crashing import twin
+from in_memory import deployed, related
+
+from adapters.local.memory import MemoryPlatform
+from app.outcome import Deferred
+from domain.budget import MANY
+from domain.status import assess
+
+
+def with_clients(**how):
+    platform = related(**how)
+    platform.relate("shop-app", "shop")
+    platform.relate("blog-app", "blog")
+    return platform
+
+
+def exposed():
+    return with_clients(service_host="pool-service")
+
+
+def server_is_down():
+    platform = with_clients()
+    platform.server.down = "PostgreSQL does not answer"
+    return platform
+
+
+def backend_has_gone():
+    platform = with_clients()
+    platform.model.backend = platform.model.backend.model_copy(update={"present": False})
+    return platform
+
+
+def options_have_changed():
+    platform = with_clients()
+    platform.model.options = {"max_db_connections": 40, "listen_port": 7000}
+    return platform
+
+
+def container_is_away():
+    platform = with_clients()
+    for unit in platform.units.values():
+        unit.pooler.reachable = False
+    return platform
+
+
+SITUATIONS = (
+    MemoryPlatform, deployed, with_clients, exposed, server_is_down, backend_has_gone,
+    options_have_changed, container_is_away,
+)  # fmt: skip
+HOOKS = (
+    "start", "pebble_ready", "config_changed", "update_status", "leader_elected", "peers_created",
+    "peers_changed", "peers_departed", "backend_changed", "backend_departed", "backend_broken",
+    "backend_returned", "clients_changed", "clients_departed", "clients_broken",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def situations():
+    """Each situation, made once."""
+    made = functools.cache(lambda situation: situation())
+    return lambda situation: twin(made(situation))
+
+
+def runs(unit, hook, departing="pgbouncer/9"):
+    """What a hook ended with; of those that are told who departs, a stranger."""
+    return getattr(unit, hook)(*[departing] * hook.endswith("_departed"))
+
+
+def agrees(outcome, unit):
+    """All that it said is there to be seen, for whoever looks next."""
+    assert outcome.facts.model_copy(update={"agreed": MANY}) == unit.look()
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_hook_tells_what_is_true_now(situations, situation, hook, place):
+    unit = list(situations(situation).units.values())[place]
+    agrees(runs(unit, hook), unit)
+
+
+@pytest.mark.parametrize("hook", ["peers_departed", "backend_departed", "clients_departed"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_unit_that_leaves_says_so_and_does_nothing_more(hook, place):
+    platform = options_have_changed()
+    plan = platform.model.plan
+    unit = list(platform.units.values())[place]
+    platform.model.plan = plan.model_copy(update={"databases": ("shop",)})
+    outcome = runs(unit, hook, departing=unit.name)
+    assert outcome.facts.leaving
+    agrees(outcome, unit)
+    # What a leader would share, and what a follower would do, is left to the others.
+    assert platform.model.plan.databases == ("shop",)
+    assert "blog" in [pool.alias for pool in unit.pooler.config.instances[0].pools]
+
+
+def test_a_unit_that_has_said_so_does_nothing_at_the_end_of_the_relation():
+    platform = with_clients()
+    unit = platform.followers[0]
+    unit.backend_departed(unit.name)
+    platform.model.plan = platform.model.plan.model_copy(update={"databases": ("shop",)})
+    agrees(unit.backend_broken(), unit)
+    assert "blog" in [pool.alias for pool in unit.pooler.config.instances[0].pools]
+
+
+def reason(outcome):
+    assert isinstance(outcome, Deferred)
+    return outcome.reason
+
+
+def test_what_is_missing_is_the_reason_to_wait():
+    platform = MemoryPlatform()
+    leader, follower = platform.leader, platform.followers[0]
+    assert reason(leader.peers_created()) == "waiting for a configuration to share"
+    assert reason(leader.config_changed()) == "waiting for a configuration to change"
+    assert reason(leader.pebble_ready()) == "waiting for a configuration"
+    assert reason(follower.start()) == (
+        "waiting for the leader to generate and share a configuration"
+    )
+    assert reason(leader.backend_changed()) == "waiting for PgBouncer to run"
+    platform.leader.pooler.reachable = False
+    assert reason(leader.start()) == "waiting for the pgbouncer container"
+
+
+def test_whoever_waits_for_postgresql_says_for_what():
+    platform = deployed()
+    leader, follower = platform.leader, platform.followers[0]
+    platform.model.relate("shop-app", "shop")
+    assert reason(leader.clients_changed()) == "waiting for the backend database"
+    platform.backend()
+    platform.model.backend = platform.model.backend.model_copy(
+        update={"credentials": None, "problem": "postgresql has not given endpoints yet"}
+    )
+    assert reason(leader.backend_changed()) == "postgresql has not given endpoints yet"
+    fresh = deployed()
+    fresh.model.backend = platform.model.backend
+    assert reason(fresh.followers[0].backend_changed()) == (
+        "waiting for the leader to share the backend"
+    )
+    refusing = deployed()
+    refusing.server.refuses = "FATAL: not you"
+    refusing.backend()
+    assert reason(refusing.leader.backend_changed()) == "waiting for PostgreSQL"
+    assert not isinstance(follower.clients_changed(), Deferred)
+
+
+def test_clients_that_postgresql_does_not_let_in_yet_are_named():
+    platform = related()
+    platform.server.lets_in = False
+    platform.model.relate("shop-app", "shop")
+    platform.model.relate("blog-app", "blog")
+    platform.leader.clients_changed()
+    for unit in platform.followers:
+        unit.peers_changed()
+    outcome = platform.leader.clients_changed()
+    assert outcome.soon
+    assert reason(outcome) == "waiting for PostgreSQL to let in relation_id_1, relation_id_2"
+
+
+def test_a_server_that_does_not_answer_is_told_by_the_leader_alone():
+    platform = server_is_down()
+    platform.followers[0].update_status()
+    assert platform.model.ledger.problems == ()
+    outcome = platform.leader.update_status()
+    assert not outcome.facts.backend_ready
+    assert assess(outcome.facts)[0].text == "PostgreSQL does not answer"
+
+
+def test_whoever_asked_for_what_has_gone_is_dropped_in_that_hook():
+    platform = with_clients()
+    del platform.model.clients[1]
+    assert "relation_id_1" in platform.server.roles
+    platform.followers[0].clients_broken()
+    assert "relation_id_1" in platform.server.roles
+    platform.leader.clients_broken()
+    assert "relation_id_1" not in platform.server.roles
+    assert "relation_id_2" in platform.server.roles
+
+
+def test_what_postgresql_has_lost_is_made_again_when_it_speaks():
+    platform = with_clients()
+    del platform.server.roles["relation_id_1"]
+    platform.leader.backend_changed()
+    assert "relation_id_1" in platform.server.roles
+
+
+def test_a_client_whose_password_was_not_set_is_told_nothing():
+    platform = related()
+    number = platform.model.relate("shop-app", "shop")
+    platform.server.refuses_passwords = "no superuser any more"
+    platform.leader.clients_changed()
+    platform.settle()
+    assert platform.model.clients[number].told is None
+    assert platform.model.clients[number].password is None
