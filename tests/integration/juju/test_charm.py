@@ -8,6 +8,10 @@ import asyncio
 
 import pytest
 
+pytest.importorskip(
+    "pytest_operator", reason="needs a Juju controller on Kubernetes, and `make juju`"
+)
+
 APP, POSTGRESQL, CLIENT = "pgbouncer-k8s", "postgresql-k8s", "data-integrator"
 TIMEOUT = 1500
 

@@ -1,0 +1,27 @@
+"""What holds for every suite: nothing is skipped in silence.
+
+`-ra` prints each test that did not run, with its reason. Only the suite that needs a Juju controller may
+be left out; any other that did not run fails the whole.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+MAY_BE_SKIPPED = "tests/integration/juju/"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A test that did not run proves nothing."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:  # a worker, whose controller counts
+        return
+    left_out = [
+        report.nodeid
+        for report in reporter.stats.get("skipped", ())
+        if not report.nodeid.startswith(MAY_BE_SKIPPED)
+    ]
+    if left_out and session.exitstatus == pytest.ExitCode.OK:
+        reporter.write_line(f"FAILED, because {len(left_out)} did not run: {', '.join(left_out)}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
