@@ -71,11 +71,17 @@ def _some(known):
 async def _all(report: Report, asked: argparse.Namespace) -> None:
     if this := asyncio.current_task():  # so that nothing is left behind, as with Ctrl-C
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
-    for version, program in _programs(report, asked.suite).items():
-        for number in asked.only:
-            promise = PROMISES[number]
-            stage = Stage(program, version, asked.seconds, promise.TITLE, report)
-            await _one(stage, promise)
+    programs = _programs(report, asked.suite)
+    # Most of the time is waiting, so each PgBouncer has a PostgreSQL of its own at the same time.
+    await asyncio.gather(*(_each(report, asked, *one) for one in programs.items()))
+
+
+async def _each(
+    report: Report, asked: argparse.Namespace, version: str, program: pathlib.Path
+) -> None:
+    for number in asked.only:
+        promise = PROMISES[number]
+        await _one(Stage(program, version, asked.seconds, promise.TITLE, report), promise)
 
 
 async def _one(stage: Stage, promise) -> None:

@@ -19,7 +19,7 @@ MANY, FEW = 200, 50
 AT_ONCE = 10
 CANCEL = 80877102  #: protocol-message-formats.html, CancelRequest
 IN_TIME = 1.0  #: seconds
-TRIES = 3
+TRIES = 5
 ENOUGH = 20  #: failures to stop at: each takes its time
 
 

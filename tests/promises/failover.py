@@ -80,9 +80,13 @@ async def _killed(stage: Stage, row: Row, pooler: Platform, old: Server, new: Se
         await stage.watch()
     row.operations += len(load.acknowledged) + len(load.failed)
     row.note(f"{load.summary}; {LIMIT} connections were open at most")
-    later = [one for one in load.failed if one.when > dead + IN_TIME]
-    open_then = len(load.failed) - len(later)
+    begun = [one for one in load.failed if not one.was_refused]
+    later = [one for one in begun if one.when > dead + IN_TIME]
+    open_then = len(begun) - len(later)
     stage.say(f"{open_then} transactions failed with the server, {LIMIT} were open at most")
+    row.note(
+        f"{len(load.failed) - len(begun)} were told that no server is there before they began"
+    )
     if open_then > LIMIT:
         row.fail(f"{open_then} failed at once, {LIMIT} were open", open_then - LIMIT)
     for one in later:

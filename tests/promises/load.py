@@ -70,6 +70,11 @@ class Failure:
     text: str
     when: float
 
+    @property
+    def was_refused(self) -> bool:
+        """Nothing had begun: PgBouncer knew of no server, and said so."""
+        return self.statement == "begin" and "server login has been failing" in self.text
+
     def __str__(self) -> str:
         return f"{self.statement.partition(' ')[0].upper()}: {self.text}"
 

@@ -69,12 +69,16 @@ class Report:
         head = ("promise", "what was done", "operations", "failures", "PgBouncer")
         lines = [
             (row.promise, row.done, f"{row.operations:,}", f"{row.failures:,}", row.version)
-            for row in self.rows
+            for row in self._in_order()
         ]
         return "\n".join((*columns([head, *lines], numbers=(2, 3)), *self._told()))
 
+    def _in_order(self) -> list[Row]:
+        """Those of one promise below one another, as they came."""
+        return sorted(self.rows, key=lambda row: (row.version, row.promise))
+
     def _told(self) -> Iterable[str]:
-        for row in self.rows:
+        for row in self._in_order():
             title = f"{row.promise} · {row.done} · {row.version}"
             if row.examples or row.notes:
                 yield f"\n{title}"
