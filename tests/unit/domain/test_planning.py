@@ -1,7 +1,10 @@
 from in_memory import related
 
 from domain import planning
+from domain.budget import MANY, Stake
+from domain.facts import Peer
 from domain.leadership import cleans_up, decides, serving_everywhere
+from domain.pools import Serving
 from domain.users import AccessRequest
 
 
@@ -116,3 +119,154 @@ def test_the_backend_is_left_clean_by_the_leader_at_the_end():
     assert cleans_up(facts.model_copy(update={"backend": gone}))
     assert cleans_up(facts.model_copy(update={"last_unit": True}))
     assert not cleans_up(facts.model_copy(update={"backend": gone, "leader": False}))
+
+
+# ---- members ---------------------------------------------------------------------------------
+def peer(number, **what):
+    return Peer(name=f"pgbouncer/{number}", address=f"10.0.0.{number + 1}", **what)
+
+
+def test_a_member_has_the_processors_that_it_says_it_has():
+    facts = looked(world(units=3))
+    plan = facts.plan.model_copy(
+        update={
+            "members": tuple(
+                one.model_copy(update={"processors": 8}) for one in facts.plan.members
+            )
+        }
+    )
+    said = peer(1, serving=Serving(port=6432, processors=4))
+    facts = facts.model_copy(update={"plan": plan, "peers": (said, peer(2), peer(3))})
+    # The unit itself looks; one that says nothing keeps what was known; nothing is known of a stranger.
+    assert [one.processors for one in planning.plan(facts).members] == [2, 4, 8, 0]
+
+
+def test_a_leader_whose_container_is_away_keeps_its_processors():
+    facts = looked(world(units=1))
+    away = facts.container.model_copy(update={"program": None})
+    facts = facts.model_copy(update={"container": away})
+    assert [one.processors for one in planning.plan(facts).members] == [2]
+    silent = facts.model_copy(update={"serving": None})
+    assert [one.processors for one in planning.plan(silent).members] == [2]
+    known = facts.model_copy(update={"plan": None})
+    assert [one.processors for one in planning.plan(known).members] == [2]
+
+
+def test_what_the_plan_told_counts_for_a_member_and_what_it_says_for_a_stranger():
+    facts = looked(world(units=2))
+    lazy = peer(1, stake=Stake(share=20, held=20))
+    facts = facts.model_copy(update={"peers": (lazy, peer(2, stake=Stake(share=7, held=7)))})
+    shares = [one.share for one in planning.plan(facts).members]
+    # The second was told 50 and has not said so: nothing is changed for it. The third gets what is free.
+    assert shares == [34, 50, 7]
+
+
+def test_without_a_limit_shares_mean_nothing():
+    platform = world()
+    platform.model.options = {"max_db_connections": 0}
+    plan = planning.plan(platform.leader.look())
+    assert [one.share for one in plan.members] == [0, 0]
+    assert plan.leavers == ()
+
+
+def test_a_unit_without_a_number_is_the_first_after_zero():
+    facts = looked(world(units=2))
+    odd = Peer(name="stray", address="10.0.0.9")
+    members = planning.plan(facts.model_copy(update={"peers": (*facts.peers, odd)})).members
+    assert [one.name for one in members] == ["pgbouncer/0", "stray", "pgbouncer/1"]
+
+
+# ---- leavers ---------------------------------------------------------------------------------
+def test_what_a_unit_that_leaves_may_still_have_stays_its_own():
+    facts = looked(world(units=3))
+    said = peer(1, leaving=True, stake=Stake(share=33, held=60))
+    left = facts.model_copy(update={"peers": (said,)})
+    plan = planning.plan(left)
+    assert [(one.name, one.address, one.held) for one in plan.leavers] == [
+        ("pgbouncer/1", "10.0.0.2", 60),
+        ("pgbouncer/2", "10.0.0.3", 33),
+    ]
+    assert [one.name for one in planning.missing(left)] == ["pgbouncer/2"]
+    plan = planning.plan(left, ended=("pgbouncer/2",))
+    assert [one.name for one in plan.leavers] == ["pgbouncer/1"]
+    # And it is not forgotten when it is no member any more.
+    later = left.model_copy(update={"plan": plan, "peers": ()})
+    assert [(one.name, one.held) for one in planning.plan(later).leavers] == [("pgbouncer/1", 60)]
+
+
+def test_an_address_that_is_in_use_again_is_nobodys_that_left():
+    facts = looked(world(units=2))
+    same = Peer(name="pgbouncer/7", address="10.0.0.2")
+    assert planning.plan(facts.model_copy(update={"peers": (same,)})).leavers == ()
+    mine = facts.model_copy(update={"peers": (), "address": "10.0.0.2"})
+    assert planning.plan(mine).leavers == ()
+    nowhere = tuple(one.model_copy(update={"address": ""}) for one in facts.plan.members)
+    plan = facts.plan.model_copy(update={"members": nowhere})
+    unknown = facts.model_copy(update={"plan": plan, "peers": ()})
+    assert planning.plan(unknown).leavers == ()
+
+
+def test_nobody_is_missed_where_there_is_no_limit():
+    facts = looked(world(units=2), peers=())
+    assert [one.name for one in planning.missing(facts)] == ["pgbouncer/1"]
+    least = facts.plan.settings.model_copy(update={"max_db_connections": 1})
+    plan = facts.plan.model_copy(update={"settings": least})
+    assert planning.missing(facts.model_copy(update={"plan": plan})) != ()
+    none = facts.plan.settings.model_copy(update={"max_db_connections": 0})
+    plan = facts.plan.model_copy(update={"settings": none})
+    assert planning.missing(facts.model_copy(update={"plan": plan})) == ()
+    assert planning.missing(facts.model_copy(update={"plan": None})) == ()
+
+
+# ---- and the rest ----------------------------------------------------------------------------
+def test_a_leader_may_have_what_was_known_before_it_decided():
+    facts = looked(world(units=2))
+    raised = facts.plan.settings.model_copy(update={"max_db_connections": 200})
+    wanted = planning.plan(facts.model_copy(update={"settings": raised}))
+    assert planning.agreed(facts, wanted) == 50
+    assert planning.agreed(facts.model_copy(update={"agreed": 10}), wanted) == 10
+    first = facts.model_copy(update={"plan": None})
+    assert planning.agreed(first, wanted) == 0
+    none = wanted.settings.model_copy(update={"max_db_connections": 0})
+    unlimited = wanted.model_copy(update={"settings": none})
+    assert planning.agreed(first, unlimited) == MANY
+    assert planning.agreed(facts.model_copy(update={"plan": unlimited}), wanted) == MANY
+
+
+def test_ports_take_turns_between_two_sets_of_processes():
+    platform = world()
+    lanes = [platform.model.plan.lane]
+    for port in (7000, 8000, 9000):
+        platform.model.options = {"listen_port": port}
+        platform.leader.config_changed()
+        platform.settle()
+        platform.leader.update_status()
+        lanes.append(platform.model.plan.lane)
+    assert lanes == [0, 1, 0, 1]
+    assert platform.model.plan.ports == (9000,)
+
+
+def test_nobody_is_told_a_port_before_there_is_a_plan():
+    facts = looked(world())
+    assert planning.port_is_told(facts)
+    assert not planning.port_is_told(facts.model_copy(update={"plan": None}))
+    told = tuple(
+        one.model_copy(
+            update={"told": one.told.model_copy(update={"endpoints": "pool-service:1"})}
+        )
+        for one in facts.clients
+    )
+    # Port 1 is a port like any other, and none that nobody has.
+    assert not planning.port_is_told(facts.model_copy(update={"plan": None, "clients": told}))
+
+
+def test_a_plan_without_a_server_serves_nobody():
+    facts = looked(world())
+    plan = planning.plan(facts.model_copy(update={"auth": None}))
+    assert (plan.upstream, plan.databases, plan.everywhere) == (None, (), False)
+
+
+def test_what_the_backend_says_of_its_server_is_passed_on():
+    facts = looked(world())
+    assert planning.upstream(facts).version == "16.4"
+    assert planning.offer(facts, request()).version == "16.4"

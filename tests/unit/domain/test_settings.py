@@ -75,3 +75,10 @@ def test_each_bad_option_gets_its_own_sentence():
 def test_a_long_value_is_cut():
     _, problems = settings_from({"pool_mode": "x" * 10_000, "y" * 10_000: 1})
     assert all(len(problem) < 400 for problem in problems)
+
+
+def test_what_an_operator_wrote_is_cut_where_it_becomes_too_long():
+    _, (unknown,) = settings_from({"x" * 70: 1})
+    assert unknown.startswith(f"unknown option {'x' * 60}: there are ")
+    _, (wrong,) = settings_from({"pool_mode": "y" * 70})
+    assert wrong.endswith(f", not '{'y' * 40}'")

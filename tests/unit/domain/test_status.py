@@ -74,3 +74,13 @@ def test_a_refused_client_is_named():
     refusal = Refusal(relation_id=7, application="shop", reason="asks for role 'superuser'")
     facts = facts_of(related(units=1), refusals=(refusal,))
     assert texts(facts) == ["shop (relation 7) asks for role 'superuser'"]
+
+
+def test_one_connection_for_each_unit_is_enough():
+    platform = related(units=3)
+    platform.model.options = {"max_db_connections": 3}
+    platform.leader.config_changed()
+    platform.settle()
+    for unit in platform.units.values():
+        (only,) = assess(unit.look())
+        assert only.level is Level.ACTIVE

@@ -30,6 +30,8 @@ def test_a_grant_lists_each_role_once():
         relation_id=3, application="shop", database="shop", roles=("createdb", "admin", "admin")
     )
     assert grant_for(request).roles == ("admin", "createdb")
+    one_of_many = request.model_copy(update={"request_id": "abc"})
+    assert grant_for(one_of_many).request_id == "abc"
 
 
 @pytest.mark.parametrize("name", ["shop", "with-dash", "with.dot", "UPPER", "9", "_", "x" * 63])
@@ -44,12 +46,12 @@ def test_a_usable_name_is_no_problem(name):
         ("Template1", "which is reserved"),
         ("pgbouncer", "which is reserved"),
         ("pgbouncer_auth", "which is reserved"),
-        ("shop_readonly", "read-only pools"),
+        ("shop_readonly", "but names ending in _readonly are those of read-only pools"),
         ("shop*", "but prefixes are not supported"),
         ("*", "but prefixes are not supported"),
-        ("x" * 64, "longer than 63 bytes"),
+        ("x" * 64, "which is longer than 63 bytes"),
         ("é" * 32, "longer than 63 bytes"),
-        ("é", "takes only letters"),
+        ("é", "but PgBouncer takes only letters, digits, _, . and - in a name"),
         ("it's", "takes only letters"),
         ('we"ird', "takes only letters"),
         ("a b", "takes only letters"),
@@ -65,7 +67,7 @@ def test_a_usable_name_is_no_problem(name):
 def test_an_unusable_name_is_quoted_with_its_reason(name, reason):
     problem = request_problem(name, ())
     assert problem.startswith("asks for database '" if "'" not in name else 'asks for database "')
-    assert reason in problem
+    assert problem.endswith(reason) or (reason in problem and reason[0] not in "bw")
     assert problem.isprintable()
     assert len(problem) < 200
 
@@ -90,11 +92,18 @@ def test_entities_and_groups_of_the_clients_own_are_refused():
 
 
 def test_a_uri_can_be_read_back_whatever_it_holds():
-    login = Credentials(username="a@b", password=pydantic.SecretStr("p/w?"))
+    login = Credentials(username="a@/b", password=pydantic.SecretStr("p/wX?"))
     offer = Offer(database="sh.op", endpoints="pool:6432")
-    assert uri(offer, login) == "postgresql://a%40b:p%2Fw%3F@pool:6432/sh.op"
+    assert uri(offer, login) == "postgresql://a%40%2Fb:p%2FwX%3F@pool:6432/sh.op"
+    strange = offer.model_copy(update={"database": "X/op"})
+    assert uri(strange, login).endswith("@pool:6432/X%2Fop")
     assert read_only_uri(offer, login) == ""
     readers = offer.model_copy(
         update={"read_only_endpoints": "pool:6432", "read_only_alias": "sh.op_readonly"}
     )
     assert read_only_uri(readers, login).endswith("@pool:6432/sh.op_readonly")
+
+
+def test_what_a_stranger_wrote_is_cut_where_it_becomes_too_long():
+    assert request_problem("shop", ["x" * 63]).startswith(f"asks for role '{'x' * 63}'; ")
+    assert request_problem("shop", ["x" * 64]).startswith(f"asks for role '{'x' * 63}…'; ")
