@@ -103,3 +103,16 @@ def test_a_unit_serves_what_it_is_told_but_not_the_look_up_of_passwords():
     assert not now.serves("shop", 7000)
     assert not now.serves("blog", 6432)
     assert serving(plan(everywhere=True), 1).serves("blog", 6432)
+
+
+def test_a_plan_without_a_server_serves_nothing_and_keeps_the_rest():
+    told = plan(databases=("shop",), everywhere=True)
+    less = told.without_upstream()
+    assert (less.upstream, less.databases, less.everywhere) == (None, (), False)
+    assert (less.settings, less.members) == (told.settings, told.members)
+
+
+def test_one_connection_is_enough_to_serve_by():
+    assert plan(1, limit=1).serves_by("pgb/0")
+    assert not plan(2, limit=1).serves_by("pgb/1")
+    assert plan(2, limit=0).serves_by("pgb/7")

@@ -1,0 +1,93 @@
+"""What is remembered of the processes of a unit, and of those that may run with one thing or another."""
+
+from domain.applied import Applied, AppliedInstance, begun, has_moved, steps
+from domain.budget import MANY, Lease
+from domain.capabilities import Program, Version
+from domain.pools import Serving
+
+OLD, NEW = Program(version=Version(1, 24, 1)), Program(version=Version(1, 26, 1))
+
+
+def process(index, **what):
+    known = {"port": 6432, "restart": "r", "reload": "l", "limit": 4, "readers": True}
+    return AppliedInstance(index=index, **(known | what))
+
+
+def remembered(*processes, **what):
+    known = {"program": OLD, "users": "u", "serving": Serving(port=6432), "server": "one"}
+    return Applied(instances=processes, **(known | what))
+
+
+def test_a_process_between_two_configurations_has_the_most_of_both_and_nothing_for_sure():
+    before = remembered(process(0), process(2))
+    after = remembered(
+        process(0, reload="m", limit=6, readers=False), process(1), program=NEW, users="v",
+        serving=Serving(port=7000), server="two", ending=(process(2),),
+    )  # fmt: skip
+    assert begun(before, after) == remembered(
+        process(0, reload="", limit=6, held=6, readers=False),
+        process(1, reload="", held=4),
+        process(2, reload="", held=4),
+        program=NEW, users="", ending=(process(2),),
+    )  # fmt: skip
+
+
+def test_what_takes_a_restart_in_one_of_them_takes_one_again():
+    before, after = remembered(process(0)), remembered(process(0, restart="other", port=7000))
+    (either,) = begun(before, after).instances
+    assert (either.restart, either.port) == ("", 7000)
+
+
+def test_no_limit_in_one_of_them_is_none():
+    (either,) = begun(remembered(process(0)), remembered(process(0, limit=0))).instances
+    assert (either.limit, either.held, either.most) == (0, MANY, MANY)
+
+
+def test_what_a_process_still_had_before_counts_on():
+    (either,) = begun(remembered(process(0, held=9)), remembered(process(0, limit=2))).instances
+    assert (either.limit, either.held) == (4, 9)
+
+
+def test_the_first_configuration_is_remembered_as_begun():
+    first = begun(None, remembered(process(0)))
+    assert first == remembered(process(0, reload="", held=4), users="")
+
+
+def test_a_process_counts_for_its_limit_or_for_what_it_still_has():
+    found = remembered(process(0), process(1, limit=2, held=5), ending=(process(2, limit=0),))
+    assert found.leases() == (
+        Lease(index=0, limit=4, held=4, readers=True),
+        Lease(index=1, limit=2, held=5, readers=True),
+        Lease(index=2, limit=0, held=MANY, readers=True),
+    )
+    assert [one.index for one in found.over] == [1]
+    assert not process(3, limit=0, held=5).over
+
+
+def test_what_was_measured_replaces_what_was_feared():
+    found = remembered(process(0, limit=2, held=5), process(1, limit=2, held=5))
+    assert [one.held for one in found.holding({0: 3}).instances] == [3, 5]
+    assert [one.held for one in found.holding({0: 2, 1: 0}).instances] == [0, 0]
+
+
+def test_those_that_have_ended_are_forgotten():
+    found = remembered(ending=(process(1), process(2)))
+    assert [one.index for one in found.without_ended(frozenset({2, 3})).ending] == [2]
+
+
+def test_another_server_is_noticed_and_the_first_is_none():
+    there = remembered()
+    assert has_moved(there, remembered(server="two"))
+    assert not has_moved(there, there)
+    assert not has_moved(remembered(server=""), there)
+    assert not has_moved(None, there)
+
+
+def test_what_users_there_are_takes_a_reload_of_every_process():
+    before, after = remembered(process(0), process(1)), remembered(process(0), process(1))
+    assert steps(before, after, frozenset({0, 1})) == ()
+    changed = after.model_copy(update={"users": "v"})
+    assert [(one.action, one.index) for one in steps(before, changed, frozenset({0, 1}))] == [
+        ("reload", 0),
+        ("reload", 1),
+    ]
