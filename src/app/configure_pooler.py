@@ -46,7 +46,7 @@ class ConfigurePooler:
         facts = self._announced(_with_stake(facts))
         if complete:
             return Done(facts)
-        return Deferred(facts, "waiting for connections to be given up", soon=True)
+        return Deferred(facts, _reason(facts), soon=True)
 
     def _configured(self, facts: Facts, *, thorough: bool) -> tuple[Facts, bool]:
         """What is true then, and whether all is as planned."""
@@ -138,6 +138,12 @@ class ConfigurePooler:
         if not facts.leaving:
             self._peers.announce(facts.address, now, facts.stake)
         return facts.model_copy(update={"serving": now})
+
+
+def _reason(facts: Facts) -> str:
+    if facts.plan and facts.agreed < most_of(facts.plan, facts.unit):
+        return "waiting until the other units know of the new limit"
+    return "waiting for connections to be given up"
 
 
 def _for_this_unit(facts: Facts, plan: Plan) -> Plan:

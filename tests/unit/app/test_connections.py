@@ -46,7 +46,7 @@ def test_whoever_keeps_connections_is_asked_again_in_a_moment():
     outcome = platform.leader.config_changed()
     assert isinstance(outcome, Deferred)
     assert outcome.soon
-    assert "given up" in outcome.reason
+    assert outcome.reason == "waiting for connections to be given up"
 
 
 def test_a_console_that_does_not_answer_keeps_what_its_process_may_have():
@@ -122,6 +122,7 @@ def test_the_leader_has_more_when_the_others_know_of_it(raised):
     # If this hook failed now, another leader would go by the limit before.
     assert limits(platform.leader) == {0: 10, 1: 10}
     assert isinstance(outcome, Deferred)
+    assert outcome.reason == "waiting until the other units know of the new limit"
     platform.leader.peers_changed()
     assert limits(platform.leader) == {0: raised // 2, 1: raised // 2}
 
