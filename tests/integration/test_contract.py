@@ -3,17 +3,33 @@ asks those.
 """
 
 import contextlib
+import os
+import pathlib
+import select
+import shutil
+import signal
 import socket
 import struct
+import tempfile
 import time
 
+import built
+import psycopg
+import pydantic
 import pytest
-from postgresql import PostgreSQL
+from postgresql import ADMIN, PASSWORD, PostgreSQL, free_port
 from psycopg import sql
+from workload import Workload
 
-from adapters import postgres
+from adapters import pebble, postgres
+from adapters.console import PsycopgConsoles
+from adapters.local import parts
+from adapters.local.owner import own
+from adapters.local.processes import LocalPooler
 from adapters.postgres import PsycopgDatabases
 from contract.databases import DatabasesContract
+from contract.pooler import DATABASE, PoolerContract, SupervisedContract, eventually
+from domain.instances import ConsoleUser, Layout
 
 OWN = "pgbouncer"
 
@@ -105,3 +121,114 @@ class TestDatabases(DatabasesContract):
         monkeypatch.setattr(postgres, "_ADMIT_SECONDS", 0.0)
         yield RealServer(postgresql)
         postgresql.wipe()
+
+
+class RealTransaction:
+    """A contract.pooler.Transaction."""
+
+    def __init__(self, client):
+        self._client = client
+        client.execute("select 1")
+
+    def lives(self):
+        try:
+            return self._client.execute("select 1").fetchone() == (1,)
+        except psycopg.OperationalError:
+            return False
+
+    def end(self):
+        self._client.commit()
+        self._client.close()
+
+
+class RealUnit:
+    """A contract.pooler.Unit, apart from where its processes are; clients come by their sockets."""
+
+    def __init__(self, pooler, layout, socket_directory, server):
+        self.pooler, self.look, self.layout = pooler, pooler.look, layout
+        self.server, self.ports = server.endpoint, (free_port(), free_port())
+        self.consoles = PsycopgConsoles(socket_directory)
+        self._socket_directory = socket_directory
+
+    def with_clients(self, config):
+        known = ConsoleUser(name=ADMIN, secret=pydantic.SecretStr(PASSWORD))
+        return config.model_copy(update={"users": (*config.users, known)})
+
+    def _client(self, index, port):
+        return psycopg.connect(
+            host=self._socket_directory(index), port=port, user=ADMIN, password=PASSWORD,
+            dbname=DATABASE, connect_timeout=2,
+        )  # fmt: skip
+
+    @contextlib.contextmanager
+    def transaction(self, index, port):
+        with contextlib.closing(self._client(index, port)) as client:
+            yield RealTransaction(client)
+
+    def serves(self, index, port):
+        try:
+            with contextlib.closing(self._client(index, port)) as client:
+                raw = client.pgconn
+                raw.send_query(b"select 1")
+                readable, _, _ = select.select([raw.socket], [], [], 1.0)
+                return bool(readable)
+        except psycopg.OperationalError:
+            return False
+
+    def refuse(self, line):
+        """It does so by itself."""
+
+    def pids(self):
+        files = pathlib.Path(self.layout.root).glob("*/pgbouncer.pid")
+        return {int(one.parent.name): int(one.read_text()) for one in files}
+
+    def kill(self, index):
+        os.kill(self.pids()[index], signal.SIGKILL)
+        eventually(lambda: index not in self.look().running)
+
+    @contextlib.contextmanager
+    def silence(self):
+        for pid in self.pids().values():
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in self.pids().values():
+                os.kill(pid, signal.SIGCONT)
+
+
+@pytest.fixture(scope="module", params=[parts.SUITE, "sid"])
+def program(request):
+    return parts.pgbouncer(parts.default_cache(), print, suite=request.param)
+
+
+class TestPooler(PoolerContract):
+    @pytest.fixture
+    def unit(self, program, postgresql):
+        home = pathlib.Path(tempfile.mkdtemp(prefix="contract-", dir="/tmp"))
+        home.chmod(0o711)
+        own(home, parts.unprivileged())
+        layout = Layout(root=str(home / "unit"), listen_address="127.0.0.1", with_pid_files=True)
+        pooler = LocalPooler(program, layout, parts.unprivileged())
+        unit = RealUnit(pooler, layout, layout.socket_directory, postgresql)
+        yield unit
+        for index in unit.look().running:  # Asked to stop, it would wait for who waits for it.
+            unit.kill(index)
+        shutil.rmtree(home)
+
+
+class TestSupervisedPooler(SupervisedContract):
+    pytestmark = pytest.mark.skipif(
+        os.geteuid() != 0,
+        reason="a container's file system can be mounted by root only: run as root",
+    )
+
+    @pytest.fixture
+    def unit(self, request, postgresql, monkeypatch):
+        program = parts.pgbouncer(parts.default_cache(), built.aloud(request.config))
+        workload = Workload(built.program("pebble", request.config), program)
+        # The volume that Juju mounts into the charm's container, which this machine is none of.
+        monkeypatch.setattr(pebble, "_SHARED_HERE", str(workload.home / "shared"))
+        pooler = pebble.PebblePooler(workload.container())
+        yield RealUnit(pooler, pebble.LAYOUT, pebble.socket_directory, postgresql)
+        workload.close()

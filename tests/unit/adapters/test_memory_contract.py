@@ -4,11 +4,13 @@ from contextlib import contextmanager
 
 import pydantic
 import pytest
+from lingering import LingeringPooler
 
-from adapters.local.memory import MemoryDatabases, MemoryServer, Role
+from adapters.local.memory import LAYOUT, MemoryDatabases, MemoryPooler, MemoryServer, Role
 from contract.databases import DatabasesContract
+from contract.pooler import DATABASE, PoolerContract, SupervisedContract
 from domain.facts import Credentials
-from domain.pools import endpoints_in
+from domain.pools import Endpoint, endpoints_in
 
 
 class ServerInMemory:
@@ -58,3 +60,71 @@ class TestDatabases(DatabasesContract):
     @pytest.fixture
     def server(self):
         return ServerInMemory()
+
+
+class TransactionInMemory:
+    """A contract.pooler.Transaction: one connection that a client holds on to."""
+
+    def __init__(self, pooler, index):
+        self._pooler, self._index, self._ended = pooler, index, False
+        pooler.consoles.busy[index] = pooler.consoles.busy.get(index, 0) + 1
+
+    def lives(self):
+        return not self._ended and self._pooler.consoles.busy.get(self._index, 0) > 0
+
+    def end(self):
+        if self.lives():
+            self._pooler.consoles.busy[self._index] -= 1
+        self._ended = True
+        if self._index in self._pooler.ending and not self._pooler.consoles.busy[self._index]:
+            self._pooler.end(self._index)
+
+
+class UnitInMemory:
+    """A contract.pooler.Unit."""
+
+    ports = (6432, 6433)
+    layout = LAYOUT
+    server = Endpoint(host="10.1.0.1", port=5432)
+
+    def __init__(self, pooler):
+        self.pooler, self.consoles, self.look = pooler, pooler.consoles, pooler.look
+
+    def with_clients(self, config):
+        return config
+
+    @contextmanager
+    def transaction(self, index, port):
+        assert self.serves(index, port)
+        found = TransactionInMemory(self.pooler, index)
+        yield found
+        found.end()
+
+    def serves(self, index, port):
+        instance, consoles = self.pooler.instances().get(index), self.consoles
+        waits = index in consoles.paused or (index, DATABASE) in consoles.killed
+        return index in self.pooler.running and instance.port == port and not waits
+
+    def refuse(self, line):
+        self.pooler.impossible.add(line)
+
+    def kill(self, index):
+        self.pooler.die(index)
+
+    @contextmanager
+    def silence(self):
+        self.consoles.silent = True
+        yield
+        self.consoles.silent = False
+
+
+class TestPooler(PoolerContract):
+    @pytest.fixture
+    def unit(self):
+        return UnitInMemory(MemoryPooler())
+
+
+class TestSupervisedPooler(SupervisedContract):
+    @pytest.fixture
+    def unit(self):
+        return UnitInMemory(LingeringPooler())
