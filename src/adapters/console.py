@@ -185,6 +185,10 @@ class PsycopgConsole:
         """What waits goes on."""
         if self._paused():
             self._tell("RESUME")
+        # Pools that were killed are paused each by itself, of which that command knows nothing.
+        for one in self.databases():
+            if one.paused:
+                self._tell(f'RESUME "{one.alias}"')
 
     def kill(self, alias: str) -> None:
         """All connections of this pool end at once, and nothing new begins until it is resumed."""

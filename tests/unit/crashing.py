@@ -68,26 +68,10 @@ class MortalPooler(Mortal):
         pooler = self._port
         for done in range(len(steps)):
             if not pooler.failure:
-                half_applied(pooler, config, steps[done])
+                pooler.take(config, steps[done])
                 self._clock.tick()
         pooler.apply(config, applied, steps)
         self._clock.tick()
-
-
-def half_applied(pooler, config, step):
-    """One step is taken, and nothing remembered."""
-    runs = {one.index: one for one in pooler.config.instances} if pooler.config else {}
-    told = {one.index: one for one in config.instances}
-    if step.action == "stop":
-        if hasattr(pooler, "linger"):
-            pooler.linger(step.index)
-        runs.pop(step.index, None)
-        pooler.running.discard(step.index)
-    else:
-        runs[step.index] = told[step.index]
-        pooler.running.add(step.index)
-    known = pooler.config or config
-    pooler.config = known.model_copy(update={"instances": tuple(runs.values())})
 
 
 def mortal(platform, name, clock):
@@ -172,7 +156,9 @@ def twin(platform):
         pooler.running, pooler.ending = set(pooler.running), set(pooler.ending)
         pooler.taken = list(pooler.taken)
         pooler.consoles = copy.copy(pooler.consoles)
+        pooler.consoles.pooler = pooler
         pooler.consoles.busy = dict(pooler.consoles.busy)
+        pooler.consoles.paused = set(pooler.consoles.paused)
         other.units[name] = MemoryUnit(
             other.model,
             name,
@@ -190,5 +176,5 @@ def works(platform, number):
     role = platform.server.roles.get(f"relation_id_{number}")
     if client.told is None or client.password is None or role is None:
         return False
-    right = role.password == client.password.get_secret_value()
+    right = role.login and role.password == client.password.get_secret_value()
     return right and client.told.database in platform.server.databases

@@ -182,7 +182,7 @@ class LocalPooler:
         while time.monotonic() < end:
             if process.poll() is not None:
                 raise PoolerFailed(
-                    f"PgBouncer ended at once: {_last_line(self.log(index), begin)}"
+                    f"PgBouncer ended at once: {_complaint(self.log(index), begin)}"
                 )
             for name in directory.glob(".s.PGSQL.*"):
                 if self._pid(index) and _answers(name):
@@ -276,11 +276,12 @@ def _answers(name: pathlib.Path) -> bool:
         return True
 
 
-def _last_line(log: pathlib.Path, begin: int) -> str:
+def _complaint(log: pathlib.Path, begin: int) -> str:
+    """The first thing that it complained of: the rest is what came of that."""
     with open(log, errors="replace") as file:
         file.seek(begin)
         lines = [one.strip() for one in file if "FATAL" in one or "ERROR" in one]
-    said = lines[-1].partition("] ")[2] or lines[-1] if lines else "it gave no reason"
+    said = lines[0].partition("] ")[2] or lines[0] if lines else "it gave no reason"
     return f"{said[:200]}; see {log}"
 
 

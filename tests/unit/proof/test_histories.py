@@ -13,73 +13,21 @@ from crashing import run, works
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from lingering import LingeringPooler, most_of
 
-from adapters.local.memory import LAYOUT, MemoryPlatform, MemoryPooler, MemoryUnit, Role
+from adapters.local.memory import LAYOUT, MemoryPlatform, MemoryUnit, Role
 from adapters.local.model import Backend
 from adapters.local.model import related as related_backend
 from domain import planning
-from domain.budget import MANY
 from domain.facts import Credentials
 from domain.instances import pooler_config
-from domain.pools import endpoints_in, endpoints_text, read_only_part, share
+from domain.pools import endpoints_in, endpoints_text, share
 
 HOOKS = (
     "start", "pebble_ready", "config_changed", "update_status", "leader_elected", "peers_created",
     "peers_changed", "backend_changed", "backend_returned", "clients_changed", "clients_broken",
 )  # fmt: skip
 MOST_UNITS = 4
-
-
-class LingeringPooler(MemoryPooler):
-    """Processes that are stopped end when their clients have left."""
-
-    def __init__(self, cpus):
-        super().__init__(cpus=cpus)
-        self.lingering: dict[int, int] = {}  # what each may still have
-
-    def apply(self, config, applied, steps):
-        self.new_pools_find_room(config)
-        for step in steps:
-            if step.action == "stop":
-                self.linger(step.index)
-        super().apply(config, applied, steps)
-        self.ending = set(self.lingering)
-        for one in config.instances:
-            self.end(one.index)
-
-    def new_pools_find_room(self, config):
-        """What one pool of a process has open stays open until it was given up."""
-        known = {one.index: one for one in self.config.instances} if self.config else {}
-        for one in config.instances:
-            before = known.get(one.index)
-            if before and one.readers and not before.readers and one.index in self.running:
-                busy = self.consoles.busy.get(one.index, 0)
-                assert not one.limit or busy + read_only_part(one.limit) <= one.limit
-
-    def linger(self, index):
-        """It was told to stop."""
-        if index in self.running:
-            self.lingering[index] = most_of(self, index)
-            self.ending = set(self.lingering)
-
-    def end(self, index):
-        """It has gone."""
-        self.lingering.pop(index, None)
-        self.ending.discard(index)
-
-    def lose_disk(self):
-        super().lose_disk()
-        self.lingering.clear()
-        self.ending.clear()
-        self.consoles.busy.clear()
-
-
-def most_of(pooler, index):
-    """The most connections that a running process can have, now or in a moment."""
-    for one in pooler.config.instances:
-        if one.index == index and one.pools:
-            return max(one.limit or MANY, pooler.consoles.busy.get(index, 0))
-    return 0
 
 
 class Platform(MemoryPlatform):

@@ -1,0 +1,210 @@
+"""The units of one application in memory, with their hooks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pydantic
+
+from adapters.local.memory.pooler import MemoryPooler
+from adapters.local.memory.server import MemoryDatabases, MemoryServer
+from adapters.local.model import (
+    LocalBackend,
+    LocalClients,
+    LocalDepartures,
+    LocalExposure,
+    LocalPeers,
+    LocalSecrets,
+    LocalWorld,
+    Model,
+    related,
+)
+from app.backend import BackendBroken, BackendChanged, BackendDeparted, BackendReturned
+from app.clients import ClientsBroken, ClientsChanged, ClientsDeparted
+from app.config_changed import ConfigChanged
+from app.configure_pooler import ConfigurePooler
+from app.converge import Converge
+from app.expose import Expose
+from app.leader_elected import LeaderElected
+from app.pause import Pause, Resume
+from app.pebble_ready import PebbleReady
+from app.peers import PeersChanged, PeersCreated, PeersDeparted
+from app.publish_endpoints import PublishEndpoints
+from app.reconcile_access import ReconcileAccess
+from app.request_backend import RequestBackend
+from app.share_configuration import ShareConfiguration
+from app.start import Start
+from app.update_status import UpdateStatus
+from app.withdraw_access import WithdrawAccess
+from domain.facts import Credentials as BackendCredentials
+from domain.instances import Layout
+from domain.pools import endpoints_in
+
+LAYOUT = Layout(root="/var/lib/pgbouncer")
+
+
+class MemoryUnit:
+    """The hooks of one unit, composed by hand."""
+
+    def __init__(
+        self,
+        model: Model,
+        name: str,
+        pooler: MemoryPooler,
+        databases: MemoryDatabases,
+        exposure: LocalExposure,
+        new_password: Callable[[], pydantic.SecretStr],
+    ) -> None:
+        world = LocalWorld(model, name, LAYOUT, pooler.look)
+        peers, clients = LocalPeers(model, name), LocalClients(model, name)
+        departures, secrets = LocalDepartures(model, name), LocalSecrets(model, name)
+        converge = Converge(
+            RequestBackend(LocalBackend(model, name)),
+            ReconcileAccess(databases, secrets, clients, peers, new_password),
+            ShareConfiguration(peers, databases),
+            ConfigurePooler(pooler, pooler.consoles, peers),
+            ShareConfiguration(peers, databases),
+            Expose(exposure, peers),
+            PublishEndpoints(databases, clients, new_password),
+        )
+        withdraw = WithdrawAccess(databases, peers)
+        self.name = name
+        self.pooler = pooler
+        self.look = world.look
+        self.start = Start(world, peers, converge)
+        self.pebble_ready = PebbleReady(world, converge)
+        self.config_changed = ConfigChanged(world, converge)
+        self.update_status = UpdateStatus(world, databases, peers, converge)
+        self.leader_elected = LeaderElected(world, converge)
+        self.peers_created = PeersCreated(world, peers, converge)
+        self.peers_changed = PeersChanged(world, converge)
+        self.peers_departed = PeersDeparted(world, departures, withdraw, converge)
+        self.backend_changed = BackendChanged(world, converge)
+        self.backend_departed = BackendDeparted(world, departures, withdraw, converge)
+        self.backend_broken = BackendBroken(world, converge)
+        self.backend_returned = BackendReturned(world, converge)
+        self.clients_changed = ClientsChanged(world, converge)
+        self.clients_departed = ClientsDeparted(world, departures, converge)
+        self.clients_broken = ClientsBroken(world, converge)
+        self.pause = Pause(world, pooler.consoles)
+        self.resume = Resume(world, pooler.consoles)
+
+
+class MemoryPlatform:
+    """Units of one application on a platform that only remembers."""
+
+    def __init__(self, units: int = 2, *, service_host: str = "", cpus: int = 2) -> None:
+        self.model = Model(service_host=service_host)
+        self.server = MemoryServer()
+        self.databases = MemoryDatabases(self.server)
+        self._cpus = cpus
+        self._passwords = itertools.count(1)
+        self.units: dict[str, MemoryUnit] = {}
+        for _ in range(units):
+            self.add_unit()
+
+    def add_unit(self) -> MemoryUnit:
+        """One more unit, of which no hook has run."""
+        name = self.model.add_unit(f"10.0.0.{len(self.model.units) + 1}")
+        self.units[name] = MemoryUnit(
+            self.model,
+            name,
+            MemoryPooler(cpus=self._cpus),
+            self.databases,
+            self.exposure(name),
+            self._new_password,
+        )
+        return self.units[name]
+
+    def exposure(self, name: str) -> LocalExposure:
+        """How a unit exposes the application; a test may put a failing one here."""
+        return LocalExposure(self.model, name)
+
+    def remove_unit(self, name: str) -> None:
+        """The unit leaves, with the hooks that Juju gives it and the others."""
+        last = len(self.units) == 1
+        leaver = self.units[name]
+        leaver.peers_departed(name, last_unit=last)
+        if self.model.backend.related:
+            leaver.backend_departed(name, last_unit=last)
+            leaver.backend_broken()
+        self.model.remove_unit(name)
+        del self.units[name]
+        for unit in self.units.values():
+            unit.peers_departed(name)
+        if not last:
+            self.units[self.model.leader].leader_elected()
+
+    def unit(self, name: str) -> MemoryUnit:
+        """A unit by its name."""
+        return self.units[name]
+
+    @property
+    def leader(self) -> MemoryUnit:
+        """The unit that leads."""
+        return self.units[self.model.leader]
+
+    @property
+    def followers(self) -> list[MemoryUnit]:
+        """The units that do not."""
+        return [unit for name, unit in self.units.items() if name != self.model.leader]
+
+    def deploy(self) -> None:
+        """Every unit has started."""
+        for unit in [self.leader, *self.followers]:
+            unit.peers_created()
+        self.leader.leader_elected()
+        for unit in [self.leader, *self.followers]:
+            unit.config_changed()
+            unit.start()
+            unit.pebble_ready()
+        self.settle()
+
+    def backend(
+        self, user: str = "relation_id_1", endpoints: str = "10.1.0.1:5432", readers: str = ""
+    ) -> None:
+        """PostgreSQL was related and has answered."""
+        self.model.backend = related(
+            BackendCredentials(
+                user=user,
+                password=pydantic.SecretStr("backend"),
+                database="pgbouncer",
+                endpoints=endpoints_in(endpoints),
+                read_only=endpoints_in(readers),
+                version="16.4",
+            )
+        )
+        for unit in self.units.values():
+            unit.backend_changed()
+        self.settle()
+
+    def relate(self, application: str, database: str, roles: str = "") -> int:
+        """An application asked; its hooks ran on every unit. Returns the relation's number."""
+        number = self.model.relate(application, database, roles)
+        for unit in self.units.values():
+            unit.clients_changed()
+        self.settle()
+        return number
+
+    def unrelate(self, number: int) -> None:
+        """The application has gone."""
+        for unit in self.units.values():
+            unit.clients_departed("application/0")
+        del self.model.clients[number]
+        for unit in self.units.values():
+            unit.clients_broken()
+        self.settle()
+
+    def settle(self, rounds: int = 10) -> None:
+        """Every unit hears of the others until nobody has news. Raises RuntimeError if none ends."""
+        for _ in range(rounds):
+            before = self.model.model_dump_json()
+            for unit in [self.leader, *self.followers]:
+                unit.peers_changed()
+            if self.model.model_dump_json() == before:
+                return
+        raise RuntimeError(f"not settled after {rounds} rounds")
+
+    def _new_password(self) -> pydantic.SecretStr:
+        return pydantic.SecretStr(f"password{next(self._passwords)}")

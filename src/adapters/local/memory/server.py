@@ -1,0 +1,176 @@
+"""PostgreSQL in memory, and the way to it. It does what tests/contract/databases.py says."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pydantic
+
+from app.errors import AccessRefused, DatabaseRefused, DatabaseUnreachable
+from domain.facts import Credentials as BackendCredentials
+from domain.users import ATTRIBUTES, GROUPS, AuthMaterial, Credentials, Grant
+
+
+@dataclass
+class Role:
+    """A role in the server in memory."""
+
+    ours: bool = True
+    password: str = ""
+    database: str = ""  #: that it is a client of; '' for all others
+    groups: frozenset[str] = frozenset()
+    login: bool = True  #: not once it was begun to be dropped
+
+    @property
+    def client(self) -> bool:
+        """Whether it is a client user that this application made."""
+        return self.ours and bool(self.database)
+
+
+@dataclass
+class MemoryServer:
+    """A PostgreSQL in memory."""
+
+    roles: dict[str, Role] = field(default_factory=dict[str, Role])
+    databases: set[str] = field(default_factory=set[str])
+    functions: set[str] = field(default_factory=set[str])  #: databases with our auth function
+    groups: set[str] = field(default_factory=lambda: set(GROUPS))  #: that exist
+    password: str = ""  #: of the backend's user; '' lets in whoever comes
+    closed: set[str] = field(default_factory=set[str])  #: databases that are not ours to share
+    down: str = ""  #: a sentence: why nobody gets an answer
+    refuses: str = ""  #: a sentence: why an answer is no
+    stuck: str = ""  #: a sentence: why client users cannot be dropped
+    refuses_passwords: str = ""  #: a sentence: why passwords cannot be set
+    lets_in: bool = True  #: whether pg_hba.conf names new users
+    connected: set[str] = field(default_factory=set[str])  #: addresses
+    identity: str = "10.1.0.1 since Monday"
+    asked: int = 0  #: conversations so far
+
+
+class MemoryDatabases:
+    """The way to a server in memory."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        self.server = server
+
+    @contextmanager
+    def open(self, backend: BackendCredentials) -> Generator[MemoryDatabase]:
+        """Log in. Raises DatabaseUnreachable or DatabaseRefused."""
+        self.server.asked += 1
+        if self.server.down:
+            raise DatabaseUnreachable(self.server.down)
+        if self.server.refuses:
+            raise DatabaseRefused(self.server.refuses)
+        if self.server.password not in ("", backend.password.get_secret_value()):
+            raise DatabaseRefused(f"PostgreSQL refuses user {backend.user}")
+        yield MemoryDatabase(self.server)
+
+    def answers(self, backend: BackendCredentials) -> bool:
+        """Whether the server is up."""
+        return not self.server.down
+
+    def admits(self, backend: BackendCredentials, credentials: Credentials, database: str) -> bool:
+        """Whether user, password and database go together. Raises DatabaseUnreachable."""
+        if self.server.down:
+            raise DatabaseUnreachable(self.server.down)
+        role = self.server.roles.get(credentials.username)
+        if role is None or not (role.login and self.server.lets_in and role.password):
+            return False
+        home = {role.database} & self.server.databases if role.client else self.server.functions
+        return role.password == credentials.password.get_secret_value() and database in home
+
+
+class MemoryDatabase:
+    """An open conversation with a server in memory."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        self._asked = server
+
+    @property
+    def _server(self) -> MemoryServer:
+        """The server, as long as it is there. Raises DatabaseUnreachable."""
+        if self._asked.down:
+            raise DatabaseUnreachable(self._asked.down)
+        return self._asked
+
+    def provision(self, auth: AuthMaterial, database: str) -> None:
+        """The auth user and its function are there."""
+        role = self._server.roles.get(auth.auth_user, Role())
+        if role.client or not role.ours:
+            raise _not_ours(auth.auth_user)
+        role.password = _ascii(auth.auth_user, auth.auth_password)
+        self._server.roles[auth.auth_user] = role
+        self._server.functions.add(database)
+
+    def server(self) -> str:
+        """The server that a test says it is."""
+        return self._server.identity
+
+    def knows(self, address: str) -> bool:
+        """Whether a test says that there is a connection."""
+        return address in self._server.connected
+
+    def users(self) -> frozenset[str]:
+        """Client users of ours."""
+        return frozenset(name for name, role in self._server.roles.items() if role.client)
+
+    def grant(self, grant: Grant) -> bool:
+        """The user and its database are there. Raises AccessRefused."""
+        if missing := sorted({*grant.roles} - ATTRIBUTES - self._server.groups):
+            raise AccessRefused(f"PostgreSQL has no role {missing[0]}")
+        role = self._server.roles.get(grant.username)
+        if role and not role.client:
+            raise _not_ours(grant.username)
+        password = role.password if role else ""
+        self._server.roles[grant.username] = Role(
+            password=password, database=grant.database, groups=frozenset(grant.roles)
+        )
+        if grant.database in self._server.closed:
+            raise AccessRefused(f"nobody can be given access to database {grant.database}")
+        self._server.databases.add(grant.database)
+        return not password
+
+    def set_password(self, credentials: Credentials) -> None:
+        """The user can log in with it. Raises DatabaseRefused."""
+        name = credentials.username
+        if self._server.refuses_passwords:
+            raise DatabaseRefused(self._server.refuses_passwords)
+        if name not in self._server.roles:
+            raise DatabaseRefused(f"PostgreSQL has no user {name}")
+        if not self._server.roles[name].client:
+            raise _not_ours(name)
+        self._server.roles[name].password = _ascii(name, credentials.password)
+
+    def revoke(self, username: str) -> None:
+        """The client user is gone; its database stays. Raises DatabaseRefused."""
+        role = self._server.roles.get(username)
+        if role and role.client:
+            role.login = False
+            if self._server.stuck:
+                raise DatabaseRefused(self._server.stuck)
+            del self._server.roles[username]
+
+    def withdraw(self) -> None:
+        """Nothing of ours is left, but for databases. Raises DatabaseRefused if something else is."""
+        self._server.functions.clear()
+        for name, role in list(self._server.roles.items()):
+            if role.client and self._server.stuck:
+                role.login = False
+            elif role.ours:
+                del self._server.roles[name]
+        if self.users():
+            raise DatabaseRefused(self._server.stuck)
+
+
+def _not_ours(name: str) -> AccessRefused:
+    return AccessRefused(f"role {name} exists and is not ours")
+
+
+def _ascii(name: str, password: pydantic.SecretStr) -> str:
+    """As the real one, which sends verifiers, takes no other."""
+    text = password.get_secret_value()
+    if not text.isascii():
+        raise DatabaseRefused(f"the password of {name} has other than ASCII letters")
+    return text

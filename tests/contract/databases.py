@@ -1,0 +1,303 @@
+"""What does the application rely on when it talks to PostgreSQL? Whoever stands in for it keeps the same word."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import pydantic
+import pytest
+
+from app.errors import AccessRefused, DatabaseRefused, DatabaseUnreachable
+from domain.users import AuthMaterial, Credentials, Grant
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from app.ports import Databases
+    from domain.facts import Credentials as BackendCredentials
+
+AUTH_USER = "pgbouncer_auth_operator"
+
+
+class Server(Protocol):
+    """A PostgreSQL, and what others do there."""
+
+    backend: BackendCredentials
+
+    def databases(self) -> Databases:
+        """The way to it, as each hook has a new one."""
+
+    def has_role(self, name: str) -> None:
+        """Somebody else's, with a password."""
+
+    def roles_of(self, name: str) -> set[str]:
+        """Which of the roles that a client may ask for a user has."""
+
+    def has_closed_database(self, name: str) -> None:
+        """To which the backend's user can let in nobody."""
+
+    def sticks(self, name: str, database: str) -> AbstractContextManager[None]:
+        """Meanwhile this user, a client with a password, cannot be dropped."""
+
+    def connected(self, address: str) -> AbstractContextManager[None]:
+        """Meanwhile somebody is connected from there."""
+
+    def down(self) -> AbstractContextManager[None]:
+        """Meanwhile nobody gets an answer; then it is another process."""
+
+
+def auth(password: str = "auth-pw", user: str = AUTH_USER) -> AuthMaterial:
+    other = pydantic.SecretStr("unused")
+    return AuthMaterial(
+        auth_user=user,
+        auth_password=pydantic.SecretStr(password),
+        stats_user="stats",
+        stats_password=other,
+        admin_user="admin",
+        admin_password=other,
+    )
+
+
+def login(number: int | str, password: str = "client-pw") -> Credentials:
+    name = number if isinstance(number, str) else f"relation_id_{number}"
+    return Credentials(username=name, password=pydantic.SecretStr(password))
+
+
+def asked(number: int, database: str = "shop", *roles: str) -> Grant:
+    name = login(number).username
+    return Grant(relation_id=number, username=name, database=database, roles=roles)
+
+
+class DatabasesContract:
+    """A subclass has a fixture `server`: a Server on which nothing was done yet."""
+
+    @staticmethod
+    def provided(server: Server, *grants: Grant) -> None:
+        """The auth user is there, and clients with a password."""
+        with server.databases().open(server.backend) as database:
+            database.provision(auth(), server.backend.database)
+            for grant in grants:
+                assert database.grant(grant)
+                database.set_password(login(grant.relation_id))
+
+    @staticmethod
+    def admits(server: Server, credentials: Credentials, database: str = "shop") -> bool:
+        return server.databases().admits(server.backend, credentials, database)
+
+    @staticmethod
+    def opened(server: Server):
+        return server.databases().open(server.backend)
+
+    # ---- the way there --------------------------------------------------------------------------
+
+    def test_it_answers_without_a_login(self, server):
+        wrong = server.backend.model_copy(update={"password": pydantic.SecretStr("wrong")})
+        assert server.databases().answers(wrong)
+
+    def test_a_wrong_password_is_refused(self, server):
+        wrong = server.backend.model_copy(update={"password": pydantic.SecretStr("wrong")})
+        with pytest.raises(DatabaseRefused), server.databases().open(wrong):
+            pass
+
+    def test_a_server_that_is_down_is_unreachable_and_admits_nobody(self, server):
+        self.provided(server, asked(1))
+        with server.down():
+            assert not server.databases().answers(server.backend)
+            with pytest.raises(DatabaseUnreachable), self.opened(server):
+                pass
+            with pytest.raises(DatabaseUnreachable):
+                self.admits(server, login(1))
+        assert server.databases().answers(server.backend)
+        assert self.admits(server, login(1))
+
+    def test_a_conversation_ends_with_its_server(self, server):
+        with pytest.raises(DatabaseUnreachable), self.opened(server) as database, server.down():
+            database.users()
+
+    def test_a_server_says_which_it_is_and_since_when(self, server):
+        with self.opened(server) as database:
+            before = database.server()
+        with self.opened(server) as database:
+            assert database.server() == before
+        with server.down():
+            pass
+        with self.opened(server) as database:
+            assert database.server() not in ("", before)
+
+    def test_an_address_is_known_while_somebody_is_connected_from_there(self, server):
+        with self.opened(server) as database:
+            assert not database.knows("127.0.0.9")
+            with server.connected("127.0.0.9"):
+                assert database.knows("127.0.0.9")
+                assert not database.knows("127.0.0.8")
+
+    # ---- the auth user --------------------------------------------------------------------------
+
+    def test_the_auth_user_can_log_in_and_is_no_client(self, server):
+        self.provided(server)
+        assert self.admits(server, login(AUTH_USER, "auth-pw"), server.backend.database)
+        with self.opened(server) as database:
+            assert database.users() == set()
+            database.revoke(AUTH_USER)
+            with pytest.raises(AccessRefused):
+                database.set_password(login(AUTH_USER))
+            with pytest.raises(AccessRefused):
+                database.grant(asked(1).model_copy(update={"username": AUTH_USER}))
+        assert self.admits(server, login(AUTH_USER, "auth-pw"), server.backend.database)
+
+    def test_provided_twice_it_is_the_same_but_for_a_new_password(self, server):
+        self.provided(server)
+        self.provided(server)
+        assert self.admits(server, login(AUTH_USER, "auth-pw"), server.backend.database)
+        with self.opened(server) as database:
+            database.provision(auth("another"), server.backend.database)
+        assert self.admits(server, login(AUTH_USER, "another"), server.backend.database)
+        assert not self.admits(server, login(AUTH_USER, "auth-pw"), server.backend.database)
+
+    @pytest.mark.parametrize("name", ["somebody", "relation_id_1"])
+    def test_a_role_of_that_name_that_is_no_auth_user_is_refused(self, server, name):
+        self.provided(server, asked(1))
+        server.has_role("somebody")
+        with self.opened(server) as database, pytest.raises(DatabaseRefused):
+            database.provision(auth(user=name), server.backend.database)
+        assert self.admits(server, login(1))
+
+    # ---- clients --------------------------------------------------------------------------------
+
+    def test_a_new_client_has_no_way_in_before_its_password(self, server):
+        with self.opened(server) as database:
+            assert database.grant(asked(1))
+            assert database.grant(asked(1)), "as long as it has no password"
+            assert database.users() == {"relation_id_1"}
+            assert not self.admits(server, login(1, ""))
+            assert not self.admits(server, login(1))
+            database.set_password(login(1))
+            assert not database.grant(asked(1))
+        assert self.admits(server, login(1))
+        assert not self.admits(server, login(1, "wrong"))
+
+    def test_a_new_password_takes_the_place_of_the_old(self, server):
+        self.provided(server, asked(1))
+        with self.opened(server) as database:
+            database.set_password(login(1, "another"))
+        assert self.admits(server, login(1, "another"))
+        assert not self.admits(server, login(1))
+
+    def test_a_password_of_other_letters_is_refused_and_the_old_stays(self, server):
+        self.provided(server, asked(1))
+        with self.opened(server) as database, pytest.raises(DatabaseRefused):
+            database.set_password(login(1, "größe"))
+        assert self.admits(server, login(1))
+
+    def test_clients_of_one_database_do_not_get_into_another(self, server):
+        self.provided(server, asked(1, "shop"), asked(2, "shop"), asked(3, "blog"))
+        admitted = [self.admits(server, login(number)) for number in (1, 2, 3)]
+        assert admitted == [True, True, False]
+        assert self.admits(server, login(3), "blog")
+
+    def test_a_client_that_asks_for_another_database_leaves_the_first(self, server):
+        self.provided(server, asked(1, "shop"), asked(2, "shop"))
+        with self.opened(server) as database:
+            assert not database.grant(asked(1, "blog")), "it keeps its password"
+            assert database.users() == {"relation_id_1", "relation_id_2"}
+        assert self.admits(server, login(1), "blog")
+        assert not self.admits(server, login(1), "shop")
+        assert self.admits(server, login(2), "shop")
+
+    @pytest.mark.parametrize("role", ["charmed_read", "admin", "createdb", "createrole"])
+    def test_a_role_comes_and_goes_with_the_request(self, server, role):
+        self.provided(server, asked(1, "shop", role))
+        assert role in server.roles_of("relation_id_1")
+        with self.opened(server) as database:
+            database.grant(asked(1, "shop"))
+        assert server.roles_of("relation_id_1") == set()
+
+    @pytest.mark.parametrize("role", ["nobody_knows", "superuser", "somebody"])
+    def test_a_role_that_no_client_can_have_is_refused_and_makes_nothing(self, server, role):
+        server.has_role("somebody")
+        self.provided(server, asked(1, "shop", "charmed_read"))
+        with self.opened(server) as database:
+            with pytest.raises(AccessRefused):
+                database.grant(asked(2, "shop", role))
+            with pytest.raises(AccessRefused):
+                database.grant(asked(1, "shop", role))
+            assert database.users() == {"relation_id_1"}
+        assert server.roles_of("relation_id_1") == {"charmed_read"}
+
+    def test_somebody_elses_user_is_refused_and_stays_as_it_is(self, server):
+        server.has_role("relation_id_1")
+        with self.opened(server) as database:
+            with pytest.raises(AccessRefused):
+                database.grant(asked(1))
+            with pytest.raises(AccessRefused):
+                database.set_password(login(1))
+            database.revoke("relation_id_1")
+            assert database.users() == set()
+            database.withdraw()
+            with pytest.raises(AccessRefused):
+                database.grant(asked(1))
+
+    def test_a_database_that_is_not_ours_to_share_is_refused_to_one_client(self, server):
+        server.has_closed_database("vault")
+        with self.opened(server) as database:
+            with pytest.raises(AccessRefused):
+                database.grant(asked(1, "vault"))
+            assert database.users() == {"relation_id_1"}, "it was made, and will be dropped"
+            assert database.grant(asked(2))
+            database.revoke("relation_id_1")
+            assert database.users() == {"relation_id_2"}
+
+    def test_nobody_gets_a_password_who_is_not_there(self, server):
+        with self.opened(server) as database, pytest.raises(DatabaseRefused):
+            database.set_password(login(1))
+
+    # ---- the end --------------------------------------------------------------------------------
+
+    def test_a_client_that_goes_leaves_its_database_to_the_others(self, server):
+        self.provided(server, asked(1), asked(2))
+        with self.opened(server) as database:
+            database.revoke("relation_id_1")
+            database.revoke("relation_id_1")
+            assert database.users() == {"relation_id_2"}
+        assert not self.admits(server, login(1))
+        assert self.admits(server, login(2))
+        with self.opened(server) as database:
+            assert database.grant(asked(1)), "it comes back without a password"
+
+    def test_a_client_that_cannot_be_dropped_is_shut_out_and_can_come_back(self, server):
+        self.provided(server, asked(1), asked(2))
+        with server.sticks("relation_id_1", "shop"), self.opened(server) as database:
+            with pytest.raises(DatabaseRefused):
+                database.revoke("relation_id_1")
+            assert database.users() == {"relation_id_1", "relation_id_2"}
+        assert not self.admits(server, login(1))
+        assert self.admits(server, login(2))
+        with self.opened(server) as database:
+            assert not database.grant(asked(1)), "it has its password"
+        assert self.admits(server, login(1))
+
+    def test_nothing_of_ours_is_left_but_databases_and_what_is_not_ours(self, server):
+        self.provided(server, asked(1))
+        server.has_role("somebody")
+        with self.opened(server) as database:
+            database.withdraw()
+            database.withdraw()
+            assert database.users() == set()
+            with pytest.raises(AccessRefused):
+                database.grant(asked(1).model_copy(update={"username": "somebody"}))
+        assert not self.admits(server, login(1))
+        assert not self.admits(server, login(AUTH_USER, "auth-pw"), server.backend.database)
+        self.provided(server, asked(1))
+        assert self.admits(server, login(1))
+
+    def test_the_end_goes_on_where_one_client_cannot_be_dropped(self, server):
+        self.provided(server, asked(1))
+        with server.sticks("relation_id_1", "shop"), self.opened(server) as database:
+            with pytest.raises(DatabaseRefused):
+                database.withdraw()
+            assert database.users() == {"relation_id_1"}
+        assert not self.admits(server, login(1))
+        assert not self.admits(server, login(AUTH_USER, "auth-pw"), server.backend.database)
+        with self.opened(server) as database:
+            database.withdraw()
+            assert database.users() == set()

@@ -1,0 +1,130 @@
+"""Do PostgreSQL and PgBouncer in memory behave as the real ones? tests/integration/test_contract.py asks those."""
+
+from contextlib import contextmanager
+
+import pydantic
+import pytest
+from lingering import LingeringPooler
+
+from adapters.local.memory import LAYOUT, MemoryDatabases, MemoryPooler, MemoryServer, Role
+from contract.databases import DatabasesContract
+from contract.pooler import DATABASE, PoolerContract, SupervisedContract
+from domain.facts import Credentials
+from domain.pools import Endpoint, endpoints_in
+
+
+class ServerInMemory:
+    """A contract.databases.Server."""
+
+    def __init__(self):
+        self.server = MemoryServer(password="the-operators-password")
+        self.backend = Credentials(
+            user="operator",
+            password=pydantic.SecretStr(self.server.password),
+            database="pgbouncer",
+            endpoints=endpoints_in("10.1.0.1:5432"),
+        )
+
+    def databases(self):
+        return MemoryDatabases(self.server)
+
+    def has_role(self, name):
+        self.server.roles[name] = Role(ours=False, password="the-password-of-somebody")
+
+    def roles_of(self, name):
+        return set(self.server.roles[name].groups)
+
+    def has_closed_database(self, name):
+        self.server.closed.add(name)
+
+    @contextmanager
+    def sticks(self, name, database):
+        self.server.stuck = f"{name} is used in {database}"
+        yield
+        self.server.stuck = ""
+
+    @contextmanager
+    def connected(self, address):
+        self.server.connected.add(address)
+        yield
+        self.server.connected.discard(address)
+
+    @contextmanager
+    def down(self):
+        self.server.down = "PostgreSQL does not answer"
+        yield
+        self.server.down, self.server.identity = "", "10.1.0.1 since Tuesday"
+
+
+class TestDatabases(DatabasesContract):
+    @pytest.fixture
+    def server(self):
+        return ServerInMemory()
+
+
+class TransactionInMemory:
+    """A contract.pooler.Transaction: one connection that a client holds on to."""
+
+    def __init__(self, pooler, index):
+        self._pooler, self._index, self._ended = pooler, index, False
+        pooler.consoles.busy[index] = pooler.consoles.busy.get(index, 0) + 1
+
+    def lives(self):
+        return not self._ended and self._pooler.consoles.busy.get(self._index, 0) > 0
+
+    def end(self):
+        if self.lives():
+            self._pooler.consoles.busy[self._index] -= 1
+        self._ended = True
+        if self._index in self._pooler.ending and not self._pooler.consoles.busy[self._index]:
+            self._pooler.end(self._index)
+
+
+class UnitInMemory:
+    """A contract.pooler.Unit."""
+
+    ports = (6432, 6433)
+    layout = LAYOUT
+    server = Endpoint(host="10.1.0.1", port=5432)
+
+    def __init__(self, pooler):
+        self.pooler, self.consoles, self.look = pooler, pooler.consoles, pooler.look
+
+    def with_clients(self, config):
+        return config
+
+    @contextmanager
+    def transaction(self, index, port):
+        assert self.serves(index, port)
+        found = TransactionInMemory(self.pooler, index)
+        yield found
+        found.end()
+
+    def serves(self, index, port):
+        instance, consoles = self.pooler.instances().get(index), self.consoles
+        waits = index in consoles.paused or (index, DATABASE) in consoles.killed
+        return index in self.pooler.running and instance.port == port and not waits
+
+    def refuse(self, line):
+        self.pooler.impossible.add(line)
+
+    def kill(self, index):
+        self.pooler.die(index)
+
+    @contextmanager
+    def silence(self):
+        self.consoles.silent = True
+        yield
+        self.consoles.silent = False
+
+
+class TestPooler(PoolerContract):
+    @pytest.fixture
+    def unit(self):
+        return UnitInMemory(MemoryPooler())
+
+
+class TestSupervisedPooler(SupervisedContract):
+    @pytest.fixture
+    def unit(self):
+        return UnitInMemory(LingeringPooler())
