@@ -290,8 +290,15 @@ class PsycopgDatabase:
         self._group_mark = f"{self._mark}: clients of a database"
 
     def provision(self, auth: AuthMaterial, database: str) -> None:
-        """Make the auth user, and in `database` the function by which it looks passwords up."""
+        """Make the auth user, and in `database` the function by which it looks passwords up.
+
+        An auth user of ours from before is dropped.
+        """
         self._insist(lambda: self._provision(auth, database))
+        # A relation that has ended may have taken our credentials along before we could clean up.
+        for name in self._insist(lambda: self._marked(self._auth_mark)):
+            if name != auth.auth_user:
+                self._attempt(partial(self._drop_role, name, self._auth_mark, _nobody))
 
     def server(self) -> str:
         """Which server this is, and since when it runs, e.g. `10.1.0.7/32 5432 2026-02-03 04:05:06+00`."""

@@ -177,7 +177,10 @@ class Database(Protocol):
     """An open conversation with PostgreSQL. Every method may raise the errors about databases."""
 
     def provision(self, auth: AuthMaterial, database: str) -> None:
-        """Make the auth user, and in `database` the function by which it looks passwords up."""
+        """Make the auth user, and in `database` the function by which it looks passwords up.
+
+        An auth user of ours from before is dropped.
+        """
         ...
 
     def server(self) -> str:

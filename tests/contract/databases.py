@@ -145,6 +145,16 @@ class DatabasesContract:
                 database.grant(asked(1).model_copy(update={"username": AUTH_USER}))
         assert self.admits(server, login(AUTH_USER, "auth-pw"), server.backend.database)
 
+    def test_the_auth_user_of_a_relation_that_has_ended_goes_when_there_is_another(self, server):
+        self.provided(server, asked(1))
+        other = auth("other-pw", "pgbouncer_auth_relation_9")
+        with self.opened(server) as database:
+            database.provision(other, server.backend.database)
+            assert database.users() == {"relation_id_1"}
+        assert self.admits(server, login(other.auth_user, "other-pw"), server.backend.database)
+        assert not self.admits(server, login(AUTH_USER, "auth-pw"), server.backend.database)
+        assert self.admits(server, login(1))
+
     def test_provided_twice_it_is_the_same_but_for_a_new_password(self, server):
         self.provided(server)
         self.provided(server)

@@ -101,6 +101,9 @@ class MemoryDatabase:
         if role.client or not role.ours:
             raise _not_ours(auth.auth_user)
         role.password = _ascii(auth.auth_user, auth.auth_password)
+        others = {name for name, one in self._server.roles.items() if one.ours and not one.client}
+        for name in others - {auth.auth_user}:
+            del self._server.roles[name]
         self._server.roles[auth.auth_user] = role
         self._server.functions.add(database)
 
