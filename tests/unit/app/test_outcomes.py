@@ -73,7 +73,7 @@ def runs(unit, hook, departing="pgbouncer/9"):
 
 def agrees(outcome, unit):
     """All that it said is there to be seen, for whoever looks next."""
-    assert outcome.facts.model_copy(update={"agreed": MANY}) == unit.look()
+    assert outcome.facts.model_copy(update={"agreed": MANY, "last_unit": False}) == unit.look()
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
@@ -106,6 +106,38 @@ def test_a_unit_that_has_said_so_does_nothing_at_the_end_of_the_relation():
     platform.model.plan = platform.model.plan.model_copy(update={"databases": ("shop",)})
     agrees(unit.backend_broken(), unit)
     assert "blog" in [pool.alias for pool in unit.pooler.config.instances[0].pools]
+
+
+@pytest.mark.parametrize("hook", ["peers_departed", "backend_departed"])
+def test_the_last_unit_takes_leave_of_postgresql(hook):
+    platform = with_clients(units=1)
+    unit = platform.leader
+    agrees(getattr(unit, hook)(unit.name, last_unit=True), unit)
+    assert not any(role.ours for role in platform.server.roles.values())
+
+
+@pytest.mark.parametrize("trouble", ["credentials", "down", "stuck"])
+def test_what_may_be_left_in_postgresql_is_in_the_log(caplog, trouble):
+    platform = with_clients(units=1)
+    unit, backend = platform.leader, platform.model.backend
+    if trouble == "credentials":
+        platform.model.backend = backend.model_copy(update={"credentials": None})
+    else:
+        setattr(platform.server, trouble, "PostgreSQL has its reasons")
+    agrees(unit.peers_departed(unit.name, last_unit=True), unit)
+    why = {"credentials": "the credentials have been withdrawn already"}
+    expected = why.get(trouble, "PostgreSQL has its reasons")
+    assert f"Users of ours may be left in PostgreSQL: {expected}" in caplog.text
+
+
+def test_nobody_is_served_once_the_backend_has_gone():
+    platform = backend_has_gone()
+    platform.leader.backend_departed("postgresql/0")
+    assert platform.leader.pooler.config.instances[0].pools == ()
+
+
+def test_a_client_that_has_what_it_asked_for_waits_for_nothing():
+    assert not isinstance(with_clients().leader.clients_changed(), Deferred)
 
 
 def reason(outcome):
@@ -195,5 +227,6 @@ def test_a_client_whose_password_was_not_set_is_told_nothing():
     platform.server.refuses_passwords = "no superuser any more"
     platform.leader.clients_changed()
     platform.settle()
+    agrees(platform.leader.peers_changed(), platform.leader)
     assert platform.model.clients[number].told is None
     assert platform.model.clients[number].password is None
