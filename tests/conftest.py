@@ -11,6 +11,21 @@ import pytest
 MAY_BE_SKIPPED = "tests/integration/juju/"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Here, where they are known whatever is collected."""
+    parser.addoption(
+        "--pebble",
+        choices=("scenario", "real"),
+        default="scenario",
+        help="what answers the charm in tests/unit/charm: Scenario's Pebble, or a real one, as root",
+    )
+    parser.addoption(
+        "--every-case",
+        action="store_true",
+        help="with a real Pebble too, try every event in every situation: some minutes",
+    )
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A test that did not run proves nothing."""

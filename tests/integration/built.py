@@ -48,6 +48,11 @@ def program(name: str, config: pytest.Config) -> pathlib.Path:
     pytest.fail(reason, pytrace=False)
 
 
+def programs(config: pytest.Config) -> tuple[pathlib.Path, pathlib.Path]:
+    """What a workload container takes: Pebble and PgBouncer."""
+    return program("pebble", config), parts.pgbouncer(parts.default_cache(), aloud(config))
+
+
 def _cached(name: str, say: Callable[[str], None]) -> pathlib.Path:
     module, package, linked = PROGRAMS[name]
     pins = sorted(one for one in (PINS / module).rglob("*") if one.is_file())

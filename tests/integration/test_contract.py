@@ -225,8 +225,7 @@ class TestSupervisedPooler(SupervisedContract):
 
     @pytest.fixture
     def unit(self, request, postgresql, monkeypatch):
-        program = parts.pgbouncer(parts.default_cache(), built.aloud(request.config))
-        workload = Workload(built.program("pebble", request.config), program)
+        workload = Workload(*built.programs(request.config))
         # The volume that Juju mounts into the charm's container, which this machine is none of.
         monkeypatch.setattr(pebble, "_SHARED_HERE", str(workload.home / "shared"))
         pooler = pebble.PebblePooler(workload.container())

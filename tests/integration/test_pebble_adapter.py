@@ -111,8 +111,7 @@ class Unit:
 
 @pytest.fixture(scope="module")
 def programs(request):
-    pgbouncer = parts.pgbouncer(parts.default_cache(), built.aloud(request.config))
-    return built.program("pebble", request.config), pgbouncer
+    return built.programs(request.config)
 
 
 @pytest.fixture

@@ -57,6 +57,8 @@ POSTGRES = 7070  #: user and group of the container, which need not be those of 
 class Workload:
     """A container in namespaces of its own. `restart` gives it a fresh disk, as Kubernetes does."""
 
+    namespaces: tuple[str, ...] = ("--mount", "--pid")
+
     def __init__(self, pebble: pathlib.Path, pgbouncer: pathlib.Path) -> None:
         self._pebble, self._pgbouncer = pebble, pgbouncer
         self.home = pathlib.Path(tempfile.mkdtemp(prefix="workload-", dir="/tmp"))
@@ -72,9 +74,9 @@ class Workload:
         """Where the charm finds Pebble."""
         return str(self.home / "shared" / "pebble.socket")
 
-    def provide(self, script: str) -> None:
-        """What `pgbouncer` is in this container."""
-        program = self.home / "bin" / "pgbouncer"
+    def provide(self, script: str, name: str = "pgbouncer") -> None:
+        """What `pgbouncer`, or another program, is in this container."""
+        program = self.home / "bin" / name
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
 
@@ -84,7 +86,7 @@ class Workload:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *("unshare", "--mount", "--pid", "--fork", "--kill-child"),
+                    *("unshare", *self.namespaces, "--fork", "--kill-child"),
                     *("--propagation", "private", "sh", "-c", _ENTER, "workload"),
                     *(str(self.home / "root"), str(self.home / "shared"), disk, *sorted(seen)),
                 ],
@@ -172,7 +174,7 @@ class Workload:
         end = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < end, f"not within {seconds} s"
-            time.sleep(0.05)
+            time.sleep(0.02)
 
     def _answers(self) -> bool:
         assert not self.ended(), self.log.read_text()[-2000:]

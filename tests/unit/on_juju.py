@@ -15,19 +15,17 @@ import dataclasses
 import functools
 import json
 import pathlib
-import shutil
 from unittest import mock
 
-import scenario.mocking
 import yaml
+from containers import ScenarioContainer
 from dependency_injector import providers
 from ops import testing
 from scenario._runtime import Runtime
 
 import wiring
-from adapters.local.memory import MemoryConsoles, MemoryDatabases, MemoryServer
-from adapters.pebble import AGAIN
-from adapters.workload import CONTAINER, ROOT
+from adapters.local.memory import MemoryDatabases, MemoryServer
+from adapters.workload import CONTAINER
 from charm import PgBouncerCharm
 
 HERE = pathlib.Path(__file__).parents[2]
@@ -58,12 +56,8 @@ class Kubernetes:
         return changed
 
 
-# Scenario's Pebble has no changes: whatever was told to stop has ended.
-scenario.mocking._MockPebbleClient.get_changes = lambda *_: []
-
-
 def charm_with(server, kubernetes, consoles):
-    """The charm, with nothing real outside of ops."""
+    """The charm, with nothing real outside of ops but what its container has."""
 
     class Charm(PgBouncerCharm):
         @functools.cached_property
@@ -71,7 +65,8 @@ def charm_with(server, kubernetes, consoles):
             application = wiring.on_juju(self)
             application.databases.override(providers.Object(MemoryDatabases(server)))
             application.exposure.override(providers.Object(kubernetes))
-            application.consoles.override(providers.Object(consoles))
+            if consoles:
+                application.consoles.override(providers.Object(consoles))
             return application
 
     return Charm
@@ -80,29 +75,20 @@ def charm_with(server, kubernetes, consoles):
 class Juju:
     """One unit of the application, and what Juju keeps for it."""
 
-    def __init__(self, folder, *, leader=True, others=(), version="1.24.1", container=True):
-        self._begin(folder, MemoryServer(), Kubernetes())
+    kind = ScenarioContainer  #: what runs its container; `--pebble=real` has another
+
+    def __init__(self, folder, *, leader=True, others=(), version=None, container=True):
+        self._begin(folder, MemoryServer(), Kubernetes(), self.kind(folder, version))
         self._next = 10
         # Another unit that serves whatever is asked, unless a test says otherwise.
         peers = {
             number: {"address": f"10.0.0.{number}", "serving": '{"port":6432,"databases":["*"]}'}
             for number in others
         }
-        workload = testing.Container(
-            CONTAINER,
-            can_connect=container,
-            mounts={"disk": testing.Mount(location=ROOT, source=self.disk)},
-            execs={
-                testing.Exec(
-                    ["pgbouncer", "--version"], stdout=f"PgBouncer {version}\nlibevent 2"
-                ),
-                testing.Exec(["sh", "-c"], stdout="1048576\n2\nmax 100000\n"),
-            },
-        )
         self.state = testing.State(
             leader=leader,
             model=testing.Model(name="dev", type="kubernetes"),
-            containers={workload},
+            containers={self.workload.first(can_connect=container)},
             relations={testing.PeerRelation("pgb-peers", id=1, peers_data=peers)},
             networks={
                 testing.Network("pgb-peers", [testing.BindAddress([testing.Address("10.0.0.0")])])
@@ -110,14 +96,12 @@ class Juju:
             planned_units=1 + len(others),
         )
 
-    def _begin(self, folder, server, kubernetes):
-        self.server, self.kubernetes = server, kubernetes
-        self.consoles = MemoryConsoles()
-        self.disk, root = folder / "disk", folder / "charm"
-        self.disk.mkdir(parents=True)
-        root.mkdir()
+    def _begin(self, folder, server, kubernetes, workload):
+        self.server, self.kubernetes, self.workload = server, kubernetes, workload
+        root = folder / "charm"
+        root.mkdir(parents=True)
         self.context = testing.Context(
-            charm_with(self.server, self.kubernetes, self.consoles),
+            charm_with(server, kubernetes, workload.consoles()),
             meta=META,
             config=CONFIG,
             charm_root=root,
@@ -126,18 +110,27 @@ class Juju:
     def copy(self, folder):
         """The same at this moment, with a future of its own."""
         other = copy.copy(self)
-        other._begin(folder, copy.deepcopy(self.server), copy.copy(self.kubernetes))
-        shutil.copytree(self.disk, other.disk, dirs_exist_ok=True)
-        disk = testing.Mount(location=ROOT, source=other.disk)
-        other.with_container(mounts={"disk": disk})
+        server, kubernetes = copy.deepcopy(self.server), copy.copy(self.kubernetes)
+        other._begin(folder, server, kubernetes, self.workload.copy(folder))
+        other._look()
         return other
+
+    def close(self):
+        """Nothing of it runs any more."""
+        self.workload.close()
 
     # ---- what happens ------------------------------------------------------------------------
     def emit(self, event, **changes):
         """One hook ran, after Juju's state changed like this."""
         self.change(**changes)
-        self.state = self.context.run(event, self.state)
+        with self.workload.hook(self.container):
+            self.state = self.context.run(event, self.state)
+        self._look()
         return self.state
+
+    def _look(self):
+        """What the hook did to the container, or what happened to it, is in Juju's state."""
+        self.change(containers={self.workload.seen(self.container)})
 
     def change(self, **changes):
         self.state = dataclasses.replace(self.state, **changes)
@@ -216,6 +209,14 @@ class Juju:
     def options(self, **options):
         return self.emit(self.context.on.config_changed(), config=options)
 
+    def dies(self, process):
+        """A process of PgBouncer ends, and does not come back."""
+        self.change(containers={self.workload.dies(self.container, process)})
+
+    def renewed(self):
+        """The container was replaced by another, which has nothing on its disk."""
+        self.change(containers={self.workload.renewed(self.container)})
+
     def without(self, *relations):
         """These relations are not there any more."""
         self.change(relations={one for one in self.state.relations if one.id not in relations})
@@ -235,6 +236,11 @@ class Juju:
 
     def with_container(self, **changes):
         self.change(containers={dataclasses.replace(self.container, **changes)})
+
+    @property
+    def disk(self):
+        """Where the container's volume can be looked into."""
+        return self.workload.disk
 
     @property
     def status(self):
@@ -265,7 +271,7 @@ class Juju:
 
     def reminded(self):
         """The notice by which the charm has itself called again."""
-        notice = testing.Notice(AGAIN)
+        notice = self.workload.reminder()
         self.with_container(notices=[notice])
         return self.emit(self.context.on.pebble_custom_notice(self.container, notice))
 

@@ -1,7 +1,41 @@
+"""The charm under Scenario. `--pebble=real` runs the same tests with a real Pebble in the container."""
+
+import contextlib
+import functools
+import itertools
+import os
+from collections import Counter
+
 import pytest
 from on_juju import Juju
 
 from adapters import ping
+
+SELDOM = pytest.StashKey[list]()
+
+
+def real(config):
+    return config.getoption("--pebble") == "real"
+
+
+def pytest_collection_modifyitems(config, items):
+    if real(config) and not config.getoption("--every-case"):
+        left_out = [item for item in items if item.get_closest_marker("seldom")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+        tests = Counter(item.originalname for item in left_out)
+        config.stash[SELDOM] = [
+            f"{test}: {count} cases left out, each situation and each event once kept: "
+            + ", ".join(one.callspec.id for one in items if one.originalname == test)
+            for test, count in tests.items()
+        ]
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if lines := config.stash.get(SELDOM, []):
+        terminalreporter.section("with a real Pebble; --every-case leaves nothing out")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 class Network:
@@ -10,18 +44,45 @@ class Network:
     answers = True
 
 
-@pytest.fixture(autouse=True)
-def network(monkeypatch):
+@pytest.fixture(scope="session", autouse=True)
+def network_of_all():
     network = Network()
-    monkeypatch.setattr(ping, "answers", lambda servers, seconds=1.0: network.answers)
-    return network
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ping, "answers", lambda servers, seconds=1.0: network.answers)
+        yield network
+
+
+@pytest.fixture(autouse=True)
+def network(network_of_all):
+    yield network_of_all
+    network_of_all.answers = True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pebble(request):
+    """What the switch says; nothing of it is left at the end, whatever failed."""
+    with contextlib.ExitStack() as at_the_end:
+        if real(request.config):
+            if os.geteuid() != 0:
+                pytest.exit(
+                    "a container's file system can be mounted by root only: run as root", 1
+                )
+            import built
+            from real_container import RealContainer
+
+            programs = built.programs(request.config)
+            Juju.kind = staticmethod(functools.partial(RealContainer, programs, at_the_end))
+        yield
 
 
 @pytest.fixture
 def make(tmp_path):
     """Units, each with a disk of its own."""
-    made = iter(range(1000))
-    return lambda **how: Juju(tmp_path / str(next(made)), **how)
+    numbers = itertools.count()
+    with contextlib.ExitStack() as made:
+        yield lambda **how: made.enter_context(
+            contextlib.closing(Juju(tmp_path / str(next(numbers)), **how))
+        )
 
 
 @pytest.fixture
@@ -30,7 +91,26 @@ def juju(make):
     return make()
 
 
+@pytest.fixture(scope="session")
+def begun(tmp_path_factory):
+    """One that is deployed, and one that has PostgreSQL too: tests take copies."""
+    folder = tmp_path_factory.mktemp("begun")
+    with (
+        contextlib.closing(Juju(folder / "deployed").deploy()) as deployed,
+        contextlib.closing(deployed.copy(folder / "related").backend()) as related,
+    ):
+        yield deployed, related
+
+
 @pytest.fixture
-def related(make):
+def deployed(begun, tmp_path):
+    """The only unit, which waits for PostgreSQL."""
+    with contextlib.closing(begun[0].copy(tmp_path / "deployed")) as juju:
+        yield juju
+
+
+@pytest.fixture
+def related(begun, tmp_path):
     """The only unit, deployed, with PostgreSQL."""
-    return make().deploy().backend()
+    with contextlib.closing(begun[1].copy(tmp_path / "related")) as juju:
+        yield juju

@@ -19,8 +19,8 @@ def test_start_waits_for_a_container(make):
 
 @pytest.mark.flow("start/2")
 @pytest.mark.parametrize("leader", [True, False])
-def test_start_renders_what_is_shared(make, leader):
-    juju, plan = make(leader=leader), make().deploy().shared["plan"]
+def test_start_renders_what_is_shared(make, deployed, leader):
+    juju, plan = make(leader=leader), deployed.shared["plan"]
     peers = dataclasses.replace(juju.relation("pgb-peers"), local_app_data={"plan": plan})
     juju.with_relation(peers)
     juju.emit(juju.context.on.start())
@@ -68,13 +68,10 @@ def test_pebble_ready_waits_for_a_configuration(juju):
 
 @pytest.mark.flow("ready/2")
 def test_pebble_ready_runs_pgbouncer_and_tells_its_version(related):
-    related.with_container(layers={}, service_statuses={}, check_infos=frozenset())
-    for file in sorted(related.disk.rglob("*")):
-        if file.is_file():
-            file.unlink()
+    related.renewed()
     related.emit(related.context.on.pebble_ready(related.container))
     assert related.services == {"pgbouncer-0": "active", "pgbouncer-1": "active"}
-    assert related.state.workload_version == "1.24.1"
+    assert related.state.workload_version == related.workload.version
     assert related.status == "active"
 
 
@@ -139,11 +136,10 @@ def test_an_invalid_option_is_named_and_changes_nothing(related, options, senten
 
 
 @pytest.mark.flow("update/1")
-def test_update_status_is_blocked_without_a_backend(juju):
-    juju.deploy()
-    juju.emit(juju.context.on.update_status())
-    assert juju.status == BLOCKED
-    assert juju.shared["leader"] == "10.0.0.0"
+def test_update_status_is_blocked_without_a_backend(deployed):
+    deployed.emit(deployed.context.on.update_status())
+    assert deployed.status == BLOCKED
+    assert deployed.shared["leader"] == "10.0.0.0"
 
 
 @pytest.mark.flow("update/1")
@@ -176,9 +172,7 @@ def test_update_status_is_active_and_refreshes(related):
 
 @pytest.mark.flow("update/3")
 def test_update_status_waits_for_a_pgbouncer_that_does_not_run(related):
-    died = {**related.container.service_statuses}
-    died["pgbouncer-1"] = type(died["pgbouncer-0"]).ERROR
-    related.with_container(service_statuses=died)
+    related.dies(1)
     related.emit(related.context.on.update_status())
     assert related.status == "waiting waiting for PgBouncer to run"
 

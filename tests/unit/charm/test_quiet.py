@@ -84,9 +84,7 @@ def lost_leadership(juju):
 
 
 def dead_process(juju):
-    died = dict(juju.container.service_statuses)
-    died["pgbouncer-0"] = type(died["pgbouncer-0"]).ERROR
-    juju.with_container(service_statuses=died)
+    juju.dies(0)
 
 
 def lost_memory_of_the_container(juju):
@@ -140,17 +138,11 @@ print(*{name.partition(".")[0] for name in sys.modules})
 """
 
 
-# As many processors as the container had when it was configured.
-TWO_CPUS = """
-from adapters import pebble
-"""
-
-
-def loaded_by_an_update_status_of(juju, before=""):
+def loaded_by_an_update_status_of(juju):
     """What a fresh process has loaded at the end of the hook."""
     given = pickle.dumps((juju.state, juju.context.charm_root, META, CONFIG))
     done = subprocess.run(
-        [sys.executable, "-c", before + HOOK],
+        [sys.executable, "-c", juju.workload.reached_by() + HOOK],
         input=given,
         capture_output=True,
         check=False,
@@ -168,6 +160,6 @@ def test_a_quiet_hook_loads_neither_models_nor_drivers(quiet):
 
 def test_a_hook_that_looks_and_finds_nothing_loads_no_driver(quiet):
     memory(quiet).unlink()
-    load = loaded_by_an_update_status_of(quiet, before=TWO_CPUS)
+    load = loaded_by_an_update_status_of(quiet)
     assert load >= UNNEEDED
     assert not load & HEAVY

@@ -44,12 +44,11 @@ def test_a_created_unit_says_where_it_is_and_a_leader_waits_to_share(make, leade
 
 
 @pytest.mark.flow("peers/3")
-def test_without_a_backend_the_configuration_is_shared_alone(juju):
-    juju.deploy()
-    with_bag(juju, "pgb-peers", plan="")
-    juju.emit(juju.context.on.relation_created(juju.relation("pgb-peers")))
-    assert juju.plan()["upstream"] is None
-    assert list(juju.state.secrets) == []
+def test_without_a_backend_the_configuration_is_shared_alone(deployed):
+    with_bag(deployed, "pgb-peers", plan="")
+    deployed.emit(deployed.context.on.relation_created(deployed.relation("pgb-peers")))
+    assert deployed.plan()["upstream"] is None
+    assert list(deployed.state.secrets) == []
 
 
 @pytest.mark.flow("peers/4")
@@ -136,27 +135,27 @@ def test_users_wait_for_a_pgbouncer_that_runs_and_the_request_does_not(make):
         ({"endpoints": "db:1", "username": "u"}, "has not given password yet"),
     ],
 )
-def test_incomplete_facts_are_waited_for_and_named(juju, told, sentence):
-    juju.deploy().backend(told)
-    assert "backend_database_relation_changed" in juju.deferred
-    assert juju.status.startswith("blocked backend-database: ")
-    assert sentence in juju.status
-    juju.with_relation(
-        dataclasses.replace(juju.relation("backend-database"), remote_app_data=TOLD)
+def test_incomplete_facts_are_waited_for_and_named(deployed, told, sentence):
+    deployed.backend(told)
+    assert "backend_database_relation_changed" in deployed.deferred
+    assert deployed.status.startswith("blocked backend-database: ")
+    assert sentence in deployed.status
+    deployed.with_relation(
+        dataclasses.replace(deployed.relation("backend-database"), remote_app_data=TOLD)
     )
-    juju.backend_changed()
-    assert juju.status == "active"
+    deployed.backend_changed()
+    assert deployed.status == "active"
 
 
 @pytest.mark.flow("backend/3")
-def test_the_leader_sets_up_what_pooling_takes(juju):
-    juju.deploy().backend()
-    auth = juju.secret(f"pgb-peers.{APP}.app")
-    assert juju.server.roles[auth["auth-user"]].password == auth["auth-password"]
-    assert juju.setting("auth_user") == auth["auth-user"]
-    assert juju.server.functions == {"pgbouncer"}
-    assert juju.relation("backend-database").local_app_data["extra-user-roles"] == "SUPERUSER"
-    assert (juju.status, juju.deferred) == ("active", [])
+def test_the_leader_sets_up_what_pooling_takes(deployed):
+    deployed.backend()
+    auth = deployed.secret(f"pgb-peers.{APP}.app")
+    assert deployed.server.roles[auth["auth-user"]].password == auth["auth-password"]
+    assert deployed.setting("auth_user") == auth["auth-user"]
+    assert deployed.server.functions == {"pgbouncer"}
+    assert deployed.relation("backend-database").local_app_data["extra-user-roles"] == "SUPERUSER"
+    assert (deployed.status, deployed.deferred) == ("active", [])
 
 
 @pytest.mark.parametrize(
@@ -174,18 +173,18 @@ def test_the_leader_sets_up_what_pooling_takes(juju):
         ),
     ],
 )
-def test_whatever_shape_the_backend_has_it_is_pooled(juju, told, line):
-    juju.deploy().backend(told)
-    shop = juju.client("shop-app", SHOP)
-    assert line in juju.ini()
-    assert juju.told(shop)["endpoints"] == f"{HOST}:6432"
-    assert juju.status == "active"
+def test_whatever_shape_the_backend_has_it_is_pooled(deployed, told, line):
+    deployed.backend(told)
+    shop = deployed.client("shop-app", SHOP)
+    assert line in deployed.ini()
+    assert deployed.told(shop)["endpoints"] == f"{HOST}:6432"
+    assert deployed.status == "active"
 
 
 @pytest.mark.flow("backend/4")
-def test_a_follower_waits_until_the_backend_is_shared(make):
+def test_a_follower_waits_until_the_backend_is_shared(make, deployed):
     juju = make(leader=False, others=(1,))
-    with_bag(juju, "pgb-peers", plan=make().deploy().shared["plan"])
+    with_bag(juju, "pgb-peers", plan=deployed.shared["plan"])
     juju.emit(juju.context.on.start())
     juju.backend()
     assert "backend_database_relation_changed" in juju.deferred
@@ -273,25 +272,23 @@ def test_what_could_not_be_removed_from_postgresql_is_logged(related):
     ]
 
 
-def test_a_backend_that_refuses_is_quoted_and_tried_again(juju):
-    juju.deploy()
-    juju.server.refuses = "PostgreSQL says no"
-    juju.backend()
-    assert juju.status == "blocked PostgreSQL says no"
-    assert "backend_database_relation_changed" in juju.deferred
-    juju.server.refuses = ""
-    juju.emit(juju.context.on.update_status())
-    assert juju.status == "active"
+def test_a_backend_that_refuses_is_quoted_and_tried_again(deployed):
+    deployed.server.refuses = "PostgreSQL says no"
+    deployed.backend()
+    assert deployed.status == "blocked PostgreSQL says no"
+    assert "backend_database_relation_changed" in deployed.deferred
+    deployed.server.refuses = ""
+    deployed.emit(deployed.context.on.update_status())
+    assert deployed.status == "active"
 
 
-def test_a_backend_that_is_silent_for_a_moment_is_asked_again_although_nothing_changes(juju):
-    juju.deploy()
-    juju.server.down = "PostgreSQL does not answer"
-    juju.backend()
-    assert juju.status == "blocked PostgreSQL does not answer"
-    juju.server.down = ""
-    juju.reminded()
-    assert juju.status == "active"
+def test_a_backend_that_is_silent_for_a_moment_is_asked_again_although_nothing_changes(deployed):
+    deployed.server.down = "PostgreSQL does not answer"
+    deployed.backend()
+    assert deployed.status == "blocked PostgreSQL does not answer"
+    deployed.server.down = ""
+    deployed.reminded()
+    assert deployed.status == "active"
 
 
 def test_a_backend_that_comes_back_is_noticed_by_a_check(related):
@@ -300,13 +297,13 @@ def test_a_backend_that_comes_back_is_noticed_by_a_check(related):
     assert "level" not in check, "it must not decide whether clients are sent here"
 
 
-def test_a_secret_that_is_granted_late_is_read_as_soon_as_juju_says_so(juju):
-    juju.deploy().backend(granted=False)
-    assert juju.status == "blocked backend-database: its secret is not readable yet"
+def test_a_secret_that_is_granted_late_is_read_as_soon_as_juju_says_so(deployed):
+    deployed.backend(granted=False)
+    assert deployed.status == "blocked backend-database: its secret is not readable yet"
     content = {"username": "relation_id_7", "password": BACKEND_PASSWORD}
-    juju.change(secrets={testing.Secret(content, id="secret:backend", owner=None)})
-    juju.emit(juju.context.on.update_status())
-    assert juju.status == "active"
+    deployed.change(secrets={testing.Secret(content, id="secret:backend", owner=None)})
+    deployed.emit(deployed.context.on.update_status())
+    assert deployed.status == "active"
 
 
 def test_a_password_that_the_backend_rotates_is_used_at_once(related):
@@ -329,12 +326,11 @@ def test_a_follower_serves_no_request(make):
 
 
 @pytest.mark.flow("clients/2")
-def test_a_request_waits_for_the_backend(juju):
-    juju.deploy()
-    shop = juju.client("shop-app", SHOP)
-    assert juju.deferred == ["database_relation_changed"]
-    juju.backend()
-    assert juju.told(shop)["database"] == "shop"
+def test_a_request_waits_for_the_backend(deployed):
+    shop = deployed.client("shop-app", SHOP)
+    assert deployed.deferred == ["database_relation_changed"]
+    deployed.backend()
+    assert deployed.told(shop)["database"] == "shop"
 
 
 @pytest.mark.flow("clients/3")

@@ -60,13 +60,15 @@ def test_the_request_is_echoed_for_the_clients_library_to_compare(related):
     assert json.loads(bag["data"]) == {key: asks[key] for key in asks if key != "data"}
 
 
-def test_read_only_uris_are_for_those_who_ask(juju):
-    juju.deploy().backend({**TOLD, "read-only-endpoints": "10.1.0.8:5432"})
-    plain = juju.told(juju.client("shop-app", {"database": "shop", **V0}))
+def test_read_only_uris_are_for_those_who_ask(deployed):
+    deployed.backend({**TOLD, "read-only-endpoints": "10.1.0.8:5432"})
+    plain = deployed.told(deployed.client("shop-app", {"database": "shop", **V0}))
     assert "read-only-uris" not in plain
     assert plain["read-only-endpoints"] == HOST
     wants = json.dumps(["username", "password", "read-only-uris"])
-    asker = juju.told(juju.client("blog-app", {"database": "blog", "requested-secrets": wants}))
+    asker = deployed.told(
+        deployed.client("blog-app", {"database": "blog", "requested-secrets": wants})
+    )
     assert asker["read-only-uris"].endswith(f"@{HOST}/blog_readonly")
 
 

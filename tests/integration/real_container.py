@@ -1,0 +1,159 @@
+"""The workload container of a unit with a real Pebble and a real PgBouncer in it, for the charm under Scenario.
+
+Scenario plays Juju as ever; what the charm asks of Pebble, Pebble answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import signal
+import subprocess
+from unittest import mock
+
+import ops
+from containers import ScenarioContainer
+from ops import testing
+from scenario.mocking import _MockModelBackend
+from workload import Workload
+
+from adapters import pebble
+from adapters.local import parts
+from adapters.pebble import AGAIN, LABEL, LAYOUT, service
+from adapters.workload import ROOT
+
+# What hooks have Pebble do; its other changes are its own, about checks.
+ASKED = {"start", "stop", "restart", "replan"}
+
+version_of = functools.cache(parts.version_of)
+
+
+class Machine(Workload):
+    """It has two processors and no limit, and a network of its own: every unit listens at the same port."""
+
+    namespaces = (*Workload.namespaces, "--net")
+
+    def start(self, disk="16m"):
+        self.provide("echo 2", "nproc")
+        super().start(disk)
+        self.inside("mount", "-t", "tmpfs", "none", "/sys/fs/cgroup")
+
+
+class RealContainer(ScenarioContainer):
+    """As ScenarioContainer is. It starts when it is first needed."""
+
+    def __init__(self, programs, at_the_end, folder, version=None):
+        self._programs, self._at_the_end = programs, at_the_end
+        self._machine, self._pretended = None, version
+        self.version = version or str(version_of(programs[1]))
+
+    @property
+    def machine(self):
+        if self._machine is None:
+            self._machine = Machine(*self._programs)
+            self._at_the_end.callback(self._machine.close)
+            if self._pretended:
+                self._machine.provide(f"echo PgBouncer {self._pretended}")
+        return self._machine
+
+    @property
+    def client(self):
+        return ops.pebble.Client(self.machine.socket)
+
+    @property
+    def disk(self):
+        return self.machine.path(ROOT)
+
+    def consoles(self):
+        return None
+
+    @contextlib.contextmanager
+    def hook(self, known):
+        """Scenario's own is left where there is no connection."""
+        if not known.can_connect:
+            yield
+            return
+        client, shared, before = self.client, str(self.machine.home / "shared"), self.changes()
+        with (
+            mock.patch.object(_MockModelBackend, "get_pebble", return_value=client),
+            # The volume that Juju mounts into the charm's container, which this machine is none of.
+            mock.patch.object(pebble, "_SHARED_HERE", shared),
+        ):
+            yield
+        for change in map(client.get_change, self.changes() - before):
+            assert not change.err, change.err
+
+    def reached_by(self):
+        return f"""
+import ops
+from scenario.mocking import _MockModelBackend
+_MockModelBackend.get_pebble = lambda *_: ops.pebble.Client({self.machine.socket!r})
+"""
+
+    def seen(self, known):
+        if self._machine is None:
+            return known
+        plan = self.client.get_plan()
+        return dataclasses.replace(
+            known,
+            layers={LABEL: ops.pebble.Layer(plan.to_yaml())} if plan.services else {},
+            service_statuses={one.name: one.current for one in self.client.get_services()},
+        )
+
+    def copy(self, folder):
+        other = RealContainer(self._programs, self._at_the_end, folder, self._pretended)
+        for place in (ROOT, LAYOUT.sockets):
+            here, there = self.machine.path(place), other.machine.path(place)
+            subprocess.run(["cp", "--archive", f"{here}/.", there], check=True)
+        for stale in other._sockets():
+            stale.unlink()
+        other.client.add_layer(LABEL, self.client.get_plan().to_yaml())
+        running = [one.name for one in self.client.get_services() if one.is_running()]
+        other.client.start_services(running, timeout=0)
+        other.machine.wait(lambda: len(other._sockets()) == len(running), 10)
+        return other
+
+    def dies(self, known, process):
+        name = service(process)
+        self.machine.provide("exit 1")
+        for pid in self.machine.processes(LAYOUT.ini(process)):
+            os.kill(pid, signal.SIGKILL)
+        self.machine.wait(lambda: not self._runs(name), 5)
+        # Pebble tries again and again, and for a moment it looks good: so not soon.
+        later = {name: {"override": "merge", "backoff-delay": "1h"}}
+        self.client.add_layer("later", {"services": later})
+        with contextlib.suppress(ops.pebble.ChangeError):
+            self.client.start_services([name])
+        return self.seen(known)
+
+    def renewed(self, known):
+        self.machine.restart()
+        return self.seen(known)
+
+    def reminder(self):
+        self.machine.wait(lambda: not self._ending(), 25)
+        known = next(iter(self.client.get_notices(keys=[AGAIN])), None)
+        assert known, "Juju tells only what Pebble was told"
+        return testing.Notice(known.key, id=known.id, occurrences=known.occurrences)
+
+    def changes(self):
+        every = self.client.get_changes(ops.pebble.ChangeState.ALL)
+        return frozenset(one.id for one in every if one.kind in ASKED)
+
+    def close(self):
+        if self._machine:
+            self._machine.close()
+
+    def _runs(self, name):
+        return any(one.is_running() for one in self.client.get_services([name]))
+
+    def _ending(self):
+        return [one for one in self.client.get_changes() if one.kind in {"stop", "restart"}]
+
+    def _sockets(self):
+        return list(self.machine.path(LAYOUT.sockets).glob("*/.s.PGSQL.*[0-9]"))
+
+    def _mounts(self):
+        return {}
