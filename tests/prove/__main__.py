@@ -26,6 +26,10 @@ PROOFS: dict[str, tuple[str, Suite | Mutation]] = {
         "any order of hooks, with crashes: 3,000 histories of 80 steps",
         Suite(("tests/unit/proof",), environment=LONG),
     ),
+    "charm": (
+        "every event in every situation, twice, with a real Pebble",
+        Suite(("tests/unit/charm/test_same_outcome.py",), ("--pebble=real", "--every-case")),
+    ),
     "mutation": ("domain and app made wrong in every place, one by one", Mutation()),
 }
 
