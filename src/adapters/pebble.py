@@ -70,32 +70,30 @@ class PebblePooler:
         self._consoles = PsycopgConsoles(socket_directory)
 
     def look(self) -> Container:
-        """What is there now, in two requests; in three while processes end."""
+        """What is there now, in two requests; in three while processes end or do not run."""
         try:
             services = self._container.pebble.get_services()
             applied = self._applied()
-            ending = self._ending() if applied and applied.ending else frozenset[int]()
-        except (ops.pebble.ConnectionError, ops.pebble.APIError):
-            return Container()
-        return Container(
-            reachable=True,
-            program=applied.program if applied else None,
-            running=frozenset(
+            running = frozenset(
                 int(one.name.removeprefix(_SERVICE))
                 for one in services
                 if one.name.startswith(_SERVICE) and one.is_running()
-            ),
-            ending=ending,
-            applied=applied,
-        )
-
-    def _ending(self) -> frozenset[int]:
-        """Processes that were told to stop: to Pebble they are inactive from that moment on."""
-        changes = self._container.pebble.get_changes(ops.pebble.ChangeState.IN_PROGRESS)
-        tasks = [task for change in changes if change.kind == "stop" for task in change.tasks]
-        # `Stop service "pgbouncer-16"`
-        names = re.findall(rf'"{_SERVICE}([0-9]+)"', " ".join(task.summary for task in tasks))
-        return frozenset(map(int, names))
+            )
+            seen = Container(
+                reachable=True,
+                program=applied.program if applied else None,
+                running=running,
+                applied=applied,
+            )
+            if applied is None or (seen.runs and not applied.ending):
+                return seen
+            changes = self._container.pebble.get_changes(ops.pebble.ChangeState.IN_PROGRESS)
+        except (ops.pebble.ConnectionError, ops.pebble.APIError):
+            return Container()
+        # Who was told to stop is inactive to Pebble from that moment on, though it takes its time; who
+        # was told to restart does that before it runs again, and cannot be told to start.
+        running |= _concerned(changes, "restart")
+        return seen.model_copy(update={"ending": _concerned(changes, "stop"), "running": running})
 
     def program(self) -> Program:
         """Ask the program itself, and what it may take of its container. Raises PoolerFailed."""
@@ -181,6 +179,13 @@ class PebblePooler:
             self._container.send_signal("SIGHUP", *reloading)
         if stopping := [service(step.index) for step in steps if step.action == "stop"]:
             self._container.pebble.stop_services(stopping, timeout=0)
+
+
+def _concerned(changes: list[ops.pebble.Change], kind: str) -> frozenset[int]:
+    """Processes that changes of this kind are about."""
+    tasks = [task.summary for change in changes if change.kind == kind for task in change.tasks]
+    # `Stop service "pgbouncer-16"`
+    return frozenset(map(int, re.findall(rf'"{_SERVICE}([0-9]+)"', " ".join(tasks))))
 
 
 class PebbleReminder:

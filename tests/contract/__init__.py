@@ -2,4 +2,6 @@
 
 import pytest
 
-pytest.register_assert_rewrite("contract.databases", "contract.pooler")
+pytest.register_assert_rewrite(
+    "contract.consoles", "contract.databases", "contract.pooler", "contract.unit"
+)

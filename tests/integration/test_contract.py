@@ -19,6 +19,7 @@ import pydantic
 import pytest
 from postgresql import ADMIN, PASSWORD, PostgreSQL, free_port
 from psycopg import sql
+from psycopg.pq import ExecStatus
 from workload import Workload
 
 from adapters import pebble, postgres
@@ -27,8 +28,10 @@ from adapters.local import parts
 from adapters.local.owner import own
 from adapters.local.processes import LocalPooler
 from adapters.postgres import PsycopgDatabases
+from contract.consoles import ConsolesContract
 from contract.databases import DatabasesContract
-from contract.pooler import DATABASE, PoolerContract, SupervisedContract, eventually
+from contract.pooler import PoolerContract, SupervisedContract
+from contract.unit import DATABASE, eventually
 from domain.instances import ConsoleUser, Layout
 
 OWN = "pgbouncer"
@@ -171,7 +174,7 @@ class RealUnit:
                 raw = client.pgconn
                 raw.send_query(b"select 1")
                 readable, _, _ = select.select([raw.socket], [], [], 1.0)
-                return bool(readable)
+                return bool(readable) and raw.get_result().status == ExecStatus.TUPLES_OK
         except psycopg.OperationalError:
             return False
 
@@ -202,19 +205,41 @@ def program(request):
     return parts.pgbouncer(parts.default_cache(), print, suite=request.param)
 
 
+@pytest.fixture
+def unit(program, postgresql):
+    home = pathlib.Path(tempfile.mkdtemp(prefix="contract-", dir="/tmp"))
+    home.chmod(0o711)
+    own(home, parts.unprivileged())
+    layout = Layout(root=str(home / "unit"), listen_address="127.0.0.1", with_pid_files=True)
+    pooler = LocalPooler(program, layout, parts.unprivileged())
+    unit = RealUnit(pooler, layout, layout.socket_directory, postgresql)
+    yield unit
+    for index in unit.look().running:  # Asked to stop, it would wait for who waits for it.
+        unit.kill(index)
+    shutil.rmtree(home)
+
+
 class TestPooler(PoolerContract):
-    @pytest.fixture
-    def unit(self, program, postgresql):
-        home = pathlib.Path(tempfile.mkdtemp(prefix="contract-", dir="/tmp"))
-        home.chmod(0o711)
-        own(home, parts.unprivileged())
-        layout = Layout(root=str(home / "unit"), listen_address="127.0.0.1", with_pid_files=True)
-        pooler = LocalPooler(program, layout, parts.unprivileged())
-        unit = RealUnit(pooler, layout, layout.socket_directory, postgresql)
-        yield unit
-        for index in unit.look().running:  # Asked to stop, it would wait for who waits for it.
-            unit.kill(index)
-        shutil.rmtree(home)
+    pass
+
+
+class TestConsoles(ConsolesContract):
+    pass
+
+
+class RealContainer(RealUnit):
+    """The same under Pebble."""
+
+    def __init__(self, workload, server):
+        pooler = pebble.PebblePooler(workload.container())
+        super().__init__(pooler, pebble.LAYOUT, pebble.socket_directory, server)
+        self._workload = workload
+
+    @contextlib.contextmanager
+    def away(self):
+        self._workload.kill()
+        yield
+        self._workload.start()
 
 
 class TestSupervisedPooler(SupervisedContract):
@@ -228,6 +253,5 @@ class TestSupervisedPooler(SupervisedContract):
         workload = Workload(*built.programs(request.config))
         # The volume that Juju mounts into the charm's container, which this machine is none of.
         monkeypatch.setattr(pebble, "_SHARED_HERE", str(workload.home / "shared"))
-        pooler = pebble.PebblePooler(workload.container())
-        yield RealUnit(pooler, pebble.LAYOUT, pebble.socket_directory, postgresql)
+        yield RealContainer(workload, postgresql)
         workload.close()

@@ -20,7 +20,10 @@ class LingeringPooler(MemoryPooler):
     def take(self, config, step):
         if step.action in ("start", "restart") and step.index in self.ending:
             raise PoolerFailed("cannot start service while terminating")
+        busy = self.consoles.busy.get(step.index, 0)
         super().take(config, step)
+        if step.action == "restart" and busy:
+            self.consoles.busy[step.index] = busy  # Its clients leave when they like, even so.
 
     def new_pools_find_room(self, config):
         """What one pool of a process has open stays open until it was given up."""

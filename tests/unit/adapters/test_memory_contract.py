@@ -7,8 +7,10 @@ import pytest
 from lingering import LingeringPooler
 
 from adapters.local.memory import LAYOUT, MemoryDatabases, MemoryPooler, MemoryServer, Role
+from contract.consoles import ConsolesContract
 from contract.databases import DatabasesContract
-from contract.pooler import DATABASE, PoolerContract, SupervisedContract
+from contract.pooler import PoolerContract, SupervisedContract
+from contract.unit import DATABASE
 from domain.facts import Credentials
 from domain.pools import Endpoint, endpoints_in
 
@@ -117,11 +119,25 @@ class UnitInMemory:
         yield
         self.consoles.silent = False
 
+    @contextmanager
+    def away(self):
+        self.pooler.reachable = False
+        self.pooler.lose_disk()
+        yield
+        self.pooler.reachable = True
+
+
+@pytest.fixture
+def unit():
+    return UnitInMemory(MemoryPooler())
+
 
 class TestPooler(PoolerContract):
-    @pytest.fixture
-    def unit(self):
-        return UnitInMemory(MemoryPooler())
+    pass
+
+
+class TestConsoles(ConsolesContract):
+    pass
 
 
 class TestSupervisedPooler(SupervisedContract):

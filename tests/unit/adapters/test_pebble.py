@@ -57,6 +57,9 @@ class Workload:
             for name, current in self.services.items()
         ]
 
+    def get_changes(self, select):
+        return []
+
     def pull(self, path):
         self._may("pull", path)
         if path not in self.files:
