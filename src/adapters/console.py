@@ -9,8 +9,9 @@ import pathlib
 import select
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString, TypeVar
 
+from adapters.said import last_line
 from app.errors import ConsoleFailed
 from domain.console import PooledDatabase, PoolState, not_in_force
 from domain.instances import Instance
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
     import psycopg
+    from psycopg.adapt import Loader
 
 CONSOLE = "pgbouncer"  #: the name of the console's database
 
@@ -28,6 +30,28 @@ _RELOAD_SECONDS = 1.5
 _LOOK_EVERY = 0.05
 
 Row = dict[str, Any]
+T = TypeVar("T")
+
+# What stands for bytes that are no text.
+_NO_TEXT = "\N{REPLACEMENT CHARACTER}"
+
+
+def _named(command: str, alias: str) -> str:
+    """The command for one database; for all of them, if its name cannot be told."""
+    quoted = alias.replace('"', '""')
+    return command if _NO_TEXT in alias else f'{command} "{quoted}"'
+
+
+def _text_loader() -> type[Loader]:
+    from psycopg.adapt import Buffer, Loader
+
+    class Text(Loader):
+        """Text in which bytes that are none have a character of their own."""
+
+        def load(self, data: Buffer) -> str:
+            return bytes(data).decode(errors="replace")
+
+    return Text
 
 
 class PsycopgConsoles:
@@ -63,10 +87,11 @@ class PsycopgConsoles:
                 prepare_threshold=None,
                 row_factory=dict_row,
             ) as connection:
+                # Clients choose names of databases where any name leads to one.
+                connection.adapters.register_loader("text", _text_loader())
                 yield PsycopgConsole(connection)
         except psycopg.Error as error:
-            said = str(error).strip().splitlines() or ["no reason given"]
-            raise ConsoleFailed(said[-1].strip()[:200]) from None
+            raise ConsoleFailed(last_line(str(error))) from None
 
     def refused(self, reloaded: Iterable[Instance], admin: Credentials) -> str:
         """After a reload: the first line that a process does not run with; '' if all took all.
@@ -104,30 +129,31 @@ class PsycopgConsole:
 
     def settings(self) -> dict[str, str]:
         """What the section [pgbouncer] has now."""
-        return {row["key"]: row["value"] or "" for row in self._rows("SHOW CONFIG")}
+        return dict(self._read("SHOW CONFIG", lambda row: (row["key"], row["value"] or "")))
 
     def aliases(self) -> frozenset[str]:
         """The names under which databases can be reached."""
-        return frozenset(row["name"] for row in self._rows("SHOW DATABASES"))
+        return frozenset(self._read("SHOW DATABASES", lambda row: str(row["name"])))
 
     def databases(self) -> tuple[PooledDatabase, ...]:
         """What the process has of each database."""
-        return tuple(
-            PooledDatabase(
+        found = self._read(
+            "SHOW DATABASES",
+            lambda row: PooledDatabase(
                 alias=row["name"],
                 database=row["database"],
                 connections=row["current_connections"],
                 most=row["max_connections"] or 0,
                 paused=bool(row["paused"]),
-            )
-            for row in self._rows("SHOW DATABASES")
-            if row["name"] != CONSOLE
+            ),
         )
+        return tuple(one for one in found if one.alias != CONSOLE)
 
     def pools(self) -> tuple[PoolState, ...]:
         """What its pools are doing."""
-        return tuple(
-            PoolState(
+        found = self._read(
+            "SHOW POOLS",
+            lambda row: PoolState(
                 alias=row["database"],
                 user=row["user"],
                 clients_active=row["cl_active"],
@@ -136,10 +162,9 @@ class PsycopgConsole:
                 servers_idle=row["sv_idle"] + row["sv_used"] + row["sv_tested"],
                 longest_wait=row["maxwait"] + row["maxwait_us"] / 1_000_000,
                 mode=row["pool_mode"],
-            )
-            for row in self._rows("SHOW POOLS")
-            if row["database"] != CONSOLE
+            ),
         )
+        return tuple(one for one in found if one.alias != CONSOLE)
 
     def shed(self, seconds: float, *, reconnect: bool) -> tuple[PooledDatabase, ...]:
         """Connections above a limit end; waits for so many seconds at most. Returns what is left.
@@ -156,7 +181,7 @@ class PsycopgConsole:
                 # Idle ones end by themselves; one that is always wanted is never idle.
                 asked = True
                 for one in over:
-                    self._tell(f'RECONNECT "{one.alias}"')
+                    self._tell(_named("RECONNECT", one.alias))
             time.sleep(_LOOK_EVERY)
 
     def reconnect(self) -> None:
@@ -192,13 +217,19 @@ class PsycopgConsole:
 
     def kill(self, alias: str) -> None:
         """All connections of this pool end at once, and nothing new begins until it is resumed."""
-        self._tell(f'KILL "{alias}"')
+        self._tell(_named("KILL", alias))
 
     def _paused(self) -> bool:
-        return any(row == {"key": "paused", "value": "yes"} for row in self._rows("SHOW STATE"))
+        paused = {"key": "paused", "value": "yes"}
+        return any(self._read("SHOW STATE", lambda row: row == paused))
 
-    def _rows(self, command: LiteralString) -> list[Row]:
-        return self._connection.execute(command).fetchall()
+    def _read(self, command: LiteralString, meaning: Callable[[Row], T]) -> list[T]:
+        """What each row of the answer means. Raises ConsoleFailed for one that means nothing to us."""
+        rows = self._connection.execute(command).fetchall()
+        try:
+            return [meaning(row) for row in rows]
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            raise ConsoleFailed(f"{command} is answered with what is not known here") from None
 
     def _tell(self, command: str) -> None:
         self._connection.execute(command.encode())

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from adapters.said import one_line
 from app.errors import ExposureFailed, ExposureForbidden
 
 if TYPE_CHECKING:
@@ -87,14 +88,18 @@ def _translated(application: str) -> Generator[None]:
     try:
         yield
     except ApiError as error:
-        if error.status.code == HTTPStatus.FORBIDDEN:
+        code = error.response.status_code
+        if code == HTTPStatus.FORBIDDEN:
             # `User "…" cannot create resource …`; else it is a quota, or a rule of the cluster's own.
-            said = " ".join((error.status.message or "").split())[:200]
+            said = one_line(str(error.status.message or ""))
             if " cannot " in said:
                 said = f"run `juju trust {application} --scope=cluster`"
             raise ExposureForbidden(f"Kubernetes forbids a Service: {said}") from None
         raise ExposureFailed(
-            f"Kubernetes refuses the Service ({error.status.code}): this is tried again"
+            f"Kubernetes refuses the Service ({code}): this is tried again"
         ) from None
     except (httpx2.HTTPError, ConfigError, OSError, ValueError):
         raise ExposureFailed("Kubernetes does not answer: this is tried again") from None
+    except (AttributeError, KeyError, TypeError, RecursionError):
+        # lightkube reads any JSON, and believes that it is what was asked for.
+        raise ExposureFailed("Kubernetes answers something else: this is tried again") from None

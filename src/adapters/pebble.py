@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import ops
-import pydantic
 
 from adapters import rendering
 from adapters.console import PsycopgConsoles
+from adapters.said import last_line, one_line
 from adapters.workload import APPLIED, CONTAINER, ROOT
 from app.errors import PoolerFailed
 from domain.applied import Applied, Step
@@ -41,6 +41,9 @@ AGAIN = "pgbouncer-k8s.charm/ask-again"
 ASK_AGAIN_FOR = 120.0  # seconds; after that the next update-status has to do
 
 _SERVICE = "pgbouncer-"
+
+# An image may have services of its own, with names that begin so, too.
+_OURS = re.compile(rf"{_SERVICE}(0|[1-9][0-9]?)")
 
 # What the workload may take, which is not what we may: its files, its processors, and the limit of its
 # control group in version 2 or 1.
@@ -75,9 +78,9 @@ class PebblePooler:
             services = self._container.pebble.get_services()
             applied = self._applied()
             running = frozenset(
-                int(one.name.removeprefix(_SERVICE))
+                int(found[1])
                 for one in services
-                if one.name.startswith(_SERVICE) and one.is_running()
+                if (found := _OURS.fullmatch(one.name)) and one.is_running()
             )
             seen = Container(
                 reachable=True,
@@ -88,7 +91,7 @@ class PebblePooler:
             if applied is None or (seen.runs and not applied.ending):
                 return seen
             changes = self._container.pebble.get_changes(ops.pebble.ChangeState.IN_PROGRESS)
-        except (ops.pebble.ConnectionError, ops.pebble.APIError):
+        except ops.pebble.Error:
             return Container()
         # Who was told to stop is inactive to Pebble from that moment on, though it takes its time; who
         # was told to restart does that before it runs again, and cannot be told to start.
@@ -102,8 +105,7 @@ class PebblePooler:
             said, _ = self._container.exec(["sh", "-c", _LIMITS], timeout=5).wait_output()
         if found := version_in(printed):
             files, _, rest = said.partition("\n")  # What is no number is `unlimited`.
-            most = int(files) if files.isdigit() else 0
-            return Program(version=found, files=most, cpus=_whole_cpus(rest))
+            return Program(version=found, files=_number(files), cpus=_whole_cpus(rest))
         raise PoolerFailed("pgbouncer --version names no version: is this the right image?")
 
     def apply(self, config: PoolerConfig, applied: Applied, steps: tuple[Step, ...]) -> None:
@@ -131,7 +133,7 @@ class PebblePooler:
         try:
             text = self._container.pebble.pull(APPLIED).read()
             return Applied.model_validate_json(text)
-        except (ops.pebble.PathError, pydantic.ValidationError):
+        except (ops.pebble.PathError, ValueError):  # It is not there, no text, or not ours.
             return None
 
     def _write(self, config: PoolerConfig) -> None:
@@ -185,7 +187,8 @@ def _concerned(changes: list[ops.pebble.Change], kind: str) -> frozenset[int]:
     """Processes that changes of this kind are about."""
     tasks = [task.summary for change in changes if change.kind == kind for task in change.tasks]
     # `Stop service "pgbouncer-16"`
-    return frozenset(map(int, re.findall(rf'"{_SERVICE}([0-9]+)"', " ".join(tasks))))
+    names = re.findall(r'"([^"]*)"', " ".join(tasks))
+    return frozenset(int(found[1]) for name in names if (found := _OURS.fullmatch(name)))
 
 
 class PebbleReminder:
@@ -204,7 +207,7 @@ class PebbleReminder:
             known = self._container.get_notices(keys=[AGAIN])
             since = float(known[0].last_data.get("since", now)) if known else now
             fresh = bool(known) and now - known[0].last_repeated.timestamp() < ASK_AGAIN_FOR
-            since = since if fresh else now
+            since = since if fresh and since <= now else now
             if now - since < ASK_AGAIN_FOR:
                 self._container.pebble.notify(
                     ops.pebble.NoticeType.CUSTOM, AGAIN, data={"since": str(since)}
@@ -275,19 +278,20 @@ def _translated() -> Generator[None]:
     except ops.pebble.ChangeError as error:
         raise PoolerFailed(f"PgBouncer does not start: {_reason(str(error))}") from None
     except (ops.pebble.Error, OSError) as error:
-        raise PoolerFailed(f"the pgbouncer container refuses: {_last_line(str(error))}") from None
+        raise PoolerFailed(f"the pgbouncer container refuses: {last_line(str(error))}") from None
+    except UnicodeError:
+        raise PoolerFailed("the pgbouncer container answers with what is no text") from None
 
 
 def _reason(text: str) -> str:
     """The first thing that the last PgBouncer complained of; Pebble's own words if it did not."""
     # `… UTC [49] ERROR invalid value "x" for …`, and then what came of that.
     found = re.findall(r" \[(\d+)\] (?:ERROR|FATAL) (.+)", text)
-    return next((said[:200] for pid, said in found if pid == found[-1][0]), _last_line(text))
+    return next((one_line(said) for pid, said in found if pid == found[-1][0]), last_line(text))
 
 
-def _last_line(text: str) -> str:
-    lines = [one.strip() for one in text.splitlines() if one.strip(" -")]
-    return lines[-1][:200] if lines else "no reason given"
+def _number(word: str) -> int:
+    return int(word) if re.fullmatch(r"[0-9]{1,18}", word) else 0
 
 
 def _whole_cpus(said: str) -> int:
@@ -296,7 +300,7 @@ def _whole_cpus(said: str) -> int:
     `said` is how many there are, and then, where there is a limit, the microseconds of work that it
     may have in a period, and that period (https://docs.kernel.org/admin-guide/cgroup-v2.html).
     """
-    numbers = [int(word) if word.isdigit() else 0 for word in said.split()]
+    numbers = [_number(word) for word in said.split()]
     there, limits = numbers[0] if numbers else 1, numbers[1:3]
     if len(limits) == 2 and all(limits):  # noqa: PLR2004 — work and period
         there = min(there, limits[0] // limits[1])

@@ -24,5 +24,9 @@ def _answers(server: tuple[str, int], seconds: float) -> bool:
         with socket.create_connection(server, timeout=seconds) as connection:
             connection.sendall(_SSL_REQUEST)
             return connection.recv(1) in _ANSWERS
-    except OSError:
+    except (
+        OSError,
+        ValueError,
+        OverflowError,
+    ):  # The last two are of names and ports that cannot be.
         return False

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple, TypeVar
 
 from adapters import ping
+from adapters.said import one_line
 from app.errors import AccessRefused, DatabaseRefused, DatabaseUnreachable
 from domain import scram
 from domain.facts import Credentials as BackendCredentials
@@ -246,7 +247,7 @@ class _Server:
         reason = str(error).partition("\n")[0].rpartition(" failed: ")[2].removeprefix("FATAL:")
         reason = reason.strip().replace(password.get_secret_value() or "\0", "…")
         return DatabaseRefused(
-            f"PostgreSQL at {_named(self._backend.endpoints)} refuses user {user}: {reason[:200]}"
+            f"PostgreSQL at {_named(self._backend.endpoints)} refuses user {user}: {one_line(reason)}"
         )
 
 
@@ -306,7 +307,7 @@ class PsycopgDatabase:
             SELECT concat_ws(' ', inet_server_addr(), inet_server_port(), pg_postmaster_start_time())
         """
         row = self._insist(lambda: self._connection.execute(query).fetchone())
-        return str(row[0]) if row else ""
+        return str(row[0])[:200] if row else ""
 
     def knows(self, address: str) -> bool:
         """Whether there is a connection from this address."""
@@ -822,6 +823,9 @@ class PsycopgDatabase:
             return act()
         except psycopg.Error as error:
             raise self._sentence(error) from None
+        except (LookupError, TypeError, ValueError):
+            # In a server that knows no encoding a name may be any bytes, and it may be no PostgreSQL.
+            raise DatabaseRefused("PostgreSQL answers with what cannot be read") from None
 
     def _sentence(self, error: psycopg.Error) -> DatabaseRefused | DatabaseUnreachable:
         code = error.sqlstate or ""
@@ -833,7 +837,7 @@ class PsycopgDatabase:
             return DatabaseRefused("another session keeps something locked in PostgreSQL")
         if code == _TOO_SLOW:
             return DatabaseRefused("PostgreSQL took too long")
-        said = (error.diag.message_primary or "it gives no reason")[:200]
+        said = one_line(error.diag.message_primary or "")
         if code == _NO_RIGHT:
             return DatabaseRefused(f"user {self._server.user} of PostgreSQL lacks a right: {said}")
         return DatabaseRefused(f"PostgreSQL refuses: {said}")

@@ -7,19 +7,19 @@ from domain.budget import MANY, Lease
 from domain.capabilities import Program
 from domain.instances import PoolerConfig, digest
 from domain.pools import Serving
-from domain.value import Value
+from domain.value import Count, Value
 
 
 class AppliedInstance(Value):
     """What one process was last told: as digests, and the connections that it may have."""
 
-    index: int
-    port: int = 0
+    index: Count
+    port: Count = 0
     restart: str
     reload: str
-    limit: int = 0
+    limit: Count = 0
     readers: bool = False
-    held: int = 0  #: what it may still have from before, where that is more
+    held: Count = 0  #: what it may still have from before, where that is more
 
     @property
     def over(self) -> bool:

@@ -7,7 +7,7 @@ times whoever has too much gives up first, and only what is free is handed out.
 from collections.abc import Iterable, Sequence
 
 from domain.pools import Plan, has_read_only_pools, read_only_part, share
-from domain.value import Value
+from domain.value import Count, Value
 
 # More processes than this on one address gain nothing: the kernel spreads connections at random.
 MOST_PROCESSES = 16
@@ -19,8 +19,8 @@ MANY = 2**31 - 1
 class Stake(Value):
     """What a unit says of its part of max_db_connections."""
 
-    share: int = 0  #: the part that it works under
-    held: int = 0  #: the most connections to one database that it may still have
+    share: Count = 0  #: the part that it works under
+    held: Count = 0  #: the most connections to one database that it may still have
 
 
 def most_of(plan: Plan, unit: str) -> int:

@@ -10,7 +10,7 @@ from domain.pools import Endpoint, Plan, Serving
 from domain.settings import Settings
 from domain.status import Problem
 from domain.users import AccessRequest, AuthMaterial, Grant, Offer, Refusal
-from domain.value import Value
+from domain.value import Line, Value
 
 
 class Container(Value):
@@ -42,9 +42,9 @@ class Container(Value):
 class Credentials(Value):
     """What the PostgreSQL charm gave us: a superuser of its own, and where to find the server."""
 
-    user: str
+    user: Line
     password: pydantic.SecretStr
-    database: str
+    database: Line
     endpoints: tuple[Endpoint, ...] = pydantic.Field(min_length=1)
     read_only: tuple[Endpoint, ...] = ()
     version: str = ""

@@ -25,7 +25,7 @@ from domain.pools import (
     serving,
 )
 from domain.users import AuthMaterial, Credentials
-from domain.value import Value
+from domain.value import Value, number_of
 
 MAX_CLIENTS = 10_000
 
@@ -212,9 +212,8 @@ def _peers_elsewhere(plan: Plan, unit: str) -> Iterator[Peer]:
 
 def _first_peer_id(unit: str) -> int:
     """Peer ids of different units never meet, and a unit keeps its own while others come and go."""
-    number = unit.rpartition("/")[2]
     # PgBouncer takes ids up to 16383; five hundred units later they start again.
-    return 1 + (int(number) if number.isdigit() else 0) % 500 * 2 * MOST_PROCESSES
+    return 1 + number_of(unit) % 500 * 2 * MOST_PROCESSES
 
 
 def _listen(port: int, layout: Layout, index: int) -> tuple[Setting, ...]:

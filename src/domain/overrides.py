@@ -7,15 +7,19 @@ sentence that names the culprit by its path.
 import json
 import re
 from collections.abc import Iterable
-from typing import Literal, NoReturn, cast, get_args
+from typing import Annotated, Literal, NoReturn, cast, get_args
+
+import pydantic
 
 from domain.capabilities import OWN_MODES, OWN_USERS, Version
-from domain.value import Value
+from domain.value import Name, Value
 
 PoolMode = Literal["session", "transaction", "statement"]
 
 # PostgreSQL runs no more (MAX_BACKENDS), and PgBouncer can add and double it without an overflow.
 MOST_CONNECTIONS = 2**18 - 1
+
+Connections = Annotated[int, pydantic.Field(ge=1, le=MOST_CONNECTIONS)]
 
 LONGEST_TEXT = 64 * 1024
 KEYS = ("pool_mode", "pool_size", "max_connections")
@@ -29,10 +33,10 @@ _LONGEST_QUOTE = 40
 class Override(Value):
     """What one database or user has instead of what the options say; None is as they say."""
 
-    name: str
+    name: Name
     pool_mode: PoolMode | None = None
-    pool_size: int | None = None  #: of the whole application, like all numbers here
-    max_connections: int | None = None
+    pool_size: Connections | None = None  #: of the whole application, like all numbers here
+    max_connections: Connections | None = None
 
 
 class Overrides(Value):

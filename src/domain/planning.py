@@ -16,6 +16,7 @@ from domain.pools import (
 )
 from domain.settings import Settings
 from domain.users import EVERYWHERE, AccessRequest, Offer, grant_for
+from domain.value import number_of
 
 
 def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
@@ -144,8 +145,7 @@ def _processors(facts: Facts, unit: Peer, before: Member | None) -> int:
 
 
 def _number(unit: Peer) -> tuple[int, str]:
-    number = unit.name.rpartition("/")[2]
-    return (int(number) if number.isdigit() else 0, unit.name)
+    return (number_of(unit.name), unit.name)
 
 
 def offer(facts: Facts, request: AccessRequest) -> Offer | None:

@@ -3,13 +3,13 @@
 import ipaddress
 import re
 from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Literal
 
 import pydantic
 
 from domain.overrides import MOST_CONNECTIONS, PoolMode
 from domain.settings import Settings
-from domain.value import Value
+from domain.value import Count, Line, Name, Value
 
 AUTH_ALIAS = "pgbouncer_auth"
 READ_ONLY_SUFFIX = "_readonly"
@@ -27,14 +27,52 @@ AUTH_CONNECTIONS = 2
 _ALIAS_BYTES = 63
 _PORTS = range(1, 65536)
 _BRACKETED = re.compile(r"\[([^\]]*:[^\]]*)\](?::([^:]*))?")
-_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
+_LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
+_LONGEST_HOST = 253
+_LONGEST_ENDPOINT = _LONGEST_HOST + len("[]:65535")
+
+# PostgreSQL has fewer replicas; each is asked by a thread of its own.
+MOST_ENDPOINTS = 64
+
+
+def _is_host(text: str) -> bool:
+    if len(text) > _LONGEST_HOST:
+        return False
+    if ":" not in text:
+        return bool(_HOST.fullmatch(text))
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return "%" not in text  # a zone means something to one machine only
+
+
+def address_in(text: str) -> str:
+    """The address that a text is; '' if it is none."""
+    return text if _is_host(text) else ""
+
+
+def _host(text: str) -> str:
+    if not _is_host(text):
+        raise ValueError("no host")
+    return text
+
+
+def _address(text: str) -> str:
+    return _host(text) if text else text
+
+
+Host = Annotated[str, pydantic.AfterValidator(_host)]
+Address = Annotated[str, pydantic.AfterValidator(_address)]  #: '' is not known yet
+Port = Annotated[int, pydantic.Field(ge=_PORTS.start, lt=_PORTS.stop)]
 
 
 class Endpoint(Value):
     """Where a server listens. IPv6 addresses are kept without brackets."""
 
-    host: str
-    port: int
+    host: Host
+    port: Port
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -45,11 +83,16 @@ def endpoints_in(text: str) -> tuple[Endpoint, ...]:
 
     Raises ValueError, with a sentence about the part that is no endpoint.
     """
-    return tuple(_endpoint(part.strip()) for part in text.split(",") if part.strip())
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if len(parts) > MOST_ENDPOINTS:
+        raise ValueError(f"there are {len(parts)} endpoints: {MOST_ENDPOINTS} are the most")
+    return tuple(map(_endpoint, parts))
 
 
 def _endpoint(text: str) -> Endpoint:
     host, port = text, ""
+    if len(text) > _LONGEST_ENDPOINT:
+        raise ValueError(f"{text[:80]!r}… is no endpoint")
     if bracketed := _BRACKETED.fullmatch(text):
         host, port = bracketed[1], bracketed[2] or ""
     elif text.count(":") == 1:
@@ -58,16 +101,6 @@ def _endpoint(text: str) -> Endpoint:
     if number not in _PORTS or not _is_host(host):
         raise ValueError(f"{text[:80]!r} is no endpoint")
     return Endpoint(host=host, port=number)
-
-
-def _is_host(text: str) -> bool:
-    if ":" not in text:
-        return bool(_HOST.fullmatch(text))
-    try:
-        ipaddress.IPv6Address(text)
-    except ValueError:
-        return False
-    return "%" not in text  # a zone means something to one machine only
 
 
 def endpoints_text(endpoints: Iterable[Endpoint]) -> str:
@@ -80,8 +113,8 @@ class Upstream(Value):
 
     endpoints: tuple[Endpoint, ...] = pydantic.Field(min_length=1)
     read_only: tuple[Endpoint, ...] = ()
-    auth_database: str  #: where passwords are looked up
-    auth_user: str
+    auth_database: Line  #: where passwords are looked up
+    auth_user: Line
     version: str = ""
     server: str = ""  #: which server answers there: another text is another server, or a new start
 
@@ -90,17 +123,17 @@ class Member(Value):
     """One unit of the application."""
 
     name: str
-    address: str
-    processors: int = 0  #: that its processes may use; 0 until it has said so
-    share: int = 0  #: of max_db_connections; means nothing where that is no limit
+    address: Address
+    processors: Count = 0  #: that its processes may use; 0 until it has said so
+    share: Count = 0  #: of max_db_connections; means nothing where that is no limit
 
 
 class Leaver(Value):
     """A unit that is no member any more, and lets its last transactions end."""
 
     name: str
-    address: str
-    held: int  #: connections to one database that it may still have
+    address: Address
+    held: Count  #: connections to one database that it may still have
 
 
 class Plan(Value):
@@ -110,13 +143,15 @@ class Plan(Value):
     members: tuple[Member, ...]  #: ordered by the units' numbers
     leavers: tuple[Leaver, ...] = ()
     upstream: Upstream | None = None
-    databases: tuple[str, ...] = ()
+    databases: tuple[Name, ...] = ()
     everywhere: bool = False  #: somebody may use databases that nobody asked for by name
     #: Two sets of processes take turns when the port changes: a new one opens before the old closes.
     lane: Literal[0, 1] = 0
-    former_port: int | None = None  #: still open on the other lane, for clients that know no other
+    former_port: Port | None = (
+        None  #: still open on the other lane, for clients that know no other
+    )
     #: Who ever had settings of its own: a reload that does not name a user leaves it what it had.
-    known_users: tuple[str, ...] = ()
+    known_users: tuple[Name, ...] = ()
 
     @property
     def ports(self) -> tuple[int, ...]:
@@ -338,9 +373,9 @@ def pool_users(plan: Plan, part: Part) -> tuple[PoolUser, ...]:
 class Serving(Value):
     """What the PgBouncer of one unit serves just now."""
 
-    port: int
+    port: Port
     databases: tuple[str, ...] = ()
-    processors: int = 0  #: that its processes may use
+    processors: Count = 0  #: that its processes may use
 
     def serves(self, database: str, port: int) -> bool:
         """Whether a client of this database would be let in at this port."""

@@ -1,5 +1,6 @@
 """What did the operator ask for?"""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -61,20 +62,32 @@ class Settings(Value):
 
 def settings_from(options: Mapping[str, object]) -> tuple[Settings | None, tuple[str, ...]]:
     """Settings, or None and one sentence for each option that cannot be honoured."""
+    settings, found = None, dict[str, str]()
     try:
-        return Settings.model_validate(dict(options)), ()
+        known = {name: value for name, value in options.items() if name in ACCEPTS}
+        settings = Settings.model_validate(known)
     except pydantic.ValidationError as error:
-        found: dict[str, str] = {}
         for detail in error.errors():
             name = str(detail["loc"][0])
             reason = detail.get("ctx", {}).get("error")
             found.setdefault(name, _complaint(name, options.get(name), reason))
-        return None, tuple(found.values())
+    # Not pydantic's to find: it cannot name one that is no proper text.
+    found |= {name: _complaint(name, None, None) for name in options if name not in ACCEPTS}
+    return (None, tuple(found.values())) if found else (settings, ())
 
 
 def _complaint(name: str, value: object, reason: object) -> str:
     if name not in ACCEPTS:
-        return f"unknown option {name[:60]}: there are {', '.join(ACCEPTS)}"
+        short = name[:60]
+        shown = short if re.fullmatch(r"[\w-]+", short) else ascii(short)
+        return f"unknown option {shown}: there are {', '.join(ACCEPTS)}"
     if isinstance(reason, ValueError):
         return f"option {name}: {reason}"
-    return f"option {name} must be {ACCEPTS[name]}, not {str(value)[:40]!r}"
+    return f"option {name} must be {ACCEPTS[name]}, not {_shown(value)!r}"
+
+
+def _shown(value: object) -> str:
+    # Python writes no number with thousands of digits.
+    if isinstance(value, int) and abs(value) > _SECONDS_MAX**2:
+        return "a number with many digits"
+    return str(value)[:40]

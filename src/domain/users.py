@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterable
+from typing import Annotated, Self
 from urllib.parse import quote
 
 import pydantic
 
 from domain.pools import AUTH_ALIAS, READ_ONLY_SUFFIX
-from domain.value import Value
+from domain.value import Line, Value
 
 NAME_BYTES = 63  # PostgreSQL's NAMEDATALEN and PgBouncer's MAX_DBNAME, less the closing zero.
 
@@ -39,15 +40,34 @@ EVERYWHERE = frozenset(
 )
 
 
+def _hashable(password: pydantic.SecretStr) -> pydantic.SecretStr:
+    if not re.fullmatch(r"[ -~]{1,1000}", password.get_secret_value()):
+        raise ValueError("no password of ours")
+    return password
+
+
+# Ours are such: others would have to be normalised before they are hashed, or end a line.
+Password = Annotated[pydantic.SecretStr, pydantic.AfterValidator(_hashable)]
+
+# It stands in a list whose members commas and spaces separate.
+ListedName = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+
+
 class AuthMaterial(Value):
     """The users of PgBouncer itself and their passwords, shared by all units in a secret."""
 
-    auth_user: str  #: looks passwords up in PostgreSQL
-    auth_password: pydantic.SecretStr
-    stats_user: str  #: may read PgBouncer's console
-    stats_password: pydantic.SecretStr
-    admin_user: str  #: may do anything on PgBouncer's console
-    admin_password: pydantic.SecretStr
+    auth_user: Line  #: looks passwords up in PostgreSQL
+    auth_password: Password
+    stats_user: ListedName  #: may read PgBouncer's console
+    stats_password: Password
+    admin_user: ListedName  #: may do anything on PgBouncer's console
+    admin_password: Password
+
+    @pydantic.model_validator(mode="after")
+    def _are_three(self) -> Self:
+        if len({self.auth_user, self.stats_user, self.admin_user}) < 3:  # noqa: PLR2004
+            raise ValueError("one user has the rights of two")
+        return self
 
 
 class Credentials(Value):
@@ -130,7 +150,7 @@ def _database_problem(name: str) -> str:
         return f"but names ending in {READ_ONLY_SUFFIX} are those of read-only pools"
     if "*" in name:
         return "but prefixes are not supported"
-    if len(name.encode()) > NAME_BYTES:
+    if len(name.encode(errors="replace")) > NAME_BYTES:
         return f"which is longer than {NAME_BYTES} bytes"
     # Its documentation says that others can be quoted, and its parser then refuses the whole file
     # (https://github.com/pgbouncer/pgbouncer/issues/971): nobody would be served any more.

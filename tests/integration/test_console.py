@@ -204,6 +204,23 @@ def test_kill_ends_what_is_open(unit):
             client.execute("select 1")
 
 
+@pytest.mark.parametrize("name", ['a"; SHUTDOWN; "', '""', "it's é \\"])
+def test_a_name_that_a_client_chose_is_told_exactly(unit, name):
+    config = unit.config()
+    (instance,) = config.instances
+    anything = instance.pools[-1].model_copy(update={"alias": "*", "database": ""})
+    everywhere = instance.model_copy(update={"pools": (*instance.pools, anything)})
+    unit.apply(config.model_copy(update={"instances": (everywhere,)}))
+    with pytest.raises(psycopg.OperationalError, match="does not exist"):
+        psycopg.connect(
+            host="127.0.0.1", port=unit.port, user=ADMIN, password=PASSWORD, dbname=name
+        )
+    with unit.console() as console:
+        console.kill(name)
+        paused = {one.alias: one.paused for one in console.databases()}
+    assert (paused[name], paused["postgres"]) == (True, False)
+
+
 def test_a_process_that_is_gone_has_no_console(unit):
     unit.pooler.stop()
     with pytest.raises(ConsoleFailed, match="has no socket"), unit.console():

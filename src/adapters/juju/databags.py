@@ -28,7 +28,10 @@ _OBJECTS = pydantic.TypeAdapter(
 )
 
 _REQUEST_ID = re.compile(r"[0-9A-Za-z]{1,32}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST = 65_536  # characters; no honest request comes near
+_LONGEST_LINE = 1000  # likewise
+_MOST_REQUESTS = 100  # in one relation; likewise
 
 
 def own(databag: Databag, key: str, model: type[T]) -> T | None:
@@ -41,6 +44,20 @@ def own(databag: Databag, key: str, model: type[T]) -> T | None:
         # Not the error itself: it would show the input.
         logger.warning("What the peers keep under %s is not readable for this release", key)
         return None
+
+
+def bounded(databag: Databag) -> dict[str, str]:
+    """The same, if it is of a reasonable size. Raises ValueError."""
+    if sum(map(len, databag.values())) > _LONGEST:
+        raise ValueError("wrote more than a request can hold")
+    return dict(databag)
+
+
+def check_line(told: Databag, key: str) -> None:
+    """What was told under this key can stand in a configuration. Raises ValueError."""
+    text = told.get(key, "")
+    if len(text) > _LONGEST_LINE or text != text.strip() or not text.isprintable():
+        raise ValueError(f"{key} is not one line of at most {_LONGEST_LINE} letters that show")
 
 
 class Asked(pydantic.BaseModel):
@@ -107,18 +124,23 @@ def requested_secrets(remote: Databag) -> frozenset[str]:
 
 
 def _requests(remote: Databag) -> Iterator[Fields]:
-    if sum(map(len, remote.values())) > _LONGEST:
-        raise ValueError("wrote more than a request can hold")
     if not is_v1(remote):
-        yield {key: value for key, value in remote.items() if key != "request-id"}
+        yield {key: value for key, value in bounded(remote).items() if key != "request-id"}
         return
     try:
-        requests = _OBJECTS.validate_json(remote.get("requests") or "[]")
+        requests = _OBJECTS.validate_json(bounded(remote).get("requests") or "[]")
     except pydantic.ValidationError:
         raise ValueError("wrote requests, which is no JSON list of objects") from None
+    if len(requests) > _MOST_REQUESTS:
+        raise ValueError(f"wrote {len(requests)} requests: {_MOST_REQUESTS} are the most")
+    seen: set[str] = set()
     for one in requests:
-        if not _REQUEST_ID.fullmatch(_text(one, "request-id")):
+        request_id = _text(one, "request-id")
+        if not _REQUEST_ID.fullmatch(request_id):
             raise ValueError("wrote a request whose request-id is not letters and digits")
+        if request_id in seen:
+            raise ValueError(f"wrote two requests with the request-id {request_id}")
+        seen.add(request_id)
         yield one
 
 
@@ -140,8 +162,8 @@ def _text(fields: Fields, key: str) -> str:
     value = fields.get(key)
     if value is None:
         return ""
-    if not isinstance(value, str):
-        raise ValueError(f"wrote {key}, which is no text")  # noqa: TRY004 — a bad value of a stranger
+    if not isinstance(value, str) or _SURROGATE.search(value):
+        raise ValueError(f"wrote {key}, which is no text")
     return value
 
 

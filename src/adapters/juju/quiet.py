@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
+import re
 
 import ops
 
@@ -76,7 +77,7 @@ class Quiet:
         try:
             services = sorted((one.name, one.is_running()) for one in pebble.get_services())
             return [services, pebble.pull(APPLIED).read()]
-        except ops.pebble.Error:
+        except (ops.pebble.Error, ValueError):
             return []
 
     def _backend_answers(self) -> bool:
@@ -90,6 +91,6 @@ class Quiet:
 
 def _server(endpoint: str) -> tuple[str, int]:
     host, _, port = endpoint.rpartition(":")
-    if host and port.isdigit() and (host.startswith("[") or ":" not in host):
+    if host and re.fullmatch(r"[0-9]{1,5}", port) and (host.startswith("[") or ":" not in host):
         return host.strip("[]"), int(port)
     return endpoint.strip("[]"), 5432

@@ -14,7 +14,7 @@ from adapters.juju.secrets import JujuSecrets
 from domain.budget import Stake
 from domain.facts import Backend, Container, Credentials, Facts, Ledger, Peer
 from domain.instances import Layout
-from domain.pools import Plan, Serving, endpoints_in
+from domain.pools import Plan, Serving, address_in, endpoints_in
 from domain.settings import settings_from
 
 
@@ -70,14 +70,14 @@ class JujuWorld:
         """The pod's own address; what Juju writes to databags may be that of its Service."""
         binding = self._charm.model.get_binding(PEERS)
         found = binding.network.bind_address if binding else None
-        return str(found) if found else ""
+        return address_in(str(found)) if found else ""
 
     def _peers(self, relation: ops.Relation) -> Iterable[Peer]:
         for unit in sorted(relation.units, key=lambda unit: unit.name):
             databag = relation.data[unit]
             yield Peer(
                 name=unit.name,
-                address=databag.get("address", ""),
+                address=address_in(databag.get("address", "")),
                 leaving=databag.get(LEAVING) == "true",
                 serving=databags.own(databag, "serving", Serving),
                 stake=databags.own(databag, "stake", Stake) or Stake(),
@@ -100,12 +100,14 @@ class JujuWorld:
 
     def _credentials(self, relation: ops.Relation) -> Credentials:
         """What the PostgreSQL charm told us. Raises ValueError with what is missing or wrong."""
-        told = dict(relation.data[relation.app])
+        told = databags.bounded(relation.data[relation.app])
         if uri := told.get("secret-user"):
             told |= self._secret(uri, f"{BACKEND}.{relation.id}.user.secret")
         needed = ("username", "password", "endpoints")
         if missing := [key for key in needed if not told.get(key)]:
             raise ValueError(f"{relation.app.name} has not given {', '.join(missing)} yet")
+        for key in ("username", "password", "database", "version"):
+            databags.check_line(told, key)
         endpoints = endpoints_in(told["endpoints"])
         if not endpoints:
             raise ValueError(f"{relation.app.name} has not given endpoints yet")

@@ -24,10 +24,12 @@ from domain.settings import ACCEPTS, Settings, settings_from
 from domain.status import assess
 from domain.users import Credentials as ClientCredentials
 from domain.users import read_only_uri, request_problem, uri
+from domain.value import number_of
 
 DEMO = "demo"
 MOST_UNITS = 20
 LONGEST_NAME = 60
+LONGEST_PAUSE = 3600.0  # seconds
 WHO_AND_WHERE = """
     SELECT format('%s in %s, PostgreSQL %s',
                   current_user, current_database(), current_setting('server_version'))
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str], compose: Compose) -> int:
         if asked.verb == "logs":
             return command.logs(asked.unit, follow=asked.follow)
         if asked.verb == "top":
-            return command.top(max(0.1, asked.every), once=asked.once)
+            return command.top(min(max(0.1, asked.every), LONGEST_PAUSE), once=asked.once)
         with command.store.alone(_note):
             return command.run(asked)
     except KeyboardInterrupt:
@@ -213,7 +215,7 @@ class Command:
         while len(platform.model.units) < platform.state.units:
             self._say(f"{platform.add_unit()} started")
         while len(platform.model.units) > platform.state.units:
-            name = max(platform.model.units, key=lambda one: int(one.rpartition("/")[2]))
+            name = max(platform.model.units, key=number_of)
             platform.remove_unit(name)
             self._say(f"{name} removed")
 
@@ -251,7 +253,7 @@ class Command:
     # ---- the other verbs -----------------------------------------------------------------------
     def _config(self, platform: LocalPlatform, settings: Sequence[str]) -> int:
         if not settings:
-            known = Settings.model_validate(platform.model.options)
+            known = _known_settings(platform)
             values = {name: str(getattr(known, name)) for name in ACCEPTS}
             overrides = values["overrides"]
             # A long text would make every line as long.
@@ -337,7 +339,7 @@ class Command:
                 f"{busy} processes have transactions open; new ones wait. Pause again, or `pooler resume`"
             )
             return 1
-        patience = Settings.model_validate(platform.model.options).query_wait_timeout
+        patience = _known_settings(platform).query_wait_timeout
         how_long = f"up to {patience} s each" if patience else "as long as it takes"
         self._say(f"no transaction is open, and new ones wait, {how_long}, for `pooler resume`")
         return 0
@@ -350,7 +352,7 @@ class Command:
     def _status(self, platform: LocalPlatform) -> int:
         rows: list[tuple[str, ...]] = []
         demo = self._relation(platform, DEMO)
-        for unit in sorted(platform.model.units, key=lambda one: int(one.rpartition("/")[2])):
+        for unit in sorted(platform.model.units, key=number_of):
             facts = platform.hook(unit, "update_status").facts
             sentence = assess(facts)[0]
             port = facts.serving.port if facts.serving else "-"
@@ -436,12 +438,12 @@ def _named(platform: LocalPlatform, unit: str | None) -> list[str]:
     units = platform.model.units
     found = [one for one in units if unit in (None, one, one.rpartition("/")[2])]
     if not found:
-        raise Mistake(f"there is no unit {unit}: there are {', '.join(units)}")
+        raise Mistake(f"there is no unit {str(unit)[:60]!r}: there are {', '.join(units)}")
     return found
 
 
 def _pool_rows(platform: LocalPlatform) -> Iterator[tuple[str, ...]]:
-    for unit in sorted(platform.model.units, key=lambda one: int(one.rpartition("/")[2])):
+    for unit in sorted(platform.model.units, key=number_of):
         facts, consoles = platform.look(unit), platform.consoles(unit)
         for process in facts.container.applied.instances if facts.container.applied else ():
             try:
@@ -466,12 +468,20 @@ def _options(known: Mapping[str, object], settings: Sequence[str]) -> dict[str, 
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise Mistake(f"{setting!r} is no KEY=VALUE")
+            raise Mistake(f"{setting[:60]!r} is no KEY=VALUE")
         wanted[key] = int(value) if re.fullmatch(r"-?[0-9]{1,12}", value) else value
     _, problems = settings_from(wanted)
     if problems:
         raise Mistake("; ".join(problems))
     return wanted
+
+
+def _known_settings(platform: LocalPlatform) -> Settings:
+    """The options as they are kept. Raises Problem."""
+    settings, problems = settings_from(platform.model.options)
+    if settings is None:
+        raise Problem(f"{'; '.join(problems)}: `pooler config KEY=VALUE` sets another")
+    return settings
 
 
 def _endpoints(text: str | None) -> tuple[Endpoint, ...] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, Self
 
 import pydantic
 
@@ -18,7 +18,7 @@ from domain.facts import (
     Peer,
 )
 from domain.instances import Layout
-from domain.pools import Plan, Serving
+from domain.pools import Address, Plan, Serving
 from domain.settings import settings_from
 from domain.users import (
     AccessRequest,
@@ -29,6 +29,7 @@ from domain.users import (
     request_problem,
 )
 from domain.users import Credentials as ClientCredentials
+from domain.value import number_of
 
 
 class NotLeader(Exception):
@@ -41,10 +42,14 @@ class Record(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid")
 
 
+# Its number is that of its directory.
+UnitName = Annotated[str, pydantic.Field(pattern=r"^[a-z0-9-]{1,60}/(0|[1-9][0-9]{0,8})$")]
+
+
 class UnitRecord(Record):
     """One unit, as the others see it."""
 
-    address: str
+    address: Address
     serving: Serving | None = None
     stake: Stake = Stake()
     leaving: bool = False
@@ -65,8 +70,8 @@ class Model(Record):
 
     application: str = "pgbouncer"
     options: dict[str, Any] = {}
-    units: dict[str, UnitRecord] = {}
-    leader: str = ""
+    units: dict[UnitName, UnitRecord] = {}
+    leader: str = ""  #: one of the units, if there are any
     leader_address: str = ""
     plan: Plan | None = None
     ledger: Ledger = Ledger()
@@ -77,9 +82,15 @@ class Model(Record):
     service_host: str = ""
     service_ports: tuple[int, ...] = ()  #: where the Service leads, for a platform that has one
 
+    @pydantic.model_validator(mode="after")
+    def _led_by_one_of_them(self) -> Self:
+        if self.leader not in (self.units or {""}):
+            raise ValueError("the leader is no unit")
+        return self
+
     def add_unit(self, address: str) -> str:
         """A new unit, which leads if nobody does; returns its name."""
-        numbers = [int(name.rpartition("/")[2]) for name in self.units]
+        numbers = [number_of(name) for name in self.units]
         name = f"{self.application}/{max(numbers, default=-1) + 1}"
         self.units[name] = UnitRecord(address=address)
         self.leader = self.leader or name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from adapters.local.store import State, Store
 from app.outcome import Deferred, Outcome
 from domain.facts import Credentials, Facts
 from domain.instances import Layout
+from domain.value import number_of
 
 # The use cases of one unit by their names, as `wiring.Application` provides them.
 Application = Any
@@ -129,8 +131,9 @@ class LocalPlatform:
 
     def stop(self) -> list[str]:
         """No process runs, not even of a unit that a killed command had not noted yet."""
-        numbers = [_number(name) for name in self.model.units]
-        numbers += [int(one.name) for one in (self.store.home / "units").glob("[0-9]*")]
+        numbers = [number_of(name) for name in self.model.units]
+        folders = [one.name for one in (self.store.home / "units").glob("[0-9]*")]
+        numbers += [int(name) for name in folders if re.fullmatch("[0-9]{1,9}", name)]
         names = [f"{self.model.application}/{number}" for number in sorted(set(numbers))]
         with ThreadPoolExecutor() as threads:  # each waits for its clients
             list(threads.map(self._stop, names))
@@ -147,7 +150,7 @@ class LocalPlatform:
 
     def add_unit(self) -> str:
         """One more unit runs."""
-        number = 1 + max((_number(name) for name in self.model.units), default=-1)
+        number = 1 + max((number_of(name) for name in self.model.units), default=-1)
         # Every address of 127/8 is this machine's own, so all units can have the same port.
         name = self.model.add_unit(f"127.0.0.{2 + number % 250}")
         self.wake(name)
@@ -175,11 +178,7 @@ class LocalPlatform:
 
     def _layout(self, unit: str) -> Layout:
         return Layout(
-            root=str(self.store.home / "units" / str(_number(unit))),
+            root=str(self.store.home / "units" / str(number_of(unit))),
             listen_address=self.model.units[unit].address if unit in self.model.units else "",
             with_pid_files=True,
         )
-
-
-def _number(unit: str) -> int:
-    return int(unit.rpartition("/")[2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import resource
 import signal
 import socket
@@ -11,8 +12,6 @@ import subprocess
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
-
-import pydantic
 
 from adapters import rendering
 from adapters.console import PsycopgConsoles
@@ -58,7 +57,7 @@ class LocalPooler:
         """Ask the program itself, and what it may take of this machine. Raises PoolerFailed."""
         with _translated(self._root):
             done = subprocess.run(
-                [self._program, "--version"], capture_output=True, text=True, check=False
+                [self._program, "--version"], capture_output=True, errors="replace", check=False
             )
         if found := version_in(done.stdout):
             return Program(version=found, files=_files(), cpus=len(os.sched_getaffinity(0)))
@@ -104,11 +103,12 @@ class LocalPooler:
     def _applied(self) -> Applied | None:
         try:
             return Applied.model_validate_json(self._memory.read_text())
-        except (OSError, pydantic.ValidationError):
+        except (OSError, ValueError):
             return None
 
     def _indexes(self) -> list[int]:
-        return sorted(int(one.name) for one in self._root.glob("[0-9]*") if one.is_dir())
+        found = (one for one in self._root.glob("[0-9]*") if one.is_dir())
+        return sorted(int(one.name) for one in found if re.fullmatch("[0-9]{1,2}", one.name))
 
     def _write(self, config: PoolerConfig) -> None:
         self._folder(self._root)
@@ -205,7 +205,7 @@ class LocalPooler:
 
     def _ini(self, index: int) -> str:
         path = pathlib.Path(self._layout.ini(index))
-        return path.read_text() if path.exists() else ""
+        return path.read_text(errors="replace") if path.exists() else ""
 
     def _stop(self, indexes: Sequence[int]) -> None:
         """The processes are gone: when their clients are, or without asking when that takes too long."""

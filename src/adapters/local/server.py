@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import queue
+import re
 import shutil
 import socket
 import subprocess
@@ -19,9 +20,10 @@ import pydantic
 
 from adapters.local.owner import Owner, identity, own
 from adapters.local.store import ServerRecord
+from adapters.said import last_line, one_line
 from app.passwords import new_password
 from domain.facts import Credentials
-from domain.pools import Endpoint
+from domain.pools import Endpoint, endpoints_in
 
 if TYPE_CHECKING:
     import psycopg
@@ -125,10 +127,11 @@ class LocalServer:
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             try:
-                lines = (self._data / "postmaster.pid").read_text().splitlines()
+                lines = (self._data / "postmaster.pid").read_text(errors="replace").splitlines()
             except OSError:
                 lines = []
-            if len(lines) > _PID_STATUS and lines[_PID_STATUS].strip() == "ready":
+            ready = len(lines) > _PID_STATUS and lines[_PID_STATUS].strip() == "ready"
+            if ready and re.fullmatch("[0-9]{1,5}", lines[_PID_PORT].strip()):
                 return int(lines[_PID_PORT])
             time.sleep(0.05)
         raise ServerFailed(
@@ -138,12 +141,12 @@ class LocalServer:
     def _run(self, program: pathlib.Path, *arguments: str) -> None:
         done = self._call(program, *arguments)
         if done.returncode:
-            said = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no reason given"]
-            raise ServerFailed(f"{program.name} failed: {said[-1][:200]}; see {self._log}")
+            said = last_line(done.stderr.strip() or done.stdout)
+            raise ServerFailed(f"{program.name} failed: {said}; see {self._log}")
 
     def _call(self, program: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         # Not a pipe: the server would keep it open, and we would wait for it for ever.
-        with tempfile.TemporaryFile("w+") as output:
+        with tempfile.TemporaryFile("w+", errors="replace") as output:
             done = subprocess.run(
                 [program, *arguments],
                 stdin=subprocess.DEVNULL,
@@ -173,7 +176,7 @@ def given_credentials(uri: str) -> Credentials:
 
     try:
         parts = psycopg.conninfo.conninfo_to_dict(uri)
-    except psycopg.Error:
+    except (psycopg.Error, UnicodeError):
         raise ServerFailed("that is no postgresql:// address") from None
     password = parts.get("password") or os.environ.get("PGPASSWORD") or ""
     hosts, ports = (str(parts.get(key) or "").split(",") for key in ("host", "port"))
@@ -181,16 +184,25 @@ def given_credentials(uri: str) -> Credentials:
     if not user or not password or not hosts[0]:
         raise ServerFailed("the address needs a user, a host, and a password (or $PGPASSWORD)")
     ports = ports * len(hosts) if len(ports) == 1 else ports
-    endpoints = tuple(
-        Endpoint(host=host, port=int(port or 5432))
-        for host, port in zip(hosts, ports, strict=False)
-    )
-    return Credentials(
-        user=str(user),
-        password=pydantic.SecretStr(str(password)),
-        database=AUTH_DATABASE,
-        endpoints=endpoints,
-    )
+    if len(ports) != len(hosts):
+        raise ServerFailed("the address needs one port, or one for each host")
+    named = (f"[{host}]" if ":" in host else host for host in hosts)
+    pairs = zip(named, ports, strict=True)
+    try:
+        endpoints = endpoints_in(",".join(f"{host}:{port or 5432}" for host, port in pairs))
+    except ValueError as error:
+        raise ServerFailed(str(error)) from None
+    try:
+        str(password).encode()
+        return Credentials(
+            user=str(user),
+            password=pydantic.SecretStr(str(password)),
+            database=AUTH_DATABASE,
+            endpoints=endpoints,
+        )
+    except ValueError:
+        # Not the error itself: it would show the password.
+        raise ServerFailed("the user and the password have to be one line of text each") from None
 
 
 def greet(credentials: Credentials) -> tuple[str, bool]:
@@ -260,8 +272,8 @@ def _connected(
         ) as connection:
             yield connection
     except psycopg.Error as error:
-        said = str(error).strip().splitlines() or ["no reason given"]
-        raise ServerFailed(f"PostgreSQL says: {said[0]}") from None
+        first, _, _ = str(error).strip().partition("\n")
+        raise ServerFailed(f"PostgreSQL says: {one_line(first)}") from None
 
 
 def _free_port() -> int:

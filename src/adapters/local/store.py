@@ -15,6 +15,7 @@ from typing import cast
 import pydantic
 
 from adapters.local.model import Model, Record
+from domain.pools import Port
 
 PATIENCE = 10.0  # seconds
 
@@ -23,7 +24,7 @@ class ServerRecord(Record):
     """The PostgreSQL that this platform runs itself."""
 
     programs: str  #: the directory with its programs
-    port: int
+    port: Port
     password: pydantic.SecretStr
 
 
@@ -91,7 +92,9 @@ class Store:
         # Others may pass through, since servers run as another user; they may not look around.
         self.home.mkdir(parents=True, exist_ok=True)
         self.home.chmod(0o711)
-        with open(os.open(self.home / "lock", os.O_RDWR | os.O_CREAT, 0o600), "r+") as lock:
+        with open(
+            os.open(self.home / "lock", os.O_RDWR | os.O_CREAT, 0o600), "r+", errors="replace"
+        ) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -1,9 +1,14 @@
+import pydantic
 import pytest
 from plans import plan
 
 from domain.pools import (
     AUTH_ALIAS,
+    MOST_ENDPOINTS,
+    Endpoint,
+    Member,
     Serving,
+    address_in,
     endpoints_in,
     endpoints_text,
     pools,
@@ -116,3 +121,28 @@ def test_one_connection_is_enough_to_serve_by():
     assert plan(1, limit=1).serves_by("pgb/0")
     assert not plan(2, limit=1).serves_by("pgb/1")
     assert plan(2, limit=0).serves_by("pgb/7")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a..b", "x" * 64 + ".com", ".".join(["x" * 63] * 4), "[" + ":" * 300, "h" * 1000, "h:0"],
+)
+def test_an_address_that_no_look_up_takes_is_no_endpoint(text):
+    assert address_in(text) == ""
+    with pytest.raises(ValueError, match=r"is no endpoint$"):
+        endpoints_in(text)
+
+
+def test_there_are_not_more_endpoints_than_can_be_asked():
+    assert len(endpoints_in(",".join(["h"] * MOST_ENDPOINTS))) == MOST_ENDPOINTS
+    with pytest.raises(ValueError, match=r"^there are 65 endpoints: 64 are the most$"):
+        endpoints_in(",".join(["h"] * (MOST_ENDPOINTS + 1)))
+
+
+@pytest.mark.parametrize("address", ["a b", "a\nb", "x,y", "fe80::1%eth0"])
+def test_a_plan_sends_nobody_where_there_is_no_address(address):
+    assert Member(name="pgb/0", address="").address == ""
+    with pytest.raises(pydantic.ValidationError, match="no host"):
+        Member(name="pgb/0", address=address)
+    with pytest.raises(pydantic.ValidationError, match="no host"):
+        Endpoint(host=address, port=5432)

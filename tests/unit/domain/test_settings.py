@@ -82,3 +82,15 @@ def test_what_an_operator_wrote_is_cut_where_it_becomes_too_long():
     assert unknown.startswith(f"unknown option {'x' * 60}: there are ")
     _, (wrong,) = settings_from({"pool_mode": "y" * 70})
     assert wrong.endswith(f", not '{'y' * 40}'")
+
+
+def test_a_number_that_python_would_not_write_is_not_shown():
+    _, problems = settings_from({"listen_port": 10**5000})
+    assert problems == (
+        "option listen_port must be a whole number from 1024 to 65535, not 'a number with many digits'",
+    )
+
+
+def test_a_name_that_does_not_show_is_spelled_out():
+    _, problems = settings_from({"\ud800\n": 1})
+    assert problems[0].startswith("unknown option '\\ud800\\n': ")

@@ -5,6 +5,7 @@ from domain.users import (
     ATTRIBUTES,
     GROUPS,
     AccessRequest,
+    AuthMaterial,
     Credentials,
     Offer,
     auth_user,
@@ -107,3 +108,27 @@ def test_a_uri_can_be_read_back_whatever_it_holds():
 def test_what_a_stranger_wrote_is_cut_where_it_becomes_too_long():
     assert request_problem("shop", ["x" * 63]).startswith(f"asks for role '{'x' * 63}'; ")
     assert request_problem("shop", ["x" * 64]).startswith(f"asks for role '{'x' * 63}…'; ")
+
+
+def material(**how):
+    names = {"auth_user": "auth", "stats_user": "stats", "admin_user": "admin"}
+    passwords = dict.fromkeys(("auth_password", "stats_password", "admin_password"), "secret")
+    return AuthMaterial.model_validate({**names, **passwords, **how})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("auth_user", "a\nb"), ("auth_user", "a "), ("auth_user", ""), ("auth_user", "admin"),
+        ("stats_user", "a,b"), ("admin_user", "a b"), ("admin_user", "stats"),
+        ("auth_password", ""), ("stats_password", "\u00e9"), ("admin_password", "a\nb"),
+    ],
+)  # fmt: skip
+def test_users_of_ours_are_three_that_can_be_written_down(key, value):
+    assert material().auth_user == "auth"
+    with pytest.raises(pydantic.ValidationError):
+        material(**{key: value})
+
+
+def test_a_name_of_bytes_that_are_no_text_is_refused():
+    assert request_problem("\udcff", ()).startswith("asks for database '\\udcff', but ")

@@ -5,15 +5,14 @@ Hypothesis makes up the histories. `HYPOTHESIS_PROFILE=proof` runs many and long
 steps, and a line that repeats it.
 """
 
-import os
 import re
 
 import pydantic
 from crashing import run, works
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from lingering import LingeringPooler, most_of
+from profiles import CHOSEN
 
 from adapters.local.memory import LAYOUT, MemoryPlatform, MemoryUnit, Role
 from adapters.local.model import Backend
@@ -489,14 +488,5 @@ class History(RuleBasedStateMachine):
         assert state() == before
 
 
-QUICK = {
-    "deadline": None,
-    "suppress_health_check": list(HealthCheck),
-    "database": None,
-    "print_blob": True,
-}
-settings.register_profile("quick", max_examples=100, stateful_step_count=40, **QUICK)
-settings.register_profile("proof", max_examples=3000, stateful_step_count=80, **QUICK)
-
 TestHistories = History.TestCase
-TestHistories.settings = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+TestHistories.settings = CHOSEN

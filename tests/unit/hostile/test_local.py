@@ -1,0 +1,199 @@
+"""Whatever stands in the state on disk or on the command line, `pooler` does it or says why not."""
+
+import json
+import os
+import pathlib
+import tempfile
+from unittest import mock
+
+import pydantic
+import pytest
+from hostile.inputs import ANY_TEXT, AUTH, HUGE, NAMES, TEXT, a_sentence, damaged, outcome
+from hostile.test_databags import LEDGER, LISTS, PLAN, SERVING
+from hypothesis import example
+from hypothesis import strategies as st
+from profiles import given
+
+from adapters.local import server
+from adapters.local.cli import Command, main
+from adapters.local.model import Backend, ClientRecord, Model, UnitRecord
+from adapters.local.platform import LocalPlatform
+from adapters.local.server import ServerFailed
+from adapters.local.store import ServerRecord, State, Store, Unreadable
+from domain.facts import Credentials
+from domain.pools import Endpoint
+from domain.settings import ACCEPTS
+from domain.status import assess
+from domain.users import Offer
+
+PASSWORD = pydantic.SecretStr("the-password")
+LIVED = State(
+    pgbouncer="/usr/bin/pgbouncer",
+    server=ServerRecord(programs="/usr/bin", port=5432, password=PASSWORD),
+    model=Model(
+        options={"listen_port": 7000},
+        units={
+            "pgbouncer/0": UnitRecord(address="127.0.0.2", serving=SERVING),
+            "pgbouncer/1": UnitRecord(address="127.0.0.3"),
+        },
+        leader="pgbouncer/0",
+        plan=PLAN,
+        ledger=LEDGER,
+        auth=AUTH,
+        clients={
+            1: ClientRecord(
+                application="demo",
+                database="demo",
+                told=Offer(database="demo", endpoints="127.0.0.2:7000"),
+                password=PASSWORD,
+            )
+        },
+        relations=1,
+        backend=Backend(
+            related=True,
+            credentials=Credentials(
+                user="u",
+                password=PASSWORD,
+                database="d",
+                endpoints=(Endpoint(host="127.0.0.1", port=5432),),
+            ),
+        ),
+    ),
+)
+
+
+def kept(state):
+    """A state as it lies on the disk."""
+    with tempfile.TemporaryDirectory() as home:
+        Store(pathlib.Path(home)).save(state)
+        return json.loads(pathlib.Path(home, "state.json").read_text())
+
+
+@given(damaged(kept(LIVED)).map(lambda text: text.encode(errors="surrogatepass")) | st.binary())
+@example(json.dumps(kept(LIVED)).replace("pgbouncer/1", "pgbouncer").encode())
+@example(json.dumps(kept(LIVED)).replace("pgbouncer/1", "pgbouncer/\u00b2").encode())
+@example(json.dumps(kept(LIVED)).replace('"leader": "pgbouncer/0"', '"leader": "x/9"').encode())
+@example(json.dumps(kept(LIVED)).replace("127.0.0.3", "a\\nb").encode())
+def test_a_state_is_of_use_or_the_way_out_is_told(text):
+    with tempfile.TemporaryDirectory() as home:
+        pathlib.Path(home, "state.json").write_bytes(text)
+        store = Store(pathlib.Path(home))
+        state, refusal = outcome(store.load, Unreadable)
+        if refusal:
+            assert refusal.endswith(f"remove {home} to begin anew")
+            return
+        platform = LocalPlatform(store, state, lambda _: None, None)
+        for unit in platform.in_turn():
+            assert all(a_sentence(one.text or "active") for one in assess(platform.look(unit)))
+        store.save(state)
+        assert kept(store.load()) == kept(state)
+
+
+# ---- the command line ------------------------------------------------------------------------
+WORDS = st.text(
+    st.characters(exclude_characters="\0", exclude_categories=["Cs"])
+) | st.sampled_from(
+    (
+        "\udcff",
+        "a\nb",
+        "\x1b[2J",
+        "",
+        "--",
+        "-x",
+        "=",
+        "x=\udcff",
+        "\udcff=1",
+        "9" * 5000,
+        "٣",
+        "1e999",
+    )
+)
+SETTINGS = st.lists(
+    st.tuples(st.sampled_from(list(ACCEPTS)) | WORDS, st.integers().map(str) | WORDS).map("=".join)
+    | WORDS,
+    max_size=3,
+)
+VERBS = st.one_of(
+    st.tuples(st.just("config")).flatmap(lambda verb: SETTINGS.map(lambda rest: [*verb, *rest])),
+    st.lists(WORDS, min_size=1, max_size=3).map(lambda rest: ["relate", *rest]),
+    st.tuples(st.just("relate"), NAMES, st.just("--database"), WORDS).map(list),
+    st.tuples(st.just("relate"), NAMES, st.just("--roles"), WORDS).map(list),
+    st.tuples(st.sampled_from(("credentials", "unrelate", "restart", "logs")), WORDS).map(list),
+    st.tuples(st.just("top"), st.just("--once"), st.just("--every"), WORDS).map(list),
+    # These would look for programs, or run them.
+    st.lists(WORDS, max_size=3).filter(lambda words: not {"up", "scale"}.intersection(words[:1])),
+)
+
+
+def ran(home, *arguments):
+    """The exit code of a command in this place."""
+    with mock.patch.dict(os.environ, {"POOLER_HOME": str(home)}):
+        try:
+            return main(arguments, lambda _: None)
+        except SystemExit as end:
+            return end.code
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A place where something is up that has no units."""
+    Store(tmp_path).save(State())
+    return tmp_path
+
+
+@given(VERBS)
+@example(["relate", "shop", "--database", "\udcff"])
+@example(["relate", "shop", "--roles", "\udcff"])
+@example(["config", "\udcff=1"])
+@example(["config", "listen_port=" + "9" * 5000])
+@example(["config", "overrides=" + HUGE[4]])
+@example(["up", "--units", "9" * 5000])
+@example(["up", "--read-only-endpoints", HUGE[5]])
+@example(["restart", "\udcff"])
+def test_no_word_of_an_operator_is_a_traceback(home, arguments):
+    before = Store(home).load()
+    code = ran(home, *arguments)
+    assert code in (0, 1, 2)
+    if code == 2:
+        # What was not understood has changed nothing.
+        assert Store(home).load() == before
+    Store(home).save(before)
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "1e300", "-1"])
+def test_a_pause_has_an_end_that_a_clock_knows(home, seconds, monkeypatch):
+    paused = []
+    monkeypatch.setattr(Command, "top", lambda self, every, *, once: paused.append(every) or 0)
+    assert ran(home, "top", "--every", seconds) == 0
+    assert 0.1 <= paused[0] <= 3600
+
+
+def test_options_of_another_release_are_named(home, capsys):
+    Store(home).save(State(model=Model(options={"colour": "red"})))
+    assert ran(home, "config") == 1
+    assert "unknown option colour" in capsys.readouterr().err
+
+
+# ---- the address of a server -----------------------------------------------------------------
+PARTS = st.tuples(NAMES | TEXT, TEXT, LISTS | ANY_TEXT, TEXT)
+
+
+@given(PARTS.map(lambda parts: "postgresql://{}:{}@{}/{}".format(*parts)) | ANY_TEXT)
+@example("postgresql://u:p@h:abc/")
+@example("postgresql://u:p@h:99999999/")
+@example("postgresql://u:p@h:1,2/")
+@example("postgresql://u:p@h1,,h2/")
+@example("postgresql://u:p@%2Ftmp/")
+@example("postgresql://\udcff:p@h")
+@example("postgresql://u:%ff@h")
+@example("postgresql://u%0A:the-password@h")
+def test_the_address_of_a_server_is_understood_or_refused(uri):
+    found, refusal = outcome(lambda: server.given_credentials(uri), ServerFailed)
+    if not refusal:
+        assert Credentials.model_validate(found.model_dump()) == found
+
+
+def test_a_password_of_the_environment_that_is_no_text_is_refused(monkeypatch):
+    monkeypatch.setenv("PGPASSWORD", os.fsdecode(b"the-password\xff"))
+    _, refusal = outcome(lambda: server.given_credentials("postgresql://u@h"), ServerFailed)
+    assert refusal.startswith("the user and the password have to be")

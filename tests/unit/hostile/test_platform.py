@@ -1,0 +1,258 @@
+"""Whatever Pebble, Kubernetes or a file that we left answers is understood, or is one sentence."""
+
+import datetime
+import http.server
+import json
+import pathlib
+import tempfile
+import threading
+import time
+from types import SimpleNamespace
+
+import ops
+import pytest
+from hostile.inputs import ANY_TEXT, AUTH, BRACKETS, JSON_TEXT, LARGE, TEXT, damaged, outcome
+from hypothesis import example
+from hypothesis import strategies as st
+from plans import plan
+from profiles import given
+
+from adapters import pebble
+from adapters.kubernetes import LightkubeExposure
+from adapters.local.processes import LocalPooler
+from adapters.pebble import PebblePooler, PebbleReminder
+from app.errors import ExposureFailed, ExposureForbidden, PoolerFailed
+from domain.applied import Applied, applied, begun, steps
+from domain.budget import allotted, processes
+from domain.capabilities import Program, Version
+from domain.facts import Container
+from domain.instances import Layout, pooler_config
+
+PROGRAM = Program(version=Version(1, 24), cpus=2, files=1000)
+PLANNED = plan(databases=("shop",))
+MEMORY = applied(pooler_config(PLANNED, "pgb/0", PROGRAM, pebble.LAYOUT, AUTH), PROGRAM)
+LEFT = MEMORY.model_copy(
+    update={"ending": (MEMORY.instances[0].model_copy(update={"index": 16}),)}
+).model_dump(mode="json")
+
+
+def answers(value):
+    """Something that answers so, or raises it."""
+
+    def answer(*_, **__):
+        if isinstance(value, BaseException):
+            raise value
+        return value
+
+    return answer
+
+
+def container(*, services=(), memory="", printed=("", ""), changes=(), notices=()):
+    """What is used of an ops.Container; it runs nothing."""
+
+    def run(command, timeout):
+        said = printed[command[0] != "pgbouncer"]
+        return SimpleNamespace(
+            wait_output=answers(said if isinstance(said, Exception) else (said, ""))
+        )
+
+    return SimpleNamespace(
+        pebble=SimpleNamespace(
+            get_services=answers(services),
+            get_changes=answers(changes),
+            pull=answers(SimpleNamespace(read=answers(memory))),
+            notify=lambda *_, data: notices.append(data),
+        ),
+        exec=run,
+        get_notices=answers(notices),
+    )
+
+
+def service(name):
+    active = ops.pebble.ServiceStatus.ACTIVE
+    return ops.pebble.ServiceInfo(name, ops.pebble.ServiceStartup.ENABLED, active)
+
+
+# ---- Pebble ----------------------------------------------------------------------------------
+SERVICES = st.lists(
+    st.sampled_from(("pgbouncer-0", "pgbouncer-16")) | TEXT | TEXT.map("pgbouncer-{}".format)
+)
+
+
+@given(SERVICES, damaged(LEFT) | ANY_TEXT, st.lists(ANY_TEXT, max_size=3))
+@example(["pgbouncer-exporter", "pgbouncer-0"], json.dumps(LEFT), [])
+@example(["pgbouncer-\u00b2", "pgbouncer-" + "9" * 5000], json.dumps(LEFT), [])
+@example([], json.dumps(LEFT), ['Stop service "pgbouncer-' + "9" * 5000 + '"'])
+@example([], json.dumps(LEFT).replace('"limit": ', '"limit": -'), [])
+def test_what_runs_is_seen_whatever_else_is_there(names, memory, summaries):
+    tasks = [SimpleNamespace(summary=summary) for summary in summaries]
+    changes = [SimpleNamespace(kind="stop", tasks=tasks)]
+    there = container(services=list(map(service, names)), memory=memory, changes=changes)
+    found = PebblePooler(there).look()
+    assert found.reachable
+    assert {f"pgbouncer-{index}" for index in found.running} <= set(names)
+    assert found.running.issuperset(
+        {int(one[10:]) for one in names if one in ("pgbouncer-0", "pgbouncer-16")}
+    )
+    if found.applied:
+        goes_on(found.applied, found.running)
+
+
+def goes_on(known, running):
+    """A memory that was read takes part in what comes next, and gives nobody more than there is."""
+    wanted = processes(PLANNED, "pgb/0", PROGRAM.cpus)
+    total = PLANNED.share_of("pgb/0")
+    held = {lease.index: lease.held for lease in known.leases()}
+    given_out = {one.index: one.limit for one in allotted(wanted, total, known.leases())}
+    more = [max(0, limit - held.get(index, 0)) for index, limit in given_out.items()]
+    assert sum(more) <= max(0, total - sum(held.values()))
+    config = pooler_config(PLANNED, "pgb/0", PROGRAM, pebble.LAYOUT, AUTH)
+    after = applied(config, PROGRAM, known, running)
+    assert {step.index for step in steps(known, after, running)} <= running | set(given_out) | {
+        0,
+        1,
+    }
+    assert Applied.model_validate_json(begun(known, after).model_dump_json())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ops.pebble.ConnectionError("gone"),
+        ops.pebble.ProtocolError("<html>"),
+        ops.pebble.APIError({}, 500, "", "no"),
+        ops.pebble.TimeoutError("late"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_pebble_that_makes_no_sense_is_a_container_out_of_reach(error):
+    assert PebblePooler(container(services=error)).look() == Container()
+    assert PebblePooler(container(memory=error)).look() == Container()
+
+
+NO_TEXT = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+
+@pytest.mark.parametrize("error", [ops.pebble.PathError("not-found", "no"), NO_TEXT], ids=str)
+def test_a_memory_that_cannot_be_read_is_none(error):
+    found = PebblePooler(container(services=[service("pgbouncer-0")], memory=error)).look()
+    assert found == Container(reachable=True, running=frozenset({0}))
+
+
+SAID = st.lists(
+    st.sampled_from(("1048576", "unlimited", "2", "max", "100000", "-1", "0")) | TEXT, max_size=6
+).map("\n".join)
+
+
+@given(st.sampled_from(("PgBouncer 1.24.1", "PgBouncer 1.²")) | ANY_TEXT, SAID | ANY_TEXT)
+@example("PgBouncer 1.24.1", "\u00b2\n\u00b2")
+@example("PgBouncer 1.24.1", "9" * 5000 + "\n" + "9" * 5000)
+@example("PgBouncer 1.24.1", "1024\n4\n1 0")
+@example("1." + "9" * 5000, "")
+@example("PgBouncer 1.24.1", NO_TEXT)
+@example(NO_TEXT, "")
+@example(ops.pebble.ChangeError("a\x1b[2Jb" * LARGE, SimpleNamespace(tasks=[])), "")
+@example(ops.pebble.ExecError(["pgbouncer"], 1, "\ud800", "\0"), "")
+def test_a_program_says_its_version_or_that_it_has_none(printed, said):
+    pooler = PebblePooler(container(printed=(printed, said)))
+    found, refusal = outcome(pooler.program, PoolerFailed)
+    if not refusal:
+        assert found.cpus >= 1
+        assert found.files >= 0
+        assert Program.model_validate_json(found.model_dump_json()) == found
+
+
+@given(ANY_TEXT | st.floats().map(str))
+@example("inf")
+@example("nan")
+@example(str(time.time() + 10**9))
+def test_a_reminder_ends_whatever_the_last_one_says(since):
+    now = datetime.datetime.now(datetime.UTC)
+    data = {"since": since}
+    there = container(notices=[SimpleNamespace(last_data=data, last_repeated=now)])
+    sent = []
+    there.pebble.notify = lambda *_, data: sent.append(float(data["since"]))
+    PebbleReminder(there).remind()
+    # What is sent is what the next one goes by: no later than now, so that time runs out.
+    assert all(one <= time.time() for one in sent)
+
+
+# ---- what we left on a disk ------------------------------------------------------------------
+@given(
+    damaged(LEFT).map(lambda text: text.encode(errors="surrogatepass")) | st.binary(),
+    st.lists(st.integers(0, 40).map(str) | st.sampled_from(("0.bak", "0x", "9" * 200, "٣"))),
+)
+@example(b"\xff", ["0.bak"])
+def test_a_local_unit_sees_its_processes_among_other_files(memory, names):
+    with tempfile.TemporaryDirectory() as home:
+        for name in names:
+            pathlib.Path(home, name).mkdir(exist_ok=True)
+            pathlib.Path(home, name, "pgbouncer.pid").write_bytes(memory[:20])
+        pathlib.Path(home, "applied.json").write_bytes(memory)
+        found = LocalPooler(pathlib.Path("pgbouncer"), Layout(root=home), None).look()
+        assert found.running == frozenset()
+        if found.applied:
+            goes_on(found.applied, frozenset())
+
+
+# ---- Kubernetes ------------------------------------------------------------------------------
+class Api(http.server.BaseHTTPRequestHandler):
+    """Answers all that is asked with the same."""
+
+    code, body, protocol_version = 200, b"", "HTTP/1.1"
+
+    def do_GET(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(self.code)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    do_PATCH = do_GET  # noqa: N815
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def exposure(tmp_path, monkeypatch):
+    api = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    threading.Thread(target=api.serve_forever, args=(0.01,), daemon=True).start()
+    named = {
+        "clusters": [{"name": "k", "cluster": {"server": f"http://127.0.0.1:{api.server_port}"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+        "users": [{"name": "u", "user": {"token": "the-token"}}],
+    }
+    config = tmp_path / "config"
+    config.write_text(json.dumps({"kind": "Config", "current-context": "c", **named}))
+    monkeypatch.setenv("KUBECONFIG", str(config))
+    yield LightkubeExposure("pgb", "dev", "pgb-0")
+    api.shutdown()
+    api.server_close()
+
+
+POD = {
+    "metadata": {
+        "name": "pgb-0",
+        "ownerReferences": [{"apiVersion": "v1", "kind": "Set", "name": "pgb", "uid": "u-1"}],
+    }
+}
+STATUS = {"kind": "Status", "code": 403, "message": 'User "x" cannot patch', "reason": "Forbidden"}
+
+
+@given(
+    st.sampled_from((200, 403, 409, 500)), damaged(POD, STATUS) | JSON_TEXT | ANY_TEXT, times=0.4
+)
+@example(200, "[" * BRACKETS + "]" * BRACKETS)
+@example(200, "[1]")
+@example(200, '{"metadata": 5}')
+@example(200, '{"metadata": {"ownerReferences": "x"}}')
+@example(403, '{"message": ["a"], "code": 403}')
+@example(403, '{"message": "\\u001b[2J\\n no"}')
+@example(500, "[]")
+@example(500, '{"code": "' + "x" * 10_000 + '"}')
+def test_kubernetes_did_as_asked_or_there_is_a_sentence(exposure, code, body):
+    Api.code, Api.body = code, body.encode(errors="surrogatepass")
+    done, refusal = outcome(lambda: exposure.expose((6432,)), ExposureFailed, ExposureForbidden)
+    assert (done, code) == (True, 200) or refusal.startswith("Kubernetes ")
+    assert not done or code == 200

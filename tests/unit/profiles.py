@@ -1,0 +1,23 @@
+"""How much do generated tests try? `HYPOTHESIS_PROFILE=proof` tries much more."""
+
+import os
+
+import hypothesis
+from hypothesis import HealthCheck, settings
+
+QUICK = {
+    "deadline": None,
+    "suppress_health_check": list(HealthCheck),
+    "database": None,
+    "print_blob": True,
+}
+settings.register_profile("quick", max_examples=100, stateful_step_count=40, **QUICK)
+settings.register_profile("proof", max_examples=3000, stateful_step_count=80, **QUICK)
+
+CHOSEN = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def given(*strategies, times=1.0):
+    """Hypothesis's, with so many times the examples that the profile says."""
+    chosen = settings(CHOSEN, max_examples=int(CHOSEN.max_examples * times))
+    return lambda test: chosen(hypothesis.given(*strategies)(test))
