@@ -19,13 +19,13 @@ class Pause:
         self._world = world
         self._consoles = consoles
 
-    def __call__(self) -> int:
-        """How many processes still have transactions. Raises ConsoleFailed."""
+    def __call__(self, seconds: float = PATIENCE) -> int:
+        """How many processes still have transactions after so long each. Raises ConsoleFailed."""
         facts = self._world.look()
         running = _running(facts)
         for one in running:
             self._paused(facts, one, 0.0)
-        return sum(not self._paused(facts, one, PATIENCE) for one in running)
+        return sum(not self._paused(facts, one, seconds) for one in running)
 
     def _paused(self, facts: Facts, process: AppliedInstance, seconds: float) -> bool:
         if facts.auth is None:

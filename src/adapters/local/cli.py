@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import pathlib
@@ -16,7 +17,7 @@ from adapters.local import parts, server
 from adapters.local.owner import Owner
 from adapters.local.platform import Compose, LocalPlatform
 from adapters.local.server import LocalServer, ServerFailed
-from adapters.local.store import State, Store, Unreadable
+from adapters.local.store import State, Store, Unreadable, Unwritable
 from app.errors import ConsoleFailed
 from domain.facts import Credentials
 from domain.pools import Endpoint, endpoints_in
@@ -48,8 +49,8 @@ class Mistake(Problem):
 def main(arguments: Sequence[str], compose: Compose) -> int:
     """Run one command; returns its exit code: 1 if it failed, 2 if it was not understood."""
     asked = _parser().parse_args(arguments)
+    home = pathlib.Path(os.environ.get("POOLER_HOME") or _default_home()).absolute()
     try:
-        home = pathlib.Path(os.environ.get("POOLER_HOME") or _default_home()).absolute()
         command = Command(Store(home), compose)
         if asked.verb == "logs":
             return command.logs(asked.unit, follow=asked.follow)
@@ -59,11 +60,20 @@ def main(arguments: Sequence[str], compose: Compose) -> int:
             return command.run(asked)
     except KeyboardInterrupt:
         _note("stopped half-way: `pooler up` goes on from here")
-    except (Problem, parts.Missing, ServerFailed, Unreadable, ConsoleFailed) as error:
+    except (
+        Problem,
+        parts.Missing,
+        ServerFailed,
+        Unreadable,
+        Unwritable,
+        ConsoleFailed,
+    ) as error:
         _note(f"pooler: {error}")
         return 2 if isinstance(error, Mistake) else 1
     except OSError as error:
-        _note(f"pooler: {error.filename or 'this machine'}: {error.strerror}")
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        then = ": make room there, then `pooler up` goes on from here" if full else ""
+        _note(f"pooler: {error.filename or home}: {error.strerror}{then}")
     return 1
 
 
@@ -273,17 +283,23 @@ class Command:
     def _relate(self, platform: LocalPlatform, name: str, database: str, roles: str) -> int:
         if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
             raise Mistake(f"{name[:60]!r} is no name: use small letters, digits and dashes")
-        if self._relation(platform, name):
-            raise Problem(f"{name} is related already: see `pooler credentials {name}`")
         asked = [role.strip().lower() for role in roles.split(",") if role.strip()]
         if problem := request_problem(database, asked):
             raise Mistake(f"{name} {problem}")
-        number = platform.model.relate(name, database, roles)
+        number = self._relation(platform, name) or platform.model.relate(name, database, roles)
+        record = platform.model.clients[number]
+        # The same again is what a killed command left undone.
+        if (record.database, record.roles) != (database, roles):
+            raise Problem(
+                f"{name} is related already, for database {record.database}:"
+                f" `pooler unrelate {name}` first"
+            )
         platform.everywhere("clients_changed")
         self._settle(platform)
         if platform.model.clients[number].told is None:
             wrong = [one.text for one in platform.model.ledger.problems]
-            raise Problem(f"{name} cannot connect yet: {[*wrong, 'see `pooler status`'][0]}")
+            reason = [*wrong, "see `pooler status`"][0]
+            raise Problem(f"{name} cannot connect yet: {reason}; `pooler up` goes on from here")
         self._say(
             f"{name} has database {database}: `pooler credentials {name}` tells how to connect"
         )
@@ -368,7 +384,10 @@ class Command:
         _table(("unit", "address", "processes", "status", "a query answers"), rows)
         if demo and (told := platform.model.clients[demo].told):
             print(f"\nclients connect to {told.endpoints}; `pooler relate NAME` gives one access")
-        return 0 if all(row[3] == "active" for row in rows) else 1
+        if all(row[3] == "active" for row in rows):
+            return 0
+        print("\n`pooler up` brings back what was stopped, and tries again what failed")
+        return 1
 
     def _answer(self, platform: LocalPlatform, number: int, address: str) -> str:
         """What PostgreSQL says to a real client that goes through one unit."""
@@ -417,7 +436,9 @@ class Command:
 
     def _settle(self, platform: LocalPlatform) -> None:
         if not platform.settle():
-            self._say("this takes long; `pooler status` tells what is missing")
+            self._say(
+                "this takes long; `pooler status` tells what is missing, `pooler up` goes on"
+            )
 
     def _relation(self, platform: LocalPlatform, name: str) -> int | None:
         clients = platform.model.clients.items()

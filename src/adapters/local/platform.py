@@ -62,7 +62,11 @@ class LocalPlatform:
 
     def hook(self, unit: str, name: str, *arguments: str, **facts: bool) -> Outcome:
         """One hook of one unit has run, and what it wrote is kept."""
-        outcome: Outcome = getattr(self._application(unit), name)()(*arguments, **facts)
+        application = self._application(unit)
+        outcome: Outcome = getattr(application, name)()(*arguments, **facts)
+        if self.state.paused:
+            # A process that has just been started does not know.
+            application.pause()(0.0)
         self.store.save(self.state)
         return outcome
 
@@ -144,6 +148,7 @@ class LocalPlatform:
 
     def restart(self, unit: str) -> None:
         """Every process of a unit is a new one; one after another, so that the others go on."""
+        self.hook(unit, "pebble_ready")  # What has died is no help to the others.
         for index in sorted(self.look(unit).container.running):
             self.pooler(unit).stop(index)
             self.hook(unit, "pebble_ready")
@@ -153,6 +158,8 @@ class LocalPlatform:
         number = 1 + max((number_of(name) for name in self.model.units), default=-1)
         # Every address of 127/8 is this machine's own, so all units can have the same port.
         name = self.model.add_unit(f"127.0.0.{2 + number % 250}")
+        # Before it has processes that nobody would know of.
+        self.store.save(self.state)
         self.wake(name)
         return name
 

@@ -132,10 +132,14 @@ class LocalPooler:
     def _put(self, path: pathlib.Path, text: str) -> None:
         """The file has this text, and is its owner's alone at any moment."""
         new = path.with_suffix(".new")
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text)
-        own(new, self._owner)
-        new.replace(path)
+        try:
+            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                file.write(text)
+            own(new, self._owner)
+            new.replace(path)
+        except OSError:
+            new.unlink(missing_ok=True)  # Half of a file is no use to anybody.
+            raise
 
     def _claim(self, port: int) -> None:
         """Nobody but us listens there; the kernel would let a pooler of the same user join in."""
@@ -236,12 +240,12 @@ class LocalPooler:
         except (OSError, ValueError):
             pid = 0
         ini = self._layout.ini(index)
-        if pid and ini in _command(pid):
+        if pid and ini in command_of(pid):
             return pid
         # A command may have been killed between the start of a process and its pid file.
         wanted = [str(self._program), ini]
         others = (int(one.name) for one in pathlib.Path("/proc").glob("[0-9]*"))
-        return next((other for other in others if _command(other)[:2] == wanted), 0)
+        return next((other for other in others if command_of(other)[:2] == wanted), 0)
 
 
 def _files() -> int:
@@ -251,7 +255,8 @@ def _files() -> int:
     return most
 
 
-def _command(pid: int) -> list[str]:
+def command_of(pid: int) -> list[str]:
+    """The words that a process was started with, or calls itself by; none if there is no such process."""
     try:
         words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:

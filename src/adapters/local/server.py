@@ -7,20 +7,22 @@ import pathlib
 import queue
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pydantic
 
 from adapters.local.owner import Owner, identity, own
+from adapters.local.processes import command_of
 from adapters.local.store import ServerRecord
-from adapters.said import last_line, one_line
+from adapters.said import one_line
 from app.passwords import new_password
 from domain.facts import Credentials
 from domain.pools import Endpoint, endpoints_in
@@ -33,9 +35,10 @@ AUTH_DATABASE = "pgbouncer"
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
 ASK_SECONDS = 5.0
+LEAVE_SECONDS = 5.0
 
 # Lines of postmaster.pid.
-_PID_PORT, _PID_STATUS = 3, 7
+_PID_NUMBER, _PID_PORT, _PID_STATUS = 0, 3, 7
 
 
 class ServerFailed(Exception):
@@ -85,8 +88,9 @@ class LocalServer:
 
         Returns whether it had to be started. Raises ServerFailed.
         """
-        started = not self._runs(server)
+        started = not self._runs()
         if started:
+            self._clear()
             if not self._log.exists():
                 self._log.touch(mode=0o600)
                 own(self._log, self._owner)
@@ -107,29 +111,60 @@ class LocalServer:
                 )
             except ServerFailed:
                 # That of a command which was killed may have been about to run.
-                if not self._runs(server):
+                if not self._runs():
                     raise
         server.port = self._port_when_ready()
         return started
 
     def stop(self, server: ServerRecord) -> None:
         """It does not run. Raises ServerFailed."""
-        if self._runs(server):
+        if self._runs():
             pg_ctl = pathlib.Path(server.programs, "pg_ctl")
             self._run(pg_ctl, "-D", str(self._data), "-w", "-m", "fast", "stop")
+        self._clear()
 
-    def _runs(self, server: ServerRecord) -> bool:
-        pg_ctl = pathlib.Path(server.programs, "pg_ctl")
-        return self._call(pg_ctl, "-D", str(self._data), "status").returncode == 0
+    def _runs(self) -> bool:
+        return self._noted() in self._workers()
+
+    def _clear(self) -> None:
+        """Nobody writes to the data any more, and the number of one that died is not another's."""
+        end = time.monotonic() + LEAVE_SECONDS
+        while (workers := self._workers()) and time.monotonic() < end:
+            # A busy one does not notice that it is alone.
+            for pid in workers:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGQUIT)
+            time.sleep(0.05)
+        if not workers and command_of(self._noted()):
+            (self._data / "postmaster.pid").unlink(missing_ok=True)
+
+    def _noted(self) -> int:
+        """The process that PostgreSQL says it is; 0 if it says nothing."""
+        lines = self._pid_file()
+        return int(lines[_PID_NUMBER]) if lines and lines[_PID_NUMBER].isdecimal() else 0
+
+    def _workers(self) -> list[int]:
+        """PostgreSQL's processes on this data: their directory is that of the data."""
+        found: list[int] = []
+        for one in pathlib.Path("/proc").glob("[0-9]*"):
+            name = [*command_of(int(one.name)), ""][0]
+            if name.startswith("postgres:") or name.endswith("/postgres"):
+                with suppress(OSError):
+                    if (one / "cwd").samefile(self._data):
+                        found.append(int(one.name))
+        return found
+
+    def _pid_file(self) -> list[str]:
+        try:
+            return (self._data / "postmaster.pid").read_text(errors="replace").splitlines()
+        except OSError:
+            return []
 
     def _port_when_ready(self) -> int:
         """The port of the server that runs, once it takes connections (pidfile.h of PostgreSQL)."""
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
-            try:
-                lines = (self._data / "postmaster.pid").read_text(errors="replace").splitlines()
-            except OSError:
-                lines = []
+            lines = self._pid_file()
             ready = len(lines) > _PID_STATUS and lines[_PID_STATUS].strip() == "ready"
             if ready and re.fullmatch("[0-9]{1,5}", lines[_PID_PORT].strip()):
                 return int(lines[_PID_PORT])
@@ -139,10 +174,12 @@ class LocalServer:
         )
 
     def _run(self, program: pathlib.Path, *arguments: str) -> None:
+        before = len(self._logged())
         done = self._call(program, *arguments)
         if done.returncode:
-            said = last_line(done.stderr.strip() or done.stdout)
-            raise ServerFailed(f"{program.name} failed: {said}; see {self._log}")
+            logged = self._logged()[before:].decode(errors="replace")
+            cause = _cause(logged + done.stdout)
+            raise ServerFailed(f"{program.name} failed: {one_line(cause)}; see {self._log}")
 
     def _call(self, program: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         # Not a pipe: the server would keep it open, and we would wait for it for ever.
@@ -158,6 +195,15 @@ class LocalServer:
             )
             output.seek(0)
             return subprocess.CompletedProcess(done.args, done.returncode, output.read(), "")
+
+    def _logged(self) -> bytes:
+        return self._log.read_bytes() if self._log.exists() else b""
+
+
+def _cause(said: str) -> str:
+    """The first line that tells of an error; the last one if none does."""
+    errors = re.findall(r"(?:FATAL|PANIC|error): +(.+)", said)
+    return [*errors[:1], *said.strip().splitlines()[-1:], "no reason given"][0]
 
 
 def own_credentials(server: ServerRecord) -> Credentials:

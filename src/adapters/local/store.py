@@ -9,7 +9,7 @@ import pathlib
 import shutil
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import cast
 
 import pydantic
@@ -43,12 +43,17 @@ class Unreadable(Exception):
     """The state on disk makes no sense; says what to do next."""
 
 
+class Unwritable(Exception):
+    """The state could not be kept; says what to do next."""
+
+
 class Store:
     """A directory with the state, a lock, and what the servers keep."""
 
     def __init__(self, home: pathlib.Path) -> None:
         self.home = home
         self._file = home / "state.json"
+        self._lock = home / "lock"
 
     def exists(self) -> bool:
         """Whether there is a state."""
@@ -66,45 +71,78 @@ class Store:
             ) from None
 
     def save(self, state: State) -> None:
-        """The state is on disk: killed at any moment, the old one or the new one is found."""
+        """The state is on disk: killed at any moment, the old one or the new one is found. Raises Unwritable."""
         new = self._file.with_suffix(".new")
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(state.model_dump(), file, indent=1, default=_plain)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._file)
+        text = json.dumps(state.model_dump(), indent=1, default=_plain)
+        try:
+            if self.exists() and self._file.read_text() == text:
+                return
+            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self._file)
+        except OSError as error:
+            new.unlink(missing_ok=True)
+            raise Unwritable(
+                f"{self.home} takes no files ({error.strerror}):"
+                " make room there, then `pooler up` goes on from here"
+            ) from None
 
     def remove(self) -> None:
-        """Nothing is left."""
+        """Nothing is left; without the state, half of the rest is nothing that a command would go on with."""
+        self._file.unlink(missing_ok=True)
         end = time.monotonic() + PATIENCE
         while True:
             try:
-                return shutil.rmtree(self.home)
+                self._empty()
+                break
             except OSError:
                 # A program that outlived a killed command still writes here, and fails soon.
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.1)
+        self._lock.unlink()
+        # Whoever waited for us may have begun anew there; and it may be a file system of its own.
+        with suppress(OSError):
+            self.home.rmdir()
+
+    def _empty(self) -> None:
+        for one in self.home.iterdir():
+            if one.is_dir() and not one.is_symlink():
+                shutil.rmtree(one)
+            elif one != self._lock:
+                one.unlink()
 
     @contextmanager
     def alone(self, say: Callable[[str], None]) -> Generator[None]:
         """No other command changes the state meanwhile."""
-        # Others may pass through, since servers run as another user; they may not look around.
-        self.home.mkdir(parents=True, exist_ok=True)
-        self.home.chmod(0o711)
-        with open(
-            os.open(self.home / "lock", os.O_RDWR | os.O_CREAT, 0o600), "r+", errors="replace"
-        ) as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say(f"another pooler command is at work (process {lock.read().strip()}): waiting")
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            lock.seek(0)
-            lock.truncate()
-            lock.write(str(os.getpid()))
-            lock.flush()
-            yield
+        while True:
+            # Others may pass through, since servers run as another user; they may not look around.
+            self.home.mkdir(parents=True, exist_ok=True)
+            self.home.chmod(0o711)
+            lock_file = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
+            with open(lock_file, "r+", errors="replace") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    holder = lock.read().strip()
+                    say(f"another pooler command is at work (process {holder}): waiting")
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                if not self._is_lock(lock.fileno()):
+                    continue  # The other was `down`, which took the lock away with all else.
+                # For those who wait, no more: on a full disk `down` has to work, too.
+                with suppress(OSError):
+                    os.truncate(lock.fileno(), 0)
+                    os.pwrite(lock.fileno(), str(os.getpid()).encode(), 0)
+                yield
+                return
+
+    def _is_lock(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), self._lock.stat())
+        except FileNotFoundError:
+            return False
 
 
 def _plain(value: object) -> object:

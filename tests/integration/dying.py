@@ -1,0 +1,177 @@
+"""How does `pooler` die at a chosen effect, and what is there afterwards?"""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import psycopg
+from platform_under_test import Pooler, lives
+
+MORTAL = pathlib.Path(__file__).with_name("mortal_pooler.py")
+SECONDS = 20.0
+AUTH_DATABASE = "pgbouncer"
+SECRET = re.compile(r'^"(?P<user>\w+)" ".*"$', re.MULTILINE)
+
+ROLES = """
+    SELECT rolname::text, rolcanlogin, coalesce(shobj_description(oid, 'pg_authid'), ''),
+           array(SELECT pg_get_userbyid(roleid)::text FROM pg_auth_members WHERE member = oid ORDER BY 1)
+    FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1
+"""
+
+
+class MortalPooler(Pooler):
+    """A platform whose commands can die half-way."""
+
+    def effects(self, *words):
+        """What an undisturbed run does, in its order."""
+        done = self._run(0, *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return self._seen().splitlines()
+
+    def dies(self, number, *words):
+        """It died before this effect; returns which it was, or None if it was done before."""
+        done = self._run(number, *words)
+        assert "Traceback" not in done.stderr, done.stderr
+        return self._seen().splitlines()[-1] if done.returncode == -signal.SIGKILL else None
+
+    def _run(self, number, *words):
+        environment = self.environment | {
+            "DIE_AT": str(number),
+            "EFFECTS": str(self.home.parent / "effects"),
+        }
+        return subprocess.run(
+            [sys.executable, str(MORTAL), *words],
+            capture_output=True, text=True, env=environment, check=False,
+        )  # fmt: skip
+
+    def _seen(self):
+        return (self.home.parent / "effects").read_text()
+
+    def runs(self):
+        """Whether PostgreSQL does."""
+        return (self.home / "postgresql/postmaster.pid").exists()
+
+    def state(self):
+        return json.loads((self.home / "state.json").read_text())
+
+
+def until(true):
+    """This has become true."""
+    end = time.monotonic() + SECONDS
+    while not true():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.02)
+
+
+def kill(*pids):
+    """kill -9, and they are gone."""
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not any(map(lives, pids)))
+
+
+def login(pooler):
+    """The superuser of the platform's own server."""
+    known = pooler.state()["model"]["backend"]["credentials"]
+    where = known["endpoints"][0]
+    return {"user": known["user"], "password": known["password"], **where}
+
+
+def end_state(pooler):
+    """All that a user, PostgreSQL and the machine can see of a platform, without what differs by chance."""
+    state, server = pooler.state(), login(pooler)
+    names = {
+        f"relation_id_{number}": f"user of {one['application']}"
+        for number, one in state["model"]["clients"].items()
+    }
+
+    def plain(text):
+        for known, name in ((pooler.home, "HOME"), (pooler.port, "PORT"), (server["port"], "PG")):
+            text = re.sub(rf"(?<!\d){re.escape(str(known))}(?!\d)", name, text)
+        text = re.sub(r"relation_id_\d+", lambda found: names.get(found[0], found[0]), text)
+        return re.sub(r"(?<=127.0.0.1 PG )[^\"]+", "…", text)
+
+    shown = {
+        "state": json.dumps(_without_secrets(state), indent=1),
+        "files": "\n".join(f"{name} {text}" for name, text in files(pooler.home).items()),
+        "processes": "\n".join(sorted(processes(pooler.home))),
+    }
+    if not pooler.runs():
+        return {name: plain(text).splitlines() for name, text in shown.items()}
+    shown["status"] = pooler.run("status").stdout
+    return {name: plain(text).splitlines() for name, text in shown.items()} | {
+        "roles": [(plain(name), *more) for name, *more in asked(server, ROLES)],
+        "databases": asked(server, "SELECT datname::text FROM pg_database ORDER BY 1"),
+        "functions": asked(
+            server | {"dbname": AUTH_DATABASE},
+            "SELECT count(*) FROM pg_proc WHERE proname = 'get_auth'",
+        ),
+    }
+
+
+def differences(found, wanted):
+    """What one end state has and the other has not, as lines."""
+    return [
+        f"{name} {sign} {line}"
+        for name in wanted
+        for sign, some, others in (
+            ("+", found.get(name, []), wanted[name]),
+            ("-", wanted[name], found.get(name, [])),
+        )
+        for line in some
+        if line not in others
+    ]
+
+
+def asked(server, statement):
+    with psycopg.connect(**{"dbname": "postgres", "connect_timeout": 5} | server) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def _without_secrets(value):
+    if isinstance(value, list):
+        return [_without_secrets(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        # Numbers of relations are never given twice.
+        name if not name.isdecimal() else one["application"]: bool(one)
+        if "password" in name
+        else _without_secrets(one)
+        for name, one in value.items()
+        if name not in {"relations", "relation_id"}
+    }
+
+
+def files(home):
+    """The files of a home with their modes and, where it says what PgBouncer does, their text."""
+    found = {}
+    for path in sorted(home.rglob("*")):
+        name = str(path.relative_to(home))
+        if name.startswith("postgresql/"):
+            continue
+        text = oct(path.stat().st_mode)
+        if path.suffix == ".ini":
+            text += path.read_text()
+        elif path.name == "userlist.txt":
+            text += SECRET.sub(r"\g<user>", path.read_text())
+        found[name] = text
+    return found
+
+
+def processes(home):
+    """The command lines that name a home."""
+    found = set()
+    for one in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = one.read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if f"{home}/" in command:
+            found.add(command.strip())
+    return found

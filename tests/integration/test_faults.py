@@ -1,0 +1,205 @@
+"""A process dies: the others go on, a verb says what to do, and then all is as before."""
+
+import contextlib
+import os
+import subprocess
+import threading
+
+import psycopg
+import pytest
+from dying import MortalPooler, differences, end_state, kill, processes, until
+from platform_under_test import lives, value
+
+OPTION = "max_db_connections=100"
+BUSY = "select count(*) from generate_series(1, 1e6) one, generate_series(1, 1e6) other"
+
+
+@pytest.fixture(scope="module")
+def pooler():
+    pooler = MortalPooler()
+    try:
+        pooler.up(OPTION)
+        with pooler.client("demo") as connection:
+            connection.execute("create table kept (number int)")
+        yield pooler
+    finally:
+        pooler.close()
+
+
+@pytest.fixture
+def whole(pooler):
+    """Whatever a test does, all is afterwards as it was before."""
+    wanted = end_state(pooler)
+    yield
+    apart = "\n".join(differences(end_state(pooler), wanted))
+    if apart:  # The next test is not to blame.
+        pooler.run("resume")
+        pooler.run("up")
+    assert not apart
+
+
+@pytest.fixture
+def fresh():
+    pooler = MortalPooler()
+    try:
+        yield pooler
+    finally:
+        pooler.close()
+
+
+def write(pooler, unit=0):
+    """One more row, which is acknowledged; all that were are there."""
+    with pooler.client("demo", unit) as connection:
+        connection.execute("insert into kept values (1)")
+        pooler.rows = getattr(pooler, "rows", 0) + 1
+        assert value(connection, "select count(*) from kept") == pooler.rows
+
+
+# ---- processes of PgBouncer -----------------------------------------------------------------
+
+
+def pids(pooler, unit):
+    return [int(one.read_text()) for one in pooler.home.glob(f"units/{unit}/*/pgbouncer.pid")]
+
+
+@pytest.mark.parametrize(
+    ("unit", "process", "verb"),
+    [(0, 0, "up"), (0, 1, "restart 0"), (1, 0, "up"), (1, 1, "restart 1")],
+)
+def test_a_process_that_dies_is_brought_back_and_the_others_serve(
+    pooler, whole, unit, process, verb
+):
+    kill(pids(pooler, unit)[process])
+    write(pooler, unit)
+    assert "waiting for PgBouncer to run" in pooler.run("status").stdout
+    pooler(*verb.split())
+    write(pooler, unit)
+
+
+def test_when_all_processes_die_they_all_come_back(pooler, whole):
+    kill(*pooler.pids())
+    said = pooler.run("status").stdout
+    assert said.count("waiting for PgBouncer to run") == 2
+    assert "`pooler up`" in said
+    pooler("up")
+    for unit in (0, 1):
+        write(pooler, unit)
+
+
+def test_a_restart_is_no_gap_where_a_process_has_died(pooler, whole):
+    first, second = sorted(pids(pooler, 0))
+    kill(first)
+    with serving(pooler, unit=0) as failures:
+        pooler("restart", "0")
+    assert not failures
+    assert not {first, second} & set(pids(pooler, 0))
+
+
+@contextlib.contextmanager
+def serving(pooler, unit):
+    """Clients come all the time; what each was refused with."""
+    told, failures, over = pooler.credentials("demo"), [], threading.Event()
+    host, _, port = told["endpoints"].split(",")[unit].partition(":")
+
+    def come():
+        while not over.is_set():
+            try:
+                psycopg.connect(
+                    host=host, port=port, user=told["username"], password=told["password"],
+                    dbname=told["database"], connect_timeout=5,
+                ).close()  # fmt: skip
+            except psycopg.OperationalError as error:
+                # Whoever is in the middle of its login when a process is told to end has to come again.
+                if "refused" in str(error):
+                    failures.append(error)
+
+    thread = threading.Thread(target=come)
+    thread.start()
+    try:
+        yield failures
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_process_that_comes_back_knows_that_all_is_paused(pooler, whole):
+    pooler("pause")
+    kill(*pids(pooler, 1))
+    pooler("up")
+    # Its first login needs a query, too.
+    with (
+        pytest.raises(psycopg.errors.ConnectionTimeout),
+        pooler.client("demo", unit=1, connect_timeout=2),
+    ):
+        pass
+    pooler("resume")
+    write(pooler, unit=1)
+
+
+# ---- PostgreSQL -----------------------------------------------------------------------------
+
+
+def postmaster(pooler):
+    return int((pooler.home / "postgresql/postmaster.pid").read_text().split()[0])
+
+
+def left_alone(pooler):
+    """PostgreSQL is killed while a query takes for ever; the process that does it goes on."""
+    with pooler.client("demo") as connection:
+        pid = value(connection, "select pg_backend_pid()")
+        connection.pgconn.send_query(BUSY.encode())
+        with pooler.client("demo", unit=1) as other:
+            until(
+                lambda: (
+                    value(other, "select state from pg_stat_activity where pid = %s", [pid])
+                    == "active"
+                )
+            )
+        kill(postmaster(pooler))
+        connection.close()
+    assert lives(pid)
+    return pid
+
+
+def test_postgresql_is_killed_and_what_was_committed_is_there(pooler, whole):
+    write(pooler)
+    backend = left_alone(pooler)
+    status = pooler.run("status")
+    assert status.returncode == 1
+    assert "does not answer" in status.stdout
+    assert "`pooler up`" in status.stdout
+    pooler("up")
+    assert not lives(backend)
+    write(pooler)
+
+
+def test_a_process_of_postgresql_is_killed_and_it_goes_on_by_itself(pooler, whole):
+    with pooler.client("demo") as connection:
+        kill(value(connection, "select pg_backend_pid()"))
+    until(lambda: pooler.run("status").returncode == 0)
+    write(pooler)
+
+
+def test_a_killed_postgresql_can_be_taken_down(pooler, whole):
+    backend = left_alone(pooler)
+    pooler("down", "--keep")
+    assert not lives(backend)
+    assert not processes(pooler.home)
+    pooler("up")
+    write(pooler)
+
+
+def test_another_program_has_the_number_that_postgresql_had(pooler, whole):
+    """As after a restart of the machine."""
+    pooler("down", "--keep")
+    note = pooler.home / "postgresql/postmaster.pid"
+    owner = note.parent.stat()
+    with subprocess.Popen(["sleep", "60"], user=owner.st_uid, group=owner.st_gid) as other:
+        note.write_text(f"{other.pid}\n{note.parent}\n1\n1\n\n127.0.0.1\n\nready\n")
+        os.chown(note, owner.st_uid, owner.st_gid)
+        try:
+            pooler("up")
+            assert other.poll() is None
+        finally:
+            other.kill()
+    write(pooler)
