@@ -44,8 +44,9 @@ class Network:
     answers = True
 
 
-@pytest.fixture(scope="session", autouse=True)
-def network_of_all():
+@contextlib.contextmanager
+def connected():
+    """Servers are asked on this network, and on no other."""
     network = Network()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ping, "answers", lambda servers, seconds=1.0: network.answers)
@@ -53,9 +54,9 @@ def network_of_all():
 
 
 @pytest.fixture(autouse=True)
-def network(network_of_all):
-    yield network_of_all
-    network_of_all.answers = True
+def network():
+    with connected() as network:
+        yield network
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -95,10 +96,11 @@ def juju(make):
 def begun(tmp_path_factory):
     """One that is deployed, and one that has PostgreSQL too: tests take copies."""
     folder = tmp_path_factory.mktemp("begun")
-    with (
-        contextlib.closing(Juju(folder / "deployed").deploy()) as deployed,
-        contextlib.closing(deployed.copy(folder / "related").backend()) as related,
-    ):
+    with contextlib.ExitStack() as made:
+        with connected():
+            deployed = made.enter_context(contextlib.closing(Juju(folder / "deployed").deploy()))
+            related = made.enter_context(contextlib.closing(deployed.copy(folder / "related")))
+            related.backend()
         yield deployed, related
 
 
