@@ -24,6 +24,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="with a real Pebble too, try every event in every situation: some minutes",
     )
+    parser.addoption(
+        "--points",
+        type=int,
+        default=1,
+        help="at how many points of each verb `pooler` is killed (1); a few seconds each",
+    )
 
 
 @pytest.hookimpl(trylast=True)

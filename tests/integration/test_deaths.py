@@ -1,15 +1,11 @@
 """`pooler` is killed in the middle of what it does: the next command ends where an undisturbed one ends."""
 
 import itertools
-import os
 
 import psycopg
 import pytest
 from dying import MortalPooler, differences, end_state, processes
 from platform_under_test import value
-
-EVERY_POINT = os.environ.get("HYPOTHESIS_PROFILE") == "proof"
-POINTS = 1000 if EVERY_POINT else 1  # of each verb
 
 # What is done, and what takes it back; {port} is the platform's, {next} the one after.
 VERBS = {
@@ -21,8 +17,23 @@ VERBS = {
     "pause": ("pause", "resume"),
     "down and up": ("down --keep", "up"),
 }
-QUICK = ("relate", "another port", "scale", "pause", "down and up")
+# What these do, others do, too: only where there is time.
+LATER = ("another limit", "restart")
 DONE_ALREADY = "is not related"
+
+
+def pytest_generate_tests(metafunc):
+    if "name" in metafunc.fixturenames:
+        some = [
+            one for one in VERBS if one not in LATER or metafunc.config.getoption("--points") > 1
+        ]
+        metafunc.parametrize("name", some)
+
+
+@pytest.fixture(scope="module")
+def points(request):
+    """At how many points of each verb."""
+    return request.config.getoption("--points")
 
 
 @pytest.fixture(scope="module")
@@ -38,24 +49,23 @@ def pooler():
         pooler.close()
 
 
-def chosen(effects):
+def chosen(effects, points):
     """Numbers of effects, spread evenly."""
-    points = min(POINTS, len(effects))
+    points = min(points, len(effects))
     return sorted({1 + (2 * one + 1) * len(effects) // (2 * points) for one in range(points)})
 
 
-@pytest.mark.parametrize("name", VERBS if EVERY_POINT else QUICK)
-def test_a_verb_that_was_killed_ends_where_it_would_have_ended(pooler, name):
+def test_a_verb_that_was_killed_ends_where_it_would_have_ended(pooler, points, name):
     demo, wrong = pooler.credentials("demo"), []
     undisturbed = []
     for verb in VERBS[name]:
         words = verb.format(port=pooler.port, next=pooler.port + 1).split()
         undisturbed.append((words, pooler.effects(*words), end_state(pooler)))
-    for points in itertools.zip_longest(
-        *(chosen(effects) for _, effects, _ in undisturbed), fillvalue=1
+    for numbers in itertools.zip_longest(
+        *(chosen(effects, points) for _, effects, _ in undisturbed), fillvalue=1
     ):
         for number, (words, _, after), (_, _, before) in zip(
-            points, undisturbed, reversed(undisturbed), strict=True
+            numbers, undisturbed, reversed(undisturbed), strict=True
         ):
             where = f"{words} died before {number}, {pooler.dies(number, *words)}"
             if number % 2 and words[0] != "down":
@@ -98,18 +108,18 @@ def fresh():
         pooler.close()
 
 
-def test_a_first_up_that_was_killed_ends_where_it_would_have_ended(pooler, fresh):
-    for number in chosen(pooler.effects_of_up):
+def test_a_first_up_that_was_killed_ends_where_it_would_have_ended(pooler, points, fresh):
+    for number in chosen(pooler.effects_of_up, points):
         where = fresh.dies(number, "up", f"listen_port={fresh.port}")
         fresh.up()
         assert not differences(end_state(fresh), pooler.first), f"died before {number}, {where}"
         fresh("down")
 
 
-def test_a_down_that_was_killed_is_no_trap(fresh):
+def test_a_down_that_was_killed_is_no_trap(fresh, points):
     """PostgreSQL's data goes last of all that can be gone on with: half of it would start no more."""
     fresh.up()
-    for number in range(20, 1500, 20) if EVERY_POINT else (300,):
+    for number in range(300, 1500, 1500 // points):
         where = fresh.dies(number, "down")
         assert where, f"it was done before effect {number}"
         fresh.up()

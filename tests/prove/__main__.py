@@ -26,6 +26,14 @@ PROOFS: dict[str, tuple[str, Suite | Mutation]] = {
         "any order of hooks, with crashes: 3,000 histories of 80 steps",
         Suite(("tests/unit/proof",), environment=LONG),
     ),
+    "input": (
+        "whatever strangers write, thirty times as much of it",
+        Suite(("tests/unit/hostile",), environment=LONG),
+    ),
+    "deaths": (
+        "`pooler` killed at nine points of every verb",
+        Suite(("tests/integration/test_deaths.py",), ("--points=9",)),
+    ),
     "charm": (
         "every event in every situation, twice, with a real Pebble",
         Suite(("tests/unit/charm/test_same_outcome.py",), ("--pebble=real", "--every-case")),

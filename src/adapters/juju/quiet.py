@@ -91,6 +91,6 @@ class Quiet:
 
 def _server(endpoint: str) -> tuple[str, int]:
     host, _, port = endpoint.rpartition(":")
-    if host and re.fullmatch(r"[0-9]{1,5}", port) and (host.startswith("[") or ":" not in host):
-        return host.strip("[]"), int(port)
+    if host and re.fullmatch(r"[0-9]{0,5}", port) and (host.startswith("[") or ":" not in host):
+        return host.strip("[]"), int(port or 5432)
     return endpoint.strip("[]"), 5432

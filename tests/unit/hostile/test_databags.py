@@ -185,6 +185,7 @@ def test_endpoints_are_understood_or_one_is_named(text):
 
 @given(LISTS | ANY_TEXT)
 @example("host:\u00b2")
+@example("host:")
 @example("host:" + "9" * 5000)
 def test_a_quiet_hook_knocks_where_others_would_connect(text):
     for part in set(text.split(",")):
