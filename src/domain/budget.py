@@ -12,6 +12,9 @@ from domain.value import Count, Value
 # More processes than this on one address gain nothing: the kernel spreads connections at random.
 MOST_PROCESSES = 16
 
+# Of one connection whose client thinks, nobody else has any use while others wait in the next process.
+GOOD_SHARE = 2
+
 #: What a process may have that had no limit.
 MANY = 2**31 - 1
 
@@ -86,7 +89,7 @@ def processes(plan: Plan, unit: str, cpus: int) -> tuple[Process, ...]:
     """The processes that a unit shall run in the end, those of the current port first.
 
     Every open port has as many as the others: one for each processor, and fewer where the share of the
-    unit is too small to give each pool of each process a connection. Where it is too small for two
+    unit is too small to give each pool of each process two connections. Where it is too small for two
     ports, the old one closes at once, and where it is too small for one, nothing runs.
     """
     cpus, ports, total = max(1, min(cpus, MOST_PROCESSES)), plan.ports, 0
@@ -96,7 +99,8 @@ def processes(plan: Plan, unit: str, cpus: int) -> tuple[Process, ...]:
         least = 2 if has_read_only_pools(plan) else 1
         if total < least * len(ports):
             ports = ports[:1]
-        each = min(cpus, total // (least * len(ports)))
+        pools = least * len(ports)
+        each = min(cpus, total // pools, max(1, total // (GOOD_SHARE * pools)))
     count, readers = each * len(ports), has_read_only_pools(plan)
     places = [
         ((plan.lane ^ turn) * MOST_PROCESSES + number, port)

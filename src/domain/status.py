@@ -9,7 +9,7 @@ from domain.capabilities import OLDEST
 from domain.instances import FEW_CLIENTS, most_clients
 from domain.overrides import lacking
 from domain.pools import has_read_only_pools, least_for_read_only_pools
-from domain.value import Value
+from domain.value import Shown, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ class Problem(Value):
 
     topic: str  #: `database`, `service`, `pooler`, or `client:<relation>`; a newer one replaces it
     level: Level
-    text: str
+    text: Shown
 
 
 def assess(facts: Facts) -> tuple[Sentence, ...]:

@@ -18,6 +18,14 @@ Line = Annotated[
 ]
 
 
+def _shown(text: str) -> str:
+    return "".join(one if one.isprintable() else " " for one in text[:900])
+
+
+#: What an operator can read in a status, wherever it comes from.
+Shown = Annotated[str, pydantic.AfterValidator(_shown)]
+
+
 class Value(pydantic.BaseModel):
     """A frozen value; two with the same fields are the same.
 

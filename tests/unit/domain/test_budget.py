@@ -152,14 +152,22 @@ def test_a_unit_without_a_share_runs_nothing():
 
 
 def test_there_are_fewer_processes_where_the_share_is_too_small_for_all():
-    assert limits(plan(1, limit=3), cpus=16) == [1, 1, 1]
+    assert limits(plan(1, limit=1), cpus=16) == [1]
+    assert limits(plan(1, limit=3), cpus=16) == [3]
+    assert limits(plan(1, limit=7), cpus=16) == [3, 2, 2]
+    # With replicas each process has two kinds of pools.
+    readers = {"readers": "10.1.0.2:5432", "databases": ("shop",)}
+    assert limits(plan(1, limit=7, **readers), cpus=16) == [7]
+    assert limits(plan(1, limit=8, **readers), cpus=16) == [4, 4]
 
 
 def test_each_port_has_as_many_processes_and_the_old_one_closes_where_there_are_too_few():
-    two = processes(plan(1, limit=5, former_port=7000, lane=1), "pgb/0", 2)
+    two = processes(plan(1, limit=9, former_port=7000, lane=1), "pgb/0", 2)
     assert [(one.index, one.port, one.limit) for one in two] == [
-        (16, 6432, 2), (17, 6432, 1), (0, 7000, 1), (1, 7000, 1),
+        (16, 6432, 3), (17, 6432, 2), (0, 7000, 2), (1, 7000, 2),
     ]  # fmt: skip
+    fewer = processes(plan(1, limit=3, former_port=7000, lane=1), "pgb/0", 2)
+    assert [(one.index, one.port, one.limit) for one in fewer] == [(16, 6432, 2), (0, 7000, 1)]
     one = processes(plan(1, limit=1, former_port=7000, lane=1), "pgb/0", 2)
     assert [(one.index, one.port) for one in one] == [(16, 6432)]
 

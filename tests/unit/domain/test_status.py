@@ -84,3 +84,9 @@ def test_one_connection_for_each_unit_is_enough():
     for unit in platform.units.values():
         (only,) = assess(unit.look())
         assert only.level is Level.ACTIVE
+
+
+def test_a_problem_is_told_in_letters_that_show():
+    problem = Problem(topic="database", level=Level.BLOCKED, text="a\x00b\nc" + "x" * 9000)
+    (told,) = texts(facts_of(related(units=1), problems=(problem,)))
+    assert told == "a b c" + "x" * 895
