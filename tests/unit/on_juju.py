@@ -15,8 +15,10 @@ import dataclasses
 import functools
 import json
 import pathlib
+import random
 from unittest import mock
 
+import scenario.state
 import yaml
 from containers import ScenarioContainer
 from dependency_injector import providers
@@ -27,6 +29,10 @@ import wiring
 from adapters.local.memory import MemoryDatabases, MemoryServer
 from adapters.workload import CONTAINER
 from charm import PgBouncerCharm
+
+# Scenario draws the ids of secrets. Hypothesis begins its draws anew with each example, and the ids of
+# what is copied into all of them would come again.
+scenario.state.random = random.SystemRandom()
 
 HERE = pathlib.Path(__file__).parents[2]
 META = yaml.safe_load((HERE / "metadata.yaml").read_text())
