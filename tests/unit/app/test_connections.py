@@ -245,13 +245,13 @@ def test_connections_of_a_pool_that_leads_nowhere_are_gone():
 
 def test_too_few_files_for_clients_are_told():
     platform = related(units=1, cpus=1)
-    platform.model.options = {"max_db_connections": 20}
+    platform.model.options = {"max_db_connections": 40}
     platform.leader.config_changed()
     few = (
-        "PgBouncer may open 219 files, enough for 99 clients of each process:"
+        "PgBouncer may open 239 files, enough for 99 clients of each process:"
         " raise the limit of open files, or lower max_db_connections"
     )
-    for files, told in ((220, ""), (219, few)):
+    for files, told in ((240, ""), (239, few)):
         platform.leader.pooler.files = files
         platform.leader.pooler.lose_disk()
         platform.leader.pebble_ready()

@@ -114,6 +114,8 @@ def test_the_last_unit_takes_leave_of_postgresql(hook):
     unit = platform.leader
     agrees(getattr(unit, hook)(unit.name, last_unit=True), unit)
     assert not any(role.ours for role in platform.server.roles.values())
+    # Whoever comes after it makes them anew.
+    assert platform.model.ledger.provisioned_for == ""
 
 
 @pytest.mark.parametrize("trouble", ["credentials", "down", "stuck"])
@@ -214,11 +216,23 @@ def test_whoever_asked_for_what_has_gone_is_dropped_in_that_hook():
     assert "relation_id_2" in platform.server.roles
 
 
-def test_what_postgresql_has_lost_is_made_again_when_it_speaks():
+@pytest.mark.parametrize("hook", ["backend_changed", "config_changed", "start", "leader_elected"])
+def test_what_postgresql_has_lost_is_made_again_by_a_thorough_hook(hook):
     platform = with_clients()
     del platform.server.roles["relation_id_1"]
-    platform.leader.backend_changed()
+    getattr(platform.leader, hook)()
     assert "relation_id_1" in platform.server.roles
+
+
+def test_each_user_that_cannot_be_dropped_is_told():
+    platform = with_clients()
+    platform.server.stuck = "it owns something"
+    platform.model.clients.clear()
+    platform.leader.clients_broken()
+    assert [one.text for one in assess(platform.leader.look())] == [
+        "relation_id_1 is still in PostgreSQL: it owns something",
+        "relation_id_2 is still in PostgreSQL: it owns something",
+    ]
 
 
 def test_a_client_whose_password_was_not_set_is_told_nothing():

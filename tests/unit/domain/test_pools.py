@@ -146,3 +146,9 @@ def test_a_plan_sends_nobody_where_there_is_no_address(address):
         Member(name="pgb/0", address=address)
     with pytest.raises(pydantic.ValidationError, match="no host"):
         Endpoint(host=address, port=5432)
+
+
+def test_an_address_is_one_or_it_is_unknown():
+    assert address_in("10.0.0.1") == "10.0.0.1"
+    assert address_in("pgb-1.pgb") == "pgb-1.pgb"
+    assert address_in("a b") == ""
