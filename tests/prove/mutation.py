@@ -118,7 +118,12 @@ def _replacement(diff: str) -> str:
     """The changed lines, as one."""
     added = [line[1:].strip() for line in diff.splitlines() if re.match(r"\+(?!\+\+)", line)]
     gone = [line[1:].strip() for line in diff.splitlines() if re.match(r"-(?!--)", line)]
-    return " ".join(added) or f"without {' '.join(gone)}"
+    # Where a line is left out, what closes it may be put elsewhere.
+    return (
+        " ".join(added)
+        if any(one.strip("()[]{},") for one in added)
+        else f"without {' '.join(gone)}"
+    )
 
 
 def _mutmut(copy: pathlib.Path, *arguments: str) -> str:

@@ -43,6 +43,12 @@ def test_no_limit_in_one_of_them_is_none():
     assert (either.limit, either.held, either.most) == (0, MANY, MANY)
 
 
+def test_pools_for_replicas_that_may_not_be_there_yet_have_to_wait_again():
+    before, after = remembered(process(0, readers=False)), remembered(process(0))
+    assert [one.readers for one in begun(before, after).instances] == [False]
+    assert [one.readers for one in begun(after, after).instances] == [True]
+
+
 def test_what_a_process_still_had_before_counts_on():
     (either,) = begun(remembered(process(0, held=9)), remembered(process(0, limit=2))).instances
     assert (either.limit, either.held) == (4, 9)
