@@ -19,10 +19,10 @@ from collections.abc import Mapping
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / one) for one in ("src", "tests", "tests/integration")]
 
-from pgbench import CONNECT, DATABASE, SELECT, STEADY, UPDATE, Bench, Run, Target  # noqa: E402
-from platform_under_test import Pooler  # noqa: E402
-from postgresql import PostgreSQL  # noqa: E402
-from results import (  # noqa: E402
+from pgbench import CONNECT, DATABASE, SELECT, STEADY, UPDATE, Bench, Run, Target
+from platform_under_test import Pooler
+from postgresql import PostgreSQL
+from results import (
     BAR,
     CLOSE,
     DIRECT,
@@ -34,10 +34,10 @@ from results import (  # noqa: E402
     Comparison,
     Spread,
 )  # fmt: skip
-from rivals import BUDGET, LOOK_UP, by_hand, ours, program, units  # noqa: E402
+from rivals import BUDGET, LOOK_UP, by_hand, ours, program, units
 
-from adapters.local import parts  # noqa: E402
-from columns import columns  # noqa: E402
+from adapters.local import parts
+from columns import columns
 
 CAPTION = f"""
 {OURS}: one unit of the platform. {HAND}: the least configuration that promises the same, so with the

@@ -99,15 +99,6 @@ def goes_on(pooler, told):
             assert value(connection, "select count(*) from kept") == before + 1
 
 
-@pytest.fixture
-def fresh():
-    pooler = MortalPooler()
-    try:
-        yield pooler
-    finally:
-        pooler.close()
-
-
 def test_a_first_up_that_was_killed_ends_where_it_would_have_ended(pooler, points, fresh):
     for number in chosen(pooler.effects_of_up, points):
         where = fresh.dies(number, "up", f"listen_port={fresh.port}")

@@ -38,15 +38,6 @@ def whole(pooler):
     assert not apart
 
 
-@pytest.fixture
-def fresh():
-    pooler = MortalPooler()
-    try:
-        yield pooler
-    finally:
-        pooler.close()
-
-
 def write(pooler, unit=0):
     """One more row, which is acknowledged; all that were are there."""
     with pooler.client("demo", unit) as connection:

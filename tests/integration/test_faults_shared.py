@@ -30,15 +30,6 @@ def pooler():
         pooler.close()
 
 
-@pytest.fixture
-def fresh():
-    pooler = MortalPooler()
-    try:
-        yield pooler
-    finally:
-        pooler.close()
-
-
 def serves(pooler, unit=0):
     with pooler.client("demo", unit) as connection:
         return value(connection, "select 42") == 42

@@ -17,15 +17,15 @@ import sys
 HERE = pathlib.Path(__file__).parents[2]
 sys.path[:0] = [str(HERE / one) for one in ("src", "tests", "tests/integration")]
 
-import cancels  # noqa: E402 — after the path that leads to what it needs
-import changes  # noqa: E402
-import failover  # noqa: E402
-import limit  # noqa: E402
-import newness  # noqa: E402
-from report import Report  # noqa: E402
-from stage import Stage  # noqa: E402
+import cancels
+import changes
+import failover
+import limit
+import newness
+from report import Report
+from stage import Stage
 
-from adapters.local import parts  # noqa: E402
+from adapters.local import parts
 
 PROMISES = {"1": cancels, "2": limit, "3": failover, "4": changes, "5": newness}
 SUITES = (parts.SUITE, "sid")

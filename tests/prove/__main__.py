@@ -15,10 +15,10 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests")]
 
-from mutation import Mutation  # noqa: E402
-from suites import Found, Suite  # noqa: E402
+from mutation import Mutation
+from suites import Found, Suite
 
-from columns import columns  # noqa: E402 — after the path that leads to it
+from columns import columns
 
 LONG = {"HYPOTHESIS_PROFILE": "proof"}
 PROOFS: dict[str, tuple[str, Suite | Mutation]] = {
