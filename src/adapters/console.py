@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, LiteralString, TypeVar
 
+from adapters.patience import patient
 from adapters.said import last_line
 from app.errors import ConsoleFailed
 from domain.console import PooledDatabase, PoolState, not_in_force
@@ -27,6 +28,7 @@ CONSOLE = "pgbouncer"  #: the name of the console's database
 
 _CONNECT_SECONDS = 2
 _RELOAD_SECONDS = 1.5
+_PATIENCE = 5.0
 _LOOK_EVERY = 0.05
 
 Row = dict[str, Any]
@@ -76,7 +78,7 @@ class PsycopgConsoles:
         from psycopg.rows import dict_row
 
         try:
-            with psycopg.Connection[Row].connect(
+            with patient(_PATIENCE).connect(
                 host=self._directory(index),
                 port=port,
                 user=admin.username,

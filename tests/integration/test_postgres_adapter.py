@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -271,8 +273,24 @@ def test_a_lost_connection_is_unreachable(server: PostgreSQL, databases: Psycopg
             )
             database.users()
 
-    with pytest.raises(DatabaseUnreachable, match="ended the connection"):
+    with pytest.raises(DatabaseUnreachable, match="broke off"):
         loses_its_connection()
+
+
+def test_a_server_that_falls_silent_is_unreachable(server: PostgreSQL) -> None:
+    def hears_nothing_more() -> None:
+        with PsycopgDatabases(OWNER, patience=1).open(server.credentials(OWN)) as database:
+            [(pid,)] = server.sql(
+                "SELECT pid FROM pg_stat_activity WHERE application_name = 'pgbouncer-k8s'"
+            )
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                database.users()
+            finally:
+                os.kill(pid, signal.SIGCONT)
+
+    with pytest.raises(DatabaseUnreachable, match="broke off"):
+        hears_nothing_more()
 
 
 # The auth user and its function.

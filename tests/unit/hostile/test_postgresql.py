@@ -7,6 +7,7 @@ import socket
 import struct
 import tempfile
 import threading
+import time
 from types import SimpleNamespace
 
 import pydantic
@@ -29,6 +30,8 @@ from domain.instances import Layout, pooler_config
 from domain.pools import Endpoint
 from domain.users import Grant
 
+SILENCE = b"nothing at all"
+PATIENCE = 5.0  # seconds
 ENCRYPTION = {struct.pack("!ii", 8, code): b"N" for code in (80877103, 80877104)}
 
 
@@ -63,17 +66,20 @@ def login(version):
 
 @contextlib.contextmanager
 def stranger(listener, first, then=b""):
-    """It answers a login with this, and whatever comes after that with something else."""
+    """It answers a login with this, and whatever comes after that with something else, or nothing."""
 
     def talk(connection):
         answer = first
         with connection, contextlib.suppress(OSError):
-            connection.settimeout(5)
+            connection.settimeout(PATIENCE)
             while data := connection.recv(8192):
                 connection.sendall(ENCRYPTION.get(data) or answer)
                 if data not in ENCRYPTION:
                     if not then:
                         return
+                    if then is SILENCE:
+                        answer = b""
+                        continue
                     answer = then
                     # Whoever waits for the rest of what is no answer shall not wait long.
                     connection.settimeout(0.05)
@@ -104,11 +110,11 @@ def backend(address):
     )
 
 
-def tried(first, then=b"", act=lambda database: database.server()):
+def tried(first, then=b"", act=lambda database: database.server(), patience=PATIENCE):
     """What a conversation with such a server ends in: a value, or the sentence of a refusal."""
 
     def talk():
-        with PsycopgDatabases("model/pgb").open(backend(address)) as database:
+        with PsycopgDatabases("model/pgb", patience).open(backend(address)) as database:
             return act(database)
 
     with stranger(tcp(), first, then) as address:
@@ -153,6 +159,14 @@ QUERIES = ANSWERS | st.lists(BYTES, max_size=8).map(lambda values: row(*values))
 def test_an_answer_that_makes_no_sense_is_refused_in_one_sentence(version, answer, act):
     found, _ = tried(login(version), answer, act)
     assert not isinstance(found, str) or len(found) <= 200
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_a_server_that_says_nothing_more_is_left(act):
+    begin = time.monotonic()
+    _, refusal = tried(login(b"16.4"), SILENCE, act, patience=0.1)
+    assert refusal == "the connection to PostgreSQL broke off"
+    assert time.monotonic() - begin < PATIENCE / 2
 
 
 @pytest.mark.parametrize("version", [b"", b"abc", b"9.6", b"9" * 5000, b"\xff"])

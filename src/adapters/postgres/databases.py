@@ -1,0 +1,101 @@
+"""How is a PostgreSQL server found, and who is let in?"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from adapters.postgres.database import PsycopgDatabase
+from adapters.postgres.server import Server, answering, named
+from adapters.postgres.session import ReadOnly, Session
+from app.errors import DatabaseRefused, DatabaseUnreachable
+from domain.facts import Credentials as BackendCredentials
+from domain.pools import Endpoint
+from domain.users import Credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from adapters.postgres.server import Connection
+
+OLDEST = 140_000  # PostgreSQL 14, as libpq counts: pg_database_owner came with it.
+
+_ADMIT_SECONDS = 1.8
+_PAUSE = 0.2
+
+# More than the statement_timeout: whoever still runs, has said so by then.
+_PATIENCE = 12.0
+
+
+class PsycopgDatabases:
+    """A PostgreSQL server, in which roles of this application carry its mark.
+
+    `owner` names the application in all the world, e.g. `<model uuid>/pgbouncer`; `patience` is how
+    many seconds a server that let us in may say nothing. A server that was not reached is not tried
+    again by the same object: every hook has a new one.
+    """
+
+    def __init__(self, owner: str, patience: float = _PATIENCE) -> None:
+        self._owner = owner
+        self._patience = patience
+        self._silent: set[tuple[Endpoint, ...]] = set()
+
+    @contextmanager
+    def open(self, backend: BackendCredentials) -> Generator[PsycopgDatabase]:
+        """Log in as the backend's user. Raises DatabaseUnreachable or DatabaseRefused."""
+        server = Server(backend, self._reached(backend), self._patience)
+        try:
+            with server.connect(backend.database) as connection:
+                if connection.info.server_version < OLDEST:
+                    raise DatabaseRefused(f"PostgreSQL is older than version {OLDEST // 10_000}")
+                if _read_only(connection):
+                    raise ReadOnly
+                yield PsycopgDatabase(Session(server, connection, self._owner), self._owner)
+        except DatabaseUnreachable:
+            self._silent.add(backend.endpoints)
+            raise
+
+    def answers(self, backend: BackendCredentials) -> bool:
+        """Whether something that speaks PostgreSQL's protocol listens, without logging in."""
+        if backend.endpoints in self._silent:
+            return False
+        if answering(backend.endpoints, enough=1):
+            return True
+        self._silent.add(backend.endpoints)
+        return False
+
+    def admits(self, backend: BackendCredentials, credentials: Credentials, database: str) -> bool:
+        """Whether these credentials can log in; waits for two seconds at most.
+
+        Raises DatabaseUnreachable.
+        """
+        end = time.monotonic() + _ADMIT_SECONDS
+        server = Server(backend, self._reached(backend), self._patience)
+        while True:
+            if server.admits(credentials, database):
+                return True
+            if time.monotonic() + _PAUSE > end:
+                break
+            time.sleep(_PAUSE)
+        # What went away in the meantime has refused nobody.
+        if not self.answers(backend):
+            raise DatabaseUnreachable(f"PostgreSQL at {named(backend.endpoints)} does not answer")
+        return False
+
+    def _reached(self, backend: BackendCredentials) -> tuple[Endpoint, ...]:
+        """The endpoints that answer, in their order.
+
+        They are asked before anybody logs in: libpq waits two seconds for each that is silent, and
+        its errors do not tell a server that refuses from one that is not there.
+        """
+        if backend.endpoints not in self._silent:
+            if found := answering(backend.endpoints):
+                return found
+            self._silent.add(backend.endpoints)
+        raise DatabaseUnreachable(f"PostgreSQL at {named(backend.endpoints)} does not answer")
+
+
+def _read_only(connection: Connection) -> bool:
+    status = connection.info.parameter_status
+    return "on" in (status("in_hot_standby"), status("default_transaction_read_only"))

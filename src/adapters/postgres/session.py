@@ -1,0 +1,235 @@
+"""What is there in PostgreSQL, whose is it, and what does an error of it mean?"""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+import time
+import traceback
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, LiteralString, NamedTuple, TypeVar
+
+from adapters.postgres.server import Server
+from adapters.postgres.statements import run
+from adapters.said import one_line
+from app.errors import AccessRefused, DatabaseRefused, DatabaseUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    import psycopg
+    from psycopg import sql
+
+    from adapters.postgres.server import Connection
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_PAUSE = 0.2
+
+_V16 = 160_000  # as the protocol tells versions
+
+# Two leaders, for a moment, make or drop the same; the second finds it done when it looks again.
+# (https://www.postgresql.org/docs/current/errcodes-appendix.html)
+_RACES = frozenset(
+    {
+        "23505",  # unique_violation
+        "2BP01",  # dependent_objects_still_exist: a session made something while it ended
+        "3F000",  # invalid_schema_name
+        "40001",  # serialization_failure
+        "40P01",  # deadlock_detected
+        "42704",  # undefined_object
+        "42710",  # duplicate_object
+        "42723",  # duplicate_function
+        "42P01",  # undefined_table
+        "42P04",  # duplicate_database
+        "42P06",  # duplicate_schema
+        "55006",  # object_in_use: the template database
+        "XX000",  # internal_error: tuple concurrently updated
+    }
+)
+
+_LOCKED = "55P03"
+_NO_RIGHT = "42501"
+_READ_ONLY_CODE = "25006"
+_TOO_SLOW = "57014"
+_GONE = ("08", "57P01", "57P02", "57P03")
+
+
+class ReadOnly(DatabaseRefused):
+    """The whole server takes no changes."""
+
+    def __init__(self) -> None:
+        super().__init__("PostgreSQL takes no changes now: it is a replica or was made read-only")
+
+
+class Marks(NamedTuple):
+    """The comments by which an application knows what it made."""
+
+    application: str
+    client: str
+    auth: str
+    group: str
+
+
+class Role(NamedTuple):
+    """What a role is now."""
+
+    oid: int
+    mark: str | None
+    login: bool
+    createdb: bool
+    createrole: bool
+    mighty: bool  #: superuser, replication or bypassrls
+    usable: bool  #: the backend's user has its rights
+
+
+class Held(NamedTuple):
+    """Who may do what with a database."""
+
+    owner: str
+    ours: bool  #: the backend's user owns it
+    usable: bool  #: the backend's user has its owner's rights
+    rights: frozenset[tuple[str, str]]  #: role and privilege; '' is everybody
+
+
+class Session:
+    """An open connection, and what is seen by it."""
+
+    def __init__(self, server: Server, connection: Connection, owner: str) -> None:
+        self._server = server
+        self.connection = connection
+        made = f"managed by pgbouncer-k8s for {owner}"
+        self.marks = Marks(
+            application=made,
+            client=f"{made}: client user",
+            auth=f"{made}: auth user",
+            group=f"{made}: clients of a database",
+        )
+
+    @property
+    def user(self) -> str:
+        """The backend's user."""
+        return self._server.user
+
+    @property
+    def database(self) -> str:
+        """The backend's own database, which this connection leads to."""
+        return self._server.database
+
+    @property
+    def knows_grantors(self) -> bool:
+        """Since PostgreSQL 16 a membership is its grantor's, and its rights can be told apart."""
+        return self.connection.info.server_version >= _V16
+
+    def role(self, name: str) -> Role | None:
+        """The role of this name, if there is one."""
+        row = self.connection.execute(
+            """
+            SELECT oid, shobj_description(oid, 'pg_authid'), rolcanlogin, rolcreatedb,
+                   rolcreaterole, rolsuper OR rolreplication OR rolbypassrls,
+                   pg_has_role(current_user, oid, 'USAGE')
+            FROM pg_roles WHERE rolname = %s
+            """,
+            (name,),
+        ).fetchone()
+        return Role(*row) if row else None
+
+    def marked(self, mark: str) -> tuple[str, ...]:
+        """The roles that carry this mark, by name."""
+        rows = self.connection.execute(
+            """
+            SELECT rolname FROM pg_roles
+            WHERE shobj_description(oid, 'pg_authid') = %s ORDER BY rolname
+            """,
+            (mark,),
+        )
+        return tuple(row[0] for row in rows)
+
+    def held(self, database: str) -> Held | None:
+        """Who may do what with this database, if there is one."""
+        rows = self.connection.execute(
+            """
+            SELECT pg_get_userbyid(datdba), pg_get_userbyid(datdba) = current_user,
+                   pg_has_role(current_user, datdba, 'USAGE'),
+                   CASE grantee WHEN 0 THEN '' ELSE pg_get_userbyid(grantee) END, privilege_type
+            FROM pg_database
+            LEFT JOIN aclexplode(coalesce(datacl, acldefault('d', datdba))) ON true
+            WHERE datname = %s
+            """,
+            (database,),
+        ).fetchall()
+        if not rows:
+            return None
+        owner, ours, usable, _, _ = rows[0]
+        return Held(owner, ours, usable, frozenset((row[3], row[4]) for row in rows))
+
+    @contextmanager
+    def inside(self, database: str, options: str = "") -> Generator[Connection]:
+        """A connection into this database. Raises DatabaseUnreachable or DatabaseRefused."""
+        if database == self.database:
+            yield self.connection
+        else:
+            with self._server.connect(database, options) as connection:
+                yield connection
+
+    def run(self, text: LiteralString, **parts: str | sql.Composable) -> None:
+        """Run a statement; a part that is a plain text is an identifier."""
+        run(self.connection, text, **parts)
+
+    def attempt(self, act: Callable[[], None]) -> list[str]:
+        """Act, and go on even if it is refused: what went wrong, as sentences."""
+        try:
+            self.insist(act)
+        except DatabaseRefused as error:
+            logger.warning("Something of ours is left in PostgreSQL: %s", error)
+            return [str(error)]
+        return []
+
+    def insist(self, act: Callable[[], T]) -> T:
+        """Act, once more if somebody else did the same; errors are translated."""
+        import psycopg
+
+        try:
+            try:
+                return act()
+            except psycopg.Error as error:
+                if error.sqlstate not in _RACES:
+                    raise
+            time.sleep(_PAUSE)
+            return act()
+        except psycopg.Error as error:
+            raise self._sentence(error) from None
+        except (LookupError, TypeError, ValueError) as error:
+            # In a server that knows no encoding a name may be any bytes, and it may be no PostgreSQL.
+            logger.warning("Not understood in an answer of PostgreSQL: %s", _place(error))
+            raise DatabaseRefused("PostgreSQL answers with what cannot be read") from None
+
+    def _sentence(self, error: psycopg.Error) -> DatabaseRefused | DatabaseUnreachable:
+        code = error.sqlstate or ""
+        if self.connection.closed or not code or code.startswith(_GONE):
+            return DatabaseUnreachable("the connection to PostgreSQL broke off")
+        if code == _READ_ONLY_CODE:
+            return ReadOnly()
+        if code == _LOCKED:
+            return DatabaseRefused("another session keeps something locked in PostgreSQL")
+        if code == _TOO_SLOW:
+            return DatabaseRefused("PostgreSQL took too long")
+        said = one_line(error.diag.message_primary or "")
+        if code == _NO_RIGHT:
+            return DatabaseRefused(f"user {self.user} of PostgreSQL lacks a right: {said}")
+        return DatabaseRefused(f"PostgreSQL refuses: {said}")
+
+
+def not_ours(name: str) -> AccessRefused:
+    """What to say of a role that somebody else made."""
+    return AccessRefused(
+        f"role {name} exists in PostgreSQL and was not made by this application: rename or drop it"
+    )
+
+
+def _place(error: Exception) -> str:
+    """Where it was raised: what it says may be anything."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {pathlib.Path(place.filename).name}:{place.lineno}"
