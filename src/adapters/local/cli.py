@@ -11,9 +11,17 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
-from adapters.local import parts, server
+from adapters.local import parts, server, tables
+from adapters.local.arguments import (
+    Mistake,
+    Problem,
+    check_units,
+    endpoints,
+    options,
+    parser,
+)
 from adapters.local.owner import Owner
 from adapters.local.platform import Compose, LocalPlatform
 from adapters.local.server import LocalServer, ServerFailed
@@ -28,7 +36,6 @@ from domain.users import read_only_uri, request_problem, uri
 from domain.value import number_of
 
 DEMO = "demo"
-MOST_UNITS = 20
 LONGEST_NAME = 60
 LONGEST_PAUSE = 3600.0  # seconds
 WHO_AND_WHERE = """
@@ -38,17 +45,9 @@ WHO_AND_WHERE = """
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
-class Problem(Exception):
-    """What went wrong, and what to do next."""
-
-
-class Mistake(Problem):
-    """The command's words are off."""
-
-
-def main(arguments: Sequence[str], compose: Compose) -> int:
+def main(words: Sequence[str], compose: Compose) -> int:
     """Run one command; returns its exit code: 1 if it failed, 2 if it was not understood."""
-    asked = _parser().parse_args(arguments)
+    asked = parser(__doc__).parse_args(words)
     home = pathlib.Path(os.environ.get("POOLER_HOME") or _default_home()).absolute()
     try:
         command = Command(Store(home), compose)
@@ -83,53 +82,6 @@ def _default_home() -> pathlib.Path:
         return pathlib.Path("/var/lib/pgbouncer-k8s")
     state = os.environ.get("XDG_STATE_HOME") or pathlib.Path.home() / ".local" / "state"
     return pathlib.Path(state, "pgbouncer-k8s")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="pooler", description=__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    up = verbs.add_parser("up", help="run it, or go on after anything that stopped it")
-    up.add_argument("--units", type=int, help="how many (2 at first)")
-    up.add_argument(
-        "--backend",
-        metavar="URI",
-        help="a server that exists, postgresql://user@host:port, password in $PGPASSWORD",
-    )
-    up.add_argument(
-        "--read-only-endpoints",
-        metavar="HOST:PORT,…",
-        help="replicas of that server, under the name DATABASE_readonly",
-    )
-    up.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="options, as for `config`")
-    verbs.add_parser("status", help="the units, and how they are")
-    config = verbs.add_parser("config", help="show the options, or set some")
-    config.add_argument("settings", nargs="*", metavar="KEY=VALUE")
-    relate = verbs.add_parser("relate", help="give an application a database")
-    relate.add_argument("name")
-    relate.add_argument("--database", help="its name (that of the application)")
-    relate.add_argument("--roles", default="", help="separated by commas")
-    credentials = verbs.add_parser("credentials", help="how an application connects")
-    credentials.add_argument("name")
-    credentials.add_argument("--json", action="store_true", help="for programs")
-    unrelate = verbs.add_parser(
-        "unrelate", help="take an application's access back, keep its data"
-    )
-    unrelate.add_argument("name")
-    scale = verbs.add_parser("scale", help="run so many units")
-    scale.add_argument("units", type=int)
-    restart = verbs.add_parser("restart", help="have new processes take over, one after another")
-    restart.add_argument("unit", nargs="?", help="one unit's, by its number or name")
-    verbs.add_parser("pause", help="let transactions end, and have new ones wait")
-    verbs.add_parser("resume", help="let those that wait go on")
-    top = verbs.add_parser("top", help="what every pool is doing, again and again")
-    top.add_argument("--every", type=float, default=1.0, metavar="SECONDS")
-    top.add_argument("--once", action="store_true", help="for programs")
-    logs = verbs.add_parser("logs", help="what PgBouncer writes")
-    logs.add_argument("unit", nargs="?", help="one unit's, by its number or name")
-    logs.add_argument("-f", "--follow", action="store_true")
-    down = verbs.add_parser("down", help="stop, and leave nothing behind")
-    down.add_argument("--keep", action="store_true", help="keep the data, for the next `up`")
-    return parser
 
 
 class Command:
@@ -170,10 +122,10 @@ class Command:
     # ---- up and down ---------------------------------------------------------------------------
     def _up(self, asked: argparse.Namespace) -> int:
         if asked.units is not None:
-            _check_units(asked.units)
-        replicas = _endpoints(asked.read_only_endpoints)
+            check_units(asked.units)
+        replicas = endpoints(asked.read_only_endpoints)
         state, cache, owner = self.store.load(), parts.default_cache(), parts.unprivileged()
-        state.model.options = _options(state.model.options, asked.settings)
+        state.model.options = options(state.model.options, asked.settings)
         state.pgbouncer = str(parts.pgbouncer(cache, self._say))
         self._say(f"PgBouncer is {state.pgbouncer}")
         credentials = self._backend(state, asked.backend, cache, owner)
@@ -268,14 +220,14 @@ class Command:
             overrides = values["overrides"]
             # A long text would make every line as long.
             values |= {"overrides": "see below" if overrides else ""}
-            _table(
+            tables.show(
                 ("option", "value", "accepts"),
                 [(name, values[name], text) for name, text in ACCEPTS.items()],
             )
             if overrides:
                 print(f"\noverrides={overrides}")
             return 0
-        platform.model.options = _options(platform.model.options, settings)
+        platform.model.options = options(platform.model.options, settings)
         platform.everywhere("config_changed")
         self._settle(platform)
         return self._status(platform)
@@ -323,7 +275,7 @@ class Command:
         if as_json:
             print(json.dumps(told, indent=2))
         else:
-            _table(("field", "value"), list(told.items()))
+            tables.show(("field", "value"), list(told.items()))
         return 0
 
     def _unrelate(self, platform: LocalPlatform, name: str) -> int:
@@ -336,7 +288,7 @@ class Command:
         return 0
 
     def _scale(self, platform: LocalPlatform, count: int) -> int:
-        _check_units(count)
+        check_units(count)
         platform.state.units = count
         self._reach(platform)
         self._settle(platform)
@@ -381,7 +333,7 @@ class Command:
                     self._answer(platform, demo, facts.address) if demo else "-",
                 )
             )
-        _table(("unit", "address", "processes", "status", "a query answers"), rows)
+        tables.show(("unit", "address", "processes", "status", "a query answers"), rows)
         if demo and (told := platform.model.clients[demo].told):
             print(f"\nclients connect to {told.endpoints}; `pooler relate NAME` gives one access")
         if all(row[3] == "active" for row in rows):
@@ -419,11 +371,10 @@ class Command:
         """The pools of all processes, as they are now."""
         platform = self._running()
         while True:
-            rows = list(_pool_rows(platform))
+            rows = list(tables.pools(platform))
             if not once and sys.stdout.isatty():
                 print("\033[H\033[J", end="")
-            head = ("unit", "process", "database", "user", "mode", "clients", "waiting", "servers")
-            _table((*head, "idle", "longest wait"), rows)
+            tables.show(tables.POOLS, rows)
             if once:
                 return 0
             time.sleep(every)
@@ -463,40 +414,6 @@ def _named(platform: LocalPlatform, unit: str | None) -> list[str]:
     return found
 
 
-def _pool_rows(platform: LocalPlatform) -> Iterator[tuple[str, ...]]:
-    for unit in sorted(platform.model.units, key=number_of):
-        facts, consoles = platform.look(unit), platform.consoles(unit)
-        for process in facts.container.applied.instances if facts.container.applied else ():
-            try:
-                if facts.auth is None:
-                    continue
-                with consoles.open(process.index, process.port, facts.auth) as console:
-                    pools = console.pools()
-            except ConsoleFailed as error:
-                yield (unit, str(process.index), str(error), *[""] * 7)
-                continue
-            for one in pools:
-                yield (
-                    *(unit, str(process.index), one.alias, one.user, one.mode),
-                    *(str(one.clients_active), str(one.clients_waiting)),
-                    *(str(one.servers_active), str(one.servers_idle), f"{one.longest_wait:.3f} s"),
-                )
-
-
-def _options(known: Mapping[str, object], settings: Sequence[str]) -> dict[str, object]:
-    """The options with these changes. Raises Mistake."""
-    wanted = dict(known)
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise Mistake(f"{setting[:60]!r} is no KEY=VALUE")
-        wanted[key] = int(value) if re.fullmatch(r"-?[0-9]{1,12}", value) else value
-    _, problems = settings_from(wanted)
-    if problems:
-        raise Mistake("; ".join(problems))
-    return wanted
-
-
 def _known_settings(platform: LocalPlatform) -> Settings:
     """The options as they are kept. Raises Problem."""
     settings, problems = settings_from(platform.model.options)
@@ -505,28 +422,5 @@ def _known_settings(platform: LocalPlatform) -> Settings:
     return settings
 
 
-def _endpoints(text: str | None) -> tuple[Endpoint, ...] | None:
-    """The endpoints that were named; None if none were. Raises Mistake."""
-    try:
-        return None if text is None else endpoints_in(text)
-    except ValueError as error:
-        raise Mistake(str(error)) from None
-
-
-def _check_units(count: int) -> None:
-    if not 1 <= count <= MOST_UNITS:
-        raise Mistake(f"{count} units: there can be 1 to {MOST_UNITS}")
-
-
 def _note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    lines = [tuple(head), *map(tuple, rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    print()
-    for line in lines:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        )

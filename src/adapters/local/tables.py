@@ -1,0 +1,46 @@
+"""What `pooler` has to show, in columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from adapters.local.platform import LocalPlatform
+from app.errors import ConsoleFailed
+from domain.value import number_of
+
+POOLS = (
+    *("unit", "process", "database", "user", "mode", "clients", "waiting", "servers", "idle"),
+    "longest wait",
+)
+
+
+def pools(platform: LocalPlatform) -> Iterator[tuple[str, ...]]:
+    """A row for each pool of each process."""
+    for unit in sorted(platform.model.units, key=number_of):
+        facts, consoles = platform.look(unit), platform.consoles(unit)
+        for process in facts.container.applied.instances if facts.container.applied else ():
+            try:
+                if facts.auth is None:
+                    continue
+                with consoles.open(process.index, process.port, facts.auth) as console:
+                    found = console.pools()
+            except ConsoleFailed as error:
+                yield (unit, str(process.index), str(error), *[""] * 7)
+                continue
+            for one in found:
+                yield (
+                    *(unit, str(process.index), one.alias, one.user, one.mode),
+                    *(str(one.clients_active), str(one.clients_waiting)),
+                    *(str(one.servers_active), str(one.servers_idle), f"{one.longest_wait:.3f} s"),
+                )
+
+
+def show(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table, below an empty line."""
+    lines = [tuple(head), *map(tuple, rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    print()
+    for line in lines:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        )
