@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import pathlib
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
 from dying import MortalPooler
+from platform_under_test import Pooler
 from postgresql import PostgreSQL
+from provided import OWN, OWNER
+
+from adapters.local import parts
+from adapters.local.owner import own
+from adapters.postgres import PsycopgDatabases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +26,44 @@ def postgresql() -> Iterator[PostgreSQL]:
     """A PostgreSQL for the whole session, which logs every statement."""
     with PostgreSQL(settings={"log_statement": "all"}) as server:
         yield server
+
+
+@pytest.fixture
+def server(postgresql: PostgreSQL) -> Iterator[PostgreSQL]:
+    """The same, with the database that the backend gives us, and emptied afterwards."""
+    postgresql.sql(f"CREATE DATABASE {OWN}")
+    yield postgresql
+    postgresql.wipe()
+
+
+@pytest.fixture
+def databases() -> PsycopgDatabases:
+    """The adapter, as one hook has it."""
+    return PsycopgDatabases(OWNER)
+
+
+@pytest.fixture(scope="module", params=[parts.SUITE, "sid"])
+def program(request: pytest.FixtureRequest) -> pathlib.Path:
+    """PgBouncer, in each version that is packaged."""
+    return parts.pgbouncer(parts.default_cache(), print, suite=request.param)
+
+
+@pytest.fixture
+def home() -> Iterator[pathlib.Path]:
+    """A directory for whoever runs PgBouncer, with a path short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="pooler-", dir="/tmp") as directory:
+        home = pathlib.Path(directory)
+        home.chmod(0o711)
+        own(home, parts.unprivileged())
+        yield home
+
+
+@pytest.fixture(scope="module")
+def pooler(program: pathlib.Path) -> Iterator[Pooler]:
+    """A platform that is up, with each of them."""
+    with contextlib.closing(Pooler(PGBOUNCER=str(program))) as pooler:
+        pooler.up()
+        yield pooler
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 import contextlib
 import pathlib
-import shutil
-import tempfile
 import threading
 import time
 
@@ -14,7 +12,6 @@ from postgresql import ADMIN, PASSWORD, free_port
 
 from adapters.console import PsycopgConsoles
 from adapters.local import parts
-from adapters.local.owner import own
 from adapters.local.processes import LocalPooler
 from app.errors import ConsoleFailed, PoolerFailed
 from domain.applied import applied, steps
@@ -80,21 +77,12 @@ class Unit:
         return pathlib.Path(self.layout.ini(0)).read_text()
 
 
-@pytest.fixture(scope="module", params=[parts.SUITE, "sid"])
-def program(request):
-    return parts.pgbouncer(parts.default_cache(), print, suite=request.param)
-
-
 @pytest.fixture
-def unit(program, postgresql):
-    home = pathlib.Path(tempfile.mkdtemp(prefix="console-", dir="/tmp"))
-    home.chmod(0o711)
-    own(home, parts.unprivileged())
+def unit(program, postgresql, home):
     unit = Unit(program, postgresql, home / "unit")
     unit.apply(unit.config())
     yield unit
     unit.pooler.stop()
-    shutil.rmtree(home)
 
 
 def with_line(config, name, value):

@@ -6,11 +6,9 @@ import contextlib
 import os
 import pathlib
 import select
-import shutil
 import signal
 import socket
 import struct
-import tempfile
 import time
 
 import built
@@ -25,7 +23,6 @@ from workload import Workload
 from adapters import pebble, postgres
 from adapters.console import PsycopgConsoles
 from adapters.local import parts
-from adapters.local.owner import own
 from adapters.local.processes import LocalPooler
 from adapters.postgres import PsycopgDatabases
 from contract.consoles import ConsolesContract
@@ -200,23 +197,14 @@ class RealUnit:
                 os.kill(pid, signal.SIGCONT)
 
 
-@pytest.fixture(scope="module", params=[parts.SUITE, "sid"])
-def program(request):
-    return parts.pgbouncer(parts.default_cache(), print, suite=request.param)
-
-
 @pytest.fixture
-def unit(program, postgresql):
-    home = pathlib.Path(tempfile.mkdtemp(prefix="contract-", dir="/tmp"))
-    home.chmod(0o711)
-    own(home, parts.unprivileged())
+def unit(program, postgresql, home):
     layout = Layout(root=str(home / "unit"), listen_address="127.0.0.1", with_pid_files=True)
     pooler = LocalPooler(program, layout, parts.unprivileged())
     unit = RealUnit(pooler, layout, layout.socket_directory, postgresql)
     yield unit
     for index in unit.look().running:  # Asked to stop, it would wait for who waits for it.
         unit.kill(index)
-    shutil.rmtree(home)
 
 
 class TestPooler(PoolerContract):

@@ -15,18 +15,7 @@ import pytest
 from platform_under_test import Pooler, value
 from postgresql import PostgreSQL
 
-from adapters.local import parts
-
 MODES = ["session", "transaction", "statement"]
-
-
-@pytest.fixture(scope="module", params=[parts.SUITE, "sid"])
-def pooler(request):
-    program = parts.pgbouncer(parts.default_cache(), print, suite=request.param)
-    pooler = Pooler(PGBOUNCER=str(program))
-    pooler.up()
-    yield pooler
-    pooler.close()
 
 
 def one_connection(pooler, mode):

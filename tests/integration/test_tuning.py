@@ -9,20 +9,9 @@ import time
 
 import psycopg
 import pytest
-from platform_under_test import Pooler, value
-
-from adapters.local import parts
+from platform_under_test import value
 
 USER = "relation_id_1"  # of the application `demo`
-
-
-@pytest.fixture(scope="module", params=[parts.SUITE, "sid"])
-def pooler(request):
-    program = parts.pgbouncer(parts.default_cache(), print, suite=request.param)
-    pooler = Pooler(PGBOUNCER=str(program))
-    pooler.up()
-    yield pooler
-    pooler.close()
 
 
 @pytest.fixture(autouse=True)

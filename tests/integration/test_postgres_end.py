@@ -1,0 +1,148 @@
+"""What is left in a real PostgreSQL, in the end or half-way?"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+from postgresql import ADMIN, PostgreSQL
+from provided import OWN, as_client, asked, do, provide, state
+from psycopg import sql
+
+from app.errors import DatabaseRefused
+
+
+def test_nothing_of_ours_is_left_but_data(server: PostgreSQL) -> None:
+    server.sql("CREATE ROLE stranger LOGIN")
+    server.sql("CREATE ROLE admin")
+    before = state(server)
+    provide(server, asked(1), asked(2, "shop", "admin"), asked(3, "bank"))
+    as_client(server, 1, "CREATE TABLE t AS SELECT 'kept'::text AS x")
+    as_client(server, 3, "CREATE TABLE t AS SELECT 'safe'::text AS x", "bank")
+    as_client(server, 2, "CREATE DATABASE warehouse")
+    do(server, lambda database: database.withdraw())
+    do(server, lambda database: database.withdraw())
+    assert server.sql("SELECT x FROM t", database="shop") == [("kept",)]
+    assert server.sql("SELECT x FROM t", database="bank") == [("safe",)]
+    roles = {row[0] for row in before if len(row) == 7}
+    assert {row[0] for row in state(server) if len(row) == 7} == roles
+    assert server.sql("SELECT FROM pg_namespace WHERE nspname = 'pgbouncer'", database=OWN) == []
+    assert server.sql("SELECT FROM pg_shdescription WHERE description ~ 'managed by'") == []
+    owners = server.sql(
+        "SELECT datname, pg_get_userbyid(datdba) FROM pg_database"
+        " WHERE NOT datistemplate ORDER BY 1"
+    )
+    assert {owner for _, owner in owners} == {ADMIN}
+    assert [name for name, _ in owners] == sorted(["bank", OWN, "postgres", "shop", "warehouse"])
+    # And all of it is there for whoever comes back.
+    provide(server, asked(7))
+    as_client(server, 7, "UPDATE t SET x = 'found again'")
+
+
+def test_nothing_that_clients_leave_gains_power(server: PostgreSQL) -> None:
+    """What a superuser owned would run, or be read, with a superuser's rights."""
+    provide(server, asked(1))
+    as_client(server, 1, "CREATE VIEW v AS SELECT rolpassword FROM pg_catalog.pg_authid")
+    as_client(
+        server,
+        1,
+        "CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql SECURITY DEFINER"
+        " AS 'BEGIN CREATE ROLE conqueror SUPERUSER; END'",
+    )
+    do(server, lambda database: database.withdraw())
+    provide(server, asked(2))
+    for attack in ("SELECT * FROM v", "SELECT f()"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            as_client(server, 2, attack)
+
+
+def test_the_end_goes_on_where_something_cannot_be_dropped(server: PostgreSQL) -> None:
+    provide(server, asked(1), asked(2))
+    as_client(server, 1, "CREATE TABLE t (i int)")
+    with server.connect("shop") as other:
+        other.execute("BEGIN")
+        other.execute("LOCK TABLE t IN ACCESS SHARE MODE")
+        with pytest.raises(DatabaseRefused, match="another session keeps something locked"):
+            do(server, lambda database: database.withdraw())
+    left = server.sql("SELECT rolname FROM pg_roles WHERE rolname ~ '^(relation|pgbouncer)'")
+    assert left == [("relation_id_1",)]
+    do(server, lambda database: database.withdraw())
+    assert server.sql("SELECT FROM pg_shdescription WHERE description ~ 'managed by'") == []
+
+
+# Killed at any point, two at a time.
+
+
+class Killed(BaseException):
+    """Nothing runs any more."""
+
+
+@pytest.mark.parametrize("what", ["grant", "revoke", "withdraw"])
+def test_killed_at_any_point_it_ends_as_undisturbed(
+    server: PostgreSQL, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def prepare() -> None:
+        counter["left"] = -1
+        server.wipe()
+        server.sql(f"CREATE DATABASE {OWN}")
+        server.sql("CREATE ROLE relation_access")
+        if what != "grant":
+            provide(server, asked(1), asked(2))
+            as_client(server, 1, "CREATE TABLE t (i int)")
+
+    def run() -> None:
+        if what == "grant":
+            provide(server, asked(1, "shop", "createdb"))
+        elif what == "revoke":
+            do(server, lambda database: database.revoke("relation_id_1"))
+        else:
+            do(server, lambda database: database.withdraw())
+
+    execute: Any = psycopg.Connection.execute
+    counter = {"left": -1}  # statements before the end; below zero they are just counted
+
+    def counted(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
+        # What is composed writes; what is a text only looks.
+        if isinstance(query, sql.Composed) and "statement_timeout" in self.info.options:
+            if counter["left"] == 0:
+                raise Killed
+            counter["left"] -= 1
+        return execute(self, query, *args, **kwargs)
+
+    monkeypatch.setattr(psycopg.Connection, "execute", counted)
+    prepare()
+    counter["left"] = -1
+    run()
+    undisturbed, steps = state(server), -1 - counter["left"]
+    assert steps > 3
+    for step in range(steps):
+        prepare()
+        counter["left"] = step
+        with pytest.raises(Killed):
+            run()
+        counter["left"] = -1
+        run()
+        assert state(server) == undisturbed, f"killed before statement {step}"
+
+
+def test_two_leaders_for_a_moment_do_no_harm(server: PostgreSQL) -> None:
+    def lead(_: int) -> None:
+        provide(server, asked(1), asked(2, "bank"))
+
+    def leave(_: int) -> None:
+        do(server, lambda database: database.revoke("relation_id_1"))
+        do(server, lambda database: database.withdraw())
+
+    with ThreadPoolExecutor(2) as both:
+        for _ in range(5):
+            list(both.map(lead, range(2)))
+            assert do(server, lambda database: database.users()) == {
+                "relation_id_1",
+                "relation_id_2",
+            }
+            list(both.map(leave, range(2)))
+            assert server.sql("SELECT FROM pg_shdescription WHERE description ~ 'managed'") == []
+            server.sql("DROP DATABASE shop")
+            server.sql("DROP DATABASE bank")

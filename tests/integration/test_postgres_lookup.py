@@ -1,0 +1,217 @@
+"""May the auth user look passwords up in a real PostgreSQL, and nobody else?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+from postgresql import ADMIN, PostgreSQL
+from provided import (
+    AUTH_PASSWORD,
+    AUTH_USER,
+    OWN,
+    OWNER,
+    as_client,
+    asked,
+    client,
+    do,
+    looked_up,
+    material,
+    provide,
+)
+
+from adapters.postgres import PsycopgDatabases
+from app.errors import DatabaseRefused
+
+
+def test_the_auth_user_looks_up_clients(server: PostgreSQL) -> None:
+    provide(server, asked(1))
+    [(name, secret)] = looked_up(server, "relation_id_1")
+    assert name == "relation_id_1"
+    assert secret.startswith("SCRAM-SHA-256$")
+    assert looked_up(server, "nobody") == []
+    assert looked_up(server, "' OR true --") == []
+
+
+def test_the_mighty_and_the_expired_are_not_looked_up(server: PostgreSQL) -> None:
+    provide(server)
+    for name, attributes, found in (
+        ("plain", "LOGIN", True),
+        ("temporary", "LOGIN VALID UNTIL '2999-01-01'", True),
+        ("endless", "LOGIN VALID UNTIL 'infinity'", True),
+        ("expired", "LOGIN VALID UNTIL '2001-01-01'", False),
+        ("root", "LOGIN SUPERUSER", False),
+        ("replica", "LOGIN REPLICATION", False),
+        ("bypass", "LOGIN BYPASSRLS", False),
+        ("group_of_many", "NOLOGIN", False),
+    ):
+        server.sql(f"CREATE ROLE {name} {attributes} PASSWORD 'x'")
+        assert bool(looked_up(server, name)) is found, name
+    assert looked_up(server, ADMIN) == []
+
+
+def test_nobody_else_may_look_up(server: PostgreSQL) -> None:
+    provide(server, asked(1))
+    server.sql("CREATE ROLE stranger LOGIN PASSWORD 'x'")
+    server.sql(f"GRANT CONNECT ON DATABASE {OWN} TO stranger")
+    server.sql("GRANT USAGE ON SCHEMA pgbouncer TO stranger", database=OWN)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        server.sql(
+            "SELECT * FROM pgbouncer.get_auth('stranger')",
+            database=OWN,
+            user="stranger",
+            password="x",
+        )
+    provide(server)  # Takes back what it did not give.
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="schema pgbouncer"):
+        server.sql(
+            "SELECT * FROM pgbouncer.get_auth('stranger')",
+            database=OWN,
+            user="stranger",
+            password="x",
+        )
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        as_client(server, 1, "SELECT 1", OWN)
+
+
+def test_objects_before_the_catalog_in_the_search_path_are_not_used(server: PostgreSQL) -> None:
+    provide(server, asked(1))
+    server.sql("CREATE SCHEMA evil", database=OWN)
+    server.sql(
+        "CREATE TABLE evil.pg_authid AS SELECT * FROM pg_catalog.pg_authid WHERE false",
+        database=OWN,
+    )
+    server.sql(
+        "CREATE FUNCTION evil.yes(name, text) RETURNS bool LANGUAGE sql AS 'SELECT true'",
+        database=OWN,
+    )
+    server.sql(
+        "CREATE OPERATOR evil.= (FUNCTION = evil.yes, LEFTARG = name, RIGHTARG = text)",
+        database=OWN,
+    )
+    server.sql(
+        "CREATE FUNCTION evil.now() RETURNS timestamptz LANGUAGE sql"
+        " AS $$SELECT '1999-1-1'::timestamptz$$",
+        database=OWN,
+    )
+    server.sql("GRANT ALL ON SCHEMA evil TO PUBLIC", database=OWN)
+    server.sql("GRANT ALL ON evil.pg_authid TO PUBLIC", database=OWN)
+    server.sql("CREATE ROLE expired LOGIN PASSWORD 'x' VALID UNTIL '2001-01-01'")
+    server.sql(f"ALTER ROLE {AUTH_USER} SET search_path = evil, pg_catalog")
+    assert [row[0] for row in looked_up(server, "relation_id_1")] == ["relation_id_1"]
+    assert looked_up(server, "expired") == []
+    server.sql(f"GRANT TEMPORARY ON DATABASE {OWN} TO {AUTH_USER}")
+    with server.connect(OWN, AUTH_USER, AUTH_PASSWORD) as connection:
+        connection.execute("CREATE TEMPORARY TABLE pg_authid (rolname text, rolpassword text)")
+        connection.execute("INSERT INTO pg_temp.pg_authid VALUES ('operator', 'forged')")
+        connection.execute("SET search_path = pg_temp, evil, pg_catalog")
+        found = connection.execute("SELECT * FROM pgbouncer.get_auth('operator')").fetchall()
+    assert found == []
+
+
+def test_a_password_is_changed_only_to_another(server: PostgreSQL) -> None:
+    provide(server)
+    before = server.transactions()
+    do(server, lambda database: database.provision(material(), OWN))
+    assert server.transactions() == before
+    do(server, lambda database: database.provision(material("AnotherPassword"), OWN))
+    assert server.sql("SELECT 1", database=OWN, user=AUTH_USER, password="AnotherPassword")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "CREATE OR REPLACE FUNCTION pgbouncer.get_auth(p_username text) RETURNS"
+        " TABLE(username text, password text) LANGUAGE sql SECURITY DEFINER AS"
+        " $$SELECT 'x', 'y'$$",
+        "ALTER FUNCTION pgbouncer.get_auth RESET ALL",
+        "ALTER FUNCTION pgbouncer.get_auth OWNER TO stranger",
+        "GRANT ALL ON FUNCTION pgbouncer.get_auth TO PUBLIC",
+        "GRANT EXECUTE ON FUNCTION pgbouncer.get_auth TO stranger WITH GRANT OPTION",
+        "GRANT ALL ON SCHEMA pgbouncer TO PUBLIC",
+        f"GRANT ALL ON SCHEMA pgbouncer TO {AUTH_USER}",
+        f"REVOKE ALL ON FUNCTION pgbouncer.get_auth FROM {AUTH_USER}",
+        "DROP FUNCTION pgbouncer.get_auth",
+        "ALTER SCHEMA pgbouncer OWNER TO stranger",
+        f"ALTER ROLE {AUTH_USER} NOLOGIN CREATEROLE",
+        f"GRANT CONNECT ON DATABASE {OWN} TO PUBLIC",
+        f"REVOKE CONNECT ON DATABASE {OWN} FROM {AUTH_USER}",
+    ],
+)
+def test_what_was_damaged_is_repaired(server: PostgreSQL, damage: str) -> None:
+    server.sql("CREATE ROLE stranger")
+    provide(server)
+    query = """
+        SELECT proacl::text, nspacl::text, prosrc, proconfig, prosecdef, proowner, nspowner,
+               datacl::text, rolcanlogin, rolcreaterole
+        FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace, pg_database d, pg_roles r
+        WHERE nspname = 'pgbouncer' AND datname = %s AND rolname = %s
+    """
+
+    def look() -> list[Any]:
+        rows = server.sql(query, (OWN, AUTH_USER), database=OWN)
+        return [tuple(sorted(c) if isinstance(c, str) else c for c in row) for row in rows]
+
+    before = look()
+    server.sql(damage, database=OWN)
+    assert look() != before
+    provide(server)
+    assert look() == before
+
+
+def test_a_schema_of_somebody_else_is_refused_and_untouched(server: PostgreSQL) -> None:
+    server.sql("CREATE ROLE stranger")
+    server.sql("CREATE SCHEMA pgbouncer AUTHORIZATION stranger", database=OWN)
+    with pytest.raises(DatabaseRefused, match="belongs to stranger and was not made by"):
+        provide(server)
+    do(server, lambda database: database.withdraw())
+    assert server.sql("SELECT 1 FROM pg_namespace WHERE nspname = 'pgbouncer'", database=OWN)
+
+
+def test_strange_functions_beside_ours_are_refused(server: PostgreSQL) -> None:
+    provide(server)
+    server.sql(
+        "CREATE FUNCTION pgbouncer.get_auth(varchar) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        database=OWN,
+    )
+    with pytest.raises(DatabaseRefused, match="functions that were not made by this application"):
+        provide(server)
+
+
+def test_what_a_former_backend_user_left_is_taken_over(server: PostgreSQL) -> None:
+    """The PostgreSQL charms give what a relation's user owned to their own, and drop it."""
+    server.sql("CREATE ROLE former LOGIN SUPERUSER PASSWORD 'x'")
+    with PsycopgDatabases(OWNER).open(server.credentials(OWN, "former", "x")) as database:
+        database.provision(material(), OWN)
+        database.grant(asked(1))
+        database.set_password(client(1))
+    for name in (OWN, "shop", "postgres"):
+        server.sql(f"REASSIGN OWNED BY former TO {ADMIN}", database=name)
+        server.sql("DROP OWNED BY former", database=name)
+    server.sql("DROP ROLE former")
+    server.sql("CREATE ROLE latter LOGIN SUPERUSER PASSWORD 'x'")
+    with PsycopgDatabases(OWNER).open(server.credentials(OWN, "latter", "x")) as database:
+        database.provision(material(), OWN)
+        assert not database.grant(asked(1))
+    assert looked_up(server, "relation_id_1")
+    with PsycopgDatabases(OWNER).open(server.credentials(OWN, "latter", "x")) as database:
+        database.withdraw()
+
+
+def test_a_common_database_stays_open(server: PostgreSQL) -> None:
+    with PsycopgDatabases(OWNER).open(server.credentials("postgres")) as database:
+        database.provision(material(), "postgres")
+    assert server.sql("SELECT has_database_privilege('public', 'postgres', 'CONNECT')") == [
+        (True,)
+    ]
+
+
+def test_the_charms_group_for_pg_hba_is_joined(server: PostgreSQL) -> None:
+    server.sql("CREATE ROLE relation_access")
+    provide(server, asked(1))
+    members = server.sql(
+        "SELECT member::regrole::text FROM pg_auth_members"
+        " WHERE roleid = 'relation_access'::regrole ORDER BY 1"
+    )
+    assert members == [(AUTH_USER,), ("relation_id_1",)]
