@@ -28,7 +28,7 @@ class AppliedInstance(Value):
 
     def lease(self) -> Lease:
         """How this counts when connections are given out."""
-        return Lease(index=self.index, limit=self.limit, held=self.most, readers=self.readers)
+        return Lease(index=self.index, held=self.most, readers=self.readers)
 
     @property
     def most(self) -> int:

@@ -114,11 +114,10 @@ def processes(plan: Plan, unit: str, cpus: int) -> tuple[Process, ...]:
 
 
 class Lease(Value):
-    """What a process may have, and what it may still have from before."""
+    """The most that a process may have, be it from before."""
 
     index: int
-    limit: int
-    held: int  #: never less than the limit, and MANY without one
+    held: int  #: never less than its limit, and MANY without one
     readers: bool = False  #: whether its pools for replicas have their part of that
 
 
@@ -134,7 +133,7 @@ def allotted(
     free = total if total == MANY else total - sum(lease.held for lease in had.values())
     found: list[Process] = []
     for process in wanted:
-        lease = had.get(process.index, Lease(index=process.index, limit=0, held=0))
+        lease = had.get(process.index, Lease(index=process.index, held=0))
         limit = process.limit or MANY
         if limit > lease.held:
             more = max(0, min(limit - lease.held, free))

@@ -241,6 +241,7 @@ def test_connections_of_a_pool_that_leads_nowhere_are_gone():
     platform.model.options = {"max_db_connections": 4}
     platform.leader.backend_broken()
     assert limits(platform.leader) == {0: 2, 1: 2}
+    assert platform.model.units[platform.leader.name].stake == Stake(share=4, held=4)
 
 
 def test_too_few_files_for_clients_are_told():
@@ -307,6 +308,31 @@ def test_a_process_that_cannot_be_told_does_not_keep_the_others():
     platform.leader.backend_returned()
     assert platform.leader.pooler.applied.server == "10.1.0.2 since Tuesday"
     assert worst(platform.leader).level is Level.ACTIVE
+
+
+def test_what_could_not_be_applied_is_not_served_and_nothing_is_restarted_for_it():
+    platform = pooling()
+    pooler = platform.leader.pooler
+    pooler.failure, taken = "no space left on device", len(pooler.taken)
+    blog = platform.relate("blog-app", "blog")
+    platform.leader.update_status()
+    assert platform.model.units[platform.leader.name].serving.databases == ("shop",)
+    assert platform.model.clients[blog].told is None
+    pooler.failure = ""
+    platform.settle()
+    assert platform.model.clients[blog].told is not None
+    assert {step.action for step in pooler.taken[taken:]} == {"reload"}
+
+
+def test_where_clients_keep_their_server_for_a_session_none_is_taken_from_them():
+    for mode, asked in (("transaction", {0}), ("session", set())):
+        platform = pooling()
+        platform.model.options = {"max_db_connections": 20, "pool_mode": mode}
+        platform.leader.config_changed()
+        platform.leader.pooler.consoles.busy = {0: 9}
+        platform.model.options = {"max_db_connections": 4, "pool_mode": mode}
+        platform.leader.config_changed()
+        assert platform.leader.pooler.consoles.reconnected == asked
 
 
 def test_killed_while_a_configuration_is_applied_and_told_the_one_before_again():

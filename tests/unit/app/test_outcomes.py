@@ -108,6 +108,15 @@ def test_a_unit_that_has_said_so_does_nothing_at_the_end_of_the_relation():
     assert "blog" in [pool.alias for pool in unit.pooler.config.instances[0].pools]
 
 
+def test_a_unit_leads_nowhere_once_it_knows_that_postgresql_has_gone():
+    platform = with_clients()
+    follower = platform.followers[0]
+    platform.model.backend = backend_has_gone().model.backend
+    follower.backend_broken()
+    assert platform.model.plan.upstream is not None  # the leader has not heard yet
+    assert [pool.alias for one in follower.pooler.config.instances for pool in one.pools] == []
+
+
 @pytest.mark.parametrize("hook", ["peers_departed", "backend_departed"])
 def test_the_last_unit_takes_leave_of_postgresql(hook):
     platform = with_clients(units=1)

@@ -491,10 +491,38 @@ def test_nobody_is_told_a_name_that_leads_nowhere(error, level):
     platform.backend()
     number = platform.relate("shop-app", "shop")
     assert (worst(platform.leader).level, worst(platform.leader).text) == (level, str(error))
+    assert [one.topic for one in platform.model.ledger.problems] == ["service"]
     assert platform.model.clients[number].told is None
+    # As long as it has not worked nothing is settled: another hook shall try again.
+    assert not platform.leader.update_status().settled
     Refusing.error = None
     platform.leader.update_status()
     assert platform.model.clients[number].told.endpoints == "pool-service:6432"
+    assert platform.model.ledger.problems == ()
+    assert platform.leader.update_status().settled
+
+
+def test_what_was_exposed_before_it_failed_is_exposed_again():
+    platform = Exposed(units=1, service_host="pool-service")
+    Refusing.error = None
+    platform.deploy()
+    platform.backend()
+    Refusing.error = ExposureFailed("500")
+    platform.leader.config_changed()
+    Refusing.error = None
+    platform.model.service_ports = ()
+    platform.leader.update_status()
+    assert platform.model.service_ports == (6432,)
+    assert platform.model.ledger.problems == ()
+
+
+def test_a_service_that_was_edited_is_put_right_by_whoever_is_thorough():
+    platform = related(units=1, service_host="pool-service")
+    platform.model.service_ports = (80,)
+    assert platform.leader.update_status().settled
+    assert platform.model.service_ports == (80,)
+    platform.leader.config_changed()
+    assert platform.model.service_ports == (6432,)
 
 
 def test_passwords_are_not_shown():

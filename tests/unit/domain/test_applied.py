@@ -1,8 +1,12 @@
 """What is remembered of the processes of a unit, and of those that may run with one thing or another."""
 
-from domain.applied import Applied, AppliedInstance, begun, has_moved, steps
+import pytest
+from plans import plan
+
+from domain.applied import Applied, AppliedInstance, applied, begun, has_moved, steps
 from domain.budget import MANY, Lease
 from domain.capabilities import Program, Version
+from domain.instances import Layout, pooler_config
 from domain.pools import Serving
 
 OLD, NEW = Program(version=Version(1, 24, 1)), Program(version=Version(1, 26, 1))
@@ -62,9 +66,9 @@ def test_the_first_configuration_is_remembered_as_begun():
 def test_a_process_counts_for_its_limit_or_for_what_it_still_has():
     found = remembered(process(0), process(1, limit=2, held=5), ending=(process(2, limit=0),))
     assert found.leases() == (
-        Lease(index=0, limit=4, held=4, readers=True),
-        Lease(index=1, limit=2, held=5, readers=True),
-        Lease(index=2, limit=0, held=MANY, readers=True),
+        Lease(index=0, held=4, readers=True),
+        Lease(index=1, held=5, readers=True),
+        Lease(index=2, held=MANY, readers=True),
     )
     assert [one.index for one in found.over] == [1]
     assert not process(3, limit=0, held=5).over
@@ -74,6 +78,16 @@ def test_what_was_measured_replaces_what_was_feared():
     found = remembered(process(0, limit=2, held=5), process(1, limit=2, held=5))
     assert [one.held for one in found.holding({0: 3}).instances] == [3, 5]
     assert [one.held for one in found.holding({0: 2, 1: 0}).instances] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("before", "limit", "held"), [(4, 1, 4), (4, 4, 0), (4, 0, 0), (0, 4, MANY)]
+)
+def test_what_a_process_may_have_from_before_is_told_where_that_is_more(before, limit, held):
+    shared = plan(units=1, limit=limit)
+    config = pooler_config(shared, "pgb/0", OLD, Layout(root="/var/lib/pgbouncer"), None)
+    found = applied(config, OLD, remembered(process(0, limit=before)), frozenset({0}))
+    assert [(one.limit, one.held) for one in found.instances] == [(limit, held)]
 
 
 def test_those_that_have_ended_are_forgotten():

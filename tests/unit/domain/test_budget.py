@@ -111,8 +111,8 @@ def test_units_never_have_more_than_the_total_whatever_they_hear_and_say_when(se
 
 def test_a_unit_says_what_it_works_under_and_what_it_still_has():
     shared = plan(2, limit=20)
-    assert stake(shared, "pgb/0", [Lease(index=0, limit=5, held=5)]) == Stake(share=10, held=10)
-    many = [Lease(index=0, limit=5, held=9), Lease(index=1, limit=5, held=MANY)]
+    assert stake(shared, "pgb/0", [Lease(index=0, held=5)]) == Stake(share=10, held=10)
+    many = [Lease(index=0, held=9), Lease(index=1, held=MANY)]
     assert stake(shared, "pgb/0", many[:1] * 2) == Stake(share=10, held=18)
     assert stake(shared, "pgb/0", many).held == MANY
     assert stake(plan(limit=0), "pgb/0", many) == Stake()
@@ -179,7 +179,7 @@ def wanted(*limits, readers=False):
 
 
 def lease(index, limit, held=None, *, readers=False):
-    return Lease(index=index, limit=limit, held=limit if held is None else held, readers=readers)
+    return Lease(index=index, held=limit if held is None else held, readers=readers)
 
 
 @pytest.mark.parametrize(

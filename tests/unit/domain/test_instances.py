@@ -6,7 +6,7 @@ from domain.applied import applied, begun, steps
 from domain.budget import MOST_PROCESSES
 from domain.capabilities import Program, Version
 from domain.console import PooledDatabase, held, not_in_force
-from domain.instances import Layout, pooler_config
+from domain.instances import Layout, digest, pooler_config
 from domain.pools import Member
 from domain.users import AuthMaterial
 
@@ -27,6 +27,11 @@ def config(
     shared = shared.model_copy(update={"settings": shared.settings.model_copy(update=options)})
     program = Program(version=version, files=files, cpus=cpus)
     return pooler_config(shared, unit, program, layout, auth)
+
+
+def test_a_digest_is_short_and_has_no_order_of_keys():
+    assert len(digest({"a": 1, "b": 2})) == 32
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 2, "b": 1})
 
 
 def settings(index=0, **how):

@@ -162,9 +162,10 @@ def test_what_the_plan_told_counts_for_a_member_and_what_it_says_for_a_stranger(
 
 
 def test_without_a_limit_shares_mean_nothing():
-    platform = world()
+    platform = world(units=3)
     platform.model.options = {"max_db_connections": 0}
-    plan = planning.plan(platform.leader.look())
+    lazy = peer(1, stake=Stake(share=20, held=20))  # and the third has left
+    plan = planning.plan(looked(platform, peers=(lazy,)))
     assert [one.share for one in plan.members] == [0, 0]
     assert plan.leavers == ()
 

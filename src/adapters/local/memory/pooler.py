@@ -164,7 +164,10 @@ class MemoryConsole:
 
     def shed(self, seconds: float, *, reconnect: bool) -> tuple[PooledDatabase, ...]:
         """What clients hold on to stays."""
-        return self.databases()
+        found = self.databases()
+        if reconnect and any(0 < one.most < one.connections for one in found):
+            self.reconnect()
+        return found
 
     def databases(self) -> tuple[PooledDatabase, ...]:
         """What it was told of; connections that are busy are to the last."""
