@@ -22,11 +22,11 @@ class PsycopgDatabase:
     - Everything is looked at before it is changed: a second call changes nothing.
     """
 
-    def __init__(self, session: Session, owner: str) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
         self._roles = Roles(session)
         self._lookup = Lookup(session, self._roles)
-        self._sharing = Sharing(session, self._roles, owner)
+        self._sharing = Sharing(session, self._roles)
 
     def provision(self, auth: AuthMaterial, database: str) -> None:
         """Make the auth user, and in `database` the function by which it looks passwords up.

@@ -51,7 +51,7 @@ class PsycopgDatabases:
                     raise DatabaseRefused(f"PostgreSQL is older than version {OLDEST // 10_000}")
                 if _read_only(connection):
                     raise ReadOnly
-                yield PsycopgDatabase(Session(server, connection, self._owner), self._owner)
+                yield PsycopgDatabase(Session(server, connection, self._owner))
         except DatabaseUnreachable:
             self._silent.add(backend.endpoints)
             raise

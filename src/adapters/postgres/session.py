@@ -100,6 +100,7 @@ class Session:
     def __init__(self, server: Server, connection: Connection, owner: str) -> None:
         self._server = server
         self.connection = connection
+        self.owner = owner
         made = f"managed by pgbouncer-k8s for {owner}"
         self.marks = Marks(
             application=made,

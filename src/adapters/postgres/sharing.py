@@ -92,10 +92,9 @@ _GRANTS: tuple[tuple[str, LiteralString], ...] = (
 class Sharing:
     """The databases of clients, each of which belongs to a group."""
 
-    def __init__(self, session: Session, roles: Roles, owner: str) -> None:
+    def __init__(self, session: Session, roles: Roles) -> None:
         self._session = session
         self._roles = roles
-        self._owner = owner
 
     def grant(self, grant: Grant) -> bool:
         """The user is there with its database and its roles; whether it has no password yet."""
@@ -120,7 +119,7 @@ class Sharing:
 
     def _group_name(self, database: str) -> str:
         """The same for each client of a database, and another for another application."""
-        both = f"{self._owner}\0{database}".encode()
+        both = f"{self._session.owner}\0{database}".encode()
         return f"pgbouncer_{hashlib.sha256(both).hexdigest()[:32]}"
 
     def group_of(self, database: str) -> str | None:
