@@ -148,9 +148,14 @@ class PgBouncerCharm(ops.CharmBase):
                 PebbleReminder(self.unit.get_container(CONTAINER)).remind()
             else:
                 event.defer()
-        elif outcome.settled:
+        elif outcome.settled and self._said():
             self._quiet.remember()
         return outcome
+
+    def _said(self) -> bool:
+        """Whether the status stands already: if it is about to be set, this hook may die before."""
+        worst = self._sentences[0]
+        return self.unit.status == ops.StatusBase.from_name(worst.level.value, worst.text)
 
 
 def _departing(event: ops.RelationDepartedEvent) -> str:

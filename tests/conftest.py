@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--every-case",
         action="store_true",
-        help="with a real Pebble too, try every event in every situation: some minutes",
+        help="try every event in every situation, also where that takes long: some minutes",
     )
     parser.addoption(
         "--points",

@@ -102,6 +102,9 @@ _MockModelBackend.get_pebble = lambda *_: ops.pebble.Client({self.machine.socket
             service_statuses={one.name: one.current for one in self.client.get_services()},
         )
 
+    def left(self, known, clients):
+        return self.seen(known)
+
     def copy(self, folder):
         other = RealContainer(self._programs, self._at_the_end, folder, self._pretended)
         for place in (ROOT, LAYOUT.sockets):

@@ -34,6 +34,14 @@ PROOFS: dict[str, tuple[str, Suite | Mutation]] = {
         "`pooler` killed at nine points of every verb",
         Suite(("tests/integration/test_deaths.py",), ("--points=9",)),
     ),
+    "hooks": (
+        "every event in every situation, killed after each hook tool and write to Pebble",
+        Suite(("tests/unit/charm/test_crashes.py",), ("--every-case",)),
+    ),
+    "pebble": (
+        "some of these, with a real Pebble and PgBouncer",
+        Suite(("tests/unit/charm/test_crashes.py",), ("--pebble=real",)),
+    ),
     "charm": (
         "every event in every situation, twice, with a real Pebble",
         Suite(("tests/unit/charm/test_same_outcome.py",), ("--pebble=real", "--every-case")),

@@ -59,6 +59,17 @@ class ScenarioContainer:
         """What Scenario knows, with what is true by now."""
         return dataclasses.replace(known, mounts=self._mounts())
 
+    def left(self, known, clients):
+        """The same after a hook was killed, which had reached it by these clients."""
+        for one in clients:
+            known = dataclasses.replace(
+                known,
+                layers=dict(one._layers),
+                service_statuses=dict(one._service_status),
+                check_infos=one._container.check_infos,
+            )
+        return self.seen(known)
+
     def copy(self, folder):
         """The same at this moment, with a future of its own."""
         other = copy.copy(self)

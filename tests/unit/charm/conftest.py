@@ -7,7 +7,7 @@ import os
 from collections import Counter
 
 import pytest
-from on_juju import Juju
+from on_juju import V0, Juju
 
 from adapters import ping
 
@@ -19,8 +19,13 @@ def real(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    if real(config) and not config.getoption("--every-case"):
-        left_out = [item for item in items if item.get_closest_marker("seldom")]
+    if not config.getoption("--every-case"):
+        left_out = [
+            item
+            for item in items
+            if item.get_closest_marker("seldom")
+            and (real(config) or item.get_closest_marker("costly"))
+        ]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
         tests = Counter(item.originalname for item in left_out)
@@ -33,7 +38,7 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_terminal_summary(terminalreporter, config):
     if lines := config.stash.get(SELDOM, []):
-        terminalreporter.section("with a real Pebble; --every-case leaves nothing out")
+        terminalreporter.section("--every-case leaves nothing out")
         for line in lines:
             terminalreporter.write_line(line)
 
@@ -116,3 +121,29 @@ def related(begun, tmp_path):
     """The only unit, deployed, with PostgreSQL."""
     with contextlib.closing(begun[1].copy(tmp_path / "related")) as juju:
         yield juju
+
+
+@pytest.fixture(scope="module")
+def begin(tmp_path_factory):
+    """A leader among three units with two clients."""
+    with contextlib.closing(
+        Juju(tmp_path_factory.mktemp("begin") / "juju", others=(1, 2)).deploy().backend()
+    ) as juju:
+        juju.client("shop-app", {"database": "shop", **V0})
+        juju.client("wiki-app", {"database": "wiki", **V0})
+        yield juju
+
+
+@pytest.fixture
+def in_state(begin, tmp_path):
+    """The same, with something left to do."""
+    numbers = itertools.count()
+    with contextlib.ExitStack() as made:
+
+        def copied(state) -> Juju:
+            copy = begin.copy(tmp_path / str(next(numbers)))
+            juju = made.enter_context(contextlib.closing(copy))
+            state(juju)
+            return juju
+
+        yield copied

@@ -1,0 +1,71 @@
+"""Any event, killed after any hook tool or write to Pebble and run again, ends where it would have."""
+
+from functools import partial
+
+import pytest
+from killing import WRITES, effects
+from situations import EVENTS, end_of, fewer_units, new_options, possible, run
+
+
+pytestmark = pytest.mark.costly
+
+
+def follows(juju):
+    """It leads no more, and nothing else has changed."""
+    juju.change(leader=False)
+
+
+def leads(juju):
+    """It leads, as it did before."""
+
+
+def brought_to_rest(juju, state):
+    """What Juju still delivers."""
+    for _ in range(2):
+        if state in (new_options, fewer_units):
+            juju.reminded()
+        run(juju, "update-status")
+
+
+def seen(juju):
+    labels = sorted(one.label for one in juju.state.secrets if one.owner)
+    return end_of(juju) | {"labels": labels, "databases": juju.server.databases}
+
+
+def let_in(juju):
+    """The clients that what they were told lets in."""
+    found = set()
+    for relation in juju.state.relations:
+        told = juju.told(relation.id) if relation.endpoint == "database" else {}
+        role = juju.server.roles.get(told.get("username", ""))
+        if role and role.login and role.password == told["password"]:
+            found.add(relation.id)
+    return found
+
+
+@pytest.mark.parametrize("part", [leads, follows])
+@pytest.mark.parametrize(("state", "event"), possible([*EVENTS]))
+def test_killed_after_any_effect_and_run_again_it_ends_the_same(
+    in_state, state, event, part, request
+):
+    def begin():
+        juju = in_state(state)
+        part(juju)
+        return juju
+
+    # After what only asks nothing is other than before it. It is tried all the same, now and then.
+    option, seldom = request.config.getoption, request.node.get_closest_marker("seldom")
+    every = option("--every-case") and option("--pebble") != "real" and not seldom
+    undisturbed = begin()
+    could = let_in(undisturbed)
+    had = effects(undisturbed, partial(run, undisturbed, event))
+    brought_to_rest(undisturbed, state)
+    expected = seen(undisturbed)
+    for last, name in enumerate(had, 1):
+        if every or name in WRITES:
+            juju = begin()
+            assert effects(juju, partial(run, juju, event), last)[-1] == name
+            assert let_in(juju) == could & {one.id for one in juju.state.relations}
+            run(juju, event)
+            brought_to_rest(juju, state)
+            assert (last, name, seen(juju)) == (last, name, expected)

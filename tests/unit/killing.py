@@ -1,0 +1,95 @@
+"""kill -9 of a hook under Scenario, after any of its hook tools and any of its writes to Pebble.
+
+Juju keeps nothing of what a hook wrote that failed. The container, PostgreSQL and Kubernetes keep all of it.
+"""
+
+import contextlib
+import functools
+from unittest import mock
+
+from crashing import Clock, Killed
+from scenario.mocking import _MockModelBackend
+
+# What changes something for others; all else only asks.
+WRITES = frozenset(
+    {
+        *("relation_set", "secret_add", "secret_set", "secret_grant", "secret_revoke", "secret_remove"),
+        *("status_set", "application_version_set"),
+        *("push", "make_dir", "remove_path", "add_layer", "notify", "send_signal"),
+        *("start_services", "stop_services", "restart_services", "replan_services"),
+    }
+)  # fmt: skip
+TOOLS = frozenset(
+    name
+    for name, method in vars(_MockModelBackend).items()
+    if callable(method) and not name.startswith("_")
+) - {"get_pebble", "juju_log"}
+
+
+class Watch(Clock):
+    """Knows what each effect was, too."""
+
+    def __init__(self, last=None):
+        self.seen = []
+        super().__init__(last)
+
+    def saw(self, name):
+        self.seen.append(name)
+        self.tick()
+
+
+class MortalPebble:
+    """A client of Pebble, after each of whose writes all can be over."""
+
+    def __init__(self, client, watch):
+        self._client, self._watch = client, watch
+
+    def __getattr__(self, name):
+        found = getattr(self._client, name)
+        if name not in WRITES:
+            return found
+
+        def write(*args, **kwargs):
+            result = found(*args, **kwargs)
+            self._watch.saw(name)
+            return result
+
+        return write
+
+
+def effects(juju, emit, last=None):
+    """What a hook had done when it ended, or was killed after so many effects."""
+    watch, clients, honest = Watch(last), [], juju.workload.hook
+
+    def mortal(name):
+        method = getattr(_MockModelBackend, name)
+
+        @functools.wraps(method)
+        def tool(*args, **kwargs):
+            result = method(*args, **kwargs)
+            watch.saw(name)
+            return result
+
+        return tool
+
+    @contextlib.contextmanager
+    def hook(known):
+        with honest(known):
+            reach = _MockModelBackend.get_pebble
+
+            def opened(*args):
+                clients.append(reach(*args))
+                return MortalPebble(clients[-1], watch)
+
+            with mock.patch.object(_MockModelBackend, "get_pebble", opened):
+                yield
+
+    with (
+        mock.patch.multiple(_MockModelBackend, **{name: mortal(name) for name in TOOLS}),
+        mock.patch.object(juju.workload, "hook", hook),
+    ):
+        try:
+            emit()
+        except Killed:
+            juju.change(containers={juju.workload.left(juju.container, clients)})
+    return watch.seen
