@@ -54,7 +54,8 @@ class PublishEndpoints:
             for client, offer in zip(clients, offers, strict=True)
             if offer and not client.told
         ]
-        if waiting:
+        # That it lets them in nobody will tell us; of its credentials Juju does.
+        if waiting and facts.backend.credentials:
             reason = f"waiting for PostgreSQL to let in {', '.join(waiting)}"
             return Deferred(facts, reason, soon=True)
         return Done(facts)

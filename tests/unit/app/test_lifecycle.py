@@ -135,6 +135,8 @@ def test_the_old_port_closes_in_a_later_hook_than_clients_were_told_the_new():
     assert platform.model.plan.former_port == 6432
     assert isinstance(outcome, Deferred)
     assert outcome.soon
+    assert outcome.reason == "about to close port 6432"
+    assert outcome.facts.plan == platform.model.plan
     platform.leader.update_status()
     assert platform.model.plan.former_port is None
     assert isinstance(platform.leader.update_status(), Done)

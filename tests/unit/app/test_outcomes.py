@@ -7,6 +7,7 @@ from crashing import twin
 from in_memory import deployed, related
 
 from adapters.local.memory import MemoryPlatform
+from adapters.local.model import Backend
 from app.outcome import Deferred
 from domain.budget import MANY
 from domain.status import assess
@@ -41,6 +42,13 @@ def options_have_changed():
     return platform
 
 
+def backend_is_new():
+    """It was related, and nobody has asked it for anything."""
+    platform = deployed()
+    platform.model.backend = Backend(related=True, present=True)
+    return platform
+
+
 def container_is_away():
     platform = with_clients()
     for unit in platform.units.values():
@@ -50,7 +58,7 @@ def container_is_away():
 
 SITUATIONS = (
     MemoryPlatform, deployed, with_clients, exposed, server_is_down, backend_has_gone,
-    options_have_changed, container_is_away,
+    options_have_changed, backend_is_new, container_is_away,
 )  # fmt: skip
 HOOKS = (
     "start", "pebble_ready", "config_changed", "update_status", "leader_elected", "peers_created",
@@ -203,6 +211,36 @@ def test_clients_that_postgresql_does_not_let_in_yet_are_named():
     outcome = platform.leader.clients_changed()
     assert outcome.soon
     assert reason(outcome) == "waiting for PostgreSQL to let in relation_id_1, relation_id_2"
+
+
+def test_a_server_that_does_not_answer_is_asked_again_in_a_moment():
+    outcome = server_is_down().leader.config_changed()
+    assert outcome.soon
+    assert reason(outcome) == "PostgreSQL does not answer"
+
+
+def test_a_server_that_refuses_is_not_asked_until_somebody_has_news():
+    platform = with_clients()
+    platform.model.clients[1].told = None
+    platform.server.refuses = "FATAL: not you"
+    assert not isinstance(platform.leader.config_changed(), Deferred)
+
+
+def test_nobody_waits_for_a_server_of_which_nothing_is_known():
+    platform = with_clients()
+    platform.model.clients[1].told = None
+    platform.model.backend = platform.model.backend.model_copy(update={"credentials": None})
+    assert not isinstance(platform.leader.update_status(), Deferred)
+
+
+def test_nothing_is_requested_where_there_is_nobody_to_ask():
+    platform = deployed()
+    assert not platform.model.backend.requested
+    platform.model.backend = backend_is_new().model.backend
+    platform.followers[0].update_status()
+    assert not platform.model.backend.requested
+    platform.leader.update_status()
+    assert platform.model.backend.requested
 
 
 def test_a_server_that_does_not_answer_is_told_by_the_leader_alone():

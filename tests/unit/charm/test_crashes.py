@@ -6,7 +6,6 @@ import pytest
 from killing import WRITES, effects
 from situations import EVENTS, end_of, fewer_units, new_options, possible, run
 
-
 pytestmark = pytest.mark.costly
 
 
