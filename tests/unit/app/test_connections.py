@@ -157,6 +157,15 @@ def test_what_a_unit_had_is_handed_out_when_its_last_connection_has_ended():
     assert platform.model.plan.leavers == ()
 
 
+def test_all_that_keep_connections_are_named():
+    platform = pooling(units=3)
+    platform.server.connected = {"10.0.0.2", "10.0.0.3"}
+    platform.remove_unit("pgbouncer/1")
+    platform.remove_unit("pgbouncer/2")
+    reason = platform.leader.update_status().reason
+    assert reason == "waiting for the last transactions of pgbouncer/2, pgbouncer/1"
+
+
 @pytest.mark.parametrize("lost", [{"credentials": None}, {"present": False}])
 def test_where_there_is_no_postgresql_nobody_has_connections(lost):
     platform = pooling(units=2)

@@ -10,6 +10,7 @@ from adapters.local.memory import MemoryPlatform
 from adapters.local.model import Backend
 from app.outcome import Deferred
 from domain.budget import MANY
+from domain.capabilities import Version
 from domain.status import assess
 
 
@@ -147,6 +148,23 @@ def test_what_may_be_left_in_postgresql_is_in_the_log(caplog, trouble):
     why = {"credentials": "the credentials have been withdrawn already"}
     expected = why.get(trouble, "PostgreSQL has its reasons")
     assert f"Users of ours may be left in PostgreSQL: {expected}" in caplog.text
+
+
+def test_whoever_cannot_do_anything_waits_for_no_connections():
+    away = container_is_away().leader
+    assert not isinstance(away.update_status(), Deferred)
+    old = with_clients(units=1)
+    old.leader.pooler.release = Version(1, 18)
+    old.leader.pooler.lose_disk()
+    assert not isinstance(old.leader.update_status(), Deferred)
+
+
+def test_a_unit_of_which_a_process_is_missing_says_that_it_serves_nobody():
+    platform = with_clients()
+    unit = platform.leader
+    unit.pooler.die(1)
+    unit.update_status()
+    assert platform.model.units[unit.name].serving is None
 
 
 def test_nobody_is_served_once_the_backend_has_gone():

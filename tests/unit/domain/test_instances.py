@@ -38,6 +38,79 @@ def settings(index=0, **how):
     return dict(config(**how).instances[index].settings)
 
 
+def test_all_that_a_process_is_told():
+    assert settings() == {
+        "listen_addr": "*",
+        "listen_port": "6432",
+        "unix_socket_dir": "/var/lib/pgbouncer/0",
+        "so_reuseport": "1",
+        "peer_id": "1",
+        "auth_type": "scram-sha-256",
+        "auth_file": "/var/lib/pgbouncer/userlist.txt",
+        "stats_users": "stats",
+        "admin_users": "admin",
+        "auth_user": "auth",
+        "auth_dbname": "pgbouncer_auth",
+        "auth_query": "SELECT username, password FROM pgbouncer.get_auth($1)",
+        "pool_mode": "session",
+        "max_client_conn": "10000",
+        "max_db_connections": "25",
+        "default_pool_size": "25",
+        "min_pool_size": "0",
+        "reserve_pool_size": "0",
+        "max_prepared_statements": "100",
+        "server_reset_query": "DISCARD ALL",
+        "query_wait_timeout": "120",
+        "client_login_timeout": "120",
+        "query_timeout": "0",
+        "idle_transaction_timeout": "0",
+        "client_idle_timeout": "0",
+        "server_idle_timeout": "600",
+        "server_lifetime": "3600",
+        "server_connect_timeout": "5",
+        "server_login_retry": "1",
+        "dns_max_ttl": "5",
+        "server_fast_close": "1",
+        "tcp_keepidle": "10",
+        "tcp_keepintvl": "5",
+        "tcp_keepcnt": "3",
+        "tcp_user_timeout": "25000",
+        "cancel_wait_timeout": "1",
+        "ignore_startup_parameters": "extra_float_digits,options",
+    }
+
+
+def test_pool_sizes_of_an_option_are_the_parts_of_a_process():
+    found = settings(default_pool_size=8, min_pool_size=4, reserve_pool_size=4)
+    sizes = ("default_pool_size", "min_pool_size", "reserve_pool_size")
+    assert [found[one] for one in sizes] == ["2", "1", "1"]
+
+
+def test_parts_of_different_units_differ():
+    # Of five connections for four processes the first unit has three.
+    assert [
+        settings(unit=unit, index=index, default_pool_size=5)["default_pool_size"]
+        for unit in ("pgb/0", "pgb/1")
+        for index in (0, 1)
+    ] == ["2", "1", "1", "1"]
+
+
+def test_five_hundred_units_later_peer_ids_start_again():
+    def peer_id(unit):
+        alone = plan(units=1)
+        (member,) = alone.members
+        members = (member.model_copy(update={"name": unit}),)
+        return settings(shared=alone.model_copy(update={"members": members}), unit=unit)["peer_id"]
+
+    assert [peer_id(f"pgb/{n}") for n in (0, 499, 500)] == ["1", str(1 + 499 * 32), "1"]
+
+
+def test_without_a_server_none_is_remembered():
+    shared = plan(databases=("shop",))
+    assert config(shared).server == shared.upstream.server
+    assert config(shared.without_upstream()).server == ""
+
+
 def test_processes_share_a_port_and_have_a_socket_each():
     found = [dict(one.settings) for one in config().instances]
     assert [one["unix_socket_dir"] for one in found] == [

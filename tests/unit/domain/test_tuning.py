@@ -229,6 +229,12 @@ def test_a_user_that_had_something_is_told_that_it_has_nothing():
     assert config(tuned(known=("relation_id_3",))).instances[0].users[0].name == "relation_id_3"
 
 
+@pytest.mark.parametrize(("version", "told"), [(Version(1, 22), 0), (Version(1, 23), 1), (NOW, 1)])
+def test_only_a_pgbouncer_that_knows_settings_of_users_is_told_of_them(version, told):
+    (instance,) = config(tuned(known=("relation_id_3",)), version=version, cpus=1).instances
+    assert len(instance.users) == told
+
+
 def test_whoever_had_something_is_remembered():
     facts = related(units=1).leader.look()
     wanted = Settings(overrides=overrides_in(USERS))
