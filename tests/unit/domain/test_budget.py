@@ -168,6 +168,8 @@ def test_each_port_has_as_many_processes_and_the_old_one_closes_where_there_are_
     ]  # fmt: skip
     fewer = processes(plan(1, limit=3, former_port=7000, lane=1), "pgb/0", 2)
     assert [(one.index, one.port, one.limit) for one in fewer] == [(16, 6432, 2), (0, 7000, 1)]
+    least = processes(plan(1, limit=2, former_port=7000, lane=1), "pgb/0", 2)
+    assert [(one.index, one.port, one.limit) for one in least] == [(16, 6432, 1), (0, 7000, 1)]
     one = processes(plan(1, limit=1, former_port=7000, lane=1), "pgb/0", 2)
     assert [(one.index, one.port) for one in one] == [(16, 6432)]
 

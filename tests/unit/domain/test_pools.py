@@ -7,10 +7,12 @@ from domain.pools import (
     MOST_ENDPOINTS,
     Endpoint,
     Member,
+    Part,
     Serving,
     address_in,
     endpoints_in,
     endpoints_text,
+    has_read_only_pools,
     pools,
     serving,
     share,
@@ -75,6 +77,28 @@ def test_replicas_answer_under_a_name_of_their_own():
     assert found["shop_readonly"].database == "shop"
 
 
+@pytest.mark.parametrize(("limit", "there"), [(0, True), (7, False), (8, True)])
+def test_replicas_take_four_connections_of_every_unit_or_there_is_no_limit(limit, there):
+    assert has_read_only_pools(plan(units=2, limit=limit, readers="r1")) is there
+
+
+@pytest.mark.parametrize(
+    ("limit", "look_ups", "shop", "readers"), [(0, 2, None, None), (1, 1, 1, 1), (9, 2, 6, 3)]
+)
+def test_pools_that_lead_to_one_database_divide_what_a_process_may_have(
+    limit, look_ups, shop, readers
+):
+    shared = plan(databases=("shop",), readers="r1", limit=100)
+    found = {pool.alias: pool.connections for pool in pools(shared, Part(limit=limit))}
+    assert found == {AUTH_ALIAS: look_ups, "shop": shop, "shop_readonly": readers}
+
+
+def test_the_database_in_which_passwords_are_looked_up_has_less_for_clients():
+    shared = plan(databases=("pgbouncer", "shop"))
+    found = {pool.alias: pool.connections for pool in pools(shared, Part(limit=9))}
+    assert found == {AUTH_ALIAS: 2, "pgbouncer": 7, "shop": None}
+
+
 @pytest.mark.parametrize(("length", "has_one"), [(54, True), (55, False), (63, False)])
 def test_a_name_that_is_too_long_for_the_suffix_has_no_replicas(length, has_one):
     aliases = [pool.alias for pool in pools(plan(databases=("x" * length,), readers="r1"))]
@@ -133,6 +157,12 @@ def test_an_address_that_no_look_up_takes_is_no_endpoint(text):
         endpoints_in(text)
 
 
+def test_the_longest_name_that_a_look_up_takes_is_an_address():
+    longest = ".".join(["x" * 63] * 3 + ["x" * 61])
+    assert address_in(longest) == longest
+    assert address_in(longest + "x") == ""
+
+
 def test_there_are_not_more_endpoints_than_can_be_asked():
     assert len(endpoints_in(",".join(["h"] * MOST_ENDPOINTS))) == MOST_ENDPOINTS
     with pytest.raises(ValueError, match=r"^there are 65 endpoints: 64 are the most$"):
@@ -142,9 +172,9 @@ def test_there_are_not_more_endpoints_than_can_be_asked():
 @pytest.mark.parametrize("address", ["a b", "a\nb", "x,y", "fe80::1%eth0"])
 def test_a_plan_sends_nobody_where_there_is_no_address(address):
     assert Member(name="pgb/0", address="").address == ""
-    with pytest.raises(pydantic.ValidationError, match="no host"):
+    with pytest.raises(pydantic.ValidationError, match="error, no host"):
         Member(name="pgb/0", address=address)
-    with pytest.raises(pydantic.ValidationError, match="no host"):
+    with pytest.raises(pydantic.ValidationError, match="error, no host"):
         Endpoint(host=address, port=5432)
 
 
