@@ -1,12 +1,15 @@
 """A hook that has nothing to do: what it loads, what it remembers, and what ends that memory."""
 
+import contextlib
 import dataclasses
 import pathlib
 import pickle
 import subprocess
 import sys
+from functools import partial
 
 import pytest
+from killing import effects
 from on_juju import CONFIG, META, V0
 
 SOURCE = pathlib.Path(__file__).parents[3] / "src"
@@ -37,6 +40,18 @@ def looked(juju):
 def test_nothing_new_is_nothing_to_look_at(quiet):
     assert not looked(quiet)
     assert quiet.status == "active"
+
+
+def test_a_hook_that_dies_before_it_tells_its_status_is_not_the_last_to_look(quiet, tmp_path):
+    def invalid(juju):
+        juju.options(pool_mode="chaos")
+
+    with contextlib.closing(quiet.copy(tmp_path / "undisturbed")) as undisturbed:
+        told = effects(undisturbed, partial(invalid, undisturbed)).index("status_set")
+    effects(quiet, partial(invalid, quiet), told)
+    assert quiet.status == "active"
+    quiet.emit(quiet.context.on.update_status())
+    assert quiet.status.startswith("blocked")
 
 
 def test_a_silent_postgresql_ends_the_quiet(quiet, network):
