@@ -28,7 +28,7 @@ PROOFS: dict[str, tuple[str, Suite | Mutation]] = {
     ),
     "input": (
         "whatever strangers write, thirty times as much of it",
-        Suite(("tests/unit/hostile",), environment=LONG),
+        Suite(("tests/unit/hostile",), environment=LONG, workers="auto"),
     ),
     "deaths": (
         "`pooler` killed at nine points of every verb",
@@ -36,7 +36,7 @@ PROOFS: dict[str, tuple[str, Suite | Mutation]] = {
     ),
     "hooks": (
         "every event in every situation, killed after each hook tool and write to Pebble",
-        Suite(("tests/unit/charm/test_crashes.py",), ("--every-case",)),
+        Suite(("tests/unit/charm/test_crashes.py",), ("--every-case",), workers="auto"),
     ),
     "pebble": (
         "some of these, with a real Pebble and PgBouncer",
@@ -66,6 +66,7 @@ def main() -> int:
         found = proof.run(Progress(name))
         failed = failed or bool(found.failures or found.skipped or not found.cases)
         seconds = f"{time.monotonic() - begin:.0f}"
+        print(f"{seconds:>7} s  {name}: {found.cases:,} cases, {len(found.failures)} failures")
         rows.append((name, what, f"{found.cases:,}", str(len(found.failures)), seconds))
         told += _told(name, found)
     head = ("proof", "what was done", "cases", "failures", "seconds")

@@ -32,6 +32,7 @@ class Suite:
     tests: tuple[str, ...]
     options: tuple[str, ...] = ()
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    workers: str = "0"  #: as `pytest -n` takes it: for tests that keep out of each other's way
 
     def run(self, say: Callable[[str], None]) -> Found:
         """All of it; `say` is told how far it is."""
@@ -39,7 +40,7 @@ class Suite:
             report = pathlib.Path(folder, "junit.xml")
             command = [
                 sys.executable, "-m", "pytest", "-v", "--color=no", f"--junitxml={report}",
-                *self.options, *self.tests,
+                "-n", self.workers, *self.options, *self.tests,
             ]  # fmt: skip
             environment = {**os.environ, **self.environment}
             with subprocess.Popen(
@@ -58,7 +59,7 @@ class Suite:
             return _read(report, "".join(output))
 
     def _heard(self, line: str, say: Callable[[str], None]) -> str:
-        if far := re.search(r"\[ *(\d+)%\]$", line.rstrip()):
+        if far := re.search(r"\[ *(\d+)%\]", line):
             say(f"{far[1]} % of {', '.join(self.tests)}")
         return line
 
