@@ -20,11 +20,11 @@ from psycopg import sql
 from psycopg.pq import ExecStatus
 from workload import Workload
 
-from adapters import pebble, postgres
+from adapters import pebble
 from adapters.console import PsycopgConsoles
 from adapters.local import parts
 from adapters.local.processes import LocalPooler
-from adapters.postgres import PsycopgDatabases
+from adapters.postgres import PsycopgDatabases, databases
 from contract.consoles import ConsolesContract
 from contract.databases import DatabasesContract
 from contract.pooler import PoolerContract, SupervisedContract
@@ -118,7 +118,7 @@ class TestDatabases(DatabasesContract):
     @pytest.fixture
     def server(self, postgresql, monkeypatch):
         # Who is not let in here will not be in a moment.
-        monkeypatch.setattr(postgres, "_ADMIT_SECONDS", 0.0)
+        monkeypatch.setattr(databases, "_ADMIT_SECONDS", 0.0)
         yield RealServer(postgresql)
         postgresql.wipe()
 
