@@ -44,6 +44,13 @@ def _named(command: str, alias: str) -> str:
     return command if _NO_TEXT in alias else f'{command} "{quoted}"'
 
 
+def _alias(name: object) -> str:
+    """A name that can be said in a command. Raises ValueError for what is none."""
+    if not isinstance(name, str) or not name:
+        raise ValueError("no name")
+    return name.encode().decode()
+
+
 def _text_loader() -> type[Loader]:
     from psycopg.adapt import Buffer, Loader
 
@@ -142,7 +149,7 @@ class PsycopgConsole:
         found = self._read(
             "SHOW DATABASES",
             lambda row: PooledDatabase(
-                alias=row["name"],
+                alias=_alias(row["name"]),
                 database=row["database"],
                 connections=row["current_connections"],
                 most=row["max_connections"] or 0,
@@ -215,7 +222,7 @@ class PsycopgConsole:
         # Pools that were killed are paused each by itself, of which that command knows nothing.
         for one in self.databases():
             if one.paused:
-                self._tell(f'RESUME "{one.alias}"')
+                self._tell(_named("RESUME", one.alias))
 
     def kill(self, alias: str) -> None:
         """All connections of this pool end at once, and nothing new begins until it is resumed."""

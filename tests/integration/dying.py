@@ -149,14 +149,17 @@ def _without_secrets(value):
 
 
 def files(home):
-    """The files of a home with their modes and, where it says what PgBouncer does, their text."""
-    found = {}
+    """The files of a home with their modes and, where it says what PgBouncer does, their text.
+
+    What a process was told last that does not run any more, tells nobody anything.
+    """
+    found, run = {}, " ".join(processes(home))
     for path in sorted(home.rglob("*")):
         name = str(path.relative_to(home))
         if name.startswith("postgresql/"):
             continue
         text = oct(path.stat().st_mode)
-        if path.suffix == ".ini":
+        if path.suffix == ".ini" and str(path) in run:
             text += path.read_text()
         elif path.name == "userlist.txt":
             text += SECRET.sub(r"\g<user>", path.read_text())

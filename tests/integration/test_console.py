@@ -207,6 +207,9 @@ def test_a_name_that_a_client_chose_is_told_exactly(unit, name):
         console.kill(name)
         paused = {one.alias: one.paused for one in console.databases()}
     assert (paused[name], paused["postgres"]) == (True, False)
+    with unit.console() as console:
+        console.resume()
+        assert not any(one.paused for one in console.databases())
 
 
 def test_a_process_that_is_gone_has_no_console(unit):

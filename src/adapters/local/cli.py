@@ -279,6 +279,9 @@ class Command:
         return 0
 
     def _unrelate(self, platform: LocalPlatform, name: str) -> int:
+        if self._relation(platform, name) is None:
+            # The same command, killed, may have come as far as this: what is left of it is done.
+            self._settle(platform)
         number = self._known(platform, name)
         platform.everywhere("clients_departed", f"{name}/0")
         del platform.model.clients[number]

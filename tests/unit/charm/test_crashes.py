@@ -21,7 +21,7 @@ def leads(juju):
 def brought_to_rest(juju, state):
     """What Juju still delivers."""
     for _ in range(2):
-        if state in (new_options, fewer_units):
+        if juju.state.leader and state in (new_options, fewer_units):
             juju.reminded()
         run(juju, "update-status")
 

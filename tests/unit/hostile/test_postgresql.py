@@ -214,6 +214,7 @@ ROWS = st.lists(
     ),
     max_size=3,
 )
+PAUSED = {"database": "", "current_connections": 0, "max_connections": 0, "paused": 1}
 (INSTANCE,) = pooler_config(
     plan(1, databases=("shop",)),
     "pgb/0",
@@ -245,6 +246,9 @@ class Connection:
 @example([{}])
 @example([{"key": "pool_mode", "value": 5}])
 @example([dict.fromkeys(COLUMNS)])
+@example([dict.fromkeys(COLUMNS) | PAUSED | {"name": ""}])
+@example([dict.fromkeys(COLUMNS) | PAUSED | {"name": "\ud800"}])
+@example([dict.fromkeys(COLUMNS) | PAUSED | {"name": 'a"; SHUTDOWN; "'}])
 def test_what_a_console_shows_is_understood_or_it_failed(rows):
     console = PsycopgConsole(Connection(rows))
     for ask in (
