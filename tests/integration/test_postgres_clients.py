@@ -144,6 +144,8 @@ def test_what_a_client_leaves_the_others_use(server: PostgreSQL) -> None:
 def test_a_client_that_makes_databases_leaves_them(server: PostgreSQL) -> None:
     provide(server, asked(1, "shop", "createdb"))
     as_client(server, 1, "CREATE DATABASE warehouse")
+    query = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'warehouse'"
+    assert server.sql(query) == [("relation_id_1",)]
     as_client(server, 1, "CREATE TABLE t (i int)", "warehouse")
     do(server, lambda database: database.revoke("relation_id_1"))
     assert server.sql(
@@ -191,6 +193,7 @@ def test_an_owners_setting_does_not_lock_us_out(server: PostgreSQL) -> None:
     )
     provide(server, asked(1), asked(2))
     do(server, lambda database: database.revoke("relation_id_1"))
+    assert do(server, lambda database: database.users()) == {"relation_id_2"}
 
 
 def test_roles_come_and_go_with_the_request(server: PostgreSQL) -> None:

@@ -208,7 +208,7 @@ class Api(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(self.body)
 
-    do_PATCH = do_GET  # noqa: N815
+    do_PATCH = do_GET  # noqa: N815 — http.server looks for this name
 
     def log_message(self, *_):
         pass
