@@ -187,6 +187,10 @@ class Database(Protocol):
         """Which server this is, and since when it runs: the same name may lead to another one."""
         ...
 
+    def capacity(self) -> int:
+        """The connections that PostgreSQL accepts from ordinary users: its limit less reserved slots."""
+        ...
+
     def knows(self, address: str) -> bool:
         """Whether there is a connection from this address."""
         ...

@@ -112,6 +112,7 @@ class ReconcileAccess:
         return Ledger(
             provisioned_for=backend.user,
             server=database.server(),
+            capacity=database.capacity(),
             grants=tuple(given),
             exposed_ports=facts.ledger.exposed_ports,
             problems=tuple(others),

@@ -10,7 +10,7 @@ from domain.pools import Endpoint, Plan, Serving
 from domain.settings import Settings
 from domain.status import Problem
 from domain.users import AccessRequest, AuthMaterial, Grant, Offer, Refusal
-from domain.value import Line, Value
+from domain.value import Count, Line, Value
 
 
 class Container(Value):
@@ -92,6 +92,7 @@ class Ledger(Value):
 
     provisioned_for: str = ""  #: the backend user under which our own users were made
     server: str = ""  #: the server in which they were made, as it says itself
+    capacity: Count = 0  #: connections that PostgreSQL accepts from ordinary users; 0 is not known
     grants: tuple[Grant, ...] = ()
     exposed_ports: tuple[int, ...] = ()
     problems: tuple[Problem, ...] = ()

@@ -6,6 +6,7 @@ import enum
 from typing import TYPE_CHECKING
 
 from domain.capabilities import OLDEST
+from domain.capacity import demand
 from domain.instances import FEW_CLIENTS, most_clients
 from domain.overrides import lacking
 from domain.pools import has_read_only_pools, least_for_read_only_pools
@@ -48,6 +49,7 @@ def assess(facts: Facts) -> tuple[Sentence, ...]:
         *_backend(facts),
         *_container(facts),
         *_clients(facts),
+        *_capacity(facts),
         *(_sentence(problem) for problem in (*facts.problems, *facts.ledger.problems)),
     )
     order = list(Level)
@@ -107,13 +109,30 @@ def _container(facts: Facts) -> tuple[Sentence, ...]:
     return ()
 
 
+def _capacity(facts: Facts) -> Iterator[Sentence]:
+    """Warns before clients meet PostgreSQL's own limit of connections."""
+    plan, capacity = facts.plan, facts.ledger.capacity
+    if plan is None or plan.upstream is None or not capacity:
+        return
+    needed = demand(plan, len(facts.ledger.grants))
+    if needed.total <= capacity:
+        return
+    lower = needed.largest_limit(capacity)
+    option = f"lower max_db_connections to {lower}, or " if lower >= len(plan.members) else ""
+    yield Sentence(
+        level=Level.ACTIVE,
+        text=f"the pools may open {needed.total} connections and PostgreSQL accepts {capacity}:"
+        f" {option}raise max_connections of PostgreSQL",
+    )
+
+
 def _few_clients(facts: Facts) -> str:
     program, run = facts.container.program, facts.container.applied
     if facts.plan is None or program is None or run is None:
         return ""
     for process in run.instances:
         clients = most_clients(facts.plan, process.limit, program.files)
-        if clients < max(FEW_CLIENTS, process.limit):
+        if clients < FEW_CLIENTS:
             return (
                 f"PgBouncer may open {program.files} files, enough for {clients} clients of each process:"
                 " raise the limit of open files, or lower max_db_connections"

@@ -23,6 +23,7 @@ class Server(Protocol):
     """A PostgreSQL, and what others do there."""
 
     backend: BackendCredentials
+    capacity: int  # connections that it accepts from ordinary users
 
     def databases(self) -> Databases:
         """The way to it, as each hook has a new one."""
@@ -123,6 +124,10 @@ class DatabasesContract:
             pass
         with self.opened(server) as database:
             assert database.server() not in ("", before)
+
+    def test_a_server_says_how_many_connections_it_accepts(self, server):
+        with self.opened(server) as database:
+            assert database.capacity() == server.capacity
 
     def test_an_address_is_known_while_somebody_is_connected_from_there(self, server):
         with self.opened(server) as database:

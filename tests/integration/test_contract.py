@@ -49,6 +49,7 @@ class RealServer:
         for group in _GROUPS:
             postgresql.sql(f"CREATE ROLE {group}")
         self.backend = postgresql.credentials(OWN)
+        self.capacity = 97  # 100, less the 3 that PostgreSQL reserves for superusers
 
     def databases(self):
         return PsycopgDatabases("a-model/pooler")

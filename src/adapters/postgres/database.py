@@ -47,6 +47,16 @@ class PsycopgDatabase:
         """
         return str(self._one(query))[:200]
 
+    def capacity(self) -> int:
+        """The connections that PostgreSQL accepts from ordinary users: its limit less reserved slots."""
+        # `reserved_connections` came with PostgreSQL 16.
+        query = """
+            SELECT current_setting('max_connections')::int
+                 - current_setting('superuser_reserved_connections')::int
+                 - coalesce(current_setting('reserved_connections', true), '0')::int
+        """
+        return max(1, int(str(self._one(query))))
+
     def knows(self, address: str) -> bool:
         """Whether there is a connection from this address."""
         query = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE host(client_addr) = %s)"

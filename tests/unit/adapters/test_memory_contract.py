@@ -20,6 +20,7 @@ class ServerInMemory:
 
     def __init__(self):
         self.server = MemoryServer(password="the-operators-password")
+        self.capacity = self.server.capacity
         self.backend = Credentials(
             user="operator",
             password=pydantic.SecretStr(self.server.password),

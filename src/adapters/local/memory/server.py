@@ -45,6 +45,7 @@ class MemoryServer:
     refuses_passwords: str = ""  #: a sentence: why passwords cannot be set
     lets_in: bool = True  #: whether pg_hba.conf names new users
     connected: set[str] = field(default_factory=set[str])  #: addresses
+    capacity: int = 1000  #: connections that it accepts
     identity: str = "10.1.0.1 since Monday"
     asked: int = 0  #: conversations so far
 
@@ -110,6 +111,10 @@ class MemoryDatabase:
     def server(self) -> str:
         """The server that a test says it is."""
         return self._server.identity
+
+    def capacity(self) -> int:
+        """As many as a test says."""
+        return self._server.capacity
 
     def knows(self, address: str) -> bool:
         """Whether a test says that there is a connection."""
