@@ -57,9 +57,13 @@ class History(RuleBasedStateMachine):
     """One application, its operator, its clients, its PostgreSQL, and bad luck."""
 
     @initialize(
-        units=st.integers(1, 3), cpus=st.integers(1, 2), service=st.booleans(), begun=st.booleans()
+        units=st.integers(1, 3),
+        cpus=st.integers(1, 2),
+        service=st.booleans(),
+        begun=st.booleans(),
+        clients=st.integers(0, 2),
     )
-    def begin(self, units, cpus, service, begun):
+    def begin(self, units, cpus, service, begun, clients):
         self.platform = Platform(units=units, cpus=cpus, service_host="pool" if service else "")
         self.model, self.server = self.platform.model, self.platform.server
         self.server.roles["somebody"] = Role(ours=False)
@@ -78,7 +82,10 @@ class History(RuleBasedStateMachine):
             self.backend_comes(readers=False)
             for unit in self.platform.units.values():
                 unit.backend_changed()
+            for database in ("shop", "blog")[:clients]:
+                self.platform.relate("some-app", database)
             self.platform.settle(20)
+            self.void.clear()
 
     # ---- hooks ------------------------------------------------------------------------------
     def hook(self, name, which, last=None):
@@ -172,16 +179,21 @@ class History(RuleBasedStateMachine):
             self.leaving[self.model.leader] = Departure(self.model, self.model.leader, servers)
 
     @precondition(lambda self: self.leaving)
-    @rule(relation=st.integers(0, 9), last=st.none() | st.integers(0, 8))
-    def unit_leaves(self, relation, last):
+    @rule(relations=st.lists(st.integers(0, 9), min_size=1, max_size=9), last=st.integers(0, 30))
+    def unit_leaves(self, relations, last):
+        """Some of its hooks run, the last of which may die."""
         name, departure = next(iter(self.leaving.items()))
-        if name in self.failed:
-            self.hook(name, "", last)
-        elif relations := departure.relations:
-            hook = departure.next(relations[relation % len(relations)])
-            self.hook(name, " ".join((hook.name, *hook.arguments)), last)
-        else:
-            self.remove(name)
+        for number, relation in enumerate(relations, 1):
+            ends = last if number == len(relations) else None
+            if name in self.failed:
+                self.hook(name, "", ends)
+            elif left := departure.relations:
+                hook = departure.next(left[relation % len(left)])
+                self.hook(name, " ".join((hook.name, *hook.arguments)), ends)
+            else:
+                self.remove(name)
+                return
+            self.what_was_told_works()
 
     @precondition(lambda self: not self.leaving)
     @rule(turns=st.randoms(use_true_random=False), passes=st.booleans(), units=st.integers(1, 2))
@@ -425,7 +437,7 @@ class History(RuleBasedStateMachine):
         self.postgresql_has_a_fault("")
         self.server.lets_in = True
         while self.leaving:
-            self.unit_leaves(None)
+            self.unit_leaves([0], None)
         for name, unit in self.platform.units.items():
             unit.pooler.reachable, unit.pooler.consoles.silent = True, False
             if name in self.failed:
