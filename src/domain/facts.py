@@ -119,7 +119,8 @@ class Facts(Value):
     address: str
     leader: bool
     leaving: bool = False  #: this unit is being removed
-    last_unit: bool = False  #: no unit of this application is going to stay
+    #: every unit of the application is being removed; only a leader that leaves looks
+    last_unit: bool = False
     settings: Settings | None  #: None if an option is invalid
     settings_problems: tuple[str, ...] = ()
     layout: Layout
@@ -128,6 +129,8 @@ class Facts(Value):
     plan: Plan | None = None  #: as the leader last shared
     auth: AuthMaterial | None = None  #: likewise, in a secret
     ledger: Ledger = Ledger()
+    #: What the leader wrote and this release cannot read: `plan`, `ledger` or `secret`.
+    unreadable: tuple[str, ...] = ()
     serving: Serving | None = None  #: as this unit last announced
     stake: Stake = Stake()  #: likewise
     agreed: int = MANY  #: connections to one database, by the plan that others know already
@@ -147,7 +150,7 @@ class Facts(Value):
     @property
     def troubled(self) -> bool:
         """Whether something went wrong that may mend itself."""
-        return bool(self.problems or self.ledger.problems)
+        return bool(self.problems or self.ledger.problems or self.unreadable)
 
     @property
     def standing(self) -> tuple[Grant, ...]:

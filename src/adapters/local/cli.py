@@ -174,6 +174,10 @@ class Command:
         return server.own_credentials(state.server)
 
     def _reach(self, platform: LocalPlatform) -> None:
+        # What a command that was killed had begun to remove does not stay.
+        for name in [name for name, unit in platform.model.units.items() if unit.dying]:
+            platform.remove_unit(name)
+            self._say(f"{name} removed")
         while len(platform.model.units) < platform.state.units:
             self._say(f"{platform.add_unit()} started")
         while len(platform.model.units) > platform.state.units:

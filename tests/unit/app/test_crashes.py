@@ -103,6 +103,11 @@ def unit_gone(platform):
     del platform.units[FOLLOWER]
 
 
+def no_unit_stays(platform):
+    unit_gone(platform)
+    platform.model.units[LEADER].dying = True
+
+
 def taken_up(platform):
     platform.leader.backend_changed()
 
@@ -168,7 +173,7 @@ ROWS = {
     "update/3": (served, died, LEADER, hook("update_status")),
     "leader/1": (served, lost_roles, FOLLOWER, hook("leader_elected")),
     "leader/2": (served, nothing, LEADER, hook("peers_departed", LEADER)),
-    "leader/2 last": (served, unit_gone, LEADER, hook("peers_departed", LEADER, last_unit=True)),
+    "leader/2 last": (served, no_unit_stays, LEADER, hook("peers_departed", LEADER)),
     "peers/1": (new, nothing, FOLLOWER, hook("peers_created")),
     "peers/2": (new, nothing, LEADER, hook("peers_created")),
     "peers/3": (started, no_plan, LEADER, hook("peers_created")),

@@ -232,7 +232,8 @@ def test_the_end_of_the_relation_leaves_nothing_of_ours():
 def test_the_last_unit_leaves_nothing_of_ours():
     platform = related(units=1)
     platform.relate("shop-app", "shop")
-    platform.leader.peers_departed("pgbouncer/0", last_unit=True)
+    platform.model.units["pgbouncer/0"].dying = True
+    platform.leader.peers_departed("pgbouncer/0")
     assert platform.server.roles == {}
 
 
@@ -259,7 +260,8 @@ def test_credentials_that_are_taken_away_first_are_said_in_the_log(caplog):
     platform = related(units=1)
     backend = platform.model.backend
     platform.model.backend = backend.model_copy(update={"credentials": None})
-    platform.leader.peers_departed("pgbouncer/0", last_unit=True)
+    platform.model.units["pgbouncer/0"].dying = True
+    platform.leader.peers_departed("pgbouncer/0")
     assert platform.server.roles != {}
     assert caplog.messages[-1] == (
         "Users of ours may be left in PostgreSQL: the credentials have been withdrawn already"

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from lingering import LingeringPooler, most_of
 from profiles import CHOSEN
 
+from adapters.local.departure import Departure
 from adapters.local.memory import LAYOUT, MemoryPlatform, MemoryUnit, Role
 from adapters.local.model import Backend
 from adapters.local.model import related as related_backend
@@ -56,14 +57,18 @@ class History(RuleBasedStateMachine):
     """One application, its operator, its clients, its PostgreSQL, and bad luck."""
 
     @initialize(
-        units=st.integers(1, 3), cpus=st.integers(1, 2), service=st.booleans(), begun=st.booleans()
+        units=st.integers(1, 3),
+        cpus=st.integers(1, 2),
+        service=st.booleans(),
+        begun=st.booleans(),
+        clients=st.integers(0, 2),
     )
-    def begin(self, units, cpus, service, begun):
+    def begin(self, units, cpus, service, begun, clients):
         self.platform = Platform(units=units, cpus=cpus, service_host="pool" if service else "")
         self.model, self.server = self.platform.model, self.platform.server
         self.server.roles["somebody"] = Role(ours=False)
         self.failed: dict[str, str] = {}  # hooks that Juju tries again before any other
-        self.leaving: dict[str, list[str]] = {}  # hooks that a leaving unit has before it
+        self.leaving: dict[str, Departure] = {}  # units that are being removed
         # Units that have gone: their addresses, and the connections that they still have.
         self.gone: dict[str, tuple[str, int]] = {}
         self.unheard: set[str] = set()  # pods that came back, of which nobody knows
@@ -77,7 +82,10 @@ class History(RuleBasedStateMachine):
             self.backend_comes(readers=False)
             for unit in self.platform.units.values():
                 unit.backend_changed()
+            for database in ("shop", "blog")[:clients]:
+                self.platform.relate("some-app", database)
             self.platform.settle(20)
+            self.void.clear()
 
     # ---- hooks ------------------------------------------------------------------------------
     def hook(self, name, which, last=None):
@@ -159,22 +167,58 @@ class History(RuleBasedStateMachine):
         return {f"pgbouncer/{max(numbers) + 1}"}
 
     @precondition(lambda self: len(self.staying()) > 1)
-    @rule(
-        place=st.integers(0, MOST_UNITS),
-        order=st.permutations(["peers_departed", "backend_departed", "clients_departed"]),
-    )
-    def unit_begins_to_leave(self, place, order):
+    @rule(place=st.integers(0, MOST_UNITS), servers=st.integers(1, 2))
+    def unit_begins_to_leave(self, place, servers):
         name = self.staying()[place % len(self.staying())]
-        self.leaving[name] = [f"{one} {name}" for one in order] + ["backend_broken"]
+        self.leaving[name] = Departure(self.model, name, servers)
+
+    @precondition(lambda self: len(self.staying()) > 1)
+    @rule(servers=st.integers(1, 2))
+    def leader_begins_to_leave(self, servers):
+        if self.model.leader not in self.leaving:
+            self.leaving[self.model.leader] = Departure(self.model, self.model.leader, servers)
 
     @precondition(lambda self: self.leaving)
-    @rule(last=st.none() | st.integers(0, 8))
-    def unit_leaves(self, last):
-        name, hooks = next(iter(self.leaving.items()))
-        if name in self.failed or hooks:
-            self.hook(name, hooks.pop(0) if name not in self.failed else "", last)
-            return
-        self.remove(name)
+    @rule(relations=st.lists(st.integers(0, 9), min_size=1, max_size=9), last=st.integers(0, 30))
+    def unit_leaves(self, relations, last):
+        """Some of its hooks run, the last of which may die."""
+        name, departure = next(iter(self.leaving.items()))
+        for number, relation in enumerate(relations, 1):
+            ends = last if number == len(relations) else None
+            if name in self.failed:
+                self.hook(name, "", ends)
+            elif left := departure.relations:
+                hook = departure.next(left[relation % len(left)])
+                self.hook(name, " ".join((hook.name, *hook.arguments)), ends)
+            else:
+                self.remove(name)
+                return
+            self.what_was_told_works()
+
+    @precondition(lambda self: not self.leaving)
+    @rule(turns=st.randoms(use_true_random=False), passes=st.booleans(), units=st.integers(1, 2))
+    def no_unit_stays(self, turns, passes, units):
+        """All units are removed at once; some time later there are units again."""
+        known, grants = self.model.backend.credentials, self.model.ledger.grants
+        quiet = not (self.server.down or self.server.refuses or self.server.stuck or self.failed)
+        end = known and quiet and self.model.ledger.provisioned_for == known.user
+        self.leaving = {name: Departure(self.model, name) for name in self.platform.units}
+        # Until the leader has taken leave, clients may be let in; afterwards none is.
+        self.void = set(self.model.clients)
+        while left := [name for name, one in self.leaving.items() if one.relations]:
+            name = turns.choice(left)
+            hook = self.leaving[name].next(turns.choice(self.leaving[name].relations))
+            self.hook(name, " ".join((hook.name, *hook.arguments)))
+            if passes and turns.random() < 0.1:
+                self.model.leader = turns.choice(list(self.platform.units))
+        if end and not passes:
+            ours = [name for name, role in self.server.roles.items() if role.ours]
+            assert (ours, self.server.functions) == ([], set())
+            assert self.model.ledger.grants == grants
+        for name in list(self.leaving):
+            self.remove(name)
+        for _ in range(units):
+            self.platform.add_unit()
 
     def remove(self, name):
         pooler = self.platform.units[name].pooler
@@ -393,7 +437,7 @@ class History(RuleBasedStateMachine):
         self.postgresql_has_a_fault("")
         self.server.lets_in = True
         while self.leaving:
-            self.unit_leaves(None)
+            self.unit_leaves([0], None)
         for name, unit in self.platform.units.items():
             unit.pooler.reachable, unit.pooler.consoles.silent = True, False
             if name in self.failed:
