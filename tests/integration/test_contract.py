@@ -90,8 +90,8 @@ class RealServer:
     def hangs(self, database):
         """A session reads pg_class in a transaction, and another waits to have it for itself."""
         with (
-            self._postgresql.connect(database) as reader,
-            self._postgresql.connect(database) as other,
+            contextlib.closing(self._postgresql.connect(database)) as reader,
+            contextlib.closing(self._postgresql.connect(database)) as other,
         ):
             reader.execute("BEGIN")
             reader.execute("SELECT FROM pg_class LIMIT 1")

@@ -45,7 +45,7 @@ HURRIED_SECONDS = 0.25
 
 # What entering a database and looking around takes where nothing is waited for, generously.
 _WORK_SECONDS = 0.5
-_LEAST_SECONDS = 0.05
+_LEAST_SECONDS = 0.25
 _STATEMENT_SECONDS = 3
 
 _V16, _V17 = 160_000, 170_000  # as the protocol tells versions

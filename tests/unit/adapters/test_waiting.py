@@ -69,7 +69,7 @@ def test_a_wait_that_has_been_can_be_counted_afterwards(budget):
 
 def test_a_wait_that_ends_in_an_error_is_counted(budget, clock):
     def fails():
-        with budget.spent(at_most=1.0):
+        with budget.spent(at_most=1.0, work=0.5):
             clock.now += 0.75
             raise OSError("gone")
 

@@ -100,6 +100,7 @@ class MemoryDatabase:
         self._asked = server
         self._left = 8  # quarters of a second that this hook may wait
         self._patience = 4
+        self._met: set[str] = set()  # databases that hang, as this hook has seen
 
     @property
     def _server(self) -> MemoryServer:
@@ -152,7 +153,9 @@ class MemoryDatabase:
         if self._left <= 0:
             raise NoTimeLeft("is tried again soon")
         if database in self._server.hung:
-            self._left -= self._patience
+            if database not in self._met:
+                self._left -= self._patience
+            self._met.add(database)
             raise DatabaseBusy(self._server.hung[database])
 
     def grant(self, grant: Grant) -> bool:
