@@ -39,7 +39,7 @@ _UNPROVED = (
 )
 
 
-def login(connect: Callable[..., C], seconds: float, **parameters: object) -> C:
+def log_in(connect: Callable[..., C], seconds: float, **parameters: object) -> C:
     """The connection. Raises psycopg.Error; psycopg.errors.ConnectionTimeout after so many seconds.
 
     A server chooses how many times the client hashes its password. libpq obeys without a limit, in

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from adapters import ping
-from adapters.login import login, unproved
+from adapters.login import log_in, unproved
 from adapters.patience import patient
 from adapters.said import one_line
 from app.errors import DatabaseRefused, DatabaseUnreachable
@@ -121,7 +121,7 @@ class Server:
         seconds: float,
         options: str | None,
     ) -> Connection:
-        return login(
+        return log_in(
             patient(self._patience).connect,
             seconds,
             host=",".join(endpoint.host for endpoint in self._endpoints),
