@@ -219,7 +219,7 @@ def test_killed_at_any_moment_it_goes_on(fresh):
         ("units/0/0/pgbouncer.ini", 0),
         ("units/0/0/pgbouncer.log", 0),
         ("units/0/applied.json", 0),
-        ("units/1/0/pgbouncer.pid", 0),
+        ("run/1/0/pgbouncer.pid", 0),
         *(("units/1/applied.json", seconds) for seconds in (0, 0.05, 0.2)),
     ):
         assert killed(fresh, moment, seconds), f"it was done before {moment}"
