@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 from adapters import rendering
@@ -82,6 +82,7 @@ class LocalPooler:
         """
         with _translated(self._root):
             self._folder(self._root)
+            self._end(self._is_stranger)
             before = {one.index: self._ini(one.index) for one in config.instances}
             self._write(config)
             instances = {one.index: one for one in config.instances}
@@ -103,7 +104,7 @@ class LocalPooler:
 
     def stop(self, *indexes: int) -> None:
         """These processes of this unit do not run; none does, if none is named."""
-        self._stop(indexes or self._indexes())
+        self._end(lambda pid: self._is_left(pid, indexes))
 
     def log(self, index: int) -> pathlib.Path:
         """Where a process writes what it does."""
@@ -228,6 +229,11 @@ class LocalPooler:
 
     def _stop(self, indexes: Sequence[int]) -> None:
         """The processes are gone: when their clients are, or without asking when that takes too long."""
+        if indexes:
+            self._end(lambda pid: self._is_left(pid, indexes))
+
+    def _end(self, has_to_end: Callable[[int], bool]) -> None:
+        """End these processes: when their clients have left, or without asking when that takes long."""
         applied = self._applied()
         polite = applied is None or capabilities(applied.program.version).waits_for_clients
         for how, seconds in (
@@ -237,13 +243,13 @@ class LocalPooler:
             (signal.SIGQUIT, 2.0),
             (signal.SIGKILL, 2.0),
         ):
-            left = self._left(indexes)
+            left = [pid for pid in pids() if has_to_end(pid)]
             for pid in left:
-                send(pid, how, lambda one: self._is_left(one, indexes))
+                send(pid, how, has_to_end)
             end = time.monotonic() + seconds
             while left and time.monotonic() < end:
                 time.sleep(0.02)
-                left = [pid for pid in left if self._is_left(pid, indexes)]
+                left = [pid for pid in left if has_to_end(pid)]
             if not left:
                 return
 
@@ -264,22 +270,30 @@ class LocalPooler:
 
         PgBouncer's user can write any number to the pid file.
         """
-        user = self._owner[0] if self._owner else os.geteuid()
-        return self._runs_file(pid, index) and user_of(pid) == user
-
-    def _runs_file(self, pid: int, index: int) -> bool:
-        """Return whether the command of a process is a PgBouncer with this configuration."""
-        program, *words = command_of(pid) or [""]
-        known = program == str(self._program) or pathlib.Path(program).name == "pgbouncer"
-        return known and words[:1] == [self._layout.ini(index)]
-
-    def _left(self, indexes: Sequence[int]) -> list[int]:
-        """Return the processes that have to end, also those that an earlier release started."""
-        return [pid for pid in pids() if self._is_left(pid, indexes)]
+        return self._index_of(pid) == index and user_of(pid) == self._user()
 
     def _is_left(self, pid: int, indexes: Sequence[int]) -> bool:
-        ours = any(self._runs_file(pid, index) for index in indexes)
-        return ours and user_of(pid) in pooler_users()
+        """Return whether a process is one of these, or any of this unit, under any of its users."""
+        index = self._index_of(pid)
+        wanted = index is not None and (not indexes or index in indexes)
+        return wanted and user_of(pid) in pooler_users()
+
+    def _is_stranger(self, pid: int) -> bool:
+        """Return whether an earlier release started this process of the unit as another user.
+
+        The port would not be shared with it.
+        """
+        return self._is_left(pid, ()) and user_of(pid) != self._user()
+
+    def _user(self) -> int:
+        return self._owner[0] if self._owner else os.geteuid()
+
+    def _index_of(self, pid: int) -> int | None:
+        """Return which process of this unit its command says that it is; None if it is none."""
+        program, file, *_ = [*command_of(pid), "", ""]
+        known = program == str(self._program) or pathlib.Path(program).name == "pgbouncer"
+        found = re.fullmatch(rf"{re.escape(str(self._root))}/([0-9]{{1,2}})/pgbouncer\.ini", file)
+        return int(found[1]) if known and found else None
 
 
 def _files() -> int:
