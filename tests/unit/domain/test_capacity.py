@@ -1,12 +1,10 @@
 import pytest
+from in_memory import related, worst
 from plans import plan
 
 from domain.capacity import demand
-from domain.facts import Facts, Ledger
-from domain.instances import Layout
 from domain.pools import Member
-from domain.status import Level, assess
-from domain.users import Grant
+from domain.status import Level, Sentence, assess
 
 
 def demanded(users=1, *, units=2, processors=2, limit=100, databases=("shop",), **options):
@@ -50,49 +48,43 @@ def test_without_a_client_nothing_is_demanded_but_look_ups():
     assert demanded(0, databases=()).largest_limit(97) == 89
 
 
-def sentences(capacity, limit=100):
-    grant = Grant(relation_id=1, username="relation_id_1", database="shop")
-    facts = Facts(
-        unit="pgb/0",
-        address="10.0.0.1",
-        leader=True,
-        settings=None,
-        layout=Layout(root="/tmp"),
-        plan=plan(2, limit=limit, databases=("shop",)),
-        ledger=Ledger(capacity=capacity, grants=(grant,)),
-    )
-    return [one.text for one in assess(facts) if one.level is Level.ACTIVE]
+def sentence(capacity):
+    platform = related(units=2, cpus=1)
+    platform.server.capacity = capacity
+    platform.relate("shop", "shop")
+    return worst(platform.leader)
 
 
 @pytest.mark.parametrize(
     ("capacity", "said"),
     [
-        (0, []),
-        (104, []),
+        (104, ""),
         (
             97,
-            [
-                "the pools may open 104 connections and PostgreSQL accepts 97:"
-                " lower max_db_connections to 93, or raise max_connections of PostgreSQL"
-            ],
+            "the pools may open 104 connections and PostgreSQL accepts 97:"
+            " lower max_db_connections to 93, or raise max_connections of PostgreSQL",
         ),
         (
             5,
-            [
-                "the pools may open 104 connections and PostgreSQL accepts 5:"
-                " raise max_connections of PostgreSQL"
-            ],
+            "the pools may open 104 connections and PostgreSQL accepts 5:"
+            " raise max_connections of PostgreSQL",
         ),
     ],
 )
 def test_a_demand_above_what_postgresql_accepts_is_told(capacity, said):
-    assert sentences(capacity) == said
+    assert sentence(capacity) == Sentence(level=Level.ACTIVE, text=said)
+
+
+def test_what_a_release_before_did_not_record_is_not_told():
+    platform = related()
+    ledger = platform.model.ledger.model_copy(update={"capacity": 0})
+    facts = platform.leader.look().model_copy(update={"ledger": ledger})
+    assert assess(facts) == (Sentence(level=Level.ACTIVE),)
 
 
 def test_while_no_server_is_known_no_demand_is_told():
-    made = plan(2, databases=("shop",)).without_upstream()
-    facts = Facts(
-        unit="pgb/0", address="", leader=True, settings=None, layout=Layout(root="/tmp"),
-        plan=made, ledger=Ledger(capacity=1),
-    )  # fmt: skip
+    platform = related()
+    ledger = platform.model.ledger.model_copy(update={"capacity": 1})
+    bare = platform.model.plan.without_upstream()
+    facts = platform.leader.look().model_copy(update={"ledger": ledger, "plan": bare})
     assert not [one for one in assess(facts) if "connections" in one.text]
