@@ -68,7 +68,9 @@ class JujuWorld:
         ledger = databags.own(shared, "ledger", Ledger)
         auth = self._secrets.read()
         unreadable = [
-            key for key, found in (("plan", plan), ("ledger", ledger)) if shared.get(key) and not found
+            key
+            for key, found in (("plan", plan), ("ledger", ledger))
+            if shared.get(key) and not found
         ]
         # A leader completes a secret in which something is missing.
         if self._secrets.unreadable and not leader:

@@ -102,7 +102,8 @@ class LocalPooler:
 
     def _applied(self) -> Applied | None:
         try:
-            return Applied.model_validate_json(self._memory.read_text())
+            text = self._memory.read_text()
+            return Applied.model_validate_json(text, extra="ignore")  # of a later release
         except (OSError, ValueError):
             return None
 

@@ -26,12 +26,20 @@ def leader(in_state):
 def kept(juju):
     """All that the application has: what is shared, what clients were told, and what PostgreSQL has."""
     secrets = {one.label: one.latest_content for one in juju.state.secrets if one.owner}
-    return dict(juju.shared), secrets, juju.server.roles, juju.server.functions, juju.kubernetes.ports
+    return (
+        dict(juju.shared),
+        secrets,
+        juju.server.roles,
+        juju.server.functions,
+        juju.kubernetes.ports,
+    )
 
 
 def told(juju):
     return {
-        one.id: dict(one.local_app_data) for one in juju.state.relations if one.endpoint == "database"
+        one.id: dict(one.local_app_data)
+        for one in juju.state.relations
+        if one.endpoint == "database"
     }
 
 
