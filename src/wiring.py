@@ -103,6 +103,7 @@ def on_juju(charm: ops.CharmBase) -> Application:
     from adapters.juju.world import JujuWorld
     from adapters.kubernetes import LightkubeExposure, service_name
     from adapters.postgres import PsycopgDatabases
+    from adapters.waiting import WaitingBudget
     from adapters.workload import CONTAINER
 
     app, namespace = charm.app.name, charm.model.name
@@ -120,7 +121,9 @@ def on_juju(charm: ops.CharmBase) -> Application:
         clients=providers.Singleton(JujuClients, charm),
         departures=providers.Singleton(JujuDepartures, charm),
         exposure=providers.Singleton(LightkubeExposure, app, namespace, pod),
-        databases=providers.Singleton(PsycopgDatabases, f"{charm.model.uuid}/{app}"),
+        databases=providers.Singleton(
+            PsycopgDatabases, f"{charm.model.uuid}/{app}", waiting=WaitingBudget()
+        ),
     )
 
 

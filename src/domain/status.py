@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import pydantic
 
 from domain.capabilities import OLDEST
 from domain.capacity import demand
@@ -36,11 +38,19 @@ class Sentence(Value):
     text: str = ""
 
 
+def _known_level(value: object) -> object:
+    # A later release may know other levels.
+    return value if value in tuple(Level) else Level.BLOCKED
+
+
 class Problem(Value):
-    """Something that went wrong outside, to be told until it is mended."""
+    """Something that went wrong outside, to be told until it is mended.
+
+    A level that this release does not know is read as blocked.
+    """
 
     topic: str  #: `database`, `service`, `pooler`, or `client:<relation>`; a newer one replaces it
-    level: Level
+    level: Annotated[Level, pydantic.BeforeValidator(_known_level)]
     text: Shown
     # The hook had waited for too long to try at all: another hook follows soon.
     untried: bool = False
@@ -53,6 +63,7 @@ def assess(facts: Facts) -> tuple[Sentence, ...]:
     same, or ''.
     """
     found = (
+        *_unreadable(facts),
         *_options(facts),
         *_backend(facts),
         *_container(facts),
@@ -74,6 +85,23 @@ def _version(facts: Facts) -> Iterator[Sentence]:
     version = facts.container.version
     if version and (text := warning(version)):
         yield Sentence(level=Level.ACTIVE, text=text)
+
+
+_SHARED = {
+    "plan": "the plan in the peer databag",
+    "ledger": "the ledger in the peer databag",
+    "secret": "the secret of PgBouncer's own users",
+}
+
+
+def _unreadable(facts: Facts) -> Iterator[Sentence]:
+    application = facts.unit.partition("/")[0]
+    for name in facts.unreadable:
+        yield _blocked(
+            f"{_SHARED[name]} was written by another release and cannot be read by this one: refresh all"
+            f" units to the same release with `juju refresh {application}`; until then this unit keeps"
+            " what it serves"
+        )
 
 
 def _options(facts: Facts) -> tuple[Sentence, ...]:
@@ -108,7 +136,7 @@ def _budget(facts: Facts) -> Iterator[Sentence]:
 def _backend(facts: Facts) -> tuple[Sentence, ...]:
     if not facts.backend.related:
         return (_blocked("missing relation: backend-database"),)
-    if facts.backend_ready or facts.ledger.has("database"):
+    if facts.backend_ready or facts.ledger.has("database") or facts.unreadable:
         return ()
     return (_blocked(facts.backend.problem or "backend-database: setting up users in PostgreSQL"),)
 

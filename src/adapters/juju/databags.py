@@ -29,6 +29,13 @@ _OBJECTS = pydantic.TypeAdapter(
     list[dict[str, pydantic.JsonValue]], config=pydantic.ConfigDict(defer_build=True)
 )
 
+# Every release writes these keys. A text that lacks them means something else, and must not be taken for an
+# empty value: users would be dropped, and clients turned away.
+_ALWAYS = {
+    "plan": ("settings", "members", "upstream", "databases"),
+    "ledger": ("provisioned_for", "grants"),
+}
+
 _REQUEST_ID = re.compile(r"[0-9A-Za-z]{1,32}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST = 65_536  # characters; no honest request comes near
@@ -45,11 +52,13 @@ def own(databag: Databag, key: str, model: type[T]) -> T | None:
     if not (text := databag.get(key)):
         return None
     try:
-        return model.model_validate_json(text, extra="ignore")
+        found = model.model_validate_json(text, extra="ignore")
+        if found.model_fields_set.issuperset(_ALWAYS.get(key, ())):
+            return found
     except pydantic.ValidationError:
-        # Not the error itself: it would show the input.
-        logger.warning("What the peers keep under %s is not readable for this release", key)
-        return None
+        pass  # Not the error itself: it would show the input.
+    logger.warning("What the peers keep under %s is not readable for this release", key)
+    return None
 
 
 def replacing(before: str, value: pydantic.BaseModel) -> str:

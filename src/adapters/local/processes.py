@@ -119,7 +119,8 @@ class LocalPooler:
         if not files.is_ours(self._root):
             return None
         try:
-            return Applied.model_validate_json(self._memory.read_text())
+            text = self._memory.read_text()
+            return Applied.model_validate_json(text, extra="ignore")  # of a later release
         except (OSError, ValueError):
             return None
 

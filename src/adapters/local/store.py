@@ -66,9 +66,12 @@ class Store:
         return self._file.exists()
 
     def load(self) -> State:
-        """The state, a new one if there is none. Raises Unreadable."""
+        """The state, a new one if there is none. Raises Unreadable.
+
+        What only a later release knows is ignored, and lost when the state is saved.
+        """
         try:
-            return State.model_validate_json(self._file.read_text())
+            return State.model_validate_json(self._file.read_text(), extra="ignore")
         except FileNotFoundError:
             return State()
         except (ValueError, OSError):

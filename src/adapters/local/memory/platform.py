@@ -126,7 +126,7 @@ class MemoryPlatform:
         self,
         name: str,
         order: Callable[[tuple[str, ...]], str] = min,
-        between: Callable[[MemoryUnit], object] = lambda unit: None,
+        between: Callable[[MemoryUnit], object] | None = None,
     ) -> None:
         """The unit leaves, with the hooks that Juju gives it and the others.
 
@@ -138,7 +138,8 @@ class MemoryPlatform:
         while relations := departure.relations:
             hook = departure.next(order(relations))
             getattr(leaver, hook.name)(*hook.arguments)
-            between(leaver)
+            if between:
+                between(leaver)
         self.gone(name)
 
     def remove_all(self, order: Callable[[tuple[str, ...]], str] = min) -> None:
