@@ -144,6 +144,8 @@ class Plan(Value):
     leavers: tuple[Leaver, ...] = ()
     upstream: Upstream | None = None
     databases: tuple[Name, ...] = ()
+    #: Databases that clients drop and copy themselves: an idle server connection would be in the way.
+    short_lived: tuple[Name, ...] = ()
     everywhere: bool = False  #: somebody may use databases that nobody asked for by name
     #: Two sets of processes take turns when the port changes: a new one opens before the old closes.
     lane: Literal[0, 1] = 0
@@ -169,7 +171,7 @@ class Plan(Value):
 
     def without_upstream(self) -> "Plan":
         """The same plan, serving nobody."""
-        return self.model_copy(update={"upstream": None, "databases": (), "everywhere": False})
+        return self.model_copy(update={"upstream": None, "databases": (), "short_lived": (), "everywhere": False})
 
 
 class Pool(Value):

@@ -29,7 +29,7 @@ from adapters.local.store import State, Store, Unreadable, Unwritable
 from app.errors import ConsoleFailed
 from domain.facts import Credentials
 from domain.pools import Endpoint, endpoints_in
-from domain.settings import ACCEPTS, Settings, settings_from
+from domain.settings import ACCEPTS, Settings, field_of, settings_from
 from domain.status import assess
 from domain.users import Credentials as ClientCredentials
 from domain.users import read_only_uri, request_problem, uri
@@ -216,7 +216,7 @@ class Command:
     def _config(self, platform: LocalPlatform, settings: Sequence[str]) -> int:
         if not settings:
             known = _known_settings(platform)
-            values = {name: str(getattr(known, name)) for name in ACCEPTS}
+            values = {name: _shown(getattr(known, field_of(name))) for name in ACCEPTS}
             overrides = values["overrides"]
             # A long text would make every line as long.
             values |= {"overrides": "see below" if overrides else ""}
@@ -423,6 +423,11 @@ def _known_settings(platform: LocalPlatform) -> Settings:
     if settings is None:
         raise Problem(f"{'; '.join(problems)}: `pooler config KEY=VALUE` sets another")
     return settings
+
+
+def _shown(value: object) -> str:
+    """An option as it would be written after `pooler config NAME=`."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _note(text: str) -> None:

@@ -9,7 +9,8 @@ from adapters.postgres.session import Session, not_ours
 from adapters.postgres.statements import literal, regrole, run
 from app.errors import AccessRefused, DatabaseRefused
 from domain import scram
-from domain.users import GROUPS, NAME_BYTES
+from domain.roles import GROUPS
+from domain.users import NAME_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,8 @@ import pydantic
 
 from app.errors import AccessRefused, DatabaseRefused, DatabaseUnreachable
 from domain.facts import Credentials as BackendCredentials
-from domain.users import ATTRIBUTES, GROUPS, AuthMaterial, Credentials, Grant
+from domain.roles import ATTRIBUTES, GROUPS
+from domain.users import AuthMaterial, Credentials, Grant
 
 
 @dataclass
