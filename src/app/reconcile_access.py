@@ -1,15 +1,19 @@
 """Intent: PostgreSQL knows exactly the users that are asked for."""
 
 import logging
+from collections.abc import Iterable
 
 from app.errors import AccessRefused, DatabaseRefused, DatabaseUnreachable
 from app.outcome import Deferred, Done, Outcome
 from app.ports import Clients, Database, Databases, NewPassword, Peers, Secrets
+from domain import consent
+from domain.facts import Client, Facts, Ledger
 from domain.facts import Credentials as BackendCredentials
-from domain.facts import Facts, Ledger
 from domain.leadership import decides
+from domain.made import CLIENT
 from domain.status import Level, Problem
 from domain.users import (
+    AccessRequest,
     AuthMaterial,
     Credentials,
     Grant,
@@ -26,7 +30,9 @@ class ReconcileAccess:
     - PgBouncer's own user comes first; then users that nobody asks for go; then new ones come.
     - PostgreSQL is asked only if something is unfinished, or to be thorough; then anything that
       was lost there is made again, with the passwords that are known already.
-    - What cannot be given to one client does not keep another from what it asked for.
+    - What cannot be given to a client does not keep another from what it asked for, and the client
+      keeps what was given to it before.
+    - A role or a database that leads out of a client's own database needs the operator's consent.
     - While PostgreSQL refuses, the backend is not ready, and every later hook tries again.
     - A backend that has gone takes with it all that was given.
     """
@@ -56,7 +62,7 @@ class ReconcileAccess:
             return Done(facts)
         auth = self._auth_for(facts, backend)
         try:
-            with self._databases.open(backend) as database:
+            with self._databases.open(backend, facts.ledger) as database:
                 ledger = self._reconcile(facts, backend, auth, database)
         except (DatabaseUnreachable, DatabaseRefused) as error:
             logger.warning("Access stays as it is: %s", error)
@@ -95,26 +101,24 @@ class ReconcileAccess:
         for grant in facts.ledger.grants:
             if grant.username not in wanted:
                 self._clients.forget(grant)
-        given: list[Grant] = kept
-        for client in facts.clients:
+        round_ = _Round(facts, database, kept)
+        for client in round_.clients():
             grant = grant_for(client.request)
-            try:
-                locked = database.grant(grant)
-            except AccessRefused as error:
-                text = f"{client.request.application} (relation {grant.relation_id}): {error}"
-                topic = f"client:{grant.username}"
-                others.append(Problem(topic=topic, level=Level.BLOCKED, text=text))
+            if (locked := round_.give(client.request, grant)) is None:
                 continue
-            given.append(grant)
             # A user that was lost, or whose server was: its client keeps the password it has.
             if locked and client.told and (password := self._clients.password(client.request)):
                 database.set_password(Credentials(username=grant.username, password=password))
+        roamed = round_.roamed()
         return Ledger(
             provisioned_for=backend.user,
             server=database.server(),
-            grants=tuple(given),
+            grants=tuple(round_.given),
             exposed_ports=facts.ledger.exposed_ports,
-            problems=tuple(others),
+            problems=(*others, *round_.problems, *_notes(database.notes())),
+            made=round_.made,
+            roamed=roamed,
+            allowed=consent.consent_of(facts).names,
         )
 
     def _dropped(self, database: Database, username: str) -> list[Problem]:
@@ -139,6 +143,9 @@ class ReconcileAccess:
         ledger = Ledger(
             exposed_ports=facts.ledger.exposed_ports,
             problems=tuple(p for p in facts.ledger.problems if p.topic == "service"),
+            # What could not be dropped is still there, and ours if the same PostgreSQL comes back.
+            made=facts.ledger.made,
+            left=facts.ledger.left,
         )
         clients = tuple(c.model_copy(update={"told": None}) for c in facts.clients)
         return self._record(facts.model_copy(update={"auth": None, "clients": clients}), ledger)
@@ -149,12 +156,117 @@ class ReconcileAccess:
         return facts.model_copy(update={"ledger": ledger})
 
 
+class _Round:
+    """What the clients are given in one conversation with PostgreSQL, and what is noted of it."""
+
+    def __init__(self, facts: Facts, database: Database, kept: Iterable[Grant]) -> None:
+        self._facts = facts
+        self._database = database
+        self._consent = consent.consent_of(facts)
+        self.made = database.made()
+        # What was given in another server means nothing in this server.
+        here = facts.ledger.made.cluster in ("", self.made.cluster)
+        self._before = {one.username: one for one in facts.ledger.grants} if here else {}
+        self._pending = dict(self._before)
+        self._over_budget = consent.over_budget(facts.clients, self._before)
+        self._applications: dict[str, str] = {}
+        self._holdings: dict[str, consent.Holding] = {}
+        self._noted_before = {one.oid for one in self.made.databases}
+        self.given = list(kept)
+        self.problems: list[Problem] = []
+        self._note()
+
+    def clients(self) -> list[Client]:
+        """The clients in the order in which they are served: what was given before goes first."""
+        return consent.in_order(self._facts.clients, self._before)
+
+    def give(self, request: AccessRequest, grant: Grant) -> bool | None:
+        """Give a client what it asks for: whether it has no password yet; None if it was refused."""
+        who = f"{request.application} (relation {grant.relation_id})"
+        before = self._before.get(grant.username)
+        self._pending.pop(grant.username, None)
+        holding = self._holdings.get(grant.database)
+        try:
+            verdict = self._verdict(request, grant, holding, before)
+            if verdict.problem:
+                return self._refused(grant, f"{who} {verdict.problem}", before)
+            locked = self._database.grant(grant, holding.oid if holding else 0)
+        except AccessRefused as error:
+            return self._refused(grant, f"{who}: {error}", before)
+        self.given.append(grant)
+        self._applications.setdefault(grant.username, request.application)
+        self._note(grant.database, request.application)
+        if verdict.note:
+            topic = f"consent:{grant.username}"
+            text = f"{who} {verdict.note}"
+            self.problems.append(Problem(topic=topic, level=Level.ACTIVE, text=text))
+        return locked
+
+    def roamed(self) -> tuple[str, ...]:
+        """Databases that clients made, for which there are pools. PUBLIC does not connect to them."""
+        self._note()
+        holdings = self._holdings.values()
+        usable, unusable = consent.roamed(holdings, self.made, self.given)
+        if unusable:
+            logger.warning("PgBouncer can have no pool of the databases %s", ", ".join(unusable))
+        clients = self.made.names(CLIENT)
+        for one in holdings:
+            if one.owner in clients and one.oid not in self._noted_before and one.open:
+                self._database.close(one.name)
+        return usable
+
+    def _verdict(
+        self,
+        request: AccessRequest,
+        grant: Grant,
+        holding: consent.Holding | None,
+        before: Grant | None,
+    ) -> consent.Verdict:
+        if grant.username in self._over_budget:
+            return consent.Verdict(problem=consent.OVER_BUDGET)
+        others = (*self.given, *self._pending.values())
+        on_database = consent.on_database(
+            request, grant, holding, self.made, others, before, self._consent
+        )
+        if on_database.problem:
+            return on_database
+        asked = [role for role in grant.roles if role not in self._consent.roles]
+        found = self._database.reaches(asked, grant.database) if asked else ()
+        on_roles = consent.on_roles(request, found, before, self._consent)
+        if on_roles.problem:
+            return on_roles
+        return consent.Verdict(note="; it ".join(filter(None, (on_roles.note, on_database.note))))
+
+    def _refused(self, grant: Grant, text: str, before: Grant | None) -> None:
+        topic = f"client:{grant.username}"
+        self.problems.append(Problem(topic=topic, level=Level.BLOCKED, text=text))
+        if before:
+            self.given.append(before)
+
+    def _note(self, database: str = "", application: str = "") -> None:
+        """Look at the databases, and note whose they are."""
+        self._holdings = {one.name: one for one in self._database.holdings()}
+        if found := self._holdings.get(database):
+            self._applications.setdefault(found.group, application)
+        roles = self._database.made().roles
+        made = self.made.model_copy(update={"roles": roles})
+        self.made = consent.noted(made, self._holdings.values(), self._applications)
+
+
+def _notes(texts: Iterable[str]) -> Iterable[Problem]:
+    for number, text in enumerate(texts):
+        yield Problem(topic=f"left:{number}", level=Level.ACTIVE, text=text)
+
+
 def _unfinished(facts: Facts, backend: BackendCredentials) -> bool:
     asked = [grant_for(client.request) for client in facts.clients]
     return (
         facts.ledger.provisioned_for != backend.user
         or facts.auth is None
-        or any(problem.topic != "service" for problem in facts.ledger.problems)
+        or not facts.ledger.made.cluster
+        or facts.roaming
+        or facts.ledger.allowed != consent.consent_of(facts).names
+        or any(problem.topic != "service" for problem in facts.ledger.troubles)
         or any(grant not in facts.ledger.grants for grant in asked)
         or facts.standing != facts.ledger.grants
     )

@@ -2,14 +2,20 @@
 
 from collections.abc import Collection, Iterable
 
-from domain.facts import Client
+from domain.facts import Client, Facts
 from domain.made import CLIENT, GROUP, Made, OwnDatabase
-from domain.roles import GROUPS
+from domain.roles import GROUPS, attributes_of
+from domain.settings import Settings
 from domain.users import AccessRequest, Grant, name_problem
 from domain.value import Value
 
 # Databases of one application; each takes a CREATE DATABASE, and a pool in each process.
 MOST_DATABASES = 20
+
+OVER_BUDGET = (
+    f"asks for more than {MOST_DATABASES} databases: {MOST_DATABASES} requests of an application get"
+    " a database"
+)
 
 # The last version in which who has CREATEROLE can be given every role but a superuser.
 _CREATEROLE_IS_SUPERUSER = 15
@@ -87,6 +93,29 @@ class Reach(Value):
             yield f"has rights on {name}"
 
 
+def reach_of(
+    role: str,
+    major: int,
+    *,
+    attributes: Iterable[tuple[str, str]] = (),
+    predefined: Iterable[str] = (),
+    functions: Iterable[str] = (),
+    databases: Iterable[str] = (),
+    others: Iterable[str] = (),
+) -> Reach:
+    """What a role leads to, with the attribute that it gives a client or is itself."""
+    own = ((one, role) for one in sorted(attributes_of(frozenset({role}))))
+    return Reach(
+        role=role,
+        major=major,
+        attributes=tuple(dict.fromkeys((*own, *attributes))),
+        predefined=tuple(predefined),
+        functions=tuple(functions),
+        databases=tuple(databases),
+        others=tuple(others),
+    )
+
+
 class Holding(Value):
     """A database of PostgreSQL, and whose it is there."""
 
@@ -108,6 +137,11 @@ class Consent(Value):
     databases: tuple[str, ...] = ()
     command: str  #: the beginning of the command that sets options, e.g. `juju config pgbouncer-k8s`
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Roles and databases, to see whether the operator has changed them."""
+        return (*self.roles, "", *self.databases) if self.roles or self.databases else ()
+
     def to_allow(self, roles: Iterable[str]) -> str:
         """The command that allows these roles, and those that are allowed already."""
         return f"`{self.command} allowed-roles={_joined(self.roles, roles)}`"
@@ -115,6 +149,16 @@ class Consent(Value):
     def to_share(self, database: str) -> str:
         """The command that shares this database, and those that are shared already."""
         return f"`{self.command} shared-databases={_joined(self.databases, [database])}`"
+
+
+def consent_of(facts: Facts) -> Consent:
+    """What the options allow; while an option is invalid, those that run now."""
+    settings = facts.settings or (facts.plan.settings if facts.plan else Settings())
+    return Consent(
+        roles=settings.allowed_roles,
+        databases=settings.shared_databases,
+        command=facts.configure_command,
+    )
 
 
 class Verdict(Value):
@@ -173,6 +217,10 @@ def on_database(
     return Verdict(problem=f"asks for database {name}, {reason}: to share it, run {command}")
 
 
+def _joined(known: Iterable[str], more: Iterable[str]) -> str:
+    return ",".join(sorted({*known, *more}))
+
+
 def _others_database(request: AccessRequest, holding: Holding | None, made: Made) -> str:
     if holding is None:
         return ""
@@ -183,14 +231,24 @@ def _others_database(request: AccessRequest, holding: Holding | None, made: Made
     return f"which was not made for it and belongs to {holding.owner} in PostgreSQL"
 
 
+def in_order(clients: Iterable[Client], granted: Collection[str]) -> list[Client]:
+    """The clients in the order in which they are served; those that have something come first."""
+
+    def order(client: Client) -> tuple[bool, int, str]:
+        request = client.request
+        return (request.username not in granted, request.relation_id, request.request_id)
+
+    return sorted(clients, key=order)
+
+
 def over_budget(clients: Iterable[Client], granted: Collection[str]) -> frozenset[str]:
-    """The users of requests beyond the most databases of an application; granted ones come first."""
-    requests = [client.request for client in clients]
-    order = sorted(
-        requests, key=lambda one: (one.username not in granted, one.relation_id, one.request_id)
-    )
+    """The users of requests beyond the most databases of an application.
+
+    What was granted stays, and counts.
+    """
     counts, found = dict[str, int](), set[str]()
-    for request in order:
+    for client in in_order(clients, granted):
+        request = client.request
         counts[request.application] = counts.get(request.application, 0) + 1
         if counts[request.application] > MOST_DATABASES and request.username not in granted:
             found.add(request.username)

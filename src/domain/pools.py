@@ -144,9 +144,10 @@ class Plan(Value):
     leavers: tuple[Leaver, ...] = ()
     upstream: Upstream | None = None
     databases: tuple[Name, ...] = ()
-    #: Databases that clients drop and copy themselves: an idle server connection would be in the way.
+    #: Written by earlier releases, which led any name to a database. Never true any more.
+    everywhere: bool = False
+    #: Databases that a client made itself: nothing stays connected to them for long after their use.
     short_lived: tuple[Name, ...] = ()
-    everywhere: bool = False  #: somebody may use databases that nobody asked for by name
     #: Two sets of processes take turns when the port changes: a new one opens before the old closes.
     lane: Literal[0, 1] = 0
     former_port: Port | None = (
@@ -171,7 +172,8 @@ class Plan(Value):
 
     def without_upstream(self) -> "Plan":
         """The same plan, serving nobody."""
-        return self.model_copy(update={"upstream": None, "databases": (), "short_lived": (), "everywhere": False})
+        update = {"upstream": None, "databases": (), "everywhere": False, "short_lived": ()}
+        return self.model_copy(update=update)
 
 
 class Pool(Value):

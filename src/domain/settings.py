@@ -48,19 +48,20 @@ def _overrides(value: object) -> object:
     return overrides_in(value) if isinstance(value, str) else value
 
 
-def _listed(value: object) -> tuple[str, ...] | object:
-    """The names in a text, each once and in order; any other value as it is."""
+def _listed(value: object) -> tuple[str, ...] | None:
+    """The names in a text, each once and in order; None for any other value."""
     # `pooler config shared-databases=2024` is read as a number.
-    number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _INT_MAX
-    text = str(value) if number else value
-    return tuple(sorted(set(re.split(r"[,\s]+", text)) - {""})) if isinstance(text, str) else text
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _INT_MAX:
+        value = str(value)
+    if not isinstance(value, str):
+        return None
+    return tuple(sorted(set(re.split(r"[,\s]+", value)) - {""}))
 
 
 def _roles(value: object) -> object:
-    names = _listed(value.lower() if isinstance(value, str) else value)
-    # What the leader shared may name roles of a later release.
-    if not isinstance(names, tuple) or isinstance(value, tuple | list):
-        return names
+    # What the leader shared is a list, and may name roles of a later release.
+    if (names := _listed(value.lower() if isinstance(value, str) else value)) is None:
+        return value
     if unknown := [name for name in names if name not in ROLES]:
         known = ", ".join(sorted(ROLES))
         raise ValueError(f"clients cannot have role {unknown[0][:63]!r}: they can have {known}")
@@ -68,9 +69,8 @@ def _roles(value: object) -> object:
 
 
 def _databases(value: object) -> object:
-    names = _listed(value)
-    if not isinstance(names, tuple):
-        return names
+    if (names := _listed(value)) is None:
+        return value
     if bad := [name for name in names if not re.fullmatch(r"[A-Za-z0-9_.-]{1,63}", name)]:
         raise ValueError(f"no database of a client can have the name {bad[0][:63]!r}")
     return names

@@ -210,13 +210,17 @@ class Command:
             platform.everywhere("backend_departed", "postgresql/0")
         if made:
             server.drop_auth_database(credentials)
+        for text in model.ledger.left:
+            self._say(f"what stays in PostgreSQL: {text}")
         self._say(f"PostgreSQL at {credentials.endpoints[0]} is left as it was, with its data")
 
     # ---- the other verbs -----------------------------------------------------------------------
     def _config(self, platform: LocalPlatform, settings: Sequence[str]) -> int:
         if not settings:
             known = _known_settings(platform)
-            values = {name: _shown(getattr(known, field_of(name))) for name in ACCEPTS}
+            values = {name: str(getattr(known, field_of(name))) for name in ACCEPTS}
+            values["allowed-roles"] = ",".join(known.allowed_roles)
+            values["shared-databases"] = ",".join(known.shared_databases)
             overrides = values["overrides"]
             # A long text would make every line as long.
             values |= {"overrides": "see below" if overrides else ""}
@@ -249,7 +253,7 @@ class Command:
         platform.everywhere("clients_changed")
         self._settle(platform)
         if platform.model.clients[number].told is None:
-            wrong = [one.text for one in platform.model.ledger.problems]
+            wrong = [one.text for one in platform.model.ledger.troubles]
             reason = [*wrong, "see `pooler status`"][0]
             raise Problem(f"{name} cannot connect yet: {reason}; `pooler up` goes on from here")
         self._say(
@@ -423,11 +427,6 @@ def _known_settings(platform: LocalPlatform) -> Settings:
     if settings is None:
         raise Problem(f"{'; '.join(problems)}: `pooler config KEY=VALUE` sets another")
     return settings
-
-
-def _shown(value: object) -> str:
-    """An option as it would be written after `pooler config NAME=`."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _note(text: str) -> None:
