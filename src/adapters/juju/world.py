@@ -98,6 +98,7 @@ class JujuWorld:
             refusals=tuple(refusal for _, one in asked for refusal in one.refusals),
             silent=frozenset(relation_id for relation_id, one in asked if one.silent),
             service_host=self._service_host,
+            configure_command=f"juju config {charm.app.name}",
         )
 
     def _address(self) -> str:

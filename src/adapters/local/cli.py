@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from adapters.local import environment, parts, server, tables
 from adapters.local.address import given_credentials
@@ -30,7 +31,7 @@ from adapters.local.store import State, Store, Unreadable, Unwritable
 from app.errors import ConsoleFailed
 from domain.facts import Credentials
 from domain.pools import Endpoint, endpoints_in
-from domain.settings import ACCEPTS, Settings, settings_from
+from domain.settings import ACCEPTS, Settings, field_of, settings_from
 from domain.status import assess
 from domain.users import Credentials as ClientCredentials
 from domain.users import read_only_uri, request_problem, uri
@@ -244,14 +245,17 @@ class Command:
         ):
             if names:
                 self._say(f"{where} {what} {', '.join(names)}")
-        if not kept and not left:
+        others = [text for text in model.ledger.left if not text.startswith("database ")]
+        for text in others:
+            self._say(f"{where} keeps {text}")
+        if not kept and not left and not others:
             self._say(f"{where} keeps nothing of ours")
 
     # ---- the other verbs -----------------------------------------------------------------------
     def _config(self, platform: LocalPlatform, settings: Sequence[str]) -> int:
         if not settings:
             known = _known_settings(platform)
-            values = {name: _option_text(getattr(known, name)) for name in ACCEPTS}
+            values = {name: _option_text(getattr(known, field_of(name))) for name in ACCEPTS}
             overrides = values["overrides"]
             # A long text would make every line as long.
             values |= {"overrides": "see below" if overrides else ""}
@@ -284,7 +288,7 @@ class Command:
         platform.everywhere("clients_changed")
         self._settle(platform)
         if platform.model.clients[number].told is None:
-            wrong = [one.text for one in platform.model.ledger.problems]
+            wrong = [one.text for one in platform.model.ledger.troubles]
             reason = [*wrong, "see `pooler status`"][0]
             raise Problem(f"{name} cannot connect yet: {reason}; `pooler up` goes on from here")
         self._say(
@@ -465,6 +469,8 @@ def _known_settings(platform: LocalPlatform) -> Settings:
 
 def _option_text(value: object) -> str:
     """Return the value of an option as `pooler config KEY=VALUE` takes it."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, cast("tuple[object, ...]", value)))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -175,6 +175,7 @@ class LocalWorld:
             refusals=tuple(one for one in asked if isinstance(one, Refusal)) if leads else (),
             silent=frozenset(n for n, one in clients.items() if not one.database),
             service_host=model.service_host,
+            configure_command="pooler config",
         )
 
     def _backend(self, me: UnitRecord) -> Backend:

@@ -342,6 +342,7 @@ def test_a_client_is_told_once_every_unit_serves_it():
 @pytest.mark.parametrize("roles", ["charmed_admin", "createdb"])
 def test_a_client_of_any_role_gets_no_pool_but_that_of_its_database(roles):
     platform = related()
+    platform.model.options = {"allowed-roles": roles}
     platform.relate("admin-app", "shop", roles=roles)
     assert aliases(platform.leader) == ["pgbouncer_auth", "shop"]
 
@@ -438,7 +439,7 @@ def test_a_client_that_has_gone_leaves_only_its_data():
 
 def test_of_two_clients_of_one_database_one_goes():
     platform = related()
-    first, second = platform.relate("one-app", "shop"), platform.relate("two-app", "shop")
+    first, second = platform.relate("shop-app", "shop"), platform.relate("shop-app", "shop")
     platform.unrelate(first)
     assert aliases(platform.leader) == [AUTH_ALIAS, "shop"]
     assert platform.model.clients[second].told.database == "shop"
@@ -451,7 +452,7 @@ def test_a_user_that_cannot_be_dropped_keeps_nobody_waiting():
     platform.unrelate(number)
     new = platform.relate("new-app", "new")
     assert platform.model.clients[new].told is not None
-    assert worst(platform.leader).text.startswith("relation_id_1 is still in PostgreSQL")
+    assert worst(platform.leader).text.startswith("relation_id_1 cannot log in any more")
     platform.server.stuck = ""
     platform.leader.update_status()
     assert worst(platform.leader).level is Level.ACTIVE
