@@ -19,6 +19,8 @@ class Container(Value):
     reachable: bool = False
     program: Program | None = None  #: None until it was asked
     running: frozenset[int] = frozenset()  #: processes, by index
+    #: processes that were asked on their sockets and did not answer, until they have answered again
+    unresponsive: frozenset[int] = frozenset()
     ending: frozenset[int] = frozenset()  #: processes that let their transactions finish
     applied: Applied | None = None  #: the last configuration that was applied in full
 
@@ -146,7 +148,7 @@ class Facts(Value):
     @property
     def troubled(self) -> bool:
         """Whether something went wrong that may mend itself."""
-        return bool(self.problems or self.ledger.problems)
+        return bool(self.problems or self.ledger.problems or self.container.unresponsive)
 
     @property
     def standing(self) -> tuple[Grant, ...]:

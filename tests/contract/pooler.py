@@ -6,6 +6,7 @@ import pytest
 
 from app.errors import ConsoleFailed, PoolerFailed
 from contract.unit import WRONG, Applying, eventually
+from domain.applied import Step
 from domain.console import held
 from domain.facts import Container
 
@@ -80,6 +81,25 @@ class PoolerContract(Applying):
         assert self.apply(unit, self.config(unit, 2)) == ("start 1",)
         assert unit.look().runs
         assert unit.serves(1, unit.ports[0])
+
+    def test_a_process_that_does_not_answer_is_found_and_replaced(self, unit):
+        self.apply(unit, self.config(unit, 2))
+        unit.hang(1)
+        seen = unit.look()
+        assert (seen.running, seen.unresponsive, seen.runs) == ({0}, {1}, False)
+        with pytest.raises(ConsoleFailed), self.console(unit, 1):
+            pass
+        assert self.apply(unit, self.config(unit, 2)) == ("start 1",)
+        assert (unit.look().unresponsive, unit.look().runs) == (frozenset(), True)
+        assert unit.serves(1, unit.ports[0])
+
+    def test_a_process_that_does_not_answer_can_be_stopped(self, unit):
+        self.apply(unit, self.config(unit, 2))
+        unit.hang(1)
+        wanted, _ = self.wanted(unit, self.config(unit, 1))
+        unit.pooler.apply(self.config(unit, 1), wanted, (Step(action="stop", index=1),))
+        seen = unit.look()
+        assert (seen.running, seen.unresponsive, seen.runs) == ({0}, frozenset(), True)
 
     def test_what_was_stopped_is_gone_with_its_clients_and_the_others_go_on(self, unit):
         self.apply(unit, self.config(unit, 2))
@@ -172,6 +192,15 @@ class SupervisedContract(Applying):
         eventually(lambda: not unit.look().ending)
         assert unit.look().running == {0}
         assert self.apply(unit, self.config(unit, 2))[-1] == "start 1"
+        assert unit.look().runs
+
+    def test_a_process_that_does_not_answer_is_replaced_by_its_supervisor(self, unit):
+        self.apply(unit, self.config(unit, 2))
+        eventually(lambda: unit.serves(1, unit.ports[0]))
+        unit.hang(1)
+        eventually(lambda: unit.look().unresponsive == {1}, 25)
+        eventually(lambda: unit.serves(1, unit.ports[0]))
+        eventually(lambda: unit.look().unresponsive == frozenset())
         assert unit.look().runs
 
     def test_a_restart_that_waits_for_a_transaction_needs_no_other(self, unit):

@@ -10,10 +10,10 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from adapters import rendering
+from adapters import ping, rendering
 from adapters.console import PsycopgConsoles
 from adapters.local.owner import Owner, identity, own
 from app.errors import PoolerFailed
@@ -27,6 +27,9 @@ from domain.users import Credentials
 _LONGEST_SOCKET = 100
 
 START_SECONDS = 10.0
+
+# How long all processes of a unit may take to answer at their sockets.
+ANSWER_SECONDS = 1.0
 
 # How long clients may take to leave, and their last transactions to end.
 LEAVE_SECONDS, DRAIN_SECONDS = 5.0, 3.0
@@ -44,12 +47,15 @@ class LocalPooler:
         self._consoles = PsycopgConsoles(layout.socket_directory)
 
     def look(self) -> Container:
-        """What is there now."""
+        """What is there now. A process that does not answer counts as not running."""
         applied = self._applied()
+        alive = {index: pid for index in self._indexes() if (pid := self._pid(index))}
+        unresponsive = self._unresponsive(alive)
         return Container(
             reachable=True,
             program=applied.program if applied else None,
-            running=frozenset(index for index in self._indexes() if self._pid(index)),
+            running=frozenset(alive) - unresponsive,
+            unresponsive=unresponsive,
             applied=applied,
         )
 
@@ -153,6 +159,24 @@ class LocalPooler:
                 " choose another with `pooler config listen_port=…`"
             )
 
+    def _unresponsive(self, alive: Mapping[int, int]) -> frozenset[int]:
+        """Which of these processes, by index, neither answer nor wait for events.
+
+        On a busy machine an answer may take longer than it is waited for; an event loop that goes to
+        sleep will answer. A process that spins, or that was stopped, does neither.
+        """
+        sockets = {
+            index: str(next(iter(self._sockets(index)), self._socket(index, 0))) for index in alive
+        }
+        before = {index: _sleeps(pid) for index, pid in alive.items()}
+        silent = ping.silent(sockets, ANSWER_SECONDS)
+        return frozenset(index for index in silent if _sleeps(alive[index]) <= 1 + before[index])
+
+    def _sockets(self, index: int) -> list[pathlib.Path]:
+        """The sockets in the directory of a process, without their lock files."""
+        found = pathlib.Path(self._layout.directory(index)).glob(".s.PGSQL.*")
+        return [path for path in found if path.suffix != ".lock"]
+
     def _socket(self, index: int, port: int) -> pathlib.Path:
         return pathlib.Path(self._layout.directory(index), f".s.PGSQL.{port}")
 
@@ -173,6 +197,7 @@ class LocalPooler:
                 stderr=output,
                 start_new_session=True,
                 cwd="/",
+                preexec_fn=_with_default_signals,  # noqa: PLW1509 — no other thread starts processes
                 **identity(self._owner),
             )
         self._wait_for(index, process, begin)
@@ -213,6 +238,10 @@ class LocalPooler:
 
     def _stop(self, indexes: Sequence[int]) -> None:
         """The processes are gone: when their clients are, or without asking when that takes too long."""
+        alive = {index: pid for index in indexes if (pid := self._pid(index))}
+        for index in self._unresponsive(alive):  # It would not react to anything else.
+            with suppress(ProcessLookupError):
+                os.kill(alive[index], signal.SIGKILL)
         applied = self._applied()
         polite = applied is None or capabilities(applied.program.version).waits_for_clients
         for how, seconds in (
@@ -246,6 +275,24 @@ class LocalPooler:
         wanted = [str(self._program), ini]
         others = (int(one.name) for one in pathlib.Path("/proc").glob("[0-9]*"))
         return next((other for other in others if command_of(other)[:2] == wanted), 0)
+
+
+def _with_default_signals() -> None:
+    """Signals that this command ignores are not ignored by the process that it becomes.
+
+    `nohup` has its command ignore SIGHUP, which would pass to PgBouncer.
+    """
+    for name in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(name, signal.SIG_DFL)
+
+
+def _sleeps(pid: int) -> int:
+    """How often a process has gone to sleep: its voluntary context switches."""
+    with suppress(OSError):
+        status = pathlib.Path(f"/proc/{pid}/status").read_text(errors="replace")
+        if found := re.search(r"^voluntary_ctxt_switches:\s*(\d+)", status, re.MULTILINE):
+            return int(found[1])
+    return 0
 
 
 def _files() -> int:

@@ -30,6 +30,7 @@ class MemoryPooler:
         self.failure = ""  #: a sentence: what the container refuses with
         self.impossible: set[Setting] = set()  #: lines that PgBouncer refuses
         self.running: set[int] = set()
+        self.hung: set[int] = set()  #: processes that do not answer, and that nothing supervises
         self.ending: set[int] = set()  #: processes whose clients have not left yet
         self.consoles = MemoryConsoles(self)
         self.applied: Applied | None = None
@@ -43,7 +44,8 @@ class MemoryPooler:
         return Container(
             reachable=True,
             program=self.applied.program if self.applied else None,
-            running=frozenset(self.running),
+            running=frozenset(self.running - self.hung),
+            unresponsive=frozenset(self.hung),
             ending=frozenset(self.ending),
             applied=self.applied,
         )
@@ -99,6 +101,7 @@ class MemoryPooler:
     def die(self, index: int) -> None:
         """The process has gone, and all that was connected."""
         self.running.discard(index)
+        self.hung.discard(index)
         self.consoles.forget(index)
 
     def lose_disk(self) -> None:
@@ -149,6 +152,8 @@ class MemoryConsoles:
     @staticmethod
     def _instance(pooler: MemoryPooler, index: int, port: int) -> Instance:
         instance = pooler.instances().get(index)
+        if index in pooler.hung:
+            raise ConsoleFailed(f"PgBouncer process {index} does not answer")
         if index in pooler.running and pooler.reachable and instance and instance.port == port:
             return instance
         raise ConsoleFailed(f"process {index} has no socket for port {port}")

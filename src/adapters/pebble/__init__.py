@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,39 +10,34 @@ import ops
 
 from adapters import rendering
 from adapters.console import PsycopgConsoles
+from adapters.pebble.layer import (
+    ALIVE,
+    DRAIN,
+    LABEL,
+    LAYOUT,
+    SHARED,
+    SHARED_HERE,
+    USER,
+    concerned,
+    layer,
+    processes_in,
+    service,
+)
 from adapters.said import last_line, one_line
-from adapters.workload import APPLIED, CONTAINER, ROOT
+from adapters.workload import APPLIED
 from app.errors import PoolerFailed
 from domain.applied import Applied, Step
-from domain.capabilities import Program, Version, capabilities, version_in
+from domain.capabilities import Program, version_in
 from domain.facts import Container
-from domain.instances import Layout, PoolerConfig
+from domain.instances import PoolerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-# The volume that both containers share, as the workload sees it and as we do.
-_SHARED, _SHARED_HERE = "/charm/container", f"/charm/containers/{CONTAINER}"
+__all__ = ["LABEL", "LAYOUT", "PebblePooler", "service", "socket_directory"]
 
-LAYOUT = Layout(root=ROOT, sockets=f"{_SHARED}/sockets")
-LABEL = "pgbouncer"  #: of our layer and our check
-DRAIN = f"{LAYOUT.root}/drain.sh"
-
-BACKEND_CHECK = "postgresql"
-
-# PgBouncer refuses to run as root.
-USER = "postgres"
-
-# Within the 30 seconds that Kubernetes gives a pod, and after drain.sh has lost its patience.
-KILL_DELAY = "25s"
-
-AGAIN = "pgbouncer-k8s.charm/ask-again"
-ASK_AGAIN_FOR = 120.0  # seconds; after that the next update-status has to do
-
-_SERVICE = "pgbouncer-"
-
-# An image may have services of its own, with names that begin so, too.
-_OURS = re.compile(rf"{_SERVICE}(0|[1-9][0-9]?)")
+# Where this container has the shared volume.
+_SHARED_HERE = SHARED_HERE
 
 # What the workload may take, which is not what we may: its files, its processors, and the limit of its
 # control group in version 2 or 1.
@@ -57,12 +51,7 @@ cat /sys/fs/cgroup/cpu.max 2>/dev/null ||
 
 def socket_directory(index: int) -> str:
     """Where we find the socket of one process."""
-    return LAYOUT.socket_directory(index).replace(_SHARED, _SHARED_HERE, 1)
-
-
-def service(index: int) -> str:
-    """The name of the service of one process."""
-    return f"{_SERVICE}{index}"
+    return LAYOUT.socket_directory(index).replace(SHARED, _SHARED_HERE, 1)
 
 
 class PebblePooler:
@@ -73,19 +62,16 @@ class PebblePooler:
         self._consoles = PsycopgConsoles(socket_directory)
 
     def look(self) -> Container:
-        """What is there now, in two requests; in three while processes end or do not run."""
+        """What is there now, in three requests; in four while processes end or do not run."""
         try:
             services = self._container.pebble.get_services()
             applied = self._applied()
-            running = frozenset(
-                int(found[1])
-                for one in services
-                if (found := _OURS.fullmatch(one.name)) and one.is_running()
-            )
+            running = processes_in(one.name for one in services if one.is_running())
             seen = Container(
                 reachable=True,
                 program=applied.program if applied else None,
                 running=running,
+                unresponsive=self._unresponsive() if running else frozenset(),
                 applied=applied,
             )
             if applied is None or (seen.runs and not applied.ending):
@@ -95,8 +81,8 @@ class PebblePooler:
             return Container()
         # Who was told to stop is inactive to Pebble from that moment on, though it takes its time; who
         # was told to restart does that before it runs again, and cannot be told to start.
-        running |= _concerned(changes, "restart")
-        return seen.model_copy(update={"ending": _concerned(changes, "stop"), "running": running})
+        running |= concerned(changes, "restart")
+        return seen.model_copy(update={"ending": concerned(changes, "stop"), "running": running})
 
     def program(self) -> Program:
         """Ask the program itself, and what it may take of its container. Raises PoolerFailed."""
@@ -116,8 +102,8 @@ class PebblePooler:
         with _translated():
             before = self._before(config, steps)
             self._write(config)
-            layer = _layer(config, steps, applied.program.version)
-            self._container.add_layer(LABEL, layer, combine=True)
+            plan = layer(config, steps, applied.program.version)
+            self._container.add_layer(LABEL, plan, combine=True)
             self._take(steps)
             self._check(config, before)
         self.remember(applied)
@@ -128,6 +114,12 @@ class PebblePooler:
             # It is written before all else, and an image need not have our directory.
             self._folder(LAYOUT.root, 0o700)
             self._push(APPLIED, applied.model_dump_json())
+
+    def _unresponsive(self) -> frozenset[int]:
+        """Processes that did not answer, and have not answered since."""
+        down = ops.pebble.CheckStatus.DOWN
+        checks = self._container.pebble.get_checks()
+        return processes_in(one.name for one in checks if one.status is down)
 
     def _applied(self) -> Applied | None:
         try:
@@ -141,7 +133,8 @@ class PebblePooler:
             self._folder(LAYOUT.directory(instance.index), 0o700)
             # We need to enter it, whoever we run as.
             self._folder(LAYOUT.socket_directory(instance.index), 0o711)
-        self._push(DRAIN, rendering.drain_script())
+        for path in (DRAIN, ALIVE):
+            self._push(path, rendering.script(path.rpartition("/")[2]))
         self._push(LAYOUT.auth_file, rendering.userlist(config.users))
         for instance in config.instances:
             self._push(LAYOUT.ini(instance.index), rendering.pgbouncer_ini(instance))
@@ -181,92 +174,6 @@ class PebblePooler:
             self._container.send_signal("SIGHUP", *reloading)
         if stopping := [service(step.index) for step in steps if step.action == "stop"]:
             self._container.pebble.stop_services(stopping, timeout=0)
-
-
-def _concerned(changes: list[ops.pebble.Change], kind: str) -> frozenset[int]:
-    """Processes that changes of this kind are about."""
-    tasks = [task.summary for change in changes if change.kind == kind for task in change.tasks]
-    # `Stop service "pgbouncer-16"`
-    names = re.findall(r'"([^"]*)"', " ".join(tasks))
-    return frozenset(int(found[1]) for name in names if (found := _OURS.fullmatch(name)))
-
-
-class PebbleReminder:
-    """Has Juju run this unit again in a moment, by a notice of Pebble.
-
-    Juju tells a unit what changes in Juju; that PostgreSQL now lets somebody in it cannot know.
-    """
-
-    def __init__(self, container: ops.Container) -> None:
-        self._container = container
-
-    def remind(self) -> None:
-        """A pebble-custom-notice event follows this hook, for some minutes after the first one."""
-        now = time.time()
-        try:
-            known = self._container.get_notices(keys=[AGAIN])
-            since = float(known[0].last_data.get("since", now)) if known else now
-            fresh = bool(known) and now - known[0].last_repeated.timestamp() < ASK_AGAIN_FOR
-            since = since if fresh and since <= now else now
-            if now - since < ASK_AGAIN_FOR:
-                self._container.pebble.notify(
-                    ops.pebble.NoticeType.CUSTOM, AGAIN, data={"since": str(since)}
-                )
-        except (ops.pebble.Error, ValueError):
-            return
-
-
-def _layer(config: PoolerConfig, steps: tuple[Step, ...], version: Version) -> ops.pebble.Layer:
-    waits_for = "clients" if capabilities(version).waits_for_clients else "servers"
-    services: dict[str, ops.pebble.ServiceDict] = {
-        service(instance.index): {
-            "override": "replace",
-            "summary": f"PgBouncer, process {instance.index}",
-            "command": f"sh {DRAIN} {waits_for} pgbouncer {LAYOUT.ini(instance.index)}",
-            "startup": "enabled",
-            "user": USER,
-            "group": USER,
-            "kill-delay": KILL_DELAY,
-        }
-        for instance in config.instances
-    }
-    for step in steps:
-        if step.action == "stop":
-            services[service(step.index)] = {"override": "merge", "startup": "disabled"}
-    return ops.pebble.Layer(
-        {
-            "summary": "PgBouncer",
-            "services": services,
-            "checks": {
-                # Level ready decides whether clients are sent here. None of level alive: it would
-                # restart the container, which helps nobody.
-                LABEL: {
-                    "override": "replace",
-                    "level": "ready",
-                    "period": "5s",
-                    "timeout": "2s",
-                    "threshold": 2,
-                    "tcp": {"port": config.serving.port},
-                },
-                # Of no level: it has us told when PostgreSQL goes away and when it is back.
-                BACKEND_CHECK: {
-                    "override": "replace",
-                    "period": "10s",
-                    "timeout": "3s",
-                    "threshold": 2,
-                    "tcp": _backend(config),
-                },
-            },
-        }
-    )
-
-
-def _backend(config: PoolerConfig) -> ops.pebble.TcpDict:
-    """Where PostgreSQL listens; as checks cannot be removed, where we do as long as there is none."""
-    pools = [pool for instance in config.instances for pool in instance.pools]
-    if not pools:
-        return {"port": config.serving.port}
-    return {"host": pools[0].hosts[0], "port": pools[0].port}
 
 
 @contextmanager
