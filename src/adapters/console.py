@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, LiteralString, TypeVar
 
+from adapters.login import log_in
 from adapters.patience import patient
 from adapters.said import last_line
 from app.errors import ConsoleFailed
@@ -85,7 +86,9 @@ class PsycopgConsoles:
         from psycopg.rows import dict_row
 
         try:
-            with patient(_PATIENCE).connect(
+            with log_in(
+                patient(_PATIENCE).connect,
+                _CONNECT_SECONDS,
                 host=self._directory(index),
                 port=port,
                 user=admin.username,

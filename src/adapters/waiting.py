@@ -42,17 +42,23 @@ class WaitingBudget:
         return max(0.0, self._left)
 
     @contextmanager
-    def spent(self, at_most: float) -> Generator[float]:
+    def spent(self, at_most: float, work: float = 0.0) -> Generator[float]:
         """The seconds that the block may wait; the time that it takes is subtracted from the budget.
 
-        The block may take longer than it was allowed, for example where it also works: `left` is 0.0
-        then. A block within a block is counted twice, so blocks are not nested.
+        The first `work` seconds are not subtracted where the block ends without an error: it needs
+        them where nothing is waited for. The block may take longer than it was allowed: `left` is
+        0.0 then. A block within a block is counted twice, so blocks are not nested.
         """
-        began = self._clock()
+        began, free = self._clock(), 0.0
         try:
             yield min(at_most, self.left())
+            free = work
         finally:
-            self._left -= self._clock() - began
+            self._left -= max(0.0, self._clock() - began - free)
+
+    def subtract(self, seconds: float) -> None:
+        """Count a wait that has been, for example for a lock, by an error that says so."""
+        self._left -= seconds
 
     def pause(self, seconds: float) -> bool:
         """Sleep for `seconds`, and return True; return False at once if less than that is left."""

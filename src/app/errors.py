@@ -21,6 +21,14 @@ class AccessRefused(DatabaseRefused):
     """PostgreSQL cannot give one client what it asks for; others are not concerned."""
 
 
+class DatabaseBusy(AccessRefused):
+    """Something holds the database of one client; a later hook tries again."""
+
+
+class NoTimeLeft(DatabaseBusy):
+    """This hook has waited for as long as it may; the next one goes on."""
+
+
 class ExposureForbidden(Exception):
     """The platform does not let us expose ourselves; a human has to allow it."""
 

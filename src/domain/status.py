@@ -39,6 +39,8 @@ class Problem(Value):
     topic: str  #: `database`, `service`, `pooler`, or `client:<relation>`; a newer one replaces it
     level: Level
     text: Shown
+    # The hook had waited for too long to try at all: another hook follows soon.
+    untried: bool = False
 
 
 def assess(facts: Facts) -> tuple[Sentence, ...]:

@@ -87,6 +87,26 @@ class RealServer:
             yield
 
     @contextlib.contextmanager
+    def hangs(self, database):
+        """A session reads pg_class in a transaction, and another waits to have it for itself."""
+        with (
+            contextlib.closing(self._postgresql.connect(database)) as reader,
+            contextlib.closing(self._postgresql.connect(database)) as other,
+        ):
+            reader.execute("BEGIN")
+            reader.execute("SELECT FROM pg_class LIMIT 1")
+            other.pgconn.send_query(b"VACUUM FULL pg_class")
+            query = "SELECT 1 FROM pg_locks WHERE pid = %s AND NOT granted"
+            eventually(lambda: self._postgresql.sql(query, (other.info.backend_pid,)))
+            try:
+                yield
+            finally:
+                pids = [reader.info.backend_pid, other.info.backend_pid]
+                self._postgresql.sql(
+                    "SELECT pg_terminate_backend(p, 1000) FROM unnest(%s) p", (pids,)
+                )
+
+    @contextlib.contextmanager
     def connected(self, address):
         """A login from there, which libpq has no word for."""
         self._postgresql.sql("CREATE ROLE visitor LOGIN")

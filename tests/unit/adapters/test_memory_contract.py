@@ -46,6 +46,12 @@ class ServerInMemory:
         self.server.stuck = ""
 
     @contextmanager
+    def hangs(self, database):
+        self.server.hung[database] = f"database {database} is locked"
+        yield
+        del self.server.hung[database]
+
+    @contextmanager
     def connected(self, address):
         self.server.connected.add(address)
         yield

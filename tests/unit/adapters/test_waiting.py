@@ -53,8 +53,26 @@ def test_a_wait_may_take_no_more_than_what_is_left(budget, clock):
     assert budget.left() == 0.0
 
 
+def test_what_a_block_needs_without_waiting_is_not_subtracted(budget, clock):
+    for took in (0.1, 0.25, 0.75):
+        with budget.spent(at_most=1.0, work=0.25):
+            clock.now += took
+    assert budget.left() == 1.5
+
+
+def test_a_wait_that_has_been_can_be_counted_afterwards(budget):
+    budget.subtract(1.5)
+    assert budget.left() == 0.5
+    budget.subtract(1.5)
+    assert budget.left() == 0.0
+
+
 def test_a_wait_that_ends_in_an_error_is_counted(budget, clock):
-    with pytest.raises(OSError, match="gone"), budget.spent(at_most=1.0):
-        clock.now += 0.75
-        raise OSError("gone")
+    def fails():
+        with budget.spent(at_most=1.0, work=0.5):
+            clock.now += 0.75
+            raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        fails()
     assert budget.left() == 1.25
