@@ -17,6 +17,7 @@ class Container(Value):
     """Where PgBouncer runs, and what it runs with."""
 
     reachable: bool = False
+    timed_out: bool = False  #: it is there, and did not answer in time
     program: Program | None = None  #: None until it was asked
     running: frozenset[int] = frozenset()  #: processes, by index
     #: processes that were asked on their sockets and did not answer, until they have answered again

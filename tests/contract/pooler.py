@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.errors import ConsoleFailed, PoolerFailed
+from app.errors import ConsoleFailed, PoolerFailed, PoolerUnreachable
 from contract.unit import WRONG, Applying, eventually
 from domain.applied import Step
 from domain.console import held
@@ -145,7 +145,19 @@ class PoolerContract(Applying):
         with pytest.raises(PoolerFailed, match="sideways"):
             unit.pooler.apply(config, wanted, taken)
         assert unit.look() == before
-        assert self.limits(unit, 1) == [4]
+        assert self.limits(unit, 0, 1) == [4, 4], "the first process has taken it, and back"
+
+    def test_a_process_that_cannot_be_asked_after_a_reload_has_not_done_it(self, unit):
+        self.apply(unit, self.config(unit, 2))
+        before = unit.look().applied
+        config = self.config(unit, 2, max_db_connections=4)
+        wanted, taken = self.wanted(unit, config)
+        unit.hang(1)
+        with pytest.raises(PoolerUnreachable, match=r"process 1 cannot be asked after its reload"):
+            unit.pooler.apply(config, wanted, taken)
+        assert unit.look().applied == before
+        assert self.apply(unit, config) == ("reload 0", "start 1")
+        assert self.limits(unit, 0, 1) == [2, 2]
 
     def test_a_process_that_its_file_does_not_let_start_says_so_and_starts_with_another(
         self, unit

@@ -263,8 +263,8 @@ def test_a_process_that_ends_at_once_says_why_and_starts_the_next_time(unit, wor
 
 def test_a_change_that_takes_too_long_is_not_waited_for(unit, workload):
     class Hurried(ops.pebble.Client):
-        def start_services(self, services, timeout=0.2, delay=0.05):
-            return super().start_services(services, timeout, delay)
+        def start_services(self, services, timeout):
+            return super().start_services(services, timeout=0.2, delay=0.05)
 
     hurried = PebblePooler(workload.container(Hurried))
     with pytest.raises(PoolerFailed, match="timed out"):

@@ -12,16 +12,20 @@ import subprocess
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from adapters import ping, rendering
 from adapters.console import PsycopgConsoles
 from adapters.local.owner import Owner, identity, own
+from adapters.reloading import Reloading
 from app.errors import PoolerFailed
 from domain.applied import Applied, Step
 from domain.capabilities import Program, capabilities, version_in
 from domain.facts import Container
-from domain.instances import Instance, Layout, PoolerConfig
-from domain.users import Credentials
+from domain.instances import Layout, PoolerConfig
+
+if TYPE_CHECKING:
+    from adapters.waiting import WaitingBudget
 
 # Sockets have short names: sun_path holds 108 bytes.
 _LONGEST_SOCKET = 100
@@ -38,13 +42,19 @@ LEAVE_SECONDS, DRAIN_SECONDS = 5.0, 3.0
 class LocalPooler:
     """The PgBouncer processes of one unit."""
 
-    def __init__(self, program: pathlib.Path, layout: Layout, owner: Owner | None) -> None:
+    def __init__(
+        self,
+        program: pathlib.Path,
+        layout: Layout,
+        owner: Owner | None,
+        waiting: WaitingBudget | None = None,
+    ) -> None:
         self._program = program
         self._layout = layout
         self._owner = owner
         self._root = pathlib.Path(layout.root)
         self._memory = self._root / "applied.json"
-        self._consoles = PsycopgConsoles(layout.socket_directory)
+        self._consoles = PsycopgConsoles(layout.socket_directory, waiting)
 
     def look(self) -> Container:
         """What is there now. A process that does not answer counts as not running."""
@@ -79,12 +89,12 @@ class LocalPooler:
             self._write(config)
             instances = {one.index: one for one in config.instances}
             for step in steps:
-                if step.action == "reload":
-                    self._reload(instances[step.index], config.admin, before[step.index])
-                elif step.action in ("start", "restart"):
+                if step.action in ("start", "restart"):
                     self._stop([step.index])
                     self._claim(instances[step.index].port)
                     self._start(step.index)
+            reloads = [instances[step.index] for step in steps if step.action == "reload"]
+            Reloading(self._consoles, self._put_ini, self._hang_up)(reloads, config.admin, before)
             self._stop([step.index for step in steps if step.action == "stop"])
             self.remember(applied)
 
@@ -221,16 +231,13 @@ class LocalPooler:
             f"PgBouncer does not answer after {START_SECONDS:.0f} s: see {self.log(index)}"
         )
 
-    def _reload(self, instance: Instance, admin: Credentials | None, before: str) -> None:
-        """The process runs with its new file, or with the one before. Raises PoolerFailed."""
-        pid = self._pid(instance.index)
-        if not pid:
-            return
-        os.kill(pid, signal.SIGHUP)
-        if admin and (line := self._consoles.refused([instance], admin)):
-            self._put(pathlib.Path(self._layout.ini(instance.index)), before)
-            os.kill(pid, signal.SIGHUP)
-            raise PoolerFailed(f"PgBouncer refuses the line {line}")
+    def _put_ini(self, index: int, text: str) -> None:
+        self._put(pathlib.Path(self._layout.ini(index)), text)
+
+    def _hang_up(self, indexes: Sequence[int]) -> None:
+        for pid in filter(None, map(self._pid, indexes)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGHUP)
 
     def _ini(self, index: int) -> str:
         path = pathlib.Path(self._layout.ini(index))

@@ -23,18 +23,24 @@ from adapters.pebble.layer import (
     processes_in,
     service,
 )
+from adapters.reloading import Reloading
 from adapters.said import last_line, one_line
+from adapters.waiting import HOOK_SECONDS, WaitingBudget
 from adapters.workload import APPLIED
-from app.errors import PoolerFailed
+from app.errors import PoolerFailed, PoolerUnreachable
 from domain.applied import Applied, Step
 from domain.capabilities import Program, version_in
 from domain.facts import Container
 from domain.instances import PoolerConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
 __all__ = ["LABEL", "LAYOUT", "PebblePooler", "service", "socket_directory"]
+
+# Seconds that a start and another command take where nothing is wrong: no waiting, so they are not
+# counted as such.
+_START, _WORK = 1.5, 0.5
 
 # Where this container has the shared volume.
 _SHARED_HERE = SHARED_HERE
@@ -57,9 +63,10 @@ def socket_directory(index: int) -> str:
 class PebblePooler:
     """The PgBouncer processes in a container of this unit's pod."""
 
-    def __init__(self, container: ops.Container) -> None:
+    def __init__(self, container: ops.Container, waiting: WaitingBudget | None = None) -> None:
         self._container = container
-        self._consoles = PsycopgConsoles(socket_directory)
+        self._waiting = waiting
+        self._consoles = PsycopgConsoles(socket_directory, waiting)
 
     def look(self) -> Container:
         """What is there now, in three requests; in four while processes end or do not run."""
@@ -77,6 +84,8 @@ class PebblePooler:
             if applied is None or (seen.runs and not applied.ending):
                 return seen
             changes = self._container.pebble.get_changes(ops.pebble.ChangeState.IN_PROGRESS)
+        except TimeoutError:
+            return Container(timed_out=True)
         except ops.pebble.Error:
             return Container()
         # Who was told to stop is inactive to Pebble from that moment on, though it takes its time; who
@@ -86,13 +95,19 @@ class PebblePooler:
 
     def program(self) -> Program:
         """Ask the program itself, and what it may take of its container. Raises PoolerFailed."""
-        with _translated():
-            printed, _ = self._container.exec(["pgbouncer", "--version"], timeout=5).wait_output()
-            said, _ = self._container.exec(["sh", "-c", _LIMITS], timeout=5).wait_output()
+        printed, said = self._printed("pgbouncer", "--version"), self._printed("sh", "-c", _LIMITS)
         if found := version_in(printed):
             files, _, rest = said.partition("\n")  # What is no number is `unlimited`.
             return Program(version=found, files=_number(files), cpus=_whole_cpus(rest))
         raise PoolerFailed("pgbouncer --version names no version: is this the right image?")
+
+    def _printed(self, *command: str) -> str:
+        """What a command says. Raises PoolerFailed."""
+        waiting = self._waiting or WaitingBudget()
+        with _translated(), waiting.spent(HOOK_SECONDS, _WORK) as seconds:
+            run = self._container.exec([*command], timeout=max(seconds, _WORK))
+            printed, _ = run.wait_output()
+        return printed
 
     def apply(self, config: PoolerConfig, applied: Applied, steps: tuple[Step, ...]) -> None:
         """Write the files, take the steps in their order, and remember `applied` last of all.
@@ -105,7 +120,8 @@ class PebblePooler:
             plan = layer(config, steps, applied.program.version)
             self._container.add_layer(LABEL, plan, combine=True)
             self._take(steps)
-            self._check(config, before)
+            reloads = [one for one in config.instances if one.index in before]
+            Reloading(self._consoles, self._put_ini, self._hang_up)(reloads, config.admin, before)
         self.remember(applied)
 
     def remember(self, applied: Applied) -> None:
@@ -137,24 +153,30 @@ class PebblePooler:
             self._push(path, rendering.script(path.rpartition("/")[2]))
         self._push(LAYOUT.auth_file, rendering.userlist(config.users))
         for instance in config.instances:
-            self._push(LAYOUT.ini(instance.index), rendering.pgbouncer_ini(instance))
+            self._put_ini(instance.index, rendering.pgbouncer_ini(instance))
+
+    def _start(self, names: list[str]) -> None:
+        """Pebble waits a second to see whether they stay."""
+        waiting = self._waiting or WaitingBudget()
+        with waiting.spent(HOOK_SECONDS, _START) as seconds:
+            self._container.pebble.start_services(names, timeout=_START + seconds)
+
+    def _put_ini(self, index: int, text: str) -> None:
+        self._push(LAYOUT.ini(index), text)
+
+    def _hang_up(self, indexes: Sequence[int]) -> None:
+        try:
+            self._container.send_signal("SIGHUP", *map(service, indexes))
+        except ops.pebble.APIError as error:  # A process ends, or waits to be started again.
+            raise PoolerUnreachable(
+                f"PgBouncer does not reload: {last_line(str(error))}"
+            ) from None
 
     def _before(self, config: PoolerConfig, steps: tuple[Step, ...]) -> dict[int, str]:
         """What processes that are going to reload run with."""
         reloading = {step.index for step in steps if step.action == "reload"}
         indexes = sorted(one.index for one in config.instances if one.index in reloading)
         return {index: self._container.pull(LAYOUT.ini(index)).read() for index in indexes}
-
-    def _check(self, config: PoolerConfig, before: dict[int, str]) -> None:
-        """Each process that reloaded runs with its new file, or else all with the ones before."""
-        if config.admin is None:
-            return
-        reloaded = [instance for instance in config.instances if instance.index in before]
-        if line := self._consoles.refused(reloaded, config.admin):
-            for index, text in before.items():
-                self._push(LAYOUT.ini(index), text)
-            self._container.send_signal("SIGHUP", *map(service, before))
-            raise PoolerFailed(f"PgBouncer refuses the line {line}")
 
     def _folder(self, path: str, permissions: int) -> None:
         self._container.make_dir(
@@ -167,11 +189,9 @@ class PebblePooler:
     def _take(self, steps: tuple[Step, ...]) -> None:
         """Starting waits a second, so all at once. Nothing waits for clients to leave: Pebble does."""
         if starting := [service(step.index) for step in steps if step.action == "start"]:
-            self._container.start(*starting)
+            self._start(starting)
         if restarting := [service(step.index) for step in steps if step.action == "restart"]:
             self._container.pebble.restart_services(restarting, timeout=0)
-        if reloading := [service(step.index) for step in steps if step.action == "reload"]:
-            self._container.send_signal("SIGHUP", *reloading)
         if stopping := [service(step.index) for step in steps if step.action == "stop"]:
             self._container.pebble.stop_services(stopping, timeout=0)
 
@@ -181,7 +201,11 @@ def _translated() -> Generator[None]:
     try:
         yield
     except ops.pebble.ConnectionError:
-        raise PoolerFailed("the pgbouncer container went away: this is tried again") from None
+        raise PoolerUnreachable("the pgbouncer container went away: this is tried again") from None
+    except TimeoutError as error:
+        raise PoolerUnreachable(
+            f"the pgbouncer container does not answer in time: {last_line(str(error))}"
+        ) from None
     except ops.pebble.ChangeError as error:
         raise PoolerFailed(f"PgBouncer does not start: {_reason(str(error))}") from None
     except (ops.pebble.Error, OSError) as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
-from app.errors import ConsoleFailed, PoolerFailed
+from app.errors import ConsoleFailed, PoolerFailed, PoolerUnreachable
 from domain.applied import Applied, Step
 from domain.capabilities import Program, Version
 from domain.console import PooledDatabase, PoolState
@@ -28,6 +28,7 @@ class MemoryPooler:
         self.files = 0
         self.cpus = cpus
         self.failure = ""  #: a sentence: what the container refuses with
+        self.passing = False  #: whether that is for a reason that passes
         self.impossible: set[Setting] = set()  #: lines that PgBouncer refuses
         self.running: set[int] = set()
         self.hung: set[int] = set()  #: processes that do not answer, and that nothing supervises
@@ -59,13 +60,26 @@ class MemoryPooler:
         """Each process that is told to does as it is told. Raises PoolerFailed."""
         self._reach()
         if self.failure:
-            raise PoolerFailed(self.failure)
+            raise (PoolerUnreachable if self.passing else PoolerFailed)(self.failure)
+        self._refuse(config, steps)
         for step in steps:
             self.take(config, step)
         runs = self.instances()
         instances = tuple(runs.get(one.index, one) for one in config.instances)
         self.config = config.model_copy(update={"instances": instances})
         self.remember(applied)
+
+    def _refuse(self, config: PoolerConfig, steps: tuple[Step, ...]) -> None:
+        """A reload that a process refuses is taken back from all of them. Raises PoolerFailed."""
+        reloading = {step.index for step in steps if step.action == "reload"}
+        for instance in config.instances:
+            line = next((one for one in instance.settings if one in self.impossible), None)
+            if line and instance.index in reloading:
+                raise PoolerFailed(f"PgBouncer refuses the line {line[0]} = {line[1]}")
+        if reloading & self.hung:
+            raise PoolerUnreachable(
+                f"PgBouncer process {min(reloading & self.hung)} cannot be asked after its reload"
+            )
 
     def take(self, config: PoolerConfig, step: Step) -> None:
         """One process does as it is told, and nothing is remembered. Raises PoolerFailed."""
@@ -112,7 +126,7 @@ class MemoryPooler:
 
     def _reach(self) -> None:
         if not self.reachable:
-            raise PoolerFailed("the container went away")
+            raise PoolerUnreachable("the container went away")
 
 
 class MemoryConsoles:
