@@ -157,6 +157,16 @@ class MemoryConsoles:
                 raise ConsoleFailed(f"process {index} refuses {auth.admin_user}")
         return nullcontext(MemoryConsole(self, index, instance))
 
+    def reload(self, instance: Instance, admin: Credentials) -> str:
+        """A process reads its files again, without any complaint. Raises ConsoleFailed."""
+        if self.silent:
+            raise ConsoleFailed(f"PgBouncer process {instance.index} does not answer")
+        return ""
+
+    def not_in_force(self, instance: Instance, admin: Credentials) -> str:
+        """A process runs with every line of its file. Raises ConsoleFailed."""
+        return self.reload(instance, admin)
+
     def forget(self, index: int) -> None:
         """The process has gone, and with it all that it was told."""
         self.busy.pop(index, None)
