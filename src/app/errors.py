@@ -5,6 +5,10 @@ class PoolerFailed(Exception):
     """The container, its files or PgBouncer itself refused something."""
 
 
+class PoolerUnreachable(PoolerFailed):
+    """The container or PgBouncer did not answer, for a reason that passes: to be tried again soon."""
+
+
 class ConsoleFailed(Exception):
     """The console of a PgBouncer process does not answer, or refused a command."""
 

@@ -19,8 +19,11 @@ class Container(Value):
     """Where PgBouncer runs, and what it runs with."""
 
     reachable: bool = False
+    timed_out: bool = False  #: it is there, and did not answer in time
     program: Program | None = None  #: None until it was asked
     running: frozenset[int] = frozenset()  #: processes, by index
+    #: processes that were asked on their sockets and did not answer, until they have answered again
+    unresponsive: frozenset[int] = frozenset()
     ending: frozenset[int] = frozenset()  #: processes that let their transactions finish
     applied: Applied | None = None  #: the last configuration that was applied in full
 
@@ -163,7 +166,8 @@ class Facts(Value):
     @property
     def troubled(self) -> bool:
         """Whether something went wrong that may mend itself."""
-        return bool(self.problems or self.ledger.troubles or self.unreadable)
+        wrong = self.problems or self.ledger.troubles or self.unreadable
+        return bool(wrong or self.container.unresponsive)
 
     @property
     def roaming(self) -> bool:

@@ -207,6 +207,9 @@ class RealUnit:
         os.kill(self.pids()[index], signal.SIGKILL)
         eventually(lambda: index not in self.look().running)
 
+    def hang(self, index):
+        os.kill(self.pids()[index], signal.SIGSTOP)
+
     @contextlib.contextmanager
     def silence(self):
         for pid in self.pids().values():
@@ -227,7 +230,10 @@ def unit(program, postgresql, home):
     pooler = LocalPooler(program, layout, pooler_owner())
     unit = RealUnit(pooler, layout, layout.socket_directory, postgresql)
     yield unit
-    for index in unit.look().running:  # Asked to stop, it would wait for who waits for it.
+    seen = unit.look()
+    for index in (
+        seen.running | seen.unresponsive
+    ):  # Asked to stop, it would wait for who waits for it.
         unit.kill(index)
 
 
@@ -252,6 +258,10 @@ class RealContainer(RealUnit):
         self._workload.kill()
         yield
         self._workload.start()
+
+    def hang(self, index):
+        (pid,) = self._workload.processes(pebble.LAYOUT.ini(index))
+        os.kill(pid, signal.SIGSTOP)
 
 
 class TestSupervisedPooler(SupervisedContract):

@@ -85,7 +85,7 @@ def _with_unknown_keys(before: object, value: object) -> object:
         # A list has members, grants, overrides and the like: each has a name of its own.
         named = {_name(one): one for one in cast("list[object]", before)}
         return [_with_unknown_keys(named.get(_name(one)), one) for one in items]
-    return value
+    return cast("object", value)
 
 
 def _name(item: object) -> object:
