@@ -75,6 +75,7 @@ def replacing(before: str, value: pydantic.BaseModel) -> str:
 
 
 def _with_unknown_keys(before: object, value: object) -> object:
+    unchanged = value
     if isinstance(value, pydantic.BaseModel):
         old = cast("dict[str, object]", before) if isinstance(before, dict) else {}
         known = type(value).model_fields
@@ -85,7 +86,7 @@ def _with_unknown_keys(before: object, value: object) -> object:
         # A list has members, grants, overrides and the like: each has a name of its own.
         named = {_name(one): one for one in cast("list[object]", before)}
         return [_with_unknown_keys(named.get(_name(one)), one) for one in items]
-    return value
+    return unchanged
 
 
 def _name(item: object) -> object:

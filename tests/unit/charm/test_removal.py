@@ -100,11 +100,11 @@ def test_a_leader_asks_juju_before_it_acts_on_a_relation_that_broke(leader, firs
 
 def test_an_event_that_was_deferred_takes_nothing_away_in_a_departed_hook(leader):
     juju = leader()
-    # It waits for something, and runs again at the beginning of every hook.
-    juju.server.down = "PostgreSQL does not answer"
-    juju.client("new-app", {"database": "new"})
+    # It waits for PostgreSQL, and runs again at the beginning of every hook.
+    juju.server.refuses = "PostgreSQL says no"
     juju.backend_changed()
-    juju.server.down = ""
+    assert juju.deferred == ["backend_database_relation_changed"]
+    juju.server.refuses = ""
     before = kept(juju)[1:]
     departed, *_ = juju.removal()[2]
     juju.last_hook(departed)
