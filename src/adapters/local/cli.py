@@ -209,6 +209,10 @@ class Command:
     def _leave(self, platform: LocalPlatform, credentials: Credentials, *, made: bool) -> None:
         """A server that is not ours keeps its databases, and nothing else of what we made."""
         model = platform.model
+        # A leader whose removal was killed half-way would leave all of it to the other units.
+        staying = [name for name, unit in model.units.items() if not unit.dying]
+        if staying and model.leader not in staying:
+            model.leader = staying[0]
         model.backend = model.backend.model_copy(update={"present": False})
         if model.leader:
             platform.everywhere("backend_departed", "postgresql/0")
