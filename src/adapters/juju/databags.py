@@ -84,8 +84,8 @@ def _with_unknown_keys(before: object, value: object) -> object:
     if isinstance(value, tuple) and isinstance(before, list):
         items = cast("tuple[object, ...]", value)
         # A list has members, grants, overrides and the like: each has a name of its own.
-        named = {_name(one): one for one in cast("list[object]", before)}
-        return [_with_unknown_keys(named.get(_name(one)), one) for one in items]
+        named = {_name(item): item for item in cast("list[object]", before)}
+        return [_with_unknown_keys(named.get(_name(item)), item) for item in items]
     return unchanged
 
 

@@ -65,7 +65,10 @@ class Store:
         What only a later release knows is ignored, and lost when the state is saved.
         """
         try:
-            return State.model_validate_json(self._file.read_text(), extra="ignore")
+            found = State.model_validate_json(self._file.read_text(), extra="ignore")
+            if "model" not in found.model_fields_set:
+                raise ValueError("every release writes that")
+            return found
         except FileNotFoundError:
             return State()
         except (ValueError, OSError):
