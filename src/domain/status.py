@@ -98,7 +98,7 @@ def _unreadable(facts: Facts) -> Iterator[Sentence]:
     application = facts.unit.partition("/")[0]
     for name in facts.unreadable:
         yield _blocked(
-            f"{_SHARED[name]} was written by another release and cannot be read by this one: refresh all"
+            f"{_SHARED[name]} was written by another release and this release cannot read it: refresh all"
             f" units to the same release with `juju refresh {application}`; until then this unit keeps"
             " what it serves"
         )

@@ -1,5 +1,6 @@
 """The platform without Juju, with a real PgBouncer and a real PostgreSQL."""
 
+import json
 import os
 import pathlib
 import signal
@@ -140,6 +141,38 @@ def test_units_come_and_go(pooler):
         assert value(connection, "select 42") == 42
     pooler("scale", "2")
     assert len(pooler.credentials("demo")["endpoints"].split(",")) == 2
+
+
+def test_the_unit_that_leads_is_removed_and_clients_keep_their_users(fresh):
+    fresh.up()
+    before = fresh.credentials("demo")
+    file = fresh.home / "state.json"
+    state = json.loads(file.read_text())
+    state["model"] |= {"leader": "pgbouncer/1", "leader_address": "127.0.0.3"}
+    file.write_text(json.dumps(state))
+    with fresh.client("demo") as connection:
+        fresh("scale", "1")
+        assert value(connection, "select 42") == 42
+    after = fresh.credentials("demo")
+    assert (after["username"], after["password"]) == (before["username"], before["password"])
+    assert json.loads(file.read_text())["model"]["leader"] == "pgbouncer/0"
+    fresh("scale", "2")
+    for unit in (0, 1):
+        with fresh.client("demo", unit) as connection:
+            assert value(connection, "select 42") == 42
+
+
+def test_a_removal_that_was_killed_is_finished_before_units_are_added(fresh):
+    fresh.up()
+    file = fresh.home / "state.json"
+    state = json.loads(file.read_text())
+    state["model"]["units"]["pgbouncer/1"] |= {"dying": True, "leaving": True}
+    state["model"]["leader"] = "pgbouncer/1"
+    file.write_text(json.dumps(state))
+    assert "pgbouncer/1 removed" in fresh("scale", "2")
+    for unit in (0, 1):
+        with fresh.client("demo", unit) as connection:
+            assert value(connection, "select 42") == 42
 
 
 def test_what_died_is_brought_back(pooler):

@@ -75,6 +75,7 @@ def replacing(before: str, value: pydantic.BaseModel) -> str:
 
 
 def _with_unknown_keys(before: object, value: object) -> object:
+    unchanged = value
     if isinstance(value, pydantic.BaseModel):
         old = cast("dict[str, object]", before) if isinstance(before, dict) else {}
         known = type(value).model_fields
@@ -83,9 +84,9 @@ def _with_unknown_keys(before: object, value: object) -> object:
     if isinstance(value, tuple) and isinstance(before, list):
         items = cast("tuple[object, ...]", value)
         # A list has members, grants, overrides and the like: each has a name of its own.
-        named = {_name(one): one for one in cast("list[object]", before)}
-        return [_with_unknown_keys(named.get(_name(one)), one) for one in items]
-    return cast("object", value)
+        named = {_name(item): item for item in cast("list[object]", before)}
+        return [_with_unknown_keys(named.get(_name(item)), item) for item in items]
+    return unchanged
 
 
 def _name(item: object) -> object:

@@ -232,6 +232,10 @@ class Command:
         }
         if model.auth:
             roles.add(model.auth.auth_user)
+        # A leader whose removal was killed half-way would leave all of it to the other units.
+        staying = [name for name, unit in model.units.items() if not unit.dying]
+        if staying and model.leader not in staying:
+            model.leader = staying[0]
         model.backend = model.backend.model_copy(update={"present": False})
         if model.leader:
             platform.everywhere("backend_departed", "postgresql/0")

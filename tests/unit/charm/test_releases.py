@@ -9,7 +9,7 @@ from situations import EVENTS, run, settled
 
 UNREADABLE = json.dumps({"colour": "red"})
 ADVICE = (
-    "was written by another release and cannot be read by this one: refresh all units to the same release"
+    "was written by another release and this release cannot read it: refresh all units to the same release"
     f" with `juju refresh {APP}`; until then this unit keeps what it serves"
 )
 
@@ -30,9 +30,11 @@ def with_later_keys(juju, name):
 def written(juju):
     """All that a leader writes for the application, and what it makes outside."""
     told = {
-        one.id: one.local_app_data for one in juju.state.relations if one.endpoint != "pgb-peers"
+        item.id: item.local_app_data
+        for item in juju.state.relations
+        if item.endpoint != "pgb-peers"
     }
-    secrets = {one.label: one.latest_content for one in juju.state.secrets if one.owner}
+    secrets = {item.label: item.latest_content for item in juju.state.secrets if item.owner}
     return juju.shared, told, secrets, juju.server.roles, juju.kubernetes.ports
 
 
@@ -86,11 +88,11 @@ def test_a_follower_whose_secret_is_unreadable_keeps_what_it_serves(in_state):
     juju = in_state(settled)
     juju.change(leader=False)
     label = f"pgb-peers.{APP}.app"
-    ours = next(one for one in juju.state.secrets if one.label == label)
+    ours = next(item for item in juju.state.secrets if item.label == label)
     spoiled = dataclasses.replace(
         ours, tracked_content={"auth-user": "x"}, latest_content={"auth-user": "x"}
     )
-    juju.change(secrets={spoiled, *(one for one in juju.state.secrets if one.label != label)})
+    juju.change(secrets={spoiled, *(item for item in juju.state.secrets if item.label != label)})
     served, users = juju.ini(), (juju.disk / "userlist.txt").read_text()
     run(juju, "peers-changed")
     assert (juju.ini(), (juju.disk / "userlist.txt").read_text()) == (served, users)

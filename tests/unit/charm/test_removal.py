@@ -25,7 +25,7 @@ def leader(in_state):
 
 def kept(juju):
     """All that the application has: what is shared, what clients were told, and what PostgreSQL has."""
-    secrets = {one.label: one.latest_content for one in juju.state.secrets if one.owner}
+    secrets = {item.label: item.latest_content for item in juju.state.secrets if item.owner}
     return (
         dict(juju.shared),
         secrets,
@@ -37,9 +37,9 @@ def kept(juju):
 
 def told(juju):
     return {
-        one.id: dict(one.local_app_data)
-        for one in juju.state.relations
-        if one.endpoint == "database"
+        item.id: dict(item.local_app_data)
+        for item in juju.state.relations
+        if item.endpoint == "database"
     }
 
 
@@ -60,7 +60,7 @@ def one_by_one(removal, order):
 def orders():
     relations = ("pgb-peers", "backend-database", 11, 12)
     rotated = [relations[n:] + relations[:n] for n in range(4)]
-    return [*rotated, *(tuple(reversed(one)) for one in rotated)]
+    return [*rotated, *(tuple(reversed(item)) for item in rotated)]
 
 
 def ids(juju, order):
@@ -69,7 +69,7 @@ def ids(juju, order):
 
 @pytest.mark.flow("leader/2", "backend/6", "backend/7", "backend/9", "clients/5", "clients/6")
 @pytest.mark.parametrize("mixed", [one_by_one, in_turns])
-@pytest.mark.parametrize("order", orders(), ids=lambda one: "-".join(map(str, one)))
+@pytest.mark.parametrize("order", orders(), ids=lambda item: "-".join(map(str, item)))
 def test_a_leader_that_is_removed_takes_nothing_away(leader, order, mixed):
     juju = leader()
     before, clients = kept(juju), told(juju)
@@ -100,11 +100,11 @@ def test_a_leader_asks_juju_before_it_acts_on_a_relation_that_broke(leader, firs
 
 def test_an_event_that_was_deferred_takes_nothing_away_in_a_departed_hook(leader):
     juju = leader()
-    # It waits for something, and runs again at the beginning of every hook.
-    juju.server.down = "PostgreSQL does not answer"
-    juju.client("new-app", {"database": "new"})
+    # It waits for PostgreSQL, and runs again at the beginning of every hook.
+    juju.server.refuses = "PostgreSQL says no"
     juju.backend_changed()
-    juju.server.down = ""
+    assert juju.deferred == ["backend_database_relation_changed"]
+    juju.server.refuses = ""
     before = kept(juju)[1:]
     departed, *_ = juju.removal()[2]
     juju.last_hook(departed)
@@ -115,7 +115,7 @@ def test_an_event_that_was_deferred_takes_nothing_away_in_a_departed_hook(leader
 @pytest.mark.parametrize("killed", range(3))
 def test_a_leader_that_is_killed_while_it_is_removed_takes_nothing_away(leader, killed):
     first = leader()
-    names = [one.id for one in first.state.relations]
+    names = [item.id for item in first.state.relations]
     before = kept(first)
     for turn in range(len(list(in_turns(first.removal(), names)))):
         juju = leader()
@@ -135,7 +135,7 @@ def test_a_leader_that_is_killed_while_it_is_removed_takes_nothing_away(leader, 
 
 
 @pytest.mark.flow("backend/8")
-@pytest.mark.parametrize("order", orders(), ids=lambda one: "-".join(map(str, one)))
+@pytest.mark.parametrize("order", orders(), ids=lambda item: "-".join(map(str, item)))
 def test_the_leader_removes_what_is_ours_where_no_unit_stays(leader, order):
     juju = leader(last=True)
     data = set(juju.server.databases)

@@ -42,7 +42,7 @@ def test_the_worst_comes_first_and_every_sentence_is_said():
 def test_what_cannot_be_read_is_named_first_with_what_to_do(name, what):
     facts = facts_of(related(), unreadable=(name,), settings_problems=("option a",), plan=None)
     assert texts(facts) == [
-        f"{what} was written by another release and cannot be read by this one: refresh all units to"
+        f"{what} was written by another release and this release cannot read it: refresh all units to"
         " the same release with `juju refresh pgbouncer`; until then this unit keeps what it serves",
         "option a",
     ]

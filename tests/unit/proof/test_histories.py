@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from lingering import LingeringPooler, most_of
 from profiles import CHOSEN
+from removals import MOST_UNITS, Removals
 
-from adapters.local.departure import Departure
 from adapters.local.memory import LAYOUT, MemoryPlatform, MemoryUnit, Role
 from adapters.local.model import Backend
 from adapters.local.model import related as related_backend
@@ -27,7 +27,6 @@ HOOKS = (
     "start", "pebble_ready", "config_changed", "update_status", "leader_elected", "peers_created",
     "peers_changed", "backend_changed", "backend_returned", "clients_changed", "clients_broken",
 )  # fmt: skip
-MOST_UNITS = 4
 
 
 class Platform(MemoryPlatform):
@@ -53,7 +52,7 @@ class Platform(MemoryPlatform):
         self.model.units[name].address = f"10.0.{self.addresses // 250}.{self.addresses % 250}"
 
 
-class History(RuleBasedStateMachine):
+class History(Removals, RuleBasedStateMachine):
     """One application, its operator, its clients, its PostgreSQL, and bad luck."""
 
     @initialize(
@@ -68,7 +67,7 @@ class History(RuleBasedStateMachine):
         self.model, self.server = self.platform.model, self.platform.server
         self.server.roles["somebody"] = Role(ours=False)
         self.failed: dict[str, str] = {}  # hooks that Juju tries again before any other
-        self.leaving: dict[str, Departure] = {}  # units that are being removed
+        self.leaving = {}  # units that are being removed, and the hooks that they still get
         # Units that have gone: their addresses, and the connections that they still have.
         self.gone: dict[str, tuple[str, int]] = {}
         self.unheard: set[str] = set()  # pods that came back, of which nobody knows
@@ -165,72 +164,6 @@ class History(RuleBasedStateMachine):
     def next_names(self):
         numbers = [int(name.rpartition("/")[2]) for name in self.platform.units]
         return {f"pgbouncer/{max(numbers) + 1}"}
-
-    @precondition(lambda self: len(self.staying()) > 1)
-    @rule(place=st.integers(0, MOST_UNITS), servers=st.integers(1, 2))
-    def unit_begins_to_leave(self, place, servers):
-        name = self.staying()[place % len(self.staying())]
-        self.leaving[name] = Departure(self.model, name, servers)
-
-    @precondition(lambda self: len(self.staying()) > 1)
-    @rule(servers=st.integers(1, 2))
-    def leader_begins_to_leave(self, servers):
-        if self.model.leader not in self.leaving:
-            self.leaving[self.model.leader] = Departure(self.model, self.model.leader, servers)
-
-    @precondition(lambda self: self.leaving)
-    @rule(relations=st.lists(st.integers(0, 9), min_size=1, max_size=9), last=st.integers(0, 30))
-    def unit_leaves(self, relations, last):
-        """Some of its hooks run, the last of which may die."""
-        name, departure = next(iter(self.leaving.items()))
-        for number, relation in enumerate(relations, 1):
-            ends = last if number == len(relations) else None
-            if name in self.failed:
-                self.hook(name, "", ends)
-            elif left := departure.relations:
-                hook = departure.next(left[relation % len(left)])
-                self.hook(name, " ".join((hook.name, *hook.arguments)), ends)
-            else:
-                self.remove(name)
-                return
-            self.what_was_told_works()
-
-    @precondition(lambda self: not self.leaving)
-    @rule(turns=st.randoms(use_true_random=False), passes=st.booleans(), units=st.integers(1, 2))
-    def no_unit_stays(self, turns, passes, units):
-        """All units are removed at once; some time later there are units again."""
-        known, grants = self.model.backend.credentials, self.model.ledger.grants
-        quiet = not (self.server.down or self.server.refuses or self.server.stuck or self.failed)
-        end = known and quiet and self.model.ledger.provisioned_for == known.user
-        self.leaving = {name: Departure(self.model, name) for name in self.platform.units}
-        # Until the leader has taken leave, clients may be let in; afterwards none is.
-        self.void = set(self.model.clients)
-        while left := [name for name, one in self.leaving.items() if one.relations]:
-            name = turns.choice(left)
-            hook = self.leaving[name].next(turns.choice(self.leaving[name].relations))
-            self.hook(name, " ".join((hook.name, *hook.arguments)))
-            if passes and turns.random() < 0.1:
-                self.model.leader = turns.choice(list(self.platform.units))
-        if end and not passes:
-            ours = [name for name, role in self.server.roles.items() if role.ours]
-            assert (ours, self.server.functions) == ([], set())
-            assert self.model.ledger.grants == grants
-        for name in list(self.leaving):
-            self.remove(name)
-        for _ in range(units):
-            self.platform.add_unit()
-
-    def remove(self, name):
-        pooler = self.platform.units[name].pooler
-        held = sum(pooler.consoles.busy.values())
-        if held:
-            self.gone[name] = (self.model.units[name].address, held)
-        self.server.connected = {address for address, _ in self.gone.values()}
-        del self.leaving[name], self.platform.units[name]
-        self.unheard.discard(name)
-        self.model.remove_unit(name)
-        for other in self.staying():
-            self.hook(other, f"peers_departed {name}")
 
     @precondition(lambda self: self.gone)
     @rule()
@@ -363,6 +296,9 @@ class History(RuleBasedStateMachine):
             if place < len(names):
                 self.hook(names[place], "backend_departed postgresql/0", last)
         self.model.backend = Backend()
+        # What units that have gone left open leads to a PostgreSQL that is not ours any more.
+        self.gone.clear()
+        self.server.connected.clear()
 
     @rule(fault=st.sampled_from(["", "", "down", "refuses", "stuck", "refuses_passwords"]))
     def postgresql_has_a_fault(self, fault):

@@ -15,7 +15,7 @@ from domain.pools import Endpoint, Plan, Serving
 from domain.status import Level
 
 HERE = pathlib.Path(__file__).parent
-RELEASES = sorted(one.name for one in HERE.iterdir() if one.name[0].isdigit())
+RELEASES = sorted(item.name for item in HERE.iterdir() if item.name[0].isdigit())
 MODELS = {
     "plan": Plan, "ledger": Ledger, "serving": Serving, "stake": Stake, "applied": Applied, "state": State,
 }  # fmt: skip
@@ -34,8 +34,8 @@ def recorded(name, release="0.1.0"):
 def later(value):
     """The value as a later release might write it: with another key in every object."""
     if isinstance(value, dict):
-        return {key: later(one) for key, one in value.items()} | {"from-later": [{"a": 1}]}
-    return [later(one) for one in value] if isinstance(value, list) else value
+        return {key: later(item) for key, item in value.items()} | {"from-later": [{"a": 1}]}
+    return [later(item) for item in value] if isinstance(value, list) else value
 
 
 def secrets_with(content):
@@ -69,13 +69,13 @@ def test_what_a_release_wrote_is_read_in_full(release, name):
 
     def part(read, wrote, path):
         if isinstance(wrote, dict):
-            for key, one in wrote.items():
+            for key, item in wrote.items():
                 assert key in read, (*path, key)
-                part(read[key], one, (*path, key))
+                part(read[key], item, (*path, key))
         elif isinstance(wrote, list):
             assert len(read) == len(wrote), path
-            for number, one in enumerate(wrote):
-                part(read[number], one, (*path, number))
+            for number, item in enumerate(wrote):
+                part(read[number], item, (*path, number))
         elif read != "**********":
             assert read == wrote, path
 
@@ -104,13 +104,13 @@ def test_a_plan_of_release_0_1_0():
     assert plan.settings.query_wait_timeout == 30
     assert plan.settings.overrides.of_database("shop").pool_size == 6
     assert plan.settings.overrides.of_user("relation_id_12").max_connections == 9
-    assert [(one.name, one.address, one.processors, one.share) for one in plan.members] == [
+    assert [(item.name, item.address, item.processors, item.share) for item in plan.members] == [
         ("pgbouncer-k8s/0", "10.0.0.0", 2, 20),
         ("pgbouncer-k8s/1", "10.0.0.1", 0, 33),
         ("pgbouncer-k8s/2", "10.0.0.2", 0, 33),
     ]
     assert plan.upstream.endpoints == (Endpoint(host="10.1.0.1", port=5432),)
-    assert [one.host for one in plan.upstream.read_only] == ["10.1.0.2", "10.1.0.3"]
+    assert [item.host for item in plan.upstream.read_only] == ["10.1.0.2", "10.1.0.3"]
     assert plan.upstream.auth_user == "pgbouncer_auth_relation_id_7"
     assert (plan.databases, plan.everywhere) == (("blog", "reports"), True)
 
@@ -165,7 +165,7 @@ def test_a_secret_with_something_missing_is_unreadable_and_none_is_not():
 
 def test_what_a_pod_of_release_0_1_0_runs_with():
     found = recorded("applied")
-    assert [(one.index, one.port, one.limit) for one in found.instances] == [
+    assert [(item.index, item.port, item.limit) for item in found.instances] == [
         (16, 7000, 5), (17, 7000, 5), (0, 6432, 5), (1, 6432, 5),
     ]  # fmt: skip
     assert found.program.version == (1, 24, 1)
@@ -227,7 +227,7 @@ def test_what_a_leader_drops_does_not_come_back_with_a_later_key():
     before = later(ledger.model_dump(mode="json"))
     left = ledger.model_copy(update={"grants": ledger.grants[1:], "problems": ()})
     after = json.loads(databags.replacing(json.dumps(before), left))
-    assert [one["username"] for one in after["grants"]] == ["relation_id_13"]
+    assert [item["username"] for item in after["grants"]] == ["relation_id_13"]
     assert after["grants"][0]["from-later"] == [{"a": 1}]
     assert after["problems"] == []
     bare = recorded("plan").without_upstream()
