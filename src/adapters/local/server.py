@@ -275,15 +275,14 @@ def remaining(
 ) -> tuple[list[str], list[str]]:
     """Return which of these databases and roles the server has. Raises ServerFailed."""
     with _connected(credentials) as connection:
-        found = [
-            connection.execute(query, [sorted(names)]).fetchall()
-            for query, names in (
-                ("SELECT datname FROM pg_catalog.pg_database WHERE datname = ANY(%s)", databases),
-                ("SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY(%s)", roles),
-            )
-        ]
-    first, second = (sorted(str(row[0]) for row in rows) for rows in found)
-    return first, second
+        first = connection.execute(
+            "SELECT datname FROM pg_catalog.pg_database WHERE datname = ANY(%s)",
+            [sorted(databases)],
+        ).fetchall()
+        second = connection.execute(
+            "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY(%s)", [sorted(roles)]
+        ).fetchall()
+    return sorted(str(row[0]) for row in first), sorted(str(row[0]) for row in second)
 
 
 def make_auth_database(credentials: Credentials) -> None:
