@@ -14,13 +14,10 @@ def leave(
 ) -> None:
     """Remove from a server that was given what we made there, and say what stays."""
     model = platform.model
-    clients = model.clients.items()
-    databases = {one.database for _, one in clients} | {
-        one.database for one in model.ledger.grants
-    }
-    roles = {f"relation_id_{number}" for number, _ in clients} | {
-        one.username for one in model.ledger.grants
-    }
+    databases = {client.database for client in model.clients.values()}
+    databases |= {grant.database for grant in model.ledger.grants}
+    roles = {f"relation_id_{number}" for number in model.clients}
+    roles |= {grant.username for grant in model.ledger.grants}
     if model.auth:
         roles.add(model.auth.auth_user)
     model.backend = model.backend.model_copy(update={"present": False})

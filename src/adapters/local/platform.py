@@ -89,7 +89,7 @@ class LocalPlatform:
     def named(self, unit: str | None) -> list[str]:
         """Return a unit by its number or name, or all units. Raises Mistake."""
         units = self.model.units
-        found = [one for one in units if unit in (None, one, one.rpartition("/")[2])]
+        found = [name for name in units if unit in (None, name, name.rpartition("/")[2])]
         if not found:
             known = ", ".join(units)
             raise Mistake(f"there is no unit {str(unit)[:60]!r}: there are {known}")
