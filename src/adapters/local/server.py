@@ -277,14 +277,14 @@ def remaining(
 ) -> tuple[list[str], list[str]]:
     """Return which of these databases and roles the server has. Raises ServerFailed."""
     with _connected(credentials) as connection:
-        found = connection.execute(
+        first = connection.execute(
             "SELECT datname FROM pg_catalog.pg_database WHERE datname = ANY(%s)",
             [sorted(databases)],
         ).fetchall()
-        left = connection.execute(
+        second = connection.execute(
             "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY(%s)", [sorted(roles)]
         ).fetchall()
-    return sorted(str(row[0]) for row in found), sorted(str(row[0]) for row in left)
+    return sorted(str(row[0]) for row in first), sorted(str(row[0]) for row in second)
 
 
 def make_auth_database(credentials: Credentials) -> None:
