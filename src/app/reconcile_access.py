@@ -122,6 +122,12 @@ class ReconcileAccess:
         # What is said of a user that can still log in replaces what is said of its end.
         told = {problem.topic for problem in locked_out}
         others = [problem for problem in others if problem.topic not in told]
+        # The ledger's order is that of the requests, in whatever order they were looked at.
+        names = [*leaving, *(grant.username for grant in kept)]
+        names += [client.request.username for client in facts.clients]
+        order = {_topic(name): index for index, name in enumerate(names)}
+        given.sort(key=lambda grant: order[_topic(grant.username)])
+        others.sort(key=lambda problem: order.get(problem.topic, -1))
         return Ledger(
             provisioned_for=backend.user,
             server=database.server(),
@@ -194,14 +200,17 @@ def _still_in(failures: dict[str, str]) -> list[Problem]:
 def _by_trouble(
     ledger: Ledger, clients: Sequence[Client], leaving: Sequence[str]
 ) -> Iterator[tuple[bool, list[Client], list[str]]]:
-    """Clients and users that leave: those without known trouble, then those that kept a hook waiting."""
+    """Clients, and users that leave: those to be waited for, then those to be looked at in a hurry.
+
+    In a hurry is looked at what was given before, and then at what was waited for in vain.
+    """
     slow = {p.topic for p in ledger.problems if p.level is Level.WAITING and not p.untried}
-    for hurried in (False, True):
-        yield (
-            hurried,
-            [one for one in clients if (topic_of(one.request.username) in slow) is hurried],
-            [one for one in leaving if (topic_of(one) in slow) is hurried],
-        )
+    calm = [one for one in clients if topic_of(one.request.username) not in slow]
+    new = [one for one in calm if grant_for(one.request) not in ledger.grants]
+    given = [one for one in calm if one not in new]
+    yield False, new, [one for one in leaving if topic_of(one) not in slow]
+    late = [one for one in clients if one not in calm]
+    yield True, [*given, *late], [one for one in leaving if topic_of(one) in slow]
 
 
 def _problem(

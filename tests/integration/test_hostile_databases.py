@@ -284,8 +284,9 @@ def test_event_triggers_do_not_run_for_our_user(platform: HostilePlatform) -> No
         "CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql"
         " AS 'BEGIN IF session_user = ''operator'' THEN PERFORM pg_sleep(60); END IF; END'"
     )
-    server.sql("CREATE EVENT TRIGGER e ON login EXECUTE FUNCTION f()", database="shop")
-    server.sql("ALTER EVENT TRIGGER e ENABLE ALWAYS", database="shop")
+    with contextlib.closing(server.connect("shop")) as session:
+        session.execute("CREATE EVENT TRIGGER e ON login EXECUTE FUNCTION f()")
+        session.execute("ALTER EVENT TRIGGER e ENABLE ALWAYS")
     platform.longest = 0.0
     client.leave()
     assert client.is_shut_out()
