@@ -24,6 +24,7 @@ class MemoryPooler:
 
     def __init__(self, version: Version = RELEASE, cpus: int = 2) -> None:
         self.reachable = True
+        self.timed_out = False  #: whether a container that cannot be reached is there all the same
         self.release = version
         self.files = 0
         self.cpus = cpus
@@ -41,7 +42,7 @@ class MemoryPooler:
     def look(self) -> Container:
         """What is there now."""
         if not self.reachable:
-            return Container()
+            return Container(timed_out=self.timed_out)
         return Container(
             reachable=True,
             program=self.applied.program if self.applied else None,
