@@ -122,19 +122,20 @@ class ReconcileAccess:
         # What is said of a user that can still log in replaces what is said of its end.
         told = {problem.topic for problem in locked_out}
         others = [problem for problem in others if problem.topic not in told]
+        others += granting.problems
         # The ledger's order is that of the requests, in whatever order they were looked at.
         names = [*leaving, *(grant.username for grant in kept)]
         names += [client.request.username for client in facts.clients]
-        order = {_topic(name): index for index, name in enumerate(names)}
-        given.sort(key=lambda grant: order[_topic(grant.username)])
+        order = {topic_of(name): index for index, name in enumerate(names)}
+        given = sorted(granting.given, key=lambda grant: order[topic_of(grant.username)])
         others.sort(key=lambda problem: order.get(problem.topic, -1))
         return Ledger(
             provisioned_for=backend.user,
             server=database.server(),
             capacity=database.capacity(),
-            grants=tuple(granting.given),
+            grants=tuple(given),
             exposed_ports=facts.ledger.exposed_ports,
-            problems=(*others, *locked_out, *granting.problems, *_notes(database.notes())),
+            problems=(*others, *locked_out, *_notes(database.notes())),
             made=granting.made,
             roamed=roamed,
             allowed=consent.consent_of(facts).names,

@@ -27,6 +27,8 @@ def test_every_option_says_what_it_accepts():
         {"listen_port": 65535},
         {"pool_mode": "statement"},
         {"server_reset_query_always": True},
+        {"max_packet_size": 2**20},
+        {"max_packet_size": 2**30},
         {"server_reset_query_always": False},
         {"max_db_connections": 0},
         {"max_prepared_statements": 2**31 - 1},
@@ -52,6 +54,7 @@ def test_what_lies_on_the_border_is_taken(options):
         ("pool_mode", "Session"),
         ("pool_mode", ""),
         *(("server_reset_query_always", value) for value in (1, 0, "true", "yes", "", None)),
+        *(("max_packet_size", value) for value in (0, 2**20 - 1, 2**30 + 1, 2**31, "64MB", 1e7)),
         ("max_db_connections", -1),
         ("max_db_connections", 2**31),
         ("max_db_connections", 1.5),
@@ -77,7 +80,7 @@ def test_each_bad_option_gets_its_own_sentence():
 
 def test_a_long_value_is_cut():
     _, problems = settings_from({"pool_mode": "x" * 10_000, "y" * 10_000: 1})
-    assert all(len(problem) < 400 for problem in problems)
+    assert all(len(problem) < 500 for problem in problems)
 
 
 def test_what_an_operator_wrote_is_cut_where_it_becomes_too_long():
