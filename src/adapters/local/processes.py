@@ -254,9 +254,9 @@ class LocalPooler:
         self._put(pathlib.Path(self._layout.ini(index)), text)
 
     def _hang_up(self, indexes: Sequence[int]) -> None:
-        for pid in filter(None, map(self._pid, indexes)):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGHUP)
+        for index in indexes:
+            if pid := self._pid(index):
+                send(pid, signal.SIGHUP, lambda pid, index=index: self._is_process(pid, index))
 
     def _ini(self, index: int) -> str:
         path = pathlib.Path(self._layout.ini(index))
