@@ -149,6 +149,9 @@ def twin(platform):
         functions=set(server.functions),
         groups=set(server.groups),
         connected=set(server.connected),
+        owners=dict(server.owners),
+        open=set(server.open),
+        behind=list(server.behind),
     )
     other._passwords = copy.copy(platform._passwords)
     for name, unit in platform.units.items():

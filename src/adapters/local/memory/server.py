@@ -18,6 +18,9 @@ from domain.roles import ATTRIBUTES, GROUPS
 from domain.users import AuthMaterial, Credentials, Grant
 
 
+HEIR = "heir"  # owns what clients left behind
+
+
 @dataclass
 class Role:
     """A role in the server in memory."""
@@ -202,6 +205,8 @@ class MemoryDatabase:
         if grant.database in self._server.closed:
             raise AccessRefused(f"nobody can be given access to database {grant.database}")
         self._server.databases.add(grant.database)
+        if found and found.owner == HEIR:
+            del self._server.owners[grant.database]
         return not role.password
 
     def set_password(self, credentials: Credentials) -> None:
@@ -232,6 +237,9 @@ class MemoryDatabase:
                 role.login = False
             elif role.ours:
                 del self._server.roles[name]
+        for one in self.holdings():
+            if one.owner == one.group:
+                self._server.owners[one.name] = HEIR
         if self.users():
             raise DatabaseRefused(self._server.stuck)
 
