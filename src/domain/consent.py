@@ -66,7 +66,9 @@ class Reach(Value):
     def _superuser(self) -> Iterable[str]:
         for attribute, holder in self.attributes:
             if attribute == "superuser":
-                yield "is superuser" if holder == self.role else f"can become superuser by {holder}"
+                yield (
+                    "is superuser" if holder == self.role else f"can become superuser by {holder}"
+                )
             if attribute == "createrole" and self.major <= _CREATEROLE_IS_SUPERUSER:
                 yield "amounts to superuser in PostgreSQL 15 and earlier, as it can take any role"
         for name in self.functions:
@@ -135,7 +137,9 @@ class Consent(Value):
 
     roles: tuple[str, ...] = ()
     databases: tuple[str, ...] = ()
-    command: str  #: the beginning of the command that sets options, e.g. `juju config pgbouncer-k8s`
+    command: (
+        str  #: the beginning of the command that sets options, e.g. `juju config pgbouncer-k8s`
+    )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -168,9 +172,7 @@ class Verdict(Value):
     note: str = ""  #: what it keeps, and would not be given today
 
 
-def on_roles(
-    request: AccessRequest, reaches: Iterable[Reach], before: Grant | None, consent: Consent
-) -> Verdict:
+def on_roles(reaches: Iterable[Reach], before: Grant | None, consent: Consent) -> Verdict:
     """Whether a client may have its roles. `before` is what was granted to it already."""
     outside = {one.role: one.outside() for one in reaches if one.role not in consent.roles}
     needed = {role: reach for role, reach in outside.items() if reach}
@@ -287,7 +289,9 @@ def roamed(
         one.name
         for one in holdings
         if one.name not in asked
-        and ((one.owner in own and one.owner != one.group) or (one.owner in groups and not one.open))
+        and (
+            (one.owner in own and one.owner != one.group) or (one.owner in groups and not one.open)
+        )
     ]
     usable = tuple(sorted(name for name in found if not name_problem(name)))
     return usable, tuple(sorted(set(found).difference(usable)))

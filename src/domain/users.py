@@ -16,6 +16,7 @@ NAME_BYTES = 63  # PostgreSQL's NAMEDATALEN and PgBouncer's MAX_DBNAME, less the
 # `pgbouncer` is PgBouncer's console, and nobody gets the server's own databases.
 RESERVED_DATABASES = frozenset({"pgbouncer", "postgres", "template0", "template1", AUTH_ALIAS})
 
+
 def _hashable(password: pydantic.SecretStr) -> pydantic.SecretStr:
     if not re.fullmatch(r"[ -~]{1,1000}", password.get_secret_value()):
         raise ValueError("no password of ours")

@@ -112,9 +112,11 @@ class PsycopgDatabase:
         found = list(session.notes)
         noted = {one.oid for one in session.ours.made().databases}
         heir = heir_name(session.owner)
-        for one in self.holdings():
-            if one.oid in noted or one.owner == heir:
-                found.append(f"database {one.name}, which belongs to role {one.owner}")
+        found += (
+            f"database {one.name}, which belongs to role {one.owner}"
+            for one in self.holdings()
+            if one.oid in noted or one.owner == heir
+        )
         found += (
             f"role {name}, whose comment says that this application made it, which it did not"
             for name in session.ours.imitations()
@@ -177,6 +179,6 @@ class PsycopgDatabase:
             raise not_ours(name)
         self._roles.have_password(name, credentials.password)
 
-    def _heir(self, database: str) -> str:
+    def _heir(self, _database: str) -> str:
         """The role that owns what is in a database whose group goes, too."""
         return self._roles.have_heir()

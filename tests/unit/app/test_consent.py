@@ -17,9 +17,7 @@ def texts(platform, level):
 
 
 def configure(platform, **options):
-    platform.model.options = {
-        name.replace("_", "-"): value for name, value in options.items()
-    }
+    platform.model.options = {name.replace("_", "-"): value for name, value in options.items()}
     platform.leader.config_changed()
     platform.settle()
 
@@ -60,7 +58,9 @@ def test_what_was_granted_before_stays_and_the_status_names_it():
     assert platform.model.clients[2].told is not None
     assert texts(platform, Level.BLOCKED) == []
     role, database = texts(platform, Level.ACTIVE)
-    assert role.startswith("shop-app (relation 1) has role createdb, which can make databases, and")
+    assert role.startswith(
+        "shop-app (relation 1) has role createdb, which can make databases, and"
+    )
     assert database.startswith(
         "bank-app (relation 2) has database shop, which belongs to shop-app, and keeps it"
     )

@@ -83,7 +83,7 @@ DBA = reach_of("charmed_dba", 16, functions=["public.set_user_u"])
 
 
 def test_a_role_that_leads_outside_needs_consent():
-    verdict = on_roles(asked(), [DBA, reach_of("charmed_read", 16)], None, CONSENT)
+    verdict = on_roles([DBA, reach_of("charmed_read", 16)], None, CONSENT)
     assert verdict.problem == (
         "asks for role charmed_dba, which can become superuser by set_user_u: to allow it, run"
         " `juju config pool allowed-roles=charmed_dba,charmed_dml`"
@@ -92,7 +92,7 @@ def test_a_role_that_leads_outside_needs_consent():
 
 
 def test_all_roles_that_need_consent_are_named_with_a_single_command():
-    verdict = on_roles(asked(), [DBA, reach_of("createdb", 16)], None, CONSENT)
+    verdict = on_roles([DBA, reach_of("createdb", 16)], None, CONSENT)
     assert "role charmed_dba, which can become superuser by set_user_u, and role createdb" in (
         verdict.problem
     )
@@ -102,20 +102,20 @@ def test_all_roles_that_need_consent_are_named_with_a_single_command():
 def test_a_role_that_is_allowed_or_stays_inside_needs_nothing():
     allowed = CONSENT.model_copy(update={"roles": ("charmed_dba",)})
     for reaches in ([DBA], [reach_of("charmed_read", 16)], []):
-        verdict = on_roles(asked(), reaches, None, allowed)
+        verdict = on_roles(reaches, None, allowed)
         assert (verdict.problem, verdict.note) == ("", "")
 
 
 def test_a_role_that_was_granted_before_stays_and_is_named():
     before = grant_for(asked(7, "shop", "charmed_dba"))
-    verdict = on_roles(asked(), [DBA], before, CONSENT)
+    verdict = on_roles([DBA], before, CONSENT)
     assert verdict.problem == ""
     assert verdict.note == (
         "has role charmed_dba, which can become superuser by set_user_u, and keeps it: to allow it"
         " for good, run `juju config pool allowed-roles=charmed_dba,charmed_dml`, or else remove the"
         " relation"
     )
-    more = on_roles(asked(), [DBA, reach_of("createdb", 16)], before, CONSENT)
+    more = on_roles([DBA, reach_of("createdb", 16)], before, CONSENT)
     assert more.problem.startswith("asks for role createdb, which can make databases: ")
 
 
@@ -160,7 +160,11 @@ def test_a_database_of_its_own_is_given_to_an_application(held, known):
     ("held", "known", "reason"),
     [
         (holding(), made("bank-app"), "which belongs to bank-app"),
-        (holding(owner="dba"), made(), "which was not made for it and belongs to dba in PostgreSQL"),
+        (
+            holding(owner="dba"),
+            made(),
+            "which was not made for it and belongs to dba in PostgreSQL",
+        ),
         (
             holding(),
             made(groups=()),
@@ -190,7 +194,9 @@ def test_a_database_of_others_needs_consent(held, known, reason):
 def test_clients_with_unlike_roles_share_no_database():
     plain, rich = asked(1), asked(2, "shop", "createdb")
     known = made("shop-app")
-    assert judged(plain, holding(), known, [grant_for(asked(3)), grant_for(asked(4))]).problem == ""
+    assert (
+        judged(plain, holding(), known, [grant_for(asked(3)), grant_for(asked(4))]).problem == ""
+    )
     verdict = judged(plain, holding(), known, [grant_for(rich)])
     assert verdict.problem == (
         "asks for database shop, with other roles than user relation_id_2 has, who may set traps"
@@ -221,7 +227,10 @@ def test_a_database_is_noted_for_the_first_application_and_stays_its_own():
 def test_databases_that_clients_made_are_found():
     grants = [
         Grant(
-            relation_id=1, username="relation_id_1", database="shop", roles=("charmed_databases_owner",)
+            relation_id=1,
+            username="relation_id_1",
+            database="shop",
+            roles=("charmed_databases_owner",),
         )
     ]
     held = [

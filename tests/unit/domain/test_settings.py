@@ -113,7 +113,10 @@ def test_a_database_whose_name_is_a_number_can_be_shared():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"allowed-roles": "createdb,superuser"}, "clients cannot have role 'superuser': they can"),
+        (
+            {"allowed-roles": "createdb,superuser"},
+            "clients cannot have role 'superuser': they can",
+        ),
         ({"allowed-roles": 1}, "clients cannot have role '1': they can have admin, "),
         ({"shared-databases": "shop;x"}, "no database of a client can have the name 'shop;x'"),
         ({"shared-databases": "x" * 64}, "no database of a client can have the name 'xxx"),
@@ -124,7 +127,7 @@ def test_a_database_whose_name_is_a_number_can_be_shared():
 def test_a_list_with_a_bad_name_is_a_sentence(options, sentence):
     settings, (problem,) = settings_from(options)
     assert settings is None
-    assert problem.startswith(f"option {[*options][0]}")
+    assert problem.startswith(f"option {next(iter(options))}")
     assert sentence in problem
     assert len(problem) < 300
 

@@ -17,7 +17,6 @@ from domain.made import AUTH, CLIENT, GROUP, Made, OwnRole
 from domain.roles import ATTRIBUTES, GROUPS
 from domain.users import AuthMaterial, Credentials, Grant
 
-
 HEIR = "heir"  # owns what clients left behind
 
 
@@ -147,8 +146,8 @@ class MemoryDatabase:
         ]
         groups = {role.database for role in self._server.roles.values() if role.client}
         owned = self._server.databases - self._server.owners.keys()
-        for name in (_group(one) for one in groups | owned):
-            roles.append(OwnRole(kind=GROUP, name=name, oid=oid_of(name)))
+        names = map(_group, groups | owned)
+        roles += [OwnRole(kind=GROUP, name=name, oid=oid_of(name)) for name in names]
         before = self._ledger.made.here(self._server.cluster)
         return before.model_copy(update={"roles": tuple(sorted(roles, key=lambda one: one.name))})
 
