@@ -8,7 +8,15 @@ import pydantic
 
 from domain import scram
 from domain.budget import MOST_PROCESSES, Process, processes
-from domain.capabilities import OWN_USERS, Capabilities, Program, Version, capabilities
+from domain.capabilities import (
+    CLIENT_LIMITS,
+    OWN_LIFETIMES,
+    OWN_USERS,
+    Program,
+    Version,
+    version_in,
+)
+from domain.hba import Rule, access_rules
 from domain.overrides import usable
 from domain.pools import (
     AUTH_ALIAS,
@@ -24,6 +32,7 @@ from domain.pools import (
     pools,
     serving,
 )
+from domain.reset import reset_settings
 from domain.users import AuthMaterial, Credentials
 from domain.value import Value, number_of
 
@@ -35,7 +44,8 @@ FEW_CLIENTS = 100
 # Files of a process that are neither clients nor servers: logs, sockets, peers.
 _OTHER_FILES = 100
 
-# How long a login may take if nobody has to wait for a server: PgBouncer's own default.
+# How long a login may take, its wait for a server included. A client that has not logged in holds a file and
+# as much memory as max_packet_size allows, so no option makes this longer.
 LOGIN_SECONDS = 60
 
 # PgBouncer reads these when it starts, and never again.
@@ -72,6 +82,11 @@ class Layout(Value):
     def auth_file(self) -> str:
         """Names and secrets of PgBouncer's own users, for all processes."""
         return f"{self.root}/userlist.txt"
+
+    @property
+    def hba_file(self) -> str:
+        """Who may log in from where, for all processes."""
+        return f"{self.root}/hba.conf"
 
 
 class Peer(Value):
@@ -113,6 +128,7 @@ class PoolerConfig(Value):
 
     instances: tuple[Instance, ...]
     users: tuple[ConsoleUser, ...]
+    rules: tuple[Rule, ...]  #: of the HBA file
     serving: Serving
     server: str = ""  #: which PostgreSQL the pools lead to
     admin: Credentials | None = None  #: for the consoles; None where nobody may use them
@@ -139,7 +155,7 @@ def pooler_config(
     if auth is None:
         plan = plan.without_upstream()
     plan = _possible(plan, program.version)
-    able, first = capabilities(program.version), _first_peer_id(unit)
+    first = _first_peer_id(unit)
     planned = processes(plan, unit, program.cpus)
     run = planned if run is None else run
     siblings = (
@@ -157,7 +173,7 @@ def pooler_config(
                 *_listen(one.port, layout, one.index),
                 ("peer_id", str(first + one.index)),
                 *_auth(plan, layout, auth),
-                *_pooling(plan, able, part, program.files),
+                *_pooling(plan, program.version, part, program.files),
             ),
             pools=pools(plan, part),
             users=pool_users(plan, part),
@@ -173,6 +189,7 @@ def pooler_config(
     return PoolerConfig(
         instances=instances,
         users=_users(auth),
+        rules=access_rules(auth),
         serving=serving(served, program.cpus, readers=readers),
         server=plan.upstream.server if plan.upstream else "",
         admin=admin,
@@ -183,8 +200,12 @@ def _possible(plan: Plan, version: Version) -> Plan:
     """The plan, less what this PgBouncer cannot do."""
     overrides = usable(plan.settings.overrides, version)
     settings = plan.settings.model_copy(update={"overrides": overrides})
-    known = plan.known_users if version >= OWN_USERS else ()
-    return plan.model_copy(update={"settings": settings, "known_users": known})
+    update = {
+        "settings": settings,
+        "known_users": plan.known_users if version >= OWN_USERS else (),
+        "short_lived": plan.short_lived if version >= OWN_LIFETIMES else (),
+    }
+    return plan.model_copy(update=update)
 
 
 def _parts(
@@ -232,7 +253,11 @@ def _listen(port: int, layout: Layout, index: int) -> tuple[Setting, ...]:
 
 
 def _auth(plan: Plan, layout: Layout, auth: AuthMaterial | None) -> tuple[Setting, ...]:
-    lines: list[Setting] = [("auth_type", "scram-sha-256"), ("auth_file", layout.auth_file)]
+    lines: list[Setting] = [
+        ("auth_type", "hba"),
+        ("auth_hba_file", layout.hba_file),
+        ("auth_file", layout.auth_file),
+    ]
     if auth:
         lines += [("stats_users", auth.stats_user), ("admin_users", auth.admin_user)]
     if plan.upstream:
@@ -244,21 +269,24 @@ def _auth(plan: Plan, layout: Layout, auth: AuthMaterial | None) -> tuple[Settin
     return tuple(lines)
 
 
-def _pooling(plan: Plan, able: Capabilities, part: Part, files: int) -> tuple[Setting, ...]:
+def _pooling(plan: Plan, version: Version, part: Part, files: int) -> tuple[Setting, ...]:
     settings, sizes = plan.settings, pool_sizes(plan.settings, part)
-    patience = settings.query_wait_timeout
+    clients = most_clients(plan, part.limit, files)
     return (
         ("pool_mode", settings.pool_mode),
-        ("max_client_conn", str(most_clients(plan, part.limit, files))),
+        ("max_client_conn", str(clients)),
+        *_client_limits(clients, version),
         ("max_db_connections", str(part.limit)),
         ("default_pool_size", str(sizes.default)),
         ("min_pool_size", str(sizes.minimum)),
         ("reserve_pool_size", str(sizes.reserve)),
-        ("max_prepared_statements", str(_prepared_statements(plan, able))),
-        *_reset(plan, able),
-        ("query_wait_timeout", str(patience)),
-        # A client's first wait is part of its login.
-        ("client_login_timeout", str(max(LOGIN_SECONDS, patience or 3600))),
+        # PgBouncer keeps track of no statement in session mode, where the server connection is the client's.
+        ("max_prepared_statements", str(settings.max_prepared_statements)),
+        *reset_settings(
+            settings, version, version_in(plan.upstream.version) if plan.upstream else None
+        ),
+        ("query_wait_timeout", str(settings.query_wait_timeout)),
+        ("client_login_timeout", str(LOGIN_SECONDS)),
         ("query_timeout", str(settings.query_timeout)),
         ("idle_transaction_timeout", str(settings.idle_transaction_timeout)),
         ("client_idle_timeout", str(settings.client_idle_timeout)),
@@ -278,9 +306,21 @@ def _pooling(plan: Plan, able: Capabilities, part: Part, files: int) -> tuple[Se
         # A peer that is gone keeps nobody who cancels. Nor does PgBouncer, which forwards one request to a
         # peer at a time and forgets those that came in the same moment: they can be sent again.
         ("cancel_wait_timeout", "1"),
-        # `options` has to be listed: CVE-2026-107349 spins on it otherwise.
-        ("ignore_startup_parameters", "extra_float_digits,options"),
+        # The size of a packet bounds what a client without credentials makes a process keep.
+        ("max_packet_size", str(settings.max_packet_size)),
+        # The last comma adds an empty name: before 1.26.1 PgBouncer looks for it, and does not end if it is not
+        # there (CVE-2026-107349). `options` is not listed, so that a setting within it is kept or refused as one
+        # that stands by itself, and never dropped.
+        ("ignore_startup_parameters", "extra_float_digits,"),
     )
+
+
+def _client_limits(clients: int, version: Version) -> tuple[Setting, ...]:
+    """Return limits by which no user and no database takes every place of a process."""
+    if version < CLIENT_LIMITS:
+        return ()
+    most = str(max(1, clients * 3 // 4))
+    return (("max_user_client_connections", most), ("max_db_client_connections", most))
 
 
 def most_clients(plan: Plan, limit: int, files: int) -> int:
@@ -292,38 +332,6 @@ def most_clients(plan: Plan, limit: int, files: int) -> int:
         return MAX_CLIENTS
     servers = (limit or UNLIMITED_POOL_SIZE) * (1 + len(plan.databases))
     return max(1, min(MAX_CLIENTS, files - servers - _OTHER_FILES))
-
-
-def _prepared_statements(plan: Plan, able: Capabilities) -> int:
-    """How many statements PgBouncer keeps track of; 0 leaves them to the server.
-
-    In session mode the server connection is the client's own, so its statements simply work. An
-    old PgBouncer that tracked them would not notice that the reset removes them.
-    """
-    wanted = plan.settings.max_prepared_statements
-    return wanted if able.knows_discard or plan.settings.pool_mode != "session" else 0
-
-
-def _reset(plan: Plan, able: Capabilities) -> tuple[Setting, ...]:
-    """A server connection is as new for whoever gets it next, in every pool mode.
-
-    DISCARD ALL must stand alone: several statements in one string are one transaction, in which it
-    fails, and then nothing is reset. Before 1.22 it breaks the prepared statements that PgBouncer
-    keeps track of, so there its parts are spelled out, less the one about them. That would not do for
-    a pool in session mode, so there no pool has a mode of its own.
-    """
-    if {plan.settings.pool_mode, *plan.settings.overrides.modes} == {"session"}:
-        return (("server_reset_query", "DISCARD ALL"),)
-    query = "DISCARD ALL" if able.knows_discard else DISCARD_BUT_STATEMENTS
-    return (("server_reset_query", query), ("server_reset_query_always", "1"))
-
-
-# What DISCARD ALL stands for, less DEALLOCATE ALL
-# (https://www.postgresql.org/docs/current/sql-discard.html).
-DISCARD_BUT_STATEMENTS = (
-    "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; "
-    "SELECT pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
-)
 
 
 def _users(auth: AuthMaterial | None) -> tuple[ConsoleUser, ...]:

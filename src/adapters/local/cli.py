@@ -30,7 +30,7 @@ from app.errors import ConsoleFailed
 from domain.facts import Credentials
 from domain.pools import Endpoint, endpoints_in
 from domain.settings import ACCEPTS, Settings, field_of, settings_from
-from domain.status import assess
+from domain.status import Level, Sentence, assess
 from domain.users import Credentials as ClientCredentials
 from domain.users import read_only_uri, request_problem, uri
 from domain.value import number_of
@@ -218,7 +218,7 @@ class Command:
     def _config(self, platform: LocalPlatform, settings: Sequence[str]) -> int:
         if not settings:
             known = _known_settings(platform)
-            values = {name: str(getattr(known, field_of(name))) for name in ACCEPTS}
+            values = {name: _option_text(getattr(known, field_of(name))) for name in ACCEPTS}
             values["allowed-roles"] = ",".join(known.allowed_roles)
             values["shared-databases"] = ",".join(known.shared_databases)
             overrides = values["overrides"]
@@ -326,10 +326,14 @@ class Command:
 
     def _status(self, platform: LocalPlatform) -> int:
         rows: list[tuple[str, ...]] = []
+        warnings: set[str] = set()
         demo = self._relation(platform, DEMO)
         for unit in sorted(platform.model.units, key=number_of):
             facts = platform.hook(unit, "update_status").facts
             sentence = assess(facts)[0]
+            if sentence.level is Level.ACTIVE:
+                warnings.update(filter(None, [sentence.text]))
+                sentence = Sentence(level=Level.ACTIVE)
             port = facts.serving.port if facts.serving else "-"
             rows.append(
                 (
@@ -343,6 +347,8 @@ class Command:
         tables.show(("unit", "address", "processes", "status", "a query answers"), rows)
         if demo and (told := platform.model.clients[demo].told):
             print(f"\nclients connect to {told.endpoints}; `pooler relate NAME` gives one access")
+        for text in sorted(warnings):
+            print(f"\n{tables.yellow(text)}")
         if all(row[3] == "active" for row in rows):
             return 0
         print("\n`pooler up` brings back what was stopped, and tries again what failed")
@@ -427,6 +433,11 @@ def _known_settings(platform: LocalPlatform) -> Settings:
     if settings is None:
         raise Problem(f"{'; '.join(problems)}: `pooler config KEY=VALUE` sets another")
     return settings
+
+
+def _option_text(value: object) -> str:
+    """Return the value of an option as `pooler config KEY=VALUE` takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _note(text: str) -> None:

@@ -10,6 +10,7 @@ from plans import plan
 
 from adapters import rendering
 from domain.capabilities import Program, Version
+from domain.hba import access_rules
 from domain.instances import ConsoleUser, Instance, Layout, pooler_config
 from domain.pools import Pool
 from domain.users import AuthMaterial
@@ -73,9 +74,10 @@ def test_a_pool_with_a_size_of_its_own_has_it_as_a_limit_too():
     assert "pool_size" not in found["shop"]
 
 
-def test_a_name_for_all_databases_leaves_them_their_names():
-    found = sections(rendering.pgbouncer_ini(instances(everywhere=True)[0]))["databases"]
-    assert "dbname" not in found["*"]
+def test_a_database_that_a_client_made_has_its_own_lifetime():
+    found = sections(rendering.pgbouncer_ini(instances(short_lived=("shop",))[0]))["databases"]
+    assert connection(found["shop"])["server_lifetime"] == "30"
+    assert "server_lifetime" not in found["pgbouncer_auth"]
 
 
 def test_no_host_is_ever_nothing():
@@ -135,3 +137,17 @@ def test_nobody_to_let_in_is_an_empty_file():
 
 def test_the_drain_script_is_a_shell_script():
     assert rendering.drain_script().startswith("#!/bin/sh\n")
+
+
+def test_rules_are_written_for_sockets_and_for_every_address():
+    auth = AUTH.model_copy(update={"auth_user": 'a"b, c'})
+    lines = rendering.hba(access_rules(auth)).splitlines()
+    assert lines[0].startswith("# ")
+    assert lines[1] == 'local "pgbouncer" "stats","admin" scram-sha-256'
+    assert 'host all "stats","admin","a""b, c" 0.0.0.0/0 reject' in lines
+    assert 'host all "stats","admin","a""b, c" ::0/0 reject' in lines
+    assert lines[-3:] == [
+        "local all all scram-sha-256",
+        "host all all 0.0.0.0/0 scram-sha-256",
+        "host all all ::0/0 scram-sha-256",
+    ]

@@ -45,7 +45,8 @@ def test_all_that_a_process_is_told():
         "unix_socket_dir": "/var/lib/pgbouncer/0",
         "so_reuseport": "1",
         "peer_id": "1",
-        "auth_type": "scram-sha-256",
+        "auth_type": "hba",
+        "auth_hba_file": "/var/lib/pgbouncer/hba.conf",
         "auth_file": "/var/lib/pgbouncer/userlist.txt",
         "stats_users": "stats",
         "admin_users": "admin",
@@ -54,6 +55,8 @@ def test_all_that_a_process_is_told():
         "auth_query": "SELECT username, password FROM pgbouncer.get_auth($1)",
         "pool_mode": "session",
         "max_client_conn": "10000",
+        "max_user_client_connections": "7500",
+        "max_db_client_connections": "7500",
         "max_db_connections": "25",
         "default_pool_size": "25",
         "min_pool_size": "0",
@@ -61,7 +64,7 @@ def test_all_that_a_process_is_told():
         "max_prepared_statements": "100",
         "server_reset_query": "DISCARD ALL",
         "query_wait_timeout": "120",
-        "client_login_timeout": "120",
+        "client_login_timeout": "60",
         "query_timeout": "0",
         "idle_transaction_timeout": "0",
         "client_idle_timeout": "0",
@@ -76,7 +79,8 @@ def test_all_that_a_process_is_told():
         "tcp_keepcnt": "3",
         "tcp_user_timeout": "25000",
         "cancel_wait_timeout": "1",
-        "ignore_startup_parameters": "extra_float_digits,options",
+        "max_packet_size": "67108864",
+        "ignore_startup_parameters": "extra_float_digits,",
     }
 
 
@@ -213,28 +217,6 @@ def test_passwords_are_looked_up_in_one_database_by_a_qualified_name():
     assert found["auth_user"] == "auth"
     assert found["auth_dbname"] == "pgbouncer_auth"
     assert found["auth_query"] == "SELECT username, password FROM pgbouncer.get_auth($1)"
-
-
-@pytest.mark.parametrize(
-    ("mode", "version", "query", "always", "prepared"),
-    [
-        ("session", Version(1, 21), "DISCARD ALL", None, "0"),
-        ("session", NOW, "DISCARD ALL", None, "100"),
-        ("transaction", NOW, "DISCARD ALL", "1", "100"),
-        ("statement", NOW, "DISCARD ALL", "1", "100"),
-        ("transaction", Version(1, 21), "CLOSE ALL; ", "1", "100"),
-        ("statement", Version(1, 21), "CLOSE ALL; ", "1", "100"),
-    ],
-)
-def test_every_mode_hands_on_a_clean_connection(mode, version, query, always, prepared):
-    found = settings(pool_mode=mode, version=version)
-    assert found["server_reset_query"].startswith(query)
-    assert found.get("server_reset_query_always") == always
-    assert found["max_prepared_statements"] == prepared
-    # Several statements in one string are a transaction, in which DISCARD ALL fails.
-    assert (
-        ";" not in found["server_reset_query"] or "DISCARD ALL" not in found["server_reset_query"]
-    )
 
 
 def test_pools_are_as_large_as_the_share():

@@ -148,9 +148,31 @@ def test_a_long_time_is_recognised_though_pgbouncer_rounds_it(shown, refused):
     assert not_in_force(instance, {"server_lifetime": shown}, aliases) == refused
 
 
-@pytest.mark.parametrize(("wait", "login"), [(1, "60"), (60, "60"), (61, "61"), (0, "3600")])
-def test_a_login_may_take_as_long_as_its_first_server(wait, login):
-    assert written(tuned(query_wait_timeout=wait))["client_login_timeout"] == login
+@pytest.mark.parametrize("wait", [0, 1, 61, 2**31 - 1])
+def test_no_option_lets_a_login_take_more_than_a_minute(wait):
+    found = written(tuned(query_wait_timeout=wait))
+    assert (found["client_login_timeout"], found["query_wait_timeout"]) == ("60", str(wait))
+
+
+def test_a_packet_is_as_large_as_the_option_says():
+    assert written(tuned())["max_packet_size"] == str(64 * 2**20)
+    assert written(tuned(max_packet_size=2**20))["max_packet_size"] == str(2**20)
+
+
+@pytest.mark.parametrize(
+    ("version", "limit"), [(Version(1, 23, 1), None), (Version(1, 24), "7500"), (NOW, "7500")]
+)
+def test_no_user_or_database_takes_every_place_of_a_process(version, limit):
+    found = written(tuned(), version=version)
+    for name in ("max_user_client_connections", "max_db_client_connections"):
+        assert found.get(name) == limit
+
+
+@pytest.mark.parametrize("version", [Version(1, 21), NOW, Version(1, 26, 1)])
+def test_startup_settings_have_the_same_answer_in_both_spellings(version):
+    found = written(tuned(), version=version)
+    # The trailing comma holds CVE-2026-107349; `options` must not be dropped.
+    assert found["ignore_startup_parameters"] == "extra_float_digits,"
 
 
 def test_a_server_that_was_away_is_tried_again_soon():
@@ -245,25 +267,6 @@ def test_whoever_had_something_is_remembered():
     assert type(again).model_validate_json(first.model_dump_json()) == first
 
 
-@pytest.mark.parametrize(
-    ("text", "mode", "always"),
-    [
-        ("", "session", None),
-        ("", "transaction", "1"),
-        ('{"databases": {"shop": {"pool_mode": "session"}}}', "session", None),
-        ('{"databases": {"shop": {"pool_mode": "session"}}}', "statement", "1"),
-        ('{"databases": {"shop": {"pool_mode": "transaction"}}}', "session", "1"),
-        ('{"users": {"relation_id_7": {"pool_mode": "statement"}}}', "session", "1"),
-        ('{"users": {"relation_id_7": {"pool_size": 1}}}', "session", None),
-    ],
-)
-def test_every_pool_hands_on_a_clean_connection_whatever_its_mode(text, mode, always):
-    found = written(tuned(text, pool_mode=mode))
-    assert found["server_reset_query"] == "DISCARD ALL"
-    assert found.get("server_reset_query_always") == always
-    assert found["max_prepared_statements"] == "100"
-
-
 # ---- an older PgBouncer ----------------------------------------------------------------------
 ALL = SHOP[:-1] + ", " + USERS[1:]
 
@@ -272,18 +275,21 @@ def test_what_it_lacks_is_not_written_and_all_else_is():
     old = config(tuned(ALL, known=("relation_id_3",)), version=Version(1, 21)).instances[0]
     assert old.users == ()
     assert {(pool.alias, pool.mode, pool.size) for pool in old.pools} == {
-        ("pgbouncer_auth", None, 2), ("blog", None, None), ("shop", None, 4),
+        ("pgbouncer_auth", None, 2), ("blog", None, None), ("shop", "statement", 4),
     }  # fmt: skip
-    assert dict(old.settings)["max_prepared_statements"] == "0"
-    assert "server_reset_query_always" not in dict(old.settings)
-    newer = config(tuned(ALL), version=Version(1, 22)).instances[0]
-    assert newer.users == ()
-    assert {pool.mode for pool in newer.pools} == {None, "statement"}
+
+
+@pytest.mark.parametrize(("version", "lifetime"), [(Version(1, 22), None), (NOW, 30)])
+def test_a_database_has_its_own_lifetime_where_pgbouncer_can(version, lifetime):
+    shared = tuned().model_copy(update={"short_lived": ("shop",)})
+    (instance,) = config(shared, version=version, cpus=1).instances
+    found = {pool.alias: pool.lifetime for pool in instance.pools}
+    assert found == {"pgbouncer_auth": None, "blog": None, "shop": lifetime}
 
 
 @pytest.mark.parametrize(
     ("version", "count"),
-    [(Version(1, 21), 2), (Version(1, 22), 1), (Version(1, 23), 0), (None, 0)],
+    [(Version(1, 21), 1), (Version(1, 22), 1), (Version(1, 23), 0), (None, 0)],
 )
 def test_the_status_says_what_it_lacks(version, count):
     facts = related(units=1).leader.look()
