@@ -328,6 +328,10 @@ class DatabasesContract:
         with server.databases().open(server.backend, ledger) as database:
             database.withdraw()
             assert [text for text in database.left() if text.startswith("database shop")]
+        # A ledger that knows nothing finds for which application it was made.
+        with self.opened(server) as database:
+            (shop,) = (one for one in database.holdings() if one.name == "shop")
+            assert shop.application == "shop-app"
 
     def test_nobody_gets_a_password_who_is_not_there(self, server):
         with self.opened(server) as database, pytest.raises(DatabaseRefused):

@@ -24,7 +24,7 @@ from adapters.postgres import PsycopgDatabases
 from adapters.postgres.ours import group_name
 from app.errors import AccessRefused, DatabaseRefused
 from domain.facts import Ledger
-from domain.made import CLIENT, Made
+from domain.made import CLIENT, Made, OwnDatabase
 
 
 def test_a_copied_comment_under_the_name_of_a_group_is_refused(server: PostgreSQL) -> None:
@@ -156,6 +156,20 @@ def test_a_database_made_in_advance_is_not_given(server: PostgreSQL) -> None:
     with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
         as_client(server, 3, "SELECT 1", "payroll")
     assert as_client(server, 1, "SELECT 1", "payroll")
+
+
+def test_a_copied_comment_proves_nothing_of_a_database(server: PostgreSQL) -> None:
+    made = provide(server, asked(1))
+    (shop,) = (one for one in do(server, lambda open_: open_.holdings()) if one.name == "shop")
+    noted = OwnDatabase(name="shop", oid=shop.oid, application="shop-app")
+    ledger = Ledger(made=made.model_copy(update={"databases": (noted,)}))
+    do(server, lambda database: database.withdraw(), ledger=ledger)
+    query = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'shop'"
+    ((comment,),) = server.sql(query)
+    server.sql("CREATE DATABASE payroll")
+    server.sql(f"COMMENT ON DATABASE payroll IS '{comment}'")
+    found = {one.name: one.application for one in do(server, lambda open_: open_.holdings())}
+    assert (found["shop"], found["payroll"]) == ("shop-app", "")
 
 
 def test_no_client_gets_the_right_to_set_a_trigger(server: PostgreSQL) -> None:

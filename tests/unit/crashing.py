@@ -150,6 +150,7 @@ def twin(platform):
         groups=set(server.groups),
         connected=set(server.connected),
         owners=dict(server.owners),
+        signed=dict(server.signed),
         open=set(server.open),
         behind=list(server.behind),
     )

@@ -12,6 +12,7 @@ from adapters.postgres.reaching import reaches
 from adapters.postgres.roles import Roles
 from adapters.postgres.session import ReadOnly, Session, not_ours
 from adapters.postgres.sharing import Sharing
+from adapters.postgres.statements import literal
 from app.errors import AccessRefused, DatabaseRefused
 from domain.consent import Holding, Reach
 from domain.made import Made
@@ -80,7 +81,8 @@ class PsycopgDatabase:
         query = """
             SELECT datname, oid, pg_get_userbyid(datdba),
                    EXISTS (SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) AS a
-                           WHERE a.grantee = 0 AND a.privilege_type = 'CONNECT')
+                           WHERE a.grantee = 0 AND a.privilege_type = 'CONNECT'),
+                   shobj_description(oid, 'pg_database')
             FROM pg_database ORDER BY datname
         """
         rows = self._session.insist(lambda: self._session.connection.execute(query).fetchall())
@@ -91,8 +93,9 @@ class PsycopgDatabase:
                 owner=owner,
                 group=self._sharing.group_name(name),
                 open=is_open,
+                application=self._session.ours.application_of(oid, name, comment),
             )
-            for name, oid, owner, is_open in rows
+            for name, oid, owner, is_open, comment in rows
         )
 
     def close(self, database: str) -> None:
@@ -159,6 +162,7 @@ class PsycopgDatabase:
             for name in session.insist(partial(session.marked, mark)):
                 failures += session.attempt(partial(self._roles.drop, name, mark, self._heir))
         session.attempt(self._roles.drop_idle_heir)
+        session.attempt(self._sign_databases)
         if failures:
             more = f" (and {len(failures) - 1} more)" if failures[1:] else ""
             raise DatabaseRefused(failures[0] + more)
@@ -178,6 +182,16 @@ class PsycopgDatabase:
         if role.mark != self._session.marks.client:
             raise not_ours(name)
         self._roles.have_password(name, credentials.password)
+
+    def _sign_databases(self) -> None:
+        """Each database that stays says for which application it was made, for when that comes back."""
+        session = self._session
+        there = {one.oid: one for one in self.holdings()}
+        for noted in session.ours.made().databases:
+            one = there.get(noted.oid)
+            if one and not one.application:
+                text = session.ours.database_comment(noted.application, one.oid, one.name)
+                session.run("COMMENT ON DATABASE {d} IS {c}", d=one.name, c=literal(text))
 
     def _heir(self, _database: str) -> str:
         """The role that owns what is in a database whose group goes, too."""

@@ -149,6 +149,7 @@ def judged(request, held, known, given=(), before=None, consent=CONSENT):
         (holding(), made("shop-app")),
         (holding(owner="anyone"), made("shop-app")),  # it comes back
         (holding(), made()),  # the hook that made it was killed
+        (holding(owner="heir", application="shop-app"), made()),  # all else was removed meanwhile
     ],
 )
 def test_a_database_of_its_own_is_given_to_an_application(held, known):
@@ -160,6 +161,7 @@ def test_a_database_of_its_own_is_given_to_an_application(held, known):
     ("held", "known", "reason"),
     [
         (holding(), made("bank-app"), "which belongs to bank-app"),
+        (holding(application="bank-app"), made(), "which belongs to bank-app"),
         (
             holding(owner="dba"),
             made(),

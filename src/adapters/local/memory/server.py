@@ -45,6 +45,8 @@ class MemoryServer:
     databases: set[str] = field(default_factory=set[str])
     #: Who owns a database that this application did not make for a client, by the database's name.
     owners: dict[str, str] = field(default_factory=dict[str, str])
+    #: For which application a database was made that stays, by the database's name.
+    signed: dict[str, str] = field(default_factory=dict[str, str])
     open: set[str] = field(default_factory=set[str])  #: databases to which PUBLIC may connect
     reaches: dict[str, Reach] = field(default_factory=dict[str, Reach])  #: what groups lead to
     major: int = 16  #: version
@@ -166,6 +168,7 @@ class MemoryDatabase:
                 owner=server.owners.get(name, _group(name)),
                 group=_group(name),
                 open=name in server.open,
+                application=server.signed.get(name, ""),
             )
             for name in sorted(server.databases | server.owners.keys())
         )
@@ -236,9 +239,12 @@ class MemoryDatabase:
                 role.login = False
             elif role.ours:
                 del self._server.roles[name]
+        noted = self.made()
         for one in self.holdings():
             if one.owner == one.group:
                 self._server.owners[one.name] = HEIR
+            if application := noted.owner_of(one.oid):
+                self._server.signed[one.name] = application
         if self.users():
             raise DatabaseRefused(self._server.stuck)
 
