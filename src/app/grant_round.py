@@ -103,7 +103,7 @@ class GrantRound:
             return on_database
         asked = [role for role in grant.roles if role not in self._consent.roles]
         found = self._database.reaches(asked, grant.database) if asked else ()
-        on_roles = consent.on_roles(request, found, before, self._consent)
+        on_roles = consent.on_roles(found, before, self._consent)
         if on_roles.problem:
             return on_roles
         return consent.Verdict(note="; it ".join(filter(None, (on_roles.note, on_database.note))))

@@ -270,7 +270,10 @@ class Databases(Protocol):
     def open(
         self, backend: BackendCredentials, ledger: Ledger | None = None
     ) -> AbstractContextManager[Database]:
-        """Log in as the backend's user; the ledger says what we made there. Raises DatabaseUnreachable or DatabaseRefused."""
+        """Log in as the backend's user; the ledger says what we made there.
+
+        Raises DatabaseUnreachable or DatabaseRefused.
+        """
         ...
 
     def answers(self, backend: BackendCredentials) -> bool:

@@ -126,6 +126,8 @@ class Holding(Value):
     owner: str
     group: str  #: that this application has, or would make, for a database of this name
     open: bool = False  #: PUBLIC may connect
+    #: The application for which this application made it, as its sealed comment says; '' if none does.
+    application: str = ""
 
     def ours(self, made: Made) -> bool:
         """Whether it belongs to the group that this application made for it."""
@@ -172,9 +174,7 @@ class Verdict(Value):
     note: str = ""  #: what it keeps, and would not be given today
 
 
-def on_roles(
-    request: AccessRequest, reaches: Iterable[Reach], before: Grant | None, consent: Consent
-) -> Verdict:
+def on_roles(reaches: Iterable[Reach], before: Grant | None, consent: Consent) -> Verdict:
     """Whether a client may have its roles. `before` is what was granted to it already."""
     outside = {one.role: one.outside() for one in reaches if one.role not in consent.roles}
     needed = {role: reach for role, reach in outside.items() if reach}
@@ -228,7 +228,7 @@ def _joined(known: Iterable[str], more: Iterable[str]) -> str:
 def _others_database(request: AccessRequest, holding: Holding | None, made: Made) -> str:
     if holding is None:
         return ""
-    if owner := made.owner_of(holding.oid):
+    if owner := made.owner_of(holding.oid) or holding.application:
         return "" if owner == request.application else f"which belongs to {owner}"
     if holding.ours(made):
         return ""
@@ -267,7 +267,7 @@ def noted(made: Made, holdings: Iterable[Holding], applications: dict[str, str])
     """
     databases = list[OwnDatabase]()
     for one in holdings:
-        known = made.owner_of(one.oid)
+        known = made.owner_of(one.oid) or one.application
         owners = made.names(CLIENT) | made.names(GROUP)
         application = known or (applications.get(one.owner, "") if one.owner in owners else "")
         if application:

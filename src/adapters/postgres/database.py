@@ -13,6 +13,7 @@ from adapters.postgres.reaching import reaches
 from adapters.postgres.roles import Roles
 from adapters.postgres.session import ReadOnly, Session, not_ours
 from adapters.postgres.sharing import Sharing
+from adapters.postgres.statements import literal
 from app.errors import AccessRefused, DatabaseRefused
 from domain.consent import Holding, Reach
 from domain.made import Made
@@ -99,7 +100,8 @@ class PsycopgDatabase:
         query = """
             SELECT datname, oid, pg_get_userbyid(datdba),
                    EXISTS (SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) AS a
-                           WHERE a.grantee = 0 AND a.privilege_type = 'CONNECT')
+                           WHERE a.grantee = 0 AND a.privilege_type = 'CONNECT'),
+                   shobj_description(oid, 'pg_database')
             FROM pg_database ORDER BY datname
         """
         rows = self._session.insist(lambda: self._session.connection.execute(query).fetchall())
@@ -110,8 +112,9 @@ class PsycopgDatabase:
                 owner=owner,
                 group=self._sharing.group_name(name),
                 open=is_open,
+                application=self._session.ours.application_of(oid, name, comment),
             )
-            for name, oid, owner, is_open in rows
+            for name, oid, owner, is_open, comment in rows
         )
 
     def close(self, database: str) -> None:
@@ -131,9 +134,11 @@ class PsycopgDatabase:
         found = list(session.notes)
         noted = {one.oid for one in session.ours.made().databases}
         heir = heir_name(session.owner)
-        for one in self.holdings():
-            if one.oid in noted or one.owner == heir:
-                found.append(f"database {one.name}, which belongs to role {one.owner}")
+        found += (
+            f"database {one.name}, which belongs to role {one.owner}"
+            for one in self.holdings()
+            if one.oid in noted or one.owner == heir
+        )
         found += (
             f"role {name}, whose comment says that this application made it, which it did not"
             for name in session.ours.imitations()
@@ -184,6 +189,7 @@ class PsycopgDatabase:
             for name in session.insist(partial(session.marked, mark)):
                 failures += session.attempt(partial(self._roles.drop, name, mark, self._heir))
         session.attempt(self._roles.drop_idle_heir)
+        session.attempt(self._sign_databases)
         if failures:
             more = f" (and {len(failures) - 1} more)" if failures[1:] else ""
             raise DatabaseRefused(failures[0] + more)
@@ -204,6 +210,16 @@ class PsycopgDatabase:
             raise not_ours(name)
         self._roles.have_password(name, credentials.password)
 
-    def _heir(self, database: str) -> str:
+    def _sign_databases(self) -> None:
+        """Each database that stays says for which application it was made, for when that comes back."""
+        session = self._session
+        there = {one.oid: one for one in self.holdings()}
+        for noted in session.ours.made().databases:
+            one = there.get(noted.oid)
+            if one and not one.application:
+                text = session.ours.database_comment(noted.application, one.oid, one.name)
+                session.run("COMMENT ON DATABASE {d} IS {c}", d=one.name, c=literal(text))
+
+    def _heir(self, _database: str) -> str:
         """The role that owns what is in a database whose group goes, too."""
         return self._roles.have_heir()

@@ -56,7 +56,10 @@ class PsycopgDatabases:
     def open(
         self, backend: BackendCredentials, ledger: Ledger | None = None
     ) -> Generator[PsycopgDatabase]:
-        """Log in as the backend's user; the ledger says what we made there. Raises DatabaseUnreachable or DatabaseRefused."""
+        """Log in as the backend's user; the ledger says what we made there.
+
+        Raises DatabaseUnreachable or DatabaseRefused.
+        """
         server = Server(backend, self._reached(backend), self._patience)
         try:
             with server.connect(backend.database) as connection:

@@ -113,6 +113,20 @@ class Ours:
         key = seal_key(self._password.get_secret_value(), self._owner)
         return f"{mark} [{seal(key, self._marks.kind(mark), oid, name)}]"
 
+    def database_comment(self, application: str, oid: int, name: str) -> str:
+        """The comment of a database that stays: for which application it was made, and a seal."""
+        key = seal_key(self._password.get_secret_value(), self._owner)
+        kind = f"database of {application}"
+        return f"{self._marks.application}: {kind} [{seal(key, kind, oid, name)}]"
+
+    def application_of(self, oid: int, name: str, comment: str | None) -> str:
+        """The application for which a database was made, as a comment proves; '' if it does not."""
+        prefix = f"{self._marks.application}: database of "
+        if not comment or not comment.startswith(prefix):
+            return ""
+        application = comment.removeprefix(prefix).partition(" [")[0]
+        return application if comment == self.database_comment(application, oid, name) else ""
+
     def note(self, mark: str, oid: int, name: str) -> None:
         """This role was made just now."""
         self._made[oid] = OwnRole(kind=self._marks.kind(mark), name=name, oid=oid)

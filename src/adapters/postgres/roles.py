@@ -147,9 +147,10 @@ class Roles:
         except UnicodeEncodeError:
             raise DatabaseRefused(f"the password of {name} has other than ASCII letters") from None
         row = self._session.connection.execute(
-            "SELECT rolpassword = %s FROM pg_authid WHERE rolname = %s", (verifier, name)
+            "SELECT rolpassword FROM pg_authid WHERE rolname = %s", (name,)
         ).fetchone()
-        if row and not row[0]:
+        # Compared here: the parameters of a query may be logged.
+        if row and row[0] != verifier:
             with self._session.connection.transaction():
                 self._keep_out_of_logs()
                 self._session.run("ALTER ROLE {r} PASSWORD {v}", r=name, v=literal(verifier))

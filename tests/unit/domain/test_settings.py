@@ -133,7 +133,7 @@ def test_a_database_whose_name_is_a_number_can_be_shared():
 def test_a_list_with_a_bad_name_is_a_sentence(options, sentence):
     settings, (problem,) = settings_from(options)
     assert settings is None
-    assert problem.startswith(f"option {[*options][0]}")
+    assert problem.startswith(f"option {next(iter(options))}")
     assert sentence in problem
     assert len(problem) < 300
 

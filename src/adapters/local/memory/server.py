@@ -23,6 +23,8 @@ from domain.made import AUTH, CLIENT, GROUP, Made, OwnRole
 from domain.roles import ATTRIBUTES, GROUPS
 from domain.users import AuthMaterial, Credentials, Grant
 
+HEIR = "heir"  # owns what clients left behind
+
 
 @dataclass
 class Role:
@@ -49,6 +51,8 @@ class MemoryServer:
     databases: set[str] = field(default_factory=set[str])
     #: Who owns a database that this application did not make for a client, by the database's name.
     owners: dict[str, str] = field(default_factory=dict[str, str])
+    #: For which application a database was made that stays, by the database's name.
+    signed: dict[str, str] = field(default_factory=dict[str, str])
     open: set[str] = field(default_factory=set[str])  #: databases to which PUBLIC may connect
     reaches: dict[str, Reach] = field(default_factory=dict[str, Reach])  #: what groups lead to
     major: int = 16  #: version
@@ -188,8 +192,8 @@ class MemoryDatabase:
         ]
         groups = {role.database for role in self._server.roles.values() if role.client}
         owned = self._server.databases - self._server.owners.keys()
-        for name in (_group(one) for one in groups | owned):
-            roles.append(OwnRole(kind=GROUP, name=name, oid=oid_of(name)))
+        names = map(_group, groups | owned)
+        roles += [OwnRole(kind=GROUP, name=name, oid=oid_of(name)) for name in names]
         before = self._ledger.made.here(self._server.cluster)
         return before.model_copy(update={"roles": tuple(sorted(roles, key=lambda one: one.name))})
 
@@ -208,6 +212,7 @@ class MemoryDatabase:
                 owner=server.owners.get(name, _group(name)),
                 group=_group(name),
                 open=name in server.open,
+                application=server.signed.get(name, ""),
             )
             for name in sorted(server.databases | server.owners.keys())
         )
@@ -247,6 +252,8 @@ class MemoryDatabase:
         if grant.database in self._server.closed:
             raise AccessRefused(f"nobody can be given access to database {grant.database}")
         self._server.databases.add(grant.database)
+        if found and found.owner == HEIR:
+            del self._server.owners[grant.database]
         return not role.password
 
     def set_password(self, credentials: Credentials) -> None:
@@ -279,6 +286,12 @@ class MemoryDatabase:
                 continue
             if role.ours:
                 del self._server.roles[name]
+        noted = self.made()
+        for one in self.holdings():
+            if one.owner == one.group:
+                self._server.owners[one.name] = HEIR
+            if application := noted.owner_of(one.oid):
+                self._server.signed[one.name] = application
         if self.users():
             raise DatabaseRefused(self._server.stuck or "a database hangs")
 
