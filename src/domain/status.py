@@ -9,6 +9,7 @@ from domain.capabilities import OLDEST
 from domain.instances import FEW_CLIENTS, most_clients
 from domain.overrides import lacking
 from domain.pools import has_read_only_pools, least_for_read_only_pools
+from domain.reset import reset_problem
 from domain.value import Shown, Value
 
 if TYPE_CHECKING:
@@ -57,8 +58,12 @@ def assess(facts: Facts) -> tuple[Sentence, ...]:
 
 def _options(facts: Facts) -> tuple[Sentence, ...]:
     version = facts.container.version
-    missing = lacking(facts.plan.settings.overrides, version) if facts.plan and version else ()
-    return (*map(_blocked, (*facts.settings_problems, *missing)), *_budget(facts))
+    refused: tuple[str, ...] = ()
+    if facts.plan and version:
+        settings = facts.plan.settings
+        found = (reset_problem(settings, version), *lacking(settings.overrides, version))
+        refused = tuple(filter(None, found))
+    return (*map(_blocked, (*facts.settings_problems, *refused)), *_budget(facts))
 
 
 def _budget(facts: Facts) -> Iterator[Sentence]:
