@@ -37,6 +37,10 @@ ALWAYS_RESET = Version(1, 26)
 OWN_USERS = Version(1, 23)
 
 
+# Before, a database has no server_lifetime of its own.
+OWN_LIFETIMES = Version(1, 23)
+
+
 class Capabilities(Value):
     """What a configuration may count on."""
 

@@ -8,7 +8,7 @@ import pydantic
 
 from domain import scram
 from domain.budget import MOST_PROCESSES, Process, processes
-from domain.capabilities import OWN_USERS, Program, Version
+from domain.capabilities import OWN_LIFETIMES, OWN_USERS, Program, Version
 from domain.overrides import usable
 from domain.pools import (
     AUTH_ALIAS,
@@ -184,8 +184,12 @@ def _possible(plan: Plan, version: Version) -> Plan:
     """The plan, less what this PgBouncer cannot do."""
     overrides = usable(plan.settings.overrides, version)
     settings = plan.settings.model_copy(update={"overrides": overrides})
-    known = plan.known_users if version >= OWN_USERS else ()
-    return plan.model_copy(update={"settings": settings, "known_users": known})
+    update = {
+        "settings": settings,
+        "known_users": plan.known_users if version >= OWN_USERS else (),
+        "short_lived": plan.short_lived if version >= OWN_LIFETIMES else (),
+    }
+    return plan.model_copy(update=update)
 
 
 def _parts(

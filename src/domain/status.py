@@ -11,6 +11,7 @@ from domain.overrides import lacking
 from domain.pools import has_read_only_pools, least_for_read_only_pools
 from domain.reset import reset_problem
 from domain.value import Shown, Value
+from domain.vulnerabilities import warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +44,11 @@ class Problem(Value):
 
 
 def assess(facts: Facts) -> tuple[Sentence, ...]:
-    """All that is true, worst first, each level in the order of things to do; active if all is well."""
+    """All that is true, worst first, each level in the order of things to do.
+
+    If nothing is wrong, the only sentence is active; its text is what the operator should know all the
+    same, or ''.
+    """
     found = (
         *_options(facts),
         *_backend(facts),
@@ -53,7 +58,18 @@ def assess(facts: Facts) -> tuple[Sentence, ...]:
     )
     order = list(Level)
     ranked = sorted(found, key=lambda sentence: order.index(sentence.level))
-    return tuple(ranked) or (Sentence(level=Level.ACTIVE),)
+    wrong = tuple(sentence for sentence in ranked if sentence.level is not Level.ACTIVE)
+    if wrong:
+        return wrong
+    # Juju shows a single sentence of the worst level.
+    known = [sentence.text for sentence in (*_version(facts), *ranked)]
+    return (Sentence(level=Level.ACTIVE, text="; ".join(known)),)
+
+
+def _version(facts: Facts) -> Iterator[Sentence]:
+    version = facts.container.version
+    if version and (text := warning(version)):
+        yield Sentence(level=Level.ACTIVE, text=text)
 
 
 def _options(facts: Facts) -> tuple[Sentence, ...]:
