@@ -35,8 +35,9 @@ def by_options(pooler, name, wanted):
             client.execute("select 1")  # another transaction than that of the login
             return value(client, "select current_setting(%s)", [name], prepare=False)
     except psycopg.OperationalError as error:
-        assert f"unsupported startup parameter in options: {name}" in str(error)
-        return None
+        if f"unsupported startup parameter in options: {name}" in str(error):
+            return None
+        raise
 
 
 def by_name(pooler, name, wanted):
@@ -50,11 +51,12 @@ def by_name(pooler, name, wanted):
     try:
         return asyncio.run(ask())
     except asyncpg.ProtocolViolationError as error:
-        assert f"unsupported startup parameter: {name}" in str(error)
-        return None
+        if f"unsupported startup parameter: {name}" in str(error):
+            return None
+        raise
 
 
-@pytest.fixture(params=MODES)
+@pytest.fixture(scope="module", params=MODES)
 def pooled(request, pooler):
     """The platform in each mode that a driver's session fits into."""
     pooler("config", f"pool_mode={request.param}")
@@ -122,17 +124,20 @@ def test_a_setting_of_the_role_needs_no_startup_parameter(pooler):
 
 def test_a_client_of_protocol_3_2_is_let_in_from_1_26_on(pooler, program):
     """Each login finds processes that do not know the user yet, which is where 1.24 fails."""
-    failed = []
-    for _ in range(2):
-        pooler("restart")
-        for _ in range(3):
-            try:
-                with pooler.client("demo", max_protocol_version="3.2") as client:
-                    client.execute("select 1")
-            except psycopg.OperationalError as error:
-                assert "duplicate protocol negotiation" in str(error)
-                failed.append(str(error))
-    assert not failed or version_of(program) < TRACKS_REPORTED
+    pooler("restart")
+    said = [protocol_3_2(pooler) for _ in range(4)]
+    assert said == [""] * 4 or version_of(program) < TRACKS_REPORTED
+    assert all("duplicate protocol negotiation" in one for one in filter(None, said))
+
+
+def protocol_3_2(pooler):
+    """Why a client of this protocol is not let in; '' if it is."""
+    try:
+        with pooler.client("demo", max_protocol_version="3.2") as client:
+            client.execute("select 1")
+    except psycopg.OperationalError as error:
+        return str(error)
+    return ""
 
 
 @pytest.mark.parametrize("spelling", ["database", "true"])
