@@ -143,6 +143,7 @@ class PebblePooler:
             self._folder(LAYOUT.socket_directory(instance.index), 0o711)
         self._push(DRAIN, rendering.drain_script())
         self._push(LAYOUT.auth_file, rendering.userlist(config.users))
+        self._push(LAYOUT.hba_file, rendering.hba(config.rules))
         for instance in config.instances:
             self._push(LAYOUT.ini(instance.index), rendering.pgbouncer_ini(instance))
 
