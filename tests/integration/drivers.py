@@ -27,7 +27,7 @@ def login(pooler: Pooler, name: str, unit: int = 0) -> dict[str, object]:
         "user": told["username"],
         "password": told["password"],
         "database": told["database"],
-        "timeout": 10,
+        "timeout": 30,
     }
 
 

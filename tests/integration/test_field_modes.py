@@ -111,9 +111,9 @@ def test_asyncpg_prepares_copies_and_pages_within_transactions(mixed):
             return [row["n"] async for row in client.cursor(ask, 0, prefetch=7)]
 
     async def all_of_it():
-        return await asyncio.gather(*(work(number) for number in range(30)))
+        return await asyncio.gather(*(work(number) for number in range(12)))
 
-    assert asyncio.run(all_of_it()) == [list(range(100))] * 30
+    assert asyncio.run(all_of_it()) == [list(range(100))] * 12
 
 
 # ---- state between two transactions ---------------------------------------------------------
@@ -203,7 +203,7 @@ def test_a_client_that_waits_is_told_after_query_wait_timeout(mixed):
     mixed("config", "max_db_connections=4", "query_wait_timeout=2")
     try:
         with contextlib.ExitStack() as holders:
-            for _ in range(12):
+            for _ in range(5):
                 with contextlib.suppress(psycopg.Error):  # all connections may be taken already
                     holder = holders.enter_context(mixed.client("demo"))
                     holder.execute("begin")
