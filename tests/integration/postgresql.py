@@ -54,7 +54,8 @@ class PostgreSQL:
     """A server of one's own, whose superuser is `operator`.
 
     `hba_delay`: other users are named in pg_hba.conf only so many seconds after they were made,
-    as behind the PostgreSQL charms. `standby_of`: a streaming standby of another one.
+    as behind the PostgreSQL charms. `standby_of`: a streaming standby of another one. `programs`: the
+    directory of initdb and postgres, where a test needs a certain version.
     """
 
     def __init__(
@@ -63,9 +64,10 @@ class PostgreSQL:
         settings: Mapping[str, str] | None = None,
         hba_delay: float | None = None,
         standby_of: PostgreSQL | None = None,
+        programs: pathlib.Path | None = None,
     ) -> None:
         self.host, self.port = "127.0.0.1", free_port()
-        self._binaries = binaries()
+        self._binaries = programs or binaries()
         self._settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
