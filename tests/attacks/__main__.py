@@ -76,7 +76,9 @@ def _lanes(report: Report) -> list[Lane]:
     """What depends on PgBouncer is tried with each PgBouncer, and what depends on PostgreSQL with each."""
     cache = parts.default_cache()
     new, old = (parts.pgbouncer(cache, report.say, suite=s) for s in (RECOMMENDED, OLDER))
-    newest, older = (find(cache, report.say) for find in (older_postgresql.newest, older_postgresql.older))
+    newest, older = (
+        find(cache, report.say) for find in (older_postgresql.newest, older_postgresql.older)
+    )
     packets = ("strangers", "budgets", "servers")
     clients = ("ownership", "hostile_clients")
 
@@ -148,7 +150,9 @@ def _outcome(stage: Stage, attack: Attack) -> tuple[str, str]:
     try:
         stage.recover()
     except Exception as error:
-        stage.say(f"{attack.row}: {type(error).__name__} while the processes were restored: {error}")
+        stage.say(
+            f"{attack.row}: {type(error).__name__} while the processes were restored: {error}"
+        )
     return outcome, note
 
 

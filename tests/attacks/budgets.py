@@ -15,7 +15,7 @@ from packets import Closed, Refused, Wire, startup
 from stage import Stage
 
 STRANGERS, FLOOD_SECONDS = 250, 5.0
-CONNECTIONS = 110  #: more than max_connections of the server
+CONNECTIONS = 60  #: of each of two clients, together more than max_connections of the server
 
 
 @attack("7", "a client logs in under 250 strangers", "medium")
@@ -82,19 +82,21 @@ def any_database(stage: Stage) -> None:
         hold(not reached, f"a client without roles enters {', '.join(reached)}")
 
 
-@attack("26", "a client takes every connection of PostgreSQL", "medium")
+@attack("26", "clients take every connection of PostgreSQL", "medium")
 def exhaustion(stage: Stage) -> str:
-    """A client opens as many transactions as it can; the operator relates another meanwhile."""
-    with stage.related("mallory-26") as mallory, contextlib.ExitStack() as stack:
+    """Two clients open as many transactions as they can; the operator relates another meanwhile."""
+    with contextlib.ExitStack() as stack:
         held = 0
-        for _ in range(CONNECTIONS):
-            try:
-                session = stack.enter_context(stage.by_pool(mallory, connect_timeout=2))
-                session.execute("SET statement_timeout = '2s'")
-                session.execute("BEGIN")
-                held += 1
-            except psycopg.Error:
-                break
+        for name in ("mallory-26", "eve-26"):
+            client = stack.enter_context(stage.related(name))
+            for _ in range(CONNECTIONS):
+                wire = stack.enter_context(stage.wire(1))
+                try:
+                    wire.log_in(client.password, user=client.user, database=client.database)
+                    wire.ask("BEGIN")
+                    held += 1
+                except (OSError, Closed, Refused):
+                    break  # no further server connection
         begin = time.monotonic()
         code, said = stage.tried("relate", "other-26")
         took = time.monotonic() - begin
@@ -108,14 +110,17 @@ def exhaustion(stage: Stage) -> str:
 @attack("27", "prepared statements of 1 MB each", "medium", awaits="a limit in PgBouncer")
 def prepared_statements(stage: Stage) -> None:
     """A client prepares 60 statements of 1 MB each, which PgBouncer keeps for it."""
-    with stage.related("mallory-27") as mallory, stage.grows_less_than(30):
-        with stage.by_pool(mallory) as session:
-            for number in range(60):
-                text = f"SELECT {number} /* {'x' * 1_000_000} */"
-                session.execute(text, prepare=True)
-            # What is kept for a client that stays is what counts.
-            grown = max(process.memory for process in stage.processes()) / 2**20
-            hold(grown < 60, f"a process has {grown:.0f} MB while the client stays")
+    with (
+        stage.option("pool_mode", "transaction", after="session"),
+        stage.related("mallory-27") as mallory,
+        stage.grows_less_than(30) as growth,
+        stage.by_pool(mallory) as session,
+    ):
+        for number in range(60):
+            text = f"SELECT {number} /* {'x' * 1_000_000} */"
+            session.execute(text.encode(), prepare=True)
+        kept = growth()
+        hold(kept < 30, f"a process keeps {kept:.0f} MB of 60 MB while the client stays")
 
 
 @attack("28", "the database through which passwords are looked up", "low")
@@ -161,7 +166,9 @@ def statistics_user(stage: Stage) -> None:
             contextlib.suppress(OSError, Closed, Refused),
             Wire(stage.processes()[0].socket, 3) as wire,
         ):
-            wire.log_in(secrets["stats_password"], user=secrets["stats_user"], database="pgbouncer")
+            wire.log_in(
+                secrets["stats_password"], user=secrets["stats_user"], database="pgbouncer"
+            )
             try:
                 wire.ask(command)
                 done.append(command)

@@ -28,9 +28,7 @@ async def _stranger(host: str, port: int, database: str, end: float) -> int:
 
 async def _all(host: str, port: int, database: str, count: int, seconds: float) -> int:
     end = time.monotonic() + seconds
-    return sum(
-        await asyncio.gather(*(_stranger(host, port, database, end) for _ in range(count)))
-    )
+    return sum(await asyncio.gather(*(_stranger(host, port, database, end) for _ in range(count))))
 
 
 if __name__ == "__main__":

@@ -114,7 +114,10 @@ def planted_links(stage: Stage) -> str:
                 away.rename(away.with_suffix(""))
         stage.tried("config", "server_idle_timeout=600")
         stage.tried("up")
-        hold(not broken, f"root writes through {len(broken)} links, such as {broken[0] if broken else ''}")
+        hold(
+            not broken,
+            f"root writes through {len(broken)} links, such as {broken[0] if broken else ''}",
+        )
         return f"{len(planted)} links planted, none followed"
 
 
@@ -157,10 +160,7 @@ def _own_server(stage: Stage):
     )
     with contextlib.closing(pooler):
         pooler.up("--units", "1")
-        processes = [
-            process.pid
-            for process in Stage.processes_below(pooler.home)
-        ]
+        processes = [process.pid for process in Stage.processes_below(pooler.home)]
         found = next(iter(pooler.home.rglob("postmaster.pid")))
         yield pooler, processes, int(found.read_text().split()[0])
 
@@ -223,7 +223,13 @@ def unsigned_mirror(stage: Stage) -> str:
         folder.chmod(0o755)
         _mirror(folder / "mirror")
         apt = folder / "apt"
-        for part in ("apt.conf.d", "sources.list.d", "preferences.d", "trusted.gpg.d", "auth.conf.d"):
+        for part in (
+            "apt.conf.d",
+            "sources.list.d",
+            "preferences.d",
+            "trusted.gpg.d",
+            "auth.conf.d",
+        ):
             (apt / part).mkdir(parents=True)
         (apt / "sources.list").write_text(f"deb file:{folder}/mirror trixie main\n")
         (apt / "apt.conf.d" / "99insecure").write_text(
@@ -232,7 +238,17 @@ def unsigned_mirror(stage: Stage) -> str:
             'APT::Get::AllowUnauthenticated "true";\n'
         )
         done = subprocess.run(
-            ["unshare", "-m", "sh", "-c", _INSECURE, "sh", str(folder), sys.executable, str(ROOT / "src")],
+            [
+                "unshare",
+                "-m",
+                "sh",
+                "-c",
+                _INSECURE,
+                "sh",
+                str(folder),
+                sys.executable,
+                str(ROOT / "src"),
+            ],
             capture_output=True,
             text=True,
             check=False,
@@ -243,7 +259,9 @@ def unsigned_mirror(stage: Stage) -> str:
         unpacked = list((folder / "cache").rglob("pgbouncer"))
         hold(not unpacked and "UNPACKED" not in said, "an unsigned package is unpacked")
         hold("REFUSED" in said, f"not tried: {said[-300:]}")
-        hold("signed" in said or "authenticat" in said, f"refused for another reason: {said[-300:]}")
+        hold(
+            "signed" in said or "authenticat" in said, f"refused for another reason: {said[-300:]}"
+        )
         return " ".join(said.split())[-160:]
 
 

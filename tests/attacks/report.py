@@ -68,11 +68,15 @@ class Report:
         return "\n".join((*columns([head, *lines]), *self._told()))
 
     def _in_order(self) -> list[Row]:
-        return sorted(self.rows, key=lambda row: (*_number(row.row), row.pgbouncer, row.postgresql))
+        return sorted(
+            self.rows, key=lambda row: (*_number(row.row), row.pgbouncer, row.postgresql)
+        )
 
     def _told(self) -> Iterator[str]:
         for row in self._in_order():
-            where = f"{row.row} {row.title} · PgBouncer {row.pgbouncer} · PostgreSQL {row.postgresql}"
+            where = (
+                f"{row.row} {row.title} · PgBouncer {row.pgbouncer} · PostgreSQL {row.postgresql}"
+            )
             if not row.held:
                 yield f"\n{where} · {row.severity}\n    {row.outcome}"
                 if row.awaits:
@@ -85,7 +89,9 @@ class Report:
     def _sums(self) -> Iterable[str]:
         for version in sorted({row.pgbouncer for row in self.rows}):
             rows = [row for row in self.rows if row.pgbouncer == version]
-            open_ = sorted({row.row for row in rows if row.outcome.startswith("not held")}, key=_number)
+            open_ = sorted(
+                {row.row for row in rows if row.outcome.startswith("not held")}, key=_number
+            )
             text = f"PgBouncer {version}: {sum(row.held for row in rows)} of {len(rows)} held"
             yield f"{text}; not held: {', '.join(open_)}" if open_ else text
         if serious := [row for row in self._in_order() if row.fails]:

@@ -82,8 +82,9 @@ def plain_password(stage: Stage) -> None:
     """A server that is not PostgreSQL asks for the password of the backend's user, and of a client."""
     with Imposter("password") as imposter:
         _hook(imposter)
+        hold(not imposter.passwords, f"a hook tells passwords in {len(imposter.passwords)} logins")
         _command(imposter, stage.program)
-        hold(not imposter.passwords, f"a login of ours tells {len(imposter.passwords)} passwords")
+        hold(not imposter.passwords, "`pooler up` tells the superuser's password")
 
 
 @attack("33", "a server asks us for 20 million SCRAM iterations", "high")
@@ -116,10 +117,12 @@ def _alone(stage: Stage, port: int) -> Iterator[Process]:
             "auth_file": str(folder / "userlist.txt"),
         }
         lines: list[str] = []
+        section = ""
         for line in text.splitlines():
             key, equals, _ = line.partition("=")
-            if line.strip().startswith("[peers]"):
-                break  # its siblings are not there
+            section = line if line.startswith("[") else section
+            if section == "[peers]" and equals:
+                continue  # its siblings are not there
             if equals and key.strip() in replaced:
                 line = f"{key.strip()} = {replaced[key.strip()]}"
             lines.append(line.replace(f"port={stage.server.port}", f"port={port}"))

@@ -10,17 +10,19 @@ import pathlib
 import re
 import signal
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
-from attack import NotHeld
+from attack import NotHeld, hold
 from packets import Wire, answers
 from platform_under_test import Pooler
 from postgresql import ADMIN, PASSWORD, PostgreSQL
 
-VERB_SECONDS = 60
+VERB_SECONDS = 45
+TOO_LONG = 124  #: the exit code of a verb that was ended, as of timeout(1)
 MEGABYTE = 2**20
 
 # Groups of the PostgreSQL charms, by the statements with which the charms make them.
@@ -149,14 +151,17 @@ class Stage:
 
     def do(self, *words: str) -> str:
         """A verb of the command, which has to succeed."""
-        done = self.pooler.run(*words, timeout=VERB_SECONDS)
-        if done.returncode:
-            raise RuntimeError(f"`pooler {' '.join(words)}` fails: {done.stdout}{done.stderr}")
-        return done.stdout + done.stderr
+        code, said = self.tried(*words)
+        if code:
+            raise RuntimeError(f"`pooler {' '.join(words)}` fails: {said}")
+        return said
 
     def tried(self, *words: str) -> tuple[int, str]:
         """A verb of the command, with its exit code and what it printed."""
-        done = self.pooler.run(*words, timeout=VERB_SECONDS)
+        try:
+            done = self.pooler.run(*words, timeout=VERB_SECONDS)
+        except subprocess.TimeoutExpired:
+            return TOO_LONG, f"`pooler {words[0]}` does not end within {VERB_SECONDS} s"
         return done.returncode, done.stdout + done.stderr
 
     @contextlib.contextmanager
@@ -169,7 +174,7 @@ class Stage:
             self.tried("unrelate", name)
 
     @contextlib.contextmanager
-    def option(self, name: str, value: str) -> Iterator[bool]:
+    def option(self, name: str, value: str, after: str = "") -> Iterator[bool]:
         """An option has this value inside of the block; False if the command knows no such option."""
         for spelling in (name, name.replace("-", "_")):
             if self.tried("config", f"{spelling}={value}")[0] == 0:
@@ -180,11 +185,11 @@ class Stage:
         try:
             yield True
         finally:
-            self.tried("config", f"{spelling}=")
+            self.tried("config", f"{spelling}={after}")
 
     def client(self, name: str) -> Client:
         """What an application was told. Raises RuntimeError if it cannot connect."""
-        told = json.loads(self.do("credentials", name, "--json"))
+        told = json.loads(self.do("credentials", name, "--json").partition("}")[0] + "}")
         host, _, port = told["endpoints"].split(",")[0].partition(":")
         return Client(
             name, told["username"], told["password"], told["database"], (host, int(port))
@@ -201,11 +206,26 @@ class Stage:
         return _connect(client, self.server.host, self.server.port, options)
 
     def locked_out(self, client: Client) -> None:
-        """Raises NotHeld if the client can log in, by pool or directly."""
-        for way, connect in (("by pool", self.by_pool), ("directly", self.directly)):
+        """Raises NotHeld if the client can log in, by pool or directly, or could without a lock."""
+        self.forget_settings(client)
+        rows = self.server.sql(
+            "SELECT 1 FROM pg_roles WHERE rolname = %s AND rolcanlogin", [client.user]
+        )
+        hold(not rows, f"the user of {client.name} may log in after its relation has ended")
+        for way, connect, database in (
+            ("directly", self.directly, "postgres"),
+            ("directly", self.directly, client.database),
+            ("by pool", self.by_pool, client.database),
+        ):
             with contextlib.suppress(psycopg.OperationalError):
-                connect(client).close()
+                connect(client, dbname=database, connect_timeout=2).close()
                 raise NotHeld(f"{client.name} logs in {way} after its relation has ended")
+
+    def forget_settings(self, client: Client) -> None:
+        """What a client set for its database and its user is no more, if they are there."""
+        for kind, name in (("DATABASE", client.database), ("ROLE", client.user)):
+            with contextlib.suppress(psycopg.Error):
+                self.server.sql(f'ALTER {kind} "{name}" RESET ALL')
 
     def login_seconds(self, client: Client, times: int = 5) -> tuple[float, float]:
         """The median and the longest time of some logins through PgBouncer with a query each."""
@@ -315,5 +335,3 @@ def _connect(client: Client, host: str, port: int, options: dict[str, Any]) -> p
             **options,
         }
     )
-
-

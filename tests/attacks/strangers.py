@@ -87,21 +87,30 @@ def second_startup(stage: Stage) -> None:
     """A user with a password begins to log in, and names another user before the proof is checked.
 
     With the statistics password, and with a client's own: it aims at the administrator of the
-    console, and at another client whose server connection is idle.
+    console, and at another client whose server connection is idle. PgBouncer takes a second
+    StartupMessage while the first has no pool, as with the name of a database that does not exist.
     """
     secrets = stage.secrets()
     with stage.related("mallory-4") as mallory:
         stage.by_pool(stage.demo).close()
-        own = (
-            (secrets["stats_user"], secrets["stats_password"], "pgbouncer"),
-            (secrets["stats_user"], secrets["stats_password"], stage.demo.database),
-            (mallory.user, mallory.password, mallory.database),
+        users = (
+            (secrets["stats_user"], secrets["stats_password"]),
+            (mallory.user, mallory.password),
         )
+        own = [(*user, name) for user in users for name in ("no_such_database", mallory.database)]
         for user, password, database in own:
-            _become(stage, user, password, database, secrets["admin_user"], "pgbouncer", "SHOW USERS")
+            _become(
+                stage, user, password, database, secrets["admin_user"], "pgbouncer", "SHOW USERS"
+            )
             victim = stage.demo
             _become(
-                stage, user, password, database, victim.user, victim.database, "SELECT current_user"
+                stage,
+                user,
+                password,
+                database,
+                victim.user,
+                victim.database,
+                "SELECT current_user",
             )
 
 
@@ -219,16 +228,18 @@ def _shown(stage: Stage, user: str) -> str:
 
 @attack("9", "memory kept for startup parameters _pq_.*", "low")
 def startup_leak(stage: Stage) -> None:
-    """A client without credentials sends 1,500 StartupMessages with protocol options."""
+    """A client without credentials sends 1,000 StartupMessages with names of protocol extensions.
+
+    PgBouncer before 1.26 keeps the answer that lists them.
+    """
     _options(stage, 200)
     with stage.grows_less_than(2):
-        _options(stage, 1500)
+        _options(stage, 1000)
 
 
 def _options(stage: Stage, times: int) -> None:
-    packet = startup(
-        user="mallory", database=stage.demo.database, **{f"_pq_.{n}": "x" * 200 for n in range(8)}
-    )
+    names = {f"_pq_.{number}{'x' * 100}": "1" for number in range(60)}
+    packet = startup(user="mallory", database=stage.demo.database, **names)
     for _ in range(times):
         with contextlib.suppress(OSError, Closed, Refused), stage.wire(2) as wire:
             wire.send(packet)
@@ -320,4 +331,3 @@ def _logs_in_as_itself(stage: Stage, client: Client, parameters: dict[str, str])
         with contextlib.suppress(Refused):
             wire.ask("IDENTIFY_SYSTEM")
             raise NotHeld(f"{parameters}: the session takes commands of replication")
-
