@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from attack import FAILING, Severity
+
 from columns import columns
 
 if TYPE_CHECKING:

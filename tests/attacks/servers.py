@@ -124,8 +124,9 @@ def _alone(stage: Stage, port: int) -> Iterator[Process]:
             if section == "[peers]" and equals:
                 continue  # its siblings are not there
             if equals and key.strip() in replaced:
-                line = f"{key.strip()} = {replaced[key.strip()]}"
-            lines.append(line.replace(f"port={stage.server.port}", f"port={port}"))
+                lines.append(f"{key.strip()} = {replaced[key.strip()]}")
+            else:
+                lines.append(line.replace(f"port={stage.server.port}", f"port={port}"))
         ini = folder / "pgbouncer.ini"
         ini.write_text("\n".join(lines) + "\n")
         shutil.copy(settings["auth_file"], folder / "userlist.txt")
