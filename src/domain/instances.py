@@ -50,18 +50,16 @@ class Layout(Value):
     """Where a platform keeps what belongs to its PgBouncer processes."""
 
     root: str  #: an absolute path
-    sockets: str = (
-        ""  #: where else sockets are, so that whoever manages the processes reaches them
-    )
+    sockets: str = ""  #: where sockets and pid files are, if not beside the configuration
     listen_address: str = "*"
     with_pid_files: bool = False  #: where nothing supervises the processes
 
     def directory(self, index: int) -> str:
-        """Configuration and socket of one process."""
+        """Configuration of one process."""
         return f"{self.root}/{index}"
 
     def socket_directory(self, index: int) -> str:
-        """The socket of one process, which leads to its clients' side and to its console."""
+        """The socket of one process, which leads to its clients' side and to its console; its pid file."""
         return f"{self.sockets or self.root}/{index}"
 
     def ini(self, index: int) -> str:
@@ -224,7 +222,7 @@ def _listen(port: int, layout: Layout, index: int) -> tuple[Setting, ...]:
         # Every process listens on the same port, and the kernel spreads the connections.
         ("so_reuseport", "1"),
         *(
-            (("pidfile", f"{layout.directory(index)}/pgbouncer.pid"),)
+            (("pidfile", f"{layout.socket_directory(index)}/pgbouncer.pid"),)
             if layout.with_pid_files
             else ()
         ),

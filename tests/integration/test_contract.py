@@ -22,7 +22,7 @@ from workload import Workload
 
 from adapters import pebble
 from adapters.console import PsycopgConsoles
-from adapters.local import parts
+from adapters.local.owner import pooler_owner
 from adapters.local.processes import LocalPooler
 from adapters.postgres import PsycopgDatabases, databases
 from contract.consoles import ConsolesContract
@@ -179,7 +179,7 @@ class RealUnit:
         """It does so by itself."""
 
     def pids(self):
-        files = pathlib.Path(self.layout.root).glob("*/pgbouncer.pid")
+        files = pathlib.Path(self.layout.sockets).glob("*/pgbouncer.pid")
         return {int(one.parent.name): int(one.read_text()) for one in files}
 
     def kill(self, index):
@@ -199,8 +199,11 @@ class RealUnit:
 
 @pytest.fixture
 def unit(program, postgresql, home):
-    layout = Layout(root=str(home / "unit"), listen_address="127.0.0.1", with_pid_files=True)
-    pooler = LocalPooler(program, layout, parts.unprivileged())
+    layout = Layout(
+        root=str(home / "unit"), sockets=str(home / "run"), listen_address="127.0.0.1",
+        with_pid_files=True,
+    )  # fmt: skip
+    pooler = LocalPooler(program, layout, pooler_owner())
     unit = RealUnit(pooler, layout, layout.socket_directory, postgresql)
     yield unit
     for index in unit.look().running:  # Asked to stop, it would wait for who waits for it.

@@ -191,7 +191,8 @@ def test_passwords_are_in_no_command_line_and_no_readable_file(pooler):
         assert secret not in running.stdout + status + "".join(logs)
     for file in pooler.home.glob("**/*"):
         if file.is_file() and not file.is_relative_to(pooler.home / "postgresql"):
-            readable = stat.S_IMODE(file.stat().st_mode) & 0o077
+            # Of the group of PgBouncer's user no other user is a member.
+            readable = stat.S_IMODE(file.stat().st_mode) & (0o007 if os.geteuid() == 0 else 0o077)
             assert not readable or file.name == "pgbouncer.pid", file
 
 
@@ -219,7 +220,7 @@ def test_killed_at_any_moment_it_goes_on(fresh):
         ("units/0/0/pgbouncer.ini", 0),
         ("units/0/0/pgbouncer.log", 0),
         ("units/0/applied.json", 0),
-        ("units/1/0/pgbouncer.pid", 0),
+        ("run/1/0/pgbouncer.pid", 0),
         *(("units/1/applied.json", seconds) for seconds in (0, 0.05, 0.2)),
     ):
         assert killed(fresh, moment, seconds), f"it was done before {moment}"
@@ -255,7 +256,7 @@ def test_down_keeps_the_data_or_leaves_nothing(fresh):
     assert not any(map(lives, pids))
 
 
-def test_a_server_that_was_given_is_left_as_it_was(fresh, postgresql):
+def test_a_server_that_was_given_keeps_data_and_no_role_of_ours(fresh, postgresql):
     own = postgresql.credentials()
     before = postgresql.sql("select rolname from pg_roles where rolname !~ '^pg_' order by 1")
     address = f"postgresql://{own.user}@{own.endpoints[0]}"
@@ -263,7 +264,7 @@ def test_a_server_that_was_given_is_left_as_it_was(fresh, postgresql):
     fresh.up("--backend", address)
     with fresh.client("demo") as connection:
         connection.execute("create table kept as select 1 as one")
-    fresh("down")
+    assert "keeps databases of clients: demo" in fresh("down")
     assert (
         postgresql.sql("select rolname from pg_roles where rolname !~ '^pg_' order by 1") == before
     )
@@ -276,13 +277,60 @@ def test_a_server_that_was_given_is_left_as_it_was(fresh, postgresql):
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("postgresql://x@127.0.0.1:1", "password"),
-        ("postgresql://x:y@127.0.0.1:1", "refused"),
+        ("postgresql://x:y@127.0.0.1:1", "contains a password"),
+        ("postgresql://x@127.0.0.1:1?sslmode=require", "not encrypted yet"),
+        ("postgresql://x@127.0.0.1:1/mine", "a database is not supported"),
         ("nonsense://", "no postgresql:// address"),
     ],
 )
-def test_a_server_that_cannot_be_used_is_named(fresh, address, said):
+def test_an_address_that_cannot_be_honoured_changes_nothing(fresh, address, said):
+    fresh.environment["PGPASSWORD"] = "y"
     done = fresh.run("up", "--backend", address)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+    assert not (fresh.home / "state.json").exists()
+
+
+def test_a_server_that_does_not_answer_is_named(fresh):
+    fresh.environment["PGPASSWORD"] = "y"
+    done = fresh.run("up", "--backend", "postgresql://x@127.0.0.1:1")
+    assert (done.returncode, "refused" in done.stderr) == (1, True)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rights", "lacks"), [("", "CREATEROLE CREATEDB"), ("CREATEDB", "CREATEROLE")]
+)
+def test_a_user_that_lacks_rights_is_told_which_before_anything_is_made(
+    fresh, postgresql, rights, lacks
+):
+    postgresql.sql(f"CREATE ROLE weak LOGIN {rights} PASSWORD 'weak'")
+    try:
+        fresh.environment["PGPASSWORD"] = "weak"
+        endpoint = postgresql.credentials().endpoints[0]
+        done = fresh.run("up", "--backend", f"postgresql://weak@{endpoint}")
+        assert done.returncode == 1
+        assert f'`ALTER ROLE "weak" {lacks}`' in done.stderr
+        assert ("pgbouncer",) not in postgresql.sql("SELECT datname::text FROM pg_database")
+        assert fresh.run("status").returncode == 1
+    finally:
+        postgresql.sql("DROP ROLE weak")
+
+
+def test_variables_of_libpq_are_not_obeyed_and_are_named(fresh, postgresql):
+    own = postgresql.credentials()
+    fresh.environment |= {
+        "PGPASSWORD": own.password.get_secret_value(),
+        "PGOPTIONS": "-c default_transaction_read_only=on",
+        "PGSERVICE": "nowhere",
+    }
+    try:
+        said = fresh.up("--backend", f"postgresql://{own.user}@{own.endpoints[0]}")
+        assert "not used for --backend: $PGOPTIONS, $PGSERVICE" in said
+        with fresh.client("demo") as connection:
+            connection.execute("create table kept ()")
+    finally:
+        down = fresh("down")
+        postgresql.sql('drop database "demo"')
+    assert "keeps databases of clients: demo" in down

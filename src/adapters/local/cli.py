@@ -11,9 +11,10 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from adapters.local import parts, server, tables
+from adapters.local import environment, parts, server, tables
+from adapters.local.address import given_credentials
 from adapters.local.arguments import (
     Mistake,
     Problem,
@@ -22,7 +23,7 @@ from adapters.local.arguments import (
     options,
     parser,
 )
-from adapters.local.owner import Owner
+from adapters.local.owner import pooler_owner, user_name
 from adapters.local.platform import Compose, LocalPlatform
 from adapters.local.server import LocalServer, ServerFailed
 from adapters.local.store import State, Store, Unreadable, Unwritable
@@ -49,8 +50,10 @@ def main(words: Sequence[str], compose: Compose) -> int:
     """Run one command; returns its exit code: 1 if it failed, 2 if it was not understood."""
     asked = parser(__doc__).parse_args(words)
     home = pathlib.Path(os.environ.get("POOLER_HOME") or _default_home()).absolute()
+    libpq = environment.without_libpq()
     try:
-        command = Command(Store(home), compose)
+        command = Command(Store(home), compose, libpq)
+        command.store.check()
         if asked.verb == "logs":
             return command.logs(asked.unit, follow=asked.follow)
         if asked.verb == "top":
@@ -87,9 +90,10 @@ def _default_home() -> pathlib.Path:
 class Command:
     """What the verbs do."""
 
-    def __init__(self, store: Store, compose: Compose) -> None:
+    def __init__(self, store: Store, compose: Compose, libpq: Mapping[str, str]) -> None:
         self.store = store
         self._compose = compose
+        self._libpq = libpq
         self._begin = time.monotonic()
 
     def run(self, asked: argparse.Namespace) -> int:  # noqa: C901, PLR0911 — one for each verb
@@ -124,11 +128,11 @@ class Command:
         if asked.units is not None:
             check_units(asked.units)
         replicas = endpoints(asked.read_only_endpoints)
-        state, cache, owner = self.store.load(), parts.default_cache(), parts.unprivileged()
+        state, cache, owner = self.store.load(), parts.default_cache(), pooler_owner()
         state.model.options = options(state.model.options, asked.settings)
         state.pgbouncer = str(parts.pgbouncer(cache, self._say))
         self._say(f"PgBouncer is {state.pgbouncer}")
-        credentials = self._backend(state, asked.backend, cache, owner)
+        credentials = self._backend(state, asked.backend, cache)
         if replicas is not None:
             credentials = credentials.model_copy(update={"read_only": replicas})
         version, prepared = server.greet(credentials)
@@ -154,15 +158,22 @@ class Command:
         state: State,
         given: str | None,
         cache: pathlib.Path,
-        owner: Owner | None,
     ) -> Credentials:
         known = state.model.backend.credentials
         if given:
             if state.server:
                 raise Problem("there is a PostgreSQL of our own already: `pooler down` first")
-            return server.given_credentials(given)
+            if ignored := environment.not_used(self._libpq):
+                self._say(f"not used for --backend: {', '.join(ignored)}")
+            return given_credentials(given, self._libpq)
         if known and not state.server:
             return known
+        owner = parts.unprivileged()
+        if owner and owner == pooler_owner():
+            self._say(
+                f"PgBouncer and PostgreSQL both run as user {user_name(owner[0])}, so each can read"
+                " files of the other: add a user `pgbouncer`"
+            )
         own = LocalServer(self.store.home, owner)
         if state.server is None:
             programs = parts.postgresql(cache, self._say)
@@ -183,8 +194,8 @@ class Command:
 
     def _down(self, *, keep: bool) -> int:
         was_up = self.store.exists()
-        state, owner = self.store.load(), parts.unprivileged()
-        platform = LocalPlatform(self.store, state, self._compose, owner)
+        state = self.store.load()
+        platform = LocalPlatform(self.store, state, self._compose, pooler_owner())
         credentials = state.model.backend.credentials
         try:
             if not keep and state.server is None and credentials:
@@ -193,24 +204,44 @@ class Command:
             for unit in platform.stop():
                 self._say(f"{unit} stopped")
         if state.server:
-            LocalServer(self.store.home, owner).stop(state.server)
+            LocalServer(self.store.home, parts.unprivileged()).stop(state.server)
             self._say("PostgreSQL stopped")
         if keep:
             self._say(f"all is kept in {self.store.home}")
             return 0
         self.store.remove()
-        self._say("nothing is left" if was_up else "nothing was up, and nothing is left")
+        self._say(
+            "nothing is left on this machine" if was_up else "nothing was up, and nothing is left"
+        )
         return 0
 
     def _leave(self, platform: LocalPlatform, credentials: Credentials, *, made: bool) -> None:
-        """A server that is not ours keeps its databases, and nothing else of what we made."""
+        """Remove from a server that was given what we made there, and say what stays."""
         model = platform.model
+        clients = model.clients.items()
+        databases = {one.database for _, one in clients} | {
+            one.database for one in model.ledger.grants
+        }
+        roles = {f"relation_id_{number}" for number, _ in clients} | {
+            one.username for one in model.ledger.grants
+        }
+        if model.auth:
+            roles.add(model.auth.auth_user)
         model.backend = model.backend.model_copy(update={"present": False})
         if model.leader:
             platform.everywhere("backend_departed", "postgresql/0")
         if made:
             server.drop_auth_database(credentials)
-        self._say(f"PostgreSQL at {credentials.endpoints[0]} is left as it was, with its data")
+        where = f"PostgreSQL at {credentials.endpoints[0]}"
+        kept, left = server.remaining(credentials, databases, roles)
+        for names, what in (
+            (kept, "keeps databases of clients:"),
+            (left, "keeps roles that could not be dropped:"),
+        ):
+            if names:
+                self._say(f"{where} {what} {', '.join(names)}")
+        if not kept and not left:
+            self._say(f"{where} keeps nothing of ours")
 
     # ---- the other verbs -----------------------------------------------------------------------
     def _config(self, platform: LocalPlatform, settings: Sequence[str]) -> int:
@@ -336,6 +367,9 @@ class Command:
                     self._answer(platform, demo, facts.address) if demo else "-",
                 )
             )
+        if not rows:
+            print("no unit runs: `pooler up` starts them")
+            return 1
         tables.show(("unit", "address", "processes", "status", "a query answers"), rows)
         if demo and (told := platform.model.clients[demo].told):
             print(f"\nclients connect to {told.endpoints}; `pooler relate NAME` gives one access")
@@ -386,7 +420,7 @@ class Command:
     def _running(self) -> LocalPlatform:
         if not self.store.exists():
             raise Problem("nothing is up: `pooler up` first")
-        return LocalPlatform(self.store, self.store.load(), self._compose, parts.unprivileged())
+        return LocalPlatform(self.store, self.store.load(), self._compose, pooler_owner())
 
     def _settle(self, platform: LocalPlatform) -> None:
         if not platform.settle():

@@ -18,7 +18,8 @@ import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 
-from adapters.local.owner import Owner
+from adapters.local.environment import for_tools
+from adapters.local.owner import POSTGRESQL_USERS, Owner
 from domain.capabilities import OLDEST, Version, version_in
 
 Say = Callable[[str], None]
@@ -47,10 +48,10 @@ def default_cache() -> pathlib.Path:
 
 
 def unprivileged() -> Owner | None:
-    """User and group to run servers as, which refuse to be root; None if we are not root."""
+    """Return the user and group to run PostgreSQL as, which refuses to be root; None if we are not root."""
     if os.geteuid() != 0:
         return None
-    for name in ("postgres", "nobody"):
+    for name in POSTGRESQL_USERS:
         try:
             user = pwd.getpwnam(name)
         except KeyError:
@@ -105,6 +106,7 @@ def version_of(program: pathlib.Path) -> Version:
             text=True,
             check=False,
             timeout=VERSION_SECONDS,
+            env=for_tools(),
         )
     except (OSError, subprocess.TimeoutExpired):
         return Version(0)
@@ -155,7 +157,7 @@ def _download(root: pathlib.Path, suite: str) -> None:
             'Acquire::Languages "none";\nAPT::Sandbox::User "";\nDebug::NoLocking "true";\n'
             + ('Acquire::Check-Valid-Until "false";\n' if suite == "sid" else "")
         )
-        environment = os.environ | {"APT_CONFIG": str(view / "apt.conf")}
+        environment = for_tools() | {"APT_CONFIG": str(view / "apt.conf")}
         _run(["apt-get", "-q", "update"], view, environment)
         packages = _with_libraries("pgbouncer", view, environment)
         _run(["apt-get", "-q", "download", *packages], view / "debs", environment)
@@ -230,7 +232,7 @@ def _link(root: pathlib.Path, program: pathlib.Path) -> None:
         "--set-rpath",
         ":".join(libraries),
     ]
-    _run([patchelf, *arguments, str(copy)], program.parent, os.environ)
+    _run([patchelf, *arguments, str(copy)], program.parent, for_tools())
     copy.replace(program)
 
 

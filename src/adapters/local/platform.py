@@ -174,7 +174,9 @@ class LocalPlatform:
             self.hook(unit, "peers_changed")
         self.pooler(name).stop()
         self.model.remove_unit(name)
-        shutil.rmtree(self._layout(name).root, ignore_errors=True)
+        layout = self._layout(name)
+        for directory in (layout.root, layout.sockets):
+            shutil.rmtree(directory, ignore_errors=True)
         self.store.save(self.state)
         self.everywhere("peers_departed", name)
         if self.model.leader:
@@ -184,8 +186,11 @@ class LocalPlatform:
         return LocalWorld(self.model, unit, self._layout(unit), self.pooler(unit).look)
 
     def _layout(self, unit: str) -> Layout:
+        number = str(number_of(unit))
         return Layout(
-            root=str(self.store.home / "units" / str(number_of(unit))),
+            root=str(self.store.home / "units" / number),
+            # Short, since the name of a socket is limited; PgBouncer's user can write there.
+            sockets=str(self.store.home / "run" / number),
             listen_address=self.model.units[unit].address if unit in self.model.units else "",
             with_pid_files=True,
         )

@@ -10,12 +10,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 
 from adapters import rendering
 from adapters.console import PsycopgConsoles
-from adapters.local.owner import Owner, identity, own
+from adapters.local import environment, files
+from adapters.local.owner import Owner, identity, own, pooler_users
+from adapters.local.running import command_of, pid_in, pids, send, user_of
 from app.errors import PoolerFailed
 from domain.applied import Applied, Step
 from domain.capabilities import Program, capabilities, version_in
@@ -33,9 +35,15 @@ LEAVE_SECONDS, DRAIN_SECONDS = 5.0, 3.0
 
 
 class LocalPooler:
-    """The PgBouncer processes of one unit."""
+    """The PgBouncer processes of one unit.
+
+    Where they run as another user, `owner`, configuration and logs belong to us. That user can read
+    the configuration, and write only to the directory with the socket and the pid file.
+    """
 
     def __init__(self, program: pathlib.Path, layout: Layout, owner: Owner | None) -> None:
+        if owner and not layout.sockets:
+            raise ValueError("sockets need a directory apart from the configuration")
         self._program = program
         self._layout = layout
         self._owner = owner
@@ -57,7 +65,11 @@ class LocalPooler:
         """Ask the program itself, and what it may take of this machine. Raises PoolerFailed."""
         with _translated(self._root):
             done = subprocess.run(
-                [self._program, "--version"], capture_output=True, errors="replace", check=False
+                [self._program, "--version"],
+                capture_output=True,
+                errors="replace",
+                check=False,
+                env=environment.for_servers(),
             )
         if found := version_in(done.stdout):
             return Program(version=found, files=_files(), cpus=len(os.sched_getaffinity(0)))
@@ -69,6 +81,8 @@ class LocalPooler:
         A configuration that PgBouncer refuses is taken back, and the error says which line it was.
         """
         with _translated(self._root):
+            self._folder(self._root)
+            self._end(self._is_stranger)
             before = {one.index: self._ini(one.index) for one in config.instances}
             self._write(config)
             instances = {one.index: one for one in config.instances}
@@ -86,11 +100,11 @@ class LocalPooler:
         """Keep this in place of what was remembered."""
         with _translated(self._root):
             self._folder(self._root)
-            self._put(self._memory, applied.model_dump_json())
+            files.write(self._memory, applied.model_dump_json())
 
     def stop(self, *indexes: int) -> None:
         """These processes of this unit do not run; none does, if none is named."""
-        self._stop(indexes or self._indexes())
+        self._end(lambda pid: self._is_left(pid, indexes))
 
     def log(self, index: int) -> pathlib.Path:
         """Where a process writes what it does."""
@@ -101,6 +115,9 @@ class LocalPooler:
         return [self.log(index) for index in self._indexes()]
 
     def _applied(self) -> Applied | None:
+        # What an earlier release kept in a directory of the servers' user is not believed.
+        if not files.is_ours(self._root):
+            return None
         try:
             return Applied.model_validate_json(self._memory.read_text())
         except (OSError, ValueError):
@@ -114,32 +131,33 @@ class LocalPooler:
         self._folder(self._root)
         self._put(pathlib.Path(self._layout.auth_file), rendering.userlist(config.users))
         for instance in config.instances:
-            directory = pathlib.Path(self._layout.directory(instance.index))
             name = self._socket(instance.index, instance.port)
             if len(bytes(name)) > _LONGEST_SOCKET:
                 raise PoolerFailed(
-                    f"{directory} is too long for a socket: set $POOLER_HOME to a shorter one"
+                    f"{name.parent} is too long for a socket: set $POOLER_HOME to a shorter one"
                 )
-            self._folder(directory)
+            self._folder(pathlib.Path(self._layout.directory(instance.index)))
             text = rendering.pgbouncer_ini(instance)
             self._put(pathlib.Path(self._layout.ini(instance.index)), text)
 
     def _folder(self, path: pathlib.Path) -> None:
-        path.mkdir(parents=True, exist_ok=True)
-        path.chmod(0o700)
+        """Make a directory of ours that PgBouncer can read, and no other user can."""
+        files.make_parents(path)
+        if self._owner:
+            files.make_directory(path, 0o750, self._owner[1])
+        else:
+            files.make_directory(path, 0o700)
+
+    def _socket_folder(self, path: pathlib.Path) -> None:
+        """Make an empty directory of PgBouncer's user."""
+        files.make_parents(path)
+        files.remove(path)
+        path.mkdir(0o700)
         own(path, self._owner)
 
     def _put(self, path: pathlib.Path, text: str) -> None:
-        """The file has this text, and is its owner's alone at any moment."""
-        new = path.with_suffix(".new")
-        try:
-            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                file.write(text)
-            own(new, self._owner)
-            new.replace(path)
-        except OSError:
-            new.unlink(missing_ok=True)  # Half of a file is no use to anybody.
-            raise
+        """Replace a file that PgBouncer can read, and no other user can at any moment."""
+        files.write(path, text, self._owner[1] if self._owner else None)
 
     def _claim(self, port: int) -> None:
         """Nobody but us listens there; the kernel would let a pooler of the same user join in."""
@@ -154,17 +172,14 @@ class LocalPooler:
             )
 
     def _socket(self, index: int, port: int) -> pathlib.Path:
-        return pathlib.Path(self._layout.directory(index), f".s.PGSQL.{port}")
+        return pathlib.Path(self._layout.socket_directory(index), f".s.PGSQL.{port}")
 
     def _start(self, index: int) -> None:
-        directory = pathlib.Path(self._layout.directory(index))
-        # What a process that was killed, or a machine that went down, left behind.
-        for left in (directory / "pgbouncer.pid", *directory.glob(".s.PGSQL.*")):
-            left.unlink(missing_ok=True)
+        # A process that was killed, or a machine that went down, left its socket and pid file behind.
+        self._socket_folder(pathlib.Path(self._layout.socket_directory(index)))
         log = self.log(index)
         begin = log.stat().st_size if log.exists() else 0
-        with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as output:
-            own(log, self._owner)
+        with open(files.open_log(log), "a") as output:
             _files()
             process = subprocess.Popen(
                 [self._program, self._layout.ini(index)],
@@ -173,6 +188,7 @@ class LocalPooler:
                 stderr=output,
                 start_new_session=True,
                 cwd="/",
+                env=environment.for_servers(),
                 **identity(self._owner),
             )
         self._wait_for(index, process, begin)
@@ -180,7 +196,7 @@ class LocalPooler:
     def _wait_for(self, index: int, process: subprocess.Popen[bytes], begin: int) -> None:
         """The process answers at its socket. Raises PoolerFailed with what it said if it ended."""
         directory, end = (
-            pathlib.Path(self._layout.directory(index)),
+            pathlib.Path(self._layout.socket_directory(index)),
             time.monotonic() + START_SECONDS,
         )
         while time.monotonic() < end:
@@ -213,6 +229,11 @@ class LocalPooler:
 
     def _stop(self, indexes: Sequence[int]) -> None:
         """The processes are gone: when their clients are, or without asking when that takes too long."""
+        if indexes:
+            self._end(lambda pid: self._is_left(pid, indexes))
+
+    def _end(self, has_to_end: Callable[[int], bool]) -> None:
+        """End these processes: when their clients have left, or without asking when that takes long."""
         applied = self._applied()
         polite = applied is None or capabilities(applied.program.version).waits_for_clients
         for how, seconds in (
@@ -222,30 +243,57 @@ class LocalPooler:
             (signal.SIGQUIT, 2.0),
             (signal.SIGKILL, 2.0),
         ):
-            left = [pid for pid in map(self._pid, indexes) if pid]
+            left = [pid for pid in pids() if has_to_end(pid)]
             for pid in left:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, how)
+                send(pid, how, has_to_end)
             end = time.monotonic() + seconds
             while left and time.monotonic() < end:
                 time.sleep(0.02)
-                left = [pid for pid in map(self._pid, indexes) if pid]
+                left = [pid for pid in left if has_to_end(pid)]
             if not left:
                 return
 
     def _pid(self, index: int) -> int:
-        """The process, if it is alive and really this one; 0 otherwise."""
+        """Return the process, if it is alive and really this one; 0 otherwise."""
+        file = pathlib.Path(self._layout.socket_directory(index), "pgbouncer.pid")
         try:
-            pid = int(pathlib.Path(self._layout.directory(index), "pgbouncer.pid").read_text())
-        except (OSError, ValueError):
+            pid = pid_in(files.read(file))
+        except OSError:
             pid = 0
-        ini = self._layout.ini(index)
-        if pid and ini in command_of(pid):
+        if pid and self._is_process(pid, index):
             return pid
         # A command may have been killed between the start of a process and its pid file.
-        wanted = [str(self._program), ini]
-        others = (int(one.name) for one in pathlib.Path("/proc").glob("[0-9]*"))
-        return next((other for other in others if command_of(other)[:2] == wanted), 0)
+        return next((other for other in pids() if self._is_process(other, index)), 0)
+
+    def _is_process(self, pid: int, index: int) -> bool:
+        """Return whether a process is a PgBouncer with this configuration, and runs as its user.
+
+        PgBouncer's user can write any number to the pid file.
+        """
+        return self._index_of(pid) == index and user_of(pid) == self._user()
+
+    def _is_left(self, pid: int, indexes: Sequence[int]) -> bool:
+        """Return whether a process is one of these, or any of this unit, under any of its users."""
+        index = self._index_of(pid)
+        wanted = index is not None and (not indexes or index in indexes)
+        return wanted and user_of(pid) in pooler_users()
+
+    def _is_stranger(self, pid: int) -> bool:
+        """Return whether an earlier release started this process of the unit as another user.
+
+        The port would not be shared with it.
+        """
+        return self._is_left(pid, ()) and user_of(pid) != self._user()
+
+    def _user(self) -> int:
+        return self._owner[0] if self._owner else os.geteuid()
+
+    def _index_of(self, pid: int) -> int | None:
+        """Return which process of this unit its command says that it is; None if it is none."""
+        program, file, *_ = [*command_of(pid), "", ""]
+        known = program == str(self._program) or pathlib.Path(program).name == "pgbouncer"
+        found = re.fullmatch(rf"{re.escape(str(self._root))}/([0-9]{{1,2}})/pgbouncer\.ini", file)
+        return int(found[1]) if known and found else None
 
 
 def _files() -> int:
@@ -253,15 +301,6 @@ def _files() -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return most
-
-
-def command_of(pid: int) -> list[str]:
-    """The words that a process was started with, or calls itself by; none if there is no such process."""
-    try:
-        words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return []
-    return [os.fsdecode(word) for word in words]
 
 
 def _accepts(address: str, port: int) -> bool:

@@ -14,6 +14,7 @@ from typing import cast
 
 import pydantic
 
+from adapters.local import files
 from adapters.local.model import Model, Record
 from domain.pools import Port
 
@@ -55,6 +56,11 @@ class Store:
         self._file = home / "state.json"
         self._lock = home / "lock"
 
+    def check(self) -> None:
+        """Raise Unwritable if another user could replace files of root in this directory."""
+        if problem := files.insecure(self.home):
+            raise Unwritable(problem)
+
     def exists(self) -> bool:
         """Whether there is a state."""
         return self._file.exists()
@@ -77,7 +83,8 @@ class Store:
         try:
             if self.exists() and self._file.read_text() == text:
                 return
-            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+            with open(os.open(new, flags, 0o600), "w") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -120,6 +127,7 @@ class Store:
         while True:
             # Others may pass through, since servers run as another user; they may not look around.
             self.home.mkdir(parents=True, exist_ok=True)
+            self.check()
             self.home.chmod(0o711)
             lock_file = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
             with open(lock_file, "r+", errors="replace") as lock:
