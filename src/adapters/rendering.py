@@ -31,9 +31,9 @@ def userlist(users: tuple[ConsoleUser, ...]) -> str:
     return _environment().get_template("userlist.txt.j2").render(users=users)
 
 
-def drain_script() -> str:
-    """The shell script that runs PgBouncer under a supervisor."""
-    return (TEMPLATES / "drain.sh").read_text()
+def script(name: str) -> str:
+    """A shell script for the machine that PgBouncer runs on: `drain.sh` or `alive.sh`."""
+    return (TEMPLATES / name).read_text()
 
 
 def alias(name: str) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 
-from app.errors import ConsoleFailed, PoolerFailed
+from app.errors import ConsoleFailed, PoolerFailed, PoolerUnreachable
 from app.outcome import Deferred, Done, Outcome
 from app.ports import Consoles, Peers, Pooler
 from domain.applied import Applied, applied, begun, has_moved, steps
@@ -40,9 +40,15 @@ class ConfigurePooler:
             facts, complete = self._configured(facts, thorough=thorough)
         except PoolerFailed as error:
             logger.warning("The configuration of PgBouncer stays as it is: %s", error)
-            problem = Problem(topic="pooler", level=Level.BLOCKED, text=str(error))
+            passing = isinstance(error, PoolerUnreachable)
+            level = Level.WAITING if passing else Level.BLOCKED
+            problem = Problem(topic="pooler", level=level, text=str(error))
             failed = facts.model_copy(update={"problems": (*facts.problems, problem)})
-            return Done(self._announced(failed))
+            facts = self._announced(failed)
+            return Deferred(facts, problem.text, soon=True) if passing else Done(facts)
+        if facts.container.timed_out:
+            # The container has not gone, so that no pebble-ready event will follow.
+            return Deferred(facts, "waiting for the pgbouncer container", soon=True)
         facts = self._announced(_with_stake(facts))
         if complete:
             return Done(facts)

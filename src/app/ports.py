@@ -3,7 +3,7 @@
 Effects that return a bool return whether anything changed. All of them are idempotent.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -195,10 +195,22 @@ class Database(Protocol):
         """The client users that this application made."""
         ...
 
-    def grant(self, grant: Grant) -> bool:
-        """Make the user and its database, with the roles asked for. Raises AccessRefused.
+    def lock_out(self, usernames: Iterable[str]) -> dict[str, str]:
+        """End the sessions and the logins of users of ours, without entering a client's database.
 
-        True as long as the user has no password, without which it cannot log in.
+        Returns the users that can still log in, each with the reason.
+        """
+        ...
+
+    def hurry(self) -> None:
+        """From now on, wait only a moment for a client's database."""
+        ...
+
+    def grant(self, grant: Grant) -> bool:
+        """Make the user and its database, with the roles asked for.
+
+        Raises AccessRefused; DatabaseBusy if something holds the database; NoTimeLeft. True
+        as long as the user has no password, without which it cannot log in.
         """
         ...
 
@@ -207,11 +219,14 @@ class Database(Protocol):
         ...
 
     def revoke(self, username: str) -> None:
-        """Drop a user of ours; what it made stays with its database."""
+        """Drop a user of ours; what it made stays with its database. Raises as `grant`."""
         ...
 
     def withdraw(self) -> None:
-        """Drop all that this application made, except for databases and what is in them."""
+        """Drop all that this application made, except for databases and what is in them.
+
+        All client users lose their logins first.
+        """
         ...
 
 
@@ -227,7 +242,7 @@ class Databases(Protocol):
         ...
 
     def admits(self, backend: BackendCredentials, credentials: Credentials, database: str) -> bool:
-        """Whether these credentials can log in; waits for two seconds at most.
+        """Whether these credentials can log in; waits for as long as this hook may.
 
         A new user is let in only when PostgreSQL's own charm has named it in pg_hba.conf.
         """

@@ -2,11 +2,17 @@
 
 import logging
 
-from app.errors import AccessRefused, DatabaseRefused, DatabaseUnreachable
+from app.errors import (
+    AccessRefused,
+    DatabaseBusy,
+    DatabaseRefused,
+    DatabaseUnreachable,
+    NoTimeLeft,
+)
 from app.outcome import Deferred, Done, Outcome
 from app.ports import Clients, Database, Databases, NewPassword, Peers, Secrets
+from domain.facts import Client, Facts, Ledger
 from domain.facts import Credentials as BackendCredentials
-from domain.facts import Facts, Ledger
 from domain.leadership import decides
 from domain.status import Level, Problem
 from domain.users import (
@@ -23,7 +29,9 @@ logger = logging.getLogger(__name__)
 class ReconcileAccess:
     """Gives and takes back access, on the leader.
 
-    - PgBouncer's own user comes first; then users that nobody asks for go; then new ones come.
+    - Users that no client asks for any more lose their logins and sessions first; then PgBouncer's
+      own user comes, then new users come, then those that have left are dropped.
+    - A client whose database keeps us waiting comes after all others, and is waited for only a moment.
     - PostgreSQL is asked only if something is unfinished, or to be thorough; then anything that
       was lost there is made again, with the passwords that are known already.
     - What cannot be given to one client does not keep another from what it asked for.
@@ -66,7 +74,10 @@ class ReconcileAccess:
             gone = isinstance(error, DatabaseUnreachable)
             return Deferred(facts, str(error), soon=True) if gone else Done(facts)
         self._secrets.store(auth)
-        return Done(self._record(facts.model_copy(update={"auth": auth}), ledger))
+        facts = self._record(facts.model_copy(update={"auth": auth}), ledger)
+        if any(problem.untried for problem in ledger.problems):
+            return Deferred(facts, "waiting for the next hook to go on in PostgreSQL", soon=True)
+        return Done(facts)
 
     def _auth_for(self, facts: Facts, backend: BackendCredentials) -> AuthMaterial:
         name = auth_user(backend.user)
@@ -85,46 +96,64 @@ class ReconcileAccess:
     def _reconcile(
         self, facts: Facts, backend: BackendCredentials, auth: AuthMaterial, database: Database
     ) -> Ledger:
-        database.provision(auth, backend.database)
         asked = {client.request.username for client in facts.clients}
         kept = [grant for grant in facts.standing if grant.username not in asked]
         wanted = asked.union(grant.username for grant in kept)
-        others = [p for p in facts.ledger.problems if p.topic == "service"]
-        for username in sorted(database.users() - wanted):
-            others += self._dropped(database, username)
+        leaving = sorted(database.users() - wanted)
+        # Before all that may wait: a client that has left might be what others wait for.
+        locked_out = _still_in(database.lock_out(leaving))
+        database.provision(auth, backend.database)
         for grant in facts.ledger.grants:
             if grant.username not in wanted:
                 self._clients.forget(grant)
         given: list[Grant] = kept
-        for client in facts.clients:
-            grant = grant_for(client.request)
-            try:
-                locked = database.grant(grant)
-            except AccessRefused as error:
-                text = f"{client.request.application} (relation {grant.relation_id}): {error}"
-                topic = f"client:{grant.username}"
-                others.append(Problem(topic=topic, level=Level.BLOCKED, text=text))
-                continue
-            given.append(grant)
-            # A user that was lost, or whose server was: its client keeps the password it has.
-            if locked and client.told and (password := self._clients.password(client.request)):
-                database.set_password(Credentials(username=grant.username, password=password))
+        others = [p for p in facts.ledger.problems if p.topic == "service"]
+        calm, troubled = _by_trouble(facts.ledger, facts.clients, leaving)
+        for clients, usernames in (calm, troubled):
+            if clients is troubled[0] and (clients or usernames):
+                database.hurry()
+            for client in clients:
+                others += self._granted(facts, database, client, given)
+            for username in usernames:
+                others += self._dropped(facts.ledger, database, username)
+        # What is said of a user that can still log in replaces what is said of its end.
+        told = {problem.topic for problem in locked_out}
+        others = [problem for problem in others if problem.topic not in told]
         return Ledger(
             provisioned_for=backend.user,
             server=database.server(),
             grants=tuple(given),
             exposed_ports=facts.ledger.exposed_ports,
-            problems=tuple(others),
+            problems=(*others, *locked_out),
         )
 
-    def _dropped(self, database: Database, username: str) -> list[Problem]:
-        """A user that nobody asks for any more is gone; or why not, which keeps nobody waiting."""
-        logger.info("Dropping user %s, which nobody asks for any more", username)
+    def _granted(
+        self, facts: Facts, database: Database, client: Client, given: list[Grant]
+    ) -> list[Problem]:
+        """The client has what it asked for, which is added to `given`; or the problem."""
+        grant = grant_for(client.request)
+        try:
+            locked = database.grant(grant)
+            # A user that was lost, or whose server was: its client keeps the password it has.
+            if locked and client.told and (password := self._clients.password(client.request)):
+                database.set_password(Credentials(username=grant.username, password=password))
+        except AccessRefused as error:
+            if isinstance(error, DatabaseBusy) and grant in facts.ledger.grants:
+                given.append(grant)  # It was given, and is only not looked at again.
+            text = f"{client.request.application} (relation {grant.relation_id}): {error}"
+            level = Level.WAITING if isinstance(error, DatabaseBusy) else Level.BLOCKED
+            return [_problem(facts.ledger, grant.username, level, text, error)]
+        given.append(grant)
+        return []
+
+    def _dropped(self, ledger: Ledger, database: Database, username: str) -> list[Problem]:
+        """A user that no client asks for any more is gone; or the problem."""
+        logger.info("Dropping user %s, which no client asks for any more", username)
         try:
             database.revoke(username)
         except DatabaseRefused as error:
-            text = f"{username} is still in PostgreSQL: {error}"
-            return [Problem(topic=f"client:{username}", level=Level.WAITING, text=text)]
+            text = f"{username} cannot log in any more, and is still in PostgreSQL: {error}"
+            return [_problem(ledger, username, Level.WAITING, text, error)]
         return []
 
     def _let_go(self, facts: Facts) -> Facts:
@@ -147,6 +176,46 @@ class ReconcileAccess:
         if ledger != facts.ledger:
             self._peers.record(ledger)
         return facts.model_copy(update={"ledger": ledger})
+
+
+def _topic(username: str) -> str:
+    return f"client:{username}"
+
+
+def _still_in(failures: dict[str, str]) -> list[Problem]:
+    return [
+        Problem(
+            topic=_topic(username),
+            level=Level.BLOCKED,
+            text=f"{username} has left and can still log in to PostgreSQL: {reason}",
+        )
+        for username, reason in failures.items()
+    ]
+
+
+def _by_trouble(
+    ledger: Ledger, clients: tuple[Client, ...], leaving: list[str]
+) -> tuple[tuple[list[Client], list[str]], tuple[list[Client], list[str]]]:
+    """Clients and users that leave: those without known trouble first, then those that kept waiting."""
+    slow = {p.topic for p in ledger.problems if p.level is Level.WAITING and not p.untried}
+
+    def part(*, troubled: bool) -> tuple[list[Client], list[str]]:
+        return (
+            [one for one in clients if (_topic(one.request.username) in slow) is troubled],
+            [one for one in leaving if (_topic(one) in slow) is troubled],
+        )
+
+    return part(troubled=False), part(troubled=True)
+
+
+def _problem(
+    ledger: Ledger, username: str, level: Level, text: str, error: DatabaseRefused
+) -> Problem:
+    """What to tell of a client; what is known of it stays if no time was left to try."""
+    untried = isinstance(error, NoTimeLeft)
+    known = (one for one in ledger.problems if untried and one.topic == _topic(username))
+    problem = Problem(topic=_topic(username), level=level, text=text, untried=untried)
+    return next(known, problem)
 
 
 def _unfinished(facts: Facts, backend: BackendCredentials) -> bool:

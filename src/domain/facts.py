@@ -17,8 +17,11 @@ class Container(Value):
     """Where PgBouncer runs, and what it runs with."""
 
     reachable: bool = False
+    timed_out: bool = False  #: it is there, and did not answer in time
     program: Program | None = None  #: None until it was asked
     running: frozenset[int] = frozenset()  #: processes, by index
+    #: processes that were asked on their sockets and did not answer, until they have answered again
+    unresponsive: frozenset[int] = frozenset()
     ending: frozenset[int] = frozenset()  #: processes that let their transactions finish
     applied: Applied | None = None  #: the last configuration that was applied in full
 
@@ -146,7 +149,7 @@ class Facts(Value):
     @property
     def troubled(self) -> bool:
         """Whether something went wrong that may mend itself."""
-        return bool(self.problems or self.ledger.problems)
+        return bool(self.problems or self.ledger.problems or self.container.unresponsive)
 
     @property
     def standing(self) -> tuple[Grant, ...]:

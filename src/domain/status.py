@@ -39,6 +39,8 @@ class Problem(Value):
     topic: str  #: `database`, `service`, `pooler`, or `client:<relation>`; a newer one replaces it
     level: Level
     text: Shown
+    # The hook had waited for too long to try at all: another hook follows soon.
+    untried: bool = False
 
 
 def assess(facts: Facts) -> tuple[Sentence, ...]:
@@ -102,9 +104,20 @@ def _container(facts: Facts) -> tuple[Sentence, ...]:
         return (_blocked(few),)
     if not facts.configured:
         return (Sentence(level=Level.WAITING, text="waiting for the leader's configuration"),)
-    if not facts.container.runs:
-        return (Sentence(level=Level.WAITING, text="waiting for PgBouncer to run"),)
-    return ()
+    return tuple(_processes(facts))
+
+
+def _processes(facts: Facts) -> Iterator[Sentence]:
+    container = facts.container
+    if not container.runs and not container.unresponsive:
+        yield Sentence(level=Level.WAITING, text="waiting for PgBouncer to run")
+    # A process has a pid file of its own where nothing supervises it.
+    cure = (
+        "restart it with `pooler up`" if facts.layout.with_pid_files else "it is being restarted"
+    )
+    for index in sorted(container.unresponsive):
+        text = f"PgBouncer process {index} does not answer: {cure}"
+        yield Sentence(level=Level.WAITING, text=text)
 
 
 def _few_clients(facts: Facts) -> str:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Protocol
 
 import pydantic
 import pytest
 
-from app.errors import AccessRefused, DatabaseRefused, DatabaseUnreachable
+from app.errors import (
+    AccessRefused,
+    DatabaseBusy,
+    DatabaseRefused,
+    DatabaseUnreachable,
+    NoTimeLeft,
+)
 from domain.users import AuthMaterial, Credentials, Grant
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from app.ports import Databases
+    from app.ports import Database, Databases
     from domain.facts import Credentials as BackendCredentials
 
 AUTH_USER = "pgbouncer_auth_operator"
@@ -38,6 +45,9 @@ class Server(Protocol):
 
     def sticks(self, name: str, database: str) -> AbstractContextManager[None]:
         """Meanwhile this user, a client with a password, cannot be dropped."""
+
+    def hangs(self, database: str) -> AbstractContextManager[None]:
+        """Meanwhile no session can begin in this database."""
 
     def connected(self, address: str) -> AbstractContextManager[None]:
         """Meanwhile somebody is connected from there."""
@@ -83,6 +93,13 @@ class DatabasesContract:
     @staticmethod
     def admits(server: Server, credentials: Credentials, database: str = "shop") -> bool:
         return server.databases().admits(server.backend, credentials, database)
+
+    @staticmethod
+    def trouble(database: Database, number: int) -> type[Exception]:
+        """What dropping a user raises."""
+        with pytest.raises(DatabaseBusy) as caught:
+            database.revoke(login(number).username)
+        return caught.type
 
     @staticmethod
     def opened(server: Server):
@@ -283,8 +300,55 @@ class DatabasesContract:
         assert not self.admits(server, login(1))
         assert self.admits(server, login(2))
         with self.opened(server) as database:
-            assert not database.grant(asked(1)), "it has its password"
+            assert database.grant(asked(1)), "it has no password any more"
+            database.set_password(login(1))
         assert self.admits(server, login(1))
+
+    def test_users_that_are_locked_out_have_no_login_and_no_password(self, server):
+        self.provided(server, asked(1), asked(2), asked(3, "blog"))
+        server.has_role("somebody")
+        with self.opened(server) as database:
+            names = ["relation_id_1", "relation_id_3", "somebody", AUTH_USER, "relation_id_9"]
+            assert database.lock_out(names) == {}
+            assert database.lock_out(names) == {}
+            assert database.users() == {"relation_id_1", "relation_id_2", "relation_id_3"}
+        assert not self.admits(server, login(1))
+        assert not self.admits(server, login(3), "blog")
+        assert self.admits(server, login(2))
+        assert self.admits(server, login(AUTH_USER, "auth-pw"), server.backend.database)
+        with self.opened(server) as database:
+            assert database.grant(asked(1)), "it has no password any more"
+        assert not self.admits(server, login(1))
+
+    def test_a_database_that_hangs_is_the_trouble_of_its_clients_alone(self, server):
+        self.provided(server, asked(1), asked(2, "blog"))
+        with server.hangs("shop"), self.opened(server) as database:
+            with pytest.raises(DatabaseBusy):
+                database.grant(asked(1))
+            assert database.grant(asked(3, "blog"))
+            assert database.lock_out(["relation_id_1"]) == {}
+            with pytest.raises(DatabaseBusy):
+                database.revoke("relation_id_1")
+            database.revoke("relation_id_2")
+            assert database.users() == {"relation_id_1", "relation_id_3"}
+        assert not self.admits(server, login(1))
+        with self.opened(server) as database:
+            database.revoke("relation_id_1")
+            assert database.users() == {"relation_id_3"}
+
+    def test_a_hook_that_has_waited_long_waits_for_no_more_databases(self, server):
+        names = [f"shop{number}" for number in range(1, 5)]
+        self.provided(server, *(asked(number, name) for number, name in enumerate(names, 1)))
+        with contextlib.ExitStack() as hanging:
+            for name in names:
+                hanging.enter_context(server.hangs(name))
+            with self.opened(server) as database:
+                tried = [self.trouble(database, number) for number in range(1, 5)]
+            assert tried == [DatabaseBusy, DatabaseBusy, NoTimeLeft, NoTimeLeft]
+            with self.opened(server) as database:
+                database.hurry()
+                tried = [self.trouble(database, number) for number in range(1, 5)]
+            assert tried == [DatabaseBusy] * 4
 
     def test_nothing_of_ours_is_left_but_databases_and_what_is_not_ours(self, server):
         self.provided(server, asked(1))

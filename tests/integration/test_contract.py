@@ -87,6 +87,26 @@ class RealServer:
             yield
 
     @contextlib.contextmanager
+    def hangs(self, database):
+        """A session reads pg_class in a transaction, and another waits to have it for itself."""
+        with (
+            contextlib.closing(self._postgresql.connect(database)) as reader,
+            contextlib.closing(self._postgresql.connect(database)) as other,
+        ):
+            reader.execute("BEGIN")
+            reader.execute("SELECT FROM pg_class LIMIT 1")
+            other.pgconn.send_query(b"VACUUM FULL pg_class")
+            query = "SELECT 1 FROM pg_locks WHERE pid = %s AND NOT granted"
+            eventually(lambda: self._postgresql.sql(query, (other.info.backend_pid,)))
+            try:
+                yield
+            finally:
+                pids = [reader.info.backend_pid, other.info.backend_pid]
+                self._postgresql.sql(
+                    "SELECT pg_terminate_backend(p, 1000) FROM unnest(%s) p", (pids,)
+                )
+
+    @contextlib.contextmanager
     def connected(self, address):
         """A login from there, which libpq has no word for."""
         self._postgresql.sql("CREATE ROLE visitor LOGIN")
@@ -186,6 +206,9 @@ class RealUnit:
         os.kill(self.pids()[index], signal.SIGKILL)
         eventually(lambda: index not in self.look().running)
 
+    def hang(self, index):
+        os.kill(self.pids()[index], signal.SIGSTOP)
+
     @contextlib.contextmanager
     def silence(self):
         for pid in self.pids().values():
@@ -206,7 +229,10 @@ def unit(program, postgresql, home):
     pooler = LocalPooler(program, layout, pooler_owner())
     unit = RealUnit(pooler, layout, layout.socket_directory, postgresql)
     yield unit
-    for index in unit.look().running:  # Asked to stop, it would wait for who waits for it.
+    seen = unit.look()
+    for index in (
+        seen.running | seen.unresponsive
+    ):  # Asked to stop, it would wait for who waits for it.
         unit.kill(index)
 
 
@@ -231,6 +257,10 @@ class RealContainer(RealUnit):
         self._workload.kill()
         yield
         self._workload.start()
+
+    def hang(self, index):
+        (pid,) = self._workload.processes(pebble.LAYOUT.ini(index))
+        os.kill(pid, signal.SIGSTOP)
 
 
 class TestSupervisedPooler(SupervisedContract):

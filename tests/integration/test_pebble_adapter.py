@@ -18,16 +18,10 @@ from workload import POSTGRES, Workload
 from adapters import pebble
 from adapters.console import PsycopgConsoles
 from adapters.local import parts
-from adapters.pebble import (
-    AGAIN,
-    BACKEND_CHECK,
-    DRAIN,
-    LABEL,
-    LAYOUT,
-    PebblePooler,
-    PebbleReminder,
-)
-from adapters.workload import APPLIED
+from adapters.pebble import LABEL, LAYOUT, PebblePooler
+from adapters.pebble.layer import ALIVE, BACKEND_CHECK, DRAIN
+from adapters.pebble.reminder import PebbleReminder
+from adapters.workload import APPLIED, ASK_AGAIN
 from app.errors import PoolerFailed
 from domain.applied import applied, steps
 from domain.capabilities import Version, capabilities
@@ -189,7 +183,7 @@ def test_files_are_their_owners_alone_and_no_password_is_in_the_plan(unit, workl
     unit.apply(unit.config())
     modes = {
         LAYOUT.directory(0): 0o700, LAYOUT.socket_directory(0): 0o711, LAYOUT.ini(0): 0o600,
-        LAYOUT.auth_file: 0o600, DRAIN: 0o600, APPLIED: 0o600,
+        LAYOUT.auth_file: 0o600, DRAIN: 0o600, ALIVE: 0o600, APPLIED: 0o600,
     }  # fmt: skip
     for path, mode in modes.items():
         found = workload.path(path).stat()
@@ -269,8 +263,8 @@ def test_a_process_that_ends_at_once_says_why_and_starts_the_next_time(unit, wor
 
 def test_a_change_that_takes_too_long_is_not_waited_for(unit, workload):
     class Hurried(ops.pebble.Client):
-        def start_services(self, services, timeout=0.2, delay=0.05):
-            return super().start_services(services, timeout, delay)
+        def start_services(self, services, timeout):
+            return super().start_services(services, timeout=0.2, delay=0.05)
 
     hurried = PebblePooler(workload.container(Hurried))
     with pytest.raises(PoolerFailed, match="timed out"):
@@ -387,17 +381,29 @@ def test_postgresql_that_goes_and_comes_is_told_and_neither_restarts_nor_hides_u
         workload.wait(lambda: RECOVERED in told(unit, BACKEND_CHECK), 5)
 
 
-def test_a_reminder_is_a_notice_that_repeats(unit):
+def test_a_reminder_fails_once_after_a_delay_that_grows(unit, workload):
     reminder = PebbleReminder(unit.container)
-    reminder.remind()
-    (first,) = unit.container.get_notices(keys=[AGAIN])
-    reminder.remind()
-    (second,) = unit.container.get_notices(keys=[AGAIN])
-    assert (first.type, first.occurrences, second.occurrences) == (
-        ops.pebble.NoticeType.CUSTOM, 1, 2,
-    )  # fmt: skip
-    assert second.last_repeated > first.last_repeated, "Juju would not be told"
-    assert second.last_data == first.last_data
+    for delay in (1, 2):
+        begin = time.monotonic()
+        assert reminder.remind("waiting for shop")
+        assert reminder.remind("waiting for shop"), "a second event does not change the delay"
+        workload.wait(lambda: is_down(unit, ASK_AGAIN), delay + 2)
+        assert time.monotonic() - begin > delay - 0.2
+        assert FAILED in told(unit, ASK_AGAIN)
+        assert workload.health("ready") == workload.health("alive") == 200
+        reminder.stop()
+        # Pebble starts what it knows whenever any layer changes.
+        unit.apply(unit.config(query_wait_timeout=10 + delay))
+        assert not is_down(unit, ASK_AGAIN)
+    begin = time.monotonic()
+    assert reminder.remind("waiting for another client")
+    workload.wait(lambda: is_down(unit, ASK_AGAIN), 3)
+    assert time.monotonic() - begin < 2, "the delays begin again"
+
+
+def is_down(unit, check):
+    found = unit.container.get_checks(check).get(check)
+    return bool(found) and found.status is ops.pebble.CheckStatus.DOWN
 
 
 # ---- the end of a process ----------------------------------------------------------------------

@@ -64,7 +64,10 @@ def test_the_end_goes_on_where_something_cannot_be_dropped(server: PostgreSQL) -
     with server.connect("shop") as other:
         other.execute("BEGIN")
         other.execute("LOCK TABLE t IN ACCESS SHARE MODE")
-        with pytest.raises(DatabaseRefused, match="another session keeps something locked"):
+        with pytest.raises(
+            DatabaseRefused,
+            match=rf"something in database shop is locked by user {ADMIN} \(process",
+        ):
             do(server, lambda database: database.withdraw())
     left = server.sql("SELECT rolname FROM pg_roles WHERE rolname ~ '^(relation|pgbouncer)'")
     assert left == [("relation_id_1",)]

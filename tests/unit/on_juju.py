@@ -276,10 +276,12 @@ class Juju:
         return dict(found.latest_content or found.tracked_content) if found else {}
 
     def reminded(self):
-        """The notice by which the charm has itself called again."""
-        notice = self.workload.reminder()
-        self.with_container(notices=[notice])
-        return self.emit(self.context.on.pebble_custom_notice(self.container, notice))
+        """The failed check by which the charm has itself called again."""
+        check = self.workload.reminder(self.container)
+        assert check, "nothing has asked for it"
+        others = {one for one in self.container.check_infos if one.name != check.name}
+        self.with_container(check_infos=frozenset({*others, check}))
+        return self.emit(self.context.on.pebble_check_failed(self.container, check))
 
     def ini(self, process=0):
         """The configuration of a process, as text; '' if there is none."""

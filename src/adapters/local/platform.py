@@ -24,6 +24,7 @@ from adapters.local.model import (
 from adapters.local.owner import Owner
 from adapters.local.processes import LocalPooler
 from adapters.local.store import State, Store
+from adapters.waiting import WaitingBudget
 from app.outcome import Deferred, Outcome
 from domain.facts import Credentials, Facts
 from domain.instances import Layout
@@ -47,14 +48,14 @@ class LocalPlatform:
         self._compose = compose
         self._owner = owner
 
-    def pooler(self, unit: str) -> LocalPooler:
+    def pooler(self, unit: str, waiting: WaitingBudget | None = None) -> LocalPooler:
         """The processes of a unit."""
         program = pathlib.Path(self.state.pgbouncer)
-        return LocalPooler(program, self._layout(unit), self._owner)
+        return LocalPooler(program, self._layout(unit), self._owner, waiting)
 
-    def consoles(self, unit: str) -> PsycopgConsoles:
+    def consoles(self, unit: str, waiting: WaitingBudget | None = None) -> PsycopgConsoles:
         """The consoles of its processes."""
-        return PsycopgConsoles(self._layout(unit).socket_directory)
+        return PsycopgConsoles(self._layout(unit).socket_directory, waiting)
 
     def look(self, unit: str) -> Facts:
         """What a unit sees now."""
@@ -71,11 +72,12 @@ class LocalPlatform:
         return outcome
 
     def _application(self, unit: str) -> Application:
+        waiting = WaitingBudget()  # Each hook, and each action, has an application of its own.
         return self._compose(
             {
                 "world": self._world(unit),
-                "pooler": self.pooler(unit),
-                "consoles": self.consoles(unit),
+                "pooler": self.pooler(unit, waiting),
+                "consoles": self.consoles(unit, waiting),
                 "peers": LocalPeers(self.model, unit),
                 "secrets": LocalSecrets(self.model, unit),
                 "backend": LocalBackend(self.model, unit),

@@ -10,25 +10,32 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
-from adapters import rendering
+from adapters import ping, rendering
 from adapters.console import PsycopgConsoles
 from adapters.local import environment, files
 from adapters.local.owner import Owner, identity, own, pooler_users
 from adapters.local.running import command_of, pid_in, pids, send, user_of
+from adapters.reloading import Reloading
 from app.errors import PoolerFailed
 from domain.applied import Applied, Step
 from domain.capabilities import Program, capabilities, version_in
 from domain.facts import Container
-from domain.instances import Instance, Layout, PoolerConfig
-from domain.users import Credentials
+from domain.instances import Layout, PoolerConfig
+
+if TYPE_CHECKING:
+    from adapters.waiting import WaitingBudget
 
 # Sockets have short names: sun_path holds 108 bytes.
 _LONGEST_SOCKET = 100
 
 START_SECONDS = 10.0
+
+# How long all processes of a unit may take to answer at their sockets.
+ANSWER_SECONDS = 1.0
 
 # How long clients may take to leave, and their last transactions to end.
 LEAVE_SECONDS, DRAIN_SECONDS = 5.0, 3.0
@@ -41,7 +48,13 @@ class LocalPooler:
     the configuration, and write only to the directory with the socket and the pid file.
     """
 
-    def __init__(self, program: pathlib.Path, layout: Layout, owner: Owner | None) -> None:
+    def __init__(
+        self,
+        program: pathlib.Path,
+        layout: Layout,
+        owner: Owner | None,
+        waiting: WaitingBudget | None = None,
+    ) -> None:
         if owner and not layout.sockets:
             raise ValueError("sockets need a directory apart from the configuration")
         self._program = program
@@ -49,15 +62,18 @@ class LocalPooler:
         self._owner = owner
         self._root = pathlib.Path(layout.root)
         self._memory = self._root / "applied.json"
-        self._consoles = PsycopgConsoles(layout.socket_directory)
+        self._consoles = PsycopgConsoles(layout.socket_directory, waiting)
 
     def look(self) -> Container:
-        """What is there now."""
+        """What is there now. A process that does not answer counts as not running."""
         applied = self._applied()
+        alive = {index: pid for index in self._indexes() if (pid := self._pid(index))}
+        unresponsive = self._unresponsive(alive)
         return Container(
             reachable=True,
             program=applied.program if applied else None,
-            running=frozenset(index for index in self._indexes() if self._pid(index)),
+            running=frozenset(alive) - unresponsive,
+            unresponsive=unresponsive,
             applied=applied,
         )
 
@@ -87,12 +103,12 @@ class LocalPooler:
             self._write(config)
             instances = {one.index: one for one in config.instances}
             for step in steps:
-                if step.action == "reload":
-                    self._reload(instances[step.index], config.admin, before[step.index])
-                elif step.action in ("start", "restart"):
+                if step.action in ("start", "restart"):
                     self._stop([step.index])
                     self._claim(instances[step.index].port)
                     self._start(step.index)
+            reloads = [instances[step.index] for step in steps if step.action == "reload"]
+            Reloading(self._consoles, self._put_ini, self._hang_up)(reloads, config.admin, before)
             self._stop([step.index for step in steps if step.action == "stop"])
             self.remember(applied)
 
@@ -104,6 +120,7 @@ class LocalPooler:
 
     def stop(self, *indexes: int) -> None:
         """These processes of this unit do not run; none does, if none is named."""
+        self._stop(indexes or self._indexes())
         self._end(lambda pid: self._is_left(pid, indexes))
 
     def log(self, index: int) -> pathlib.Path:
@@ -171,6 +188,24 @@ class LocalPooler:
                 " choose another with `pooler config listen_port=…`"
             )
 
+    def _unresponsive(self, alive: Mapping[int, int]) -> frozenset[int]:
+        """Which of these processes, by index, neither answer nor wait for events.
+
+        On a busy machine an answer may take longer than it is waited for; an event loop that goes to
+        sleep will answer. A process that spins, or that was stopped, does neither.
+        """
+        sockets = {
+            index: str(next(iter(self._sockets(index)), self._socket(index, 0))) for index in alive
+        }
+        before = {index: _sleeps(pid) for index, pid in alive.items()}
+        silent = ping.silent(sockets, ANSWER_SECONDS)
+        return frozenset(index for index in silent if _sleeps(alive[index]) <= 1 + before[index])
+
+    def _sockets(self, index: int) -> list[pathlib.Path]:
+        """The sockets in the directory of a process, without their lock files."""
+        found = pathlib.Path(self._layout.socket_directory(index)).glob(".s.PGSQL.*")
+        return [path for path in found if path.suffix != ".lock"]
+
     def _socket(self, index: int, port: int) -> pathlib.Path:
         return pathlib.Path(self._layout.socket_directory(index), f".s.PGSQL.{port}")
 
@@ -189,6 +224,7 @@ class LocalPooler:
                 start_new_session=True,
                 cwd="/",
                 env=environment.for_servers(),
+                preexec_fn=_with_default_signals,  # noqa: PLW1509 — no other thread starts processes
                 **identity(self._owner),
             )
         self._wait_for(index, process, begin)
@@ -212,16 +248,13 @@ class LocalPooler:
             f"PgBouncer does not answer after {START_SECONDS:.0f} s: see {self.log(index)}"
         )
 
-    def _reload(self, instance: Instance, admin: Credentials | None, before: str) -> None:
-        """The process runs with its new file, or with the one before. Raises PoolerFailed."""
-        pid = self._pid(instance.index)
-        if not pid:
-            return
-        os.kill(pid, signal.SIGHUP)
-        if admin and (line := self._consoles.refused([instance], admin)):
-            self._put(pathlib.Path(self._layout.ini(instance.index)), before)
-            os.kill(pid, signal.SIGHUP)
-            raise PoolerFailed(f"PgBouncer refuses the line {line}")
+    def _put_ini(self, index: int, text: str) -> None:
+        self._put(pathlib.Path(self._layout.ini(index)), text)
+
+    def _hang_up(self, indexes: Sequence[int]) -> None:
+        for pid in filter(None, map(self._pid, indexes)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGHUP)
 
     def _ini(self, index: int) -> str:
         path = pathlib.Path(self._layout.ini(index))
@@ -229,8 +262,12 @@ class LocalPooler:
 
     def _stop(self, indexes: Sequence[int]) -> None:
         """The processes are gone: when their clients are, or without asking when that takes too long."""
-        if indexes:
-            self._end(lambda pid: self._is_left(pid, indexes))
+        if not indexes:
+            return
+        alive = {index: pid for index in indexes if (pid := self._pid(index))}
+        for index in self._unresponsive(alive):  # It would not react to anything else.
+            send(alive[index], signal.SIGKILL, lambda pid: self._is_left(pid, indexes))
+        self._end(lambda pid: self._is_left(pid, indexes))
 
     def _end(self, has_to_end: Callable[[int], bool]) -> None:
         """End these processes: when their clients have left, or without asking when that takes long."""
@@ -294,6 +331,24 @@ class LocalPooler:
         known = program == str(self._program) or pathlib.Path(program).name == "pgbouncer"
         found = re.fullmatch(rf"{re.escape(str(self._root))}/([0-9]{{1,2}})/pgbouncer\.ini", file)
         return int(found[1]) if known and found else None
+
+
+def _with_default_signals() -> None:
+    """Signals that this command ignores are not ignored by the process that it becomes.
+
+    `nohup` has its command ignore SIGHUP, which would pass to PgBouncer.
+    """
+    for name in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(name, signal.SIG_DFL)
+
+
+def _sleeps(pid: int) -> int:
+    """How often a process has gone to sleep: its voluntary context switches."""
+    with suppress(OSError):
+        status = pathlib.Path(f"/proc/{pid}/status").read_text(errors="replace")
+        if found := re.search(r"^voluntary_ctxt_switches:\s*(\d+)", status, re.MULTILINE):
+            return int(found[1])
+    return 0
 
 
 def _files() -> int:

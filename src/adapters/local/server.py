@@ -23,6 +23,7 @@ from adapters.local.owner import Owner, identity, own
 from adapters.local.parts import version_of
 from adapters.local.running import command_of, pid_in, pids, send, user_of
 from adapters.local.store import ServerRecord
+from adapters.login import log_in, unproved
 from adapters.said import one_line
 from app.passwords import new_password
 from domain.capabilities import Version
@@ -36,6 +37,7 @@ SUPERUSER = "pooler"
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
 ASK_SECONDS = 5.0
+LOGIN_SECONDS = 5.0
 LEAVE_SECONDS = 5.0
 
 # Lines of postmaster.pid.
@@ -332,18 +334,24 @@ def _connected(
     import psycopg
 
     try:
-        with psycopg.connect(
+        with log_in(
+            psycopg.connect,
+            LOGIN_SECONDS,
             host=",".join(endpoint.host for endpoint in credentials.endpoints),
             port=",".join(str(endpoint.port) for endpoint in credentials.endpoints),
             user=credentials.user,
             password=credentials.password.get_secret_value(),
             dbname=database,
-            connect_timeout=5,
+            connect_timeout=round(LOGIN_SECONDS),
             client_encoding="utf8",  # A server with SQL_ASCII would have psycopg return bytes.
             autocommit=True,
         ) as connection:
             yield connection
     except psycopg.Error as error:
+        if ends := unproved(error):
+            raise ServerFailed(
+                f"PostgreSQL is not trusted with user {credentials.user}: it {ends}"
+            ) from None
         first, _, _ = str(error).strip().partition("\n")
         raise ServerFailed(f"PostgreSQL says: {one_line(first)}") from None
 

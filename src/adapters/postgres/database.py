@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import LiteralString
 
+from adapters.postgres.lockout import lock_out
 from adapters.postgres.lookup import Lookup
 from adapters.postgres.roles import Roles
 from adapters.postgres.session import ReadOnly, Session, not_ours
@@ -57,25 +59,40 @@ class PsycopgDatabase:
         session = self._session
         return frozenset(session.insist(lambda: session.marked(session.marks.client)))
 
+    def lock_out(self, usernames: Iterable[str]) -> dict[str, str]:
+        """End the sessions and the logins of users of ours; those that still have one, and why."""
+        return lock_out(self._session, usernames)
+
+    def hurry(self) -> None:
+        """From now on, wait only a moment for a client's database."""
+        self._session.hurry()
+
     def grant(self, grant: Grant) -> bool:
         """Make the user and its database, with the roles asked for. Raises AccessRefused.
 
         True if the user is new, which it is for as long as it has no password: who was killed
         before giving it one is told again.
         """
+        self._session.check_time()
         try:
             return self._session.insist(lambda: self._sharing.grant(grant))
-        except ReadOnly:
+        except (ReadOnly, AccessRefused):
             raise
         except DatabaseRefused as error:
             raise AccessRefused(str(error)) from None
 
     def set_password(self, credentials: Credentials) -> None:
         """Give a user of ours this password."""
-        self._session.insist(lambda: self._set_password(credentials))
+        try:
+            self._session.insist(lambda: self._set_password(credentials))
+        except (ReadOnly, AccessRefused):
+            raise
+        except DatabaseRefused as error:
+            raise AccessRefused(str(error)) from None
 
     def revoke(self, username: str) -> None:
         """Drop a user of ours; what it made stays with its database."""
+        self._session.check_time()
         mark, heir = self._session.marks.client, self._sharing.group_of
         self._session.insist(lambda: self._roles.drop(username, mark, heir))
 
@@ -85,6 +102,7 @@ class PsycopgDatabase:
         What cannot be dropped does not keep the rest; it is told by DatabaseRefused at the end.
         """
         session, marks = self._session, self._session.marks
+        self.lock_out(self.users())
         failures = session.attempt(self._lookup.drop)
         for mark in (marks.client, marks.auth, marks.group):
             for name in session.insist(partial(session.marked, mark)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, LiteralString
 
+from adapters.postgres.lockout import end_sessions
 from adapters.postgres.server import WRITABLE
 from adapters.postgres.session import Session, not_ours
 from adapters.postgres.statements import literal, regrole, run
@@ -124,11 +125,9 @@ class Roles:
         if role is None or role.mark != mark:
             return
         if role.login:
-            self._session.run("ALTER ROLE {r} NOLOGIN", r=name)
-            self._session.connection.execute(
-                "SELECT pg_terminate_backend(pid, 100) FROM pg_stat_activity WHERE usesysid = %s",
-                (role.oid,),
-            )
+            self._session.run("ALTER ROLE {r} NOLOGIN PASSWORD NULL", r=name)
+        # A login that had begun before may have ended only now.
+        end_sessions(self._session, [role.oid])
         owned = self._session.connection.execute(
             "SELECT datname FROM pg_database WHERE datdba = %s ORDER BY datname", (role.oid,)
         )
@@ -140,7 +139,7 @@ class Roles:
             )
         touched = self._session.connection.execute(
             """
-            SELECT datname FROM pg_database WHERE datallowconn AND oid IN (
+            SELECT datname FROM pg_database WHERE oid IN (
                 SELECT dbid FROM pg_shdepend
                 WHERE refclassid = 'pg_authid'::regclass AND refobjid = %s)
             ORDER BY datname

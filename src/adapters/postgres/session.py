@@ -9,10 +9,17 @@ import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, LiteralString, NamedTuple, TypeVar
 
+from adapters.postgres import obstacles
 from adapters.postgres.server import Server
-from adapters.postgres.statements import run
+from adapters.postgres.statements import literal, run
 from adapters.said import one_line
-from app.errors import AccessRefused, DatabaseRefused, DatabaseUnreachable
+from app.errors import (
+    AccessRefused,
+    DatabaseBusy,
+    DatabaseRefused,
+    DatabaseUnreachable,
+    NoTimeLeft,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
     from psycopg import sql
 
     from adapters.postgres.server import Connection
+    from adapters.waiting import WaitingBudget
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +36,19 @@ T = TypeVar("T")
 
 _PAUSE = 0.2
 
-_V16 = 160_000  # as the protocol tells versions
+_LOOK_EVERY = 0.05
+
+# The seconds that one client's database is waited for: at first, and in hooks that find that it
+# was waited for in vain before.
+CLIENT_SECONDS = 1.0
+HURRIED_SECONDS = 0.25
+
+# What entering a database and looking around takes where nothing is waited for, generously.
+_WORK_SECONDS = 0.5
+_LEAST_SECONDS = 0.25
+_STATEMENT_SECONDS = 3
+
+_V16, _V17 = 160_000, 170_000  # as the protocol tells versions
 
 # Two leaders, for a moment, make or drop the same; the second finds it done when it looks again.
 # (https://www.postgresql.org/docs/current/errcodes-appendix.html)
@@ -54,6 +74,12 @@ _LOCKED = "55P03"
 _NO_RIGHT = "42501"
 _READ_ONLY_CODE = "25006"
 _TOO_SLOW = "57014"
+
+# What an error means of a statement that looks at all objects of a client's database.
+_TOO_MUCH = {
+    _TOO_SLOW: f"so many objects that they are not looked at in {_STATEMENT_SECONDS} s",
+    "53200": "more objects than PostgreSQL can lock at a time: raise max_locks_per_transaction",
+}
 _GONE = ("08", "57P01", "57P02", "57P03")
 
 
@@ -97,10 +123,16 @@ class Held(NamedTuple):
 class Session:
     """An open connection, and what is seen by it."""
 
-    def __init__(self, server: Server, connection: Connection, owner: str) -> None:
+    def __init__(
+        self, server: Server, connection: Connection, owner: str, waiting: WaitingBudget
+    ) -> None:
         self._server = server
         self.connection = connection
         self.owner = owner
+        self.waiting = waiting
+        #: the seconds that a single client's database is waited for
+        self.patience = CLIENT_SECONDS
+        self._busy_databases: dict[str, str] = {}
         made = f"managed by pgbouncer-k8s for {owner}"
         self.marks = Marks(
             application=made,
@@ -168,12 +200,98 @@ class Session:
 
     @contextmanager
     def inside(self, database: str, options: str = "") -> Generator[Connection]:
-        """A connection into this database. Raises DatabaseUnreachable or DatabaseRefused."""
+        """A connection into this database, which waits for locks only as long as this hook may.
+
+        Raises AccessRefused, DatabaseBusy, NoTimeLeft: what a client does inside its own database
+        is that client's problem, and never DatabaseUnreachable as long as the main connection holds.
+        """
+        import psycopg
+
         if database == self.database:
             yield self.connection
-        else:
-            with self._server.connect(database, options) as connection:
-                yield connection
+            return
+        self.check_time()
+        if database in self._busy_databases:
+            raise DatabaseBusy(self._busy_databases[database])
+        if text := obstacles.closed(self.connection, database):
+            raise AccessRefused(text)
+        with self.waiting.spent(self.patience, work=_WORK_SECONDS) as seconds:
+            end = time.monotonic() + seconds
+            while obstacles.catalog_locked(self.connection, database):
+                if time.monotonic() + _LOOK_EVERY > end:
+                    raise self._closed_by_lock(database)
+                time.sleep(_LOOK_EVERY)
+            try:
+                limits = self._limits(max(_LEAST_SECONDS, end - time.monotonic()))
+                login = max(self.patience, seconds, _WORK_SECONDS)
+                with self._server.enter(database, login, f"{limits} {options}") as connection:
+                    yield connection
+            except psycopg.Error as error:
+                if error.sqlstate in _RACES:
+                    raise
+                raise self._trouble(database, error) from None
+
+    def check_time(self) -> None:
+        """Raise NoTimeLeft if this hook may wait no more."""
+        if self.waiting.left() < _LEAST_SECONDS:
+            raise NoTimeLeft(
+                "is tried again soon: PostgreSQL was waited for too long in this hook"
+            )
+
+    def hurry(self) -> None:
+        """From now on, wait only a moment for what a client may have locked."""
+        self.patience = HURRIED_SECONDS
+        self.insist(
+            lambda: self.run(
+                "SET lock_timeout = {t}", t=literal(f"{HURRIED_SECONDS * 1000:.0f}ms")
+            )
+        )
+
+    def _limits(self, seconds: float) -> str:
+        """Options of a session in a client's database."""
+        limits = f"-c lock_timeout={seconds * 1000:.0f} -c statement_timeout={_STATEMENT_SECONDS}s"
+        if self.connection.info.server_version >= _V17:
+            limits += " -c transaction_timeout=0"
+            if self.connection.info.parameter_status("is_superuser") == "on":
+                limits += " -c event_triggers=off"
+        return limits
+
+    def _trouble(self, database: str, error: psycopg.Error) -> AccessRefused | DatabaseRefused:
+        """What an error in a client's database means. Raises psycopg.Error if the server is gone."""
+        import psycopg
+
+        self.connection.execute("SELECT 1")
+        code = error.sqlstate or ""
+        if isinstance(error, psycopg.errors.ConnectionTimeout):
+            busy = self._closed_by_lock(database)
+            obstacles.end_stuck_logins(self.connection, database)
+            return busy
+        if code == _LOCKED:
+            return self._busy(database)
+        if code in _TOO_MUCH:
+            return DatabaseBusy(f"database {database} has {_TOO_MUCH[code]}")
+        if not code and error.pgconn is not None and error.pgconn.status != 0:
+            # libpq knows no code for a login that was refused.
+            return AccessRefused(
+                f"database {database} does not let us in: {self._server.reason(error)}; its owner"
+                f' can undo settings by ALTER DATABASE "{database}" RESET ALL'
+            )
+        if not code or code.startswith(_GONE):
+            return DatabaseBusy(f"database {database} ended our session")
+        return self._refused(error)
+
+    def _busy(self, database: str) -> DatabaseBusy:
+        held = obstacles.holders(self.connection, database) or "another session"
+        return DatabaseBusy(
+            f"something in database {database} is locked by {held}: end that session"
+        )
+
+    def _closed_by_lock(self, database: str) -> DatabaseBusy:
+        """Users that are looked at later in this hook do not wait for this database again."""
+        held = obstacles.holders(self.connection, database) or "another session"
+        text = f"database {database} lets no session in while {held} locks its catalog: end that session"
+        self._busy_databases[database] = text
+        return DatabaseBusy(text)
 
     def run(self, text: LiteralString, **parts: str | sql.Composable) -> None:
         """Run a statement; a part that is a plain text is an identifier."""
@@ -188,17 +306,17 @@ class Session:
             return [str(error)]
         return []
 
-    def insist(self, act: Callable[[], T]) -> T:
-        """Act, once more if somebody else did the same; errors are translated."""
+    def insist(self, act: Callable[[], T], *, again: bool = True) -> T:
+        """Act, and `again` if another leader did the same; errors are translated."""
         import psycopg
 
         try:
             try:
                 return act()
             except psycopg.Error as error:
-                if error.sqlstate not in _RACES:
+                if not again or error.sqlstate not in _RACES:
                     raise
-            time.sleep(_PAUSE)
+            self.waiting.pause(_PAUSE)
             return act()
         except psycopg.Error as error:
             raise self._sentence(error) from None
@@ -211,10 +329,15 @@ class Session:
         code = error.sqlstate or ""
         if self.connection.closed or not code or code.startswith(_GONE):
             return DatabaseUnreachable("the connection to PostgreSQL broke off")
+        return self._refused(error)
+
+    def _refused(self, error: psycopg.Error) -> DatabaseRefused:
+        code = error.sqlstate
         if code == _READ_ONLY_CODE:
             return ReadOnly()
         if code == _LOCKED:
-            return DatabaseRefused("another session keeps something locked in PostgreSQL")
+            self.waiting.subtract(self.patience)
+            return DatabaseBusy("another session keeps something locked in PostgreSQL")
         if code == _TOO_SLOW:
             return DatabaseRefused("PostgreSQL took too long")
         said = one_line(error.diag.message_primary or "")

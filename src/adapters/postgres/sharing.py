@@ -6,6 +6,7 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING, LiteralString
 
+from adapters.postgres.creation import create_database
 from adapters.postgres.lookup import SCHEMA
 from adapters.postgres.roles import Roles
 from adapters.postgres.server import WRITABLE
@@ -131,7 +132,7 @@ class Sharing:
     def _have_database(self, name: str, group: str) -> None:
         held = self._session.held(name)
         if held is None:
-            self._session.run("CREATE DATABASE {d} OWNER {g}", d=name, g=group)
+            create_database(self._session, name, group)
             held = self._session.held(name)
         if held is None:
             raise AccessRefused(f"database {name} was made in PostgreSQL and is gone again")

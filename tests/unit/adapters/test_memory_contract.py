@@ -46,6 +46,12 @@ class ServerInMemory:
         self.server.stuck = ""
 
     @contextmanager
+    def hangs(self, database):
+        self.server.hung[database] = f"database {database} is locked"
+        yield
+        del self.server.hung[database]
+
+    @contextmanager
     def connected(self, address):
         self.server.connected.add(address)
         yield
@@ -105,13 +111,17 @@ class UnitInMemory:
     def serves(self, index, port):
         instance, consoles = self.pooler.instances().get(index), self.consoles
         waits = index in consoles.paused or (index, DATABASE) in consoles.killed
-        return index in self.pooler.running and instance.port == port and not waits
+        answers = index in self.pooler.running - self.pooler.hung
+        return answers and instance.port == port and not waits
 
     def refuse(self, line):
         self.pooler.impossible.add(line)
 
     def kill(self, index):
         self.pooler.die(index)
+
+    def hang(self, index):
+        self.pooler.hung.add(index)
 
     @contextmanager
     def silence(self):

@@ -295,8 +295,8 @@ def test_each_user_that_cannot_be_dropped_is_told():
     platform.model.clients.clear()
     platform.leader.clients_broken()
     assert [one.text for one in assess(platform.leader.look())] == [
-        "relation_id_1 is still in PostgreSQL: it owns something",
-        "relation_id_2 is still in PostgreSQL: it owns something",
+        "relation_id_1 cannot log in any more, and is still in PostgreSQL: it owns something",
+        "relation_id_2 cannot log in any more, and is still in PostgreSQL: it owns something",
     ]
 
 

@@ -2,7 +2,7 @@ import pytest
 from in_memory import deployed, related
 
 from domain.capabilities import Program, Version
-from domain.status import Level, Problem, assess
+from domain.status import Level, Problem, Sentence, assess
 from domain.users import Refusal
 
 
@@ -90,3 +90,25 @@ def test_a_problem_is_told_in_letters_that_show():
     problem = Problem(topic="database", level=Level.BLOCKED, text="a\x00b\nc" + "x" * 9000)
     (told,) = texts(facts_of(related(units=1), problems=(problem,)))
     assert told == "a b c" + "x" * 895
+
+
+def test_a_process_that_does_not_answer_is_named_with_the_cure():
+    facts = related().leader.look()
+    container = facts.container.model_copy(update={"unresponsive": frozenset({0, 1})})
+    hung = facts.model_copy(update={"container": container})
+    assert hung.troubled, "the sentence would be taken for the end of all work"
+    supervised = facts.layout.model_copy(update={"with_pid_files": False})
+    assert assess(hung.model_copy(update={"layout": supervised})) == (
+        Sentence(
+            level=Level.WAITING,
+            text="PgBouncer process 0 does not answer: it is being restarted",
+        ),
+        Sentence(
+            level=Level.WAITING,
+            text="PgBouncer process 1 does not answer: it is being restarted",
+        ),
+    )
+    alone = facts.layout.model_copy(update={"with_pid_files": True})
+    assert assess(hung.model_copy(update={"layout": alone}))[0].text == (
+        "PgBouncer process 0 does not answer: restart it with `pooler up`"
+    )

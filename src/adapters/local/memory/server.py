@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pydantic
 
-from app.errors import AccessRefused, DatabaseRefused, DatabaseUnreachable
+from app.errors import (
+    AccessRefused,
+    DatabaseBusy,
+    DatabaseRefused,
+    DatabaseUnreachable,
+    NoTimeLeft,
+)
 from domain.facts import Credentials as BackendCredentials
 from domain.users import ATTRIBUTES, GROUPS, AuthMaterial, Credentials, Grant
 
@@ -42,6 +48,10 @@ class MemoryServer:
     down: str = ""  #: a sentence: why nobody gets an answer
     refuses: str = ""  #: a sentence: why an answer is no
     stuck: str = ""  #: a sentence: why client users cannot be dropped
+    # Databases that cannot be entered, each with a sentence that says why, and users whose logins
+    # cannot be taken away.
+    hung: dict[str, str] = field(default_factory=dict[str, str])
+    undying: dict[str, str] = field(default_factory=dict[str, str])
     refuses_passwords: str = ""  #: a sentence: why passwords cannot be set
     lets_in: bool = True  #: whether pg_hba.conf names new users
     connected: set[str] = field(default_factory=set[str])  #: addresses
@@ -79,7 +89,8 @@ class MemoryDatabases:
         if role is None or not (role.login and self.server.lets_in and role.password):
             return False
         home = {role.database} & self.server.databases if role.client else self.server.functions
-        return role.password == credentials.password.get_secret_value() and database in home
+        known = role.password == credentials.password.get_secret_value()
+        return known and database in home and database not in self.server.hung
 
 
 class MemoryDatabase:
@@ -87,6 +98,9 @@ class MemoryDatabase:
 
     def __init__(self, server: MemoryServer) -> None:
         self._asked = server
+        self._left = 8  # quarters of a second that this hook may wait
+        self._patience = 4
+        self._met: set[str] = set()  # databases that hang, as this hook has seen
 
     @property
     def _server(self) -> MemoryServer:
@@ -119,6 +133,31 @@ class MemoryDatabase:
         """Client users of ours."""
         return frozenset(name for name, role in self._server.roles.items() if role.client)
 
+    def lock_out(self, usernames: Iterable[str]) -> dict[str, str]:
+        """The client users have no login any more."""
+        failures: dict[str, str] = {}
+        for name in sorted(self.users().intersection(usernames)):
+            if name in self._server.undying:
+                failures[name] = self._server.undying[name]
+                continue
+            self._server.roles[name].login = False
+            self._server.roles[name].password = ""
+        return failures
+
+    def hurry(self) -> None:
+        """Only a quarter of a second is waited for each database that hangs."""
+        self._patience = 1
+
+    def _enter(self, database: str) -> None:
+        """Raises NoTimeLeft or DatabaseBusy."""
+        if self._left <= 0:
+            raise NoTimeLeft("is tried again soon")
+        if database in self._server.hung:
+            if database not in self._met:
+                self._left -= self._patience
+            self._met.add(database)
+            raise DatabaseBusy(self._server.hung[database])
+
     def grant(self, grant: Grant) -> bool:
         """The user and its database are there. Raises AccessRefused."""
         if missing := sorted({*grant.roles} - ATTRIBUTES - self._server.groups):
@@ -130,6 +169,7 @@ class MemoryDatabase:
         self._server.roles[grant.username] = Role(
             password=password, database=grant.database, groups=frozenset(grant.roles)
         )
+        self._enter(grant.database)
         if grant.database in self._server.closed:
             raise AccessRefused(f"nobody can be given access to database {grant.database}")
         self._server.databases.add(grant.database)
@@ -150,21 +190,23 @@ class MemoryDatabase:
         """The client user is gone; its database stays. Raises DatabaseRefused."""
         role = self._server.roles.get(username)
         if role and role.client:
-            role.login = False
+            role.login, role.password = False, ""
             if self._server.stuck:
                 raise DatabaseRefused(self._server.stuck)
+            self._enter(role.database)
             del self._server.roles[username]
 
     def withdraw(self) -> None:
         """Nothing of ours is left, but for databases. Raises DatabaseRefused if something else is."""
+        self.lock_out(self.users())
         self._server.functions.clear()
         for name, role in list(self._server.roles.items()):
-            if role.client and self._server.stuck:
-                role.login = False
-            elif role.ours:
+            if role.client and (self._server.stuck or role.database in self._server.hung):
+                continue
+            if role.ours:
                 del self._server.roles[name]
         if self.users():
-            raise DatabaseRefused(self._server.stuck)
+            raise DatabaseRefused(self._server.stuck or "a database hangs")
 
 
 def _not_ours(name: str) -> AccessRefused:
