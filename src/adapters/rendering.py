@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = pathlib.Path(__file__).parents[2] / "templates"
 
-_BARE = re.compile(r"\*|[A-Za-z0-9_.-]+")
+_BARE = re.compile(r"[A-Za-z0-9_.-]+")
 _NEVER = re.compile(r"[\x00-\x1f\x7f]")
 
 

@@ -28,21 +28,23 @@ class Program(Value):
     cpus: int = 1  #: that all processes together may use
 
 
-# Before, no one reset fits pools of several modes: see `_reset` of domain.instances.
-OWN_MODES = Version(1, 22)
+# Earlier releases keep a server connection for ever in its reset after a COPY that failed, if the reset
+# runs after each transaction (https://github.com/pgbouncer/pgbouncer/pull/1471).
+ALWAYS_RESET = Version(1, 26)
 
 # Before, whoever has a line in [users] is not looked up, and cannot log in
 # (https://github.com/pgbouncer/pgbouncer/pull/1052).
 OWN_USERS = Version(1, 23)
 
 
+# Before, a database has no server_lifetime of its own.
+OWN_LIFETIMES = Version(1, 23)
+
+
 class Capabilities(Value):
     """What a configuration may count on."""
 
     supported: bool
-    #: Prepared statements survive a DISCARD ALL: PgBouncer learns of it and prepares anew
-    #: (https://github.com/pgbouncer/pgbouncer/pull/972).
-    knows_discard: bool
     #: On SIGTERM it lets its clients finish and leave; earlier releases end at once.
     waits_for_clients: bool
 
@@ -51,7 +53,6 @@ def capabilities(pgbouncer: Version) -> Capabilities:
     """What this release of PgBouncer can do."""
     return Capabilities(
         supported=pgbouncer >= OLDEST,
-        knows_discard=pgbouncer >= Version(1, 22),
         waits_for_clients=pgbouncer >= Version(1, 23),
     )
 

@@ -12,7 +12,7 @@ def not_in_force(instance: Instance, shown: Mapping[str, str], aliases: Collecti
     PgBouncer stops reading at the first line that it refuses. `shown` is what its console says of the
     settings, and `aliases` of the databases.
     """
-    names = {pool.alias for pool in instance.pools} - {"*"}
+    names = {pool.alias for pool in instance.pools}
     if missing := sorted(names.difference(aliases)):
         return f"{missing[0]} = … in [databases]"
     for name, value in instance.settings:

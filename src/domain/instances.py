@@ -8,7 +8,7 @@ import pydantic
 
 from domain import scram
 from domain.budget import MOST_PROCESSES, Process, processes
-from domain.capabilities import OWN_USERS, Capabilities, Program, Version, capabilities
+from domain.capabilities import OWN_LIFETIMES, OWN_USERS, Program, Version
 from domain.overrides import usable
 from domain.pools import (
     AUTH_ALIAS,
@@ -24,6 +24,7 @@ from domain.pools import (
     pools,
     serving,
 )
+from domain.reset import reset_settings
 from domain.users import AuthMaterial, Credentials
 from domain.value import Value, number_of
 
@@ -137,7 +138,7 @@ def pooler_config(
     if auth is None:
         plan = plan.without_upstream()
     plan = _possible(plan, program.version)
-    able, first = capabilities(program.version), _first_peer_id(unit)
+    first = _first_peer_id(unit)
     planned = processes(plan, unit, program.cpus)
     run = planned if run is None else run
     siblings = (
@@ -155,7 +156,7 @@ def pooler_config(
                 *_listen(one.port, layout, one.index),
                 ("peer_id", str(first + one.index)),
                 *_auth(plan, layout, auth),
-                *_pooling(plan, able, part, program.files),
+                *_pooling(plan, program.version, part, program.files),
             ),
             pools=pools(plan, part),
             users=pool_users(plan, part),
@@ -181,8 +182,12 @@ def _possible(plan: Plan, version: Version) -> Plan:
     """The plan, less what this PgBouncer cannot do."""
     overrides = usable(plan.settings.overrides, version)
     settings = plan.settings.model_copy(update={"overrides": overrides})
-    known = plan.known_users if version >= OWN_USERS else ()
-    return plan.model_copy(update={"settings": settings, "known_users": known})
+    update = {
+        "settings": settings,
+        "known_users": plan.known_users if version >= OWN_USERS else (),
+        "short_lived": plan.short_lived if version >= OWN_LIFETIMES else (),
+    }
+    return plan.model_copy(update=update)
 
 
 def _parts(
@@ -242,7 +247,7 @@ def _auth(plan: Plan, layout: Layout, auth: AuthMaterial | None) -> tuple[Settin
     return tuple(lines)
 
 
-def _pooling(plan: Plan, able: Capabilities, part: Part, files: int) -> tuple[Setting, ...]:
+def _pooling(plan: Plan, version: Version, part: Part, files: int) -> tuple[Setting, ...]:
     settings, sizes = plan.settings, pool_sizes(plan.settings, part)
     patience = settings.query_wait_timeout
     return (
@@ -252,8 +257,9 @@ def _pooling(plan: Plan, able: Capabilities, part: Part, files: int) -> tuple[Se
         ("default_pool_size", str(sizes.default)),
         ("min_pool_size", str(sizes.minimum)),
         ("reserve_pool_size", str(sizes.reserve)),
-        ("max_prepared_statements", str(_prepared_statements(plan, able))),
-        *_reset(plan, able),
+        # PgBouncer keeps track of no statement in session mode, where the server connection is the client's.
+        ("max_prepared_statements", str(settings.max_prepared_statements)),
+        *reset_settings(settings, version),
         ("query_wait_timeout", str(patience)),
         # A client's first wait is part of its login.
         ("client_login_timeout", str(max(LOGIN_SECONDS, patience or 3600))),
@@ -290,38 +296,6 @@ def most_clients(plan: Plan, limit: int, files: int) -> int:
         return MAX_CLIENTS
     servers = (limit or UNLIMITED_POOL_SIZE) * (1 + len(plan.databases))
     return max(1, min(MAX_CLIENTS, files - servers - _OTHER_FILES))
-
-
-def _prepared_statements(plan: Plan, able: Capabilities) -> int:
-    """How many statements PgBouncer keeps track of; 0 leaves them to the server.
-
-    In session mode the server connection is the client's own, so its statements simply work. An
-    old PgBouncer that tracked them would not notice that the reset removes them.
-    """
-    wanted = plan.settings.max_prepared_statements
-    return wanted if able.knows_discard or plan.settings.pool_mode != "session" else 0
-
-
-def _reset(plan: Plan, able: Capabilities) -> tuple[Setting, ...]:
-    """A server connection is as new for whoever gets it next, in every pool mode.
-
-    DISCARD ALL must stand alone: several statements in one string are one transaction, in which it
-    fails, and then nothing is reset. Before 1.22 it breaks the prepared statements that PgBouncer
-    keeps track of, so there its parts are spelled out, less the one about them. That would not do for
-    a pool in session mode, so there no pool has a mode of its own.
-    """
-    if {plan.settings.pool_mode, *plan.settings.overrides.modes} == {"session"}:
-        return (("server_reset_query", "DISCARD ALL"),)
-    query = "DISCARD ALL" if able.knows_discard else DISCARD_BUT_STATEMENTS
-    return (("server_reset_query", query), ("server_reset_query_always", "1"))
-
-
-# What DISCARD ALL stands for, less DEALLOCATE ALL
-# (https://www.postgresql.org/docs/current/sql-discard.html).
-DISCARD_BUT_STATEMENTS = (
-    "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; "
-    "SELECT pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
-)
 
 
 def _users(auth: AuthMaterial | None) -> tuple[ConsoleUser, ...]:

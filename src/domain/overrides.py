@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NoReturn, cast, get_args
 
 import pydantic
 
-from domain.capabilities import OWN_MODES, OWN_USERS, Version
+from domain.capabilities import OWN_USERS, Version
 from domain.value import Name, Value
 
 PoolMode = Literal["session", "transaction", "statement"]
@@ -76,24 +76,16 @@ def _named(name: str, entries: Iterable[Override]) -> Override:
 
 def usable(overrides: Overrides, version: Version) -> Overrides:
     """The same, less what this PgBouncer cannot do."""
-    databases, users = overrides.databases, overrides.users
-    if version < OWN_MODES:
-        databases = tuple(one.model_copy(update={"pool_mode": None}) for one in databases)
-    return Overrides(databases=databases, users=users if version >= OWN_USERS else ())
+    return overrides if version >= OWN_USERS else overrides.model_copy(update={"users": ()})
 
 
 def lacking(overrides: Overrides, version: Version) -> tuple[str, ...]:
     """A sentence for each thing that this PgBouncer cannot do."""
-    with_modes = any(one.pool_mode for one in overrides.databases)
-    wanted = (
-        ("databases with a pool_mode", OWN_MODES, with_modes),
-        ("users", OWN_USERS, overrides.users),
-    )
-    return tuple(
-        f"option overrides: {what} need PgBouncer {needed.major}.{needed.minor} or later:"
-        f" {version} runs here"
-        for what, needed, there in wanted
-        if there and version < needed
+    if not overrides.users or version >= OWN_USERS:
+        return ()
+    return (
+        f"option overrides: users need PgBouncer {OWN_USERS.major}.{OWN_USERS.minor} or later:"
+        f" {version} runs here",
     )
 
 

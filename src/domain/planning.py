@@ -15,7 +15,7 @@ from domain.pools import (
     read_only_alias,
 )
 from domain.settings import Settings
-from domain.users import EVERYWHERE, AccessRequest, Offer, grant_for
+from domain.users import AccessRequest, Offer, grant_for
 from domain.value import number_of
 
 
@@ -42,7 +42,6 @@ def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
         leavers=leavers if total else (),
         upstream=upstream(facts),
         databases=tuple(sorted({grant.database for grant in facts.standing})),
-        everywhere=any(EVERYWHERE.intersection(grant.roles) for grant in facts.standing),
         lane=lane,
         former_port=former,
         known_users=_known_users(settings, current),

@@ -24,6 +24,10 @@ READ_ONLY_PART = 3
 # Enough to look up passwords without a queue, few enough not to be noticed.
 AUTH_CONNECTIONS = 2
 
+# DROP DATABASE and CREATE DATABASE … TEMPLATE need a database without connections. Idle connections of
+# a database that a client made itself are closed after so many seconds.
+SHORT_LIFETIME = 30
+
 _ALIAS_BYTES = 63
 _PORTS = range(1, 65536)
 _BRACKETED = re.compile(r"\[([^\]]*:[^\]]*)\](?::([^:]*))?")
@@ -144,7 +148,10 @@ class Plan(Value):
     leavers: tuple[Leaver, ...] = ()
     upstream: Upstream | None = None
     databases: tuple[Name, ...] = ()
-    everywhere: bool = False  #: somebody may use databases that nobody asked for by name
+    #: Written by earlier releases, which led any name to a database. Never true any more.
+    everywhere: bool = False
+    #: Databases that a client made itself: nothing stays connected to them for long after their use.
+    short_lived: tuple[Name, ...] = ()
     #: Two sets of processes take turns when the port changes: a new one opens before the old closes.
     lane: Literal[0, 1] = 0
     former_port: Port | None = (
@@ -169,19 +176,21 @@ class Plan(Value):
 
     def without_upstream(self) -> "Plan":
         """The same plan, serving nobody."""
-        return self.model_copy(update={"upstream": None, "databases": (), "everywhere": False})
+        update = {"upstream": None, "databases": (), "everywhere": False, "short_lived": ()}
+        return self.model_copy(update=update)
 
 
 class Pool(Value):
     """One line of PgBouncer's [databases]: a name for clients, and where it leads."""
 
-    alias: str  #: `*` is any name that has no line of its own
+    alias: str
     hosts: tuple[str, ...]
     port: int
-    database: str = ""  #: on the server; '' is the name that the client gave
+    database: str  #: on the server
     connections: int | None = None  #: at most; None leaves it to the configuration
     size: int | None = None  #: at most for each user; likewise
     mode: PoolMode | None = None  #: likewise
+    lifetime: int | None = None  #: seconds; None leaves it to the configuration
 
 
 class PoolUser(Value):
@@ -268,6 +277,7 @@ def pools(plan: Plan, part: Part = WHOLE) -> tuple[Pool, ...]:
                 connections=max(1, writes) if allowed and writes != limit else None,
                 size=size,
                 mode=own.pool_mode,
+                lifetime=_lifetime(plan, name),
             )
         )
         if alias:
@@ -281,11 +291,15 @@ def pools(plan: Plan, part: Part = WHOLE) -> tuple[Pool, ...]:
                     connections=reads if allowed else None,
                     size=size,
                     mode=own.pool_mode,
+                    lifetime=_lifetime(plan, name),
                 )
             )
-    if plan.everywhere:
-        found.append(Pool(alias="*", hosts=hosts, port=port))
     return tuple(found)
+
+
+def _lifetime(plan: Plan, database: str) -> int | None:
+    short = database in plan.short_lived and plan.settings.server_lifetime > SHORT_LIFETIME
+    return SHORT_LIFETIME if short else None
 
 
 def read_only_alias(plan: Plan, database: str) -> str:
@@ -379,7 +393,7 @@ class Serving(Value):
 
     def serves(self, database: str, port: int) -> bool:
         """Whether a client of this database would be let in at this port."""
-        return port == self.port and (database in self.databases or "*" in self.databases)
+        return port == self.port and database in self.databases
 
 
 def serving(plan: Plan, processors: int, *, readers: bool = True) -> Serving:

@@ -18,6 +18,7 @@ _SECONDS = f"whole seconds from 0 (off) to {_SECONDS_MAX}"
 ACCEPTS = {
     "listen_port": "a whole number from 1024 to 65535",
     "pool_mode": "session, transaction or statement",
+    "server_reset_query_always": "true or false",
     "max_db_connections": f"a whole number from 0 (no limit) to {_INT_MAX}",
     "max_prepared_statements": f"a whole number from 0 (off) to {_INT_MAX}",
     "default_pool_size": f"a whole number from 0 (as many as there may be) to {MOST_CONNECTIONS}",
@@ -46,6 +47,7 @@ class Settings(Value):
 
     listen_port: int = pydantic.Field(default=6432, ge=1024, le=65535, strict=True)
     pool_mode: PoolMode = "session"
+    server_reset_query_always: bool = pydantic.Field(default=False, strict=True)
     max_db_connections: int = pydantic.Field(default=100, ge=0, le=_INT_MAX, strict=True)
     max_prepared_statements: int = pydantic.Field(default=100, ge=0, le=_INT_MAX, strict=True)
     default_pool_size: PoolSize = 0

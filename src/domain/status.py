@@ -9,7 +9,9 @@ from domain.capabilities import OLDEST
 from domain.instances import FEW_CLIENTS, most_clients
 from domain.overrides import lacking
 from domain.pools import has_read_only_pools, least_for_read_only_pools
+from domain.reset import reset_problem
 from domain.value import Shown, Value
+from domain.vulnerabilities import warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +46,11 @@ class Problem(Value):
 
 
 def assess(facts: Facts) -> tuple[Sentence, ...]:
-    """All that is true, worst first, each level in the order of things to do; active if all is well."""
+    """All that is true, worst first, each level in the order of things to do.
+
+    If nothing is wrong, the only sentence is active; its text is what the operator should know all the
+    same, or ''.
+    """
     found = (
         *_options(facts),
         *_backend(facts),
@@ -54,13 +60,28 @@ def assess(facts: Facts) -> tuple[Sentence, ...]:
     )
     order = list(Level)
     ranked = sorted(found, key=lambda sentence: order.index(sentence.level))
-    return tuple(ranked) or (Sentence(level=Level.ACTIVE),)
+    wrong = tuple(sentence for sentence in ranked if sentence.level is not Level.ACTIVE)
+    if wrong:
+        return wrong
+    # Juju shows a single sentence of the worst level.
+    known = [sentence.text for sentence in (*_version(facts), *ranked)]
+    return (Sentence(level=Level.ACTIVE, text="; ".join(known)),)
+
+
+def _version(facts: Facts) -> Iterator[Sentence]:
+    version = facts.container.version
+    if version and (text := warning(version)):
+        yield Sentence(level=Level.ACTIVE, text=text)
 
 
 def _options(facts: Facts) -> tuple[Sentence, ...]:
     version = facts.container.version
-    missing = lacking(facts.plan.settings.overrides, version) if facts.plan and version else ()
-    return (*map(_blocked, (*facts.settings_problems, *missing)), *_budget(facts))
+    refused: tuple[str, ...] = ()
+    if facts.plan and version:
+        settings = facts.plan.settings
+        found = (reset_problem(settings, version), *lacking(settings.overrides, version))
+        refused = tuple(filter(None, found))
+    return (*map(_blocked, (*facts.settings_problems, *refused)), *_budget(facts))
 
 
 def _budget(facts: Facts) -> Iterator[Sentence]:

@@ -3,7 +3,6 @@
 With each PgBouncer that can be had: the one that this platform would take, and Debian's newest.
 """
 
-import contextlib
 import re
 import socket
 import struct
@@ -25,45 +24,6 @@ def one_connection(pooler, mode):
 
 def many_processes(pooler):
     pooler("config", "pool_mode=session", "max_db_connections=40")
-
-
-STATE = """
-    SELECT pg_backend_pid(), current_setting('work_mem'), to_regclass('pg_temp.mine')::text,
-           (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()),
-           (SELECT count(*) FROM pg_listening_channels()), current_user,
-           (SELECT count(*) FROM pg_prepared_statements WHERE from_sql)
-"""
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_a_connection_is_as_new_for_whoever_gets_it_next(pooler, mode):
-    one_connection(pooler, mode)
-    with contextlib.ExitStack() as open_clients:
-        first = open_clients.enter_context(pooler.client("demo"))
-        before = first.execute(STATE).fetchone()
-        for statement in (
-            "set work_mem = '7MB'",
-            "create temp table mine (secret text)",
-            "select pg_advisory_lock(1)",
-            "listen gossip",
-            "prepare mine as select 1",
-        ):
-            first.execute(statement)
-        if mode == "session":
-            open_clients.close()  # the connection is the client's until it leaves
-        second = open_clients.enter_context(pooler.client("demo"))
-        assert second.execute(STATE).fetchone() == before
-
-
-def test_nobody_can_take_a_lock_along_into_a_transaction_of_others(pooler):
-    """A session-level lock that a client leaves behind would block all others for good."""
-    one_connection(pooler, "transaction")
-    with pooler.client("demo") as first, pooler.client("demo", unit=1) as other_unit:
-        first.execute("select pg_advisory_lock(42)")
-        with other_unit.transaction():
-            # The reset follows the answer to the first client, so it may take a moment.
-            other_unit.execute("set local lock_timeout = '5s'")
-            other_unit.execute("select pg_advisory_lock(42)")
 
 
 @pytest.mark.parametrize("mode", MODES)

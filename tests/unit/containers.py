@@ -23,7 +23,7 @@ class ScenarioContainer:
     """Pebble is Scenario's own. `real_container.RealContainer` has the same with a real one."""
 
     def __init__(self, folder, version=None):
-        self.folder, self.version = folder, version or "1.24.1"
+        self.folder, self.version = folder, version or "1.26.1"
         self.disk.mkdir(parents=True)
 
     @property

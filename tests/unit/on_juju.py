@@ -86,10 +86,10 @@ class Juju:
     def __init__(self, folder, *, leader=True, others=(), version=None, container=True):
         self._begin(folder, MemoryServer(), Kubernetes(), self.kind(folder, version))
         self._next = 10
-        # Another unit that serves whatever is asked, unless a test says otherwise.
+        # Another unit that serves the databases of these tests, unless a test says otherwise.
+        serving = '{"port":6432,"databases":["blog","shop","shop_readonly"]}'
         peers = {
-            number: {"address": f"10.0.0.{number}", "serving": '{"port":6432,"databases":["*"]}'}
-            for number in others
+            number: {"address": f"10.0.0.{number}", "serving": serving} for number in others
         }
         self.state = testing.State(
             leader=leader,

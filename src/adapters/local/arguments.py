@@ -75,11 +75,18 @@ def options(known: Mapping[str, object], settings: Sequence[str]) -> dict[str, o
         key, equals, value = setting.partition("=")
         if not equals:
             raise Mistake(f"{setting[:60]!r} is no KEY=VALUE")
-        wanted[key] = int(value) if re.fullmatch(r"-?[0-9]{1,12}", value) else value
+        wanted[key] = _typed(value)
     _, problems = settings_from(wanted)
     if problems:
         raise Mistake("; ".join(problems))
     return wanted
+
+
+def _typed(value: str) -> object:
+    """Return the value as Juju would type it: a number, true or false, or else a text."""
+    if value in ("true", "false"):
+        return value == "true"
+    return int(value) if re.fullmatch(r"-?[0-9]{1,12}", value) else value
 
 
 def endpoints(text: str | None) -> tuple[Endpoint, ...] | None:

@@ -247,7 +247,7 @@ class Command:
     def _config(self, platform: LocalPlatform, settings: Sequence[str]) -> int:
         if not settings:
             known = _known_settings(platform)
-            values = {name: str(getattr(known, name)) for name in ACCEPTS}
+            values = {name: _option_text(getattr(known, name)) for name in ACCEPTS}
             overrides = values["overrides"]
             # A long text would make every line as long.
             values |= {"overrides": "see below" if overrides else ""}
@@ -457,6 +457,11 @@ def _known_settings(platform: LocalPlatform) -> Settings:
     if settings is None:
         raise Problem(f"{'; '.join(problems)}: `pooler config KEY=VALUE` sets another")
     return settings
+
+
+def _option_text(value: object) -> str:
+    """Return the value of an option as `pooler config KEY=VALUE` takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _note(text: str) -> None:

@@ -73,9 +73,10 @@ def test_a_pool_with_a_size_of_its_own_has_it_as_a_limit_too():
     assert "pool_size" not in found["shop"]
 
 
-def test_a_name_for_all_databases_leaves_them_their_names():
-    found = sections(rendering.pgbouncer_ini(instances(everywhere=True)[0]))["databases"]
-    assert "dbname" not in found["*"]
+def test_a_database_that_a_client_made_has_its_own_lifetime():
+    found = sections(rendering.pgbouncer_ini(instances(short_lived=("shop",))[0]))["databases"]
+    assert connection(found["shop"])["server_lifetime"] == "30"
+    assert "server_lifetime" not in found["pgbouncer_auth"]
 
 
 def test_no_host_is_ever_nothing():

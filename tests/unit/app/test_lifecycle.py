@@ -70,7 +70,7 @@ def test_pebble_ready_starts_what_does_not_run():
     unit.pooler.running.clear()
     outcome = unit.pebble_ready()
     assert unit.pooler.running == {0, 1}
-    assert outcome.facts.container.version == Version(1, 24, 1)
+    assert outcome.facts.container.version == Version(1, 26, 1)
     assert worst(unit).level is Level.ACTIVE
 
 

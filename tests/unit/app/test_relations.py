@@ -337,10 +337,11 @@ def test_a_client_is_told_once_every_unit_serves_it():
     assert platform.server.roles["relation_id_1"].password == client.password.get_secret_value()
 
 
-def test_a_client_that_works_everywhere_gets_every_database():
+@pytest.mark.parametrize("roles", ["charmed_admin", "createdb"])
+def test_a_client_of_any_role_gets_no_pool_but_that_of_its_database(roles):
     platform = related()
-    platform.relate("admin-app", "shop", roles="charmed_admin")
-    assert aliases(platform.leader)[-1] == "*"
+    platform.relate("admin-app", "shop", roles=roles)
+    assert aliases(platform.leader) == ["pgbouncer_auth", "shop"]
 
 
 def test_credentials_are_told_only_when_postgresql_lets_them_in():

@@ -25,17 +25,16 @@ def test_versions_compare_and_read_as_versions_do():
 
 
 @pytest.mark.parametrize(
-    ("version", "supported", "knows_discard", "waits_for_clients"),
+    ("version", "supported", "waits_for_clients"),
     [
-        (Version(1, 20, 1), False, False, False),
-        (Version(1, 21), True, False, False),
-        (Version(1, 22), True, True, False),
-        (Version(1, 23), True, True, True),
-        (Version(1, 26), True, True, True),
+        (Version(1, 20, 1), False, False),
+        (Version(1, 21), True, False),
+        (Version(1, 22), True, False),
+        (Version(1, 23), True, True),
+        (Version(1, 26), True, True),
     ],
 )
-def test_what_a_release_can_do(version, supported, knows_discard, waits_for_clients):
+def test_what_a_release_can_do(version, supported, waits_for_clients):
     able = capabilities(version)
     assert able.supported is supported
-    assert able.knows_discard is knows_discard
     assert able.waits_for_clients is waits_for_clients

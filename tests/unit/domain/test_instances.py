@@ -215,28 +215,6 @@ def test_passwords_are_looked_up_in_one_database_by_a_qualified_name():
     assert found["auth_query"] == "SELECT username, password FROM pgbouncer.get_auth($1)"
 
 
-@pytest.mark.parametrize(
-    ("mode", "version", "query", "always", "prepared"),
-    [
-        ("session", Version(1, 21), "DISCARD ALL", None, "0"),
-        ("session", NOW, "DISCARD ALL", None, "100"),
-        ("transaction", NOW, "DISCARD ALL", "1", "100"),
-        ("statement", NOW, "DISCARD ALL", "1", "100"),
-        ("transaction", Version(1, 21), "CLOSE ALL; ", "1", "100"),
-        ("statement", Version(1, 21), "CLOSE ALL; ", "1", "100"),
-    ],
-)
-def test_every_mode_hands_on_a_clean_connection(mode, version, query, always, prepared):
-    found = settings(pool_mode=mode, version=version)
-    assert found["server_reset_query"].startswith(query)
-    assert found.get("server_reset_query_always") == always
-    assert found["max_prepared_statements"] == prepared
-    # Several statements in one string are a transaction, in which DISCARD ALL fails.
-    assert (
-        ";" not in found["server_reset_query"] or "DISCARD ALL" not in found["server_reset_query"]
-    )
-
-
 def test_pools_are_as_large_as_the_share():
     shared = plan(2, limit=30, databases=("shop",))
     found = [dict(one.settings) for one in config(shared).instances]

@@ -105,9 +105,25 @@ def test_a_name_that_is_too_long_for_the_suffix_has_no_replicas(length, has_one)
     assert ("x" * length + "_readonly" in aliases) is has_one
 
 
-def test_whoever_works_everywhere_finds_every_database():
-    last = pools(plan(databases=("shop",), everywhere=True))[-1]
-    assert (last.alias, last.database) == ("*", "")
+def test_a_plan_of_an_earlier_release_opens_no_pool_for_any_name():
+    found = pools(plan(databases=("shop",), everywhere=True))
+    assert [pool.alias for pool in found] == [AUTH_ALIAS, "shop"]
+
+
+@pytest.mark.parametrize(
+    ("server_lifetime", "lifetime"), [(3600, 30), (31, 30), (30, None), (0, None)]
+)
+def test_a_database_that_a_client_made_is_soon_without_connections(server_lifetime, lifetime):
+    told = plan(databases=("shop", "test_shop"), short_lived=("test_shop",), readers="r1")
+    settings = told.settings.model_copy(update={"server_lifetime": server_lifetime})
+    found = pools(told.model_copy(update={"settings": settings}))
+    assert {pool.alias: pool.lifetime for pool in found} == {
+        AUTH_ALIAS: None,
+        "shop": None,
+        "shop_readonly": None,
+        "test_shop": lifetime,
+        "test_shop_readonly": lifetime,
+    }
 
 
 def test_hosts_of_another_port_cannot_share_a_pool():
@@ -131,13 +147,13 @@ def test_a_unit_serves_what_it_is_told_but_not_the_look_up_of_passwords():
     assert now.serves("shop", 6432)
     assert not now.serves("shop", 7000)
     assert not now.serves("blog", 6432)
-    assert serving(plan(everywhere=True), 1).serves("blog", 6432)
+    assert not serving(plan(everywhere=True), 1).serves("blog", 6432)
 
 
 def test_a_plan_without_a_server_serves_nothing_and_keeps_the_rest():
-    told = plan(databases=("shop",), everywhere=True)
+    told = plan(databases=("shop",), short_lived=("shop",))
     less = told.without_upstream()
-    assert (less.upstream, less.databases, less.everywhere) == (None, (), False)
+    assert (less.upstream, less.databases, less.short_lived) == (None, (), ())
     assert (less.settings, less.members) == (told.settings, told.members)
 
 

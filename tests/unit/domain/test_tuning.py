@@ -245,25 +245,6 @@ def test_whoever_had_something_is_remembered():
     assert type(again).model_validate_json(first.model_dump_json()) == first
 
 
-@pytest.mark.parametrize(
-    ("text", "mode", "always"),
-    [
-        ("", "session", None),
-        ("", "transaction", "1"),
-        ('{"databases": {"shop": {"pool_mode": "session"}}}', "session", None),
-        ('{"databases": {"shop": {"pool_mode": "session"}}}', "statement", "1"),
-        ('{"databases": {"shop": {"pool_mode": "transaction"}}}', "session", "1"),
-        ('{"users": {"relation_id_7": {"pool_mode": "statement"}}}', "session", "1"),
-        ('{"users": {"relation_id_7": {"pool_size": 1}}}', "session", None),
-    ],
-)
-def test_every_pool_hands_on_a_clean_connection_whatever_its_mode(text, mode, always):
-    found = written(tuned(text, pool_mode=mode))
-    assert found["server_reset_query"] == "DISCARD ALL"
-    assert found.get("server_reset_query_always") == always
-    assert found["max_prepared_statements"] == "100"
-
-
 # ---- an older PgBouncer ----------------------------------------------------------------------
 ALL = SHOP[:-1] + ", " + USERS[1:]
 
@@ -272,18 +253,21 @@ def test_what_it_lacks_is_not_written_and_all_else_is():
     old = config(tuned(ALL, known=("relation_id_3",)), version=Version(1, 21)).instances[0]
     assert old.users == ()
     assert {(pool.alias, pool.mode, pool.size) for pool in old.pools} == {
-        ("pgbouncer_auth", None, 2), ("blog", None, None), ("shop", None, 4),
+        ("pgbouncer_auth", None, 2), ("blog", None, None), ("shop", "statement", 4),
     }  # fmt: skip
-    assert dict(old.settings)["max_prepared_statements"] == "0"
-    assert "server_reset_query_always" not in dict(old.settings)
-    newer = config(tuned(ALL), version=Version(1, 22)).instances[0]
-    assert newer.users == ()
-    assert {pool.mode for pool in newer.pools} == {None, "statement"}
+
+
+@pytest.mark.parametrize(("version", "lifetime"), [(Version(1, 22), None), (NOW, 30)])
+def test_a_database_has_its_own_lifetime_where_pgbouncer_can(version, lifetime):
+    shared = tuned().model_copy(update={"short_lived": ("shop",)})
+    (instance,) = config(shared, version=version, cpus=1).instances
+    found = {pool.alias: pool.lifetime for pool in instance.pools}
+    assert found == {"pgbouncer_auth": None, "blog": None, "shop": lifetime}
 
 
 @pytest.mark.parametrize(
     ("version", "count"),
-    [(Version(1, 21), 2), (Version(1, 22), 1), (Version(1, 23), 0), (None, 0)],
+    [(Version(1, 21), 1), (Version(1, 22), 1), (Version(1, 23), 0), (None, 0)],
 )
 def test_the_status_says_what_it_lacks(version, count):
     facts = related(units=1).leader.look()

@@ -122,7 +122,7 @@ LEDGER = Ledger(
     exposed_ports=(6432,),
     problems=(Problem(topic="database", level=Level.BLOCKED, text="no"),),
 )
-SERVING, STAKE = Serving(port=6432, databases=("shop", "*")), Stake(share=10, held=10)
+SERVING, STAKE = Serving(port=6432, databases=("shop", "blog")), Stake(share=10, held=10)
 
 
 def plain(*values):

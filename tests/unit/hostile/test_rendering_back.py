@@ -63,6 +63,7 @@ PLANS = st.builds(
     upstream=st.none() | UPSTREAMS,
     databases=st.lists(NAMES, max_size=5).map(tuple),
     everywhere=st.booleans(),
+    short_lived=st.lists(NAMES, max_size=5).map(tuple),
     lane=st.sampled_from((0, 1)),
     former_port=st.none() | st.integers(1024, 65535),
     known_users=st.lists(NAMES, max_size=3).map(tuple),
@@ -96,6 +97,7 @@ def test_every_line_is_read_as_it_was_meant(plan, auth, version, cpus):
                 pool_mode=pool.mode,
                 pool_size=pool.size,
                 max_db_connections=pool.connections,
+                server_lifetime=pool.lifetime,
             )
             for pool in instance.pools
         }

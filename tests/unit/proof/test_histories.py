@@ -125,7 +125,7 @@ class History(RuleBasedStateMachine):
         return any(
             one.port == port
             and one.index in pooler.running
-            and {told.database, "*"}.intersection(pool.alias for pool in one.pools)
+            and told.database in {pool.alias for pool in one.pools}
             for one in (pooler.config.instances if pooler.config else ())
         )
 

@@ -16,7 +16,7 @@ from domain.instances import Instance, PoolerConfig, Setting
 from domain.pools import Pool
 from domain.users import AuthMaterial, Credentials
 
-RELEASE = Version(1, 24, 1)
+RELEASE = Version(1, 26, 1)
 
 
 class MemoryPooler:
@@ -244,8 +244,7 @@ class MemoryConsole:
             self._consoles.busy.pop(self._index, None)
 
     def _pools(self) -> tuple[Pool, ...]:
-        pools = self._instance.pools if self._instance else ()
-        return tuple(one for one in pools if one.alias != "*")
+        return self._instance.pools if self._instance else ()
 
     def _busy(self) -> int:
         return self._consoles.busy.get(self._index, 0)

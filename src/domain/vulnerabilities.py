@@ -1,0 +1,151 @@
+"""Which published vulnerabilities does a PgBouncer have, by its version?
+
+Sources: https://www.pgbouncer.org/changelog.html and the entries of the CVE list. A distribution may have
+repaired a release without another version number: that cannot be seen here.
+"""
+
+from typing import Literal
+
+from domain.capabilities import Version
+from domain.value import Value
+
+Severity = Literal["critical", "high", "medium", "low"]
+
+_ORDER: tuple[Severity, ...] = ("critical", "high", "medium", "low")
+
+
+class Vulnerability(Value):
+    """A published vulnerability of PgBouncer."""
+
+    cve: str
+    since: Version  #: the first release that has it
+    fixed: Version  #: the first release after that which has not
+    severity: Severity
+    text: str  #: who can use it, and what for
+    #: Whether it can be used against the configuration that we write. If not, the status does not name it.
+    reachable: bool = True
+
+    def affects(self, version: Version) -> bool:
+        """Return whether this release has the vulnerability."""
+        return self.since <= version < self.fixed
+
+
+_TABLE = (
+    Vulnerability(
+        cve="CVE-2026-19888",
+        since=Version(1, 11),
+        fixed=Version(1, 26),
+        severity="critical",
+        text="a packet from a client without credentials ends a process",
+    ),
+    Vulnerability(
+        cve="CVE-2026-107350",
+        since=Version(1, 17),
+        fixed=Version(1, 26, 1),
+        severity="critical",
+        text="a client that knows the password of the statistics user becomes any other user",
+    ),
+    Vulnerability(
+        cve="CVE-2026-6664",
+        since=Version(1, 11),
+        fixed=Version(1, 25, 2),
+        severity="critical",
+        text="a packet from a client without credentials ends a process",
+    ),
+    Vulnerability(
+        cve="CVE-2026-6668",
+        since=Version(1, 11),
+        fixed=Version(1, 26),
+        severity="high",
+        text="a packet from a client without credentials keeps a process busy until the login times out",
+    ),
+    Vulnerability(
+        cve="CVE-2026-6669",
+        since=Version(1, 11),
+        fixed=Version(1, 26),
+        severity="high",
+        text="a hostile PostgreSQL keeps a process busy at its login",
+    ),
+    Vulnerability(
+        cve="CVE-2026-6665",
+        since=Version(1, 11),
+        fixed=Version(1, 25, 2),
+        severity="high",
+        text="a hostile PostgreSQL overwrites memory of a process at its login",
+    ),
+    Vulnerability(
+        cve="CVE-2026-6666",
+        since=Version(1, 11),
+        fixed=Version(1, 25, 2),
+        severity="medium",
+        text="a hostile PostgreSQL ends a process by an error without a code",
+    ),
+    Vulnerability(
+        cve="CVE-2026-6667",
+        since=Version(1, 24),
+        fixed=Version(1, 25, 2),
+        severity="medium",
+        text="the statistics user disconnects clients by KILL_CLIENT",
+    ),
+    # Held by the trailing comma of ignore_startup_parameters.
+    Vulnerability(
+        cve="CVE-2026-107349",
+        since=Version(1, 20),
+        fixed=Version(1, 26, 1),
+        severity="critical",
+        text="a packet from a client without credentials keeps a process busy for ever",
+        reachable=False,
+    ),
+    # Needs a max_packet_size of 2 GiB or more.
+    Vulnerability(
+        cve="CVE-2026-107348",
+        since=Version(1, 11),
+        fixed=Version(1, 26, 1),
+        severity="high",
+        text="a packet from a client without credentials overwrites memory of a process",
+        reachable=False,
+    ),
+    # Needs an auth_query that does not qualify its names.
+    Vulnerability(
+        cve="CVE-2025-12819",
+        since=Version(1, 20),
+        fixed=Version(1, 25, 1),
+        severity="high",
+        text="a client without credentials runs SQL while its password is looked up",
+        reachable=False,
+    ),
+    # Needs an auth_query that does not look at VALID UNTIL.
+    Vulnerability(
+        cve="CVE-2025-2291",
+        since=Version(1, 2),
+        fixed=Version(1, 24, 1),
+        severity="high",
+        text="a client whose password has expired logs in",
+        reachable=False,
+    ),
+)
+
+# The first release without any of them.
+SAFE = max(one.fixed for one in _TABLE)
+
+
+def vulnerabilities(version: Version) -> tuple[Vulnerability, ...]:
+    """Return those of a release that can be used against our configuration, worst first."""
+    found = (one for one in _TABLE if one.reachable and one.affects(version))
+    return tuple(sorted(found, key=lambda one: _ORDER.index(one.severity)))
+
+
+def held_vulnerabilities(version: Version) -> tuple[Vulnerability, ...]:
+    """Return those of a release that cannot be used against our configuration."""
+    return tuple(one for one in _TABLE if not one.reachable and one.affects(version))
+
+
+def warning(version: Version) -> str:
+    """Return what the operator should know about this release, as a sentence; '' if it is safe."""
+    found = vulnerabilities(version)
+    if not found:
+        return ""
+    return (
+        f"PgBouncer {version} has known vulnerabilities, the worst is {found[0].cve}"
+        f" ({found[0].text}): use an image with PgBouncer {SAFE} or later"
+    )

@@ -1,0 +1,81 @@
+"""Which PgBouncer is known to be broken, and does the operator read it?"""
+
+import pytest
+from in_memory import deployed, related
+
+from domain.capabilities import OLDEST, Program, Version
+from domain.status import Level, Problem, assess
+from domain.vulnerabilities import SAFE, held_vulnerabilities, vulnerabilities, warning
+
+RELEASES = [
+    Version(1, 21), Version(1, 22, 1), Version(1, 23, 1), Version(1, 24), Version(1, 24, 1),
+    Version(1, 25, 1), Version(1, 25, 2), Version(1, 26),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("version", RELEASES)
+def test_each_release_before_the_safe_release_is_warned_of(version):
+    found = vulnerabilities(version)
+    assert found[0].severity == "critical"
+    assert warning(version) == (
+        f"PgBouncer {version} has known vulnerabilities, the worst is {found[0].cve}"
+        f" ({found[0].text}): use an image with PgBouncer 1.26.1 or later"
+    )
+    assert OLDEST <= version < SAFE
+
+
+@pytest.mark.parametrize("version", [Version(1, 26, 1), Version(1, 26, 2), Version(1, 27)])
+def test_a_release_without_known_vulnerabilities_is_not_warned_of(version):
+    assert (vulnerabilities(version), held_vulnerabilities(version)) == ((), ())
+    assert warning(version) == ""
+
+
+@pytest.mark.parametrize(
+    ("version", "worst"),
+    [
+        (Version(1, 24, 1), "CVE-2026-19888"),
+        (Version(1, 25, 2), "CVE-2026-19888"),
+        (Version(1, 26), "CVE-2026-107350"),
+    ],
+)
+def test_the_worst_is_named(version, worst):
+    assert vulnerabilities(version)[0].cve == worst
+
+
+def test_the_worst_comes_first():
+    order = ["critical", "high", "medium", "low"]
+    found = [order.index(one.severity) for one in vulnerabilities(Version(1, 24))]
+    assert found == sorted(found)
+    assert len(set(found)) > 1
+
+
+def test_what_our_configuration_holds_is_kept_apart():
+    held = {one.cve for one in held_vulnerabilities(Version(1, 24))}
+    assert held == {"CVE-2026-107349", "CVE-2026-107348", "CVE-2025-12819", "CVE-2025-2291"}
+    assert held.isdisjoint(one.cve for one in vulnerabilities(Version(1, 24)))
+    assert "CVE-2025-2291" not in {one.cve for one in held_vulnerabilities(Version(1, 24, 1))}
+
+
+def facts_with(platform, version):
+    facts = platform.leader.look()
+    container = facts.container.model_copy(update={"program": Program(version=version)})
+    return facts.model_copy(update={"container": container})
+
+
+def test_the_status_is_active_and_says_what_to_run():
+    (only,) = assess(facts_with(related(), Version(1, 24, 1)))
+    assert (only.level, only.text) == (Level.ACTIVE, warning(Version(1, 24, 1)))
+
+
+def test_what_is_wrong_comes_before_a_warning():
+    found = assess(facts_with(deployed(units=1), Version(1, 24, 1)))
+    assert [(one.level, one.text) for one in found] == [
+        (Level.BLOCKED, "missing relation: backend-database")
+    ]
+
+
+def test_several_warnings_are_a_single_sentence():
+    told = Problem(topic="service", level=Level.ACTIVE, text="it is late")
+    facts = facts_with(related(), Version(1, 26)).model_copy(update={"problems": (told,)})
+    (only,) = assess(facts)
+    assert only.text == f"{warning(Version(1, 26))}; it is late"
