@@ -22,8 +22,8 @@ def queue_lock(stage: Stage, client: Client, *, settings: bool = False) -> Itera
     With `settings`, what the client sets for its database and its user ends other sessions, too.
     """
     with contextlib.ExitStack() as stack:
-        reader = stack.enter_context(stage.directly(client))
-        waiting = stack.enter_context(stage.directly(client))
+        reader = stack.enter_context(contextlib.closing(stage.directly(client)))
+        waiting = stack.enter_context(contextlib.closing(stage.directly(client)))
         if settings:
             _hostile_settings(waiting, client)
         reader.execute("BEGIN")
@@ -186,11 +186,13 @@ def plain_end(stage: Stage) -> None:
     with contextlib.ExitStack() as stack:
         stack.callback(stage.tried, "unrelate", "mallory-30")
         kinds = {
-            "by pool": stack.enter_context(stage.by_pool(mallory)),
-            "by pool, in a transaction": stack.enter_context(stage.by_pool(mallory)),
-            "direct": stack.enter_context(stage.directly(mallory)),
-            "direct, with a lock": stack.enter_context(stage.directly(mallory)),
+            "by pool": stage.by_pool(mallory),
+            "by pool, in a transaction": stage.by_pool(mallory),
+            "direct": stage.directly(mallory),
+            "direct, with a lock": stage.directly(mallory),
         }
+        for session in kinds.values():
+            stack.callback(session.close)
         kinds["direct"].execute("CREATE TABLE t (x int)")
         kinds["by pool, in a transaction"].execute("BEGIN")
         kinds["by pool, in a transaction"].execute("SELECT 1")

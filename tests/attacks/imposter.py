@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 GSS_REQUEST = struct.pack("!ii", 8, 80877104)
-ITERATIONS = 20_000_000
+ITERATIONS = 100_000_000  #: minutes of a processor
 
 Wish = Literal["password", "iterations"]
 
@@ -69,7 +69,8 @@ class Imposter:
             if self._wish == "password":
                 client.sendall(_request(AUTH_PASSWORD))
                 self.asked.set()
-                self.passwords.append(_packet(client, typed=True)[5:].rstrip(b"\0").decode())
+                if told := _packet(client, typed=True):
+                    self.passwords.append(told[5:].rstrip(b"\0").decode())
                 return
             client.sendall(_request(AUTH_SASL, b"SCRAM-SHA-256\0\0"))
             initial = _packet(client, typed=True)[5:].decode(errors="replace")

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import pathlib
-import pwd
 import shutil
 import subprocess
 import sys
@@ -132,12 +131,11 @@ def two_users(stage: Stage) -> str:
         users = {os.stat(f"/proc/{pid}").st_uid for pid in poolers}
         theirs = os.stat(f"/proc/{postgres}").st_uid
         hold(0 not in users | {theirs}, "a server runs as root")
-        names = [pwd.getpwuid(uid).pw_name for uid in (*users, theirs)]
-        hold(theirs not in users, f"PgBouncer and PostgreSQL both run as {names[-1]}")
+        hold(theirs not in users, f"PgBouncer and PostgreSQL both run as user {theirs}")
         script = 'find "$1" -type f -readable ! -path "*/postgresql*"'
         readable = _as(theirs, script, str(pooler.home)).stdout.split()
         hold(not readable, f"PostgreSQL's user reads {readable[:3]}")
-        return f"as {' and '.join(names)}"
+        return f"PgBouncer runs as user {users.pop()}, PostgreSQL as {theirs}"
 
 
 @attack("36", "the caller's environment in the servers", "medium")

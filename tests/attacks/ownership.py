@@ -201,11 +201,8 @@ def charmed_groups(stage: Stage) -> str:
     given: list[str] = []
     for role in (
         "charmed_read",
-        "charmed_dml",
         "charmed_backup",
-        "charmed_databases_owner",
         "charmed_admin",
-        "charmed_instance_admin",
         "admin",
     ):
         with _asked_for(stage, "mallory-20", role) as mallory:

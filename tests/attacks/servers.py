@@ -20,7 +20,7 @@ from platform_under_test import ROOT, Pooler, free_port
 from postgresql import PASSWORD
 from stage import Process, Stage
 
-OUR_DEADLINE = 12.0  #: seconds that a login of ours may take with a server that is hostile
+OUR_DEADLINE = 40.0  #: seconds that a login of ours may take with a server that is hostile
 VERIFIED = "verified TLS between PgBouncer and PostgreSQL"
 
 # The login of a hook, in a process of its own so that it can be ended.
@@ -87,7 +87,7 @@ def plain_password(stage: Stage) -> None:
         hold(not imposter.passwords, "`pooler up` tells the superuser's password")
 
 
-@attack("33", "a server asks us for 20 million SCRAM iterations", "high")
+@attack("33", "a server asks us for 100 million SCRAM iterations", "high")
 def many_iterations(stage: Stage) -> str:
     """A server that is not PostgreSQL keeps a hook and `pooler up` busy with SCRAM."""
     with Imposter("iterations") as imposter:
@@ -172,7 +172,7 @@ def plain_password_of_pgbouncer(stage: Stage) -> str:
         return "PgBouncer asks the server, and tells nothing" if imposter.asked.is_set() else ""
 
 
-@attack("33b", "a server asks PgBouncer for 20 million SCRAM iterations (CVE-2026-6669)", "high")
+@attack("33b", "a server asks PgBouncer for 100 million SCRAM iterations (CVE-2026-6669)", "high")
 def many_iterations_of_pgbouncer(stage: Stage) -> str:
     """A server that is not PostgreSQL keeps the whole process busy with SCRAM."""
     with Imposter("iterations") as imposter, _alone(stage, imposter.port) as alone:

@@ -21,7 +21,8 @@ from packets import Wire, answers
 from platform_under_test import Pooler
 from postgresql import ADMIN, PASSWORD, PostgreSQL
 
-VERB_SECONDS = 45
+PROCESSES = min(2, len(os.sched_getaffinity(0)))
+VERB_SECONDS = 60
 TOO_LONG = 124  #: the exit code of a verb that was ended, as of timeout(1)
 MEGABYTE = 2**20
 
@@ -144,10 +145,17 @@ class Stage:
         self._stack.close()
 
     # ---- the command ---------------------------------------------------------------------------
-    def up(self) -> str:
-        """The platform runs before its server."""
+    def up(self) -> None:
+        """The platform runs before its server. Raises RuntimeError.
+
+        The exit code is not enough: it may tell of a known vulnerability of PgBouncer.
+        """
         uri = f"postgresql://{ADMIN}@{self.server.endpoint}"
-        return self.do("up", f"listen_port={self.pooler.port}", "--backend", uri, "--units", "1")
+        _, said = self.tried(
+            "up", f"listen_port={self.pooler.port}", "--backend", uri, "--units", "1"
+        )
+        if len(self.processes()) < PROCESSES:
+            raise RuntimeError(f"`pooler up` fails: {said}")
 
     def do(self, *words: str) -> str:
         """A verb of the command, which has to succeed."""
@@ -291,7 +299,7 @@ class Stage:
         """Every process answers, whatever the last attack did."""
         found = self.processes()
         sick = [process for process in found if not process.answers]
-        if len(found) >= 2 and not sick:
+        if len(found) >= PROCESSES and not sick:
             return
         for process in sick:
             with contextlib.suppress(ProcessLookupError):
