@@ -51,6 +51,7 @@ class Lane:
 def main() -> int:
     """Every attack that was asked for, with each version that it depends on."""
     asked = _parser().parse_args()
+    signal.signal(signal.SIGTERM, _stopped)
     report = Report()
     lanes = [lane for lane in _lanes(report) if asked.lane in (None, lane.name)]
     only = frozenset(asked.only.split(",")) if asked.only else frozenset[str]()
@@ -58,11 +59,17 @@ def main() -> int:
         max(1, len(lanes)), multiprocessing.get_context("fork")
     ) as workers:
         futures = {workers.submit(_tried, lane, only, report): lane for lane in lanes}
-        for future in concurrent.futures.as_completed(futures):
-            try:
-                report.rows += future.result()
-            except Exception as error:
-                report.rows.append(_not_begun(futures[future], error))
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                try:
+                    report.rows += future.result()
+                except Exception as error:
+                    report.rows.append(_not_begun(futures[future], error))
+        except KeyboardInterrupt:
+            for worker in multiprocessing.active_children():
+                worker.terminate()  # Each stops its servers, and then ends.
+            report.say("stopped half-way")
+            return 1
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     report.say(f"processor time of the lanes: {used.ru_utime + used.ru_stime:.0f} s")
     print(f"\n{report.table()}")
@@ -124,6 +131,7 @@ def _tried(lane: Lane, only: frozenset[str], report: Report) -> list[Row]:
     """The rows of a lane, tried in a process of its own."""
     logging.getLogger("psycopg").setLevel(logging.ERROR)
     signal.signal(signal.SIGALRM, _too_long)
+    signal.signal(signal.SIGTERM, _stopped)
     found = attacks_in(*map(importlib.import_module, lane.modules))
     attacks = [attack for attack in found if not only or attack.row in only]
     if not attacks:
@@ -174,6 +182,10 @@ def _outcome(stage: Stage, attack: Attack) -> tuple[str, str]:
             f"{attack.row}: {type(error).__name__} while the processes were restored: {error}"
         )
     return outcome, note
+
+
+def _stopped(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _too_long(*_: object) -> None:
