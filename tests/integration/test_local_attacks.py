@@ -6,12 +6,13 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import stat
 import subprocess
 import sys
 
 import pytest
-from dying import processes
+from dying import processes, until
 from platform_under_test import Pooler, lives, value
 
 from adapters.local import parts
@@ -113,10 +114,10 @@ def test_a_server_can_write_only_to_directories_of_its_own(pooler, user):
 
 def test_a_server_cannot_read_the_files_of_the_other(pooler):
     def readable(pattern):
-        return lambda: [str(one) for one in files[pattern] if os.access(one, os.R_OK)]
+        return lambda: [str(path) for path in files[pattern] if os.access(path, os.R_OK)]
 
     files = {
-        name: [one for one in pooler.home.glob(name) if one.is_file()]
+        name: [path for path in pooler.home.glob(name) if path.is_file()]
         for name in ("units/**/*", "run/**/*", "postgresql/**/*", "state.json")
     }
     assert all(files.values())
@@ -131,17 +132,17 @@ def test_no_variable_of_the_operator_reaches_a_server(fresh):
     fresh.environment |= dict.fromkeys(("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "X"), SECRET)
     fresh.up()
     started = [
-        int(one.name)
-        for one in pathlib.Path("/proc").glob("[0-9]*")
-        if f"{fresh.home}/" in _text(one / "cmdline") and "pooler.py" not in _text(one / "cmdline")
+        int(process.name)
+        for process in pathlib.Path("/proc").glob("[0-9]*")
+        if f"{fresh.home}/" in _text(process / "cmdline")
     ]
     assert len(started) >= 3
     for pid in started:
         found = _text(pathlib.Path(f"/proc/{pid}/environ"))
         assert SECRET not in found
-        names = {one.partition("=")[0] for one in found.split("\0") if one}
+        names = {pair.partition("=")[0] for pair in found.split("\0") if pair}
         # PostgreSQL's own programs add some of their own.
-        assert {one for one in names if not one.startswith("PG")} <= KNOWN, names
+        assert {name for name in names if not name.startswith("PG")} <= KNOWN, names
 
 
 def _text(path):
@@ -162,8 +163,8 @@ def test_root_writes_only_where_no_other_user_can_place_a_link(fresh):
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
     lines = told.read_text().splitlines()
-    assert not [one for one in lines if one.startswith("UNSAFE")]
-    seen = {one.rpartition("/")[2] for one in lines}
+    assert not [line for line in lines if line.startswith("UNSAFE")]
+    seen = {line.rpartition("/")[2] for line in lines}
     assert {"pgbouncer.new", "userlist.new", "applied.new", "pgbouncer.log", "state.new"} <= seen
     assert {"postgresql.log", "lock"} <= seen
 
@@ -211,7 +212,7 @@ def test_what_is_no_pid_file_and_no_socket_holds_no_verb_up(fresh, what):
                 (os.mkfifo if what == "pipe" else os.mkdir)(path)
         return True
 
-    folders = [str(one) for one in fresh.home.glob("run/*/*")]
+    folders = [str(folder) for folder in fresh.home.glob("run/*/*")]
     as_user(pooler_owner(), plant)
     fresh.run("status", timeout=60)
     fresh.run("restart", timeout=60)
@@ -226,11 +227,13 @@ def foreign(command, owner=None):
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     os.write(writer, b"x" * 4096)
-    with subprocess.Popen(command, executable="/bin/cat", stdout=writer, **identity(owner)) as one:
+    with subprocess.Popen(
+        command, executable="/bin/cat", stdout=writer, **identity(owner)
+    ) as other:
         try:
-            yield one
+            yield other
         finally:
-            one.kill()
+            other.kill()
             os.close(reader)
             os.close(writer)
 
@@ -284,6 +287,14 @@ def test_a_pid_file_of_postgresql_cannot_have_root_signal_another_process(fresh)
         other.kill()
 
 
+def is_free(address, port):
+    try:
+        socket.create_server((address, port)).close()
+    except OSError:
+        return False
+    return True
+
+
 # ---- homes that are not root's --------------------------------------------------------------
 def test_a_home_of_an_earlier_release_is_repaired_through_no_link(fresh, roots):
     """There all that belongs to a unit belonged to the user that both servers ran as."""
@@ -297,17 +308,18 @@ def test_a_home_of_an_earlier_release_is_repaired_through_no_link(fresh, roots):
     for name in ("userlist.txt", "applied.json", "0/pgbouncer.ini", "0/pgbouncer.log"):
         as_user(former, links(unit, (name, str(pathlib.Path(name).with_suffix(".new"))), roots))
     as_user(former, links(unit, ("1x",), roots.parent))
-    old = fresh.home / "old.ini"
-    old.write_text(f"[pgbouncer]\nlisten_addr = 127.0.0.2\nlisten_port = {fresh.port}\n")
     ini = unit / "1/pgbouncer.ini"
-    ini.write_text(old.read_text() + "so_reuseport = 1\n")
-    old.unlink()
+    ini.write_text(
+        f"[pgbouncer]\nlisten_addr = 127.0.0.2\nlisten_port = {fresh.port}\nso_reuseport = 1\n"
+        "unix_socket_dir =\n"
+    )
     with subprocess.Popen(
         [program, str(ini)], stderr=subprocess.DEVNULL, **identity(former)
-    ) as one:
+    ) as old:
+        until(lambda: not is_free("127.0.0.2", fresh.port))
         assert "active" in fresh.up()
-        assert one.wait(timeout=10) is not None
-    assert not lives(one.pid)
+        assert old.wait(timeout=10) is not None
+    assert not lives(old.pid)
     for path in (unit, *unit.rglob("*"), fresh.home / "postgresql.log"):
         found = path.lstat()
         assert (found.st_uid, stat.S_ISLNK(found.st_mode)) == (0, False), path

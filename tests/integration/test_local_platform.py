@@ -13,6 +13,9 @@ import psycopg
 import pytest
 from platform_under_test import Pooler, lives, value
 
+from adapters.local import server
+from adapters.local.store import State
+
 
 @pytest.fixture(scope="module")
 def pooler():
@@ -316,6 +319,24 @@ def test_a_user_that_lacks_rights_is_told_which_before_anything_is_made(
         assert fresh.run("status").returncode == 1
     finally:
         postgresql.sql("DROP ROLE weak")
+
+
+def test_an_answer_of_a_server_without_an_encoding_is_text(postgresql):
+    postgresql.sql(
+        "CREATE DATABASE old ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    )
+    try:
+        known = postgresql.credentials("old")
+        assert server.ask(known, "select 'naïve'::text") == "naïve"
+    finally:
+        postgresql.sql("DROP DATABASE old")
+
+
+def test_the_platforms_own_postgresql_keeps_connections_for_our_logins(pooler):
+    state = State.model_validate_json((pooler.home / "state.json").read_text())
+    own = server.own_credentials(state.server).model_copy(update={"database": "postgres"})
+    query = "select setting from pg_settings where name = 'superuser_reserved_connections'"
+    assert server.ask(own, query) == "10"
 
 
 def test_variables_of_libpq_are_not_obeyed_and_are_named(fresh, postgresql):

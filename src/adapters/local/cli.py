@@ -23,13 +23,14 @@ from adapters.local.arguments import (
     options,
     parser,
 )
-from adapters.local.owner import pooler_owner, user_name
+from adapters.local.leave import leave
+from adapters.local.owner import pooler_owner, shared_user
 from adapters.local.platform import Compose, LocalPlatform
+from adapters.local.probe import answer
 from adapters.local.server import LocalServer, ServerFailed
-from adapters.local.store import State, Store, Unreadable, Unwritable
+from adapters.local.store import State, Store, Unreadable, Unwritable, default_home
 from app.errors import ConsoleFailed
 from domain.facts import Credentials
-from domain.pools import Endpoint, endpoints_in
 from domain.settings import ACCEPTS, Settings, settings_from
 from domain.status import assess
 from domain.users import Credentials as ClientCredentials
@@ -39,17 +40,13 @@ from domain.value import number_of
 DEMO = "demo"
 LONGEST_NAME = 60
 LONGEST_PAUSE = 3600.0  # seconds
-WHO_AND_WHERE = """
-    SELECT format('%s in %s, PostgreSQL %s',
-                  current_user, current_database(), current_setting('server_version'))
-"""
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 def main(words: Sequence[str], compose: Compose) -> int:
     """Run one command; returns its exit code: 1 if it failed, 2 if it was not understood."""
     asked = parser(__doc__).parse_args(words)
-    home = pathlib.Path(os.environ.get("POOLER_HOME") or _default_home()).absolute()
+    home = pathlib.Path(os.environ.get("POOLER_HOME") or default_home()).absolute()
     libpq = environment.without_libpq()
     try:
         command = Command(Store(home), compose, libpq)
@@ -77,14 +74,6 @@ def main(words: Sequence[str], compose: Compose) -> int:
         then = ": make room there, then `pooler up` goes on from here" if full else ""
         _note(f"pooler: {error.filename or home}: {error.strerror}{then}")
     return 1
-
-
-def _default_home() -> pathlib.Path:
-    if os.geteuid() == 0:
-        # Servers do not run as root, and could not enter its home.
-        return pathlib.Path("/var/lib/pgbouncer-k8s")
-    state = os.environ.get("XDG_STATE_HOME") or pathlib.Path.home() / ".local" / "state"
-    return pathlib.Path(state, "pgbouncer-k8s")
 
 
 class Command:
@@ -169,11 +158,8 @@ class Command:
         if known and not state.server:
             return known
         owner = parts.unprivileged()
-        if owner and owner == pooler_owner():
-            self._say(
-                f"PgBouncer and PostgreSQL both run as user {user_name(owner[0])}, so each can read"
-                " files of the other: add a user `pgbouncer`"
-            )
+        if problem := shared_user(owner):
+            self._say(problem)
         own = LocalServer(self.store.home, owner)
         if state.server is None:
             programs = parts.postgresql(cache, self._say)
@@ -199,7 +185,7 @@ class Command:
         credentials = state.model.backend.credentials
         try:
             if not keep and state.server is None and credentials:
-                self._leave(platform, credentials, made=state.made_database)
+                leave(platform, credentials, self._say, made=state.made_database)
         finally:
             for unit in platform.stop():
                 self._say(f"{unit} stopped")
@@ -214,34 +200,6 @@ class Command:
             "nothing is left on this machine" if was_up else "nothing was up, and nothing is left"
         )
         return 0
-
-    def _leave(self, platform: LocalPlatform, credentials: Credentials, *, made: bool) -> None:
-        """Remove from a server that was given what we made there, and say what stays."""
-        model = platform.model
-        clients = model.clients.items()
-        databases = {one.database for _, one in clients} | {
-            one.database for one in model.ledger.grants
-        }
-        roles = {f"relation_id_{number}" for number, _ in clients} | {
-            one.username for one in model.ledger.grants
-        }
-        if model.auth:
-            roles.add(model.auth.auth_user)
-        model.backend = model.backend.model_copy(update={"present": False})
-        if model.leader:
-            platform.everywhere("backend_departed", "postgresql/0")
-        if made:
-            server.drop_auth_database(credentials)
-        where = f"PostgreSQL at {credentials.endpoints[0]}"
-        kept, left = server.remaining(credentials, databases, roles)
-        for names, what in (
-            (kept, "keeps databases of clients:"),
-            (left, "keeps roles that could not be dropped:"),
-        ):
-            if names:
-                self._say(f"{where} {what} {', '.join(names)}")
-        if not kept and not left:
-            self._say(f"{where} keeps nothing of ours")
 
     # ---- the other verbs -----------------------------------------------------------------------
     def _config(self, platform: LocalPlatform, settings: Sequence[str]) -> int:
@@ -329,7 +287,7 @@ class Command:
         return self._status(platform)
 
     def _restart(self, platform: LocalPlatform, unit: str | None) -> int:
-        for name in _named(platform, unit):
+        for name in platform.named(unit):
             platform.restart(name)
             self._say(f"{name} runs anew")
         return self._status(platform)
@@ -364,7 +322,7 @@ class Command:
                     f"{facts.address}:{port}",
                     str(len(facts.container.running)),
                     f"{sentence.level.value} {sentence.text}".strip(),
-                    self._answer(platform, demo, facts.address) if demo else "-",
+                    answer(platform, demo, facts.address) if demo else "-",
                 )
             )
         if not rows:
@@ -378,29 +336,10 @@ class Command:
         print("\n`pooler up` brings back what was stopped, and tries again what failed")
         return 1
 
-    def _answer(self, platform: LocalPlatform, number: int, address: str) -> str:
-        """What PostgreSQL says to a real client that goes through one unit."""
-        record = platform.model.clients[number]
-        if record.told is None or record.password is None:
-            return "not yet"
-        if platform.state.paused:
-            return "paused: it waits for `pooler resume`"
-        port = endpoints_in(record.told.endpoints)[0].port
-        login = Credentials(
-            user=f"relation_id_{number}",
-            password=record.password,
-            database=record.told.database,
-            endpoints=(Endpoint(host=address, port=port),),
-        )
-        try:
-            return server.ask(login, WHO_AND_WHERE)
-        except ServerFailed as error:
-            return str(error)
-
     def logs(self, unit: str | None, *, follow: bool) -> int:
         """What PgBouncer wrote is shown."""
         platform = self._running()
-        names = _named(platform, unit)
+        names = platform.named(unit)
         files = [str(log) for one in names for log in platform.pooler(one).logs()]
         return subprocess.call(["tail", "-n", "40", *(["-F"] if follow else []), *files])
 
@@ -440,15 +379,6 @@ class Command:
 
     def _say(self, text: str) -> None:
         print(f"{time.monotonic() - self._begin:6.1f} s  {text}", flush=True)
-
-
-def _named(platform: LocalPlatform, unit: str | None) -> list[str]:
-    """One unit by its number or name, or all of them. Raises Mistake."""
-    units = platform.model.units
-    found = [one for one in units if unit in (None, one, one.rpartition("/")[2])]
-    if not found:
-        raise Mistake(f"there is no unit {str(unit)[:60]!r}: there are {', '.join(units)}")
-    return found
 
 
 def _known_settings(platform: LocalPlatform) -> Settings:

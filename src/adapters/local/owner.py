@@ -60,6 +60,16 @@ def pooler_users() -> frozenset[int]:
     return frozenset(_NUMBERS) | {entry.pw_uid for entry in named if entry}
 
 
+def shared_user(owner: Owner | None) -> str:
+    """Return what is wrong if PgBouncer, too, runs as this user of PostgreSQL; '' if nothing is."""
+    if owner is None or owner != pooler_owner():
+        return ""
+    return (
+        f"PgBouncer and PostgreSQL both run as user {user_name(owner[0])}, so each can read files of"
+        " the other: add a user `pgbouncer`"
+    )
+
+
 def user_name(number: int) -> str | None:
     """Return the name of a user; None if the number has no name."""
     try:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from adapters.console import PsycopgConsoles
+from adapters.local.arguments import Mistake
 from adapters.local.model import (
     LocalBackend,
     LocalClients,
@@ -86,6 +87,15 @@ class LocalPlatform:
                 "exposure": LocalExposure(self.model, unit),
             }
         )
+
+    def named(self, unit: str | None) -> list[str]:
+        """Return a unit by its number or name, or all units. Raises Mistake."""
+        units = self.model.units
+        found = [name for name in units if unit in (None, name, name.rpartition("/")[2])]
+        if not found:
+            known = ", ".join(units)
+            raise Mistake(f"there is no unit {str(unit)[:60]!r}: there are {known}")
+        return found
 
     def in_turn(self) -> list[str]:
         """All units, the leader first: the others wait for what it decides."""

@@ -14,8 +14,8 @@ _PROC = pathlib.Path("/proc")
 
 def pids() -> Iterator[int]:
     """Return the numbers of all processes."""
-    for one in _PROC.glob("[0-9]*"):
-        yield int(one.name)
+    for directory in _PROC.glob("[0-9]*"):
+        yield int(directory.name)
 
 
 def pid_in(text: str) -> int:

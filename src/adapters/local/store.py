@@ -21,6 +21,15 @@ from domain.pools import Port
 PATIENCE = 10.0  # seconds
 
 
+def default_home() -> pathlib.Path:
+    """Return where the state is kept unless $POOLER_HOME says it."""
+    if os.geteuid() == 0:
+        # Servers do not run as root, and could not enter its home.
+        return pathlib.Path("/var/lib/pgbouncer-k8s")
+    state = os.environ.get("XDG_STATE_HOME") or pathlib.Path.home() / ".local" / "state"
+    return pathlib.Path(state, "pgbouncer-k8s")
+
+
 class ServerRecord(Record):
     """The PostgreSQL that this platform runs itself."""
 

@@ -1,0 +1,37 @@
+"""The end of a pooler on a PostgreSQL server that was given, and stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from adapters.local import server
+from adapters.local.platform import LocalPlatform
+from domain.facts import Credentials
+
+
+def leave(
+    platform: LocalPlatform, credentials: Credentials, say: Callable[[str], None], *, made: bool
+) -> None:
+    """Remove from a server that was given what we made there, and say what stays."""
+    model = platform.model
+    databases = {client.database for client in model.clients.values()}
+    databases |= {grant.database for grant in model.ledger.grants}
+    roles = {f"relation_id_{number}" for number in model.clients}
+    roles |= {grant.username for grant in model.ledger.grants}
+    if model.auth:
+        roles.add(model.auth.auth_user)
+    model.backend = model.backend.model_copy(update={"present": False})
+    if model.leader:
+        platform.everywhere("backend_departed", "postgresql/0")
+    if made:
+        server.drop_auth_database(credentials)
+    where = f"PostgreSQL at {credentials.endpoints[0]}"
+    kept, left = server.remaining(credentials, databases, roles)
+    for names, what in (
+        (kept, "keeps databases of clients:"),
+        (left, "has roles that were not dropped:"),
+    ):
+        if names:
+            say(f"{where} {what} {', '.join(names)}")
+    if not kept and not left:
+        say(f"{where} keeps nothing of ours")
