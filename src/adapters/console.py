@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 CONSOLE = "pgbouncer"  #: the name of the console's database
 
 _CONNECT_SECONDS = 2
-_ANSWER_SECONDS = 1.0
+_ANSWER_SECONDS, _LEAST_ANSWER_SECONDS = 0.5, 0.02
 _PATIENCE = 5.0  #: where no hook waits
 
-# In which a process answers where nothing is wrong: it is not counted as waiting, and a process that
-# is asked when nothing is left of the budget has this long.
+# In which a command is answered where nothing is wrong: it is not counted as waiting, and a process
+# that is told something when nothing is left of the budget has this long.
 _MOMENT = 0.1
 _LOOK_EVERY = 0.05
 
@@ -122,7 +122,7 @@ class PsycopgConsoles:
         if not path.exists():
             raise ConsoleFailed(f"process {index} has no socket for port {port}")
         with waiting.spent(_ANSWER_SECONDS, _MOMENT) as seconds:
-            if ping.silent({index: str(path)}, max(seconds, _MOMENT)):
+            if ping.silent({index: str(path)}, max(seconds, _LEAST_ANSWER_SECONDS)):
                 raise ConsoleFailed(f"PgBouncer process {index} does not answer")
 
     def reload(self, instance: Instance, admin: Credentials) -> str:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from app.errors import ConsoleFailed, PoolerFailed, PoolerUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from adapters.console import PsycopgConsoles
     from domain.instances import Instance
     from domain.users import Credentials
+
+
+class ReloadConsoles(Protocol):
+    """What a reload takes of the consoles of processes. Both methods may raise ConsoleFailed."""
+
+    def reload(self, instance: Instance, admin: Credentials) -> str:
+        """Tell a process to read its files again; returns what the process complains of."""
+        ...
+
+    def not_in_force(self, instance: Instance, admin: Credentials) -> str:
+        """The first line of its file that a process does not run with, '' if it runs with all."""
+        ...
 
 
 class Reloading:
@@ -22,7 +33,7 @@ class Reloading:
 
     def __init__(
         self,
-        consoles: PsycopgConsoles,
+        consoles: ReloadConsoles,
         put: Callable[[int, str], None],
         hang_up: Callable[[Sequence[int]], None],
     ) -> None:

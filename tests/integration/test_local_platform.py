@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import signal
 import socket
 import stat
@@ -11,7 +12,7 @@ import time
 
 import psycopg
 import pytest
-from platform_under_test import Pooler, lives, value
+from platform_under_test import ROOT, Pooler, lives, value
 
 from adapters.local import server
 from adapters.local.store import State
@@ -150,6 +151,34 @@ def test_what_died_is_brought_back(pooler):
     time.sleep(0.1)
     assert "waiting for PgBouncer to run" in pooler.run("status").stdout
     assert "waiting" not in pooler.up()
+
+
+def test_a_process_that_hangs_is_named_and_replaced(pooler):
+    (pid, *_), before = pooler.pids(), len(pooler.pids())
+    os.kill(pid, signal.SIGSTOP)
+    done = pooler.run("status")
+    assert done.returncode == 1
+    assert "does not answer: restart it with `pooler up`" in done.stdout
+    assert "waiting" not in pooler.up()
+    assert not lives(pid)
+    assert len(pooler.pids()) == before
+
+
+def test_an_option_reaches_what_was_started_under_nohup(fresh):
+    """`nohup` ignores SIGHUP, and so does all that it starts."""
+    command = ["nohup", sys.executable, str(ROOT / "src" / "pooler.py")]
+    for words in (["up", f"listen_port={fresh.port}"], ["config", "query_wait_timeout=33"]):
+        done = subprocess.run(
+            [*command, *words],
+            env=fresh.environment, capture_output=True, text=True, check=False,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+    for pid in fresh.pids():
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        ignored = int(re.search(r"SigIgn:\s*([0-9a-f]+)", status)[1], 16)
+        assert not ignored & 1 << (signal.SIGHUP - 1)
+    assert "active" in fresh("status")
 
 
 def test_a_new_port_is_told_and_listened_on(pooler):

@@ -68,11 +68,9 @@ def charm_with(server, kubernetes, consoles):
     class Charm(PgBouncerCharm):
         @functools.cached_property
         def application(self):
-            application = wiring.on_juju(self)
+            application = wiring.on_juju(self, consoles)
             application.databases.override(providers.Object(MemoryDatabases(server)))
             application.exposure.override(providers.Object(kubernetes))
-            if consoles:
-                application.consoles.override(providers.Object(consoles))
             return application
 
     return Charm

@@ -23,7 +23,7 @@ from adapters.pebble.layer import (
     processes_in,
     service,
 )
-from adapters.reloading import Reloading
+from adapters.reloading import ReloadConsoles, Reloading
 from adapters.said import last_line, one_line
 from adapters.waiting import HOOK_SECONDS, WaitingBudget
 from adapters.workload import APPLIED
@@ -63,10 +63,15 @@ def socket_directory(index: int) -> str:
 class PebblePooler:
     """The PgBouncer processes in a container of this unit's pod."""
 
-    def __init__(self, container: ops.Container, waiting: WaitingBudget | None = None) -> None:
+    def __init__(
+        self,
+        container: ops.Container,
+        waiting: WaitingBudget | None = None,
+        consoles: ReloadConsoles | None = None,
+    ) -> None:
         self._container = container
         self._waiting = waiting
-        self._consoles = PsycopgConsoles(socket_directory, waiting)
+        self._consoles = consoles or PsycopgConsoles(socket_directory, waiting)
 
     def look(self) -> Container:
         """What is there now, in three requests; in four while processes end or do not run."""

@@ -44,25 +44,31 @@ class PebbleReminder:
         now = time.time()
         try:
             before = self._before()
-            since, attempt = _number(before, _SINCE), _number(before, _ATTEMPT) + 1
-            # A clock that was set back, or an attempt of long ago, says nothing.
-            if before.get(_TOPIC) != topic or not 0 <= now - since < 2 * GIVE_UP:
-                since, attempt = now, 0
-            elif self._runs():
-                return True  # An event of another kind came first.
+            since, attempt = _since(before, topic, now), 0.0
+            if since < now:
+                if self._runs():
+                    return True  # An event of another kind came first.
+                attempt = _number(before, _ATTEMPT) + 1
             if now - since < GIVE_UP:
                 self._set(topic, since, int(max(0, min(attempt, len(DELAYS) - 1))))
         except ops.pebble.APIError:
-            return self._at_once()
-        except ops.pebble.Error:
+            return self._at_once(topic, now)
+        except (ops.pebble.Error, OSError):
             return False
         return True
 
-    def _at_once(self) -> bool:
+    def _at_once(self, topic: str, now: float) -> bool:
         """A Pebble that cannot start single checks can still record a notice."""
         try:
-            self._container.pebble.notify(ops.pebble.NoticeType.CUSTOM, AGAIN)
-        except ops.pebble.Error:
+            known = next(iter(self._container.get_notices(keys=[AGAIN])), None)
+            since = _since(known.last_data if known else {}, topic, now)
+            if now - since < GIVE_UP:
+                self._container.pebble.notify(
+                    ops.pebble.NoticeType.CUSTOM,
+                    AGAIN,
+                    data={_TOPIC: topic, _SINCE: str(since)},
+                )
+        except (ops.pebble.Error, OSError):
             return False
         return True
 
@@ -70,7 +76,7 @@ class PebbleReminder:
         """The check that has failed runs no more, until it is set again."""
         try:
             self._container.pebble.stop_checks([ASK_AGAIN])
-        except ops.pebble.Error:
+        except (ops.pebble.Error, OSError):
             return
 
     def _before(self) -> Mapping[str, str]:
@@ -99,6 +105,13 @@ class PebbleReminder:
         layer = ops.pebble.Layer({"checks": {ASK_AGAIN: check}})
         self._container.add_layer(ASK_AGAIN, layer, combine=True)
         self._container.pebble.start_checks([ASK_AGAIN])
+
+
+def _since(before: Mapping[str, str], topic: str, now: float) -> float:
+    """When the unit began to wait for this; now, if the reminder before was about something else."""
+    since = _number(before, _SINCE)
+    # A clock that was set back, or an attempt of long ago, says nothing.
+    return since if before.get(_TOPIC) == topic and 0 <= now - since < 2 * GIVE_UP else now
 
 
 def _number(known: Mapping[str, str], name: str) -> float:

@@ -9,9 +9,10 @@ import pytest
 from plans import plan
 
 from adapters import pebble
+from adapters.local.memory import MemoryConsoles
 from adapters.pebble import PebblePooler
 from adapters.workload import APPLIED
-from app.errors import PoolerFailed
+from app.errors import PoolerFailed, PoolerUnreachable
 from domain.applied import Step, applied
 from domain.capabilities import Program, Version
 from domain.facts import Container
@@ -122,7 +123,7 @@ def container():
 
 @pytest.fixture
 def pooler(container):
-    return PebblePooler(container)
+    return PebblePooler(container, consoles=MemoryConsoles())
 
 
 def test_what_was_applied_is_found_again(container, pooler):
@@ -274,12 +275,40 @@ def test_clients_are_sent_where_the_port_answers(container, pooler):
 def test_each_step_reaches_its_process(container, pooler):
     pooler.apply(CONFIG, MEMORY, START)
     pooler.apply(CONFIG, MEMORY, (Step(action="reload", index=0), Step(action="stop", index=1)))
-    assert container.signals == [("SIGHUP", "pgbouncer-0")]
+    assert container.signals == [], "consoles are there, and tell what a process has done"
     assert container.services["pgbouncer-1"] is ops.pebble.ServiceStatus.INACTIVE
     assert container.layer.to_dict()["services"]["pgbouncer-1"]["startup"] == "disabled"
     container.services["pgbouncer-0"] = ops.pebble.ServiceStatus.ERROR
     pooler.apply(CONFIG, MEMORY, (Step(action="restart", index=0),))
     assert pooler.look().running == {0}
+
+
+def test_a_process_without_a_console_is_signalled_and_not_believed(container):
+    consoles = MemoryConsoles()
+    pooler = PebblePooler(container, consoles=consoles)
+    pooler.apply(CONFIG, MEMORY, START)
+    consoles.silent = True
+    with pytest.raises(PoolerUnreachable, match="process 1 cannot be asked after its reload"):
+        pooler.apply(CONFIG, MEMORY, (Step(action="reload", index=1),))
+    assert container.signals == [("SIGHUP", "pgbouncer-1")]
+    container.faults["signal", ""] = ops.pebble.APIError({}, 400, "", "service is not running")
+    with pytest.raises(PoolerUnreachable, match="does not reload: service is not running"):
+        pooler.apply(CONFIG, MEMORY, (Step(action="reload", index=1),))
+
+
+def test_without_an_admin_user_a_reload_is_a_signal(container, pooler):
+    pooler.apply(CONFIG, MEMORY, START)
+    closed = CONFIG.model_copy(update={"admin": None})
+    pooler.apply(closed, MEMORY, (Step(action="reload", index=0),))
+    assert container.signals == [("SIGHUP", "pgbouncer-0")]
+
+
+def test_a_request_that_timed_out_is_no_container_that_went_away(container, pooler):
+    container.faults["services", ""] = TimeoutError("timed out")
+    assert pooler.look() == Container(timed_out=True)
+    container.faults = {("add_layer", ""): TimeoutError("timed out")}
+    with pytest.raises(PoolerUnreachable, match="does not answer in time: timed out"):
+        pooler.apply(CONFIG, MEMORY, START)
 
 
 @pytest.mark.parametrize(("printed", "version"), [("PgBouncer 1.21.0\nlibevent", Version(1, 21))])

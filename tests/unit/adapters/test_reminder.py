@@ -1,6 +1,7 @@
 """A Pebble check as the timer of a unit."""
 
 import time
+from types import SimpleNamespace
 
 import ops
 import pytest
@@ -15,7 +16,8 @@ class Pebble:
     def __init__(self):
         self.pebble = self
         self.plan, self.running, self.notices = ops.pebble.Plan(""), set(), []
-        self.error = None
+        self.data = {}
+        self.error, self.cannot_notify = None, False
 
     def _may(self):
         if self.error:
@@ -48,9 +50,13 @@ class Pebble:
             if name in self.plan.checks
         ]
 
-    def notify(self, kind, key):
-        if isinstance(self.error, ops.pebble.ConnectionError):
+    def get_notices(self, keys):
+        if self.cannot_notify:
             raise self.error
+        return [SimpleNamespace(last_data=self.data)] if self.notices else []
+
+    def notify(self, kind, key, data):
+        self.data = data
         self.notices.append(key)
 
     @property
@@ -106,16 +112,22 @@ def test_a_reminder_without_any_progress_ends_after_some_minutes(container, remi
     assert container.delay == DELAYS[0]
 
 
-def test_a_pebble_that_cannot_start_a_check_reminds_at_once(container, reminder):
+def test_a_pebble_that_cannot_start_a_check_reminds_at_once(container, reminder, monkeypatch):
     container.error = ops.pebble.APIError({}, 400, "Bad Request", "unknown field startup")
     assert reminder.remind("waiting for shop")
-    assert container.notices == [AGAIN]
+    assert reminder.remind("waiting for shop")
+    assert container.notices == [AGAIN] * 2
     reminder.stop()
+    began = time.time()
+    monkeypatch.setattr(time, "time", lambda: began + 301)
+    assert reminder.remind("waiting for shop")
+    assert container.notices == [AGAIN] * 2, "it would be asked for ever"
 
 
 def test_a_pebble_that_does_not_answer_reminds_of_nothing(container, reminder):
     container.error = ops.pebble.ConnectionError("gone")
     assert not reminder.remind("waiting for shop")
     container.error = ops.pebble.APIError({}, 500, "Internal", "oops")
-    container.notify = None
+    container.cannot_notify = True
+    assert not reminder.remind("waiting for shop")
     reminder.stop()

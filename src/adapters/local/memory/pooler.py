@@ -24,6 +24,7 @@ class MemoryPooler:
 
     def __init__(self, version: Version = RELEASE, cpus: int = 2) -> None:
         self.reachable = True
+        self.timed_out = False  #: whether a container that cannot be reached is there all the same
         self.release = version
         self.files = 0
         self.cpus = cpus
@@ -41,7 +42,7 @@ class MemoryPooler:
     def look(self) -> Container:
         """What is there now."""
         if not self.reachable:
-            return Container()
+            return Container(timed_out=self.timed_out)
         return Container(
             reachable=True,
             program=self.applied.program if self.applied else None,
@@ -156,6 +157,16 @@ class MemoryConsoles:
             if self.pooler.config is None or self.pooler.config.admin != admin:
                 raise ConsoleFailed(f"process {index} refuses {auth.admin_user}")
         return nullcontext(MemoryConsole(self, index, instance))
+
+    def reload(self, instance: Instance, admin: Credentials) -> str:
+        """A process reads its files again, without any complaint. Raises ConsoleFailed."""
+        if self.silent:
+            raise ConsoleFailed(f"PgBouncer process {instance.index} does not answer")
+        return ""
+
+    def not_in_force(self, instance: Instance, admin: Credentials) -> str:
+        """A process runs with every line of its file. Raises ConsoleFailed."""
+        return self.reload(instance, admin)
 
     def forget(self, index: int) -> None:
         """The process has gone, and with it all that it was told."""
