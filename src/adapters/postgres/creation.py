@@ -34,10 +34,10 @@ def create_database(session: Session, name: str, owner: str) -> None:
                 if ours:
                     session.connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
             if time.monotonic() + _LOOK_EVERY > end:
-                pid, user, _ = found[0]
+                user = found[0][1]
                 raise DatabaseBusy(
-                    f"database {name} cannot be made while user {user} (process {pid}) is in"
-                    f" {_TEMPLATE}, of which it is a copy: run SELECT pg_terminate_backend({pid})"
+                    f"database {name} cannot be made while user {user} is in {_TEMPLATE}, of which it"
+                    " is a copy: end that user's sessions there"
                 )
             time.sleep(_LOOK_EVERY)
     session.run("CREATE DATABASE {d} OWNER {g}", d=name, g=owner)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LOCK_SECONDS = 0.3
+_LOCK_SECONDS = 0.1
 _LEAVE_SECONDS = 0.5
 _LOOK_EVERY = 0.02
 _ROUNDS = 3
@@ -42,10 +42,8 @@ def lock_out(session: Session, usernames: Iterable[str]) -> dict[str, str]:
         if failures:
             end_sessions(session, ours.values())
             failures = _refused(session, failures)
-    if failures:
         for name in failures:
             session.attempt(partial(_roll_back_prepared, session, name))
-        failures = _refused(session, failures)
     for _ in range(2 if ours else 0):
         end_sessions(session, ours.values())
     for name, reason in failures.items():
@@ -67,11 +65,13 @@ def end_sessions(session: Session, oids: Iterable[int]) -> None:
 
 def _refused(session: Session, names: Iterable[str]) -> dict[str, str]:
     failures: dict[str, str] = {}
+    before, session.lock_seconds = session.lock_seconds, _LOCK_SECONDS
     for name in names:
         try:
             session.insist(partial(_no_login, session, name), again=False)
         except DatabaseRefused as error:
             failures[name] = str(error)
+    session.lock_seconds = before
     return failures
 
 

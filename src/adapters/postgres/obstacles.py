@@ -23,7 +23,8 @@ SELECT EXISTS (
 """
 
 # Those who hold what others wait for in a database, and those who wait for an exclusive lock; where
-# nothing waits any more, all who have a transaction open there.
+# nothing waits any more, all who have a transaction open there. Without numbers of processes: what
+# is told stays the same while the same user holds the database, by whichever session.
 _HOLDERS: LiteralString = """
 WITH lock AS (
     SELECT pid, granted, mode FROM pg_locks
@@ -42,8 +43,8 @@ WITH lock AS (
     UNION ALL
     SELECT * FROM session WHERE NOT EXISTS (SELECT FROM session JOIN holder USING (pid))
 )
-SELECT 'user ' || usename || ' (process ' || pid || ')' FROM told
-UNION ALL
+SELECT 'user ' || usename FROM told
+UNION
 SELECT 'prepared transaction ' || quote_literal(gid) || ' of user ' || owner FROM pg_prepared_xacts
 WHERE database = %(database)s
 ORDER BY 1 LIMIT 4
@@ -97,7 +98,7 @@ def catalog_locked(connection: Connection, database: str) -> bool:
 
 
 def holders(connection: Connection, database: str) -> str:
-    """The sessions that keep others waiting in this database, as the end of a sentence."""
+    """The users that keep others waiting in this database, as a list; '' if there are none."""
     ours = connection.info.get_parameters().get("application_name", "")
     rows = connection.execute(_HOLDERS, {"database": database, "ours": ours}).fetchall()
     return ", ".join(str(row[0]) for row in rows)

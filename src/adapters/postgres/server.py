@@ -35,8 +35,9 @@ _PING_SECONDS = 1.0
 # Options of the session win over those that an owner set for a database or a role: nobody else's
 # objects stand in for the catalog's, and whoever a role becomes at login, we are the user that
 # we log in as.
+LOCK_SECONDS = 1.0
 _OPTIONS = (
-    "-c statement_timeout=10s -c lock_timeout=1s -c search_path=pg_catalog,pg_temp -c role=none"
+    f"-c statement_timeout=10s -c lock_timeout={LOCK_SECONDS:.0f}s -c search_path=pg_catalog,pg_temp -c role=none"
     " -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0"
     " -c local_preload_libraries= -c default_transaction_isolation=read\\ committed"
     " -c default_transaction_deferrable=off"

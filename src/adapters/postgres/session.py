@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, LiteralString, NamedTuple, TypeVar
 
 from adapters.postgres import obstacles
-from adapters.postgres.server import Server
+from adapters.postgres.server import LOCK_SECONDS, Server
 from adapters.postgres.statements import literal, run
 from adapters.said import one_line
 from app.errors import (
@@ -132,6 +132,9 @@ class Session:
         self.waiting = waiting
         #: the seconds that a single client's database is waited for
         self.patience = CLIENT_SECONDS
+        #: the seconds that the main connection waits for a lock
+        self.lock_seconds = LOCK_SECONDS
+        self._reserve = 0.0  #: the seconds that are for what follows in this hook
         self._busy_databases: dict[str, str] = {}
         made = f"managed by pgbouncer-k8s for {owner}"
         self.marks = Marks(
@@ -216,13 +219,14 @@ class Session:
         if text := obstacles.closed(self.connection, database):
             raise AccessRefused(text)
         with self.waiting.spent(self.patience, work=_WORK_SECONDS) as seconds:
-            end = time.monotonic() + seconds
+            # That a catalog is locked is seen at once, so a second look in vain is not waited for.
+            end = time.monotonic() + (seconds if self.patience > HURRIED_SECONDS else 0.0)
             while obstacles.catalog_locked(self.connection, database):
                 if time.monotonic() + _LOOK_EVERY > end:
                     raise self._closed_by_lock(database)
                 time.sleep(_LOOK_EVERY)
             try:
-                limits = self._limits(max(_LEAST_SECONDS, end - time.monotonic()))
+                limits = self._limits(max(HURRIED_SECONDS, end - time.monotonic()))
                 login = max(self.patience, seconds, _WORK_SECONDS)
                 with self._server.enter(database, login, f"{limits} {options}") as connection:
                     yield connection
@@ -233,19 +237,17 @@ class Session:
 
     def check_time(self) -> None:
         """Raise NoTimeLeft if this hook may wait no more."""
-        if self.waiting.left() < _LEAST_SECONDS:
+        if self.waiting.left() - self._reserve < min(_LEAST_SECONDS, self.patience):
             raise NoTimeLeft(
                 "is tried again soon: PostgreSQL was waited for too long in this hook"
             )
 
     def hurry(self) -> None:
         """From now on, wait only a moment for what a client may have locked."""
-        self.patience = HURRIED_SECONDS
-        self.insist(
-            lambda: self.run(
-                "SET lock_timeout = {t}", t=literal(f"{HURRIED_SECONDS * 1000:.0f}ms")
-            )
-        )
+        self.patience = self.lock_seconds = HURRIED_SECONDS
+        self._reserve = max(0.0, self.waiting.left() - 2 * HURRIED_SECONDS)
+        wait = literal(f"{HURRIED_SECONDS * 1000:.0f}ms")
+        self.insist(lambda: self.run("SET lock_timeout = {wait}", wait=wait))
 
     def _limits(self, seconds: float) -> str:
         """Options of a session in a client's database."""
@@ -289,7 +291,10 @@ class Session:
     def _closed_by_lock(self, database: str) -> DatabaseBusy:
         """Users that are looked at later in this hook do not wait for this database again."""
         held = obstacles.holders(self.connection, database) or "another session"
-        text = f"database {database} lets no session in while {held} locks its catalog: end that session"
+        text = (
+            f"database {database} lets no session in while {held} locks its catalog: end its"
+            " transactions there"
+        )
         self._busy_databases[database] = text
         return DatabaseBusy(text)
 
@@ -336,7 +341,7 @@ class Session:
         if code == _READ_ONLY_CODE:
             return ReadOnly()
         if code == _LOCKED:
-            self.waiting.subtract(self.patience)
+            self.waiting.subtract(self.lock_seconds)
             return DatabaseBusy("another session keeps something locked in PostgreSQL")
         if code == _TOO_SLOW:
             return DatabaseRefused("PostgreSQL took too long")

@@ -449,7 +449,8 @@ def test_a_user_that_cannot_be_dropped_keeps_nobody_waiting():
     platform.unrelate(number)
     new = platform.relate("new-app", "new")
     assert platform.model.clients[new].told is not None
-    assert worst(platform.leader).text.startswith("relation_id_1 is still in PostgreSQL")
+    said = "relation_id_1 cannot log in any more, and is still in PostgreSQL"
+    assert worst(platform.leader).text.startswith(said)
     platform.server.stuck = ""
     platform.leader.update_status()
     assert worst(platform.leader).level is Level.ACTIVE
