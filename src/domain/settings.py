@@ -21,6 +21,7 @@ ACCEPTS = {
     "server_reset_query_always": "true or false",
     "max_db_connections": f"a whole number from 0 (no limit) to {_INT_MAX}",
     "max_prepared_statements": f"a whole number from 0 (off) to {_INT_MAX}",
+    "max_packet_size": f"whole bytes from {2**20} (1 MiB) to {2**30} (1 GiB)",
     "default_pool_size": f"a whole number from 0 (as many as there may be) to {MOST_CONNECTIONS}",
     "min_pool_size": f"a whole number from 0 to {MOST_CONNECTIONS}",
     "reserve_pool_size": f"a whole number from 0 to {MOST_CONNECTIONS}",
@@ -50,6 +51,7 @@ class Settings(Value):
     server_reset_query_always: bool = pydantic.Field(default=False, strict=True)
     max_db_connections: int = pydantic.Field(default=100, ge=0, le=_INT_MAX, strict=True)
     max_prepared_statements: int = pydantic.Field(default=100, ge=0, le=_INT_MAX, strict=True)
+    max_packet_size: int = pydantic.Field(default=2**26, ge=2**20, le=2**30, strict=True)
     default_pool_size: PoolSize = 0
     min_pool_size: PoolSize = 0
     reserve_pool_size: PoolSize = 0

@@ -31,7 +31,6 @@ from stage import Stage
 
 from adapters.local import parts
 
-RECOMMENDED, OLDER = "sid", "trixie"  #: the releases of Debian with these versions of PgBouncer
 MOST_SECONDS = 120  #: for a single attack
 
 
@@ -102,9 +101,11 @@ def _parser() -> argparse.ArgumentParser:
 def _lanes(report: Report) -> list[Lane]:
     """What depends on PgBouncer is tried with each PgBouncer, and what depends on PostgreSQL with each."""
     cache = parts.default_cache()
-    new, old = (parts.pgbouncer(cache, report.say, suite=s) for s in (RECOMMENDED, OLDER))
+    new, old = (
+        parts.pgbouncer(cache, report.say, suite=s) for s in (parts.SUITE, parts.OLDER_SUITE)
+    )
     newest, older = (
-        find(cache, report.say) for find in (older_postgresql.newest, older_postgresql.older)
+        find(cache, report.say) for find in (parts.postgresql_from_wheel, older_postgresql.older)
     )
     packets = ("strangers", "budgets", "servers")
     clients = ("ownership", "hostile_clients")

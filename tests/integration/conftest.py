@@ -41,7 +41,7 @@ def databases() -> PsycopgDatabases:
     return PsycopgDatabases(OWNER)
 
 
-@pytest.fixture(scope="module", params=[parts.SUITE, "sid"])
+@pytest.fixture(scope="module", params=[parts.SUITE, parts.OLDER_SUITE])
 def program(request: pytest.FixtureRequest) -> pathlib.Path:
     """PgBouncer, in each version that is packaged."""
     return parts.pgbouncer(parts.default_cache(), print, suite=request.param)

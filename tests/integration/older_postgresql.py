@@ -10,6 +10,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from adapters.local import parts
+from adapters.local.environment import for_tools
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,11 +21,6 @@ MAJOR = 15
 SUITE = "bookworm"  #: the release of Debian whose PostgreSQL has this version
 PROGRAMS = pathlib.Path("usr/lib/postgresql", str(MAJOR), "bin")
 INSTALLED = pathlib.Path("/") / PROGRAMS
-
-
-def newest(cache: pathlib.Path, say: Say) -> pathlib.Path:
-    """The directory with the programs of the PostgreSQL wheel. Raises parts.Missing."""
-    return parts._from_wheel(cache, say)
 
 
 def older(cache: pathlib.Path, say: Say) -> pathlib.Path:
@@ -65,14 +61,14 @@ def _unpack(root: pathlib.Path) -> None:
             f'Dir::State "{view}";\nDir::State::status "{view}/status";\n'
             f'Dir::State::lists "{view}/lists";\nDir::Cache "{view}/cache";\n'
             'Acquire::Languages "none";\nAPT::Sandbox::User "";\nDebug::NoLocking "true";\n'
-            'Acquire::AllowInsecureRepositories "false";\n'
         )
-        environment = os.environ | {"APT_CONFIG": str(view / "apt.conf")}
-        _run(["apt-get", "-q", "update"], view, environment)
+        environment = for_tools() | {"APT_CONFIG": str(view / "apt.conf")}
+        _run(["apt-get", "-q", *parts._SIGNED_ONLY, "update"], view, environment)
         packages = parts._with_libraries(f"postgresql-{MAJOR}", view, environment)
         # Compiling queries at run time takes the largest library, and no test needs it.
         packages = [name for name in packages if not name.startswith("libllvm")]
-        _run(["apt-get", "-q", "download", *packages], view / "debs", environment)
+        download = ["apt-get", "-q", *parts._SIGNED_ONLY, "download", *packages]
+        _run(download, view / "debs", environment)
         for package in sorted((view / "debs").glob("*.deb")):
             _run(["dpkg-deb", "-x", str(package), str(root)], view, environment)
 
@@ -92,12 +88,10 @@ def _link(root: pathlib.Path) -> None:
         with program.open("rb") as file:
             if file.read(4) != b"\x7fELF":
                 continue
-        _run([patchelf, *linked, str(program)], root, os.environ)
+        _run([patchelf, *linked, str(program)], root, for_tools())
 
 
-def _run(
-    command: list[str], folder: pathlib.Path, environment: Mapping[str, str] | os._Environ[str]
-) -> None:
+def _run(command: list[str], folder: pathlib.Path, environment: Mapping[str, str]) -> None:
     try:
         parts._run(command, folder, environment)
     except OSError:

@@ -28,7 +28,7 @@ from stage import Stage
 from adapters.local import parts
 
 PROMISES = {"1": cancels, "2": limit, "3": failover, "4": changes, "5": newness}
-SUITES = (parts.SUITE, "sid")
+SUITES = (parts.SUITE, parts.OLDER_SUITE)
 MOST_SECONDS = 300  #: for one promise, whatever happens
 
 

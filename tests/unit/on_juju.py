@@ -86,9 +86,7 @@ class Juju:
         self._next = 10
         # Another unit that serves the databases of these tests, unless a test says otherwise.
         serving = '{"port":6432,"databases":["blog","shop","shop_readonly"]}'
-        peers = {
-            number: {"address": f"10.0.0.{number}", "serving": serving} for number in others
-        }
+        peers = {number: {"address": f"10.0.0.{number}", "serving": serving} for number in others}
         self.state = testing.State(
             leader=leader,
             model=testing.Model(name="dev", type="kubernetes"),

@@ -32,7 +32,7 @@ from adapters.local.store import State, Store, Unreadable, Unwritable, default_h
 from app.errors import ConsoleFailed
 from domain.facts import Credentials
 from domain.settings import ACCEPTS, Settings, settings_from
-from domain.status import assess
+from domain.status import Level, Sentence, assess
 from domain.users import Credentials as ClientCredentials
 from domain.users import read_only_uri, request_problem, uri
 from domain.value import number_of
@@ -311,10 +311,14 @@ class Command:
 
     def _status(self, platform: LocalPlatform) -> int:
         rows: list[tuple[str, ...]] = []
+        warnings: set[str] = set()
         demo = self._relation(platform, DEMO)
         for unit in sorted(platform.model.units, key=number_of):
             facts = platform.hook(unit, "update_status").facts
             sentence = assess(facts)[0]
+            if sentence.level is Level.ACTIVE:
+                warnings.update(filter(None, [sentence.text]))
+                sentence = Sentence(level=Level.ACTIVE)
             port = facts.serving.port if facts.serving else "-"
             rows.append(
                 (
@@ -331,6 +335,8 @@ class Command:
         tables.show(("unit", "address", "processes", "status", "a query answers"), rows)
         if demo and (told := platform.model.clients[demo].told):
             print(f"\nclients connect to {told.endpoints}; `pooler relate NAME` gives one access")
+        for text in sorted(warnings):
+            print(f"\n{tables.yellow(text)}")
         if all(row[3] == "active" for row in rows):
             return 0
         print("\n`pooler up` brings back what was stopped, and tries again what failed")

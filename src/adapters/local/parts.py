@@ -21,14 +21,25 @@ from contextlib import contextmanager
 from adapters.local.environment import for_tools
 from adapters.local.owner import POSTGRESQL_USERS, Owner
 from domain.capabilities import OLDEST, Version, version_in
+from domain.vulnerabilities import vulnerabilities
 
 Say = Callable[[str], None]
 
 OLDEST_POSTGRESQL = Version(14)
 VERSION_SECONDS = 10.0
 APT = pathlib.Path("/etc/apt")
+OS_RELEASE = pathlib.Path("/etc/os-release")
 
-SUITE = "trixie"  #: Debian's release that has a PgBouncer that is new enough
+SUITE = "sid"  #: Debian's suite whose PgBouncer has no known vulnerability
+OLDER_SUITE = "trixie"  #: Debian's release, for the tests of an older PgBouncer
+
+# On the command line, where no configuration of this machine can take them back.
+_SIGNED_ONLY = (
+    *("-o", "Acquire::AllowInsecureRepositories=false"),
+    *("-o", "Acquire::AllowWeakRepositories=false"),
+    *("-o", "Acquire::AllowDowngradeToInsecureRepositories=false"),
+    *("-o", "APT::Get::AllowUnauthenticated=false"),
+)
 DEBIAN = pathlib.Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 UBUNTU = pathlib.Path("/usr/share/keyrings/ubuntu-archive-keyring.gpg")
 
@@ -61,20 +72,31 @@ def unprivileged() -> Owner | None:
 
 
 def pgbouncer(cache: pathlib.Path, say: Say, suite: str = SUITE) -> pathlib.Path:
-    """A PgBouncer that is new enough: $PGBOUNCER, the machine's own, or a fetched one.
+    """Return a PgBouncer that is supported: $PGBOUNCER, the machine's own, or a fetched program.
 
-    Raises Missing.
+    The machine's own is taken if it has no known vulnerability, or if nothing can be fetched: then the
+    status warns. Raises Missing.
     """
     if given := os.environ.get("PGBOUNCER"):
         if version_of(pathlib.Path(given)) >= OLDEST:
             return pathlib.Path(given)
         raise Missing(f"$PGBOUNCER is {given}, which is no PgBouncer of {OLDEST} or later")
-    if suite == SUITE:
-        path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
-        found = shutil.which("pgbouncer", path=path)
-        if found and version_of(pathlib.Path(found)) >= OLDEST:
-            return pathlib.Path(found)
-    return _fetched(cache / f"pgbouncer-{suite}", suite, say)
+    own = _own_pgbouncer() if suite == SUITE else None
+    if own and (not vulnerabilities(version_of(own)) or _release().get("ID") == "ubuntu"):
+        return own
+    try:
+        return _fetched(cache / f"pgbouncer-{suite}", suite, say)
+    except Missing as error:
+        if own is None:
+            raise
+        say(f"{error}; the PgBouncer of this machine is taken, {version_of(own)}")
+        return own
+
+
+def _own_pgbouncer() -> pathlib.Path | None:
+    path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
+    found = shutil.which("pgbouncer", path=path)
+    return pathlib.Path(found) if found and version_of(pathlib.Path(found)) >= OLDEST else None
 
 
 def postgresql(cache: pathlib.Path, say: Say) -> pathlib.Path:
@@ -158,9 +180,10 @@ def _download(root: pathlib.Path, suite: str) -> None:
             + ('Acquire::Check-Valid-Until "false";\n' if suite == "sid" else "")
         )
         environment = for_tools() | {"APT_CONFIG": str(view / "apt.conf")}
-        _run(["apt-get", "-q", "update"], view, environment)
+        _run(["apt-get", "-q", *_SIGNED_ONLY, "update"], view, environment)
         packages = _with_libraries("pgbouncer", view, environment)
-        _run(["apt-get", "-q", "download", *packages], view / "debs", environment)
+        download = ["apt-get", "-q", *_SIGNED_ONLY, "download", *packages]
+        _run(download, view / "debs", environment)
         for package in sorted((view / "debs").glob("*.deb")):
             _run(["dpkg-deb", "-x", str(package), str(root)], view, environment)
 
@@ -183,14 +206,17 @@ def _source(suite: str) -> str:
 
     Debian's has all its releases. Ubuntu's own release has to do: 24.04 brings PgBouncer 1.22.
     """
-    release = dict(
-        line.split("=", 1) for line in _lines(pathlib.Path("/etc/os-release")) if "=" in line
-    )
+    release = _release()
     ubuntu = release.get("ID") == "ubuntu"
     name = release.get("VERSION_CODENAME", "").strip('"') if ubuntu else suite
     components, keyring = ("main universe", UBUNTU) if ubuntu else ("main", DEBIAN)
     signed = f"Signed-By: {keyring}\n" if keyring.exists() else ""
     return f"Types: deb\nURIs: {mirror()}\nSuites: {name}\nComponents: {components}\n{signed}"
+
+
+def _release() -> dict[str, str]:
+    lines = _lines(OS_RELEASE)
+    return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
 def mirror() -> str:

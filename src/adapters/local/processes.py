@@ -147,6 +147,7 @@ class LocalPooler:
     def _write(self, config: PoolerConfig) -> None:
         self._folder(self._root)
         self._put(pathlib.Path(self._layout.auth_file), rendering.userlist(config.users))
+        self._put(pathlib.Path(self._layout.hba_file), rendering.hba(config.rules))
         for instance in config.instances:
             name = self._socket(instance.index, instance.port)
             if len(bytes(name)) > _LONGEST_SOCKET:

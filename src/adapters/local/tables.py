@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 from adapters.local.platform import LocalPlatform
@@ -33,6 +35,12 @@ def pools(platform: LocalPlatform) -> Iterator[tuple[str, ...]]:
                     *(str(one.clients_active), str(one.clients_waiting)),
                     *(str(one.servers_active), str(one.servers_idle), f"{one.longest_wait:.3f} s"),
                 )
+
+
+def yellow(text: str) -> str:
+    """Return the text in yellow where a terminal shows it, unless $NO_COLOR is set (https://no-color.org)."""
+    plain = bool(os.environ.get("NO_COLOR")) or not sys.stdout.isatty()
+    return text if plain else f"\033[33m{text}\033[0m"
 
 
 def show(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

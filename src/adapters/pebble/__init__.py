@@ -157,6 +157,7 @@ class PebblePooler:
         for path in (DRAIN, ALIVE):
             self._push(path, rendering.script(path.rpartition("/")[2]))
         self._push(LAYOUT.auth_file, rendering.userlist(config.users))
+        self._push(LAYOUT.hba_file, rendering.hba(config.rules))
         for instance in config.instances:
             self._put_ini(instance.index, rendering.pgbouncer_ini(instance))
 

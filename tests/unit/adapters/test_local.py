@@ -144,9 +144,57 @@ def test_a_pgbouncer_that_was_named_is_taken(nothing, monkeypatch):
     assert parts.pgbouncer(nothing / "cache", silent) == path
 
 
-def test_the_machines_own_is_taken_before_one_is_fetched(nothing):
-    path = program(nothing / "bin" / "pgbouncer", "PgBouncer 1.26.0")
+def test_the_machines_own_is_taken_if_it_has_no_known_vulnerability(nothing):
+    path = program(nothing / "bin" / "pgbouncer", "PgBouncer 1.26.1")
     assert parts.pgbouncer(nothing / "cache", silent) == path
+
+
+def test_a_vulnerable_one_is_taken_where_none_can_be_fetched(nothing):
+    path = program(nothing / "bin" / "pgbouncer", "PgBouncer 1.26.0")
+    said = []
+    assert parts.pgbouncer(nothing / "cache", said.append) == path
+    assert "the PgBouncer of this machine is taken, 1.26.0" in said[-1]
+
+
+@pytest.mark.parametrize(("version", "fetched"), [("1.26.1", False), ("1.24.1", True)])
+def test_a_vulnerable_one_is_not_taken_where_another_was_fetched(nothing, version, fetched):
+    own = program(nothing / "bin" / "pgbouncer", f"PgBouncer {version}")
+    found = program(nothing / "cache" / "pgbouncer-sid" / "pgbouncer", "PgBouncer 1.26.1")
+    assert parts.pgbouncer(nothing / "cache", silent) == (found if fetched else own)
+
+
+def test_a_machine_of_ubuntu_keeps_its_own(nothing, monkeypatch):
+    monkeypatch.setattr(parts, "OS_RELEASE", nothing / "os-release")
+    (nothing / "os-release").write_text("NAME=Ubuntu\nID=ubuntu\n")
+    own = program(nothing / "bin" / "pgbouncer", "PgBouncer 1.22.0")
+    program(nothing / "cache" / "pgbouncer-sid" / "pgbouncer", "PgBouncer 1.26.1")
+    assert parts.pgbouncer(nothing / "cache", silent) == own
+
+
+RECORDER = """#!/bin/sh
+case " $* " in *" update "*) echo "$*" >>"$APT_WORDS" ;; *) exit 1 ;; esac
+echo "E: this machine has no network" >&2
+exit 100
+"""
+
+
+def test_apt_takes_nothing_unsigned_whatever_the_machine_says(nothing, monkeypatch):
+    words = nothing / "words"
+    monkeypatch.setenv("APT_WORDS", str(words))
+    for name in ("apt-get", "dpkg-deb"):
+        (nothing / "bin" / name).write_text(RECORDER)
+        (nothing / "bin" / name).chmod(0o755)
+    (nothing / "sources.list").write_text("deb http://mirror/debian stable main\n")
+    monkeypatch.setattr(parts, "APT", nothing)
+    with pytest.raises(parts.Missing, match="this machine has no network"):
+        parts.pgbouncer(nothing / "cache", silent)
+    for option in (
+        "Acquire::AllowInsecureRepositories=false",
+        "Acquire::AllowWeakRepositories=false",
+        "Acquire::AllowDowngradeToInsecureRepositories=false",
+        "APT::Get::AllowUnauthenticated=false",
+    ):
+        assert f"-o {option}" in words.read_text()
 
 
 def test_without_apt_nothing_can_be_fetched_and_it_says_what_to_set(nothing):

@@ -10,6 +10,7 @@ from plans import plan
 
 from adapters import rendering
 from domain.capabilities import Program, Version
+from domain.hba import access_rules
 from domain.instances import ConsoleUser, Instance, Layout, pooler_config
 from domain.pools import Pool
 from domain.users import AuthMaterial
@@ -137,3 +138,17 @@ def test_nobody_to_let_in_is_an_empty_file():
 @pytest.mark.parametrize("name", ["drain.sh", "alive.sh"])
 def test_a_script_is_for_any_shell(name):
     assert rendering.script(name).startswith("#!/bin/sh\n")
+
+
+def test_rules_are_written_for_sockets_and_for_every_address():
+    auth = AUTH.model_copy(update={"auth_user": 'a"b, c'})
+    lines = rendering.hba(access_rules(auth)).splitlines()
+    assert lines[0].startswith("# ")
+    assert lines[1] == 'local "pgbouncer" "stats","admin" scram-sha-256'
+    assert 'host all "stats","admin","a""b, c" 0.0.0.0/0 reject' in lines
+    assert 'host all "stats","admin","a""b, c" ::0/0 reject' in lines
+    assert lines[-3:] == [
+        "local all all scram-sha-256",
+        "host all all 0.0.0.0/0 scram-sha-256",
+        "host all all ::0/0 scram-sha-256",
+    ]

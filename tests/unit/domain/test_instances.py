@@ -45,7 +45,8 @@ def test_all_that_a_process_is_told():
         "unix_socket_dir": "/var/lib/pgbouncer/0",
         "so_reuseport": "1",
         "peer_id": "1",
-        "auth_type": "scram-sha-256",
+        "auth_type": "hba",
+        "auth_hba_file": "/var/lib/pgbouncer/hba.conf",
         "auth_file": "/var/lib/pgbouncer/userlist.txt",
         "stats_users": "stats",
         "admin_users": "admin",
@@ -54,6 +55,8 @@ def test_all_that_a_process_is_told():
         "auth_query": "SELECT username, password FROM pgbouncer.get_auth($1)",
         "pool_mode": "session",
         "max_client_conn": "10000",
+        "max_user_client_connections": "7500",
+        "max_db_client_connections": "7500",
         "max_db_connections": "25",
         "default_pool_size": "25",
         "min_pool_size": "0",
@@ -61,7 +64,7 @@ def test_all_that_a_process_is_told():
         "max_prepared_statements": "100",
         "server_reset_query": "DISCARD ALL",
         "query_wait_timeout": "120",
-        "client_login_timeout": "120",
+        "client_login_timeout": "60",
         "query_timeout": "0",
         "idle_transaction_timeout": "0",
         "client_idle_timeout": "0",
@@ -76,7 +79,8 @@ def test_all_that_a_process_is_told():
         "tcp_keepcnt": "3",
         "tcp_user_timeout": "25000",
         "cancel_wait_timeout": "1",
-        "ignore_startup_parameters": "extra_float_digits,options",
+        "max_packet_size": "67108864",
+        "ignore_startup_parameters": "extra_float_digits,",
     }
 
 

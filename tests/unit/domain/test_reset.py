@@ -5,11 +5,19 @@ from in_memory import related
 
 from domain.capabilities import Program, Version
 from domain.overrides import overrides_in
-from domain.reset import DISCARD_BUT_STATEMENTS, reset_problem, reset_settings
+from domain.reset import (
+    DISCARD_BUT_PATH,
+    DISCARD_BUT_STATEMENTS,
+    DISCARD_OR_END,
+    LONGEST_RESET,
+    reset_problem,
+    reset_settings,
+)
 from domain.settings import Settings
 from domain.status import Level, assess
 
 NOW, BEFORE, OLDEST = Version(1, 26), Version(1, 25, 2), Version(1, 21)
+REPORTS = Version(18)  # a PostgreSQL that reports search_path
 IN_SESSION = [("server_reset_query", "DISCARD ALL")]
 ALWAYS = [
     ("server_reset_query", DISCARD_BUT_STATEMENTS),
@@ -29,8 +37,8 @@ def settings(mode="session", text="", *, always=False):
     return Settings(pool_mode=mode, server_reset_query_always=always, overrides=overrides_in(text))
 
 
-def lines(*wanted, version=NOW, **how):
-    return list(reset_settings(settings(*wanted, **how), version))
+def lines(*wanted, version=NOW, server=REPORTS, **how):
+    return list(reset_settings(settings(*wanted, **how), version, server))
 
 
 @pytest.mark.parametrize("version", [OLDEST, BEFORE, NOW])
@@ -68,6 +76,25 @@ def test_pools_in_session_mode_are_not_left_with_statements(mode, text):
     assert lines(mode, text, always=True) == IN_SESSION
     assert "pools in session mode" in reset_problem(settings(mode, text, always=True), NOW)
     assert reset_problem(settings(mode, text), NOW) == ""
+
+
+@pytest.mark.parametrize("server", [None, Version(14), Version(17, 9)])
+def test_a_search_path_of_a_login_survives_a_reset_that_hides_it(server):
+    ended, kept = (
+        [("server_reset_query", DISCARD_OR_END)],
+        ("server_reset_query", DISCARD_BUT_PATH),
+    )
+    assert lines("session", server=server) == ended
+    assert lines("transaction", server=server) == ended
+    assert lines("transaction", always=True, server=server) == [kept, ALWAYS[1]]
+    # Before 1.26 PgBouncer refuses such a login.
+    assert lines("session", server=server, version=BEFORE) == IN_SESSION
+
+
+@pytest.mark.parametrize("query", [DISCARD_BUT_PATH, DISCARD_BUT_STATEMENTS, DISCARD_OR_END])
+def test_a_reset_fits_into_the_packet_that_pgbouncer_sends(query):
+    assert len(query) < LONGEST_RESET
+    assert "DISCARD ALL" not in query
 
 
 @pytest.mark.parametrize(("version", "level"), [(BEFORE, "blocked"), (NOW, "active")])

@@ -148,9 +148,31 @@ def test_a_long_time_is_recognised_though_pgbouncer_rounds_it(shown, refused):
     assert not_in_force(instance, {"server_lifetime": shown}, aliases) == refused
 
 
-@pytest.mark.parametrize(("wait", "login"), [(1, "60"), (60, "60"), (61, "61"), (0, "3600")])
-def test_a_login_may_take_as_long_as_its_first_server(wait, login):
-    assert written(tuned(query_wait_timeout=wait))["client_login_timeout"] == login
+@pytest.mark.parametrize("wait", [0, 1, 61, 2**31 - 1])
+def test_no_option_lets_a_login_take_more_than_a_minute(wait):
+    found = written(tuned(query_wait_timeout=wait))
+    assert (found["client_login_timeout"], found["query_wait_timeout"]) == ("60", str(wait))
+
+
+def test_a_packet_is_as_large_as_the_option_says():
+    assert written(tuned())["max_packet_size"] == str(64 * 2**20)
+    assert written(tuned(max_packet_size=2**20))["max_packet_size"] == str(2**20)
+
+
+@pytest.mark.parametrize(
+    ("version", "limit"), [(Version(1, 23, 1), None), (Version(1, 24), "7500"), (NOW, "7500")]
+)
+def test_no_user_or_database_takes_every_place_of_a_process(version, limit):
+    found = written(tuned(), version=version)
+    for name in ("max_user_client_connections", "max_db_client_connections"):
+        assert found.get(name) == limit
+
+
+@pytest.mark.parametrize("version", [Version(1, 21), NOW, Version(1, 26, 1)])
+def test_startup_settings_have_the_same_answer_in_both_spellings(version):
+    found = written(tuned(), version=version)
+    # The trailing comma holds CVE-2026-107349; `options` must not be dropped.
+    assert found["ignore_startup_parameters"] == "extra_float_digits,"
 
 
 def test_a_server_that_was_away_is_tried_again_soon():
