@@ -108,7 +108,7 @@ def _lanes(report: Report) -> list[Lane]:
         find(cache, report.say) for find in (parts.postgresql_from_wheel, older_postgresql.older)
     )
     packets = ("strangers", "budgets", "servers")
-    clients = ("ownership", "hostile_clients")
+    clients = ("requested_roles", "ownership", "hostile_clients")
 
     def lane(
         kind: str, modules: tuple[str, ...], pgbouncer: pathlib.Path, postgresql: pathlib.Path

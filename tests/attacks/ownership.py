@@ -9,75 +9,15 @@ from collections.abc import Iterator
 
 import psycopg
 from attack import NotHeld, attack, hold
+from consent import drop_database, drop_role, refused
 from postgresql import PostgreSQL
 from provided import CLIENT_PASSWORD, OWN, OWNER, asked, client, material
-from stage import Client, Stage
+from stage import Stage
 
 from adapters.postgres import PsycopgDatabases
 from app.errors import AccessRefused, DatabaseRefused
 
 PLATFORM = "the pooler on this machine"  #: the owner in the comments of the platform's roles
-
-
-def _refused(stage: Stage, name: str, *words: str, allowed_by: str) -> Client | None:
-    """The client, if `pooler relate` gives it access; None if it names the option that would."""
-    code, said = stage.tried("relate", name, *words)
-    if code:
-        spellings = (allowed_by, allowed_by.replace("-", "_"))
-        named = any(spelling in said for spelling in spellings)
-        hold(named, f"refused, but {allowed_by} is not named: {' '.join(said.split())[-200:]}")
-        return None
-    return stage.client(name)
-
-
-@contextlib.contextmanager
-def _asked_for(stage: Stage, name: str, role: str) -> Iterator[Client | None]:
-    try:
-        yield _refused(stage, name, "--roles", role, allowed_by="allowed-roles")
-    finally:
-        stage.tried("unrelate", name)
-
-
-@attack("17", "createrole without the operator's consent", "critical")
-def createrole(stage: Stage) -> str:
-    """A client asks for createrole, makes itself a member of powerful roles, and runs a program.
-
-    On PostgreSQL 15 and earlier that leads to a command as the server's operating-system user.
-    """
-    with _asked_for(stage, "mallory-17", "createrole") as mallory:
-        if mallory is None:
-            return "refused until the operator allows it"
-        try:
-            with stage.directly(mallory) as session:
-                session.execute("GRANT pg_execute_server_program TO CURRENT_USER")
-                session.execute("CREATE TEMP TABLE said (line text)")
-                session.execute("COPY said FROM PROGRAM 'id'")
-                row = session.execute("SELECT line FROM said").fetchone()
-                raise NotHeld(f"the client runs a program as PostgreSQL's user: {row}")
-        except psycopg.Error:
-            raise NotHeld("the client has createrole without the operator's consent") from None
-
-
-@attack("17b", "a client with createrole hides its role from the end", "critical")
-def comment_removed(stage: Stage) -> str:
-    """The operator allowed createrole; the client removes the comment of its role, and leaves."""
-    with stage.option("allowed-roles", "createrole"):
-        try:
-            stage.do("relate", "mallory-17b", "--roles", "createrole")
-            mallory = stage.client("mallory-17b")
-            with stage.directly(mallory) as session:
-                for statement in (
-                    f"COMMENT ON ROLE {mallory.user} IS NULL",
-                    f"CREATE ROLE heir_17b LOGIN PASSWORD 'x' IN ROLE {mallory.user}",
-                ):
-                    with contextlib.suppress(psycopg.Error):
-                        session.execute(statement.encode())
-            code, said = stage.tried("unrelate", "mallory-17b")
-            stage.locked_out(mallory)
-            return f"exit {code}: {' '.join(said.split())[-120:]}"
-        finally:
-            stage.tried("unrelate", "mallory-17b")
-            _drop_roles(stage, "heir_17b", "relation_id_%", only_unknown=True)
 
 
 @attack("18", "a role made in advance under a name of ours", "critical")
@@ -119,7 +59,7 @@ def role_in_advance(stage: Stage) -> str:
     finally:
         stage.tried("unrelate", "salaries-18")
         for name in (*names, "evil_18"):
-            _drop_role(stage, name)
+            drop_role(stage, name)
 
 
 @attack("18b", "a user made in advance under the next client's name", "critical")
@@ -153,8 +93,8 @@ def user_in_advance(stage: Stage) -> str:
         return "the client has a user that the role does not reach"
     finally:
         stage.tried("unrelate", "victim-18b")
-        _drop_role(stage, name)
-        _drop_role(stage, "evil_18b")
+        drop_role(stage, name)
+        drop_role(stage, "evil_18b")
 
 
 _NUMBERS = """
@@ -181,7 +121,7 @@ def database_in_advance(stage: Stage) -> str:
             **evil,
         )
         words = ("payroll-19", "--database", "payroll_19")
-        victim = _refused(stage, *words, allowed_by="shared-databases")
+        victim = refused(stage, *words, allowed_by="shared-databases")
         if victim is None:
             return "refused until the operator allows it"
         with stage.directly(victim) as session:
@@ -191,50 +131,8 @@ def database_in_advance(stage: Stage) -> str:
         raise NotHeld(f"the database's maker reads what the client wrote: {rows}")
     finally:
         stage.tried("unrelate", "payroll-19")
-        _drop_database(stage, "payroll_19")
-        _drop_role(stage, "evil_19")
-
-
-@attack("20", "charmed_read and its like without consent", "high")
-def charmed_groups(stage: Stage) -> str:
-    """A client asks for groups of the PostgreSQL charms that reach beyond its own database."""
-    given: list[str] = []
-    for role in (
-        "charmed_read",
-        "charmed_backup",
-        "charmed_admin",
-        "admin",
-    ):
-        with _asked_for(stage, "mallory-20", role) as mallory:
-            if mallory is not None:
-                given.append(role)
-                if role == "charmed_read":
-                    with stage.directly(mallory) as session, contextlib.suppress(psycopg.Error):
-                        session.execute("SELECT rolpassword FROM pg_authid WHERE rolsuper")
-                        given[-1] += " (reads the verifiers of superusers)"
-    hold(not given, f"granted without the operator's consent: {', '.join(given)}")
-    return "refused until the operator allows them"
-
-
-@attack("21", "charmed_dba becomes superuser by set_user_u", "critical")
-def charmed_dba(stage: Stage) -> str:
-    """A client asks for charmed_dba, which may call a function that makes its caller superuser."""
-    with _asked_for(stage, "mallory-21", "charmed_dba") as mallory:
-        if mallory is None:
-            return "refused until the operator allows it"
-        with (
-            contextlib.suppress(psycopg.Error),
-            stage.directly(mallory, dbname="postgres") as session,
-        ):
-            session.execute("SELECT 1")
-        with contextlib.suppress(psycopg.Error), stage.directly(mallory) as session:
-            session.execute("SELECT public.set_user_u('operator')")
-        (super_,) = stage.server.sql(
-            "SELECT rolsuper FROM pg_roles WHERE rolname = %s", [mallory.user]
-        )[0]
-        raise NotHeld(
-            "the client is superuser" if super_ else "charmed_dba is granted without consent"
-        )
+        drop_database(stage, "payroll_19")
+        drop_role(stage, "evil_19")
 
 
 @attack("22", "the database of another application", "high")
@@ -249,7 +147,7 @@ def database_of_another(stage: Stage) -> str:
                 session.execute("CREATE TABLE private AS SELECT 'secret of alpha' AS text")
             for database, table in (("alpha_22", "private"), ("ops_22", "cards")):
                 words = ("mallory-22", "--database", database)
-                mallory = _refused(stage, *words, allowed_by="shared-databases")
+                mallory = refused(stage, *words, allowed_by="shared-databases")
                 if mallory is not None:
                     with stage.directly(mallory) as session:
                         rows = session.execute(f"SELECT * FROM {table}".encode()).fetchall()
@@ -260,7 +158,7 @@ def database_of_another(stage: Stage) -> str:
             stage.directly(alpha).close()
     finally:
         stage.tried("unrelate", "mallory-22")
-        _drop_database(stage, "ops_22")
+        drop_database(stage, "ops_22")
     return "refused until the operator allows it"
 
 
@@ -385,34 +283,3 @@ def _powerful(server: PostgreSQL, number: int, backend: str) -> Iterator[str]:
     )
     if who == backend or (rights and rights[0][0]):
         yield f"with backend user {backend} the function of a client that left runs as {who}"
-
-
-def _drop_roles(stage: Stage, *patterns: str, only_unknown: bool = False) -> None:
-    for pattern in patterns:
-        if "%" not in pattern:
-            _drop_role(stage, pattern)
-        elif only_unknown:
-            for (name,) in stage.server.sql(
-                """
-                SELECT rolname FROM pg_roles WHERE rolname LIKE %s AND rolcreaterole
-                """,
-                [pattern],
-            ):
-                _drop_role(stage, name)
-
-
-def _drop_role(stage: Stage, name: str) -> None:
-    server = stage.server
-    with contextlib.suppress(psycopg.Error):
-        server.sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [name]
-        )
-        for (database,) in server.sql("SELECT datname FROM pg_database WHERE datallowconn"):
-            server.sql(f'REASSIGN OWNED BY "{name}" TO operator', database=database)
-            server.sql(f'DROP OWNED BY "{name}" CASCADE', database=database)
-        server.sql(f'DROP ROLE IF EXISTS "{name}"')
-
-
-def _drop_database(stage: Stage, name: str) -> None:
-    with contextlib.suppress(psycopg.Error):
-        stage.server.sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
