@@ -31,7 +31,7 @@ from stage import Stage
 
 from adapters.local import parts
 
-MOST_SECONDS = 120  #: for a single attack
+MOST_SECONDS = 240  #: for a single attack
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ from platform_under_test import Pooler
 from postgresql import ADMIN, PASSWORD, PostgreSQL
 
 PROCESSES = min(2, len(os.sched_getaffinity(0)))
-VERB_SECONDS = 60
+VERB_SECONDS = 90
 TOO_LONG = 124  #: the exit code of a verb that was ended, as of timeout(1)
 MEGABYTE = 2**20
 
