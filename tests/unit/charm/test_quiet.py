@@ -130,9 +130,9 @@ def test_trouble_is_never_quiet(quiet):
     quiet.ends(quiet.shop)
     for _ in range(3):
         quiet.emit(quiet.context.on.update_status())
-        assert (
-            quiet.status
-            == "waiting relation_id_11 is still in PostgreSQL: PostgreSQL keeps the user"
+        assert quiet.status == (
+            "waiting relation_id_11 cannot log in any more, and is still in PostgreSQL:"
+            " PostgreSQL keeps the user"
         )
     quiet.server.stuck = ""
     quiet.emit(quiet.context.on.update_status())
