@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Iterator
 
 import psycopg
@@ -68,8 +67,7 @@ def user_in_advance(stage: Stage) -> str:
     server = stage.server
     server.sql("CREATE ROLE evil_18b LOGIN CREATEROLE PASSWORD 'x'")
     numbers = [int(n) for (n,) in server.sql(_NUMBERS)]
-    state = (stage.pooler.home / "state.json").read_text()
-    following = max([*numbers, *_relations(state)], default=0) + 1
+    following = max([*numbers, int(stage.state()["relations"])]) + 1
     name = f"relation_id_{following}"
     try:
         evil = {"user": "evil_18b", "password": "x"}
@@ -101,10 +99,6 @@ _NUMBERS = """
 SELECT substring(rolname FROM '^relation_id_([0-9]+)$') FROM pg_roles
 WHERE rolname ~ '^relation_id_[0-9]+$'
 """
-
-
-def _relations(state: str) -> list[int]:
-    return [int(json.loads(state)["model"]["relations"])]
 
 
 @attack("19", "a database made in advance under the next client's name", "high")

@@ -197,11 +197,13 @@ class Stage:
 
     def client(self, name: str) -> Client:
         """What an application was told. Raises RuntimeError if it cannot connect."""
-        told = json.loads(self.do("credentials", name, "--json").partition("}")[0] + "}")
-        host, _, port = told["endpoints"].split(",")[0].partition(":")
-        return Client(
-            name, told["username"], told["password"], told["database"], (host, int(port))
-        )
+        for number, record in self.state()["clients"].items():
+            told, password = record["told"], record["password"]
+            if record["application"] == name and told and password:
+                host, _, port = told["endpoints"].split(",")[0].partition(":")
+                user, database = f"relation_id_{number}", told["database"]
+                return Client(name, user, password, database, (host, int(port)))
+        raise RuntimeError(f"{name} was not told how to connect")
 
     # ---- connections ---------------------------------------------------------------------------
     def by_pool(self, client: Client, **options: Any) -> psycopg.Connection:
@@ -263,7 +265,11 @@ class Stage:
 
     def secrets(self) -> dict[str, str]:
         """PgBouncer's own users and their passwords, as the state on disk has them."""
-        return json.loads((self.pooler.home / "state.json").read_text())["model"]["auth"]
+        return self.state()["auth"]
+
+    def state(self) -> dict[str, Any]:
+        """What the units share, as it is on disk: the command itself takes a second to say it."""
+        return json.loads((self.pooler.home / "state.json").read_text())["model"]
 
     # ---- processes -----------------------------------------------------------------------------
     def processes(self) -> list[Process]:
