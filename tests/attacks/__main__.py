@@ -2,7 +2,7 @@
 
     python tests/attacks [--only 1,13,32b] [--lane "1.26.1 packets"]
 
-The lanes run at the same time. Ends with a table, and with 1 if a critical or high attack is not held
+The lanes run in parallel. Ends with a table, and with 1 if a critical or high attack is not held
 with the PgBouncer that we recommend.
 """
 
@@ -36,7 +36,7 @@ MOST_SECONDS = 240  #: for a single attack
 
 @dataclasses.dataclass(frozen=True)
 class Lane:
-    """A platform of its own with the attacks that are tried on it, one after another."""
+    """A platform of its own with the attacks that are tried on it in their order."""
 
     name: str
     modules: tuple[str, ...]  #: names, because a process is told by pickle

@@ -179,7 +179,7 @@ def session_in_template(stage: Stage) -> str:
 
 @attack("30", "sessions and locks at the end of a relation", "high")
 def plain_end(stage: Stage) -> None:
-    """A client keeps sessions by pool and directly, one with a lock, while its relation ends."""
+    """A client keeps sessions by pool and directly, with and without a lock, when its relation ends."""
     stage.do("relate", "mallory-30")
     mallory = stage.client("mallory-30")
     with contextlib.ExitStack() as stack:

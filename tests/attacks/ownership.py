@@ -131,7 +131,7 @@ def database_in_advance(stage: Stage) -> str:
 
 @attack("22", "the database of another application", "high")
 def database_of_another(stage: Stage) -> str:
-    """A client names the database of another client, and one that was there before us."""
+    """A client names the database of another client, and a database that was there before us."""
     server = stage.server
     server.sql("CREATE DATABASE ops_22")
     server.sql("CREATE TABLE cards AS SELECT '4111' AS number", database="ops_22")
@@ -158,7 +158,7 @@ def database_of_another(stage: Stage) -> str:
 
 @attack("23", "TRIGGER on the tables of another client of a database", "high")
 def trigger_on_anothers_table(stage: Stage) -> str:
-    """Two clients share a database with consent; one puts a trigger on a table of the other."""
+    """Two clients share a database with consent; the second puts a trigger on a table of the first."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(stage.option("shared-databases", "firm_23"))
         boss = stack.enter_context(stage.related("boss-23", "--database", "firm_23"))

@@ -41,7 +41,7 @@ CREATE ROLE admin NOLOGIN CREATEDB;
 """
 
 # The extension set_user, which the charms install in the template, gives a superuser's rights to
-# its callers. The function of the same name here does that to the role that logged in.
+# its callers. This function has its name, and does that to the role that logged in.
 SET_USER = """
 CREATE FUNCTION public.set_user_u(name text) RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN EXECUTE format('ALTER ROLE %I SUPERUSER', session_user); RETURN name; END $$;
