@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 
-from app.errors import AccessRefused, DatabaseBusy, NoTimeLeft
+from app.errors import AccessRefused, DatabaseBusy, DatabaseRefused, NoTimeLeft
 from app.ports import Database
 from domain import consent
 from domain.facts import Client, Facts
@@ -66,7 +66,7 @@ class GrantRound:
             self.problems.append(Problem(topic=topic, level=Level.ACTIVE, text=text))
         return locked
 
-    def refuse(self, request: AccessRequest, error: AccessRefused) -> None:
+    def refuse(self, request: AccessRequest, error: DatabaseRefused) -> None:
         """Note that what was given to a client just now is of no use to it."""
         grant = grant_for(request)
         self.given = [one for one in self.given if one.username != grant.username]
@@ -109,7 +109,7 @@ class GrantRound:
         return consent.Verdict(note="; it ".join(filter(None, (on_roles.note, on_database.note))))
 
     def _refused(
-        self, grant: Grant, text: str, before: Grant | None, error: AccessRefused | None = None
+        self, grant: Grant, text: str, before: Grant | None, error: DatabaseRefused | None = None
     ) -> None:
         """Note why a client is refused; what was given to it before stays."""
         if before:

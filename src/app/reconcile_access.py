@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 
 from app.errors import (
-    AccessRefused,
     DatabaseRefused,
     DatabaseUnreachable,
     NoTimeLeft,
@@ -143,14 +142,14 @@ class ReconcileAccess:
 
     def _grant(self, granting: GrantRound, database: Database, client: Client) -> None:
         """The client has what it asked for, or the problem is noted."""
-        try:
-            locked = granting.give(client.request)
-            # A user that was lost, or whose server was: its client keeps the password it has.
-            if locked and client.told and (password := self._clients.password(client.request)):
-                username = client.request.username
+        locked = granting.give(client.request)
+        # A user that was lost, or whose server was: its client keeps the password it has.
+        if locked and client.told and (password := self._clients.password(client.request)):
+            username = client.request.username
+            try:
                 database.set_password(Credentials(username=username, password=password))
-        except AccessRefused as error:
-            granting.refuse(client.request, error)
+            except DatabaseRefused as error:
+                granting.refuse(client.request, error)
 
     def _dropped(self, ledger: Ledger, database: Database, username: str) -> list[Problem]:
         """A user that no client asks for any more is gone; or the problem."""

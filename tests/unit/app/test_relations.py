@@ -445,6 +445,19 @@ def test_of_two_clients_of_one_database_one_goes():
     assert platform.model.clients[second].told.database == "shop"
 
 
+def test_a_lost_user_whose_password_is_refused_is_that_clients_problem():
+    platform = related()
+    first = platform.relate("old-app", "old")
+    del platform.server.roles["relation_id_1"]
+    platform.server.refuses_passwords = "PostgreSQL refuses the password"
+    platform.leader.config_changed()
+    said = f"old-app (relation {first}): PostgreSQL refuses the password"
+    assert worst(platform.leader).text == said
+    platform.server.refuses_passwords = ""
+    platform.leader.update_status()
+    assert worst(platform.leader).level is Level.ACTIVE
+
+
 def test_a_user_that_cannot_be_dropped_keeps_nobody_waiting():
     platform = related()
     number = platform.relate("old-app", "old")
