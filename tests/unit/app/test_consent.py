@@ -163,6 +163,19 @@ def test_grants_of_a_release_that_asked_for_no_consent_stay():
     assert "has role createdb" in worst(platform.leader).text
 
 
+def test_a_database_that_an_earlier_release_gave_is_no_other_applications():
+    platform = related()
+    platform.relate("late-app", "other")
+    platform.relate("shop-app", "shop")
+    model = platform.model
+    model.ledger = model.ledger.model_copy(update={"made": type(model.ledger.made)()})
+    model.clients[1].database = "shop"
+    platform.leader.leader_elected()
+    noted = {one.name: one.application for one in model.ledger.made.databases}
+    assert noted == {"other": "late-app", "shop": "shop-app"}
+    assert "asks for database shop, which belongs to shop-app" in worst(platform.leader).text
+
+
 def test_an_application_that_asks_for_too_many_databases_gets_the_first():
     platform = related(units=1)
     for number in range(MOST_DATABASES + 1):
