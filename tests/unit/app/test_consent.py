@@ -254,3 +254,13 @@ def test_without_a_backend_what_was_made_is_still_known():
     platform.leader.backend_broken()
     assert platform.model.ledger.made == made
     assert platform.model.ledger.grants == ()
+
+
+def test_a_database_that_was_lost_is_made_again_for_its_application():
+    platform = related()
+    platform.relate("shop-app", "shop")
+    platform.server.databases.clear()
+    platform.leader.leader_elected()
+    assert platform.server.databases == {"shop"}
+    assert [one.application for one in platform.model.ledger.made.databases] == ["shop-app"]
+    assert worst(platform.leader).text == ""
