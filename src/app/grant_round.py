@@ -38,6 +38,11 @@ class GrantRound:
         self.given = list(kept)
         self.problems: list[Problem] = []
         self._note()
+        # A release that noted no databases gave them; in whatever order clients are served now.
+        for client in self.clients():
+            if before := self._before.get(client.request.username):
+                self._belongs(before, client.request.application)
+        self._note()
 
     def clients(self) -> list[Client]:
         """The clients in the order in which they are served: what was given before goes first."""
@@ -58,8 +63,12 @@ class GrantRound:
         except AccessRefused as error:
             return self._refused(grant, f"{who}: {error}", before, error)
         self.given.append(grant)
-        self._applications.setdefault(grant.username, request.application)
-        self._note(grant.database, request.application)
+        known = holding is not None and self.made.owner_of(holding.oid)
+        if not known:
+            self._note()
+        self._belongs(grant, request.application)
+        if not known:
+            self._note()
         if verdict.note:
             topic = f"consent:{grant.username}"
             text = f"{who} {verdict.note}"
@@ -124,11 +133,14 @@ class GrantRound:
         level = Level.WAITING if isinstance(error, DatabaseBusy) else Level.BLOCKED
         self.problems.append(Problem(topic=topic, level=level, text=text))
 
-    def _note(self, database: str = "", application: str = "") -> None:
-        """Look at the databases, and note whose they are."""
-        self._holdings = {one.name: one for one in self._database.holdings()}
-        if found := self._holdings.get(database):
+    def _belongs(self, grant: Grant, application: str) -> None:
+        """What a client makes is its application's, and so is its database if it is the first."""
+        self._applications.setdefault(grant.username, application)
+        if found := self._holdings.get(grant.database):
             self._applications.setdefault(found.group, application)
-        roles = self._database.made().roles
-        made = self.made.model_copy(update={"roles": roles})
+
+    def _note(self) -> None:
+        """Look at the roles and the databases, and note whose they are."""
+        self._holdings = {one.name: one for one in self._database.holdings()}
+        made = self.made.model_copy(update={"roles": self._database.made().roles})
         self.made = consent.noted(made, self._holdings.values(), self._applications)

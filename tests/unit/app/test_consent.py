@@ -57,10 +57,12 @@ def test_what_was_granted_before_stays_and_the_status_names_it():
     assert platform.model.clients[1].told is not None
     assert platform.model.clients[2].told is not None
     assert texts(platform, Level.BLOCKED) == []
-    (known,) = texts(platform, Level.ACTIVE)
-    assert "shop-app (relation 1) has role createdb, which can make databases, and" in known
+    (text,) = texts(platform, Level.ACTIVE)
     assert (
-        "bank-app (relation 2) has database shop, which belongs to shop-app, and keeps it" in known
+        "shop-app (relation 1) has role createdb, which can make databases, and keeps it" in text
+    )
+    assert (
+        "bank-app (relation 2) has database shop, which belongs to shop-app, and keeps it" in text
     )
     platform.relate("late-app", "shop")
     assert worst(platform.leader).text.startswith("late-app (relation 3) asks for database shop")
@@ -161,6 +163,19 @@ def test_grants_of_a_release_that_asked_for_no_consent_stay():
     assert "has role createdb" in worst(platform.leader).text
 
 
+def test_a_database_that_an_earlier_release_gave_is_no_other_applications():
+    platform = related()
+    platform.relate("late-app", "other")
+    platform.relate("shop-app", "shop")
+    model = platform.model
+    model.ledger = model.ledger.model_copy(update={"made": type(model.ledger.made)()})
+    model.clients[1].database = "shop"
+    platform.leader.leader_elected()
+    noted = {one.name: one.application for one in model.ledger.made.databases}
+    assert noted == {"other": "late-app", "shop": "shop-app"}
+    assert "asks for database shop, which belongs to shop-app" in worst(platform.leader).text
+
+
 def test_an_application_that_asks_for_too_many_databases_gets_the_first():
     platform = related(units=1)
     for number in range(MOST_DATABASES + 1):
@@ -239,3 +254,13 @@ def test_without_a_backend_what_was_made_is_still_known():
     platform.leader.backend_broken()
     assert platform.model.ledger.made == made
     assert platform.model.ledger.grants == ()
+
+
+def test_a_database_that_was_lost_is_made_again_for_its_application():
+    platform = related()
+    platform.relate("shop-app", "shop")
+    platform.server.databases.clear()
+    platform.leader.leader_elected()
+    assert platform.server.databases == {"shop"}
+    assert [one.application for one in platform.model.ledger.made.databases] == ["shop-app"]
+    assert worst(platform.leader).text == ""

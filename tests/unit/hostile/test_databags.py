@@ -22,9 +22,10 @@ from domain.facts import Ledger
 from domain.instances import Layout, pooler_config
 from domain.overrides import Override, Overrides
 from domain.pools import MOST_ENDPOINTS, Leaver, Plan, Serving, endpoints_in
+from domain.roles import ROLES
 from domain.settings import ACCEPTS, settings_from
 from domain.status import Level, Problem
-from domain.users import ATTRIBUTES, GROUPS, Grant
+from domain.users import Grant
 
 LAYOUT = Layout(root="/var/lib/pgbouncer")
 
@@ -55,7 +56,7 @@ def judged(remote, local):
         assert (refusal.relation_id, refusal.application) == (7, "mean-app")
     for client in found.clients:
         assert rendering.alias(client.request.database)
-        assert ATTRIBUTES.union(GROUPS).issuperset(client.request.roles)
+        assert ROLES.issuperset(client.request.roles)
         assert re.fullmatch(r"relation_id_7(_[0-9A-Za-z]{1,32})?", client.request.username)
     names = [client.request.username for client in found.clients]
     assert len(names) == len(set(names))
