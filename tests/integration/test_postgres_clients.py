@@ -322,7 +322,9 @@ def test_a_lock_of_another_session_is_not_waited_for(server: PostgreSQL) -> None
         other.execute("BEGIN")
         other.execute("LOCK TABLE t IN ACCESS SHARE MODE")
         start = time.monotonic()
-        with pytest.raises(DatabaseRefused, match="another session keeps something locked"):
+        with pytest.raises(
+            DatabaseRefused, match="something in database shop is locked by user operator"
+        ):
             do(server, lambda database: database.revoke("relation_id_1"))
         assert time.monotonic() - start < 3
     assert do(server, lambda database: database.users()) == {"relation_id_1"}

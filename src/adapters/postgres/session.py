@@ -283,7 +283,7 @@ class Session:
     def _busy(self, database: str) -> DatabaseBusy:
         held = obstacles.holders(self.connection, database) or "another session"
         return DatabaseBusy(
-            f"something in database {database} is locked by {held}: end that session"
+            f"something in database {database} is locked by {held}: end its transactions there"
         )
 
     def _closed_by_lock(self, database: str) -> DatabaseBusy:
