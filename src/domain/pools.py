@@ -24,7 +24,7 @@ READ_ONLY_PART = 3
 # Enough to look up passwords without a queue, few enough not to be noticed.
 AUTH_CONNECTIONS = 2
 
-# DROP DATABASE needs a database without connections: seconds until idle connections of a short-lived database close.
+# DROP DATABASE needs a database without connections: those to a short-lived database end after 30 s.
 SHORT_LIFETIME = 30
 _ALIAS_BYTES = 63
 _PORTS = range(1, 65536)
