@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 TOX = .venv-tox/bin/tox
 
-.PHONY: up down test lint types core unit integration juju promises proof flows bench lock clean
+.PHONY: up down test lint types core unit integration juju promises attacks proof flows bench lock clean
 
 up down: .venv/ready
 	@./pooler $@
@@ -17,6 +17,9 @@ lint types core unit integration juju: .venv-tox/ready
 	$(TOX) run -e $@
 
 promises: .venv-tox/ready ## what the README promises, done with real parts; ends with a table
+	$(TOX) run -e $@
+
+attacks: .venv-tox/ready ## hostile packets, clients, servers and users, with real parts; ends with a table
 	$(TOX) run -e $@
 
 proof: .venv-tox/ready ## what takes long: histories, faults, mutation; ends with a table
@@ -44,7 +47,7 @@ define venv
 endef
 
 lock: ## pin again what requirements/*.in ask for; needs uv
-	for f in charm core unit lint juju local bench tox parts prove; do \
+	for f in charm core unit lint juju local bench tox parts drivers prove; do \
 		uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 			--no-emit-index-url --no-emit-find-links requirements/$$f.in -o requirements/$$f.txt || exit 1; done
 

@@ -15,7 +15,7 @@ import ops
 
 from adapters.juju.names import BACKEND, CLIENTS, PEERS
 from adapters.juju.quiet import Quiet
-from adapters.workload import CONTAINER
+from adapters.workload import ASK_AGAIN, CONTAINER, process_of
 
 if TYPE_CHECKING:
     from app.outcome import Outcome
@@ -43,7 +43,7 @@ class PgBouncerCharm(ops.CharmBase):
             (self.on.config_changed, self._on_config_changed),
             (self.on.update_status, self._on_update_status),
             (pooler.pebble_custom_notice, self._on_update_status),
-            (pooler.pebble_check_failed, self._on_update_status),
+            (pooler.pebble_check_failed, self._on_check_failed),
             (pooler.pebble_check_recovered, self._on_check_recovered),
             (self.on.leader_elected, self._on_leader_elected),
             (peers.relation_created, self._on_peers_created),
@@ -86,8 +86,22 @@ class PgBouncerCharm(ops.CharmBase):
         if not self._quiet.holds():
             self._run(event, self.application.update_status())
 
-    def _on_check_recovered(self, event: ops.EventBase) -> None:
-        self._run(event, self.application.backend_returned())
+    def _on_check_failed(self, event: ops.PebbleCheckFailedEvent) -> None:
+        name = event.info.name
+        if name == ASK_AGAIN:
+            from adapters.pebble.reminder import PebbleReminder
+
+            PebbleReminder(event.workload).stop()
+        if process_of(name) is None:
+            self._on_update_status(event)
+        else:  # Pebble restarts the process so soon that all may look as it did before.
+            self._run(event, self.application.update_status())
+
+    def _on_check_recovered(self, event: ops.PebbleCheckRecoveredEvent) -> None:
+        if process_of(event.info.name) is None:
+            self._run(event, self.application.backend_returned())
+        else:
+            self._run(event, self.application.update_status())
 
     def _on_leader_elected(self, event: ops.EventBase) -> None:
         self._run(event, self.application.leader_elected())
@@ -99,10 +113,8 @@ class PgBouncerCharm(ops.CharmBase):
         self._run(event, self.application.peers_changed())
 
     def _on_peers_departed(self, event: ops.RelationDepartedEvent) -> None:
-        departing = _departing(event)
-        last = departing == self.unit.name and self.app.planned_units() == 0
-        departed = self.application.peers_departed()
-        self._run(event, functools.partial(departed, departing, last_unit=last))
+        departed = functools.partial(self.application.peers_departed(), _departing(event))
+        self._run(event, departed)
 
     def _on_secret_remove(self, event: ops.SecretRemoveEvent) -> None:
         event.remove_revision()
@@ -111,9 +123,8 @@ class PgBouncerCharm(ops.CharmBase):
         self._run(event, self.application.backend_changed())
 
     def _on_backend_departed(self, event: ops.RelationDepartedEvent) -> None:
-        last = self.app.planned_units() == 0
-        departed = self.application.backend_departed()
-        self._run(event, functools.partial(departed, _departing(event), last_unit=last))
+        departed = functools.partial(self.application.backend_departed(), _departing(event))
+        self._run(event, departed)
 
     def _on_backend_broken(self, event: ops.EventBase) -> None:
         self._run(event, self.application.backend_broken())
@@ -135,7 +146,7 @@ class PgBouncerCharm(ops.CharmBase):
 
     def _run(self, event: ops.EventBase, use_case: Callable[[], Outcome]) -> Outcome:
         """The use case ran; the event is deferred if it has to be run again."""
-        from adapters.pebble import PebbleReminder
+        from adapters.pebble.reminder import PebbleReminder
         from app.outcome import Deferred
         from domain.status import assess
 
@@ -144,9 +155,8 @@ class PgBouncerCharm(ops.CharmBase):
         self._sentences = assess(outcome.facts)
         if isinstance(outcome, Deferred):
             logger.info("Deferring: %s", outcome.reason)
-            if outcome.soon:
-                PebbleReminder(self.unit.get_container(CONTAINER)).remind()
-            else:
+            reminder = PebbleReminder(self.unit.get_container(CONTAINER))
+            if not (outcome.soon and reminder.remind(outcome.topic)):
                 event.defer()
         elif outcome.settled and self._said():
             self._quiet.remember()

@@ -92,8 +92,8 @@ class Application(containers.DeclarativeContainer):
     resume = providers.Factory(Resume, world, consoles)
 
 
-def on_juju(charm: ops.CharmBase) -> Application:
-    """The application as the charm runs it."""
+def on_juju(charm: ops.CharmBase, consoles: Any = None) -> Application:
+    """The application as the charm runs it, with other consoles than PgBouncer's if there are any."""
     from adapters import pebble
     from adapters.console import PsycopgConsoles
     from adapters.juju.clients import JujuClients
@@ -103,24 +103,29 @@ def on_juju(charm: ops.CharmBase) -> Application:
     from adapters.juju.world import JujuWorld
     from adapters.kubernetes import LightkubeExposure, service_name
     from adapters.postgres import PsycopgDatabases
+    from adapters.waiting import WaitingBudget
     from adapters.workload import CONTAINER
 
     app, namespace = charm.app.name, charm.model.name
     secrets = JujuSecrets(charm, f"{PEERS}.{app}.app")
-    pooler = pebble.PebblePooler(charm.unit.get_container(CONTAINER))
+    waiting = WaitingBudget()
+    consoles = consoles or PsycopgConsoles(pebble.socket_directory, waiting)
+    pooler = pebble.PebblePooler(charm.unit.get_container(CONTAINER), waiting, consoles)
     host = f"{service_name(app)}.{namespace}.svc.cluster.local"
     pod = charm.unit.name.replace("/", "-")
     return Application(
         world=providers.Singleton(JujuWorld, charm, pooler.look, secrets, pebble.LAYOUT, host),
         pooler=providers.Object(pooler),
-        consoles=providers.Singleton(PsycopgConsoles, pebble.socket_directory),
+        consoles=providers.Object(consoles),
         peers=providers.Singleton(JujuPeers, charm),
         secrets=providers.Object(secrets),
         backend=providers.Singleton(JujuBackend, charm),
         clients=providers.Singleton(JujuClients, charm),
         departures=providers.Singleton(JujuDepartures, charm),
         exposure=providers.Singleton(LightkubeExposure, app, namespace, pod),
-        databases=providers.Singleton(PsycopgDatabases, f"{charm.model.uuid}/{app}"),
+        databases=providers.Singleton(
+            PsycopgDatabases, f"{charm.model.uuid}/{app}", waiting=waiting
+        ),
     )
 
 

@@ -109,7 +109,7 @@ ops.main(Bare)
 
 
 class Pebble(http.server.BaseHTTPRequestHandler):
-    """The two requests of a look: services, and one file."""
+    """The three requests of a look: services, one file, and checks, of which there are none."""
 
     services: tuple[str, ...] = ()
     applied = ""
@@ -122,6 +122,9 @@ class Pebble(http.server.BaseHTTPRequestHandler):
                 {"name": name, "startup": "enabled", "current": "active"} for name in self.services
             ]
             self._reply("application/json", json.dumps({"type": "sync", "result": found}))
+            return
+        if self.path.startswith("/v1/checks"):
+            self._reply("application/json", json.dumps({"type": "sync", "result": []}))
             return
         path = "/var/lib/pgbouncer/applied.json"
         parts = [

@@ -11,15 +11,17 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, LiteralString, TypeVar
 
+from adapters import ping
 from adapters.patience import patient
 from adapters.said import last_line
+from adapters.waiting import WaitingBudget
 from app.errors import ConsoleFailed
 from domain.console import PooledDatabase, PoolState, not_in_force
 from domain.instances import Instance
 from domain.users import AuthMaterial, Credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator
 
     import psycopg
     from psycopg.adapt import Loader
@@ -27,8 +29,12 @@ if TYPE_CHECKING:
 CONSOLE = "pgbouncer"  #: the name of the console's database
 
 _CONNECT_SECONDS = 2
-_RELOAD_SECONDS = 1.5
-_PATIENCE = 5.0
+_ANSWER_SECONDS, _LEAST_ANSWER_SECONDS = 0.5, 0.02
+_PATIENCE = 5.0  #: where no hook waits
+
+# In which a command is answered where nothing is wrong: it is not counted as waiting, and a process
+# that is told something when nothing is left of the budget has this long.
+_MOMENT = 0.1
 _LOOK_EVERY = 0.05
 
 Row = dict[str, Any]
@@ -64,10 +70,17 @@ def _text_loader() -> type[Loader]:
 
 
 class PsycopgConsoles:
-    """The consoles of the processes whose sockets lie in these directories."""
+    """The consoles of the processes whose sockets lie in these directories.
 
-    def __init__(self, directory: Callable[[int], str]) -> None:
+    All waiting for them is subtracted from `waiting`, the budget of a hook. Without a budget, each
+    login has one of its own.
+    """
+
+    def __init__(
+        self, directory: Callable[[int], str], waiting: WaitingBudget | None = None
+    ) -> None:
         self._directory = directory
+        self._waiting = waiting
 
     @contextmanager
     def open(self, index: int, port: int, auth: AuthMaterial) -> Generator[PsycopgConsole]:
@@ -79,13 +92,14 @@ class PsycopgConsoles:
     @contextmanager
     def login(self, index: int, port: int, admin: Credentials) -> Generator[PsycopgConsole]:
         """The same, for whoever has no more than these credentials."""
-        if not self._socket(index, port).exists():
-            raise ConsoleFailed(f"process {index} has no socket for port {port}")
+        waiting = self._waiting or WaitingBudget()
+        self._ask(index, port, waiting)
         import psycopg
         from psycopg.rows import dict_row
 
+        patience = max(waiting.left(), _MOMENT) if self._waiting else _PATIENCE
         try:
-            with patient(_PATIENCE).connect(
+            with patient(patience).connect(
                 host=self._directory(index),
                 port=port,
                 user=admin.username,
@@ -98,33 +112,49 @@ class PsycopgConsoles:
             ) as connection:
                 # Clients choose names of databases where any name leads to one.
                 connection.adapters.register_loader("text", _text_loader())
-                yield PsycopgConsole(connection)
+                yield PsycopgConsole(connection, waiting)
         except psycopg.Error as error:
             raise ConsoleFailed(last_line(str(error))) from None
 
-    def refused(self, reloaded: Iterable[Instance], admin: Credentials) -> str:
-        """After a reload: the first line that a process does not run with; '' if all took all.
+    def _ask(self, index: int, port: int, waiting: WaitingBudget) -> None:
+        """The process answers. A login, which has no deadline below two seconds, would wait for it."""
+        path = self._socket(index, port)
+        if not path.exists():
+            raise ConsoleFailed(f"process {index} has no socket for port {port}")
+        with waiting.spent(_ANSWER_SECONDS, _MOMENT) as seconds:
+            if ping.silent({index: str(path)}, max(seconds, _LEAST_ANSWER_SECONDS)):
+                raise ConsoleFailed(f"PgBouncer process {index} does not answer")
 
-        One that cannot be asked is believed to have done as it was told.
+    def reload(self, instance: Instance, admin: Credentials) -> str:
+        """Tell a process to read its files again. Raises ConsoleFailed.
+
+        Returns what the process complains of: PgBouncer before 1.25 never does.
         """
-        end = time.monotonic() + _RELOAD_SECONDS
-        return next(filter(None, (self._refused(one, admin, end) for one in reloaded)), "")
+        with self.login(instance.index, instance.port, admin) as console:
+            return console.reload()
 
-    def _refused(self, instance: Instance, admin: Credentials, end: float) -> str:
-        line = ""
-        while self._socket(instance.index, instance.port).exists():
+    def not_in_force(self, instance: Instance, admin: Credentials) -> str:
+        """The first line of its file that a process does not run with, '' if it runs with all.
+
+        A process that was told to reload by a signal may take a moment. Raises ConsoleFailed if the
+        process still cannot be asked then.
+        """
+        waiting = self._waiting or WaitingBudget()
+        while True:
+            line, failure = "", None
             try:
                 with self.login(instance.index, instance.port, admin) as console:
                     line = not_in_force(instance, console.settings(), console.aliases())
-            except ConsoleFailed:
-                line = ""  # It has not read the new auth file yet, or is gone.
-            else:
-                if not line:
-                    break
-            if time.monotonic() > end:
-                break
-            time.sleep(_LOOK_EVERY)
-        return line
+            except ConsoleFailed as error:
+                failure = error  # It has not read the new auth file yet, or is gone.
+            if not line and not failure:
+                return ""
+            if not self._socket(instance.index, instance.port).exists() or not waiting.pause(
+                _LOOK_EVERY
+            ):
+                if failure:
+                    raise failure
+                return line
 
     def _socket(self, index: int, port: int) -> pathlib.Path:
         return pathlib.Path(self._directory(index), f".s.PGSQL.{port}")
@@ -133,8 +163,9 @@ class PsycopgConsoles:
 class PsycopgConsole:
     """The console of one process."""
 
-    def __init__(self, connection: psycopg.Connection[Row]) -> None:
+    def __init__(self, connection: psycopg.Connection[Row], waiting: WaitingBudget) -> None:
         self._connection = connection
+        self._waiting = waiting
 
     def settings(self) -> dict[str, str]:
         """What the section [pgbouncer] has now."""
@@ -184,14 +215,26 @@ class PsycopgConsole:
         while True:
             now = self.databases()
             over = [one for one in now if 0 < one.most < one.connections]
-            if not over or time.monotonic() > end:
+            if not over or time.monotonic() > end or self._waiting.left() < _LOOK_EVERY:
                 return now
             if reconnect and not asked:
                 # Idle ones end by themselves; one that is always wanted is never idle.
                 asked = True
                 for one in over:
                     self._tell(_named("RECONNECT", one.alias))
-            time.sleep(_LOOK_EVERY)
+            self._waiting.pause(_LOOK_EVERY)
+
+    def reload(self) -> str:
+        """The process reads its files again. Returns what it complains of."""
+        import psycopg
+
+        try:
+            self._tell("RELOAD")
+        except psycopg.Error as error:
+            if error.sqlstate is None:  # The connection has broken.
+                raise
+            return last_line(str(error))
+        return ""
 
     def reconnect(self) -> None:
         """Every connection to PostgreSQL ends with its transaction, and others take their place."""
@@ -234,11 +277,13 @@ class PsycopgConsole:
 
     def _read(self, command: LiteralString, meaning: Callable[[Row], T]) -> list[T]:
         """What each row of the answer means. Raises ConsoleFailed for one that means nothing to us."""
-        rows = self._connection.execute(command).fetchall()
+        with self._waiting.spent(_PATIENCE, _MOMENT):
+            rows = self._connection.execute(command).fetchall()
         try:
             return [meaning(row) for row in rows]
         except (ArithmeticError, LookupError, TypeError, ValueError):
             raise ConsoleFailed(f"{command} is answered with what is not known here") from None
 
     def _tell(self, command: str) -> None:
-        self._connection.execute(command.encode())
+        with self._waiting.spent(_PATIENCE, _MOMENT):
+            self._connection.execute(command.encode())

@@ -1,9 +1,11 @@
 """Does something speak PostgreSQL's protocol there? Asked without a driver, in a few milliseconds."""
 
+import contextlib
+import selectors
 import socket
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 # https://www.postgresql.org/docs/current/protocol-message-formats.html, SSLRequest: it may come
 # first, is answered with one byte, and leaves no trace in the server's log.
@@ -30,3 +32,25 @@ def _answers(server: tuple[str, int], seconds: float) -> bool:
         OverflowError,
     ):  # The last two are of names and ports that cannot be.
         return False
+
+
+def silent(sockets: Mapping[int, str], seconds: float = 1.0) -> frozenset[int]:
+    """The keys of the Unix sockets at which nothing answers; takes `seconds` at most for all of them."""
+    end, left = time.monotonic() + seconds, dict(sockets)
+    with contextlib.ExitStack() as opened:
+        asked = opened.enter_context(selectors.DefaultSelector())
+        for key, path in sockets.items():
+            client = opened.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            with contextlib.suppress(OSError):  # Nothing listens, or its queue is full.
+                client.connect(path)
+                client.sendall(_SSL_REQUEST)
+                asked.register(client, selectors.EVENT_READ, (key, client))
+        while asked.get_map() and (seconds := end - time.monotonic()) > 0:
+            for ready, _ in asked.select(seconds):
+                key, client = ready.data
+                asked.unregister(client)
+                with contextlib.suppress(OSError):
+                    if client.recv(1) in _ANSWERS:
+                        del left[key]
+    return frozenset(left)

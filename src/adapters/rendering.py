@@ -37,9 +37,9 @@ def hba(rules: tuple[Rule, ...]) -> str:
     return _environment().get_template("hba.conf.j2").render(rules=rules)
 
 
-def drain_script() -> str:
-    """The shell script that runs PgBouncer under a supervisor."""
-    return (TEMPLATES / "drain.sh").read_text()
+def script(name: str) -> str:
+    """A shell script for the machine that PgBouncer runs on: `drain.sh` or `alive.sh`."""
+    return (TEMPLATES / name).read_text()
 
 
 def alias(name: str) -> str:

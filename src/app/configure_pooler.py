@@ -2,7 +2,7 @@
 
 import logging
 
-from app.errors import ConsoleFailed, PoolerFailed
+from app.errors import ConsoleFailed, PoolerFailed, PoolerUnreachable
 from app.outcome import Deferred, Done, Outcome
 from app.ports import Consoles, Peers, Pooler
 from domain.applied import Applied, applied, begun, has_moved, steps
@@ -40,9 +40,15 @@ class ConfigurePooler:
             facts, complete = self._configured(facts, thorough=thorough)
         except PoolerFailed as error:
             logger.warning("The configuration of PgBouncer stays as it is: %s", error)
-            problem = Problem(topic="pooler", level=Level.BLOCKED, text=str(error))
+            passing = isinstance(error, PoolerUnreachable)
+            level = Level.WAITING if passing else Level.BLOCKED
+            problem = Problem(topic="pooler", level=level, text=str(error))
             failed = facts.model_copy(update={"problems": (*facts.problems, problem)})
-            return Done(self._announced(failed))
+            facts = self._announced(failed)
+            return Deferred(facts, problem.text, soon=True) if passing else Done(facts)
+        if facts.container.timed_out:
+            # The container has not gone, so that no pebble-ready event will follow.
+            return Deferred(facts, "waiting for the pgbouncer container", soon=True)
         facts = self._announced(_with_stake(facts))
         if complete:
             return Done(facts)
@@ -51,7 +57,7 @@ class ConfigurePooler:
     def _configured(self, facts: Facts, *, thorough: bool) -> tuple[Facts, bool]:
         """What is true then, and whether all is as planned."""
         container, shared = facts.container, facts.plan
-        if not container.reachable or shared is None:
+        if not container.reachable or shared is None or "secret" in facts.unreadable:
             return facts, True
         program = container.program or self._pooler.program()
         facts = _with_container(facts, container.model_copy(update={"program": program}))
@@ -147,8 +153,9 @@ def _reason(facts: Facts) -> str:
 
 
 def _for_this_unit(facts: Facts, plan: Plan) -> Plan:
-    # The leader may not have heard yet that the backend has gone.
-    return plan if facts.backend.attached else plan.without_upstream()
+    # The leader may not have heard yet that the backend has gone. For a unit that is being removed the
+    # relation ends before its clients have left.
+    return plan if facts.backend.attached or facts.leaving else plan.without_upstream()
 
 
 def _with_container(facts: Facts, container: Container) -> Facts:

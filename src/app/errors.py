@@ -5,6 +5,10 @@ class PoolerFailed(Exception):
     """The container, its files or PgBouncer itself refused something."""
 
 
+class PoolerUnreachable(PoolerFailed):
+    """The container or PgBouncer did not answer, for a reason that passes: to be tried again soon."""
+
+
 class ConsoleFailed(Exception):
     """The console of a PgBouncer process does not answer, or refused a command."""
 
@@ -19,6 +23,14 @@ class DatabaseRefused(Exception):
 
 class AccessRefused(DatabaseRefused):
     """PostgreSQL cannot give one client what it asks for; others are not concerned."""
+
+
+class DatabaseBusy(AccessRefused):
+    """Something holds the database of one client; a later hook tries again."""
+
+
+class NoTimeLeft(DatabaseBusy):
+    """This hook has waited for as long as it may; the next one goes on."""
 
 
 class ExposureForbidden(Exception):

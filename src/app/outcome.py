@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from domain.facts import Facts
+from domain.instances import digest
 
 
 class Done(NamedTuple):
@@ -20,6 +21,17 @@ class Deferred(NamedTuple):
     facts: Facts
     reason: str
     soon: bool = False  #: nobody will tell us when it is there: ask again in a moment
+
+    @property
+    def topic(self) -> str:
+        """A name for what is missing; another name after any progress."""
+        known = self.facts.container.applied
+        progress = (
+            known.model_dump(mode="json") if known else None,
+            [client.told is not None for client in self.facts.clients],
+            [grant.username for grant in self.facts.ledger.grants],
+        )
+        return digest([self.reason, progress])
 
 
 Outcome = Done | Deferred

@@ -60,18 +60,16 @@ class Layout(Value):
     """Where a platform keeps what belongs to its PgBouncer processes."""
 
     root: str  #: an absolute path
-    sockets: str = (
-        ""  #: where else sockets are, so that whoever manages the processes reaches them
-    )
+    sockets: str = ""  #: where sockets and pid files are, if not beside the configuration
     listen_address: str = "*"
     with_pid_files: bool = False  #: where nothing supervises the processes
 
     def directory(self, index: int) -> str:
-        """Configuration and socket of one process."""
+        """Configuration of one process."""
         return f"{self.root}/{index}"
 
     def socket_directory(self, index: int) -> str:
-        """The socket of one process, which leads to its clients' side and to its console."""
+        """The socket of one process, which leads to its clients' side and to its console; its pid file."""
         return f"{self.sockets or self.root}/{index}"
 
     def ini(self, index: int) -> str:
@@ -245,7 +243,7 @@ def _listen(port: int, layout: Layout, index: int) -> tuple[Setting, ...]:
         # Every process listens on the same port, and the kernel spreads the connections.
         ("so_reuseport", "1"),
         *(
-            (("pidfile", f"{layout.directory(index)}/pgbouncer.pid"),)
+            (("pidfile", f"{layout.socket_directory(index)}/pgbouncer.pid"),)
             if layout.with_pid_files
             else ()
         ),
@@ -330,8 +328,10 @@ def most_clients(plan: Plan, limit: int, files: int) -> int:
     """
     if not files:
         return MAX_CLIENTS
+    free = max(1, files - _OTHER_FILES)
     servers = (limit or UNLIMITED_POOL_SIZE) * (1 + len(plan.databases))
-    return max(1, min(MAX_CLIENTS, files - servers - _OTHER_FILES))
+    # A limit that is far above what PostgreSQL accepts must not use up the files of clients.
+    return max(1, min(MAX_CLIENTS, max(free - servers, free // 2)))
 
 
 def _users(auth: AuthMaterial | None) -> tuple[ConsoleUser, ...]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import pydantic
 
 from domain.capabilities import OLDEST
+from domain.capacity import demand
 from domain.instances import FEW_CLIENTS, most_clients
 from domain.overrides import lacking
 from domain.pools import has_read_only_pools, least_for_read_only_pools
@@ -35,12 +38,22 @@ class Sentence(Value):
     text: str = ""
 
 
+def _known_level(value: object) -> object:
+    # A later release may know other levels.
+    return value if value in tuple(Level) else Level.BLOCKED
+
+
 class Problem(Value):
-    """Something that went wrong outside, to be told until it is mended."""
+    """Something that went wrong outside, to be told until it is mended.
+
+    A level that this release does not know is read as blocked.
+    """
 
     topic: str  #: `database`, `service`, `pooler`, or `client:<relation>`; a newer one replaces it
-    level: Level
+    level: Annotated[Level, pydantic.BeforeValidator(_known_level)]
     text: Shown
+    # The hook had waited for too long to try at all: another hook follows soon.
+    untried: bool = False
 
 
 def assess(facts: Facts) -> tuple[Sentence, ...]:
@@ -50,10 +63,12 @@ def assess(facts: Facts) -> tuple[Sentence, ...]:
     same, or ''.
     """
     found = (
+        *_unreadable(facts),
         *_options(facts),
         *_backend(facts),
         *_container(facts),
         *_clients(facts),
+        *_capacity(facts),
         *(_sentence(problem) for problem in (*facts.problems, *facts.ledger.problems)),
     )
     order = list(Level)
@@ -70,6 +85,23 @@ def _version(facts: Facts) -> Iterator[Sentence]:
     version = facts.container.version
     if version and (text := warning(version)):
         yield Sentence(level=Level.ACTIVE, text=text)
+
+
+_SHARED = {
+    "plan": "the plan in the peer databag",
+    "ledger": "the ledger in the peer databag",
+    "secret": "the secret of PgBouncer's own users",
+}
+
+
+def _unreadable(facts: Facts) -> Iterator[Sentence]:
+    application = facts.unit.partition("/")[0]
+    for name in facts.unreadable:
+        yield _blocked(
+            f"{_SHARED[name]} was written by another release and this release cannot read it: refresh all"
+            f" units to the same release with `juju refresh {application}`; until then this unit keeps"
+            " what it serves"
+        )
 
 
 def _options(facts: Facts) -> tuple[Sentence, ...]:
@@ -104,7 +136,7 @@ def _budget(facts: Facts) -> Iterator[Sentence]:
 def _backend(facts: Facts) -> tuple[Sentence, ...]:
     if not facts.backend.related:
         return (_blocked("missing relation: backend-database"),)
-    if facts.backend_ready or facts.ledger.has("database"):
+    if facts.backend_ready or facts.ledger.has("database") or facts.unreadable:
         return ()
     return (_blocked(facts.backend.problem or "backend-database: setting up users in PostgreSQL"),)
 
@@ -123,9 +155,37 @@ def _container(facts: Facts) -> tuple[Sentence, ...]:
         return (_blocked(few),)
     if not facts.configured:
         return (Sentence(level=Level.WAITING, text="waiting for the leader's configuration"),)
-    if not facts.container.runs:
-        return (Sentence(level=Level.WAITING, text="waiting for PgBouncer to run"),)
-    return ()
+    return tuple(_processes(facts))
+
+
+def _processes(facts: Facts) -> Iterator[Sentence]:
+    container = facts.container
+    if not container.runs and not container.unresponsive:
+        yield Sentence(level=Level.WAITING, text="waiting for PgBouncer to run")
+    # A process has a pid file of its own where nothing supervises it.
+    cure = (
+        "restart it with `pooler up`" if facts.layout.with_pid_files else "it is being restarted"
+    )
+    for index in sorted(container.unresponsive):
+        text = f"PgBouncer process {index} does not answer: {cure}"
+        yield Sentence(level=Level.WAITING, text=text)
+
+
+def _capacity(facts: Facts) -> Iterator[Sentence]:
+    """Warns before clients meet PostgreSQL's own limit of connections."""
+    plan, capacity = facts.plan, facts.ledger.capacity
+    if plan is None or plan.upstream is None or not capacity:
+        return
+    needed = demand(plan, len(facts.ledger.grants))
+    if needed.total <= capacity:
+        return
+    lower = needed.largest_limit(capacity)
+    option = f"lower max_db_connections to {lower}, or " if lower >= len(plan.members) else ""
+    yield Sentence(
+        level=Level.ACTIVE,
+        text=f"the pools may open {needed.total} connections and PostgreSQL accepts {capacity}:"
+        f" {option}raise max_connections of PostgreSQL",
+    )
 
 
 def _few_clients(facts: Facts) -> str:
@@ -134,7 +194,7 @@ def _few_clients(facts: Facts) -> str:
         return ""
     for process in run.instances:
         clients = most_clients(facts.plan, process.limit, program.files)
-        if clients < max(FEW_CLIENTS, process.limit):
+        if clients < FEW_CLIENTS:
             return (
                 f"PgBouncer may open {program.files} files, enough for {clients} clients of each process:"
                 " raise the limit of open files, or lower max_db_connections"

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Protocol
 
 import pydantic
 import pytest
 
-from app.errors import AccessRefused, DatabaseRefused, DatabaseUnreachable
+from app.errors import (
+    AccessRefused,
+    DatabaseBusy,
+    DatabaseRefused,
+    DatabaseUnreachable,
+    NoTimeLeft,
+)
+from domain.facts import Ledger
+from domain.made import AUTH, CLIENT, GROUP, OwnDatabase
 from domain.users import AuthMaterial, Credentials, Grant
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from app.ports import Databases
+    from app.ports import Database, Databases
     from domain.facts import Credentials as BackendCredentials
 
 AUTH_USER = "pgbouncer_auth_operator"
@@ -23,6 +32,7 @@ class Server(Protocol):
     """A PostgreSQL, and what others do there."""
 
     backend: BackendCredentials
+    capacity: int  # connections that it accepts from ordinary users
 
     def databases(self) -> Databases:
         """The way to it, as each hook has a new one."""
@@ -33,11 +43,20 @@ class Server(Protocol):
     def roles_of(self, name: str) -> set[str]:
         """Which of the roles that a client may ask for a user has."""
 
+    def has_database(self, name: str) -> None:
+        """Made by another user."""
+
+    def has_member(self, role: str, member: str) -> None:
+        """Another user has put this member into a role."""
+
     def has_closed_database(self, name: str) -> None:
         """To which the backend's user can let in nobody."""
 
     def sticks(self, name: str, database: str) -> AbstractContextManager[None]:
         """Meanwhile this user, a client with a password, cannot be dropped."""
+
+    def hangs(self, database: str) -> AbstractContextManager[None]:
+        """Meanwhile no session can begin in this database."""
 
     def connected(self, address: str) -> AbstractContextManager[None]:
         """Meanwhile somebody is connected from there."""
@@ -77,12 +96,20 @@ class DatabasesContract:
         with server.databases().open(server.backend) as database:
             database.provision(auth(), server.backend.database)
             for grant in grants:
-                assert database.grant(grant)
+                there = {one.name: one.oid for one in database.holdings()}
+                assert database.grant(grant, there.get(grant.database, 0))
                 database.set_password(login(grant.relation_id))
 
     @staticmethod
     def admits(server: Server, credentials: Credentials, database: str = "shop") -> bool:
         return server.databases().admits(server.backend, credentials, database)
+
+    @staticmethod
+    def trouble(database: Database, number: int) -> type[Exception]:
+        """What dropping a user raises."""
+        with pytest.raises(DatabaseBusy) as caught:
+            database.revoke(login(number).username)
+        return caught.type
 
     @staticmethod
     def opened(server: Server):
@@ -123,6 +150,10 @@ class DatabasesContract:
             pass
         with self.opened(server) as database:
             assert database.server() not in ("", before)
+
+    def test_a_server_says_how_many_connections_it_accepts(self, server):
+        with self.opened(server) as database:
+            assert database.capacity() == server.capacity
 
     def test_an_address_is_known_while_somebody_is_connected_from_there(self, server):
         with self.opened(server) as database:
@@ -257,6 +288,73 @@ class DatabasesContract:
             database.revoke("relation_id_1")
             assert database.users() == {"relation_id_2"}
 
+    def test_a_database_that_was_there_is_given_only_by_its_oid(self, server):
+        server.has_database("old")
+        with self.opened(server) as database:
+            (old,) = (one for one in database.holdings() if one.name == "old")
+            assert not old.ours(database.made())
+            for oid in (0, old.oid + 1):
+                with pytest.raises(AccessRefused):
+                    database.grant(asked(1, "old"), oid)
+            assert database.grant(asked(1, "old"), old.oid)
+            database.set_password(login(1))
+        assert self.admits(server, login(1), "old")
+
+    def test_a_database_that_was_made_for_a_client_is_ours(self, server):
+        self.provided(server, asked(1))
+        with self.opened(server) as database:
+            (shop,) = (one for one in database.holdings() if one.name == "shop")
+            assert shop.ours(database.made())
+            assert not shop.open
+
+    def test_a_user_that_was_given_to_others_is_refused(self, server):
+        self.provided(server, asked(1), asked(2, "blog"))
+        server.has_role("somebody")
+        server.has_member("relation_id_1", "somebody")
+        with self.opened(server) as database:
+            with pytest.raises(AccessRefused):
+                database.grant(asked(1))
+            assert not database.grant(asked(2, "blog"))
+
+    def test_roles_of_ours_are_noted_by_oid_until_they_are_dropped(self, server):
+        self.provided(server, asked(1), asked(2))
+        with self.opened(server) as database:
+            before = database.made()
+            database.revoke("relation_id_1")
+            after = database.made()
+        assert before.names(CLIENT) == {"relation_id_1", "relation_id_2"}
+        assert before.names(AUTH) == {AUTH_USER}
+        assert after.names(CLIENT) == {"relation_id_2"}
+        assert before.names(GROUP) == after.names(GROUP) != set()
+        assert before.cluster == after.cluster != ""
+        with server.databases().open(server.backend, Ledger(made=before)) as database:
+            assert database.made() == after
+
+    def test_an_attribute_leads_to_itself_and_a_group_nowhere(self, server):
+        with self.opened(server) as database:
+            reaches = database.reaches(("createdb", "charmed_read", "admin"), "shop")
+        assert [one.attributes for one in reaches] == [
+            (("createdb", "createdb"),),
+            (),
+            (("createdb", "admin"),),
+        ]
+        assert reaches[1].outside() == ""
+
+    def test_what_stays_in_the_end_is_told(self, server):
+        self.provided(server, asked(1))
+        with self.opened(server) as database:
+            made = database.made()
+            (shop,) = (one for one in database.holdings() if one.name == "shop")
+        noted = OwnDatabase(name="shop", oid=shop.oid, application="shop-app")
+        ledger = Ledger(made=made.model_copy(update={"databases": (noted,)}))
+        with server.databases().open(server.backend, ledger) as database:
+            database.withdraw()
+            assert [text for text in database.left() if text.startswith("database shop")]
+        # A ledger that knows nothing finds for which application it was made.
+        with self.opened(server) as database:
+            (shop,) = (one for one in database.holdings() if one.name == "shop")
+            assert shop.application == "shop-app"
+
     def test_nobody_gets_a_password_who_is_not_there(self, server):
         with self.opened(server) as database, pytest.raises(DatabaseRefused):
             database.set_password(login(1))
@@ -283,8 +381,55 @@ class DatabasesContract:
         assert not self.admits(server, login(1))
         assert self.admits(server, login(2))
         with self.opened(server) as database:
-            assert not database.grant(asked(1)), "it has its password"
+            assert database.grant(asked(1)), "it has no password any more"
+            database.set_password(login(1))
         assert self.admits(server, login(1))
+
+    def test_users_that_are_locked_out_have_no_login_and_no_password(self, server):
+        self.provided(server, asked(1), asked(2), asked(3, "blog"))
+        server.has_role("somebody")
+        with self.opened(server) as database:
+            names = ["relation_id_1", "relation_id_3", "somebody", AUTH_USER, "relation_id_9"]
+            assert database.lock_out(names) == {}
+            assert database.lock_out(names) == {}
+            assert database.users() == {"relation_id_1", "relation_id_2", "relation_id_3"}
+        assert not self.admits(server, login(1))
+        assert not self.admits(server, login(3), "blog")
+        assert self.admits(server, login(2))
+        assert self.admits(server, login(AUTH_USER, "auth-pw"), server.backend.database)
+        with self.opened(server) as database:
+            assert database.grant(asked(1)), "it has no password any more"
+        assert not self.admits(server, login(1))
+
+    def test_a_database_that_hangs_is_the_trouble_of_its_clients_alone(self, server):
+        self.provided(server, asked(1), asked(2, "blog"))
+        with server.hangs("shop"), self.opened(server) as database:
+            with pytest.raises(DatabaseBusy):
+                database.grant(asked(1))
+            assert database.grant(asked(3, "blog"))
+            assert database.lock_out(["relation_id_1"]) == {}
+            with pytest.raises(DatabaseBusy):
+                database.revoke("relation_id_1")
+            database.revoke("relation_id_2")
+            assert database.users() == {"relation_id_1", "relation_id_3"}
+        assert not self.admits(server, login(1))
+        with self.opened(server) as database:
+            database.revoke("relation_id_1")
+            assert database.users() == {"relation_id_3"}
+
+    def test_a_hook_that_has_waited_long_waits_for_no_more_databases(self, server):
+        names = [f"shop{number}" for number in range(1, 5)]
+        self.provided(server, *(asked(number, name) for number, name in enumerate(names, 1)))
+        with contextlib.ExitStack() as hanging:
+            for name in names:
+                hanging.enter_context(server.hangs(name))
+            with self.opened(server) as database:
+                tried = [self.trouble(database, number) for number in range(1, 5)]
+            assert tried == [DatabaseBusy, DatabaseBusy, NoTimeLeft, NoTimeLeft]
+            with self.opened(server) as database:
+                database.hurry()
+                tried = [self.trouble(database, number) for number in range(1, 5)]
+            assert tried == [DatabaseBusy] * 4
 
     def test_nothing_of_ours_is_left_but_databases_and_what_is_not_ours(self, server):
         self.provided(server, asked(1))

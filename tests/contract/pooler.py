@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from app.errors import ConsoleFailed, PoolerFailed
+from app.errors import ConsoleFailed, PoolerFailed, PoolerUnreachable
 from contract.unit import WRONG, Applying, eventually
+from domain.applied import Step
 from domain.console import held
 from domain.facts import Container
 
@@ -81,6 +82,25 @@ class PoolerContract(Applying):
         assert unit.look().runs
         assert unit.serves(1, unit.ports[0])
 
+    def test_a_process_that_does_not_answer_is_found_and_replaced(self, unit):
+        self.apply(unit, self.config(unit, 2))
+        unit.hang(1)
+        seen = unit.look()
+        assert (seen.running, seen.unresponsive, seen.runs) == ({0}, {1}, False)
+        with pytest.raises(ConsoleFailed), self.console(unit, 1):
+            pass
+        assert self.apply(unit, self.config(unit, 2)) == ("start 1",)
+        assert (unit.look().unresponsive, unit.look().runs) == (frozenset(), True)
+        assert unit.serves(1, unit.ports[0])
+
+    def test_a_process_that_does_not_answer_can_be_stopped(self, unit):
+        self.apply(unit, self.config(unit, 2))
+        unit.hang(1)
+        wanted, _ = self.wanted(unit, self.config(unit, 1))
+        unit.pooler.apply(self.config(unit, 1), wanted, (Step(action="stop", index=1),))
+        seen = unit.look()
+        assert (seen.running, seen.unresponsive, seen.runs) == ({0}, frozenset(), True)
+
     def test_what_was_stopped_is_gone_with_its_clients_and_the_others_go_on(self, unit):
         self.apply(unit, self.config(unit, 2))
         port = unit.ports[0]
@@ -125,7 +145,19 @@ class PoolerContract(Applying):
         with pytest.raises(PoolerFailed, match="sideways"):
             unit.pooler.apply(config, wanted, taken)
         assert unit.look() == before
-        assert self.limits(unit, 1) == [4]
+        assert self.limits(unit, 0, 1) == [4, 4], "the first process has taken it, and back"
+
+    def test_a_process_that_cannot_be_asked_after_a_reload_has_not_done_it(self, unit):
+        self.apply(unit, self.config(unit, 2))
+        before = unit.look().applied
+        config = self.config(unit, 2, max_db_connections=4)
+        wanted, taken = self.wanted(unit, config)
+        unit.hang(1)
+        with pytest.raises(PoolerUnreachable, match=r"process 1 cannot be asked after its reload"):
+            unit.pooler.apply(config, wanted, taken)
+        assert unit.look().applied == before
+        assert self.apply(unit, config) == ("reload 0", "start 1")
+        assert self.limits(unit, 0, 1) == [2, 2]
 
     def test_a_process_that_its_file_does_not_let_start_says_so_and_starts_with_another(
         self, unit
@@ -172,6 +204,15 @@ class SupervisedContract(Applying):
         eventually(lambda: not unit.look().ending)
         assert unit.look().running == {0}
         assert self.apply(unit, self.config(unit, 2))[-1] == "start 1"
+        assert unit.look().runs
+
+    def test_a_process_that_does_not_answer_is_replaced_by_its_supervisor(self, unit):
+        self.apply(unit, self.config(unit, 2))
+        eventually(lambda: unit.serves(1, unit.ports[0]))
+        unit.hang(1)
+        eventually(lambda: unit.look().unresponsive == {1}, 25)
+        eventually(lambda: unit.serves(1, unit.ports[0]))
+        eventually(lambda: unit.look().unresponsive == frozenset())
         assert unit.look().runs
 
     def test_a_restart_that_waits_for_a_transaction_needs_no_other(self, unit):

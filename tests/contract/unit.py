@@ -69,6 +69,9 @@ class Unit(Protocol):
     def kill(self, index: int) -> None:
         """The process has been killed."""
 
+    def hang(self, index: int) -> None:
+        """The process runs, and does nothing any more."""
+
     def silence(self) -> AbstractContextManager[None]:
         """Meanwhile no process says a word."""
 

@@ -14,7 +14,6 @@ from postgresql import PostgreSQL
 from provided import OWN, OWNER
 
 from adapters.local import parts
-from adapters.local.owner import own
 from adapters.postgres import PsycopgDatabases
 
 if TYPE_CHECKING:
@@ -50,11 +49,10 @@ def program(request: pytest.FixtureRequest) -> pathlib.Path:
 
 @pytest.fixture
 def home() -> Iterator[pathlib.Path]:
-    """A directory for whoever runs PgBouncer, with a path short enough for sockets."""
+    """A directory that users of servers can pass through, with a path short enough for sockets."""
     with tempfile.TemporaryDirectory(prefix="pooler-", dir="/tmp") as directory:
         home = pathlib.Path(directory)
         home.chmod(0o711)
-        own(home, parts.unprivileged())
         yield home
 
 

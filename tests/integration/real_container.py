@@ -21,8 +21,8 @@ from workload import Workload
 
 from adapters import pebble
 from adapters.local import parts
-from adapters.pebble import AGAIN, LABEL, LAYOUT, service
-from adapters.workload import ROOT
+from adapters.pebble import LABEL, LAYOUT, service
+from adapters.workload import ASK_AGAIN, ROOT
 
 # What hooks have Pebble do; its other changes are its own, about checks.
 ASKED = {"start", "stop", "restart", "replan"}
@@ -135,11 +135,20 @@ _MockModelBackend.get_pebble = lambda *_: ops.pebble.Client({self.machine.socket
         self.machine.restart()
         return self.seen(known)
 
-    def reminder(self):
+    def reminder(self, known):
         self.machine.wait(lambda: not self._ending(), 25)
-        known = next(iter(self.client.get_notices(keys=[AGAIN])), None)
-        assert known, "Juju tells only what Pebble was told"
-        return testing.Notice(known.key, id=known.id, occurrences=known.occurrences)
+        inactive = ops.pebble.CheckStatus.INACTIVE
+        found = self.client.get_checks(names=[ASK_AGAIN])
+        if not found or found[0].status is inactive:
+            return None
+        self.machine.wait(lambda: self._failed(ASK_AGAIN), 35)
+        return testing.CheckInfo(
+            ASK_AGAIN,
+            status=ops.pebble.CheckStatus.DOWN,
+            startup=ops.pebble.CheckStartup.DISABLED,
+            failures=1,
+            threshold=1,
+        )
 
     def changes(self):
         every = self.client.get_changes(ops.pebble.ChangeState.ALL)
@@ -151,6 +160,10 @@ _MockModelBackend.get_pebble = lambda *_: ops.pebble.Client({self.machine.socket
 
     def _runs(self, name):
         return any(one.is_running() for one in self.client.get_services([name]))
+
+    def _failed(self, check):
+        found = self.client.get_checks(names=[check])
+        return [one for one in found if one.status is ops.pebble.CheckStatus.DOWN]
 
     def _ending(self):
         return [one for one in self.client.get_changes() if one.kind in {"stop", "restart"}]

@@ -22,7 +22,7 @@ from workload import Workload
 
 from adapters import pebble
 from adapters.console import PsycopgConsoles
-from adapters.local import parts
+from adapters.local.owner import pooler_owner
 from adapters.local.processes import LocalPooler
 from adapters.postgres import PsycopgDatabases, databases
 from contract.consoles import ConsolesContract
@@ -49,6 +49,7 @@ class RealServer:
         for group in _GROUPS:
             postgresql.sql(f"CREATE ROLE {group}")
         self.backend = postgresql.credentials(OWN)
+        self.capacity = 97  # 100, less the 3 that PostgreSQL reserves for superusers
 
     def databases(self):
         return PsycopgDatabases("a-model/pooler")
@@ -65,6 +66,12 @@ class RealServer:
         """
         rows = self._postgresql.sql(query, (name, _GROUPS, name, name))
         return {row[0] for row in rows}
+
+    def has_database(self, name):
+        self._postgresql.sql(f"CREATE DATABASE {name}")
+
+    def has_member(self, role, member):
+        self._postgresql.sql(f"GRANT {role} TO {member}")
 
     def has_closed_database(self, name):
         """The backend's user is no superuser then, so that there is something it may not do."""
@@ -85,6 +92,26 @@ class RealServer:
             other.execute("BEGIN")
             other.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(table))
             yield
+
+    @contextlib.contextmanager
+    def hangs(self, database):
+        """A session reads pg_class in a transaction, and another waits to have it for itself."""
+        with (
+            contextlib.closing(self._postgresql.connect(database)) as reader,
+            contextlib.closing(self._postgresql.connect(database)) as other,
+        ):
+            reader.execute("BEGIN")
+            reader.execute("SELECT FROM pg_class LIMIT 1")
+            other.pgconn.send_query(b"VACUUM FULL pg_class")
+            query = "SELECT 1 FROM pg_locks WHERE pid = %s AND NOT granted"
+            eventually(lambda: self._postgresql.sql(query, (other.info.backend_pid,)))
+            try:
+                yield
+            finally:
+                pids = [reader.info.backend_pid, other.info.backend_pid]
+                self._postgresql.sql(
+                    "SELECT pg_terminate_backend(p, 1000) FROM unnest(%s) p", (pids,)
+                )
 
     @contextlib.contextmanager
     def connected(self, address):
@@ -179,12 +206,15 @@ class RealUnit:
         """It does so by itself."""
 
     def pids(self):
-        files = pathlib.Path(self.layout.root).glob("*/pgbouncer.pid")
+        files = pathlib.Path(self.layout.sockets).glob("*/pgbouncer.pid")
         return {int(one.parent.name): int(one.read_text()) for one in files}
 
     def kill(self, index):
         os.kill(self.pids()[index], signal.SIGKILL)
         eventually(lambda: index not in self.look().running)
+
+    def hang(self, index):
+        os.kill(self.pids()[index], signal.SIGSTOP)
 
     @contextlib.contextmanager
     def silence(self):
@@ -199,11 +229,17 @@ class RealUnit:
 
 @pytest.fixture
 def unit(program, postgresql, home):
-    layout = Layout(root=str(home / "unit"), listen_address="127.0.0.1", with_pid_files=True)
-    pooler = LocalPooler(program, layout, parts.unprivileged())
+    layout = Layout(
+        root=str(home / "unit"), sockets=str(home / "run"), listen_address="127.0.0.1",
+        with_pid_files=True,
+    )  # fmt: skip
+    pooler = LocalPooler(program, layout, pooler_owner())
     unit = RealUnit(pooler, layout, layout.socket_directory, postgresql)
     yield unit
-    for index in unit.look().running:  # Asked to stop, it would wait for who waits for it.
+    seen = unit.look()
+    for index in (
+        seen.running | seen.unresponsive
+    ):  # Asked to stop, it would wait for who waits for it.
         unit.kill(index)
 
 
@@ -228,6 +264,10 @@ class RealContainer(RealUnit):
         self._workload.kill()
         yield
         self._workload.start()
+
+    def hang(self, index):
+        (pid,) = self._workload.processes(pebble.LAYOUT.ini(index))
+        os.kill(pid, signal.SIGSTOP)
 
 
 class TestSupervisedPooler(SupervisedContract):

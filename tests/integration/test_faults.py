@@ -66,7 +66,7 @@ def written_in_time(pooler):
 
 
 def pids(pooler, unit):
-    return [int(one.read_text()) for one in pooler.home.glob(f"units/{unit}/*/pgbouncer.pid")]
+    return [int(one.read_text()) for one in pooler.home.glob(f"run/{unit}/*/pgbouncer.pid")]
 
 
 @pytest.mark.parametrize(

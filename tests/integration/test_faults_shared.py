@@ -70,7 +70,7 @@ def test_a_port_that_is_taken_is_named_and_had_when_it_is_free(pooler, words, ad
 
 def test_a_port_that_is_lost_while_nobody_listens_is_named(pooler):
     before = end_state(pooler)
-    kill(*(int(one.read_text()) for one in pooler.home.glob("units/1/*/pgbouncer.pid")))
+    kill(*(int(one.read_text()) for one in pooler.home.glob("run/1/*/pgbouncer.pid")))
     with thief(("127.0.0.3", pooler.port)):
         done = pooler.run("up")
         assert f"port {pooler.port} of 127.0.0.3 is taken" in done.stdout

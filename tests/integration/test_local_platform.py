@@ -1,7 +1,9 @@
 """The platform without Juju, with a real PgBouncer and a real PostgreSQL."""
 
+import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import stat
@@ -11,7 +13,10 @@ import time
 
 import psycopg
 import pytest
-from platform_under_test import Pooler, lives, value
+from platform_under_test import ROOT, Pooler, lives, value
+
+from adapters.local import server
+from adapters.local.store import State
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +72,39 @@ def test_a_wrong_password_and_the_console_are_refused(pooler):
 
 def test_two_clients_of_one_database_share_it_and_one_goes(pooler):
     pooler("relate", "first", "--database", "common")
-    pooler("relate", "second", "--database", "common")
+    done = pooler.run("relate", "second", "--database", "common")
+    assert done.returncode == 1
+    assert "second (relation" in done.stderr
+    assert "which belongs to first" in done.stderr
+    assert "`pooler config shared-databases=common`" in done.stderr
+    pooler("config", "shared-databases=common")
     with pooler.client("first") as connection:
         connection.execute("create table common_table as select 1 as one")
     pooler("unrelate", "first")
     with pooler.client("second") as connection:
         connection.execute("insert into common_table values (2)")
         assert value(connection, "select count(*) from common_table") == 2
+
+
+def test_a_client_that_may_make_databases_reaches_them_by_name(pooler):
+    done = pooler.run("relate", "maker", "--roles", "createdb")
+    assert done.returncode == 1
+    assert "`pooler config allowed-roles=createdb`" in done.stderr
+    pooler("config", "allowed-roles=createdb")
+    with pooler.client("maker") as connection:
+        connection.execute("create database workshop")
+    pooler("status")
+    with pooler.client("maker", dbname="workshop") as connection:
+        assert value(connection, "select current_database()") == "workshop"
+    for name, database in (("demo", "workshop"), ("maker", "template1"), ("maker", "postgres")):
+        with (
+            pytest.raises(psycopg.OperationalError),
+            pooler.client(name, dbname=database) as connection,
+        ):
+            connection.execute("select 1")
+    pooler("config", "allowed-roles=")
+    assert "has role createdb" in pooler("status")
+    pooler("unrelate", "maker")
 
 
 @pytest.mark.parametrize("database", ["with-dashes", "with.dots", "UPPER", "9starts", "x" * 63])
@@ -142,11 +173,71 @@ def test_units_come_and_go(pooler):
     assert len(pooler.credentials("demo")["endpoints"].split(",")) == 2
 
 
+def test_the_unit_that_leads_is_removed_and_clients_keep_their_users(fresh):
+    fresh.up()
+    before = fresh.credentials("demo")
+    file = fresh.home / "state.json"
+    state = json.loads(file.read_text())
+    state["model"] |= {"leader": "pgbouncer/1", "leader_address": "127.0.0.3"}
+    file.write_text(json.dumps(state))
+    with fresh.client("demo") as connection:
+        fresh("scale", "1")
+        assert value(connection, "select 42") == 42
+    after = fresh.credentials("demo")
+    assert (after["username"], after["password"]) == (before["username"], before["password"])
+    assert json.loads(file.read_text())["model"]["leader"] == "pgbouncer/0"
+    fresh("scale", "2")
+    for unit in (0, 1):
+        with fresh.client("demo", unit) as connection:
+            assert value(connection, "select 42") == 42
+
+
+def test_a_removal_that_was_killed_is_finished_before_units_are_added(fresh):
+    fresh.up()
+    file = fresh.home / "state.json"
+    state = json.loads(file.read_text())
+    state["model"]["units"]["pgbouncer/1"] |= {"dying": True, "leaving": True}
+    state["model"]["leader"] = "pgbouncer/1"
+    file.write_text(json.dumps(state))
+    assert "pgbouncer/1 removed" in fresh("scale", "2")
+    for unit in (0, 1):
+        with fresh.client("demo", unit) as connection:
+            assert value(connection, "select 42") == 42
+
+
 def test_what_died_is_brought_back(pooler):
     os.kill(pooler.pids()[0], signal.SIGKILL)
     time.sleep(0.1)
     assert "waiting for PgBouncer to run" in pooler.run("status").stdout
     assert "waiting" not in pooler.up()
+
+
+def test_a_process_that_hangs_is_named_and_replaced(pooler):
+    (pid, *_), before = pooler.pids(), len(pooler.pids())
+    os.kill(pid, signal.SIGSTOP)
+    done = pooler.run("status")
+    assert done.returncode == 1
+    assert "does not answer: restart it with `pooler up`" in done.stdout
+    assert "waiting" not in pooler.up()
+    assert not lives(pid)
+    assert len(pooler.pids()) == before
+
+
+def test_an_option_reaches_what_was_started_under_nohup(fresh):
+    """`nohup` ignores SIGHUP, and so does all that it starts."""
+    command = ["nohup", sys.executable, str(ROOT / "src" / "pooler.py")]
+    for words in (["up", f"listen_port={fresh.port}"], ["config", "query_wait_timeout=33"]):
+        done = subprocess.run(
+            [*command, *words],
+            env=fresh.environment, capture_output=True, text=True, check=False,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+    for pid in fresh.pids():
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        ignored = int(re.search(r"SigIgn:\s*([0-9a-f]+)", status)[1], 16)
+        assert not ignored & 1 << (signal.SIGHUP - 1)
+    assert "active" in fresh("status")
 
 
 def test_a_new_port_is_told_and_listened_on(pooler):
@@ -191,7 +282,8 @@ def test_passwords_are_in_no_command_line_and_no_readable_file(pooler):
         assert secret not in running.stdout + status + "".join(logs)
     for file in pooler.home.glob("**/*"):
         if file.is_file() and not file.is_relative_to(pooler.home / "postgresql"):
-            readable = stat.S_IMODE(file.stat().st_mode) & 0o077
+            # Of the group of PgBouncer's user no other user is a member.
+            readable = stat.S_IMODE(file.stat().st_mode) & (0o007 if os.geteuid() == 0 else 0o077)
             assert not readable or file.name == "pgbouncer.pid", file
 
 
@@ -219,7 +311,7 @@ def test_killed_at_any_moment_it_goes_on(fresh):
         ("units/0/0/pgbouncer.ini", 0),
         ("units/0/0/pgbouncer.log", 0),
         ("units/0/applied.json", 0),
-        ("units/1/0/pgbouncer.pid", 0),
+        ("run/1/0/pgbouncer.pid", 0),
         *(("units/1/applied.json", seconds) for seconds in (0, 0.05, 0.2)),
     ):
         assert killed(fresh, moment, seconds), f"it was done before {moment}"
@@ -255,7 +347,7 @@ def test_down_keeps_the_data_or_leaves_nothing(fresh):
     assert not any(map(lives, pids))
 
 
-def test_a_server_that_was_given_is_left_as_it_was(fresh, postgresql):
+def test_a_server_that_was_given_keeps_data_and_no_role_of_ours(fresh, postgresql):
     own = postgresql.credentials()
     before = postgresql.sql("select rolname from pg_roles where rolname !~ '^pg_' order by 1")
     address = f"postgresql://{own.user}@{own.endpoints[0]}"
@@ -263,7 +355,7 @@ def test_a_server_that_was_given_is_left_as_it_was(fresh, postgresql):
     fresh.up("--backend", address)
     with fresh.client("demo") as connection:
         connection.execute("create table kept as select 1 as one")
-    fresh("down")
+    assert "keeps databases of clients: demo" in fresh("down")
     assert (
         postgresql.sql("select rolname from pg_roles where rolname !~ '^pg_' order by 1") == before
     )
@@ -276,13 +368,78 @@ def test_a_server_that_was_given_is_left_as_it_was(fresh, postgresql):
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("postgresql://x@127.0.0.1:1", "password"),
-        ("postgresql://x:y@127.0.0.1:1", "refused"),
+        ("postgresql://x:y@127.0.0.1:1", "contains a password"),
+        ("postgresql://x@127.0.0.1:1?sslmode=require", "not encrypted yet"),
+        ("postgresql://x@127.0.0.1:1/mine", "a database is not supported"),
         ("nonsense://", "no postgresql:// address"),
     ],
 )
-def test_a_server_that_cannot_be_used_is_named(fresh, address, said):
+def test_an_address_that_cannot_be_honoured_changes_nothing(fresh, address, said):
+    fresh.environment["PGPASSWORD"] = "y"
     done = fresh.run("up", "--backend", address)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+    assert not (fresh.home / "state.json").exists()
+
+
+def test_a_server_that_does_not_answer_is_named(fresh):
+    fresh.environment["PGPASSWORD"] = "y"
+    done = fresh.run("up", "--backend", "postgresql://x@127.0.0.1:1")
+    assert (done.returncode, "refused" in done.stderr) == (1, True)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rights", "lacks"), [("", "CREATEROLE CREATEDB"), ("CREATEDB", "CREATEROLE")]
+)
+def test_a_user_that_lacks_rights_is_told_which_before_anything_is_made(
+    fresh, postgresql, rights, lacks
+):
+    postgresql.sql(f"CREATE ROLE weak LOGIN {rights} PASSWORD 'weak'")
+    try:
+        fresh.environment["PGPASSWORD"] = "weak"
+        endpoint = postgresql.credentials().endpoints[0]
+        done = fresh.run("up", "--backend", f"postgresql://weak@{endpoint}")
+        assert done.returncode == 1
+        assert f'`ALTER ROLE "weak" {lacks}`' in done.stderr
+        assert ("pgbouncer",) not in postgresql.sql("SELECT datname::text FROM pg_database")
+        assert fresh.run("status").returncode == 1
+    finally:
+        postgresql.sql("DROP ROLE weak")
+
+
+def test_an_answer_of_a_server_without_an_encoding_is_text(postgresql):
+    postgresql.sql(
+        "CREATE DATABASE old ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    )
+    try:
+        known = postgresql.credentials("old")
+        assert server.ask(known, "select 'naïve'::text") == "naïve"
+    finally:
+        postgresql.sql("DROP DATABASE old")
+
+
+def test_the_platforms_own_postgresql_keeps_connections_for_our_logins(pooler):
+    state = State.model_validate_json((pooler.home / "state.json").read_text())
+    own = server.own_credentials(state.server).model_copy(update={"database": "postgres"})
+    query = "select setting from pg_settings where name = 'superuser_reserved_connections'"
+    assert server.ask(own, query) == "10"
+
+
+def test_variables_of_libpq_are_not_obeyed_and_are_named(fresh, postgresql):
+    own = postgresql.credentials()
+    fresh.environment |= {
+        "PGPASSWORD": own.password.get_secret_value(),
+        "PGOPTIONS": "-c default_transaction_read_only=on",
+        "PGSERVICE": "nowhere",
+    }
+    try:
+        said = fresh.up("--backend", f"postgresql://{own.user}@{own.endpoints[0]}")
+        assert "not used for --backend: $PGOPTIONS, $PGSERVICE" in said
+        with fresh.client("demo") as connection:
+            connection.execute("create table kept ()")
+    finally:
+        down = fresh("down")
+        postgresql.sql('drop database "demo"')
+    assert "keeps databases of clients: demo" in down

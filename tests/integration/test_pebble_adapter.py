@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import stat
+import struct
 import time
 
 import built
@@ -18,16 +19,10 @@ from workload import POSTGRES, Workload
 from adapters import pebble
 from adapters.console import PsycopgConsoles
 from adapters.local import parts
-from adapters.pebble import (
-    AGAIN,
-    BACKEND_CHECK,
-    DRAIN,
-    LABEL,
-    LAYOUT,
-    PebblePooler,
-    PebbleReminder,
-)
-from adapters.workload import APPLIED
+from adapters.pebble import LABEL, LAYOUT, PebblePooler
+from adapters.pebble.layer import ALIVE, BACKEND_CHECK, DRAIN
+from adapters.pebble.reminder import PebbleReminder
+from adapters.workload import APPLIED, ASK_AGAIN
 from app.errors import PoolerFailed
 from domain.applied import applied, steps
 from domain.capabilities import Version, capabilities
@@ -189,7 +184,8 @@ def test_files_are_their_owners_alone_and_no_password_is_in_the_plan(unit, workl
     unit.apply(unit.config())
     modes = {
         LAYOUT.directory(0): 0o700, LAYOUT.socket_directory(0): 0o711, LAYOUT.ini(0): 0o600,
-        LAYOUT.auth_file: 0o600, LAYOUT.hba_file: 0o600, DRAIN: 0o600, APPLIED: 0o600,
+        LAYOUT.auth_file: 0o600, LAYOUT.hba_file: 0o600,
+        DRAIN: 0o600, ALIVE: 0o600, APPLIED: 0o600,
     }  # fmt: skip
     for path, mode in modes.items():
         found = workload.path(path).stat()
@@ -269,8 +265,8 @@ def test_a_process_that_ends_at_once_says_why_and_starts_the_next_time(unit, wor
 
 def test_a_change_that_takes_too_long_is_not_waited_for(unit, workload):
     class Hurried(ops.pebble.Client):
-        def start_services(self, services, timeout=0.2, delay=0.05):
-            return super().start_services(services, timeout, delay)
+        def start_services(self, services, timeout):
+            return super().start_services(services, timeout=0.2, delay=0.05)
 
     hurried = PebblePooler(workload.container(Hurried))
     with pytest.raises(PoolerFailed, match="timed out"):
@@ -387,17 +383,29 @@ def test_postgresql_that_goes_and_comes_is_told_and_neither_restarts_nor_hides_u
         workload.wait(lambda: RECOVERED in told(unit, BACKEND_CHECK), 5)
 
 
-def test_a_reminder_is_a_notice_that_repeats(unit):
+def test_a_reminder_fails_once_after_a_delay_that_grows(unit, workload):
     reminder = PebbleReminder(unit.container)
-    reminder.remind()
-    (first,) = unit.container.get_notices(keys=[AGAIN])
-    reminder.remind()
-    (second,) = unit.container.get_notices(keys=[AGAIN])
-    assert (first.type, first.occurrences, second.occurrences) == (
-        ops.pebble.NoticeType.CUSTOM, 1, 2,
-    )  # fmt: skip
-    assert second.last_repeated > first.last_repeated, "Juju would not be told"
-    assert second.last_data == first.last_data
+    for delay in (1, 2):
+        begin = time.monotonic()
+        assert reminder.remind("waiting for shop")
+        assert reminder.remind("waiting for shop"), "a second event does not change the delay"
+        workload.wait(lambda: is_down(unit, ASK_AGAIN), delay + 2)
+        assert time.monotonic() - begin > delay - 0.2
+        assert FAILED in told(unit, ASK_AGAIN)
+        assert workload.health("ready") == workload.health("alive") == 200
+        reminder.stop()
+        # Pebble starts what it knows whenever any layer changes.
+        unit.apply(unit.config(query_wait_timeout=10 + delay))
+        assert not is_down(unit, ASK_AGAIN)
+    begin = time.monotonic()
+    assert reminder.remind("waiting for another client")
+    workload.wait(lambda: is_down(unit, ASK_AGAIN), 3)
+    assert time.monotonic() - begin < 2, "the delays begin again"
+
+
+def is_down(unit, check):
+    found = unit.container.get_checks(check).get(check)
+    return bool(found) and found.status is ops.pebble.CheckStatus.DOWN
 
 
 # ---- the end of a process ----------------------------------------------------------------------
@@ -513,3 +521,86 @@ def test_a_pod_that_goes_lets_its_transactions_end(unit, workload):
             client.commit()
     workload.wait(workload.ended, 5)
     assert time.monotonic() - begin < 10
+
+
+# ---- a process that hangs ----------------------------------------------------------------------
+
+
+def hang_by_packet(unit):
+    """The packet of CVE-2026-107349, which a PgBouncer that has it reads for ever."""
+    words = b"user\0x\0database\0x\0options\0-c=\0\0"
+    startup = struct.pack("!ii", 8 + len(words), 3 << 16) + words
+    with socket.create_connection(("127.0.0.1", unit.port), 5) as client:
+        client.sendall(startup)
+        client.settimeout(1)
+        with contextlib.suppress(TimeoutError):
+            client.recv(1)
+
+
+def test_a_process_that_spins_is_replaced_again_and_again(unit, workload):
+    """Pebble acts on a check that begins to fail, and on none that goes on failing."""
+    if unit.program.version >= Version(1, 26, 1):
+        pytest.fail("this needs a PgBouncer that the packet hangs")
+    unit.apply(with_line(unit.config(), "ignore_startup_parameters", "extra_float_digits"))
+    workload.wait(unit.answers, 5)
+    for _ in range(2):
+        (pid,) = workload.processes()
+        begin = time.monotonic()
+        hang_by_packet(unit)
+        # A second attack comes before any check has succeeded.
+        workload.wait(lambda: workload.processes() not in ([], [pid]), 20)  # noqa: B023
+        assert time.monotonic() - begin < 16
+        workload.wait(lambda: not unit.refuses(), 5)
+    workload.wait(lambda: unit.pooler.look().unresponsive == frozenset(), 15)
+    assert {FAILED, RECOVERED} <= told(unit, "pgbouncer-0")
+
+
+def test_without_perl_a_process_that_hangs_is_replaced_too(unit, workload):
+    workload.inside("mount", "--bind", "/dev/null", f"{workload.home}/root/usr/bin/perl")
+    unit.apply(unit.config())
+    workload.wait(unit.answers, 5)
+    time.sleep(8)
+    assert unit.pooler.look().unresponsive == frozenset()
+    (pid,) = workload.processes()
+    os.kill(pid, signal.SIGSTOP)
+    workload.wait(lambda: workload.processes() not in ([], [pid]), 20)
+    workload.wait(unit.answers, 5)
+
+
+def test_a_process_that_hangs_is_killed_as_soon_as_it_is_told_to_stop(unit, workload):
+    unit.apply(unit.config())
+    workload.wait(unit.answers, 5)
+    (pid,) = workload.processes()
+    os.kill(pid, signal.SIGSTOP)
+    begin = time.monotonic()
+    unit.container.pebble.stop_services(["pgbouncer-0"], timeout=0)
+    workload.wait(lambda: not workload.processes(), 10)
+    assert time.monotonic() - begin < 6
+    workload.wait(lambda: unit.pooler.look().ending == frozenset(), 3)
+
+
+def test_a_process_that_stops_answering_while_it_ends_is_killed_in_time(unit, workload):
+    unit.apply(unit.config())
+    workload.wait(unit.answers, 5)
+    with contextlib.closing(unit.client()) as client:
+        client.execute("select 1")
+        begin = time.monotonic()
+        unit.container.pebble.stop_services(["pgbouncer-0"], timeout=0)
+        time.sleep(4)
+        (pid,) = workload.processes()
+        os.kill(pid, signal.SIGSTOP)
+        workload.wait(lambda: not workload.processes(), 22)
+        assert 20 < time.monotonic() - begin < 25, "Pebble would have killed drain.sh alone"
+
+
+def test_a_process_that_was_left_by_its_script_is_replaced(unit, workload):
+    unit.apply(unit.config())
+    workload.wait(unit.answers, 5)
+    (left,) = workload.processes()
+    with open(f"/proc/{left}/stat") as file:
+        script = int(file.read().rpartition(")")[2].split()[1])
+    os.kill(script, signal.SIGKILL)
+    # Go waits for the output of its child's children, for nine tenths of the kill-delay.
+    workload.wait(lambda: workload.processes() not in ([], [left]), 40)
+    workload.wait(unit.answers, 5)
+    assert len(workload.processes()) == 1

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import ops
 
-from adapters.pebble import DRAIN
+from adapters.pebble.layer import DRAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable

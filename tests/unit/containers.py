@@ -7,12 +7,13 @@ import copy
 import dataclasses
 import shutil
 
+import ops
 import scenario.mocking
 from ops import testing
 
 from adapters.local.memory import MemoryConsoles
-from adapters.pebble import AGAIN, service
-from adapters.workload import CONTAINER, ROOT
+from adapters.pebble import service
+from adapters.workload import ASK_AGAIN, CONTAINER, ROOT
 
 # Scenario's Pebble has no changes: whatever was told to stop has ended.
 scenario.mocking._MockPebbleClient.get_changes = lambda *_: []
@@ -88,9 +89,15 @@ class ScenarioContainer:
         self.disk.mkdir()
         return dataclasses.replace(known, layers={}, service_statuses={}, check_infos=frozenset())
 
-    def reminder(self):
-        """The notice of which Juju tells, once what was told to stop has ended."""
-        return testing.Notice(AGAIN)
+    def reminder(self, known):
+        """The check of which Juju tells that it failed, once what was told to stop has ended.
+
+        None if there is no such check, or if it does not run.
+        """
+        for check in known.check_infos:
+            if check.name == ASK_AGAIN and check.status is ops.pebble.CheckStatus.UP:
+                return dataclasses.replace(check, status=ops.pebble.CheckStatus.DOWN, failures=1)
+        return None
 
     def changes(self):
         """What Pebble did to services so far."""

@@ -13,6 +13,14 @@ class LingeringPooler(MemoryPooler):
         super().__init__(cpus=cpus)
         self.lingering: dict[int, int] = {}  # what each may still have
 
+    def look(self):
+        """What is there now. Who does not answer is replaced by the supervisor, after this look."""
+        seen = super().look()
+        for index in [*self.hung]:
+            self.die(index)
+            self.running.add(index)
+        return seen.model_copy(update={"running": seen.running | seen.unresponsive})
+
     def apply(self, config, applied, steps):
         self.new_pools_find_room(config)
         super().apply(config, applied, steps)

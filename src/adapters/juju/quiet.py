@@ -77,7 +77,7 @@ class Quiet:
         try:
             services = sorted((one.name, one.is_running()) for one in pebble.get_services())
             return [services, pebble.pull(APPLIED).read()]
-        except (ops.pebble.Error, ValueError):
+        except (ops.pebble.Error, OSError, ValueError):
             return []
 
     def _backend_answers(self) -> bool:

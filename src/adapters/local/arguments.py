@@ -29,7 +29,7 @@ def parser(about: str | None) -> argparse.ArgumentParser:
     up.add_argument(
         "--backend",
         metavar="URI",
-        help="a server that exists, postgresql://user@host:port, password in $PGPASSWORD",
+        help="a server that exists, postgresql://USER@HOST:PORT, password in $PGPASSWORD",
     )
     up.add_argument(
         "--read-only-endpoints",

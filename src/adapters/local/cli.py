@@ -11,9 +11,11 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import cast
 
-from adapters.local import parts, server, tables
+from adapters.local import environment, parts, server, tables
+from adapters.local.address import given_credentials
 from adapters.local.arguments import (
     Mistake,
     Problem,
@@ -22,14 +24,15 @@ from adapters.local.arguments import (
     options,
     parser,
 )
-from adapters.local.owner import Owner
+from adapters.local.leave import leave
+from adapters.local.owner import pooler_owner, shared_user
 from adapters.local.platform import Compose, LocalPlatform
+from adapters.local.probe import answer
 from adapters.local.server import LocalServer, ServerFailed
-from adapters.local.store import State, Store, Unreadable, Unwritable
+from adapters.local.store import State, Store, Unreadable, Unwritable, default_home
 from app.errors import ConsoleFailed
 from domain.facts import Credentials
-from domain.pools import Endpoint, endpoints_in
-from domain.settings import ACCEPTS, Settings, settings_from
+from domain.settings import ACCEPTS, Settings, field_of, settings_from
 from domain.status import Level, Sentence, assess
 from domain.users import Credentials as ClientCredentials
 from domain.users import read_only_uri, request_problem, uri
@@ -38,19 +41,17 @@ from domain.value import number_of
 DEMO = "demo"
 LONGEST_NAME = 60
 LONGEST_PAUSE = 3600.0  # seconds
-WHO_AND_WHERE = """
-    SELECT format('%s in %s, PostgreSQL %s',
-                  current_user, current_database(), current_setting('server_version'))
-"""
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 def main(words: Sequence[str], compose: Compose) -> int:
     """Run one command; returns its exit code: 1 if it failed, 2 if it was not understood."""
     asked = parser(__doc__).parse_args(words)
-    home = pathlib.Path(os.environ.get("POOLER_HOME") or _default_home()).absolute()
+    home = pathlib.Path(os.environ.get("POOLER_HOME") or default_home()).absolute()
+    libpq = environment.without_libpq()
     try:
-        command = Command(Store(home), compose)
+        command = Command(Store(home), compose, libpq)
+        command.store.check()
         if asked.verb == "logs":
             return command.logs(asked.unit, follow=asked.follow)
         if asked.verb == "top":
@@ -76,20 +77,13 @@ def main(words: Sequence[str], compose: Compose) -> int:
     return 1
 
 
-def _default_home() -> pathlib.Path:
-    if os.geteuid() == 0:
-        # Servers do not run as root, and could not enter its home.
-        return pathlib.Path("/var/lib/pgbouncer-k8s")
-    state = os.environ.get("XDG_STATE_HOME") or pathlib.Path.home() / ".local" / "state"
-    return pathlib.Path(state, "pgbouncer-k8s")
-
-
 class Command:
     """What the verbs do."""
 
-    def __init__(self, store: Store, compose: Compose) -> None:
+    def __init__(self, store: Store, compose: Compose, libpq: Mapping[str, str]) -> None:
         self.store = store
         self._compose = compose
+        self._libpq = libpq
         self._begin = time.monotonic()
 
     def run(self, asked: argparse.Namespace) -> int:  # noqa: C901, PLR0911 — one for each verb
@@ -124,11 +118,11 @@ class Command:
         if asked.units is not None:
             check_units(asked.units)
         replicas = endpoints(asked.read_only_endpoints)
-        state, cache, owner = self.store.load(), parts.default_cache(), parts.unprivileged()
+        state, cache, owner = self.store.load(), parts.default_cache(), pooler_owner()
         state.model.options = options(state.model.options, asked.settings)
         state.pgbouncer = str(parts.pgbouncer(cache, self._say))
         self._say(f"PgBouncer is {state.pgbouncer}")
-        credentials = self._backend(state, asked.backend, cache, owner)
+        credentials = self._backend(state, asked.backend, cache)
         if replicas is not None:
             credentials = credentials.model_copy(update={"read_only": replicas})
         version, prepared = server.greet(credentials)
@@ -154,15 +148,19 @@ class Command:
         state: State,
         given: str | None,
         cache: pathlib.Path,
-        owner: Owner | None,
     ) -> Credentials:
         known = state.model.backend.credentials
         if given:
             if state.server:
                 raise Problem("there is a PostgreSQL of our own already: `pooler down` first")
-            return server.given_credentials(given)
+            if ignored := environment.not_used(self._libpq):
+                self._say(f"not used for --backend: {', '.join(ignored)}")
+            return given_credentials(given, self._libpq)
         if known and not state.server:
             return known
+        owner = parts.unprivileged()
+        if problem := shared_user(owner):
+            self._say(problem)
         own = LocalServer(self.store.home, owner)
         if state.server is None:
             programs = parts.postgresql(cache, self._say)
@@ -174,6 +172,10 @@ class Command:
         return server.own_credentials(state.server)
 
     def _reach(self, platform: LocalPlatform) -> None:
+        # What a command that was killed had begun to remove does not stay.
+        for name in [name for name, unit in platform.model.units.items() if unit.dying]:
+            platform.remove_unit(name)
+            self._say(f"{name} removed")
         while len(platform.model.units) < platform.state.units:
             self._say(f"{platform.add_unit()} started")
         while len(platform.model.units) > platform.state.units:
@@ -183,40 +185,32 @@ class Command:
 
     def _down(self, *, keep: bool) -> int:
         was_up = self.store.exists()
-        state, owner = self.store.load(), parts.unprivileged()
-        platform = LocalPlatform(self.store, state, self._compose, owner)
+        state = self.store.load()
+        platform = LocalPlatform(self.store, state, self._compose, pooler_owner())
         credentials = state.model.backend.credentials
         try:
             if not keep and state.server is None and credentials:
-                self._leave(platform, credentials, made=state.made_database)
+                leave(platform, credentials, self._say, made=state.made_database)
         finally:
             for unit in platform.stop():
                 self._say(f"{unit} stopped")
         if state.server:
-            LocalServer(self.store.home, owner).stop(state.server)
+            LocalServer(self.store.home, parts.unprivileged()).stop(state.server)
             self._say("PostgreSQL stopped")
         if keep:
             self._say(f"all is kept in {self.store.home}")
             return 0
         self.store.remove()
-        self._say("nothing is left" if was_up else "nothing was up, and nothing is left")
+        self._say(
+            "nothing is left on this machine" if was_up else "nothing was up, and nothing is left"
+        )
         return 0
-
-    def _leave(self, platform: LocalPlatform, credentials: Credentials, *, made: bool) -> None:
-        """A server that is not ours keeps its databases, and nothing else of what we made."""
-        model = platform.model
-        model.backend = model.backend.model_copy(update={"present": False})
-        if model.leader:
-            platform.everywhere("backend_departed", "postgresql/0")
-        if made:
-            server.drop_auth_database(credentials)
-        self._say(f"PostgreSQL at {credentials.endpoints[0]} is left as it was, with its data")
 
     # ---- the other verbs -----------------------------------------------------------------------
     def _config(self, platform: LocalPlatform, settings: Sequence[str]) -> int:
         if not settings:
             known = _known_settings(platform)
-            values = {name: _option_text(getattr(known, name)) for name in ACCEPTS}
+            values = {name: _option_text(getattr(known, field_of(name))) for name in ACCEPTS}
             overrides = values["overrides"]
             # A long text would make every line as long.
             values |= {"overrides": "see below" if overrides else ""}
@@ -249,7 +243,7 @@ class Command:
         platform.everywhere("clients_changed")
         self._settle(platform)
         if platform.model.clients[number].told is None:
-            wrong = [one.text for one in platform.model.ledger.problems]
+            wrong = [one.text for one in platform.model.ledger.troubles]
             reason = [*wrong, "see `pooler status`"][0]
             raise Problem(f"{name} cannot connect yet: {reason}; `pooler up` goes on from here")
         self._say(
@@ -298,7 +292,7 @@ class Command:
         return self._status(platform)
 
     def _restart(self, platform: LocalPlatform, unit: str | None) -> int:
-        for name in _named(platform, unit):
+        for name in platform.named(unit):
             platform.restart(name)
             self._say(f"{name} runs anew")
         return self._status(platform)
@@ -337,9 +331,12 @@ class Command:
                     f"{facts.address}:{port}",
                     str(len(facts.container.running)),
                     f"{sentence.level.value} {sentence.text}".strip(),
-                    self._answer(platform, demo, facts.address) if demo else "-",
+                    answer(platform, demo, facts.address) if demo else "-",
                 )
             )
+        if not rows:
+            print("no unit runs: `pooler up` starts them")
+            return 1
         tables.show(("unit", "address", "processes", "status", "a query answers"), rows)
         if demo and (told := platform.model.clients[demo].told):
             print(f"\nclients connect to {told.endpoints}; `pooler relate NAME` gives one access")
@@ -350,29 +347,10 @@ class Command:
         print("\n`pooler up` brings back what was stopped, and tries again what failed")
         return 1
 
-    def _answer(self, platform: LocalPlatform, number: int, address: str) -> str:
-        """What PostgreSQL says to a real client that goes through one unit."""
-        record = platform.model.clients[number]
-        if record.told is None or record.password is None:
-            return "not yet"
-        if platform.state.paused:
-            return "paused: it waits for `pooler resume`"
-        port = endpoints_in(record.told.endpoints)[0].port
-        login = Credentials(
-            user=f"relation_id_{number}",
-            password=record.password,
-            database=record.told.database,
-            endpoints=(Endpoint(host=address, port=port),),
-        )
-        try:
-            return server.ask(login, WHO_AND_WHERE)
-        except ServerFailed as error:
-            return str(error)
-
     def logs(self, unit: str | None, *, follow: bool) -> int:
         """What PgBouncer wrote is shown."""
         platform = self._running()
-        names = _named(platform, unit)
+        names = platform.named(unit)
         files = [str(log) for one in names for log in platform.pooler(one).logs()]
         return subprocess.call(["tail", "-n", "40", *(["-F"] if follow else []), *files])
 
@@ -392,7 +370,7 @@ class Command:
     def _running(self) -> LocalPlatform:
         if not self.store.exists():
             raise Problem("nothing is up: `pooler up` first")
-        return LocalPlatform(self.store, self.store.load(), self._compose, parts.unprivileged())
+        return LocalPlatform(self.store, self.store.load(), self._compose, pooler_owner())
 
     def _settle(self, platform: LocalPlatform) -> None:
         if not platform.settle():
@@ -414,15 +392,6 @@ class Command:
         print(f"{time.monotonic() - self._begin:6.1f} s  {text}", flush=True)
 
 
-def _named(platform: LocalPlatform, unit: str | None) -> list[str]:
-    """One unit by its number or name, or all of them. Raises Mistake."""
-    units = platform.model.units
-    found = [one for one in units if unit in (None, one, one.rpartition("/")[2])]
-    if not found:
-        raise Mistake(f"there is no unit {str(unit)[:60]!r}: there are {', '.join(units)}")
-    return found
-
-
 def _known_settings(platform: LocalPlatform) -> Settings:
     """The options as they are kept. Raises Problem."""
     settings, problems = settings_from(platform.model.options)
@@ -433,6 +402,8 @@ def _known_settings(platform: LocalPlatform) -> Settings:
 
 def _option_text(value: object) -> str:
     """Return the value of an option as `pooler config KEY=VALUE` takes it."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, cast("tuple[object, ...]", value)))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

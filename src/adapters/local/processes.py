@@ -10,46 +10,70 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
-from adapters import rendering
+from adapters import ping, rendering
 from adapters.console import PsycopgConsoles
-from adapters.local.owner import Owner, identity, own
+from adapters.local import environment, files
+from adapters.local.owner import Owner, identity, own, pooler_users
+from adapters.local.running import command_of, pid_in, pids, send, user_of
+from adapters.reloading import Reloading
 from app.errors import PoolerFailed
 from domain.applied import Applied, Step
 from domain.capabilities import Program, capabilities, version_in
 from domain.facts import Container
-from domain.instances import Instance, Layout, PoolerConfig
-from domain.users import Credentials
+from domain.instances import Layout, PoolerConfig
+
+if TYPE_CHECKING:
+    from adapters.waiting import WaitingBudget
 
 # Sockets have short names: sun_path holds 108 bytes.
 _LONGEST_SOCKET = 100
 
 START_SECONDS = 10.0
 
+# How long all processes of a unit may take to answer at their sockets.
+ANSWER_SECONDS = 1.0
+
 # How long clients may take to leave, and their last transactions to end.
 LEAVE_SECONDS, DRAIN_SECONDS = 5.0, 3.0
 
 
 class LocalPooler:
-    """The PgBouncer processes of one unit."""
+    """The PgBouncer processes of one unit.
 
-    def __init__(self, program: pathlib.Path, layout: Layout, owner: Owner | None) -> None:
+    Where they run as another user, `owner`, configuration and logs belong to us. That user can read
+    the configuration, and write only to the directory with the socket and the pid file.
+    """
+
+    def __init__(
+        self,
+        program: pathlib.Path,
+        layout: Layout,
+        owner: Owner | None,
+        waiting: WaitingBudget | None = None,
+    ) -> None:
+        if owner and not layout.sockets:
+            raise ValueError("sockets need a directory apart from the configuration")
         self._program = program
         self._layout = layout
         self._owner = owner
         self._root = pathlib.Path(layout.root)
         self._memory = self._root / "applied.json"
-        self._consoles = PsycopgConsoles(layout.socket_directory)
+        self._consoles = PsycopgConsoles(layout.socket_directory, waiting)
 
     def look(self) -> Container:
-        """What is there now."""
+        """What is there now. A process that does not answer counts as not running."""
         applied = self._applied()
+        alive = {index: pid for index in self._indexes() if (pid := self._pid(index))}
+        unresponsive = self._unresponsive(alive)
         return Container(
             reachable=True,
             program=applied.program if applied else None,
-            running=frozenset(index for index in self._indexes() if self._pid(index)),
+            running=frozenset(alive) - unresponsive,
+            unresponsive=unresponsive,
             applied=applied,
         )
 
@@ -57,7 +81,11 @@ class LocalPooler:
         """Ask the program itself, and what it may take of this machine. Raises PoolerFailed."""
         with _translated(self._root):
             done = subprocess.run(
-                [self._program, "--version"], capture_output=True, errors="replace", check=False
+                [self._program, "--version"],
+                capture_output=True,
+                errors="replace",
+                check=False,
+                env=environment.for_servers(),
             )
         if found := version_in(done.stdout):
             return Program(version=found, files=_files(), cpus=len(os.sched_getaffinity(0)))
@@ -69,16 +97,18 @@ class LocalPooler:
         A configuration that PgBouncer refuses is taken back, and the error says which line it was.
         """
         with _translated(self._root):
+            self._folder(self._root)
+            self._end(self._is_stranger)
             before = {one.index: self._ini(one.index) for one in config.instances}
             self._write(config)
             instances = {one.index: one for one in config.instances}
             for step in steps:
-                if step.action == "reload":
-                    self._reload(instances[step.index], config.admin, before[step.index])
-                elif step.action in ("start", "restart"):
+                if step.action in ("start", "restart"):
                     self._stop([step.index])
                     self._claim(instances[step.index].port)
                     self._start(step.index)
+            reloads = [instances[step.index] for step in steps if step.action == "reload"]
+            Reloading(self._consoles, self._put_ini, self._hang_up)(reloads, config.admin, before)
             self._stop([step.index for step in steps if step.action == "stop"])
             self.remember(applied)
 
@@ -86,11 +116,12 @@ class LocalPooler:
         """Keep this in place of what was remembered."""
         with _translated(self._root):
             self._folder(self._root)
-            self._put(self._memory, applied.model_dump_json())
+            files.write(self._memory, applied.model_dump_json())
 
     def stop(self, *indexes: int) -> None:
         """These processes of this unit do not run; none does, if none is named."""
-        self._stop(indexes or self._indexes())
+        self._kill_unresponsive(indexes or self._indexes())
+        self._end(lambda pid: self._is_left(pid, indexes))
 
     def log(self, index: int) -> pathlib.Path:
         """Where a process writes what it does."""
@@ -101,8 +132,12 @@ class LocalPooler:
         return [self.log(index) for index in self._indexes()]
 
     def _applied(self) -> Applied | None:
+        # What an earlier release kept in a directory of the servers' user is not believed.
+        if not files.is_ours(self._root):
+            return None
         try:
-            return Applied.model_validate_json(self._memory.read_text())
+            text = self._memory.read_text()
+            return Applied.model_validate_json(text, extra="ignore")  # of a later release
         except (OSError, ValueError):
             return None
 
@@ -115,32 +150,33 @@ class LocalPooler:
         self._put(pathlib.Path(self._layout.auth_file), rendering.userlist(config.users))
         self._put(pathlib.Path(self._layout.hba_file), rendering.hba(config.rules))
         for instance in config.instances:
-            directory = pathlib.Path(self._layout.directory(instance.index))
             name = self._socket(instance.index, instance.port)
             if len(bytes(name)) > _LONGEST_SOCKET:
                 raise PoolerFailed(
-                    f"{directory} is too long for a socket: set $POOLER_HOME to a shorter one"
+                    f"{name.parent} is too long for a socket: set $POOLER_HOME to a shorter one"
                 )
-            self._folder(directory)
+            self._folder(pathlib.Path(self._layout.directory(instance.index)))
             text = rendering.pgbouncer_ini(instance)
             self._put(pathlib.Path(self._layout.ini(instance.index)), text)
 
     def _folder(self, path: pathlib.Path) -> None:
-        path.mkdir(parents=True, exist_ok=True)
-        path.chmod(0o700)
+        """Make a directory of ours that PgBouncer can read, and no other user can."""
+        files.make_parents(path)
+        if self._owner:
+            files.make_directory(path, 0o750, self._owner[1])
+        else:
+            files.make_directory(path, 0o700)
+
+    def _socket_folder(self, path: pathlib.Path) -> None:
+        """Make an empty directory of PgBouncer's user."""
+        files.make_parents(path)
+        files.remove(path)
+        path.mkdir(0o700)
         own(path, self._owner)
 
     def _put(self, path: pathlib.Path, text: str) -> None:
-        """The file has this text, and is its owner's alone at any moment."""
-        new = path.with_suffix(".new")
-        try:
-            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                file.write(text)
-            own(new, self._owner)
-            new.replace(path)
-        except OSError:
-            new.unlink(missing_ok=True)  # Half of a file is no use to anybody.
-            raise
+        """Replace a file that PgBouncer can read, and no other user can at any moment."""
+        files.write(path, text, self._owner[1] if self._owner else None)
 
     def _claim(self, port: int) -> None:
         """Nobody but us listens there; the kernel would let a pooler of the same user join in."""
@@ -154,18 +190,33 @@ class LocalPooler:
                 " choose another with `pooler config listen_port=…`"
             )
 
+    def _unresponsive(self, alive: Mapping[int, int]) -> frozenset[int]:
+        """Which of these processes, by index, neither answer nor wait for events.
+
+        On a busy machine an answer may take longer than it is waited for; an event loop that goes to
+        sleep will answer. A process that spins, or that was stopped, does neither.
+        """
+        sockets = {
+            index: str(next(iter(self._sockets(index)), self._socket(index, 0))) for index in alive
+        }
+        before = {index: _sleeps(pid) for index, pid in alive.items()}
+        silent = ping.silent(sockets, ANSWER_SECONDS)
+        return frozenset(index for index in silent if _sleeps(alive[index]) <= 1 + before[index])
+
+    def _sockets(self, index: int) -> list[pathlib.Path]:
+        """The sockets in the directory of a process, without their lock files."""
+        found = pathlib.Path(self._layout.socket_directory(index)).glob(".s.PGSQL.*")
+        return [path for path in found if path.suffix != ".lock"]
+
     def _socket(self, index: int, port: int) -> pathlib.Path:
-        return pathlib.Path(self._layout.directory(index), f".s.PGSQL.{port}")
+        return pathlib.Path(self._layout.socket_directory(index), f".s.PGSQL.{port}")
 
     def _start(self, index: int) -> None:
-        directory = pathlib.Path(self._layout.directory(index))
-        # What a process that was killed, or a machine that went down, left behind.
-        for left in (directory / "pgbouncer.pid", *directory.glob(".s.PGSQL.*")):
-            left.unlink(missing_ok=True)
+        # A process that was killed, or a machine that went down, left its socket and pid file behind.
+        self._socket_folder(pathlib.Path(self._layout.socket_directory(index)))
         log = self.log(index)
         begin = log.stat().st_size if log.exists() else 0
-        with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as output:
-            own(log, self._owner)
+        with open(files.open_log(log), "a") as output:
             _files()
             process = subprocess.Popen(
                 [self._program, self._layout.ini(index)],
@@ -174,6 +225,8 @@ class LocalPooler:
                 stderr=output,
                 start_new_session=True,
                 cwd="/",
+                env=environment.for_servers(),
+                preexec_fn=_with_default_signals,  # noqa: PLW1509 — no other thread starts processes
                 **identity(self._owner),
             )
         self._wait_for(index, process, begin)
@@ -181,7 +234,7 @@ class LocalPooler:
     def _wait_for(self, index: int, process: subprocess.Popen[bytes], begin: int) -> None:
         """The process answers at its socket. Raises PoolerFailed with what it said if it ended."""
         directory, end = (
-            pathlib.Path(self._layout.directory(index)),
+            pathlib.Path(self._layout.socket_directory(index)),
             time.monotonic() + START_SECONDS,
         )
         while time.monotonic() < end:
@@ -197,16 +250,13 @@ class LocalPooler:
             f"PgBouncer does not answer after {START_SECONDS:.0f} s: see {self.log(index)}"
         )
 
-    def _reload(self, instance: Instance, admin: Credentials | None, before: str) -> None:
-        """The process runs with its new file, or with the one before. Raises PoolerFailed."""
-        pid = self._pid(instance.index)
-        if not pid:
-            return
-        os.kill(pid, signal.SIGHUP)
-        if admin and (line := self._consoles.refused([instance], admin)):
-            self._put(pathlib.Path(self._layout.ini(instance.index)), before)
-            os.kill(pid, signal.SIGHUP)
-            raise PoolerFailed(f"PgBouncer refuses the line {line}")
+    def _put_ini(self, index: int, text: str) -> None:
+        self._put(pathlib.Path(self._layout.ini(index)), text)
+
+    def _hang_up(self, indexes: Sequence[int]) -> None:
+        for index in indexes:
+            if pid := self._pid(index):
+                send(pid, signal.SIGHUP, lambda pid, index=index: self._is_process(pid, index))
 
     def _ini(self, index: int) -> str:
         path = pathlib.Path(self._layout.ini(index))
@@ -214,6 +264,20 @@ class LocalPooler:
 
     def _stop(self, indexes: Sequence[int]) -> None:
         """The processes are gone: when their clients are, or without asking when that takes too long."""
+        if indexes:
+            self._kill_unresponsive(indexes)
+            self._end(lambda pid: self._is_left(pid, indexes))
+
+    def _kill_unresponsive(self, indexes: Sequence[int]) -> None:
+        """End the processes that would not react to a signal that they have to handle."""
+        alive = {index: pid for index in indexes if (pid := self._pid(index))}
+        for index in self._unresponsive(alive):
+            send(
+                alive[index], signal.SIGKILL, lambda pid, index=index: self._is_process(pid, index)
+            )
+
+    def _end(self, has_to_end: Callable[[int], bool]) -> None:
+        """End these processes: when their clients have left, or without asking when that takes long."""
         applied = self._applied()
         polite = applied is None or capabilities(applied.program.version).waits_for_clients
         for how, seconds in (
@@ -223,30 +287,75 @@ class LocalPooler:
             (signal.SIGQUIT, 2.0),
             (signal.SIGKILL, 2.0),
         ):
-            left = [pid for pid in map(self._pid, indexes) if pid]
+            left = [pid for pid in pids() if has_to_end(pid)]
             for pid in left:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, how)
+                send(pid, how, has_to_end)
             end = time.monotonic() + seconds
             while left and time.monotonic() < end:
                 time.sleep(0.02)
-                left = [pid for pid in map(self._pid, indexes) if pid]
+                left = [pid for pid in left if has_to_end(pid)]
             if not left:
                 return
 
     def _pid(self, index: int) -> int:
-        """The process, if it is alive and really this one; 0 otherwise."""
+        """Return the process, if it is alive and really this one; 0 otherwise."""
+        file = pathlib.Path(self._layout.socket_directory(index), "pgbouncer.pid")
         try:
-            pid = int(pathlib.Path(self._layout.directory(index), "pgbouncer.pid").read_text())
-        except (OSError, ValueError):
+            pid = pid_in(files.read(file))
+        except OSError:
             pid = 0
-        ini = self._layout.ini(index)
-        if pid and ini in command_of(pid):
+        if pid and self._is_process(pid, index):
             return pid
         # A command may have been killed between the start of a process and its pid file.
-        wanted = [str(self._program), ini]
-        others = (int(one.name) for one in pathlib.Path("/proc").glob("[0-9]*"))
-        return next((other for other in others if command_of(other)[:2] == wanted), 0)
+        return next((other for other in pids() if self._is_process(other, index)), 0)
+
+    def _is_process(self, pid: int, index: int) -> bool:
+        """Return whether a process is a PgBouncer with this configuration, and runs as its user.
+
+        PgBouncer's user can write any number to the pid file.
+        """
+        return self._index_of(pid) == index and user_of(pid) == self._user()
+
+    def _is_left(self, pid: int, indexes: Sequence[int]) -> bool:
+        """Return whether a process is one of these, or any of this unit, under any of its users."""
+        index = self._index_of(pid)
+        wanted = index is not None and (not indexes or index in indexes)
+        return wanted and user_of(pid) in pooler_users()
+
+    def _is_stranger(self, pid: int) -> bool:
+        """Return whether an earlier release started this process of the unit as another user.
+
+        The port would not be shared with it.
+        """
+        return self._is_left(pid, ()) and user_of(pid) != self._user()
+
+    def _user(self) -> int:
+        return self._owner[0] if self._owner else os.geteuid()
+
+    def _index_of(self, pid: int) -> int | None:
+        """Return which process of this unit its command says that it is; None if it is none."""
+        program, file, *_ = [*command_of(pid), "", ""]
+        known = program == str(self._program) or pathlib.Path(program).name == "pgbouncer"
+        found = re.fullmatch(rf"{re.escape(str(self._root))}/([0-9]{{1,2}})/pgbouncer\.ini", file)
+        return int(found[1]) if known and found else None
+
+
+def _with_default_signals() -> None:
+    """Signals that this command ignores are not ignored by the process that it becomes.
+
+    `nohup` has its command ignore SIGHUP, which would pass to PgBouncer.
+    """
+    for name in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(name, signal.SIG_DFL)
+
+
+def _sleeps(pid: int) -> int:
+    """How often a process has gone to sleep: its voluntary context switches."""
+    with suppress(OSError):
+        status = pathlib.Path(f"/proc/{pid}/status").read_text(errors="replace")
+        if found := re.search(r"^voluntary_ctxt_switches:\s*(\d+)", status, re.MULTILINE):
+            return int(found[1])
+    return 0
 
 
 def _files() -> int:
@@ -254,15 +363,6 @@ def _files() -> int:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return most
-
-
-def command_of(pid: int) -> list[str]:
-    """The words that a process was started with, or calls itself by; none if there is no such process."""
-    try:
-        words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return []
-    return [os.fsdecode(word) for word in words]
 
 
 def _accepts(address: str, port: int) -> bool:

@@ -13,32 +13,48 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
 
-import pydantic
-
+from adapters.local import environment, files
+from adapters.local.address import AUTH_DATABASE, FIRST_DATABASE
 from adapters.local.owner import Owner, identity, own
-from adapters.local.processes import command_of
+from adapters.local.parts import version_of
+from adapters.local.running import command_of, pid_in, pids, send, user_of
 from adapters.local.store import ServerRecord
+from adapters.login import log_in, unproved
 from adapters.said import one_line
 from app.passwords import new_password
+from domain.capabilities import Version
 from domain.facts import Credentials
-from domain.pools import Endpoint, endpoints_in
+from domain.pools import Endpoint
 
 if TYPE_CHECKING:
     import psycopg
 
 SUPERUSER = "pooler"
-AUTH_DATABASE = "pgbouncer"
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
 ASK_SECONDS = 5.0
+LOGIN_SECONDS = 5.0
 LEAVE_SECONDS = 5.0
 
 # Lines of postmaster.pid.
-_PID_NUMBER, _PID_PORT, _PID_STATUS = 0, 3, 7
+_PID_PORT, _PID_STATUS = 3, 7
+
+# Clients cannot take the last connections, so that a login of the superuser, which is ours, always works.
+_SETTINGS = f"""
+listen_addresses = '{HOST}'
+unix_socket_directories = ''
+password_encryption = 'scram-sha-256'
+max_connections = 300
+superuser_reserved_connections = 10
+"""
+
+# From this version on PostgreSQL keeps connections for members of pg_use_reserved_connections, too.
+_RESERVES = Version(16)
+_RESERVED = "reserved_connections = 10\n"
 
 
 class ServerFailed(Exception):
@@ -46,7 +62,10 @@ class ServerFailed(Exception):
 
 
 class LocalServer:
-    """One PostgreSQL server in a directory."""
+    """One PostgreSQL server in a directory.
+
+    The data belongs to the user that it runs as, `owner`, so as root we write nothing below it.
+    """
 
     def __init__(self, home: pathlib.Path, owner: Owner | None) -> None:
         self._data = home / "postgresql"
@@ -65,15 +84,14 @@ class LocalServer:
         ) as file:
             file.write(password.get_secret_value())
             file.flush()
-            own(pathlib.Path(file.name), self._owner)
+            own(pathlib.Path(file.name), self._owner)  # PostgreSQL's user cannot replace it here.
             self._run(
                 programs / "initdb",
                 *("-D", str(new), "-U", SUPERUSER, f"--pwfile={file.name}"),
                 *("-A", "scram-sha-256", "-E", "UTF8", "--locale=C"),
             )
-        with open(new / "postgresql.auto.conf", "a") as settings:
-            settings.write(f"listen_addresses = '{HOST}'\nunix_socket_directories = ''\n")
-            settings.write("password_encryption = 'scram-sha-256'\nmax_connections = 300\n")
+        reserved = _RESERVED if version_of(programs / "postgres") >= _RESERVES else ""
+        self._append(new / "postgresql.auto.conf", _SETTINGS + reserved)
         shutil.rmtree(self._data, ignore_errors=True)
         new.rename(self._data)
         for left in self._data.parent.glob(f"{self._data.name}-*"):
@@ -91,24 +109,15 @@ class LocalServer:
         started = not self._runs()
         if started:
             self._clear()
-            if not self._log.exists():
-                self._log.touch(mode=0o600)
-                own(self._log, self._owner)
             port = server.port if _is_free(server.port) else _free_port()
+            pg_ctl = pathlib.Path(server.programs, "pg_ctl")
+            wait = ("-s", "-w", "-t", f"{START_SECONDS:.0f}")
             try:
-                self._run(
-                    pathlib.Path(server.programs, "pg_ctl"),
-                    *(
-                        "-D",
-                        str(self._data),
-                        "-l",
-                        str(self._log),
-                        "-w",
-                        "-t",
-                        f"{START_SECONDS:.0f}",
-                    ),
-                    *("-o", f"-p {port}", "start"),
-                )
+                # We open the log, so that PostgreSQL's user cannot have it lead elsewhere.
+                with open(files.open_log(self._log), "a") as log:
+                    self._run(
+                        pg_ctl, "-D", str(self._data), *wait, "-o", f"-p {port}", "start", log=log
+                    )
             except ServerFailed:
                 # That of a command which was killed may have been about to run.
                 if not self._runs():
@@ -127,38 +136,47 @@ class LocalServer:
         return self._noted() in self._workers()
 
     def _clear(self) -> None:
-        """Nobody writes to the data any more, and the number of one that died is not another's."""
+        """End every process that writes to the data, and remove a pid file that names another program."""
         end = time.monotonic() + LEAVE_SECONDS
         while (workers := self._workers()) and time.monotonic() < end:
             # A busy one does not notice that it is alone.
             for pid in workers:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGQUIT)
+                send(pid, signal.SIGQUIT, self._is_worker)
             time.sleep(0.05)
         if not workers and command_of(self._noted()):
             (self._data / "postmaster.pid").unlink(missing_ok=True)
 
     def _noted(self) -> int:
         """The process that PostgreSQL says it is; 0 if it says nothing."""
-        lines = self._pid_file()
-        return int(lines[_PID_NUMBER]) if lines and lines[_PID_NUMBER].isdecimal() else 0
+        return pid_in("\n".join(self._pid_file()))
 
     def _workers(self) -> list[int]:
-        """PostgreSQL's processes on this data: their directory is that of the data."""
-        found: list[int] = []
-        for one in pathlib.Path("/proc").glob("[0-9]*"):
-            name = [*command_of(int(one.name)), ""][0]
-            if name.startswith("postgres:") or name.endswith("/postgres"):
-                with suppress(OSError):
-                    if (one / "cwd").samefile(self._data):
-                        found.append(int(one.name))
-        return found
+        """Return PostgreSQL's processes on this data."""
+        return [pid for pid in pids() if self._is_worker(pid)]
+
+    def _is_worker(self, pid: int) -> bool:
+        """Return whether a process is PostgreSQL's, runs as its user, and has the data as its directory."""
+        name = [*command_of(pid), ""][0]
+        if not (name.startswith("postgres:") or name.endswith("/postgres")):
+            return False
+        user = self._owner[0] if self._owner else os.geteuid()
+        try:
+            here = pathlib.Path(f"/proc/{pid}/cwd").samefile(self._data)
+        except OSError:
+            return False
+        return here and user_of(pid) == user
 
     def _pid_file(self) -> list[str]:
         try:
-            return (self._data / "postmaster.pid").read_text(errors="replace").splitlines()
+            return files.read(self._data / "postmaster.pid").splitlines()
         except OSError:
             return []
+
+    def _append(self, path: pathlib.Path, text: str) -> None:
+        """Add settings to a file of PostgreSQL, as its user. Raises ServerFailed."""
+        done = self._call(pathlib.Path("/bin/sh"), "-c", 'cat >>"$0"', str(path), text=text)
+        if done.returncode:
+            raise ServerFailed(f"{path} cannot be written: {one_line(_cause(done.stdout))}")
 
     def _port_when_ready(self) -> int:
         """The port of the server that runs, once it takes connections (pidfile.h of PostgreSQL)."""
@@ -173,24 +191,31 @@ class LocalServer:
             f"PostgreSQL takes no connections after {START_SECONDS:.0f} s; see {self._log}"
         )
 
-    def _run(self, program: pathlib.Path, *arguments: str) -> None:
+    def _run(self, program: pathlib.Path, *arguments: str, log: IO[str] | None = None) -> None:
         before = len(self._logged())
-        done = self._call(program, *arguments)
+        done = self._call(program, *arguments, log=log)
         if done.returncode:
             logged = self._logged()[before:].decode(errors="replace")
             cause = _cause(logged + done.stdout)
             raise ServerFailed(f"{program.name} failed: {one_line(cause)}; see {self._log}")
 
-    def _call(self, program: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        # Not a pipe: the server would keep it open, and we would wait for it for ever.
+    def _call(
+        self, program: pathlib.Path, *arguments: str, text: str = "", log: IO[str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program as PostgreSQL's user with this text as its input; returns what it printed.
+
+        What it prints goes to the log, if there is one, and with it what a server prints later.
+        """
         with tempfile.TemporaryFile("w+", errors="replace") as output:
+            # Not a pipe: the server would keep it open, and we would wait for it for ever.
             done = subprocess.run(
                 [program, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
+                input=text.encode(),
+                stdout=log or output,
                 stderr=subprocess.STDOUT,
                 check=False,
                 cwd="/",
+                env=environment.for_servers(),
                 **identity(self._owner),
             )
             output.seek(0)
@@ -216,48 +241,50 @@ def own_credentials(server: ServerRecord) -> Credentials:
     )
 
 
-def given_credentials(uri: str) -> Credentials:
-    """How to log in to a server that was given. Raises ServerFailed with what is wrong with it."""
-    import psycopg.conninfo
-
-    try:
-        parts = psycopg.conninfo.conninfo_to_dict(uri)
-    except (psycopg.Error, UnicodeError):
-        raise ServerFailed("that is no postgresql:// address") from None
-    password = parts.get("password") or os.environ.get("PGPASSWORD") or ""
-    hosts, ports = (str(parts.get(key) or "").split(",") for key in ("host", "port"))
-    user = parts.get("user")
-    if not user or not password or not hosts[0]:
-        raise ServerFailed("the address needs a user, a host, and a password (or $PGPASSWORD)")
-    ports = ports * len(hosts) if len(ports) == 1 else ports
-    if len(ports) != len(hosts):
-        raise ServerFailed("the address needs one port, or one for each host")
-    named = (f"[{host}]" if ":" in host else host for host in hosts)
-    pairs = zip(named, ports, strict=True)
-    try:
-        endpoints = endpoints_in(",".join(f"{host}:{port or 5432}" for host, port in pairs))
-    except ValueError as error:
-        raise ServerFailed(str(error)) from None
-    try:
-        str(password).encode()
-        return Credentials(
-            user=str(user),
-            password=pydantic.SecretStr(str(password)),
-            database=AUTH_DATABASE,
-            endpoints=endpoints,
-        )
-    except ValueError:
-        # Not the error itself: it would show the password.
-        raise ServerFailed("the user and the password have to be one line of text each") from None
-
-
 def greet(credentials: Credentials) -> tuple[str, bool]:
-    """The server's version, and whether it has the auth database. Raises ServerFailed."""
+    """Return the server's version, and whether it has the auth database.
+
+    Raises ServerFailed, also if the user cannot make what clients need.
+    """
     with _connected(credentials) as connection:
         said = connection.info.parameter_status("server_version") or ""
+        _check_rights(connection)
         query = "SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s"
         found = connection.execute(query, [AUTH_DATABASE]).fetchone()
         return said.partition(" ")[0], bool(found)
+
+
+def _check_rights(connection: psycopg.Connection) -> None:
+    """Raise ServerFailed with the command that gives the user of this connection what it lacks."""
+    from psycopg import sql
+
+    row = connection.execute(
+        "SELECT rolname, rolsuper OR rolcreaterole, rolsuper OR rolcreatedb"
+        " FROM pg_catalog.pg_roles WHERE rolname = current_user"
+    ).fetchone()
+    name, *able = row or ("", True, True)
+    lacks = [word for word, has in zip(("CREATEROLE", "CREATEDB"), able, strict=True) if not has]
+    if lacks:
+        alter = sql.SQL("ALTER ROLE {}").format(sql.Identifier(name)).as_string(connection)
+        raise ServerFailed(
+            f"user {name} of PostgreSQL lacks {' and '.join(lacks)}, which users and databases of"
+            f" clients need: `{alter} {' '.join(lacks)}`, or name a superuser in --backend"
+        )
+
+
+def remaining(
+    credentials: Credentials, databases: Collection[str], roles: Collection[str]
+) -> tuple[list[str], list[str]]:
+    """Return which of these databases and roles the server has. Raises ServerFailed."""
+    with _connected(credentials) as connection:
+        first = connection.execute(
+            "SELECT datname FROM pg_catalog.pg_database WHERE datname = ANY(%s)",
+            [sorted(databases)],
+        ).fetchall()
+        second = connection.execute(
+            "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY(%s)", [sorted(roles)]
+        ).fetchall()
+    return sorted(str(row[0]) for row in first), sorted(str(row[0]) for row in second)
 
 
 def make_auth_database(credentials: Credentials) -> None:
@@ -302,22 +329,29 @@ def ask(credentials: Credentials, statement: str) -> str:
 
 @contextmanager
 def _connected(
-    credentials: Credentials, database: str = "postgres"
+    credentials: Credentials, database: str = FIRST_DATABASE
 ) -> Generator[psycopg.Connection]:
     import psycopg
 
     try:
-        with psycopg.connect(
+        with log_in(
+            psycopg.connect,
+            LOGIN_SECONDS,
             host=",".join(endpoint.host for endpoint in credentials.endpoints),
             port=",".join(str(endpoint.port) for endpoint in credentials.endpoints),
             user=credentials.user,
             password=credentials.password.get_secret_value(),
             dbname=database,
-            connect_timeout=5,
+            connect_timeout=round(LOGIN_SECONDS),
+            client_encoding="utf8",  # A server with SQL_ASCII would have psycopg return bytes.
             autocommit=True,
         ) as connection:
             yield connection
     except psycopg.Error as error:
+        if ends := unproved(error):
+            raise ServerFailed(
+                f"PostgreSQL is not trusted with user {credentials.user}: it {ends}"
+            ) from None
         first, _, _ = str(error).strip().partition("\n")
         raise ServerFailed(f"PostgreSQL says: {one_line(first)}") from None
 

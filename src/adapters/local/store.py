@@ -14,10 +14,20 @@ from typing import cast
 
 import pydantic
 
+from adapters.local import files
 from adapters.local.model import Model, Record
 from domain.pools import Port
 
 PATIENCE = 10.0  # seconds
+
+
+def default_home() -> pathlib.Path:
+    """Return where the state is kept unless $POOLER_HOME says it."""
+    if os.geteuid() == 0:
+        # Servers do not run as root, and could not enter its home.
+        return pathlib.Path("/var/lib/pgbouncer-k8s")
+    state = os.environ.get("XDG_STATE_HOME") or pathlib.Path.home() / ".local" / "state"
+    return pathlib.Path(state, "pgbouncer-k8s")
 
 
 class ServerRecord(Record):
@@ -55,20 +65,34 @@ class Store:
         self._file = home / "state.json"
         self._lock = home / "lock"
 
+    def check(self) -> None:
+        """Raise Unwritable if another user could replace files of root in this directory."""
+        if problem := files.insecure(self.home):
+            raise Unwritable(problem)
+
     def exists(self) -> bool:
         """Whether there is a state."""
         return self._file.exists()
 
     def load(self) -> State:
-        """The state, a new one if there is none. Raises Unreadable."""
+        """The state, a new one if there is none. Raises Unreadable.
+
+        What only a later release knows is ignored, and lost when the state is saved.
+        """
         try:
-            return State.model_validate_json(self._file.read_text())
+            found = State.model_validate_json(self._file.read_text(), extra="ignore")
         except FileNotFoundError:
             return State()
         except (ValueError, OSError):
-            raise Unreadable(
-                f"{self._file} is not readable: mend it, or remove {self.home} to begin anew"
-            ) from None
+            raise self._unreadable() from None
+        # Every release writes it: without it, an empty state would replace it.
+        if "model" not in found.model_fields_set:
+            raise self._unreadable()
+        return found
+
+    def _unreadable(self) -> Unreadable:
+        text = f"{self._file} is not readable: mend it, or remove {self.home} to begin anew"
+        return Unreadable(text)
 
     def save(self, state: State) -> None:
         """The state is on disk: killed at any moment, the old one or the new one is found. Raises Unwritable."""
@@ -77,7 +101,8 @@ class Store:
         try:
             if self.exists() and self._file.read_text() == text:
                 return
-            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+            with open(os.open(new, flags, 0o600), "w") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -120,6 +145,7 @@ class Store:
         while True:
             # Others may pass through, since servers run as another user; they may not look around.
             self.home.mkdir(parents=True, exist_ok=True)
+            self.check()
             self.home.chmod(0o711)
             lock_file = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
             with open(lock_file, "r+", errors="replace") as lock:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from adapters.postgres.database import PsycopgDatabase
 from adapters.postgres.server import Server, answering, named
 from adapters.postgres.session import ReadOnly, Session
+from adapters.waiting import WaitingBudget
 from app.errors import DatabaseRefused, DatabaseUnreachable
 from domain.facts import Credentials as BackendCredentials
 from domain.pools import Endpoint
@@ -18,32 +19,47 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from adapters.postgres.server import Connection
+    from domain.facts import Ledger
 
 OLDEST = 140_000  # PostgreSQL 14, as libpq counts: pg_database_owner came with it.
 
 _ADMIT_SECONDS = 1.8
 _PAUSE = 0.2
 
+# What an answer of a server, and a login, take where nothing is waited for, generously.
+_PING_SECONDS, _LEAST_PING_SECONDS = 1.0, 0.2
+_LOGIN_SECONDS, _LEAST_LOGIN_SECONDS = 1.0, 0.25
+_WORK_SECONDS = 0.2
+
 # More than the statement_timeout: whoever still runs, has said so by then.
 _PATIENCE = 12.0
 
 
 class PsycopgDatabases:
-    """A PostgreSQL server, in which roles of this application carry its mark.
+    """A PostgreSQL server, in which this application makes roles.
 
     `owner` names the application in all the world, e.g. `<model uuid>/pgbouncer`; `patience` is how
     many seconds a server that let us in may say nothing. A server that was not reached is not tried
-    again by the same object: every hook has a new one.
+    again by the same object: every hook has a new one, with the `waiting` that is left to the hook.
     """
 
-    def __init__(self, owner: str, patience: float = _PATIENCE) -> None:
+    def __init__(
+        self, owner: str, patience: float = _PATIENCE, waiting: WaitingBudget | None = None
+    ) -> None:
         self._owner = owner
         self._patience = patience
+        self._waiting = waiting or WaitingBudget()
+        self._stalled = False
         self._silent: set[tuple[Endpoint, ...]] = set()
 
     @contextmanager
-    def open(self, backend: BackendCredentials) -> Generator[PsycopgDatabase]:
-        """Log in as the backend's user. Raises DatabaseUnreachable or DatabaseRefused."""
+    def open(
+        self, backend: BackendCredentials, ledger: Ledger | None = None
+    ) -> Generator[PsycopgDatabase]:
+        """Log in as the backend's user; the ledger says what we made there.
+
+        Raises DatabaseUnreachable or DatabaseRefused.
+        """
         server = Server(backend, self._reached(backend), self._patience)
         try:
             with server.connect(backend.database) as connection:
@@ -51,7 +67,8 @@ class PsycopgDatabases:
                     raise DatabaseRefused(f"PostgreSQL is older than version {OLDEST // 10_000}")
                 if _read_only(connection):
                     raise ReadOnly
-                yield PsycopgDatabase(Session(server, connection, self._owner))
+                session = Session(server, connection, self._owner, self._waiting, ledger)
+                yield PsycopgDatabase(session)
         except DatabaseUnreachable:
             self._silent.add(backend.endpoints)
             raise
@@ -60,28 +77,37 @@ class PsycopgDatabases:
         """Whether something that speaks PostgreSQL's protocol listens, without logging in."""
         if backend.endpoints in self._silent:
             return False
-        if answering(backend.endpoints, enough=1):
+        if self._answering(backend, enough=1):
             return True
         self._silent.add(backend.endpoints)
         return False
 
     def admits(self, backend: BackendCredentials, credentials: Credentials, database: str) -> bool:
-        """Whether these credentials can log in; waits for two seconds at most.
+        """Whether these credentials can log in; waits for as long as this hook may, for all clients.
 
         Raises DatabaseUnreachable.
         """
-        end = time.monotonic() + _ADMIT_SECONDS
         server = Server(backend, self._reached(backend), self._patience)
-        while True:
-            if server.admits(credentials, database):
-                return True
-            if time.monotonic() + _PAUSE > end:
-                break
-            time.sleep(_PAUSE)
+        with self._waiting.spent(_ADMIT_SECONDS, work=_WORK_SECONDS) as seconds:
+            end = time.monotonic() + seconds
+            while not self._stalled:
+                left = max(_LEAST_LOGIN_SECONDS, min(_LOGIN_SECONDS, end - time.monotonic()))
+                admitted = server.admits(credentials, database, left)
+                if admitted:
+                    return True
+                if time.monotonic() + _PAUSE > end:
+                    # After this, a login that hangs would cost the hook more than it has.
+                    self._stalled = admitted is None
+                    break
+                time.sleep(_PAUSE)
         # What went away in the meantime has refused nobody.
         if not self.answers(backend):
             raise DatabaseUnreachable(f"PostgreSQL at {named(backend.endpoints)} does not answer")
         return False
+
+    def _answering(self, backend: BackendCredentials, enough: int = 0) -> tuple[Endpoint, ...]:
+        with self._waiting.spent(_PING_SECONDS, work=_WORK_SECONDS) as seconds:
+            return answering(backend.endpoints, enough, max(_LEAST_PING_SECONDS, seconds))
 
     def _reached(self, backend: BackendCredentials) -> tuple[Endpoint, ...]:
         """The endpoints that answer, in their order.
@@ -90,7 +116,7 @@ class PsycopgDatabases:
         its errors do not tell a server that refuses from one that is not there.
         """
         if backend.endpoints not in self._silent:
-            if found := answering(backend.endpoints):
+            if found := self._answering(backend):
                 return found
             self._silent.add(backend.endpoints)
         raise DatabaseUnreachable(f"PostgreSQL at {named(backend.endpoints)} does not answer")

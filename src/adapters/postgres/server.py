@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from adapters import ping
+from adapters.login import log_in, unproved
 from adapters.patience import patient
 from adapters.said import one_line
 from app.errors import DatabaseRefused, DatabaseUnreachable
@@ -28,13 +29,18 @@ APPLICATION_NAME = "pgbouncer-k8s"
 
 # Two seconds are the least that libpq knows.
 _CONNECT_SECONDS = 2
+_LOGIN_SECONDS = 2.0
 _PING_SECONDS = 1.0
 
 # Options of the session win over those that an owner set for a database or a role: nobody else's
 # objects stand in for the catalog's, and whoever a role becomes at login, we are the user that
 # we log in as.
+LOCK_SECONDS = 1.0
 _OPTIONS = (
-    "-c statement_timeout=10s -c lock_timeout=2s -c search_path=pg_catalog,pg_temp -c role=none"
+    f"-c statement_timeout=10s -c lock_timeout={LOCK_SECONDS:.0f}s -c search_path=pg_catalog,pg_temp -c role=none"
+    " -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0"
+    " -c local_preload_libraries= -c default_transaction_isolation=read\\ committed"
+    " -c default_transaction_deferrable=off"
 )
 
 # The server itself was seen to take changes; a database's owner may say otherwise there.
@@ -57,6 +63,11 @@ class Server:
         return self._backend.user
 
     @property
+    def password(self) -> pydantic.SecretStr:
+        """The password of the backend's user."""
+        return self._backend.password
+
+    @property
     def database(self) -> str:
         """The backend's own database."""
         return self._backend.database
@@ -67,29 +78,58 @@ class Server:
         import psycopg
 
         user, password = self._backend.user, self._backend.password
+        # An endpoint that keeps a login waiting takes the time of no other.
+        seconds = _LOGIN_SECONDS * min(2, len(self._endpoints))
         try:
-            connection = self._login(user, password, database, f"{_OPTIONS} {options}")
+            connection = self._login(user, password, database, seconds, options)
         except psycopg.Error as error:
-            raise self._not_let_in(error, user, password) from None
+            raise self._not_let_in(error, user) from None
         try:
             yield connection
         finally:
             connection.close()
 
-    def admits(self, credentials: Credentials, database: str) -> bool:
-        """Whether they can log in now."""
+    @contextmanager
+    def enter(self, database: str, seconds: float, options: str = "") -> Generator[Connection]:
+        """An open connection into a client's database. Raises psycopg.Error."""
+        user, password = self._backend.user, self._backend.password
+        connection = self._login(user, password, database, seconds, options)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def reason(self, error: psycopg.Error) -> str:
+        """What the server, or libpq, has to say of a login that failed."""
+        first = str(error).partition("\n")[0].rpartition(" failed: ")[2].removeprefix("FATAL:")
+        password = self._backend.password.get_secret_value() or "\0"
+        return one_line(first.strip().replace(password, "…"))
+
+    def admits(self, credentials: Credentials, database: str, seconds: float) -> bool | None:
+        """Whether they can log in now; None if that is not known after so many seconds."""
         import psycopg
 
         try:
-            self._login(credentials.username, credentials.password, database).close()
+            self._login(
+                credentials.username, credentials.password, database, seconds, None
+            ).close()
+        except psycopg.errors.ConnectionTimeout:
+            return None
         except psycopg.Error:
             return False
         return True
 
     def _login(
-        self, user: str, password: pydantic.SecretStr, database: str, options: str = ""
+        self,
+        user: str,
+        password: pydantic.SecretStr,
+        database: str,
+        seconds: float,
+        options: str | None,
     ) -> Connection:
-        return patient(self._patience).connect(
+        return log_in(
+            patient(self._patience).connect,
+            seconds,
             host=",".join(endpoint.host for endpoint in self._endpoints),
             port=",".join(str(endpoint.port) for endpoint in self._endpoints),
             user=user,
@@ -99,44 +139,42 @@ class Server:
             target_session_attrs="read-write" if len(self._backend.endpoints) > 1 else "any",
             application_name=APPLICATION_NAME,
             client_encoding="utf8",
-            options=options,
+            options="" if options is None else f"{_OPTIONS} {options}",
             autocommit=True,
             prepare_threshold=None,
         )
 
     def _not_let_in(
-        self, error: psycopg.Error, user: str, password: pydantic.SecretStr
+        self, error: psycopg.Error, user: str
     ) -> DatabaseUnreachable | DatabaseRefused:
         import psycopg
 
-        if isinstance(error, psycopg.errors.ConnectionTimeout) or not answering(
-            self._endpoints, enough=1
-        ):
-            return DatabaseUnreachable(
-                f"PostgreSQL at {named(self._backend.endpoints)} does not answer"
-            )
-        # The first line ends in what the server, or libpq, has to say of the last endpoint.
-        reason = str(error).partition("\n")[0].rpartition(" failed: ")[2].removeprefix("FATAL:")
-        reason = reason.strip().replace(password.get_secret_value() or "\0", "…")
-        return DatabaseRefused(
-            f"PostgreSQL at {named(self._backend.endpoints)} refuses user {user}: {one_line(reason)}"
-        )
+        where = f"PostgreSQL at {named(self._backend.endpoints)}"
+        if ends := unproved(error):
+            return DatabaseRefused(f"{where} is not trusted with user {user}: it {ends}")
+        if isinstance(error, psycopg.errors.ConnectionTimeout):
+            return DatabaseUnreachable(f"{where} does not answer when user {user} logs in")
+        if not answering(self._endpoints, enough=1):
+            return DatabaseUnreachable(f"{where} does not answer")
+        return DatabaseRefused(f"{where} refuses user {user}: {self.reason(error)}")
 
 
-def answering(endpoints: tuple[Endpoint, ...], enough: int = 0) -> tuple[Endpoint, ...]:
-    """The endpoints that answer within a second, in their order; with `enough`, the first so many.
+def answering(
+    endpoints: tuple[Endpoint, ...], enough: int = 0, seconds: float = _PING_SECONDS
+) -> tuple[Endpoint, ...]:
+    """The endpoints that answer within `seconds`, in their order; with `enough`, the first so many.
 
     All are asked at the same time, so that one that is silent does not use up another's time.
     """
     answers: queue.SimpleQueue[tuple[Endpoint, bool]] = queue.SimpleQueue()
 
     def ask(endpoint: Endpoint) -> None:
-        answers.put((endpoint, ping.answers([(endpoint.host, endpoint.port)], _PING_SECONDS)))
+        answers.put((endpoint, ping.answers([(endpoint.host, endpoint.port)], seconds)))
 
     for endpoint in endpoints:
         # A daemon: a name that takes long to look up does not keep the process.
         threading.Thread(target=ask, args=(endpoint,), daemon=True).start()
-    end, found, left = time.monotonic() + _PING_SECONDS, set[Endpoint](), len(endpoints)
+    end, found, left = time.monotonic() + seconds, set[Endpoint](), len(endpoints)
     while left and not (enough and len(found) >= enough):
         try:
             endpoint, answered = answers.get(timeout=max(0.0, end - time.monotonic()))

@@ -9,10 +9,18 @@ import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, LiteralString, NamedTuple, TypeVar
 
-from adapters.postgres.server import Server
-from adapters.postgres.statements import run
+from adapters.postgres import obstacles
+from adapters.postgres.ours import Marks, Ours
+from adapters.postgres.server import LOCK_SECONDS, Server
+from adapters.postgres.statements import literal, run
 from adapters.said import one_line
-from app.errors import AccessRefused, DatabaseRefused, DatabaseUnreachable
+from app.errors import (
+    AccessRefused,
+    DatabaseBusy,
+    DatabaseRefused,
+    DatabaseUnreachable,
+    NoTimeLeft,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -21,6 +29,8 @@ if TYPE_CHECKING:
     from psycopg import sql
 
     from adapters.postgres.server import Connection
+    from adapters.waiting import WaitingBudget
+    from domain.facts import Ledger
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +38,19 @@ T = TypeVar("T")
 
 _PAUSE = 0.2
 
-_V16 = 160_000  # as the protocol tells versions
+_LOOK_EVERY = 0.05
+
+# The seconds that one client's database is waited for: at first, and in hooks that find that it
+# was waited for in vain before.
+CLIENT_SECONDS = 1.0
+HURRIED_SECONDS = 0.25
+
+# What entering a database and looking around takes where nothing is waited for, generously.
+_WORK_SECONDS = 0.5
+_LEAST_SECONDS = 0.25
+_STATEMENT_SECONDS = 3
+
+_V16, _V17 = 160_000, 170_000  # as the protocol tells versions
 
 # Two leaders, for a moment, make or drop the same; the second finds it done when it looks again.
 # (https://www.postgresql.org/docs/current/errcodes-appendix.html)
@@ -54,6 +76,12 @@ _LOCKED = "55P03"
 _NO_RIGHT = "42501"
 _READ_ONLY_CODE = "25006"
 _TOO_SLOW = "57014"
+
+# What an error means of a statement that looks at all objects of a client's database.
+_TOO_MUCH = {
+    _TOO_SLOW: f"so many objects that they are not looked at in {_STATEMENT_SECONDS} s",
+    "53200": "more objects than PostgreSQL can lock at a time: raise max_locks_per_transaction",
+}
 _GONE = ("08", "57P01", "57P02", "57P03")
 
 
@@ -64,20 +92,11 @@ class ReadOnly(DatabaseRefused):
         super().__init__("PostgreSQL takes no changes now: it is a replica or was made read-only")
 
 
-class Marks(NamedTuple):
-    """The comments by which an application knows what it made."""
-
-    application: str
-    client: str
-    auth: str
-    group: str
-
-
 class Role(NamedTuple):
     """What a role is now."""
 
     oid: int
-    mark: str | None
+    mark: str | None  #: of its kind, if this application made it; a comment alone is no proof
     login: bool
     createdb: bool
     createrole: bool
@@ -88,6 +107,7 @@ class Role(NamedTuple):
 class Held(NamedTuple):
     """Who may do what with a database."""
 
+    oid: int
     owner: str
     ours: bool  #: the backend's user owns it
     usable: bool  #: the backend's user has its owner's rights
@@ -97,17 +117,34 @@ class Held(NamedTuple):
 class Session:
     """An open connection, and what is seen by it."""
 
-    def __init__(self, server: Server, connection: Connection, owner: str) -> None:
+    def __init__(
+        self,
+        server: Server,
+        connection: Connection,
+        owner: str,
+        waiting: WaitingBudget,
+        ledger: Ledger | None = None,
+    ) -> None:
         self._server = server
         self.connection = connection
         self.owner = owner
+        self.waiting = waiting
+        #: the seconds that a single client's database is waited for
+        self.patience = CLIENT_SECONDS
+        #: the seconds that the main connection waits for a lock
+        self.lock_seconds = LOCK_SECONDS
+        self._reserve = 0.0  #: the seconds that are for what follows in this hook
+        self._busy_databases: dict[str, str] = {}
         made = f"managed by pgbouncer-k8s for {owner}"
         self.marks = Marks(
             application=made,
             client=f"{made}: client user",
             auth=f"{made}: auth user",
             group=f"{made}: clients of a database",
+            heir=f"{made}: owner of what clients left",
         )
+        self.notes: list[str] = []
+        self.ours = Ours(connection, owner, self.marks, server.password, ledger)
 
     @property
     def user(self) -> str:
@@ -135,24 +172,20 @@ class Session:
             """,
             (name,),
         ).fetchone()
-        return Role(*row) if row else None
+        if row is None:
+            return None
+        found = Role(*row)
+        return found._replace(mark=self.ours.mark_of(found.oid, name, found.mark))
 
     def marked(self, mark: str) -> tuple[str, ...]:
-        """The roles that carry this mark, by name."""
-        rows = self.connection.execute(
-            """
-            SELECT rolname FROM pg_roles
-            WHERE shobj_description(oid, 'pg_authid') = %s ORDER BY rolname
-            """,
-            (mark,),
-        )
-        return tuple(row[0] for row in rows)
+        """The roles of this kind that this application made, by name."""
+        return self.ours.marked(mark)
 
     def held(self, database: str) -> Held | None:
         """Who may do what with this database, if there is one."""
         rows = self.connection.execute(
             """
-            SELECT pg_get_userbyid(datdba), pg_get_userbyid(datdba) = current_user,
+            SELECT pg_database.oid, pg_get_userbyid(datdba), pg_get_userbyid(datdba) = current_user,
                    pg_has_role(current_user, datdba, 'USAGE'),
                    CASE grantee WHEN 0 THEN '' ELSE pg_get_userbyid(grantee) END, privilege_type
             FROM pg_database
@@ -163,21 +196,115 @@ class Session:
         ).fetchall()
         if not rows:
             return None
-        owner, ours, usable, _, _ = rows[0]
-        return Held(owner, ours, usable, frozenset((row[3], row[4]) for row in rows))
+        oid, owner, ours, usable, _, _ = rows[0]
+        return Held(oid, owner, ours, usable, frozenset((row[4], row[5]) for row in rows))
 
     @contextmanager
     def inside(self, database: str, options: str = "") -> Generator[Connection]:
-        """A connection into this database. Raises DatabaseUnreachable or DatabaseRefused."""
+        """A connection into this database, which waits for locks only as long as this hook may.
+
+        Raises AccessRefused, DatabaseBusy, NoTimeLeft: what a client does inside its own database
+        is that client's problem, and never DatabaseUnreachable as long as the main connection holds.
+        """
+        import psycopg
+
         if database == self.database:
             yield self.connection
-        else:
-            with self._server.connect(database, options) as connection:
-                yield connection
+            return
+        self.check_time()
+        if database in self._busy_databases:
+            raise DatabaseBusy(self._busy_databases[database])
+        if text := obstacles.closed(self.connection, database):
+            raise AccessRefused(text)
+        with self.waiting.spent(self.patience, work=_WORK_SECONDS) as seconds:
+            # That a catalog is locked is seen at once, so a second look in vain is not waited for.
+            end = time.monotonic() + (seconds if self.patience > HURRIED_SECONDS else 0.0)
+            while obstacles.catalog_locked(self.connection, database):
+                if time.monotonic() + _LOOK_EVERY > end:
+                    raise self._closed_by_lock(database)
+                time.sleep(_LOOK_EVERY)
+            try:
+                limits = self._limits(max(HURRIED_SECONDS, end - time.monotonic()))
+                login = max(self.patience, seconds, _WORK_SECONDS)
+                with self._server.enter(database, login, f"{limits} {options}") as connection:
+                    yield connection
+            except psycopg.Error as error:
+                if error.sqlstate in _RACES:
+                    raise
+                raise self._trouble(database, error) from None
+
+    def check_time(self) -> None:
+        """Raise NoTimeLeft if this hook may wait no more."""
+        if self.waiting.left() - self._reserve < min(_LEAST_SECONDS, self.patience):
+            raise NoTimeLeft(
+                "is tried again soon: PostgreSQL was waited for too long in this hook"
+            )
+
+    def hurry(self) -> None:
+        """From now on, wait only a moment for what a client may have locked."""
+        self.patience = self.lock_seconds = HURRIED_SECONDS
+        self._reserve = max(0.0, self.waiting.left() - 2 * HURRIED_SECONDS)
+        wait = literal(f"{HURRIED_SECONDS * 1000:.0f}ms")
+        self.insist(lambda: self.run("SET lock_timeout = {wait}", wait=wait))
+
+    def _limits(self, seconds: float) -> str:
+        """Options of a session in a client's database."""
+        limits = f"-c lock_timeout={seconds * 1000:.0f} -c statement_timeout={_STATEMENT_SECONDS}s"
+        if self.connection.info.server_version >= _V17:
+            limits += " -c transaction_timeout=0"
+            if self.connection.info.parameter_status("is_superuser") == "on":
+                limits += " -c event_triggers=off"
+        return limits
+
+    def _trouble(self, database: str, error: psycopg.Error) -> AccessRefused | DatabaseRefused:
+        """What an error in a client's database means. Raises psycopg.Error if the server is gone."""
+        import psycopg
+
+        self.connection.execute("SELECT 1")
+        code = error.sqlstate or ""
+        if isinstance(error, psycopg.errors.ConnectionTimeout):
+            busy = self._closed_by_lock(database)
+            obstacles.end_stuck_logins(self.connection, database)
+            return busy
+        if code == _LOCKED:
+            return self._busy(database)
+        if code in _TOO_MUCH:
+            return DatabaseBusy(f"database {database} has {_TOO_MUCH[code]}")
+        if not code and error.pgconn is not None and error.pgconn.status != 0:
+            # libpq knows no code for a login that was refused.
+            return AccessRefused(
+                f"database {database} does not let us in: {self._server.reason(error)}; its owner"
+                f' can undo settings by ALTER DATABASE "{database}" RESET ALL'
+            )
+        if not code or code.startswith(_GONE):
+            return DatabaseBusy(f"database {database} ended our session")
+        return self._refused(error)
+
+    def _busy(self, database: str) -> DatabaseBusy:
+        held = obstacles.holders(self.connection, database) or "another session"
+        return DatabaseBusy(
+            f"something in database {database} is locked by {held}: end that session"
+        )
+
+    def _closed_by_lock(self, database: str) -> DatabaseBusy:
+        """Users that are looked at later in this hook do not wait for this database again."""
+        held = obstacles.holders(self.connection, database) or "another session"
+        text = (
+            f"database {database} lets no session in while {held} locks its catalog: end its"
+            " transactions there"
+        )
+        self._busy_databases[database] = text
+        return DatabaseBusy(text)
 
     def run(self, text: LiteralString, **parts: str | sql.Composable) -> None:
         """Run a statement; a part that is a plain text is an identifier."""
         run(self.connection, text, **parts)
+
+    def note(self, text: str) -> None:
+        """Tell the log what the operator should know, once."""
+        if text not in self.notes:
+            logger.warning("In PostgreSQL, %s", text)
+            self.notes.append(text)
 
     def attempt(self, act: Callable[[], None]) -> list[str]:
         """Act, and go on even if it is refused: what went wrong, as sentences."""
@@ -188,17 +315,17 @@ class Session:
             return [str(error)]
         return []
 
-    def insist(self, act: Callable[[], T]) -> T:
-        """Act, once more if somebody else did the same; errors are translated."""
+    def insist(self, act: Callable[[], T], *, again: bool = True) -> T:
+        """Act, and `again` if another leader did the same; errors are translated."""
         import psycopg
 
         try:
             try:
                 return act()
             except psycopg.Error as error:
-                if error.sqlstate not in _RACES:
+                if not again or error.sqlstate not in _RACES:
                     raise
-            time.sleep(_PAUSE)
+            self.waiting.pause(_PAUSE)
             return act()
         except psycopg.Error as error:
             raise self._sentence(error) from None
@@ -211,10 +338,15 @@ class Session:
         code = error.sqlstate or ""
         if self.connection.closed or not code or code.startswith(_GONE):
             return DatabaseUnreachable("the connection to PostgreSQL broke off")
+        return self._refused(error)
+
+    def _refused(self, error: psycopg.Error) -> DatabaseRefused:
+        code = error.sqlstate
         if code == _READ_ONLY_CODE:
             return ReadOnly()
         if code == _LOCKED:
-            return DatabaseRefused("another session keeps something locked in PostgreSQL")
+            self.waiting.subtract(self.lock_seconds)
+            return DatabaseBusy("another session keeps something locked in PostgreSQL")
         if code == _TOO_SLOW:
             return DatabaseRefused("PostgreSQL took too long")
         said = one_line(error.diag.message_primary or "")

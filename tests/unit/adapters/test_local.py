@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -9,10 +10,11 @@ import time
 import pydantic
 import pytest
 
-from adapters.local import parts, server
+from adapters.local import environment, files, parts, running
+from adapters.local.address import given_credentials
+from adapters.local.arguments import Mistake
 from adapters.local.memory import MemoryPlatform
 from adapters.local.model import NotLeader
-from adapters.local.server import ServerFailed
 from adapters.local.store import ServerRecord, State, Store, Unreadable
 from domain.capabilities import Version
 
@@ -27,6 +29,7 @@ def store(tmp_path):
 
 def whole_state():
     platform = MemoryPlatform(units=2)
+    platform.model.options = {"allowed-roles": "createdb"}
     platform.deploy()
     platform.backend(readers="10.1.0.2:5432")
     platform.relate("shop-app", "shop", "createdb")
@@ -274,27 +277,135 @@ def test_the_cache_is_where_it_was_said(monkeypatch, tmp_path):
 
 
 # ---- a server that was given -----------------------------------------------------------------
+LIBPQ = {"PGPASSWORD": "the-password"}
+
+
 @pytest.mark.parametrize(
     ("uri", "endpoints"),
     [
-        ("postgresql://u:p@db", ["db:5432"]),
-        ("postgresql://u:p@db:5433/x", ["db:5433"]),
-        ("postgresql://u:p@[2001:db8::1]:5433", ["[2001:db8::1]:5433"]),
-        ("postgresql://u:p@a:1,b:2", ["a:1", "b:2"]),
-        ("host=a,b user=u password=p port=5433", ["a:5433", "b:5433"]),
+        ("postgresql://u@db", ["db:5432"]),
+        ("postgresql://u@db:5433/postgres", ["db:5433"]),
+        ("postgresql://u@[2001:db8::1]:5433", ["[2001:db8::1]:5433"]),
+        ("postgresql://u@a:1,b:2", ["a:1", "b:2"]),
+        ("host=a,b user=u port=5433 sslmode=prefer", ["a:5433", "b:5433"]),
     ],
 )
 def test_an_address_is_read_as_libpq_reads_it(uri, endpoints):
-    given = server.given_credentials(uri)
+    given = given_credentials(uri, LIBPQ)
     assert [str(endpoint) for endpoint in given.endpoints] == endpoints
-    assert (given.user, given.password.get_secret_value()) == ("u", "p")
+    assert (given.user, given.password.get_secret_value()) == ("u", "the-password")
 
 
 @pytest.mark.parametrize(
-    "uri", ["postgresql://", "postgresql://u@db", "postgresql://:p@db", "nonsense://x", "port=1"]
+    ("uri", "said"),
+    [
+        ("postgresql://", "names no host"),
+        ("postgresql://db", "names no user"),
+        ("port=1", "names no host"),
+        ("nonsense://x", "is no postgresql:// address"),
+        ("postgresql://u:the-password@db", "contains a password"),
+        ("postgresql://u@db?password=the-password", "contains a password"),
+        ("postgresql://u@db/mine", "a database is not supported"),
+        ("postgresql://u@db?sslmode=require", "not encrypted yet"),
+        ("postgresql://u@db?sslmode=verify-full", "not encrypted yet"),
+        ("postgresql://u@db?sslrootcert=x", "sslrootcert is not supported"),
+        ("postgresql://u@db?options=-cx%3D1", "options is not supported"),
+        ("postgresql://u@db?application_name=x", "application_name is not supported"),
+        ("postgresql://u@db?target_session_attrs=any", "target_session_attrs is not supported"),
+        ("service=x", "service is not supported"),
+        ("postgresql://u@db?passfile=x", "passfile is not supported"),
+        ("postgresql://u@db?hostaddr=127.0.0.1", "hostaddr is not supported"),
+    ],
 )
-def test_an_address_that_lacks_something_is_refused_without_its_password(uri, monkeypatch):
-    monkeypatch.delenv("PGPASSWORD", raising=False)
-    with pytest.raises(ServerFailed) as caught:
-        server.given_credentials(uri)
-    assert str(caught.value).startswith(("that is no postgresql:// address", "the address needs"))
+def test_an_address_that_cannot_be_honoured_is_refused_by_name(uri, said):
+    with pytest.raises(Mistake) as caught:
+        given_credentials(uri, LIBPQ)
+    assert said in str(caught.value)
+    assert "the-password" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("libpq", "said"),
+    [
+        ({}, "$PGPASSWORD is not set"),
+        ({"PGSSLMODE": "verify-full"} | LIBPQ, "$PGSSLMODE='verify-full': connections to"),
+    ],
+)
+def test_a_variable_that_cannot_be_honoured_is_refused_by_name(libpq, said):
+    with pytest.raises(Mistake) as caught:
+        given_credentials("postgresql://u@db", libpq)
+    assert said in str(caught.value)
+
+
+def test_no_variable_of_libpq_changes_our_logins(monkeypatch):
+    for name in ("PGOPTIONS", "PGSERVICE", "PGSSLMODE", "PGUSER", "PGPASSWORD"):
+        monkeypatch.setenv(name, "x")
+    for name in ("PGBOUNCER", "PG_BIN_DIR"):
+        monkeypatch.setenv(name, "kept")
+    taken = environment.without_libpq()
+    assert not {"PGOPTIONS", "PGSERVICE", "PGSSLMODE", "PGUSER", "PGPASSWORD"} & set(os.environ)
+    assert os.environ["PGBOUNCER"] == os.environ["PG_BIN_DIR"] == "kept"
+    assert environment.not_used(taken) == ["$PGOPTIONS", "$PGSERVICE", "$PGSSLMODE"]
+
+
+# ---- files that other users could replace ---------------------------------------------------
+def test_a_link_in_place_of_a_file_is_replaced_and_not_followed(tmp_path):
+    other = tmp_path / "other"
+    other.write_text("kept")
+    for name in ("file.txt", "file.new"):
+        (tmp_path / name).symlink_to(other)
+    files.write(tmp_path / "file.txt", "new")
+    assert (tmp_path / "file.txt").read_text() == "new"
+    assert not (tmp_path / "file.txt").is_symlink()
+    assert other.read_text() == "kept"
+
+
+def test_a_link_in_place_of_a_directory_is_replaced_and_not_followed(tmp_path):
+    other = tmp_path / "other"
+    other.mkdir(0o755)
+    (other / "file").write_text("kept")
+    (tmp_path / "link").symlink_to(other)
+    files.make_directory(tmp_path / "link", 0o700)
+    assert not (tmp_path / "link").is_symlink()
+    assert (other / "file").read_text() == "kept"
+    assert other.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("what", ["link", "pipe", "directory"])
+def test_what_is_no_regular_file_is_neither_read_nor_written(tmp_path, what):
+    path, other = tmp_path / "path", tmp_path / "other"
+    other.write_text("17")
+    {
+        "link": lambda: path.symlink_to(other),
+        "pipe": lambda: os.mkfifo(path),
+        "directory": path.mkdir,
+    }[what]()
+    for use in (files.read, files.open_log):
+        with pytest.raises(OSError, match=r"."):
+            use(path)
+    assert other.read_text() == "17"
+
+
+@pytest.mark.parametrize(
+    ("text", "pid"),
+    [
+        ("17\n", 17),
+        (" 17 \nmore", 17),
+        ("", 0),
+        ("-1", 0),
+        ("17x", 0),
+        ("9" * 5000, 0),
+        ("\u0663", 0),
+    ],
+)
+def test_a_pid_file_names_a_process_or_none(text, pid):
+    assert running.pid_in(text) == pid
+
+
+def test_a_signal_reaches_only_a_process_that_is_recognized():
+    with subprocess.Popen(["sleep", "60"]) as other:
+        running.send(other.pid, signal.SIGTERM, lambda _: False)
+        assert other.poll() is None
+        running.send(other.pid, signal.SIGTERM, lambda pid: running.command_of(pid)[0] == "sleep")
+        assert other.wait() == -signal.SIGTERM
+        running.send(other.pid, signal.SIGTERM, lambda _: True)

@@ -20,6 +20,7 @@ class ServerInMemory:
 
     def __init__(self):
         self.server = MemoryServer(password="the-operators-password")
+        self.capacity = self.server.capacity
         self.backend = Credentials(
             user="operator",
             password=pydantic.SecretStr(self.server.password),
@@ -36,6 +37,12 @@ class ServerInMemory:
     def roles_of(self, name):
         return set(self.server.roles[name].groups)
 
+    def has_database(self, name):
+        self.server.owners[name] = "operator"
+
+    def has_member(self, role, member):
+        self.server.roles[role].members.add(member)
+
     def has_closed_database(self, name):
         self.server.closed.add(name)
 
@@ -44,6 +51,12 @@ class ServerInMemory:
         self.server.stuck = f"{name} is used in {database}"
         yield
         self.server.stuck = ""
+
+    @contextmanager
+    def hangs(self, database):
+        self.server.hung[database] = f"database {database} is locked"
+        yield
+        del self.server.hung[database]
 
     @contextmanager
     def connected(self, address):
@@ -105,13 +118,17 @@ class UnitInMemory:
     def serves(self, index, port):
         instance, consoles = self.pooler.instances().get(index), self.consoles
         waits = index in consoles.paused or (index, DATABASE) in consoles.killed
-        return index in self.pooler.running and instance.port == port and not waits
+        answers = index in self.pooler.running - self.pooler.hung
+        return answers and instance.port == port and not waits
 
     def refuse(self, line):
         self.pooler.impossible.add(line)
 
     def kill(self, index):
         self.pooler.die(index)
+
+    def hang(self, index):
+        self.pooler.hung.add(index)
 
     @contextmanager
     def silence(self):

@@ -1,6 +1,5 @@
 """A container that answers well, badly or not at all."""
 
-import datetime
 import json
 import pathlib
 
@@ -10,9 +9,10 @@ import pytest
 from plans import plan
 
 from adapters import pebble
-from adapters.pebble import PebblePooler, PebbleReminder
+from adapters.local.memory import MemoryConsoles
+from adapters.pebble import PebblePooler
 from adapters.workload import APPLIED
-from app.errors import PoolerFailed
+from app.errors import PoolerFailed, PoolerUnreachable
 from domain.applied import Step, applied
 from domain.capabilities import Program, Version
 from domain.facts import Container
@@ -39,7 +39,7 @@ class Workload:
     """What PebblePooler uses of an ops.Container: files and services that are only remembered."""
 
     def __init__(self):
-        self.files, self.services, self.signals, self.notices = {}, {}, [], []
+        self.files, self.services, self.signals, self.down = {}, {}, [], []
         self.folders = set()
         self.layer = None
         self.faults = {}
@@ -59,6 +59,12 @@ class Workload:
 
     def get_changes(self, select):
         return []
+
+    def get_checks(self):
+        self._may("checks")
+        return [
+            ops.pebble.CheckInfo(name, None, ops.pebble.CheckStatus.DOWN) for name in self.down
+        ]
 
     def pull(self, path):
         self._may("pull", path)
@@ -86,13 +92,14 @@ class Workload:
         self._may("add_layer")
         self.layer = layer
 
-    def start(self, *names):
+    def start_services(self, names, timeout):
+        assert timeout < 4, "a hook would wait for a machine that is busy"
         self._may("start")
         self.services |= dict.fromkeys(names, ops.pebble.ServiceStatus.ACTIVE)
 
     def restart_services(self, names, timeout):
         assert timeout == 0, "a hook would wait for clients to leave"
-        self.start(*names)
+        self.services |= dict.fromkeys(names, ops.pebble.ServiceStatus.ACTIVE)
 
     def stop_services(self, names, timeout):
         assert timeout == 0, "a hook would wait for clients to leave"
@@ -108,23 +115,6 @@ class Workload:
         said = self.files["version"] if command[0] == "pgbouncer" else limits
         return type("Run", (), {"wait_output": lambda _: (said, "")})()
 
-    def get_notices(self, keys):
-        self._may("notices")
-        return self.notices
-
-    def notify(self, kind, key, data):
-        self.notices = [notice(0, 0, data)]
-
-
-def notice(age, since_age, data=None):
-    now = datetime.datetime.now(datetime.UTC)
-    since = str(now.timestamp() - since_age)
-    return ops.pebble.Notice(
-        id="1", user_id=None, type=ops.pebble.NoticeType.CUSTOM, key=pebble.AGAIN,
-        first_occurred=now, last_occurred=now, occurrences=1,
-        last_repeated=now - datetime.timedelta(seconds=age), last_data=data or {"since": since},
-    )  # fmt: skip
-
 
 @pytest.fixture
 def container():
@@ -133,7 +123,7 @@ def container():
 
 @pytest.fixture
 def pooler(container):
-    return PebblePooler(container)
+    return PebblePooler(container, consoles=MemoryConsoles())
 
 
 def test_what_was_applied_is_found_again(container, pooler):
@@ -149,6 +139,25 @@ def test_what_is_remembered_first_finds_its_place_in_an_image_that_has_none(cont
     assert pooler.look().applied == MEMORY
 
 
+def test_a_process_whose_check_fails_does_not_answer(container, pooler):
+    pooler.apply(CONFIG, MEMORY, START)
+    assert pooler.look().unresponsive == frozenset()
+    container.down = ["pgbouncer", "postgresql", "pgbouncer-1", "pgbouncer-x"]
+    assert pooler.look().unresponsive == {1}
+
+
+def test_each_process_has_a_check_of_its_own_and_of_no_level(container, pooler):
+    pooler.apply(CONFIG, MEMORY, START)
+    pooler.apply(CONFIG, MEMORY, (Step(action="stop", index=17),))
+    checks = container.layer.to_dict()["checks"]
+    socket = "/charm/container/sockets/1/.s.PGSQL.6432"
+    assert checks["pgbouncer-1"]["exec"]["command"] == (
+        f"sh /var/lib/pgbouncer/alive.sh /var/lib/pgbouncer/1 {socket}"
+    )
+    assert not any("level" in checks[name] for name in ("pgbouncer-0", "pgbouncer-1"))
+    assert checks["pgbouncer-17"]["period"] == "1h"
+
+
 def test_a_service_of_somebody_else_is_none_of_ours(container, pooler):
     container.services["logrotate"] = ops.pebble.ServiceStatus.ACTIVE
     assert pooler.look().running == frozenset()
@@ -158,8 +167,9 @@ def test_a_service_of_somebody_else_is_none_of_ours(container, pooler):
     "error",
     [ops.pebble.ConnectionError("no socket"), ops.pebble.APIError({}, 500, "Internal", "oops")],
 )
-@pytest.mark.parametrize("where", ["services", "pull"])
+@pytest.mark.parametrize("where", ["services", "pull", "checks"])
 def test_a_pebble_that_does_not_answer_is_no_container(container, pooler, error, where):
+    container.services["pgbouncer-0"] = ops.pebble.ServiceStatus.ACTIVE
     container.faults[where, ""] = error
     assert pooler.look() == Container()
 
@@ -265,12 +275,40 @@ def test_clients_are_sent_where_the_port_answers(container, pooler):
 def test_each_step_reaches_its_process(container, pooler):
     pooler.apply(CONFIG, MEMORY, START)
     pooler.apply(CONFIG, MEMORY, (Step(action="reload", index=0), Step(action="stop", index=1)))
-    assert container.signals == [("SIGHUP", "pgbouncer-0")]
+    assert container.signals == [], "consoles are there, and tell what a process has done"
     assert container.services["pgbouncer-1"] is ops.pebble.ServiceStatus.INACTIVE
     assert container.layer.to_dict()["services"]["pgbouncer-1"]["startup"] == "disabled"
     container.services["pgbouncer-0"] = ops.pebble.ServiceStatus.ERROR
     pooler.apply(CONFIG, MEMORY, (Step(action="restart", index=0),))
     assert pooler.look().running == {0}
+
+
+def test_a_process_without_a_console_is_signalled_and_not_believed(container):
+    consoles = MemoryConsoles()
+    pooler = PebblePooler(container, consoles=consoles)
+    pooler.apply(CONFIG, MEMORY, START)
+    consoles.silent = True
+    with pytest.raises(PoolerUnreachable, match="process 1 cannot be asked after its reload"):
+        pooler.apply(CONFIG, MEMORY, (Step(action="reload", index=1),))
+    assert container.signals == [("SIGHUP", "pgbouncer-1")]
+    container.faults["signal", ""] = ops.pebble.APIError({}, 400, "", "service is not running")
+    with pytest.raises(PoolerUnreachable, match="does not reload: service is not running"):
+        pooler.apply(CONFIG, MEMORY, (Step(action="reload", index=1),))
+
+
+def test_without_an_admin_user_a_reload_is_a_signal(container, pooler):
+    pooler.apply(CONFIG, MEMORY, START)
+    closed = CONFIG.model_copy(update={"admin": None})
+    pooler.apply(closed, MEMORY, (Step(action="reload", index=0),))
+    assert container.signals == [("SIGHUP", "pgbouncer-0")]
+
+
+def test_a_request_that_timed_out_is_no_container_that_went_away(container, pooler):
+    container.faults["services", ""] = TimeoutError("timed out")
+    assert pooler.look() == Container(timed_out=True)
+    container.faults = {("add_layer", ""): TimeoutError("timed out")}
+    with pytest.raises(PoolerUnreachable, match="does not answer in time: timed out"):
+        pooler.apply(CONFIG, MEMORY, START)
 
 
 @pytest.mark.parametrize(("printed", "version"), [("PgBouncer 1.21.0\nlibevent", Version(1, 21))])
@@ -304,35 +342,3 @@ def test_an_image_without_pgbouncer_is_said(container, pooler, fault):
         container.faults["exec", ""] = fault
     with pytest.raises(PoolerFailed, match=r"no such program|right image"):
         pooler.program()
-
-
-# ---- reminders -------------------------------------------------------------------------------
-def test_a_reminder_follows_for_some_minutes_and_then_no_more(container):
-    reminder = PebbleReminder(container)
-    reminder.remind()
-    assert len(container.notices) == 1
-    container.notices = old = [notice(5, pebble.ASK_AGAIN_FOR - 10)]
-    reminder.remind()
-    assert container.notices is not old
-    assert container.notices[0].last_data == old[0].last_data
-    container.notices = over = [notice(5, pebble.ASK_AGAIN_FOR + 10)]
-    reminder.remind()
-    assert container.notices is over
-
-
-def test_a_reminder_long_ago_is_no_part_of_this_one(container):
-    container.notices = long_ago = [notice(3600, 3700)]
-    PebbleReminder(container).remind()
-    assert container.notices is not long_ago
-
-
-@pytest.mark.parametrize("data", [{"since": "soon"}, {}])
-def test_a_notice_of_somebody_else_is_no_obstacle(container, data):
-    container.notices = [notice(1, 1, data or {"other": "x"})]
-    PebbleReminder(container).remind()
-
-
-def test_without_a_pebble_nothing_is_reminded_of(container):
-    container.faults["notices", ""] = ops.pebble.ConnectionError("gone")
-    PebbleReminder(container).remind()
-    assert container.notices == []

@@ -135,8 +135,9 @@ def test_nobody_to_let_in_is_an_empty_file():
     assert rendering.userlist(()) == ""
 
 
-def test_the_drain_script_is_a_shell_script():
-    assert rendering.drain_script().startswith("#!/bin/sh\n")
+@pytest.mark.parametrize("name", ["drain.sh", "alive.sh"])
+def test_a_script_is_for_any_shell(name):
+    assert rendering.script(name).startswith("#!/bin/sh\n")
 
 
 def test_rules_are_written_for_sockets_and_for_every_address():

@@ -6,6 +6,7 @@ from in_memory import deployed, related, settings_of, worst
 from adapters.local.memory import MemoryPlatform
 from app.outcome import Deferred, Done
 from domain.capabilities import Version
+from domain.facts import Container
 from domain.status import Level, assess
 
 
@@ -251,3 +252,39 @@ def test_a_container_that_refuses_is_quoted_and_tried_again():
     platform.leader.pooler.failure = ""
     platform.leader.update_status()
     assert settings_of(platform.leader)["max_db_connections"] == "5"
+
+
+def test_what_fails_for_a_passing_reason_waits_and_is_tried_again_soon():
+    platform = related()
+    pooler = platform.leader.pooler
+    pooler.failure, pooler.passing = "the container does not answer in time", True
+    platform.model.options = {"max_db_connections": 40}
+    outcome = platform.leader.config_changed()
+    assert isinstance(outcome, Deferred)
+    assert outcome.soon
+    found = assess(outcome.facts)[0]
+    assert (found.level, found.text) == (Level.WAITING, pooler.failure)
+    pooler.failure = ""
+    outcome = platform.leader.update_status()
+    assert assess(outcome.facts)[0].text != found.text
+    assert platform.leader.look().container.applied.serving
+
+
+def test_a_container_that_did_not_answer_in_time_is_asked_again_soon():
+    platform = related()
+    pooler = platform.leader.pooler
+    pooler.reachable, pooler.timed_out = False, True
+    outcome = platform.leader.update_status()
+    assert (isinstance(outcome, Deferred), outcome.soon) == (True, True)
+    assert worst(platform.leader).text == "waiting for the pgbouncer container"
+
+
+def test_what_is_missing_has_another_name_after_any_progress():
+    platform = related()
+    before = Deferred(platform.leader.look(), "waiting for shop")
+    assert before.topic == Deferred(platform.leader.look(), "waiting for shop").topic
+    assert before.topic != before._replace(reason="waiting for till").topic
+    platform.relate("shop-app", "shop")
+    assert before.topic != before._replace(facts=platform.leader.look()).topic
+    empty = before.facts.model_copy(update={"container": Container()})
+    assert before.topic != before._replace(facts=empty).topic

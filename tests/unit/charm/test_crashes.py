@@ -21,7 +21,8 @@ def leads(juju):
 def brought_to_rest(juju, state):
     """What Juju still delivers."""
     for _ in range(2):
-        if juju.state.leader and state in (new_options, fewer_units):
+        leads_on = juju.state.leader and state in (new_options, fewer_units)
+        if leads_on and juju.workload.reminder(juju.container):
             juju.reminded()
         run(juju, "update-status")
 

@@ -228,9 +228,11 @@ def test_pools_are_as_large_as_the_share():
 
 def test_a_supervisor_keeps_the_pid_or_a_file_does():
     assert "pidfile" not in settings()
-    layout = LAYOUT.model_copy(update={"with_pid_files": True, "listen_address": "127.0.0.2"})
+    layout = LAYOUT.model_copy(
+        update={"with_pid_files": True, "listen_address": "127.0.0.2", "sockets": "/run/pgb"}
+    )
     found = settings(layout=layout)
-    assert found["pidfile"] == "/var/lib/pgbouncer/0/pgbouncer.pid"
+    assert found["pidfile"] == "/run/pgb/0/pgbouncer.pid"
     assert found["listen_addr"] == "127.0.0.2"
 
 
@@ -361,6 +363,7 @@ def test_a_process_has_as_many_connections_as_to_its_busiest_database():
         (1_000_000, 100, "10000"),
         (4096, 100, "3796"),
         (4096, 0, "3956"),
+        (4096, 100_000, "1998"),
         (64, 0, "1"),
     ],
 )

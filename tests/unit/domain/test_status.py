@@ -2,7 +2,7 @@ import pytest
 from in_memory import deployed, related
 
 from domain.capabilities import Program, Version
-from domain.status import Level, Problem, assess
+from domain.status import Level, Problem, Sentence, assess
 from domain.users import Refusal
 
 
@@ -29,6 +29,34 @@ def test_the_worst_comes_first_and_every_sentence_is_said():
         "missing relation: backend-database",
         "Kubernetes does not answer",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("plan", "the plan in the peer databag"),
+        ("ledger", "the ledger in the peer databag"),
+        ("secret", "the secret of PgBouncer's own users"),
+    ],
+)
+def test_what_cannot_be_read_is_named_first_with_what_to_do(name, what):
+    facts = facts_of(related(), unreadable=(name,), settings_problems=("option a",), plan=None)
+    assert texts(facts) == [
+        f"{what} was written by another release and this release cannot read it: refresh all units to"
+        " the same release with `juju refresh pgbouncer`; until then this unit keeps what it serves",
+        "option a",
+    ]
+    assert facts.troubled
+
+
+def test_a_level_that_this_release_does_not_know_is_read_as_blocked():
+    for level in ("critical", 7, ["waiting"]):
+        raw = {"topic": "service", "level": level, "text": "no"}
+        assert Problem.model_validate(raw).level is Level.BLOCKED
+    assert Problem(topic="service", level=Level.WAITING, text="no").level is Level.WAITING
+    assert Problem.model_validate_json('{"topic": "", "level": "waiting", "text": ""}').level == (
+        Level.WAITING
+    )
 
 
 def test_a_limit_below_the_number_of_units_is_named():
@@ -90,3 +118,25 @@ def test_a_problem_is_told_in_letters_that_show():
     problem = Problem(topic="database", level=Level.BLOCKED, text="a\x00b\nc" + "x" * 9000)
     (told,) = texts(facts_of(related(units=1), problems=(problem,)))
     assert told == "a b c" + "x" * 895
+
+
+def test_a_process_that_does_not_answer_is_named_with_the_cure():
+    facts = related().leader.look()
+    container = facts.container.model_copy(update={"unresponsive": frozenset({0, 1})})
+    hung = facts.model_copy(update={"container": container})
+    assert hung.troubled, "the sentence would be taken for the end of all work"
+    supervised = facts.layout.model_copy(update={"with_pid_files": False})
+    assert assess(hung.model_copy(update={"layout": supervised})) == (
+        Sentence(
+            level=Level.WAITING,
+            text="PgBouncer process 0 does not answer: it is being restarted",
+        ),
+        Sentence(
+            level=Level.WAITING,
+            text="PgBouncer process 1 does not answer: it is being restarted",
+        ),
+    )
+    alone = facts.layout.model_copy(update={"with_pid_files": True})
+    assert assess(hung.model_copy(update={"layout": alone}))[0].text == (
+        "PgBouncer process 0 does not answer: restart it with `pooler up`"
+    )

@@ -14,11 +14,11 @@ from hypothesis import example
 from hypothesis import strategies as st
 from profiles import given
 
-from adapters.local import server
+from adapters.local.address import given_credentials
+from adapters.local.arguments import Mistake
 from adapters.local.cli import Command, main
 from adapters.local.model import Backend, ClientRecord, Model, UnitRecord
 from adapters.local.platform import LocalPlatform
-from adapters.local.server import ServerFailed
 from adapters.local.store import ServerRecord, State, Store, Unreadable
 from domain.facts import Credentials
 from domain.pools import Endpoint
@@ -175,25 +175,32 @@ def test_options_of_another_release_are_named(home, capsys):
 
 
 # ---- the address of a server -----------------------------------------------------------------
-PARTS = st.tuples(NAMES | TEXT, TEXT, LISTS | ANY_TEXT, TEXT)
+PARTS = st.tuples(NAMES | TEXT, LISTS | ANY_TEXT, TEXT)
 
 
-@given(PARTS.map(lambda parts: "postgresql://{}:{}@{}/{}".format(*parts)) | ANY_TEXT)
-@example("postgresql://u:p@h:abc/")
-@example("postgresql://u:p@h:99999999/")
-@example("postgresql://u:p@h:1,2/")
-@example("postgresql://u:p@h1,,h2/")
-@example("postgresql://u:p@%2Ftmp/")
-@example("postgresql://\udcff:p@h")
-@example("postgresql://u:%ff@h")
-@example("postgresql://u%0A:the-password@h")
-def test_the_address_of_a_server_is_understood_or_refused(uri):
-    found, refusal = outcome(lambda: server.given_credentials(uri), ServerFailed)
-    if not refusal:
+@given(
+    PARTS.map(lambda parts: "postgresql://{}@{}/{}".format(*parts)) | ANY_TEXT,
+    TEXT.map(lambda text: {"PGPASSWORD": text}),
+)
+@example("postgresql://u@h:abc/", {"PGPASSWORD": "p"})
+@example("postgresql://u@h:99999999/", {"PGPASSWORD": "p"})
+@example("postgresql://u@h:1,2/", {"PGPASSWORD": "p"})
+@example("postgresql://u@h1,,h2/", {"PGPASSWORD": "p"})
+@example("postgresql://u@%2Ftmp/", {"PGPASSWORD": "p"})
+@example("postgresql://\udcff@h", {"PGPASSWORD": "p"})
+@example("postgresql://u:%ff@h", {})
+@example("postgresql://u%0A@h", {"PGPASSWORD": "the-password"})
+@example("postgresql://u@h?sslmode=\n", {"PGPASSWORD": "p"})
+@example("postgresql://u@h", {"PGPASSWORD": "p", "PGSSLMODE": "\udcff"})
+def test_the_address_of_a_server_is_understood_or_refused(uri, libpq):
+    found, refusal = outcome(lambda: given_credentials(uri, libpq), Mistake)
+    if refusal:
+        assert a_sentence(refusal)
+    else:
         assert Credentials.model_validate(found.model_dump()) == found
 
 
-def test_a_password_of_the_environment_that_is_no_text_is_refused(monkeypatch):
-    monkeypatch.setenv("PGPASSWORD", os.fsdecode(b"the-password\xff"))
-    _, refusal = outcome(lambda: server.given_credentials("postgresql://u@h"), ServerFailed)
+def test_a_password_of_the_environment_that_is_no_text_is_refused():
+    libpq = {"PGPASSWORD": os.fsdecode(b"the-password\xff")}
+    _, refusal = outcome(lambda: given_credentials("postgresql://u@h", libpq), Mistake)
     assert refusal.startswith("the user and the password have to be")

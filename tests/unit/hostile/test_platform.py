@@ -1,6 +1,5 @@
 """Whatever Pebble, Kubernetes or a file that we left answers is understood, or is one sentence."""
 
-import datetime
 import http.server
 import json
 import pathlib
@@ -20,7 +19,9 @@ from profiles import given
 from adapters import pebble
 from adapters.kubernetes import LightkubeExposure
 from adapters.local.processes import LocalPooler
-from adapters.pebble import PebblePooler, PebbleReminder
+from adapters.pebble import PebblePooler
+from adapters.pebble.reminder import DELAYS, PebbleReminder
+from adapters.workload import ASK_AGAIN
 from app.errors import ExposureFailed, ExposureForbidden, PoolerFailed
 from domain.applied import Applied, applied, begun, steps
 from domain.budget import allotted, processes
@@ -47,7 +48,7 @@ def answers(value):
     return answer
 
 
-def container(*, services=(), memory="", printed=("", ""), changes=(), notices=()):
+def container(*, services=(), memory="", printed=("", ""), changes=(), checks=()):
     """What is used of an ops.Container; it runs nothing."""
 
     def run(command, timeout):
@@ -61,10 +62,11 @@ def container(*, services=(), memory="", printed=("", ""), changes=(), notices=(
             get_services=answers(services),
             get_changes=answers(changes),
             pull=answers(SimpleNamespace(read=answers(memory))),
-            notify=lambda *_, data: notices.append(data),
+            get_checks=answers(()),
+            start_checks=answers([]),
         ),
         exec=run,
-        get_notices=answers(notices),
+        get_plan=answers(SimpleNamespace(checks=dict(checks))),
     )
 
 
@@ -162,19 +164,20 @@ def test_a_program_says_its_version_or_that_it_has_none(printed, said):
         assert Program.model_validate_json(found.model_dump_json()) == found
 
 
-@given(ANY_TEXT | st.floats().map(str))
-@example("inf")
-@example("nan")
-@example(str(time.time() + 10**9))
-def test_a_reminder_ends_whatever_the_last_one_says(since):
-    now = datetime.datetime.now(datetime.UTC)
-    data = {"since": since}
-    there = container(notices=[SimpleNamespace(last_data=data, last_repeated=now)])
+@given(ANY_TEXT | st.floats().map(str), ANY_TEXT | st.floats().map(str))
+@example("inf", "-inf")
+@example("nan", "nan")
+@example(str(time.time() + 10**9), "1e300")
+def test_a_reminder_goes_on_whatever_the_last_one_says(since, attempt):
+    known = {"TOPIC": "a client", "SINCE": since, "ATTEMPT": attempt}
+    check = ops.pebble.Check(ASK_AGAIN, {"exec": {"command": "sh", "environment": known}})
+    there = container(checks={ASK_AGAIN: check})
     sent = []
-    there.pebble.notify = lambda *_, data: sent.append(float(data["since"]))
-    PebbleReminder(there).remind()
-    # What is sent is what the next one goes by: no later than now, so that time runs out.
-    assert all(one <= time.time() for one in sent)
+    there.add_layer = lambda _, layer, combine: sent.append(layer.checks[ASK_AGAIN])
+    assert PebbleReminder(there).remind("a client")
+    # What is written is what the next reminder goes by: not in the future, so that time runs out.
+    assert all(float(one.exec["environment"]["SINCE"]) <= time.time() for one in sent)
+    assert {one.period for one in sent} <= {f"{delay}s" for delay in DELAYS}
 
 
 # ---- what we left on a disk ------------------------------------------------------------------

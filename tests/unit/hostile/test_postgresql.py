@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pydantic
 import pytest
 from hostile.inputs import ANY_TEXT, AUTH, HUGE, LINES, TEXT, a_sentence, outcome
+from hostile.scram_server import Refused, message, prove
 from hypothesis import example
 from hypothesis import strategies as st
 from plans import plan
@@ -30,16 +31,13 @@ from domain.instances import Layout, pooler_config
 from domain.pools import Endpoint
 from domain.users import Grant
 
+PASSWORD = AUTH.admin_password.get_secret_value()
 SILENCE = b"nothing at all"
 PATIENCE = 5.0  # seconds
 ENCRYPTION = {struct.pack("!ii", 8, code): b"N" for code in (80877103, 80877104)}
 
 
 # ---- somebody who speaks as PostgreSQL does --------------------------------------------------
-def message(kind, body=b""):
-    return kind + struct.pack("!i", 4 + len(body)) + body
-
-
 def error(text):
     fields = {"S": "ERROR", "V": "ERROR", "C": "28000", "M": text.replace("\0", "")}
     body = "".join(f"{kind}{said}\0" for kind, said in fields.items())
@@ -58,10 +56,14 @@ def row(*values):
     )
 
 
+class Login(bytes):
+    """What follows once the server has proved that it knows the password."""
+
+
 def login(version):
     told = {b"server_version": version, b"client_encoding": b"UTF8"}
     settings = b"".join(message(b"S", key + b"\0" + value + b"\0") for key, value in told.items())
-    return message(b"R", struct.pack("!i", 0)) + settings + message(b"Z", b"I")
+    return Login(settings + message(b"Z", b"I"))
 
 
 @contextlib.contextmanager
@@ -70,9 +72,11 @@ def stranger(listener, first, then=b""):
 
     def talk(connection):
         answer = first
-        with connection, contextlib.suppress(OSError):
+        with connection, contextlib.suppress(OSError, Refused):
             connection.settimeout(PATIENCE)
             while data := connection.recv(8192):
+                if isinstance(answer, Login) and data not in ENCRYPTION:
+                    prove(connection, PASSWORD)
                 connection.sendall(ENCRYPTION.get(data) or answer)
                 if data not in ENCRYPTION:
                     if not then:
@@ -104,7 +108,7 @@ def tcp():
 def backend(address):
     return Credentials(
         user="postgres",
-        password=pydantic.SecretStr("the-password"),
+        password=pydantic.SecretStr(PASSWORD),
         database="postgres",
         endpoints=(Endpoint(host=address[0], port=address[1]),),
     )
@@ -132,7 +136,7 @@ ANSWERS = (
 
 
 @given(ANSWERS)
-@example(error("\x1b[2J" * 1000 + "the-password\r\n"))
+@example(error("\x1b[2J" * 1000 + f"{PASSWORD}\r\n"))
 @example(b"E" + struct.pack("!i", 2**31 - 1))
 @example(b"H" * 100_000)
 def test_nobody_logs_in_where_a_login_is_not_answered_as_it_should_be(answer):

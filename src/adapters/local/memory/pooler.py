@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
-from app.errors import ConsoleFailed, PoolerFailed
+from app.errors import ConsoleFailed, PoolerFailed, PoolerUnreachable
 from domain.applied import Applied, Step
 from domain.capabilities import Program, Version
 from domain.console import PooledDatabase, PoolState
@@ -24,12 +24,15 @@ class MemoryPooler:
 
     def __init__(self, version: Version = RELEASE, cpus: int = 2) -> None:
         self.reachable = True
+        self.timed_out = False  #: whether a container that cannot be reached is there all the same
         self.release = version
         self.files = 0
         self.cpus = cpus
         self.failure = ""  #: a sentence: what the container refuses with
+        self.passing = False  #: whether that is for a reason that passes
         self.impossible: set[Setting] = set()  #: lines that PgBouncer refuses
         self.running: set[int] = set()
+        self.hung: set[int] = set()  #: processes that do not answer, and that nothing supervises
         self.ending: set[int] = set()  #: processes whose clients have not left yet
         self.consoles = MemoryConsoles(self)
         self.applied: Applied | None = None
@@ -39,11 +42,12 @@ class MemoryPooler:
     def look(self) -> Container:
         """What is there now."""
         if not self.reachable:
-            return Container()
+            return Container(timed_out=self.timed_out)
         return Container(
             reachable=True,
             program=self.applied.program if self.applied else None,
-            running=frozenset(self.running),
+            running=frozenset(self.running - self.hung),
+            unresponsive=frozenset(self.hung),
             ending=frozenset(self.ending),
             applied=self.applied,
         )
@@ -57,13 +61,26 @@ class MemoryPooler:
         """Each process that is told to does as it is told. Raises PoolerFailed."""
         self._reach()
         if self.failure:
-            raise PoolerFailed(self.failure)
+            raise (PoolerUnreachable if self.passing else PoolerFailed)(self.failure)
+        self._refuse(config, steps)
         for step in steps:
             self.take(config, step)
         runs = self.instances()
         instances = tuple(runs.get(one.index, one) for one in config.instances)
         self.config = config.model_copy(update={"instances": instances})
         self.remember(applied)
+
+    def _refuse(self, config: PoolerConfig, steps: tuple[Step, ...]) -> None:
+        """A reload that a process refuses is taken back from all of them. Raises PoolerFailed."""
+        reloading = {step.index for step in steps if step.action == "reload"}
+        for instance in config.instances:
+            line = next((one for one in instance.settings if one in self.impossible), None)
+            if line and instance.index in reloading:
+                raise PoolerFailed(f"PgBouncer refuses the line {line[0]} = {line[1]}")
+        if reloading & self.hung:
+            raise PoolerUnreachable(
+                f"PgBouncer process {min(reloading & self.hung)} cannot be asked after its reload"
+            )
 
     def take(self, config: PoolerConfig, step: Step) -> None:
         """One process does as it is told, and nothing is remembered. Raises PoolerFailed."""
@@ -99,6 +116,7 @@ class MemoryPooler:
     def die(self, index: int) -> None:
         """The process has gone, and all that was connected."""
         self.running.discard(index)
+        self.hung.discard(index)
         self.consoles.forget(index)
 
     def lose_disk(self) -> None:
@@ -109,7 +127,7 @@ class MemoryPooler:
 
     def _reach(self) -> None:
         if not self.reachable:
-            raise PoolerFailed("the container went away")
+            raise PoolerUnreachable("the container went away")
 
 
 class MemoryConsoles:
@@ -140,6 +158,16 @@ class MemoryConsoles:
                 raise ConsoleFailed(f"process {index} refuses {auth.admin_user}")
         return nullcontext(MemoryConsole(self, index, instance))
 
+    def reload(self, instance: Instance, admin: Credentials) -> str:
+        """A process reads its files again, without any complaint. Raises ConsoleFailed."""
+        if self.silent:
+            raise ConsoleFailed(f"PgBouncer process {instance.index} does not answer")
+        return ""
+
+    def not_in_force(self, instance: Instance, admin: Credentials) -> str:
+        """A process runs with every line of its file. Raises ConsoleFailed."""
+        return self.reload(instance, admin)
+
     def forget(self, index: int) -> None:
         """The process has gone, and with it all that it was told."""
         self.busy.pop(index, None)
@@ -149,6 +177,8 @@ class MemoryConsoles:
     @staticmethod
     def _instance(pooler: MemoryPooler, index: int, port: int) -> Instance:
         instance = pooler.instances().get(index)
+        if index in pooler.hung:
+            raise ConsoleFailed(f"PgBouncer process {index} does not answer")
         if index in pooler.running and pooler.reachable and instance and instance.port == port:
             return instance
         raise ConsoleFailed(f"process {index} has no socket for port {port}")

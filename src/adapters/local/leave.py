@@ -1,0 +1,44 @@
+"""The end of a pooler on a PostgreSQL server that was given, and stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from adapters.local import server
+from adapters.local.platform import LocalPlatform
+from domain.facts import Credentials
+
+
+def leave(
+    platform: LocalPlatform, credentials: Credentials, say: Callable[[str], None], *, made: bool
+) -> None:
+    """Remove from a server that was given what we made there, and say what stays."""
+    model = platform.model
+    databases = {client.database for client in model.clients.values()}
+    databases |= {grant.database for grant in model.ledger.grants}
+    roles = {f"relation_id_{number}" for number in model.clients}
+    roles |= {grant.username for grant in model.ledger.grants}
+    if model.auth:
+        roles.add(model.auth.auth_user)
+    # A leader whose removal was killed half-way would leave all of it to the other units.
+    staying = [name for name, unit in model.units.items() if not unit.dying]
+    if staying and model.leader not in staying:
+        model.leader = staying[0]
+    model.backend = model.backend.model_copy(update={"present": False})
+    if model.leader:
+        platform.everywhere("backend_departed", "postgresql/0")
+    if made:
+        server.drop_auth_database(credentials)
+    where = f"PostgreSQL at {credentials.endpoints[0]}"
+    kept, left = server.remaining(credentials, databases, roles)
+    for names, what in (
+        (kept, "keeps databases of clients:"),
+        (left, "has roles that were not dropped:"),
+    ):
+        if names:
+            say(f"{where} {what} {', '.join(names)}")
+    others = [text for text in model.ledger.left if not text.startswith("database ")]
+    for text in others:
+        say(f"{where} keeps {text}")
+    if not kept and not left and not others:
+        say(f"{where} keeps nothing of ours")

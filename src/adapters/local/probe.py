@@ -1,0 +1,34 @@
+"""A query through one unit, as a client sends it."""
+
+from __future__ import annotations
+
+from adapters.local import server
+from adapters.local.platform import LocalPlatform
+from adapters.local.server import ServerFailed
+from domain.facts import Credentials
+from domain.pools import Endpoint, endpoints_in
+
+WHO_AND_WHERE = """
+    SELECT format('%s in %s, PostgreSQL %s',
+                  current_user, current_database(), current_setting('server_version'))
+"""
+
+
+def answer(platform: LocalPlatform, number: int, address: str) -> str:
+    """Return what PostgreSQL answers to the client of this relation through the unit at this address."""
+    record = platform.model.clients[number]
+    if record.told is None or record.password is None:
+        return "not yet"
+    if platform.state.paused:
+        return "paused: it waits for `pooler resume`"
+    port = endpoints_in(record.told.endpoints)[0].port
+    login = Credentials(
+        user=f"relation_id_{number}",
+        password=record.password,
+        database=record.told.database,
+        endpoints=(Endpoint(host=address, port=port),),
+    )
+    try:
+        return server.ask(login, WHO_AND_WHERE)
+    except ServerFailed as error:
+        return str(error)

@@ -1,0 +1,56 @@
+"""Processes of this machine, and whether a number really is the process that a file says it is."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+_PROC = pathlib.Path("/proc")
+
+
+def pids() -> Iterator[int]:
+    """Return the numbers of all processes."""
+    for directory in _PROC.glob("[0-9]*"):
+        yield int(directory.name)
+
+
+def pid_in(text: str) -> int:
+    """Return the number that a pid file names in its first line; 0 if it names none."""
+    found = re.match(r"\s*([0-9]{1,10})\s*(\n|$)", text)
+    return int(found[1]) if found else 0
+
+
+def command_of(pid: int) -> list[str]:
+    """Return the words that a process was started with, or calls itself by; none if it has ended."""
+    try:
+        words = (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+    return [os.fsdecode(word) for word in words]
+
+
+def user_of(pid: int) -> int | None:
+    """Return the user that a process runs as; None if it has ended, or has rights of two users."""
+    try:
+        status = (_PROC / str(pid) / "status").read_text(errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"^Uid:\t([0-9]+)\t([0-9]+)\t([0-9]+)", status, re.MULTILINE)
+    if not found or len(set(found.groups())) > 1:
+        return None
+    return int(found[1])
+
+
+def send(pid: int, number: signal.Signals, recognized: Callable[[int], bool]) -> None:
+    """Send a signal to a process if it is recognized, and to no other that gets its number."""
+    with suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            if recognized(pid):
+                signal.pidfd_send_signal(descriptor, number)
+        finally:
+            os.close(descriptor)

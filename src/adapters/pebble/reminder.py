@@ -1,0 +1,123 @@
+"""How a unit runs again after a delay, although nothing happens in Juju: by a Pebble check that fails."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+import ops
+
+from adapters.workload import ASK_AGAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+AGAIN = "pgbouncer-k8s.charm/ask-again"  #: the notice that a Pebble without such checks records
+
+DELAYS = (1, 2, 4, 8, 16, 30)  #: seconds until the next attempt; the last is repeated
+GIVE_UP = 300.0  #: seconds without any progress; after that the next update-status has to do
+
+# What a reminder has to know of the reminder before is in the environment of the check.
+_TOPIC, _SINCE, _ATTEMPT = "TOPIC", "SINCE", "ATTEMPT"
+
+
+class PebbleReminder:
+    """Has Juju run this unit again after a delay, with a pebble-check-failed event.
+
+    Juju tells a unit what changes in Juju; that PostgreSQL now lets a client in it cannot know. A
+    Pebble notice would come at once. A check runs for the first time after its period: so a check
+    that always fails is a timer that survives the hook and needs nothing in the container but a shell.
+    There is a single check, and it is set anew each time. It is started by us alone: Pebble starts
+    every check that is not `startup: disabled` whenever any layer changes.
+    """
+
+    def __init__(self, container: ops.Container) -> None:
+        self._container = container
+
+    def remind(self, topic: str) -> bool:
+        """Run this unit again after a delay, or at once; returns False if Pebble does neither.
+
+        `topic` stands for what is missing. As long as it stays the same, each delay is longer than
+        the one before; with another topic the delays begin again.
+        """
+        now = time.time()
+        try:
+            before = self._before()
+            since, attempt = _since(before, topic, now), 0.0
+            if since < now:
+                if self._runs():
+                    return True  # An event of another kind came first.
+                attempt = _number(before, _ATTEMPT) + 1
+            if now - since < GIVE_UP:
+                self._set(topic, since, int(max(0, min(attempt, len(DELAYS) - 1))))
+        except ops.pebble.APIError:
+            return self._at_once(topic, now)
+        except (ops.pebble.Error, OSError):
+            return False
+        return True
+
+    def _at_once(self, topic: str, now: float) -> bool:
+        """A Pebble that cannot start single checks can still record a notice."""
+        try:
+            known = next(iter(self._container.get_notices(keys=[AGAIN])), None)
+            since = _since(known.last_data if known else {}, topic, now)
+            if now - since < GIVE_UP:
+                self._container.pebble.notify(
+                    ops.pebble.NoticeType.CUSTOM,
+                    AGAIN,
+                    data={_TOPIC: topic, _SINCE: str(since)},
+                )
+        except (ops.pebble.Error, OSError):
+            return False
+        return True
+
+    def stop(self) -> None:
+        """The check that has failed runs no more, until it is set again."""
+        try:
+            self._container.pebble.stop_checks([ASK_AGAIN])
+        except (ops.pebble.Error, OSError):
+            return
+
+    def _before(self) -> Mapping[str, str]:
+        check = self._container.get_plan().checks.get(ASK_AGAIN)
+        return (check.exec or {}).get("environment", {}) if check else {}
+
+    def _runs(self) -> bool:
+        up = ops.pebble.CheckStatus.UP
+        checks = self._container.pebble.get_checks(names=[ASK_AGAIN])
+        return any(check.status is up for check in checks)
+
+    def _set(self, topic: str, since: float, attempt: int) -> None:
+        delay = DELAYS[attempt]
+        known = {_TOPIC: topic, _SINCE: since, _ATTEMPT: attempt}
+        check: ops.pebble.CheckDict = {
+            "override": "replace",
+            "startup": "disabled",
+            "period": f"{delay}s",
+            "timeout": f"{delay}s",
+            "threshold": 1,
+            "exec": {
+                "command": 'sh -c "exit 1"',
+                "environment": {name: str(value) for name, value in known.items()},
+            },
+        }
+        layer = ops.pebble.Layer({"checks": {ASK_AGAIN: check}})
+        self._container.add_layer(ASK_AGAIN, layer, combine=True)
+        self._container.pebble.start_checks([ASK_AGAIN])
+
+
+def _since(before: Mapping[str, str], topic: str, now: float) -> float:
+    """When the unit began to wait for this; now, if the reminder before was about something else."""
+    since = _number(before, _SINCE)
+    # A clock that was set back, or an attempt of long ago, says nothing.
+    return since if before.get(_TOPIC) == topic and 0 <= now - since < 2 * GIVE_UP else now
+
+
+def _number(known: Mapping[str, str], name: str) -> float:
+    """A number that a reminder wrote; 0.0 for what is none."""
+    try:
+        found = float(known.get(name, "0"))
+    except ValueError:
+        return 0.0
+    return found if math.isfinite(found) else 0.0

@@ -1,0 +1,110 @@
+"""How a user loses its login and its sessions at once, without entering any client's database."""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from adapters.postgres.statements import literal, run
+from app.errors import DatabaseRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from adapters.postgres.session import Session
+
+logger = logging.getLogger(__name__)
+
+_LOCK_SECONDS = 0.1
+_LEAVE_SECONDS = 0.5
+_LOOK_EVERY = 0.02
+_ROUNDS = 3
+
+
+def lock_out(session: Session, usernames: Iterable[str]) -> dict[str, str]:
+    """The users that can still log in, each with the reason; all others have no login any more.
+
+    All statements run on the main connection and wait for a fraction of a second at most. Sessions
+    end first: a session that is changing its own password keeps others from changing its role.
+    They end again afterwards, as a client may have logged in meanwhile, and once more, as a login
+    that had begun before may have waited for a lock that those sessions held.
+    """
+    roles = {name: session.role(name) for name in sorted(usernames)}
+    ours = {
+        name: role.oid
+        for name, role in roles.items()
+        if role is not None and role.mark == session.marks.client
+    }
+    failures: dict[str, str] = dict.fromkeys(ours, "")
+    for _ in range(_ROUNDS):
+        if failures:
+            end_sessions(session, ours.values())
+            failures = _refused(session, failures)
+        for name in failures:
+            session.attempt(partial(_roll_back_prepared, session, name))
+    for _ in range(2 if ours else 0):
+        end_sessions(session, ours.values())
+    for name, reason in failures.items():
+        logger.warning("User %s can still log in to PostgreSQL: %s", name, reason)
+    return failures
+
+
+def end_sessions(session: Session, oids: Iterable[int]) -> None:
+    """The sessions of these roles end; returns when they are gone, or after half a second."""
+    listed = list(oids)
+    # Each by itself: what is refused for the sessions of one role keeps no other's.
+    for oid in listed:
+        session.attempt(partial(_terminate, session, oid))
+    with session.waiting.spent(_LEAVE_SECONDS, work=_LOOK_EVERY) as seconds:
+        end = time.monotonic() + max(seconds, 5 * _LOOK_EVERY)
+        while session.insist(lambda: _sessions(session, listed)) and time.monotonic() < end:
+            time.sleep(_LOOK_EVERY)
+
+
+def _refused(session: Session, names: Iterable[str]) -> dict[str, str]:
+    failures: dict[str, str] = {}
+    before, session.lock_seconds = session.lock_seconds, _LOCK_SECONDS
+    for name in names:
+        try:
+            session.insist(partial(_no_login, session, name), again=False)
+        except DatabaseRefused as error:
+            failures[name] = str(error)
+    session.lock_seconds = before
+    return failures
+
+
+def _terminate(session: Session, oid: int) -> None:
+    session.connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usesysid = %s", (oid,)
+    )
+
+
+def _sessions(session: Session, oids: list[int]) -> bool:
+    row = session.connection.execute(
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usesysid = ANY(%s::oid[]))", (oids,)
+    ).fetchone()
+    return bool(row and row[0])
+
+
+def _roll_back_prepared(session: Session, name: str) -> None:
+    """A prepared transaction outlives its session, with the locks that it holds."""
+    rows = session.connection.execute(
+        "SELECT gid, database FROM pg_prepared_xacts WHERE owner = %s", (name,)
+    ).fetchall()
+    for gid, database in rows:
+        logger.warning("Rolling back transaction %r, which user %s had prepared", gid, name)
+        with session.inside(database) as inside:
+            run(inside, "ROLLBACK PREPARED {gid}", gid=literal(gid))
+
+
+def _no_login(session: Session, name: str) -> None:
+    row = session.connection.execute(
+        "SELECT rolcanlogin OR rolpassword IS NOT NULL FROM pg_authid WHERE rolname = %s", (name,)
+    ).fetchone()
+    if row and row[0]:
+        with session.connection.transaction():
+            wait = literal(f"{_LOCK_SECONDS * 1000:.0f}ms")
+            run(session.connection, "SET LOCAL lock_timeout = {wait}", wait=wait)
+            run(session.connection, "ALTER ROLE {r} NOLOGIN PASSWORD NULL", r=name)

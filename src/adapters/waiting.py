@@ -1,0 +1,69 @@
+"""The time that a hook may spend on waiting for servers and processes."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+# Juju runs the hooks of a unit one after the other: a hook that waits holds up every other event.
+HOOK_SECONDS = 2.0
+
+
+class WaitingBudget:
+    """The seconds that a hook may still wait, for all adapters together.
+
+    Only waiting is counted, not work: a hook that makes twenty databases takes its time, and may
+    still wait for as long as any other hook.
+
+        budget = WaitingBudget()
+        with budget.spent(at_most=1.0) as seconds:
+            connection, _, _ = select.select([socket], [], [], seconds)
+        while not ready() and budget.pause(0.2):
+            ...
+    """
+
+    def __init__(
+        self,
+        seconds: float = HOOK_SECONDS,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._left = seconds
+        self._clock = clock
+        self._sleep = sleep
+
+    def left(self) -> float:
+        """The seconds that are left, 0.0 if all were used."""
+        return max(0.0, self._left)
+
+    @contextmanager
+    def spent(self, at_most: float, work: float = 0.0) -> Generator[float]:
+        """The seconds that the block may wait; the time that it takes is subtracted from the budget.
+
+        The first `work` seconds are not subtracted where the block ends without an error: it needs
+        them where nothing is waited for. The block may take longer than it was allowed: `left` is
+        0.0 then. A block within a block is counted twice, so blocks are not nested.
+        """
+        began, free = self._clock(), 0.0
+        try:
+            yield min(at_most, self.left())
+            free = work
+        finally:
+            self._left -= max(0.0, self._clock() - began - free)
+
+    def subtract(self, seconds: float) -> None:
+        """Count a wait that has been, for example for a lock, by an error that says so."""
+        self._left -= seconds
+
+    def pause(self, seconds: float) -> bool:
+        """Sleep for `seconds`, and return True; return False at once if less than that is left."""
+        if self.left() < seconds:
+            return False
+        with self.spent(seconds):
+            self._sleep(seconds)
+        return True

@@ -1,0 +1,144 @@
+"""The hooks of two units with a real PostgreSQL, and clients that log in to it directly."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from postgresql import PostgreSQL
+from provided import OWN, OWNER
+
+from adapters.local.memory import MemoryPlatform
+from adapters.local.model import related
+from adapters.postgres import PsycopgDatabases
+from domain.status import assess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from domain.facts import Credentials as BackendCredentials
+    from domain.users import Credentials
+
+_HOOKS = (
+    "update_status", "peers_changed", "clients_changed", "clients_departed", "clients_broken",
+    "backend_changed", "config_changed",
+)  # fmt: skip
+
+
+class EachHook:
+    """The way to PostgreSQL, which each hook has anew."""
+
+    def __init__(self) -> None:
+        self.now = PsycopgDatabases(OWNER)
+
+    def open(self, backend: BackendCredentials):
+        return self.now.open(backend)
+
+    def answers(self, backend: BackendCredentials) -> bool:
+        return self.now.answers(backend)
+
+    def admits(self, backend: BackendCredentials, credentials: Credentials, database: str) -> bool:
+        return self.now.admits(backend, credentials, database)
+
+
+class HostilePlatform(MemoryPlatform):
+    """PgBouncer is in memory; PostgreSQL is real."""
+
+    def __init__(self, server: PostgreSQL) -> None:
+        super().__init__(0)
+        self.postgresql = server
+        self.databases: Any = EachHook()
+        self.longest = 0.0  #: seconds that a hook took
+        for _ in range(2):
+            unit = self.add_unit()
+            for name in _HOOKS:
+                setattr(unit, name, self._timed(getattr(unit, name)))
+        self.deploy()
+        self.model.backend = related(server.credentials(OWN))
+        for unit in self.units.values():
+            unit.backend_changed()
+        self.settle()
+
+    def _timed(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **facts: Any) -> Any:
+            self.databases.now = PsycopgDatabases(OWNER)
+            begin = time.monotonic()
+            try:
+                return hook(*arguments, **facts)
+            finally:
+                self.longest = max(self.longest, time.monotonic() - begin)
+
+        return run
+
+    @property
+    def sentences(self) -> list[str]:
+        """What the leader's status says."""
+        return [sentence.text for sentence in assess(self.leader.look())]
+
+
+class Tenant:
+    """A client with its relation; it logs in to PostgreSQL directly."""
+
+    def __init__(
+        self, platform: HostilePlatform, name: str, database: str, roles: str = ""
+    ) -> None:
+        self._platform = platform
+        self.number = platform.relate(name, database, roles)
+        self.user = f"relation_id_{self.number}"
+        self.database = database
+        record = platform.model.clients[self.number]
+        assert record.told, platform.sentences
+        assert record.password
+        self._password = record.password.get_secret_value()
+        self._sessions: list[psycopg.Connection[Any]] = []
+
+    def session(self, database: str = "") -> psycopg.Connection[Any]:
+        """An open session, each statement of which is a transaction."""
+        server = self._platform.postgresql
+        session = server.connect(database or self.database, self.user, self._password)
+        self._sessions.append(session)
+        return session
+
+    def do(self, *statements: str, database: str = "") -> psycopg.Connection[Any]:
+        """A session in which these have run."""
+        session = self.session(database)
+        for statement in statements:
+            session.execute(statement.encode())
+        return session
+
+    def begins(self, statement: str) -> psycopg.Connection[Any]:
+        """A session that waits for the end of this statement."""
+        session = self.session()
+        session.pgconn.send_query(statement.encode())
+        query = "SELECT 1 FROM pg_locks WHERE pid = %s AND NOT granted"
+        end = time.monotonic() + 10
+        while not self._platform.postgresql.sql(query, (session.info.backend_pid,)):
+            assert time.monotonic() < end, "it does not wait"
+            time.sleep(0.02)
+        return session
+
+    def leave(self) -> None:
+        """Its relation ends."""
+        self._platform.unrelate(self.number)
+
+    def is_shut_out(self) -> bool:
+        """Whether it can log in neither directly nor by PgBouncer's look-up, and has no session."""
+        server = self._platform.postgresql
+        with contextlib.suppress(psycopg.OperationalError):
+            self.session("postgres").close()
+            return False
+        auth = self._platform.leader.look().auth
+        assert auth
+        found = server.sql(
+            "SELECT * FROM pgbouncer.get_auth(%s)", (self.user,), database=OWN,
+            user=auth.auth_user, password=auth.auth_password.get_secret_value(),
+        )  # fmt: skip
+        sessions = "SELECT pid FROM pg_stat_activity WHERE usename = %s"
+        return not found and not server.sql(sessions, (self.user,))
+
+    def close(self) -> None:
+        """Its sessions end."""
+        for session in self._sessions:
+            session.close()

@@ -1,0 +1,295 @@
+"""What a client does inside its own database is that client's problem: the others are served meanwhile.
+
+Each row is something that a client can do with no more than what it was given. While it lasts another
+client is related, the hostile client's relation ends, and it has neither a login nor a session then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from hostile_platform import HostilePlatform, Tenant
+from postgresql import PostgreSQL, binaries, newest
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Iterator
+
+SECONDS = 5.0  # for another client to be related
+
+# What a hook may wait is 2 s; this machine is slow, and others work on it.
+HOOK_SECONDS = 4.0
+
+SETTINGS = (
+    "idle_session_timeout = '1ms'", "idle_in_transaction_session_timeout = '1ms'",
+    "local_preload_libraries = 'nowhere'", "default_transaction_read_only = on",
+    "default_transaction_isolation = serializable", "default_transaction_deferrable = on",
+    "statement_timeout = '1ms'", "lock_timeout = '1ms'", "search_path = hostile",
+    "client_min_messages = debug5", "standard_conforming_strings = off", "TimeZone = 'Etc/GMT+12'",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=[binaries, newest], ids=["found", "newest"])
+def postgresql(request: pytest.FixtureRequest) -> Iterator[PostgreSQL]:
+    programs: pathlib.Path = request.param()
+    settings = {"max_prepared_transactions": "5"}
+    with PostgreSQL(programs=programs, settings=settings) as server:
+        yield server
+
+
+@pytest.fixture
+def platform(server: PostgreSQL) -> Iterator[HostilePlatform]:
+    yield HostilePlatform(server)
+    for gid, database in server.sql("SELECT gid, database FROM pg_prepared_xacts"):
+        server.sql(f"ROLLBACK PREPARED '{gid}'", database=database)
+
+
+# ---- what a client does ----------------------------------------------------------------------
+
+
+def waits_for_pg_class(client: Tenant) -> None:
+    client.do("BEGIN", "SELECT FROM pg_class LIMIT 1")
+    client.begins("VACUUM FULL pg_class")
+
+
+def waits_for_pg_attribute(client: Tenant) -> None:
+    client.do("BEGIN", "SELECT FROM pg_attribute LIMIT 1")
+    client.begins("VACUUM FULL pg_attribute")
+
+
+def changes_its_database(client: Tenant) -> None:
+    client.do("BEGIN", f"ALTER DATABASE {client.database} CONNECTION LIMIT 5")
+
+
+def locks_a_table(client: Tenant) -> None:
+    client.do("CREATE TABLE t ()", "BEGIN", "LOCK TABLE t")
+
+
+def sets_hostile_settings(client: Tenant) -> None:
+    targets = (f"DATABASE {client.database}", "ROLE CURRENT_USER")
+    statements = [f"ALTER {target} SET {one}" for one in SETTINGS for target in targets]
+    client.do(*statements, database="postgres")
+
+
+def takes_no_connections(client: Tenant) -> None:
+    client.do(f"ALTER DATABASE {client.database} ALLOW_CONNECTIONS false", database="postgres")
+
+
+def has_no_connection_left(client: Tenant) -> None:
+    client.do(f"ALTER DATABASE {client.database} CONNECTION LIMIT 0", database="postgres")
+
+
+def changes_its_password(client: Tenant) -> None:
+    client.do("BEGIN", "ALTER ROLE CURRENT_USER PASSWORD 'another'")
+
+
+def prepares_a_transaction(client: Tenant) -> None:
+    client.do(
+        "CREATE TABLE t ()", "BEGIN", "LOCK TABLE t",
+        "ALTER ROLE CURRENT_USER PASSWORD 'another'", "PREPARE TRANSACTION 'kept'",
+    )  # fmt: skip
+
+
+def owns_its_database(client: Tenant) -> None:
+    client.do("CREATE TABLE t ()", f"ALTER DATABASE {client.database} OWNER TO CURRENT_USER")
+
+
+def stays_in_template1(client: Tenant) -> None:
+    client.do("BEGIN", "SELECT 1", database="template1")
+
+
+def makes_thousands_of_objects(client: Tenant) -> None:
+    client.do(
+        "DO $$ BEGIN FOR i IN 1..3000 LOOP"
+        " EXECUTE format('CREATE TABLE t%s (); REVOKE ALL ON t%1$s FROM CURRENT_USER', i);"
+        " IF i % 500 = 0 THEN COMMIT; END IF; END LOOP; END $$"
+    )
+
+
+def leaves_a_definer_function(client: Tenant) -> None:
+    client.do(
+        "CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql SECURITY DEFINER"
+        " AS 'BEGIN PERFORM pg_sleep(60); END'",
+        "CREATE TABLE t AS SELECT 1 AS x",
+    )
+
+
+HOSTILE = (
+    waits_for_pg_class,
+    waits_for_pg_attribute,
+    changes_its_database,
+    locks_a_table,
+    sets_hostile_settings,
+    takes_no_connections,
+    has_no_connection_left,
+    changes_its_password,
+    prepares_a_transaction,
+    owns_its_database,
+    stays_in_template1,
+    makes_thousands_of_objects,
+    leaves_a_definer_function,
+)
+
+
+@pytest.mark.parametrize("act", HOSTILE, ids=lambda act: act.__name__)
+def test_what_a_client_does_in_its_database_delays_no_other(
+    platform: HostilePlatform, act
+) -> None:
+    bystander = Tenant(platform, "bystander", "blog")
+    with contextlib.closing(Tenant(platform, "hostile", "shop", "createdb")) as hostile:
+        act(hostile)
+        platform.longest = 0.0
+        begin = time.monotonic()
+        other = Tenant(platform, "other", "bank")
+        assert time.monotonic() - begin < SECONDS
+        other.session().close()
+        hostile.leave()
+        assert hostile.is_shut_out()
+        begin = time.monotonic()
+        Tenant(platform, "third", "library").session().close()
+        assert time.monotonic() - begin < SECONDS
+        bystander.session().close()
+        platform.leader.update_status()
+        assert all(f"{hostile.user} " in one for one in platform.sentences if one)
+        assert platform.longest < HOOK_SECONDS
+
+
+# ---- what a client does whose friend stays ------------------------------------------------------
+
+
+def friend_waits_for_pg_class(friend: Tenant) -> None:
+    waits_for_pg_class(friend)
+
+
+def friend_reads_a_table(friend: Tenant) -> None:
+    friend.do("BEGIN", "LOCK TABLE kept IN ACCESS SHARE MODE")
+
+
+def friend_prepares_a_transaction(friend: Tenant) -> None:
+    friend.do("BEGIN", "LOCK TABLE kept IN ACCESS SHARE MODE", "PREPARE TRANSACTION 'kept'")
+
+
+@pytest.mark.parametrize(
+    ("act", "holds"),
+    [
+        (friend_waits_for_pg_class, "shop lets no session in while user {friend}"),
+        (friend_reads_a_table, "in database shop is locked by user {friend}"),
+        (friend_prepares_a_transaction, "prepared transaction 'kept' of user {friend}"),
+    ],
+)
+def test_a_client_that_has_left_is_shut_out_while_its_friend_holds_the_database(
+    platform: HostilePlatform, act, holds: str
+) -> None:
+    with (
+        contextlib.closing(Tenant(platform, "hostile", "shop")) as hostile,
+        contextlib.closing(Tenant(platform, "friend", "shop")) as friend,
+    ):
+        hostile.do("CREATE TABLE kept ()")
+        act(friend)
+        hostile.leave()
+        assert hostile.is_shut_out()
+        begin = time.monotonic()
+        Tenant(platform, "other", "bank").session().close()
+        assert time.monotonic() - begin < SECONDS
+        [said, *_] = [one for one in platform.sentences if one.startswith(f"{hostile.user} ")]
+        assert "cannot log in any more" in said
+        assert holds.format(friend=friend.user) in said
+        assert platform.longest < HOOK_SECONDS
+    for gid, database in platform.postgresql.sql("SELECT gid, database FROM pg_prepared_xacts"):
+        platform.postgresql.sql(f"ROLLBACK PREPARED '{gid}'", database=database)
+    platform.leader.update_status()
+    assert not platform.postgresql.sql(
+        "SELECT 1 FROM pg_roles WHERE rolname = %s", (hostile.user,)
+    )
+
+
+def test_a_client_that_logs_in_again_and_again_is_shut_out(platform: HostilePlatform) -> None:
+    with contextlib.closing(Tenant(platform, "hostile", "shop")) as hostile:
+        ended = threading.Event()
+
+        def insist() -> None:
+            while not ended.is_set():
+                with contextlib.suppress(psycopg.Error):
+                    hostile.do("BEGIN", "ALTER ROLE CURRENT_USER PASSWORD 'another'")
+
+        threads = [threading.Thread(target=insist) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            time.sleep(0.3)
+            hostile.leave()
+            assert hostile.is_shut_out()
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join()
+
+
+def test_many_hostile_clients_are_shut_out_and_another_is_served(
+    platform: HostilePlatform,
+) -> None:
+    names = [f"hostile{number}" for number in range(6)]
+    with contextlib.ExitStack() as stack:
+        hostile = [stack.enter_context(contextlib.closing(Tenant(platform, n, n))) for n in names]
+        friends = [
+            stack.enter_context(contextlib.closing(Tenant(platform, f"friend-{n}", n)))
+            for n in names
+        ]
+        for friend in friends:
+            waits_for_pg_class(friend)
+        platform.longest = 0.0
+        for client in hostile:
+            client.leave()
+        assert all(client.is_shut_out() for client in hostile)
+        begin = time.monotonic()
+        Tenant(platform, "other", "bank").session().close()
+        assert time.monotonic() - begin < SECONDS
+        assert platform.longest < HOOK_SECONDS
+        for client in hostile:
+            assert any(one.startswith(f"{client.user} ") for one in platform.sentences)
+
+
+def test_a_stranger_in_template1_is_named(platform: HostilePlatform) -> None:
+    server = platform.postgresql
+    server.sql("CREATE ROLE stranger LOGIN PASSWORD 'x'")
+    with contextlib.closing(server.connect("template1", "stranger", "x")) as stranger:
+        stranger.execute("SELECT 1")
+        platform.relate("late", "late")
+        assert any("while user stranger is in template1" in one for one in platform.sentences)
+        assert platform.longest < HOOK_SECONDS
+    Tenant(platform, "later", "later").session().close()
+    platform.leader.update_status()
+    assert platform.sentences == [""]
+
+
+def test_no_client_makes_an_event_trigger(platform: HostilePlatform) -> None:
+    client = Tenant(platform, "hostile", "shop", "createdb")
+    client.do("CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        client.do("CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION f()")
+
+
+def test_event_triggers_do_not_run_for_our_user(platform: HostilePlatform) -> None:
+    """A superuser may have made them for a client, and that client owns the function."""
+    server = platform.postgresql
+    if server.version < 17:  # There is neither a trigger at login nor a setting against others.
+        return
+    client = Tenant(platform, "hostile", "shop")
+    client.do(
+        "CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql"
+        " AS 'BEGIN IF session_user = ''operator'' THEN PERFORM pg_sleep(60); END IF; END'"
+    )
+    with contextlib.closing(server.connect("shop")) as session:
+        session.execute("CREATE EVENT TRIGGER e ON login EXECUTE FUNCTION f()")
+        session.execute("ALTER EVENT TRIGGER e ENABLE ALWAYS")
+    platform.longest = 0.0
+    client.leave()
+    assert client.is_shut_out()
+    assert platform.longest < HOOK_SECONDS
+    assert platform.sentences == [""]
+    Tenant(platform, "next", "shop").session().close()

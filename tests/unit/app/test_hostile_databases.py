@@ -1,0 +1,123 @@
+"""A client whose database hangs, in memory: the other clients are served, and its login ends."""
+
+from in_memory import related
+
+from app.outcome import Deferred
+from domain.status import Level, assess
+
+HUNG = "database shop lets no session in while user relation_id_1 locks its catalog"
+
+
+def sentences(platform):
+    return [one.text for one in assess(platform.leader.look())]
+
+
+def levels(platform):
+    return {one.level for one in assess(platform.leader.look())}
+
+
+def asked_at_once(platform, *databases):
+    """Clients asked, and no hook has heard of them."""
+    return [platform.model.relate(f"{name}-app", name) for name in databases]
+
+
+def test_another_client_is_related_while_a_database_hangs():
+    platform = related()
+    hostile = platform.relate("shop-app", "shop")
+    platform.server.hung["shop"] = HUNG
+    other = platform.relate("blog-app", "blog")
+    assert platform.model.clients[other].told
+    assert platform.model.clients[hostile].told
+    assert platform.server.roles["relation_id_1"].login
+
+
+def test_a_client_whose_database_hangs_keeps_what_it_was_given():
+    platform = related()
+    platform.relate("shop-app", "shop")
+    before = platform.model.plan
+    platform.server.hung["shop"] = HUNG
+    platform.leader.leader_elected()
+    assert sentences(platform) == [f"shop-app (relation 1): {HUNG}"]
+    assert levels(platform) == {Level.WAITING}
+    assert platform.model.plan == before
+    del platform.server.hung["shop"]
+    platform.leader.update_status()
+    assert sentences(platform) == [""]
+
+
+def test_a_client_that_has_left_is_shut_out_though_its_database_hangs():
+    platform = related()
+    hostile = platform.relate("shop-app", "shop")
+    platform.server.hung["shop"] = HUNG
+    platform.unrelate(hostile)
+    role = platform.server.roles["relation_id_1"]
+    assert (role.login, role.password) == (False, "")
+    said = f"relation_id_1 cannot log in any more, and is still in PostgreSQL: {HUNG}"
+    assert sentences(platform) == [said]
+    del platform.server.hung["shop"]
+    platform.leader.update_status()
+    assert "relation_id_1" not in platform.server.roles
+
+
+def test_clients_that_have_left_are_shut_out_before_anything_is_refused():
+    """The auth user cannot be made, so nothing else is: the login is gone all the same."""
+    platform = related()
+    hostile = platform.relate("shop-app", "shop")
+    auth = platform.model.auth.auth_user
+    platform.server.roles[auth].ours = False
+    platform.unrelate(hostile)
+    assert not platform.server.roles["relation_id_1"].login
+
+
+def test_a_client_that_can_still_log_in_is_named():
+    platform = related()
+    hostile = platform.relate("shop-app", "shop")
+    platform.server.undying["relation_id_1"] = "another session keeps something locked"
+    platform.server.stuck = "it owns something"
+    platform.unrelate(hostile)
+    assert sentences(platform) == [
+        "relation_id_1 has left and can still log in to PostgreSQL:"
+        " another session keeps something locked"
+    ]
+    assert levels(platform) == {Level.BLOCKED}
+    platform.server.undying.clear()
+    platform.server.stuck = ""
+    platform.leader.update_status()
+    assert sentences(platform) == [""]
+
+
+def test_a_hook_that_has_waited_long_is_followed_by_another():
+    platform = related()
+    names = ["a", "b", "c", "d"]
+    numbers = asked_at_once(platform, *names)
+    platform.server.hung = {name: f"database {name} is locked" for name in names[:3]}
+    outcome = platform.leader.clients_changed()
+    assert isinstance(outcome, Deferred)
+    assert outcome.soon
+    assert [one.rpartition(": ")[2] for one in sentences(platform)] == [
+        "database a is locked",
+        "database b is locked",
+        "is tried again soon",
+        "is tried again soon",
+    ]
+    # What was not tried comes first; what keeps it waiting comes last, and only for a moment.
+    outcome = platform.leader.clients_changed()
+    assert not isinstance(outcome, Deferred)
+    platform.settle()
+    assert platform.model.clients[numbers[3]].told
+    assert [one.rpartition(": ")[2] for one in sentences(platform)] == [
+        f"database {name} is locked" for name in names[:3]
+    ]
+
+
+def test_what_is_known_of_a_client_stays_when_no_time_is_left_to_look():
+    platform = related()
+    names = [f"shop{number}" for number in range(12)]
+    numbers = [platform.relate(f"{name}-app", name) for name in names]
+    platform.server.hung = {name: f"database {name} is locked" for name in names}
+    for _ in range(8):
+        platform.leader.leader_elected()
+    told = sorted(one.rpartition(": ")[2] for one in sentences(platform))
+    assert told == sorted(f"database {name} is locked" for name in names)
+    assert all(platform.model.clients[number].told for number in numbers)
+    assert not isinstance(platform.leader.update_status(), Deferred)
