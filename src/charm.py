@@ -113,10 +113,8 @@ class PgBouncerCharm(ops.CharmBase):
         self._run(event, self.application.peers_changed())
 
     def _on_peers_departed(self, event: ops.RelationDepartedEvent) -> None:
-        departing = _departing(event)
-        last = departing == self.unit.name and self.app.planned_units() == 0
-        departed = self.application.peers_departed()
-        self._run(event, functools.partial(departed, departing, last_unit=last))
+        departed = functools.partial(self.application.peers_departed(), _departing(event))
+        self._run(event, departed)
 
     def _on_secret_remove(self, event: ops.SecretRemoveEvent) -> None:
         event.remove_revision()
@@ -125,9 +123,8 @@ class PgBouncerCharm(ops.CharmBase):
         self._run(event, self.application.backend_changed())
 
     def _on_backend_departed(self, event: ops.RelationDepartedEvent) -> None:
-        last = self.app.planned_units() == 0
-        departed = self.application.backend_departed()
-        self._run(event, functools.partial(departed, _departing(event), last_unit=last))
+        departed = functools.partial(self.application.backend_departed(), _departing(event))
+        self._run(event, departed)
 
     def _on_backend_broken(self, event: ops.EventBase) -> None:
         self._run(event, self.application.backend_broken())

@@ -40,8 +40,9 @@ class BackendChanged:
 class BackendDeparted:
     """The backend-database-relation-departed hook.
 
-    - A unit that leaves says so, and cleans nothing up: the others go on.
-    - When the relation ends, the leader removes what is ours from PostgreSQL while it still can.
+    - A unit that is being removed says so, and cleans nothing up: the other units go on.
+    - When the relation ends for all units, or no unit stays, the leader removes what is ours from
+      PostgreSQL while it still can.
     """
 
     def __init__(
@@ -56,15 +57,11 @@ class BackendDeparted:
         self._withdraw = withdraw
         self._converge = converge
 
-    def __call__(self, departing: str, *, last_unit: bool = False) -> Outcome:
-        """Nothing of ours is left in a PostgreSQL that is no longer ours.
-
-        `last_unit` tells that no unit of this application is going to stay.
-        """
-        facts = self._world.look().model_copy(update={"last_unit": last_unit})
-        if departing == facts.unit:
-            self._departures.flag()
-            facts = facts.model_copy(update={"leaving": True})
+    def __call__(self, departing: str) -> Outcome:
+        """Nothing of ours is left in a PostgreSQL that is no longer ours."""
+        facts = self._world.look()
+        if departing == facts.unit and self._departures.flag():
+            facts = self._world.look()
         facts = self._withdraw(facts)
         return Done(facts) if facts.leaving else self._converge(facts)
 

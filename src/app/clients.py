@@ -33,7 +33,7 @@ class ClientsChanged:
 class ClientsDeparted:
     """The database-relation-departed hook: connection information is refreshed.
 
-    A unit that leaves says so.
+    A unit that is being removed says so.
     """
 
     def __init__(self, world: World, departures: Departures, converge: Converge) -> None:
@@ -45,8 +45,7 @@ class ClientsDeparted:
         """The clients that stay know how to connect."""
         facts = self._world.look()
         if departing == facts.unit:
-            self._departures.flag()
-            return Done(facts.model_copy(update={"leaving": True}))
+            return Done(self._world.look() if self._departures.flag() else facts)
         return self._converge(facts)
 
 

@@ -57,7 +57,7 @@ class ConfigurePooler:
     def _configured(self, facts: Facts, *, thorough: bool) -> tuple[Facts, bool]:
         """What is true then, and whether all is as planned."""
         container, shared = facts.container, facts.plan
-        if not container.reachable or shared is None:
+        if not container.reachable or shared is None or "secret" in facts.unreadable:
             return facts, True
         program = container.program or self._pooler.program()
         facts = _with_container(facts, container.model_copy(update={"program": program}))
@@ -153,8 +153,9 @@ def _reason(facts: Facts) -> str:
 
 
 def _for_this_unit(facts: Facts, plan: Plan) -> Plan:
-    # The leader may not have heard yet that the backend has gone.
-    return plan if facts.backend.attached else plan.without_upstream()
+    # The leader may not have heard yet that the backend has gone. For a unit that is being removed the
+    # relation ends before its clients have left.
+    return plan if facts.backend.attached or facts.leaving else plan.without_upstream()
 
 
 def _with_container(facts: Facts, container: Container) -> Facts:

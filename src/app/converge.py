@@ -4,6 +4,7 @@ from typing import Protocol
 
 from app.outcome import Deferred, Done, Outcome
 from domain.facts import Facts
+from domain.leadership import decides
 
 
 class Intent(Protocol):
@@ -37,4 +38,5 @@ class Converge:
                 waiting = waiting or outcome
         if waiting:
             return waiting._replace(facts=facts)
-        return Done(facts, settled=facts == seen and not facts.troubled)
+        quiet = not facts.troubled and not (decides(facts) and facts.roaming)
+        return Done(facts, settled=facts == seen and quiet)

@@ -47,8 +47,9 @@ class PeersChanged:
 class PeersDeparted:
     """The pgb-peers-relation-departed hook.
 
-    The leader shares out anew what depends on the number of units. A unit that leaves says so and
-    leaves everything to the others; if none stays, its leader takes leave of PostgreSQL.
+    The leader shares out anew what depends on the number of units. A unit that is being removed says
+    so and leaves everything to the other units; if none stays, the leader removes what is ours from
+    PostgreSQL.
     """
 
     def __init__(
@@ -63,14 +64,11 @@ class PeersDeparted:
         self._withdraw = withdraw
         self._converge = converge
 
-    def __call__(self, departing: str, *, last_unit: bool = False) -> Outcome:
-        """The units that stay do without the unit that goes.
-
-        `last_unit` tells that no unit of this application is going to stay.
-        """
+    def __call__(self, departing: str) -> Outcome:
+        """The units that stay do without the unit that goes."""
         facts = self._world.look()
         if departing == facts.unit:
-            self._departures.flag()
-            update = {"leaving": True, "last_unit": last_unit}
-            return Done(self._withdraw(facts.model_copy(update=update)))
+            if self._departures.flag():
+                facts = self._world.look()
+            return Done(self._withdraw(facts))
         return self._converge(facts)

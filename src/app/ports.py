@@ -12,10 +12,12 @@ import pydantic
 from domain.applied import Applied, Step
 from domain.budget import Stake
 from domain.capabilities import Program
+from domain.consent import Holding, Reach
 from domain.console import PooledDatabase, PoolState
 from domain.facts import Credentials as BackendCredentials
 from domain.facts import Facts, Ledger
 from domain.instances import PoolerConfig
+from domain.made import Made
 from domain.pools import Plan, Serving
 from domain.users import AccessRequest, AuthMaterial, Credentials, Grant, Offer
 
@@ -187,6 +189,10 @@ class Database(Protocol):
         """Which server this is, and since when it runs: the same name may lead to another one."""
         ...
 
+    def capacity(self) -> int:
+        """The connections that PostgreSQL accepts from ordinary users: its limit less reserved slots."""
+        ...
+
     def knows(self, address: str) -> bool:
         """Whether there is a connection from this address."""
         ...
@@ -206,11 +212,39 @@ class Database(Protocol):
         """From now on, wait only a moment for a client's database."""
         ...
 
-    def grant(self, grant: Grant) -> bool:
+    def made(self) -> Made:
+        """The roles of ours that there are, by OID, and the databases that the ledger had."""
+        ...
+
+    def reaches(self, roles: Iterable[str], database: str) -> tuple[Reach, ...]:
+        """What each of these roles leads to, for a client of this database. Raises AccessRefused."""
+        ...
+
+    def holdings(self) -> tuple[Holding, ...]:
+        """Every database of the server, and whose it is."""
+        ...
+
+    def close(self, database: str) -> None:
+        """Take the right to connect to a database that a client made from PUBLIC."""
+        ...
+
+    def notes(self) -> tuple[str, ...]:
+        """What the operator should know of what clients left behind, as sentences."""
+        ...
+
+    def left(self) -> tuple[str, ...]:
+        """What stays although this application goes, as sentences."""
+        ...
+
+    def grant(self, grant: Grant, oid: int = 0) -> bool:
         """Make the user and its database, with the roles asked for.
 
-        Raises AccessRefused; DatabaseBusy if something holds the database; NoTimeLeft. True
-        as long as the user has no password, without which it cannot log in.
+        Raises AccessRefused; DatabaseBusy if something holds the database; NoTimeLeft.
+
+        A database that was there before is given only if it has this OID: that is the database which
+        the decision was about.
+
+        True as long as the user has no password, without which it cannot log in.
         """
         ...
 
@@ -233,8 +267,13 @@ class Database(Protocol):
 class Databases(Protocol):
     """The way to PostgreSQL."""
 
-    def open(self, backend: BackendCredentials) -> AbstractContextManager[Database]:
-        """Log in as the backend's user. Raises DatabaseUnreachable or DatabaseRefused."""
+    def open(
+        self, backend: BackendCredentials, ledger: Ledger | None = None
+    ) -> AbstractContextManager[Database]:
+        """Log in as the backend's user; the ledger says what we made there.
+
+        Raises DatabaseUnreachable or DatabaseRefused.
+        """
         ...
 
     def answers(self, backend: BackendCredentials) -> bool:

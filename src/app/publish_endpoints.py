@@ -6,7 +6,7 @@ from app.errors import DatabaseRefused, DatabaseUnreachable
 from app.outcome import Deferred, Done, Outcome
 from app.ports import Clients, Databases, NewPassword
 from domain import planning
-from domain.facts import Client, Facts
+from domain.facts import Client, Facts, Ledger
 from domain.facts import Credentials as BackendCredentials
 from domain.leadership import decides
 from domain.users import Credentials, Offer
@@ -65,16 +65,18 @@ class PublishEndpoints:
         if client.told:
             self._clients.publish(client.request, offer, None)
         elif facts.backend.credentials is None or not self._welcome(
-            client, offer, facts.backend.credentials
+            client, offer, facts.backend.credentials, facts.ledger
         ):
             return client
         return client.model_copy(update={"told": offer})
 
-    def _welcome(self, client: Client, offer: Offer, backend: BackendCredentials) -> bool:
+    def _welcome(
+        self, client: Client, offer: Offer, backend: BackendCredentials, ledger: Ledger
+    ) -> bool:
         """Give a client its first credentials, if they work."""
         credentials = Credentials(username=client.request.username, password=self._new_password())
         try:
-            with self._databases.open(backend) as database:
+            with self._databases.open(backend, ledger) as database:
                 database.set_password(credentials)
             if not self._databases.admits(backend, credentials, offer.database):
                 return False

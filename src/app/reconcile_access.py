@@ -1,16 +1,18 @@
 """Intent: PostgreSQL knows exactly the users that are asked for."""
 
 import logging
+from collections.abc import Iterable, Iterator, Sequence
 
 from app.errors import (
     AccessRefused,
-    DatabaseBusy,
     DatabaseRefused,
     DatabaseUnreachable,
     NoTimeLeft,
 )
+from app.grant_round import GrantRound, topic_of
 from app.outcome import Deferred, Done, Outcome
 from app.ports import Clients, Database, Databases, NewPassword, Peers, Secrets
+from domain import consent
 from domain.facts import Client, Facts, Ledger
 from domain.facts import Credentials as BackendCredentials
 from domain.leadership import decides
@@ -18,7 +20,6 @@ from domain.status import Level, Problem
 from domain.users import (
     AuthMaterial,
     Credentials,
-    Grant,
     auth_user,
     grant_for,
 )
@@ -34,7 +35,9 @@ class ReconcileAccess:
     - A client whose database keeps us waiting comes after all others, and is waited for only a moment.
     - PostgreSQL is asked only if something is unfinished, or to be thorough; then anything that
       was lost there is made again, with the passwords that are known already.
-    - What cannot be given to one client does not keep another from what it asked for.
+    - What cannot be given to a client does not keep another from what it asked for, and the client
+      keeps what was given to it before.
+    - A role or a database that leads out of a client's own database needs the operator's consent.
     - While PostgreSQL refuses, the backend is not ready, and every later hook tries again.
     - A backend that has gone takes with it all that was given.
     """
@@ -64,7 +67,7 @@ class ReconcileAccess:
             return Done(facts)
         auth = self._auth_for(facts, backend)
         try:
-            with self._databases.open(backend) as database:
+            with self._databases.open(backend, facts.ledger) as database:
                 ledger = self._reconcile(facts, backend, auth, database)
         except (DatabaseUnreachable, DatabaseRefused) as error:
             logger.warning("Access stays as it is: %s", error)
@@ -106,51 +109,48 @@ class ReconcileAccess:
         for grant in facts.ledger.grants:
             if grant.username not in wanted:
                 self._clients.forget(grant)
-        given: list[Grant] = kept
         others = [p for p in facts.ledger.problems if p.topic == "service"]
-        calm, late = _by_trouble(facts.ledger, facts.clients, leaving)
-        for clients, usernames in (calm, late):
-            if clients is late[0] and (clients or usernames):
+        granting = GrantRound(facts, database, kept)
+        for hurried, clients, usernames in _by_trouble(facts.ledger, granting.clients(), leaving):
+            if hurried and (clients or usernames):
                 database.hurry()
             for client in clients:
-                others += self._granted(facts, database, client, given)
+                self._grant(granting, database, client)
             for username in usernames:
                 others += self._dropped(facts.ledger, database, username)
+        roamed = granting.roamed()
         # What is said of a user that can still log in replaces what is said of its end.
         told = {problem.topic for problem in locked_out}
         others = [problem for problem in others if problem.topic not in told]
+        others += granting.problems
         # The ledger's order is that of the requests, in whatever order they were looked at.
         names = [*leaving, *(grant.username for grant in kept)]
         names += [client.request.username for client in facts.clients]
-        order = {_topic(name): index for index, name in enumerate(names)}
-        given.sort(key=lambda grant: order[_topic(grant.username)])
+        order = {topic_of(name): index for index, name in enumerate(names)}
+        given = sorted(granting.given, key=lambda grant: order[topic_of(grant.username)])
         others.sort(key=lambda problem: order.get(problem.topic, -1))
         return Ledger(
             provisioned_for=backend.user,
             server=database.server(),
+            capacity=database.capacity(),
             grants=tuple(given),
             exposed_ports=facts.ledger.exposed_ports,
-            problems=(*others, *locked_out),
+            problems=(*others, *locked_out, *_notes(database.notes())),
+            made=granting.made,
+            roamed=roamed,
+            allowed=consent.consent_of(facts).names,
         )
 
-    def _granted(
-        self, facts: Facts, database: Database, client: Client, given: list[Grant]
-    ) -> list[Problem]:
-        """The client has what it asked for, which is added to `given`; or the problem."""
-        grant = grant_for(client.request)
+    def _grant(self, granting: GrantRound, database: Database, client: Client) -> None:
+        """The client has what it asked for, or the problem is noted."""
         try:
-            locked = database.grant(grant)
+            locked = granting.give(client.request)
             # A user that was lost, or whose server was: its client keeps the password it has.
             if locked and client.told and (password := self._clients.password(client.request)):
-                database.set_password(Credentials(username=grant.username, password=password))
+                username = client.request.username
+                database.set_password(Credentials(username=username, password=password))
         except AccessRefused as error:
-            if isinstance(error, DatabaseBusy) and grant in facts.ledger.grants:
-                given.append(grant)  # It was given, and is only not looked at again.
-            text = f"{client.request.application} (relation {grant.relation_id}): {error}"
-            level = Level.WAITING if isinstance(error, DatabaseBusy) else Level.BLOCKED
-            return [_problem(facts.ledger, grant.username, level, text, error)]
-        given.append(grant)
-        return []
+            granting.refuse(client.request, error)
 
     def _dropped(self, ledger: Ledger, database: Database, username: str) -> list[Problem]:
         """A user that no client asks for any more is gone; or the problem."""
@@ -174,6 +174,9 @@ class ReconcileAccess:
         ledger = Ledger(
             exposed_ports=facts.ledger.exposed_ports,
             problems=tuple(p for p in facts.ledger.problems if p.topic == "service"),
+            # What could not be dropped is still there, and ours if the same PostgreSQL comes back.
+            made=facts.ledger.made,
+            left=facts.ledger.left,
         )
         clients = tuple(c.model_copy(update={"told": None}) for c in facts.clients)
         return self._record(facts.model_copy(update={"auth": None, "clients": clients}), ledger)
@@ -184,14 +187,10 @@ class ReconcileAccess:
         return facts.model_copy(update={"ledger": ledger})
 
 
-def _topic(username: str) -> str:
-    return f"client:{username}"
-
-
 def _still_in(failures: dict[str, str]) -> list[Problem]:
     return [
         Problem(
-            topic=_topic(username),
+            topic=topic_of(username),
             level=Level.BLOCKED,
             text=f"{username} has left and can still log in to PostgreSQL: {reason}",
         )
@@ -200,25 +199,19 @@ def _still_in(failures: dict[str, str]) -> list[Problem]:
 
 
 def _by_trouble(
-    ledger: Ledger, clients: tuple[Client, ...], leaving: list[str]
-) -> tuple[tuple[list[Client], list[str]], tuple[list[Client], list[str]]]:
-    """Clients, and users that leave: those to be waited for, and those to be looked at in a hurry.
+    ledger: Ledger, clients: Sequence[Client], leaving: Sequence[str]
+) -> Iterator[tuple[bool, list[Client], list[str]]]:
+    """Clients, and users that leave: those to be waited for, then those to be looked at in a hurry.
 
     In a hurry is looked at what was given before, and then at what was waited for in vain.
     """
     slow = {p.topic for p in ledger.problems if p.level is Level.WAITING and not p.untried}
-    new = [one for one in clients if grant_for(one.request) not in ledger.grants]
-    given = [one for one in clients if one not in new]
-
-    def is_slow(client: Client) -> bool:
-        return _topic(client.request.username) in slow
-
-    calm = (
-        [one for one in new if not is_slow(one)],
-        [u for u in leaving if _topic(u) not in slow],
-    )
-    late = [one for one in given if not is_slow(one)] + [one for one in clients if is_slow(one)]
-    return calm, (late, [one for one in leaving if _topic(one) in slow])
+    calm = [one for one in clients if topic_of(one.request.username) not in slow]
+    new = [one for one in calm if grant_for(one.request) not in ledger.grants]
+    given = [one for one in calm if one not in new]
+    yield False, new, [one for one in leaving if topic_of(one) not in slow]
+    late = [one for one in clients if one not in calm]
+    yield True, [*given, *late], [one for one in leaving if topic_of(one) in slow]
 
 
 def _problem(
@@ -226,9 +219,14 @@ def _problem(
 ) -> Problem:
     """What to tell of a client; what is known of it stays if no time was left to try."""
     untried = isinstance(error, NoTimeLeft)
-    known = (one for one in ledger.problems if untried and one.topic == _topic(username))
-    problem = Problem(topic=_topic(username), level=level, text=text, untried=untried)
+    known = (one for one in ledger.problems if untried and one.topic == topic_of(username))
+    problem = Problem(topic=topic_of(username), level=level, text=text, untried=untried)
     return next(known, problem)
+
+
+def _notes(texts: Iterable[str]) -> Iterable[Problem]:
+    for number, text in enumerate(texts):
+        yield Problem(topic=f"left:{number}", level=Level.ACTIVE, text=text)
 
 
 def _unfinished(facts: Facts, backend: BackendCredentials) -> bool:
@@ -236,7 +234,10 @@ def _unfinished(facts: Facts, backend: BackendCredentials) -> bool:
     return (
         facts.ledger.provisioned_for != backend.user
         or facts.auth is None
-        or any(problem.topic != "service" for problem in facts.ledger.problems)
+        or not facts.ledger.made.cluster
+        or facts.roaming
+        or facts.ledger.allowed != consent.consent_of(facts).names
+        or any(problem.topic != "service" for problem in facts.ledger.troubles)
         or any(grant not in facts.ledger.grants for grant in asked)
         or facts.standing != facts.ledger.grants
     )

@@ -29,12 +29,17 @@ class WithdrawAccess:
         if backend is None:
             return _left(facts, "the credentials have been withdrawn already")
         try:
-            with self._databases.open(backend) as database:
+            with self._databases.open(backend, facts.ledger) as database:
                 database.withdraw()
+                left, made = database.left(), database.made()
         except (DatabaseUnreachable, DatabaseRefused) as error:
             return _left(facts, error)
         # Grants stay on record: a unit that comes back gives their users the passwords they had.
-        ledger = facts.ledger.model_copy(update={"provisioned_for": ""})
+        for text in left:
+            logger.warning("What stays in PostgreSQL: %s", text)
+        ledger = facts.ledger.model_copy(
+            update={"provisioned_for": "", "made": made, "left": left, "roamed": ()}
+        )
         self._peers.record(ledger)
         return facts.model_copy(update={"ledger": ledger})
 

@@ -6,11 +6,13 @@ from domain.applied import Applied
 from domain.budget import MANY, Stake
 from domain.capabilities import Program, Version, capabilities
 from domain.instances import Layout
+from domain.made import Made
 from domain.pools import Endpoint, Plan, Serving
+from domain.roles import ROAMING
 from domain.settings import Settings
-from domain.status import Problem
+from domain.status import Level, Problem
 from domain.users import AccessRequest, AuthMaterial, Grant, Offer, Refusal
-from domain.value import Line, Value
+from domain.value import Count, Line, Name, Value
 
 
 class Container(Value):
@@ -95,9 +97,14 @@ class Ledger(Value):
 
     provisioned_for: str = ""  #: the backend user under which our own users were made
     server: str = ""  #: the server in which they were made, as it says itself
+    capacity: Count = 0  #: connections that PostgreSQL accepts from ordinary users; 0 is not known
     grants: tuple[Grant, ...] = ()
     exposed_ports: tuple[int, ...] = ()
     problems: tuple[Problem, ...] = ()
+    made: Made = Made()  #: roles and databases of ours, by OID
+    roamed: tuple[Name, ...] = ()  #: databases that clients made for themselves
+    allowed: tuple[str, ...] = ()  #: roles and databases that the options allowed at that time
+    left: tuple[str, ...] = ()  #: what stays in a PostgreSQL that we have left, as sentences
 
     def with_problem(self, problem: Problem) -> "Ledger":
         """The same with this problem, in place of an older one on its topic."""
@@ -113,6 +120,11 @@ class Ledger(Value):
         """Whether something is wrong on this topic."""
         return any(problem.topic == topic for problem in self.problems)
 
+    @property
+    def troubles(self) -> tuple[Problem, ...]:
+        """The problems that keep something from working: a note at level active keeps nothing."""
+        return tuple(one for one in self.problems if one.level != Level.ACTIVE)
+
 
 class Facts(Value):
     """One look at the world. Facts only: what follows from them is decided elsewhere."""
@@ -121,7 +133,8 @@ class Facts(Value):
     address: str
     leader: bool
     leaving: bool = False  #: this unit is being removed
-    last_unit: bool = False  #: no unit of this application is going to stay
+    #: every unit of the application is being removed; only a leader that leaves looks
+    last_unit: bool = False
     settings: Settings | None  #: None if an option is invalid
     settings_problems: tuple[str, ...] = ()
     layout: Layout
@@ -130,6 +143,8 @@ class Facts(Value):
     plan: Plan | None = None  #: as the leader last shared
     auth: AuthMaterial | None = None  #: likewise, in a secret
     ledger: Ledger = Ledger()
+    #: What the leader wrote and this release cannot read: `plan`, `ledger` or `secret`.
+    unreadable: tuple[str, ...] = ()
     serving: Serving | None = None  #: as this unit last announced
     stake: Stake = Stake()  #: likewise
     agreed: int = MANY  #: connections to one database, by the plan that others know already
@@ -139,6 +154,8 @@ class Facts(Value):
     refusals: tuple[Refusal, ...] = ()
     silent: frozenset[int] = frozenset()  #: relations of clients that ask for nothing (yet)
     problems: tuple[Problem, ...] = ()  #: of this unit, met while acting on these facts
+    #: The beginning of the command that sets options, e.g. `juju config pgbouncer-k8s`.
+    configure_command: str = "juju config pgbouncer-k8s"
     service_host: str = ""  #: one name that leads to all units; '' if they are reached one by one
 
     @property
@@ -149,7 +166,13 @@ class Facts(Value):
     @property
     def troubled(self) -> bool:
         """Whether something went wrong that may mend itself."""
-        return bool(self.problems or self.ledger.problems or self.container.unresponsive)
+        wrong = self.problems or self.ledger.troubles or self.unreadable
+        return bool(wrong or self.container.unresponsive)
+
+    @property
+    def roaming(self) -> bool:
+        """Whether a client can make databases, of which nothing tells us when they appear."""
+        return any(ROAMING.intersection(grant.roles) for grant in self.ledger.grants)
 
     @property
     def standing(self) -> tuple[Grant, ...]:

@@ -328,8 +328,10 @@ def most_clients(plan: Plan, limit: int, files: int) -> int:
     """
     if not files:
         return MAX_CLIENTS
+    free = max(1, files - _OTHER_FILES)
     servers = (limit or UNLIMITED_POOL_SIZE) * (1 + len(plan.databases))
-    return max(1, min(MAX_CLIENTS, files - servers - _OTHER_FILES))
+    # A limit that is far above what PostgreSQL accepts must not use up the files of clients.
+    return max(1, min(MAX_CLIENTS, max(free - servers, free // 2)))
 
 
 def _users(auth: AuthMaterial | None) -> tuple[ConsoleUser, ...]:

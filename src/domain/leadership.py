@@ -1,4 +1,4 @@
-"""Who may speak for the application, and what is the end of a relation?"""
+"""Who may write for the application, and when does a relation end for all of its units?"""
 
 from domain.facts import Facts
 
@@ -6,18 +6,38 @@ from domain.facts import Facts
 def decides(facts: Facts) -> bool:
     """Whether this unit may write for the application.
 
-    A leader that leaves may not: its successor could already be writing.
+    A leader that is being removed may not: its relations end while the application keeps them, and its
+    successor could already be writing. A leader that cannot read the plan or the ledger may not
+    either: it would replace them by empty ones.
     """
-    return facts.leader and not facts.leaving
+    return facts.leader and not facts.leaving and not facts.unreadable
+
+
+def misses_something(facts: Facts) -> bool:
+    """Whether a member, the relation of a grant, or the backend is on record and cannot be seen.
+
+    A unit that is being removed sees its relations end, while the application keeps them. So a leader
+    that misses something has to find out whether it is being removed before it acts on that.
+    """
+    members = {member.name for member in facts.plan.members} if facts.plan else set[str]()
+    provisioned = facts.auth is not None or bool(facts.ledger.provisioned_for)
+    return (
+        not members.issubset({facts.unit, *(peer.name for peer in facts.peers)})
+        or facts.standing != facts.ledger.grants
+        or (provisioned and not facts.backend.attached)
+    )
 
 
 def cleans_up(facts: Facts) -> bool:
-    """Whether this unit has to leave the backend as it was found.
+    """Whether this unit has to remove what is ours from PostgreSQL.
 
-    It is the leader's to do when the relation ends, which is also the end of the application's last
-    unit; while other units go on, nothing is cleaned up.
+    The leader does that when the relation with PostgreSQL ends for the application. For a leader that
+    is being removed, the relation ends although other units go on with it: it cleans up only where no
+    unit stays.
     """
-    return facts.leader and (not facts.backend.present or facts.last_unit)
+    if not facts.leader or facts.unreadable:
+        return False
+    return facts.last_unit if facts.leaving else not facts.backend.present
 
 
 def serving_everywhere(facts: Facts, database: str) -> bool:

@@ -36,12 +36,14 @@ def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
         former, lane = port, 1 if lane == 0 else 0
     leavers = tuple(one for one in _leavers(facts) if one.name not in ended)
     total = settings.max_db_connections
+    roamed = facts.ledger.roamed if facts.standing else ()
     wanted = Plan(
         settings=settings,
         members=_members(facts, total, sum(one.held for one in leavers)),
         leavers=leavers if total else (),
         upstream=upstream(facts),
-        databases=tuple(sorted({grant.database for grant in facts.standing})),
+        databases=tuple(sorted({grant.database for grant in facts.standing}.union(roamed))),
+        short_lived=roamed,
         lane=lane,
         former_port=former,
         known_users=_known_users(settings, current),

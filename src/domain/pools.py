@@ -24,10 +24,8 @@ READ_ONLY_PART = 3
 # Enough to look up passwords without a queue, few enough not to be noticed.
 AUTH_CONNECTIONS = 2
 
-# DROP DATABASE and CREATE DATABASE … TEMPLATE need a database without connections. Idle connections of
-# a database that a client made itself are closed after so many seconds.
+# DROP DATABASE needs a database without connections: those to a short-lived database end after 30 s.
 SHORT_LIFETIME = 30
-
 _ALIAS_BYTES = 63
 _PORTS = range(1, 65536)
 _BRACKETED = re.compile(r"\[([^\]]*:[^\]]*)\](?::([^:]*))?")
@@ -176,8 +174,7 @@ class Plan(Value):
 
     def without_upstream(self) -> "Plan":
         """The same plan, serving nobody."""
-        update = {"upstream": None, "databases": (), "everywhere": False, "short_lived": ()}
-        return self.model_copy(update=update)
+        return self.model_copy(update={"upstream": None, "databases": (), "short_lived": ()})
 
 
 class Pool(Value):
@@ -298,8 +295,8 @@ def pools(plan: Plan, part: Part = WHOLE) -> tuple[Pool, ...]:
 
 
 def _lifetime(plan: Plan, database: str) -> int | None:
-    short = database in plan.short_lived and plan.settings.server_lifetime > SHORT_LIFETIME
-    return SHORT_LIFETIME if short else None
+    longer = plan.settings.server_lifetime > SHORT_LIFETIME
+    return SHORT_LIFETIME if longer and database in plan.short_lived else None
 
 
 def read_only_alias(plan: Plan, database: str) -> str:

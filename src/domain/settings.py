@@ -7,7 +7,8 @@ from typing import Annotated
 import pydantic
 
 from domain.overrides import MOST_CONNECTIONS, Overrides, PoolMode, overrides_in
-from domain.value import Value
+from domain.roles import ROLES
+from domain.value import Name, Value
 
 _INT_MAX = 2**31 - 1  # PgBouncer keeps numbers as C ints.
 _SECONDS_MAX = 2**31 - 1  # It counts microseconds in 64 bits, where these are far from the end.
@@ -32,11 +33,49 @@ ACCEPTS = {
     "server_idle_timeout": _SECONDS,
     "server_lifetime": f"whole seconds from 0 (closed after one use) to {_SECONDS_MAX}",
     "overrides": "a JSON text of databases and users, or nothing",
+    "allowed-roles": "names of roles, separated by commas or spaces, or nothing",
+    "shared-databases": "names of databases, separated by commas or spaces, or nothing",
 }
+
+# Each option by the name of its field.
+_OPTIONS = {name.replace("-", "_"): name for name in ACCEPTS}
+
+
+def field_of(option: str) -> str:
+    """The field of `Settings` that holds this option, e.g. `allowed_roles` of `allowed-roles`."""
+    return option.replace("-", "_")
 
 
 def _overrides(value: object) -> object:
     return overrides_in(value) if isinstance(value, str) else value
+
+
+def _listed(value: object) -> tuple[str, ...] | None:
+    """The names in a text, each once and in order; None for any other value."""
+    # `pooler config shared-databases=2024` is read as a number.
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _INT_MAX:
+        value = str(value)
+    if not isinstance(value, str):
+        return None
+    return tuple(sorted(set(re.split(r"[,\s]+", value)) - {""}))
+
+
+def _roles(value: object) -> object:
+    # What the leader shared is a list, and may name roles of a later release.
+    if (names := _listed(value.lower() if isinstance(value, str) else value)) is None:
+        return value
+    if unknown := [name for name in names if name not in ROLES]:
+        known = ", ".join(sorted(ROLES))
+        raise ValueError(f"clients cannot have role {unknown[0][:63]!r}: they can have {known}")
+    return names
+
+
+def _databases(value: object) -> object:
+    if (names := _listed(value)) is None:
+        return value
+    if bad := [name for name in names if not re.fullmatch(r"[A-Za-z0-9_.-]{1,63}", name)]:
+        raise ValueError(f"no database of a client can have the name {bad[0][:63]!r}")
+    return names
 
 
 Seconds = Annotated[int, pydantic.Field(ge=0, le=_SECONDS_MAX, strict=True)]
@@ -62,17 +101,21 @@ class Settings(Value):
     server_idle_timeout: Seconds = 600
     server_lifetime: Seconds = 3600
     overrides: Annotated[Overrides, pydantic.BeforeValidator(_overrides)] = Overrides()
+    # Roles that clients may have although these lead out of the client's own database.
+    allowed_roles: Annotated[tuple[Name, ...], pydantic.BeforeValidator(_roles)] = ()
+    # Databases that any client may have, whichever application made them.
+    shared_databases: Annotated[tuple[Name, ...], pydantic.BeforeValidator(_databases)] = ()
 
 
 def settings_from(options: Mapping[str, object]) -> tuple[Settings | None, tuple[str, ...]]:
     """Settings, or None and one sentence for each option that cannot be honoured."""
     settings, found = None, dict[str, str]()
     try:
-        known = {name: value for name, value in options.items() if name in ACCEPTS}
+        known = {field_of(name): value for name, value in options.items() if name in ACCEPTS}
         settings = Settings.model_validate(known)
     except pydantic.ValidationError as error:
         for detail in error.errors():
-            name = str(detail["loc"][0])
+            name = _OPTIONS[str(detail["loc"][0])]
             reason = detail.get("ctx", {}).get("error")
             found.setdefault(name, _complaint(name, options.get(name), reason))
     # Not pydantic's to find: it cannot name one that is no proper text.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import pydantic
 
 from domain.capabilities import OLDEST
+from domain.capacity import demand
 from domain.instances import FEW_CLIENTS, most_clients
 from domain.overrides import lacking
 from domain.pools import has_read_only_pools, least_for_read_only_pools
@@ -35,11 +38,19 @@ class Sentence(Value):
     text: str = ""
 
 
+def _known_level(value: object) -> object:
+    # A later release may know other levels.
+    return value if value in tuple(Level) else Level.BLOCKED
+
+
 class Problem(Value):
-    """Something that went wrong outside, to be told until it is mended."""
+    """Something that went wrong outside, to be told until it is mended.
+
+    A level that this release does not know is read as blocked.
+    """
 
     topic: str  #: `database`, `service`, `pooler`, or `client:<relation>`; a newer one replaces it
-    level: Level
+    level: Annotated[Level, pydantic.BeforeValidator(_known_level)]
     text: Shown
     # The hook had waited for too long to try at all: another hook follows soon.
     untried: bool = False
@@ -52,10 +63,12 @@ def assess(facts: Facts) -> tuple[Sentence, ...]:
     same, or ''.
     """
     found = (
+        *_unreadable(facts),
         *_options(facts),
         *_backend(facts),
         *_container(facts),
         *_clients(facts),
+        *_capacity(facts),
         *(_sentence(problem) for problem in (*facts.problems, *facts.ledger.problems)),
     )
     order = list(Level)
@@ -72,6 +85,23 @@ def _version(facts: Facts) -> Iterator[Sentence]:
     version = facts.container.version
     if version and (text := warning(version)):
         yield Sentence(level=Level.ACTIVE, text=text)
+
+
+_SHARED = {
+    "plan": "the plan in the peer databag",
+    "ledger": "the ledger in the peer databag",
+    "secret": "the secret of PgBouncer's own users",
+}
+
+
+def _unreadable(facts: Facts) -> Iterator[Sentence]:
+    application = facts.unit.partition("/")[0]
+    for name in facts.unreadable:
+        yield _blocked(
+            f"{_SHARED[name]} was written by another release and this release cannot read it: refresh all"
+            f" units to the same release with `juju refresh {application}`; until then this unit keeps"
+            " what it serves"
+        )
 
 
 def _options(facts: Facts) -> tuple[Sentence, ...]:
@@ -106,7 +136,7 @@ def _budget(facts: Facts) -> Iterator[Sentence]:
 def _backend(facts: Facts) -> tuple[Sentence, ...]:
     if not facts.backend.related:
         return (_blocked("missing relation: backend-database"),)
-    if facts.backend_ready or facts.ledger.has("database"):
+    if facts.backend_ready or facts.ledger.has("database") or facts.unreadable:
         return ()
     return (_blocked(facts.backend.problem or "backend-database: setting up users in PostgreSQL"),)
 
@@ -141,13 +171,30 @@ def _processes(facts: Facts) -> Iterator[Sentence]:
         yield Sentence(level=Level.WAITING, text=text)
 
 
+def _capacity(facts: Facts) -> Iterator[Sentence]:
+    """Warns before clients meet PostgreSQL's own limit of connections."""
+    plan, capacity = facts.plan, facts.ledger.capacity
+    if plan is None or plan.upstream is None or not capacity:
+        return
+    needed = demand(plan, len(facts.ledger.grants))
+    if needed.total <= capacity:
+        return
+    lower = needed.largest_limit(capacity)
+    option = f"lower max_db_connections to {lower}, or " if lower >= len(plan.members) else ""
+    yield Sentence(
+        level=Level.ACTIVE,
+        text=f"the pools may open {needed.total} connections and PostgreSQL accepts {capacity}:"
+        f" {option}raise max_connections of PostgreSQL",
+    )
+
+
 def _few_clients(facts: Facts) -> str:
     program, run = facts.container.program, facts.container.applied
     if facts.plan is None or program is None or run is None:
         return ""
     for process in run.instances:
         clients = most_clients(facts.plan, process.limit, program.files)
-        if clients < max(FEW_CLIENTS, process.limit):
+        if clients < FEW_CLIENTS:
             return (
                 f"PgBouncer may open {program.files} files, enough for {clients} clients of each process:"
                 " raise the limit of open files, or lower max_db_connections"

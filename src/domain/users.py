@@ -8,36 +8,13 @@ from urllib.parse import quote
 import pydantic
 
 from domain.pools import AUTH_ALIAS, READ_ONLY_SUFFIX
+from domain.roles import ROLES
 from domain.value import Line, Value
 
 NAME_BYTES = 63  # PostgreSQL's NAMEDATALEN and PgBouncer's MAX_DBNAME, less the closing zero.
 
 # `pgbouncer` is PgBouncer's console, and nobody gets the server's own databases.
 RESERVED_DATABASES = frozenset({"pgbouncer", "postgres", "template0", "template1", AUTH_ALIAS})
-
-# Attributes of a role that a client may ask for. The others (superuser, replication, bypassrls)
-# would let it leave its database; the auth function does not let superusers in anyway.
-ATTRIBUTES = frozenset({"createdb", "createrole"})
-
-# Groups of the PostgreSQL charms that a client may ask to be a member of.
-GROUPS = frozenset(
-    {
-        "admin",
-        "charmed_admin",
-        "charmed_backup",
-        "charmed_databases_owner",
-        "charmed_dba",
-        "charmed_dml",
-        "charmed_instance_admin",
-        "charmed_read",
-        "charmed_stats",
-    }
-)
-
-# Members of these work in databases that nobody asked for by name.
-EVERYWHERE = frozenset(
-    {"admin", "charmed_admin", "charmed_backup", "charmed_databases_owner", "createdb"}
-)
 
 
 def _hashable(password: pydantic.SecretStr) -> pydantic.SecretStr:
@@ -136,15 +113,16 @@ def request_problem(
         return f"asks for an entity of type {_short(entity)}, which is not supported"
     if groups:
         return f"asks for extra-group-roles {_short(groups)}, which are not supported"
-    if problem := _database_problem(database):
+    if problem := name_problem(database):
         return f"asks for database {_short(database)}, {problem}"
-    if unknown := [role for role in roles if role not in ATTRIBUTES | GROUPS]:
-        known = ", ".join(sorted(ATTRIBUTES | GROUPS))
+    if unknown := [role for role in roles if role not in ROLES]:
+        known = ", ".join(sorted(ROLES))
         return f"asks for role {_short(unknown[0])}; clients can have {known}"
     return ""
 
 
-def _database_problem(name: str) -> str:
+def name_problem(name: str) -> str:
+    """Why no pool can have this name, as the end of a sentence; '' if a pool can."""
     if name.lower() in RESERVED_DATABASES:
         return "which is reserved"
     if name.endswith(READ_ONLY_SUFFIX):

@@ -23,6 +23,7 @@ from pgbench import CONNECT, DATABASE, SELECT, STEADY, UPDATE, Bench, Run, Targe
 from platform_under_test import Pooler
 from postgresql import PostgreSQL
 from results import (
+    ALWAYS,
     BAR,
     CLOSE,
     DIRECT,
@@ -30,7 +31,9 @@ from results import (
     LOADS_HEAD,
     OURS,
     PLAIN,
+    SESSION,
     SPREAD_HEAD,
+    TRANSACTION,
     Comparison,
     Spread,
 )  # fmt: skip
@@ -40,10 +43,9 @@ from adapters.local import parts
 from columns import columns
 
 CAPTION = f"""
-{OURS}: one unit of the platform. {HAND}: the least configuration that promises the same, so with the
-reset after each transaction. {PLAIN}: what PgBouncer does by default in transaction mode, where
-what a client leaves in a session is there for the next. {OURS} / {HAND} must be {BAR} or more.
-Medians of all rounds, ratios with the lowest and highest round.
+{OURS}: one unit of the platform. {HAND}: the least configuration of equal meaning. {PLAIN}: beside
+server_reset_query_always=true, what the reset after each transaction costs. {OURS} / {HAND} must be {BAR} or
+more. Medians of all rounds, ratios with the lowest and highest round.
 """
 SPREAD_CAPTION = f"""
 max_db_connections={BUDGET} on 1, 3 and 5 units, transaction mode; they must be within {1 - CLOSE:.0%} of one unit.
@@ -57,7 +59,7 @@ def compared(
     names = list(rivals)
     runs: dict[str, list[Run]] = {name: [] for name in names}
     for number in range(asked.rounds):
-        _progress(f"{load}, {mode} mode: round {number + 1} of {asked.rounds}")
+        _progress(f"{load}, {mode}: round {number + 1} of {asked.rounds}")
         first = number % len(names)
         for name in names[first:] + names[:first]:
             runs[name].append(bench.run(rivals[name], load, asked.seconds))
@@ -97,18 +99,21 @@ def measured(asked: argparse.Namespace) -> tuple[list[Comparison], Spread, str]:
         bench.fill(direct)
         server.sql(LOOK_UP, database=DATABASE)
         found: list[Comparison] = []
-        with (
-            by_hand(server, "transaction", reset=True) as hand,
-            by_hand(server, "transaction", reset=False) as plain,
-        ):
-            rivals = {OURS: units(pooler)[0], HAND: hand, PLAIN: plain, DIRECT: direct}
+        with by_hand(server, "transaction", reset=False) as plain:
+            rivals = {OURS: units(pooler)[0], HAND: plain, DIRECT: direct}
             loads = (SELECT, UPDATE, CONNECT, STEADY)
-            found += [compared(bench, load, "transaction", rivals, asked) for load in loads]
-        pooler("config", "pool_mode=session")
+            found += [compared(bench, load, TRANSACTION, rivals, asked) for load in loads]
+            pooler("config", "server_reset_query_always=true")
+            with by_hand(server, "transaction", reset=True) as hand:
+                rivals = {OURS: units(pooler)[0], HAND: hand, PLAIN: plain}
+                found += [
+                    compared(bench, load, ALWAYS, rivals, asked) for load in (SELECT, UPDATE)
+                ]
+        pooler("config", "pool_mode=session", "server_reset_query_always=false")
         # Only with new connections does a session change hands, and more clients than connections wait.
         with by_hand(server, "session", reset=False) as hand:
             rivals = {OURS: units(pooler)[0], HAND: hand}
-            found.append(compared(bench, CONNECT, "session", rivals, asked))
+            found.append(compared(bench, CONNECT, SESSION, rivals, asked))
         pooler("config", "pool_mode=transaction")
         postgresql = server.sql("SHOW server_version")[0][0].split()[0]
         versions = f"PgBouncer {parts.version_of(program())}, PostgreSQL {postgresql}"

@@ -41,8 +41,14 @@ auth_query = SELECT uname, phash FROM user_lookup($1)
 pool_mode = {mode}
 max_client_conn = 1000
 default_pool_size = {size}
-server_reset_query_always = {always}
+{reset}
 """
+
+# The parts of DISCARD ALL that keep prepared statements, after each transaction: what ours does with
+# server_reset_query_always=true. Otherwise the defaults of PgBouncer are what ours does.
+RESET = """server_reset_query_always = 1
+server_reset_query = CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
+SELECT pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"""
 
 LOOK_UP = f"""
 CREATE ROLE bench_auth LOGIN PASSWORD 'bench';
@@ -61,7 +67,8 @@ def ours(server: PostgreSQL, mode: str) -> Iterator[Pooler]:
     login = server.credentials()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="poolB-", dir="/tmp"))
     folder.chmod(0o711)  # servers run as another user where we are root
-    pooler = Pooler(folder / "home", PGPASSWORD=login.password.get_secret_value())
+    password = login.password.get_secret_value()
+    pooler = Pooler(folder / "home", PGPASSWORD=password, PGBOUNCER=str(program()))
     pooler.port = _free_port()
     try:
         pooler.up(
@@ -77,8 +84,8 @@ def ours(server: PostgreSQL, mode: str) -> Iterator[Pooler]:
 
 
 def program() -> pathlib.Path:
-    """The PgBouncer that everybody runs: the one that the platform takes."""
-    return parts.pgbouncer(parts.default_cache(), print)
+    """The PgBouncer that ours and those by hand run: the newest, which knows every option."""
+    return parts.pgbouncer(parts.default_cache(), print, suite="sid")
 
 
 def units(pooler: Pooler) -> list[Target]:
@@ -100,7 +107,7 @@ def by_hand(server: PostgreSQL, mode: str, *, reset: bool) -> Iterator[Target]:
         for index in range(count):
             ini = INI.format(
                 database=DATABASE, host=server.host, port=server.port, listen=port, folder=folder,
-                mode=mode, size=share(BUDGET, count, index), always=int(reset),
+                mode=mode, size=share(BUDGET, count, index), reset=RESET if reset else "",
             )  # fmt: skip
             file = folder / f"{index}.ini"
             file.write_text(ini)

@@ -15,6 +15,8 @@ from app.errors import (
     DatabaseUnreachable,
     NoTimeLeft,
 )
+from domain.facts import Ledger
+from domain.made import AUTH, CLIENT, GROUP, OwnDatabase
 from domain.users import AuthMaterial, Credentials, Grant
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class Server(Protocol):
     """A PostgreSQL, and what others do there."""
 
     backend: BackendCredentials
+    capacity: int  # connections that it accepts from ordinary users
 
     def databases(self) -> Databases:
         """The way to it, as each hook has a new one."""
@@ -39,6 +42,12 @@ class Server(Protocol):
 
     def roles_of(self, name: str) -> set[str]:
         """Which of the roles that a client may ask for a user has."""
+
+    def has_database(self, name: str) -> None:
+        """Made by another user."""
+
+    def has_member(self, role: str, member: str) -> None:
+        """Another user has put this member into a role."""
 
     def has_closed_database(self, name: str) -> None:
         """To which the backend's user can let in nobody."""
@@ -87,7 +96,8 @@ class DatabasesContract:
         with server.databases().open(server.backend) as database:
             database.provision(auth(), server.backend.database)
             for grant in grants:
-                assert database.grant(grant)
+                there = {one.name: one.oid for one in database.holdings()}
+                assert database.grant(grant, there.get(grant.database, 0))
                 database.set_password(login(grant.relation_id))
 
     @staticmethod
@@ -140,6 +150,10 @@ class DatabasesContract:
             pass
         with self.opened(server) as database:
             assert database.server() not in ("", before)
+
+    def test_a_server_says_how_many_connections_it_accepts(self, server):
+        with self.opened(server) as database:
+            assert database.capacity() == server.capacity
 
     def test_an_address_is_known_while_somebody_is_connected_from_there(self, server):
         with self.opened(server) as database:
@@ -273,6 +287,73 @@ class DatabasesContract:
             assert database.grant(asked(2))
             database.revoke("relation_id_1")
             assert database.users() == {"relation_id_2"}
+
+    def test_a_database_that_was_there_is_given_only_by_its_oid(self, server):
+        server.has_database("old")
+        with self.opened(server) as database:
+            (old,) = (one for one in database.holdings() if one.name == "old")
+            assert not old.ours(database.made())
+            for oid in (0, old.oid + 1):
+                with pytest.raises(AccessRefused):
+                    database.grant(asked(1, "old"), oid)
+            assert database.grant(asked(1, "old"), old.oid)
+            database.set_password(login(1))
+        assert self.admits(server, login(1), "old")
+
+    def test_a_database_that_was_made_for_a_client_is_ours(self, server):
+        self.provided(server, asked(1))
+        with self.opened(server) as database:
+            (shop,) = (one for one in database.holdings() if one.name == "shop")
+            assert shop.ours(database.made())
+            assert not shop.open
+
+    def test_a_user_that_was_given_to_others_is_refused(self, server):
+        self.provided(server, asked(1), asked(2, "blog"))
+        server.has_role("somebody")
+        server.has_member("relation_id_1", "somebody")
+        with self.opened(server) as database:
+            with pytest.raises(AccessRefused):
+                database.grant(asked(1))
+            assert not database.grant(asked(2, "blog"))
+
+    def test_roles_of_ours_are_noted_by_oid_until_they_are_dropped(self, server):
+        self.provided(server, asked(1), asked(2))
+        with self.opened(server) as database:
+            before = database.made()
+            database.revoke("relation_id_1")
+            after = database.made()
+        assert before.names(CLIENT) == {"relation_id_1", "relation_id_2"}
+        assert before.names(AUTH) == {AUTH_USER}
+        assert after.names(CLIENT) == {"relation_id_2"}
+        assert before.names(GROUP) == after.names(GROUP) != set()
+        assert before.cluster == after.cluster != ""
+        with server.databases().open(server.backend, Ledger(made=before)) as database:
+            assert database.made() == after
+
+    def test_an_attribute_leads_to_itself_and_a_group_nowhere(self, server):
+        with self.opened(server) as database:
+            reaches = database.reaches(("createdb", "charmed_read", "admin"), "shop")
+        assert [one.attributes for one in reaches] == [
+            (("createdb", "createdb"),),
+            (),
+            (("createdb", "admin"),),
+        ]
+        assert reaches[1].outside() == ""
+
+    def test_what_stays_in_the_end_is_told(self, server):
+        self.provided(server, asked(1))
+        with self.opened(server) as database:
+            made = database.made()
+            (shop,) = (one for one in database.holdings() if one.name == "shop")
+        noted = OwnDatabase(name="shop", oid=shop.oid, application="shop-app")
+        ledger = Ledger(made=made.model_copy(update={"databases": (noted,)}))
+        with server.databases().open(server.backend, ledger) as database:
+            database.withdraw()
+            assert [text for text in database.left() if text.startswith("database shop")]
+        # A ledger that knows nothing finds for which application it was made.
+        with self.opened(server) as database:
+            (shop,) = (one for one in database.holdings() if one.name == "shop")
+            assert shop.application == "shop-app"
 
     def test_nobody_gets_a_password_who_is_not_there(self, server):
         with self.opened(server) as database, pytest.raises(DatabaseRefused):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pydantic
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from app.ports import Database
+    from domain.facts import Ledger
+    from domain.made import Made
 
 OWN = "pgbouncer"  # the database that the backend gave us
 AUTH_USER = "pgbouncer_auth_operator"
@@ -43,21 +46,31 @@ def asked(number: int, database: str = "shop", *roles: str) -> Grant:
     return Grant(relation_id=number, username=username, database=database, roles=roles)
 
 
-def do(server: PostgreSQL, act: Callable[[Database], Any], owner: str = OWNER) -> Any:
-    with PsycopgDatabases(owner).open(server.credentials(OWN)) as database:
+def do(
+    server: PostgreSQL,
+    act: Callable[[Database], Any],
+    owner: str = OWNER,
+    ledger: Ledger | None = None,
+) -> Any:
+    with PsycopgDatabases(owner).open(server.credentials(OWN), ledger) as database:
         return act(database)
 
 
-def provide(server: PostgreSQL, *grants: Grant) -> None:
-    """The auth user, and clients with a password."""
+def provide(server: PostgreSQL, *grants: Grant, ledger: Ledger | None = None) -> Made:
+    """The auth user, and clients with a password; databases that are there were consented to.
 
-    def act(database: Database) -> None:
+    Returns what a ledger would have of it.
+    """
+
+    def act(database: Database) -> Made:
         database.provision(material(), OWN)
         for grant in grants:
-            if database.grant(grant):
+            there = {one.name: one.oid for one in database.holdings()}
+            if database.grant(grant, there.get(grant.database, 0)):
                 database.set_password(client(grant.relation_id))
+        return database.made()
 
-    do(server, act)
+    return do(server, act, ledger=ledger)
 
 
 def as_client(server: PostgreSQL, number: int, statement: str, database: str = "shop") -> Any:
@@ -77,7 +90,7 @@ def state(server: PostgreSQL) -> list[Any]:
     found += server.sql(
         """
         SELECT r.rolname, rolcanlogin, rolcreatedb, rolcreaterole, rolpassword,
-               shobj_description(r.oid, 'pg_authid'),
+               regexp_replace(shobj_description(r.oid, 'pg_authid'), '[0-9a-f]{32}', 'seal'),
                ARRAY(SELECT m.roleid::regrole::text FROM pg_auth_members m
                      WHERE m.member = r.oid ORDER BY 1)
         FROM pg_authid r WHERE rolname !~ '^pg_' ORDER BY 1
@@ -113,3 +126,17 @@ def state(server: PostgreSQL) -> list[Any]:
             database=name,
         )
     return found
+
+
+HEIR = re.compile("pgbouncer_heir_[0-9a-f]{32}")
+
+
+def roles_of_ours(server: PostgreSQL) -> list[str]:
+    """The roles that carry a comment of ours, but for the owner of what clients left behind."""
+    rows = server.sql(
+        """
+        SELECT rolname FROM pg_roles
+        WHERE shobj_description(oid, 'pg_authid') ~ '^managed by' ORDER BY 1
+        """
+    )
+    return [name for (name,) in rows if not HEIR.fullmatch(name)]

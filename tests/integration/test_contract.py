@@ -49,6 +49,7 @@ class RealServer:
         for group in _GROUPS:
             postgresql.sql(f"CREATE ROLE {group}")
         self.backend = postgresql.credentials(OWN)
+        self.capacity = 97  # 100, less the 3 that PostgreSQL reserves for superusers
 
     def databases(self):
         return PsycopgDatabases("a-model/pooler")
@@ -65,6 +66,12 @@ class RealServer:
         """
         rows = self._postgresql.sql(query, (name, _GROUPS, name, name))
         return {row[0] for row in rows}
+
+    def has_database(self, name):
+        self._postgresql.sql(f"CREATE DATABASE {name}")
+
+    def has_member(self, role, member):
+        self._postgresql.sql(f"GRANT {role} TO {member}")
 
     def has_closed_database(self, name):
         """The backend's user is no superuser then, so that there is something it may not do."""

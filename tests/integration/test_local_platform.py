@@ -1,5 +1,6 @@
 """The platform without Juju, with a real PgBouncer and a real PostgreSQL."""
 
+import json
 import os
 import pathlib
 import re
@@ -71,13 +72,39 @@ def test_a_wrong_password_and_the_console_are_refused(pooler):
 
 def test_two_clients_of_one_database_share_it_and_one_goes(pooler):
     pooler("relate", "first", "--database", "common")
-    pooler("relate", "second", "--database", "common")
+    done = pooler.run("relate", "second", "--database", "common")
+    assert done.returncode == 1
+    assert "second (relation" in done.stderr
+    assert "which belongs to first" in done.stderr
+    assert "`pooler config shared-databases=common`" in done.stderr
+    pooler("config", "shared-databases=common")
     with pooler.client("first") as connection:
         connection.execute("create table common_table as select 1 as one")
     pooler("unrelate", "first")
     with pooler.client("second") as connection:
         connection.execute("insert into common_table values (2)")
         assert value(connection, "select count(*) from common_table") == 2
+
+
+def test_a_client_that_may_make_databases_reaches_them_by_name(pooler):
+    done = pooler.run("relate", "maker", "--roles", "createdb")
+    assert done.returncode == 1
+    assert "`pooler config allowed-roles=createdb`" in done.stderr
+    pooler("config", "allowed-roles=createdb")
+    with pooler.client("maker") as connection:
+        connection.execute("create database workshop")
+    pooler("status")
+    with pooler.client("maker", dbname="workshop") as connection:
+        assert value(connection, "select current_database()") == "workshop"
+    for name, database in (("demo", "workshop"), ("maker", "template1"), ("maker", "postgres")):
+        with (
+            pytest.raises(psycopg.OperationalError),
+            pooler.client(name, dbname=database) as connection,
+        ):
+            connection.execute("select 1")
+    pooler("config", "allowed-roles=")
+    assert "has role createdb" in pooler("status")
+    pooler("unrelate", "maker")
 
 
 @pytest.mark.parametrize("database", ["with-dashes", "with.dots", "UPPER", "9starts", "x" * 63])
@@ -144,6 +171,38 @@ def test_units_come_and_go(pooler):
         assert value(connection, "select 42") == 42
     pooler("scale", "2")
     assert len(pooler.credentials("demo")["endpoints"].split(",")) == 2
+
+
+def test_the_unit_that_leads_is_removed_and_clients_keep_their_users(fresh):
+    fresh.up()
+    before = fresh.credentials("demo")
+    file = fresh.home / "state.json"
+    state = json.loads(file.read_text())
+    state["model"] |= {"leader": "pgbouncer/1", "leader_address": "127.0.0.3"}
+    file.write_text(json.dumps(state))
+    with fresh.client("demo") as connection:
+        fresh("scale", "1")
+        assert value(connection, "select 42") == 42
+    after = fresh.credentials("demo")
+    assert (after["username"], after["password"]) == (before["username"], before["password"])
+    assert json.loads(file.read_text())["model"]["leader"] == "pgbouncer/0"
+    fresh("scale", "2")
+    for unit in (0, 1):
+        with fresh.client("demo", unit) as connection:
+            assert value(connection, "select 42") == 42
+
+
+def test_a_removal_that_was_killed_is_finished_before_units_are_added(fresh):
+    fresh.up()
+    file = fresh.home / "state.json"
+    state = json.loads(file.read_text())
+    state["model"]["units"]["pgbouncer/1"] |= {"dying": True, "leaving": True}
+    state["model"]["leader"] = "pgbouncer/1"
+    file.write_text(json.dumps(state))
+    assert "pgbouncer/1 removed" in fresh("scale", "2")
+    for unit in (0, 1):
+        with fresh.client("demo", unit) as connection:
+            assert value(connection, "select 42") == 42
 
 
 def test_what_died_is_brought_back(pooler):

@@ -184,8 +184,8 @@ def test_files_are_their_owners_alone_and_no_password_is_in_the_plan(unit, workl
     unit.apply(unit.config())
     modes = {
         LAYOUT.directory(0): 0o700, LAYOUT.socket_directory(0): 0o711, LAYOUT.ini(0): 0o600,
-        LAYOUT.auth_file: 0o600, LAYOUT.hba_file: 0o600, DRAIN: 0o600, ALIVE: 0o600,
-        APPLIED: 0o600,
+        LAYOUT.auth_file: 0o600, LAYOUT.hba_file: 0o600,
+        DRAIN: 0o600, ALIVE: 0o600, APPLIED: 0o600,
     }  # fmt: skip
     for path, mode in modes.items():
         found = workload.path(path).stat()

@@ -10,7 +10,9 @@ import psycopg
 from load import Load, ledger, writes_now_and_then_slowly
 from platform_under_test import free_port
 from report import Row
-from stage import Login, Platform, Refused, Server, Stage, server
+from stage import Login, Platform, Refused, Server, Stage, off, server
+
+from domain.capabilities import ALWAYS_RESET, OLDEST, version_in
 
 TITLE = "4 no change breaks a transaction"
 
@@ -20,6 +22,7 @@ REST = 0.1  #: seconds: two processors have to do for everybody
 # Another value for each option. One that is not named here is a failure: it would not be shown.
 OTHER = {
     "pool_mode": "session",
+    "server_reset_query_always": "true",
     "max_db_connections": "60",
     "max_prepared_statements": "7",
     "default_pool_size": "15",
@@ -42,12 +45,17 @@ async def demonstrate(stage: Stage) -> None:
     async with server() as backend, stage.platform(backend, *options) as pooler:
         await ledger(await pooler.login())
         known = await pooler.options()
+        if (version_in(stage.version) or OLDEST) < ALWAYS_RESET:
+            del known["server_reset_query_always"]  # refused there, which promise 5 shows
         with stage.case(f"each of {len(known)} options there and back, {CLIENTS} clients") as row:
             async with _load(stage, row, pooler, backend) as load:
                 await _options(row, pooler, known, load)
         with stage.case(f"other verbs, {CLIENTS} clients") as row:
             async with _load(stage, row, pooler, backend) as load:
                 await _verbs(row, pooler, backend, load)
+        with stage.case(f"the leading unit is removed, {CLIENTS} clients") as row:
+            async with _load(stage, row, pooler, backend) as load:
+                await _leader_leaves(row, pooler, backend, load)
         await pooler("config", "pool_mode=session")
         known |= {"pool_mode": "session"}
         with stage.case("all options but listen_port, sessions with a table") as row:
@@ -115,6 +123,26 @@ async def _verbs(row: Row, pooler: Platform, backend: Server, load: Load) -> Non
         ("up", "--backend", backend.uri),
     ):
         await _step(row, pooler, load, *words)
+
+
+async def _leader_leaves(row: Row, pooler: Platform, backend: Server, load: Load) -> None:
+    """The unit that decides for all leaves, and PostgreSQL keeps every role, by its OID."""
+    await _step(row, pooler, load, "scale", "3")
+    before = await off(_roles, backend)
+    await off(pooler.leads, "pgbouncer/2")
+    await _step(row, pooler, load, "up")
+    await _step(row, pooler, load, "scale", "2")
+    if "pgbouncer/2" in await pooler("status"):
+        row.fail("pgbouncer/2 led, and is still there")
+    row.operations += len(before)
+    for name, oid in sorted(before ^ await off(_roles, backend)):
+        row.fail(f"role {name} with OID {oid} was dropped or made again")
+
+
+def _roles(backend: Server) -> set[tuple[str, int]]:
+    """The roles in PostgreSQL, less those that are there from the beginning."""
+    found = backend.sql("SELECT rolname, oid FROM pg_roles WHERE rolname !~ '^pg_'")
+    return {(str(name), int(oid)) for name, oid in found}
 
 
 async def _sessions(row: Row, pooler: Platform, known: dict[str, str]) -> None:

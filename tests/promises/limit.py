@@ -50,6 +50,7 @@ async def demonstrate(stage: Stage) -> None:
             await pooler("scale", "3")
             with stage.case(f"{CLIENTS} clients, 3 units, from {LIMIT} to {LESS} and back") as row:
                 await _another_limit(stage, pooler, watch, row)
+            await pooler("config", f"shared-databases={DEMO}")
             await pooler("relate", "second", "--database", DEMO)
             with stage.case(f"{CLIENTS} clients of two applications in turn, one database") as row:
                 await _in_turn(stage, pooler, watch, row)

@@ -1,24 +1,26 @@
-"""Is a session new for whoever gets it, whatever the client before did to it?"""
+"""Does state of a session stay with its user and database, and is it cleared where that is promised?"""
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import time
 from collections import Counter
+from collections.abc import Mapping
 
 import psycopg
 from report import Row
-from stage import Login, Server, Stage, off, server
+from stage import Login, Platform, Refused, Server, Stage, off, server
 
-TITLE = "5 a session is new for whoever gets it"
+from domain.capabilities import ALWAYS_RESET, OLDEST, version_in
+
+TITLE = "5 state of a session reaches no other user or database"
 
 MODES = ("session", "transaction", "statement")
 ROUNDS, LEAST = 300, 10  #: changes of hands in each mode
 OTHERS = 3  #: clients that stay, and never leave anything behind
 ROLE = "another"
-
-# Other options with which all of it is shown again. A login hook belongs here, once there is one.
-OPTIONS: tuple[tuple[str, ...], ...] = ((),)
+ALWAYS = "server_reset_query_always"
 
 # What a client can leave behind, by the column of STATE where it shows. The role comes last: it may
 # do less than the user.
@@ -61,66 +63,122 @@ LATE = {"channels", "sequence"}  #: shows after the transaction only; shows else
 State = dict[str, object]
 
 
+@dataclasses.dataclass(frozen=True)
+class Clients:
+    """Who leaves state behind, who looks for it afterwards, and what is left behind."""
+
+    leaving: Login
+    looking: Login
+    dirt: Mapping[str, str]
+    #: Nothing was reset, so the client that leaves state behind has to begin with a clean connection.
+    cleans_up_first: bool = False
+
+    @property
+    def share_connections(self) -> bool:
+        """Whether a client that looks may get the connection that state was left on."""
+        return self.leaving == self.looking
+
+
 async def demonstrate(stage: Stage) -> None:
-    """One connection to PostgreSQL, and clients that leave behind all they can."""
+    """One connection to each database, and clients that leave behind all they can."""
     options = ("max_db_connections=1", "max_prepared_statements=100", "--units", "1")
     async with server() as backend, stage.platform(backend, *options) as pooler:
-        login = await pooler.login()
-        await off(_prepare, backend, login)
-        for more in OPTIONS:
-            for mode in MODES:
-                title = " ".join((f"{mode} mode, one connection", *more))
-                with stage.case(title) as row:
-                    await pooler("config", f"pool_mode={mode}", *more)
-                    await _change_hands(stage, row, login, mode)
+        await pooler("relate", "neighbour")
+        login, neighbour = await pooler.login(), await pooler.login("neighbour")
+        await off(_prepare, backend, login, neighbour)
+        for mode in MODES:
+            await pooler("config", f"pool_mode={mode}", f"{ALWAYS}=false")
+            with stage.case(f"{mode} mode, {ALWAYS}=false: another user looks") as row:
+                clients = Clients(login, neighbour, DIRT, cleans_up_first=mode != "session")
+                await _change_hands(stage, row, clients, mode)
+            if mode == "session":
+                with stage.case("session mode: the next client of the user looks") as row:
+                    await _change_hands(stage, row, Clients(login, login, DIRT), mode)
+        for mode in MODES[1:]:
+            await _always(stage, pooler, login, mode)
 
 
-def _prepare(backend: Server, login: Login) -> None:
-    backend.sql(f"CREATE ROLE {ROLE}; GRANT {ROLE} TO {login.user}")
-    backend.sql(
-        f"CREATE SEQUENCE public.numbers; GRANT ALL ON SEQUENCE public.numbers TO {login.user}, {ROLE}",
-        database=login.database,
-    )
+async def _always(stage: Stage, pooler: Platform, login: Login, mode: str) -> None:
+    """With the option, only prepared statements stay after a transaction."""
+    done = f"{mode} mode, {ALWAYS}=true"
+    words = ("config", f"pool_mode={mode}", f"{ALWAYS}=true")
+    if (version_in(stage.version) or OLDEST) < ALWAYS_RESET:
+        with stage.case(
+            f"{done}: refused before {ALWAYS_RESET.major}.{ALWAYS_RESET.minor}"
+        ) as row:
+            row.operations += 1
+            try:
+                await pooler(*words)
+                row.fail("the option is accepted, though this PgBouncer cannot honour it")
+            except Refused as error:
+                row.note(str(error))
+        return
+    with stage.case(f"{done}: the next client of the user looks") as row:
+        # Connections of another mode or value have kept what was left on them.
+        await pooler(*words)
+        await pooler("pause")
+        await pooler("resume")
+        dirt = {name: text for name, text in DIRT.items() if name != "statements"}
+        await _change_hands(stage, row, Clients(login, login, dirt), mode)
 
 
-async def _change_hands(stage: Stage, row: Row, login: Login, mode: str) -> None:
-    """Somebody leaves something behind, and somebody else looks, in any order."""
-    async with await login.connect() as first:
+def _prepare(backend: Server, *logins: Login) -> None:
+    backend.sql(f"CREATE ROLE {ROLE}")
+    for login in logins:
+        backend.sql(f"GRANT {ROLE} TO {login.user}")
+        backend.sql("CREATE SEQUENCE public.numbers", database=login.database)
+        backend.sql(
+            f"GRANT ALL ON SEQUENCE public.numbers TO {login.user}, {ROLE}",
+            database=login.database,
+        )
+
+
+async def _change_hands(stage: Stage, row: Row, clients: Clients, mode: str) -> None:
+    """A client leaves something behind, and another client looks, in any order."""
+    async with await clients.looking.connect() as first:
         clean = await _state(first)
-    others = [] if mode == "session" else [await login.connect() for _ in range(OTHERS)]
+    stay = [] if mode == "session" else [await clients.looking.connect() for _ in range(OTHERS)]
     left, end = Counter[str](), time.monotonic() + 4 * stage.seconds
     try:
         while row.operations < ROUNDS and time.monotonic() < end:
-            names = random.sample(list(DIRT), random.randint(1, 5))
+            names = random.sample(list(clients.dirt), random.randint(1, 5))
             names.sort(key="role".__eq__)
             try:
-                pid = await _leave_behind(row, login, mode, names, clean)
+                pid = await _leave_behind(row, clients, mode, names, clean)
             except psycopg.Error as error:
                 row.fail(f"{mode}: who does {', '.join(names)} is told: {error}")
                 continue
-            other = random.choice([*others, None])
-            connection = other or await login.connect()
+            other = random.choice([*stay, None])
+            connection = other or await clients.looking.connect()
             found = await _state(connection)
-            left.update(names if found["pid"] == pid else ())
-            row.operations += found["pid"] == pid
+            shared = found["pid"] == pid
+            if shared and not clients.share_connections:
+                row.fail(
+                    f"{mode}: a client of {clients.looking.user} has a connection of another user"
+                )
+            counts = shared or not clients.share_connections
+            left.update(names if counts else ())
+            row.operations += counts
             _compare(row, mode, names, found, clean)
             if not other:
                 await connection.close()
     finally:
-        for one in others:
+        for one in stay:
             await one.close()
-    stage.say(f"{mode}: the connection changed hands {row.operations} times, {row.failures} leaks")
+    stage.say(f"{mode}: another client looked {row.operations} times, {row.failures} leaks")
     row.note(", ".join(f"{name} {count}" for name, count in sorted(left.items())))
     if row.operations < LEAST:
-        row.fail(f"the connection changed hands {row.operations} times only")
+        row.fail(f"another client looked {row.operations} times only")
 
 
 async def _leave_behind(
-    row: Row, login: Login, mode: str, names: list[str], clean: State
+    row: Row, clients: Clients, mode: str, names: list[str], clean: State
 ) -> object:
     """A client did all that, in one go, and left; returns where. In a transaction it may just go."""
     text = "; ".join([*(DIRT[name] for name in names), STATE])
-    async with await login.connect(prepare_threshold=0) as connection:
+    async with await clients.leaving.connect(prepare_threshold=0) as connection:
+        if clients.cleans_up_first:
+            await connection.execute("discard all", prepare=False)
         cursor = await connection.execute(text.encode(), prepare=False)
         while cursor.nextset():
             pass

@@ -16,6 +16,7 @@ from platform_under_test import Pooler
 from postgresql import ADMIN, PASSWORD, PostgreSQL
 from report import EXAMPLES, Report, Row
 
+from adapters.local.store import Store
 from domain.pools import endpoints_in
 
 VERB_SECONDS = 90
@@ -156,6 +157,14 @@ class Platform:
             hosts=tuple(one.host for one in endpoints),
             port=endpoints[0].port,
         )
+
+    def leads(self, unit: str) -> None:
+        """This unit leads from now on, as Juju may decide at any time; `up` runs what follows."""
+        store = Store(self.pooler.home)
+        with store.alone(self._say):
+            state = store.load()
+            state.model.leader = unit
+            store.save(state)
 
     async def options(self) -> dict[str, str]:
         """The options there are, and how they are set."""

@@ -149,6 +149,10 @@ def twin(platform):
         functions=set(server.functions),
         groups=set(server.groups),
         connected=set(server.connected),
+        owners=dict(server.owners),
+        signed=dict(server.signed),
+        open=set(server.open),
+        behind=list(server.behind),
     )
     other._passwords = copy.copy(platform._passwords)
     for name, unit in platform.units.items():

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import datetime
 import functools
 import json
 import pathlib
@@ -22,7 +23,7 @@ import scenario.state
 import yaml
 from containers import ScenarioContainer
 from dependency_injector import providers
-from ops import testing
+from ops import hookcmds, testing
 from scenario._runtime import Runtime
 
 import wiring
@@ -84,6 +85,8 @@ class Juju:
     def __init__(self, folder, *, leader=True, others=(), version=None, container=True):
         self._begin(folder, MemoryServer(), Kubernetes(), self.kind(folder, version))
         self._next = 10
+        self.removed = False  #: whether this unit is being removed
+        self._others = tuple(others)
         # Another unit that serves the databases of these tests, unless a test says otherwise.
         serving = '{"port":6432,"databases":["blog","shop","shop_readonly"]}'
         peers = {number: {"address": f"10.0.0.{number}", "serving": serving} for number in others}
@@ -125,10 +128,24 @@ class Juju:
     def emit(self, event, **changes):
         """One hook ran, after Juju's state changed like this."""
         self.change(**changes)
-        with self.workload.hook(self.container):
+        with self.workload.hook(self.container), self._goal_state():
             self.state = self.context.run(event, self.state)
         self._look()
         return self.state
+
+    def _goal_state(self):
+        """What `goal-state` prints: Scenario knows only how many units are planned."""
+
+        def goal_state():
+            planned = self.state.planned_units
+            here = not self.removed and planned > 0
+            now = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
+            staying = [f"{APP}/{number}" for number in self._others][: planned - here]
+            units = {name: hookcmds.Goal(status="active", since=now) for name in staying}
+            own = hookcmds.Goal(status="active" if here else "dying", since=now)
+            return hookcmds.GoalState(units={f"{APP}/0": own} | units, relations={})
+
+        return mock.patch.object(hookcmds, "goal_state", goal_state)
 
     def _look(self):
         """What the hook did to the container, or what happened to it, is in Juju's state."""
@@ -201,6 +218,46 @@ class Juju:
 
     def broken(self, number):
         return self.emit(self.context.on.relation_broken(self.relation(number)))
+
+    def is_removed(self, *, last=False):
+        """This unit is being removed, and no hook has run since; `last` if no other unit stays."""
+        self.removed = True
+        self.change(planned_units=0 if last else len(self._others))
+
+    def removal(self):
+        """The hooks of a unit that is being removed, for each relation: call them in their order.
+
+        What this unit sees is changed before each of them, as Juju does: the remote unit has gone, or
+        the relation has.
+        """
+        return {one.id: self._last_hooks(one.id) for one in self.state.relations}
+
+    def _last_hooks(self, number):
+        endpoint = self.relation(number).endpoint
+        of_peers = endpoint == "pgb-peers"
+        field = "peers_data" if of_peers else "remote_units_data"
+
+        def departs(unit):
+            relation = self.relation(number)
+            left = {one: bag for one, bag in getattr(relation, field).items() if one != unit}
+            self.with_relation(dataclasses.replace(relation, **{field: left}))
+            event = self.context.on.relation_departed(self.relation(number), remote_unit=unit)
+            return departing(f"{APP}/0"), event
+
+        def breaks():
+            return contextlib.nullcontext(), self.context.on.relation_broken(self.relation(number))
+
+        units = sorted(getattr(self.relation(number), field))
+        hooks = [functools.partial(departs, unit) for unit in units]
+        return hooks if of_peers else [*hooks, breaks]
+
+    def last_hook(self, hook):
+        """One of the hooks of a removal has run; the relation that has broken is not there any more."""
+        environment, event = hook()
+        with environment:
+            self.emit(event)
+        if event.path.endswith("_relation_broken"):
+            self.without(event.relation.id)
 
     def departs(self, unit, endpoint="pgb-peers"):
         """A unit leaves, as one relation tells it."""

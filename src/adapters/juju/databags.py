@@ -5,12 +5,14 @@ Databags hold text that others wrote: each is parsed here, into a value or into 
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import pydantic
+import pydantic_core
 
 from domain.facts import Client
 from domain.pools import READ_ONLY_SUFFIX
@@ -27,6 +29,13 @@ _OBJECTS = pydantic.TypeAdapter(
     list[dict[str, pydantic.JsonValue]], config=pydantic.ConfigDict(defer_build=True)
 )
 
+# Every release writes these keys. A text that lacks them means something else, and must not be taken for an
+# empty value: users would be dropped, and clients turned away.
+_ALWAYS = {
+    "plan": ("settings", "members", "upstream", "databases"),
+    "ledger": ("provisioned_for", "grants"),
+}
+
 _REQUEST_ID = re.compile(r"[0-9A-Za-z]{1,32}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST = 65_536  # characters; no honest request comes near
@@ -35,15 +44,58 @@ _MOST_REQUESTS = 100  # in one relation; likewise
 
 
 def own(databag: Databag, key: str, model: type[T]) -> T | None:
-    """What another unit of ours wrote; None if there is nothing, or another release wrote it."""
+    """What another unit of ours wrote; None if there is nothing, or nothing that this release can read.
+
+    Units of two releases run at the same time during a refresh. Keys that only a later release knows are
+    ignored at every depth, and keys that an earlier release did not write have their defaults.
+    """
     if not (text := databag.get(key)):
         return None
     try:
-        return model.model_validate_json(text)
+        found = model.model_validate_json(text, extra="ignore")
+        if found.model_fields_set.issuperset(_ALWAYS.get(key, ())):
+            return found
     except pydantic.ValidationError:
-        # Not the error itself: it would show the input.
-        logger.warning("What the peers keep under %s is not readable for this release", key)
-        return None
+        pass  # Not the error itself: it would show the input.
+    logger.warning("What the peers keep under %s is not readable for this release", key)
+    return None
+
+
+def replacing(before: str, value: pydantic.BaseModel) -> str:
+    """The text of a value that replaces another text, with the keys that only a later release knows.
+
+    The leader is often the last unit to be refreshed: what the units of a later release added to the
+    text stays, at every depth.
+    """
+    try:
+        merged = _with_unknown_keys(json.loads(before or "null"), value)
+    except (ValueError, RecursionError):
+        return value.model_dump_json()
+    return pydantic_core.to_json(merged).decode()
+
+
+def _with_unknown_keys(before: object, value: object) -> object:
+    unchanged = value
+    if isinstance(value, pydantic.BaseModel):
+        old = cast("dict[str, object]", before) if isinstance(before, dict) else {}
+        known = type(value).model_fields
+        new = {name: _with_unknown_keys(old.get(name), getattr(value, name)) for name in known}
+        return new | {key: text for key, text in old.items() if key not in known}
+    if isinstance(value, tuple) and isinstance(before, list):
+        items = cast("tuple[object, ...]", value)
+        # A list has members, grants, overrides and the like: each has a name of its own.
+        named = {_name(item): item for item in cast("list[object]", before)}
+        return [_with_unknown_keys(named.get(_name(item)), item) for item in items]
+    return unchanged
+
+
+def _name(item: object) -> object:
+    if isinstance(item, pydantic.BaseModel):
+        return getattr(item, "username", None) or getattr(item, "name", None)
+    if isinstance(item, dict):
+        fields = cast("dict[str, object]", item)
+        return str(fields.get("username") or fields.get("name") or "")
+    return None
 
 
 def bounded(databag: Databag) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import ops
 
+from adapters.juju.databags import replacing
 from adapters.juju.names import BACKEND, LEAVING, PEERS
 from domain.budget import Stake
 from domain.facts import Ledger
@@ -46,11 +47,11 @@ class JujuPeers:
 
     def share(self, plan: Plan) -> bool:
         """All units can read what to do."""
-        return self._put_for_all("plan", plan.model_dump_json())
+        return self._replace("plan", plan)
 
     def record(self, ledger: Ledger) -> bool:
         """The next leader can read what was made."""
-        return self._put_for_all("ledger", ledger.model_dump_json())
+        return self._replace("ledger", ledger)
 
     def name_leader(self, address: str) -> bool:
         """All units can read where the leader is."""
@@ -66,6 +67,11 @@ class JujuPeers:
             "stake": stake.model_dump_json(),
         }
         return put_all(relation.data[self._charm.unit], told)
+
+    def _replace(self, key: str, value: Plan | Ledger) -> bool:
+        relation = self._relation()
+        before = relation.data[self._charm.app].get(key, "") if relation else ""
+        return self._put_for_all(key, replacing(before, value))
 
     def _put_for_all(self, key: str, value: str) -> bool:
         relation = self._relation()

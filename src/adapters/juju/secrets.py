@@ -65,22 +65,26 @@ class JujuSecrets:
 
     def __init__(self, charm: ops.CharmBase, label: str) -> None:
         self._secret = LabelledSecret(charm.model, charm.app, label)
+        self.unreadable = False  #: whether the last read found what this release cannot read
 
     def read(self) -> AuthMaterial | None:
-        """What all units share; None until the leader has written it."""
+        """What all units share; None until the leader has written it, or where it cannot be read."""
         content = self._secret.content()
+        self.unreadable = False
         try:
             return AuthMaterial.model_validate({name: content[key] for name, key in _KEYS.items()})
         except (KeyError, pydantic.ValidationError):
+            self.unreadable = bool(content)
             return None
 
     def store(self, auth: AuthMaterial) -> bool:
-        """All units can read it."""
-        content = {
+        """All units can read it. Keys of another release stay."""
+        before = self._secret.content()
+        ours = {
             key: value.get_secret_value() if isinstance(value, pydantic.SecretStr) else value
             for key, value in ((key, getattr(auth, name)) for name, key in _KEYS.items())
         }
-        before = self._secret.content()
+        content = {**before, **ours}
         if before == content:
             return False
         self._secret.write(content)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import ops
 import pydantic
+from ops import hookcmds
 
 from adapters.juju import databags
 from adapters.juju.names import BACKEND, CLIENTS, LEAVING, PEERS
@@ -14,6 +15,7 @@ from adapters.juju.secrets import JujuSecrets
 from domain.budget import Stake
 from domain.facts import Backend, Container, Credentials, Facts, Ledger, Peer
 from domain.instances import Layout
+from domain.leadership import misses_something
 from domain.pools import Plan, Serving, address_in, endpoints_in
 from domain.settings import settings_from
 
@@ -36,12 +38,43 @@ class JujuWorld:
         self._service_host = service_host
 
     def look(self) -> Facts:
-        """Take one frozen look. Followers need not know the clients, so they do not look."""
+        """Take one frozen look. Followers need not know the clients, so they do not look.
+
+        Juju is asked which units are being removed only where it makes a difference: it costs a hook
+        tool.
+        """
+        facts = self._look()
+        if facts.leader and (facts.leaving or misses_something(facts)):
+            alive = self._alive()
+            update = {
+                "leaving": facts.leaving or facts.unit not in alive,
+                "last_unit": not alive,
+            }
+            facts = facts.model_copy(update=update)
+        return facts
+
+    def _alive(self) -> frozenset[str]:
+        """The units of the application that are not being removed."""
+        units = hookcmds.goal_state().units
+        return frozenset(name for name, goal in units.items() if goal.status != "dying")
+
+    def _look(self) -> Facts:
         charm, leader = self._charm, self._charm.unit.is_leader()
         settings, problems = settings_from(charm.config) if leader else (None, ())
         peers = charm.model.get_relation(PEERS)
         shared: databags.Databag = peers.data[charm.app] if peers else {}
         mine: databags.Databag = peers.data[charm.unit] if peers else {}
+        plan = databags.own(shared, "plan", Plan)
+        ledger = databags.own(shared, "ledger", Ledger)
+        auth = self._secrets.read()
+        unreadable = [
+            key
+            for key, found in (("plan", plan), ("ledger", ledger))
+            if shared.get(key) and not found
+        ]
+        # A leader completes a secret in which something is missing.
+        if self._secrets.unreadable and not leader:
+            unreadable.append("secret")
         asked = tuple(self._asked()) if leader else ()
         return Facts(
             unit=charm.unit.name,
@@ -53,9 +86,10 @@ class JujuWorld:
             layout=self._layout,
             container=self._container(),
             leader_address=shared.get("leader", ""),
-            plan=databags.own(shared, "plan", Plan),
-            auth=self._secrets.read(),
-            ledger=databags.own(shared, "ledger", Ledger) or Ledger(),
+            plan=plan,
+            auth=auth,
+            ledger=ledger or Ledger(),
+            unreadable=tuple(unreadable),
             serving=databags.own(mine, "serving", Serving),
             stake=databags.own(mine, "stake", Stake) or Stake(),
             peers=tuple(self._peers(peers)) if peers and leader else (),
@@ -64,6 +98,7 @@ class JujuWorld:
             refusals=tuple(refusal for _, one in asked for refusal in one.refusals),
             silent=frozenset(relation_id for relation_id, one in asked if one.silent),
             service_host=self._service_host,
+            configure_command=f"juju config {charm.app.name}",
         )
 
     def _address(self) -> str:

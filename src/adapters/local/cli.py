@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from adapters.local import environment, parts, server, tables
 from adapters.local.address import given_credentials
@@ -31,7 +32,7 @@ from adapters.local.server import LocalServer, ServerFailed
 from adapters.local.store import State, Store, Unreadable, Unwritable, default_home
 from app.errors import ConsoleFailed
 from domain.facts import Credentials
-from domain.settings import ACCEPTS, Settings, settings_from
+from domain.settings import ACCEPTS, Settings, field_of, settings_from
 from domain.status import Level, Sentence, assess
 from domain.users import Credentials as ClientCredentials
 from domain.users import read_only_uri, request_problem, uri
@@ -171,6 +172,10 @@ class Command:
         return server.own_credentials(state.server)
 
     def _reach(self, platform: LocalPlatform) -> None:
+        # What a command that was killed had begun to remove does not stay.
+        for name in [name for name, unit in platform.model.units.items() if unit.dying]:
+            platform.remove_unit(name)
+            self._say(f"{name} removed")
         while len(platform.model.units) < platform.state.units:
             self._say(f"{platform.add_unit()} started")
         while len(platform.model.units) > platform.state.units:
@@ -205,7 +210,7 @@ class Command:
     def _config(self, platform: LocalPlatform, settings: Sequence[str]) -> int:
         if not settings:
             known = _known_settings(platform)
-            values = {name: _option_text(getattr(known, name)) for name in ACCEPTS}
+            values = {name: _option_text(getattr(known, field_of(name))) for name in ACCEPTS}
             overrides = values["overrides"]
             # A long text would make every line as long.
             values |= {"overrides": "see below" if overrides else ""}
@@ -238,7 +243,7 @@ class Command:
         platform.everywhere("clients_changed")
         self._settle(platform)
         if platform.model.clients[number].told is None:
-            wrong = [one.text for one in platform.model.ledger.problems]
+            wrong = [one.text for one in platform.model.ledger.troubles]
             reason = [*wrong, "see `pooler status`"][0]
             raise Problem(f"{name} cannot connect yet: {reason}; `pooler up` goes on from here")
         self._say(
@@ -397,6 +402,8 @@ def _known_settings(platform: LocalPlatform) -> Settings:
 
 def _option_text(value: object) -> str:
     """Return the value of an option as `pooler config KEY=VALUE` takes it."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, cast("tuple[object, ...]", value)))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -20,6 +20,10 @@ def leave(
     roles |= {grant.username for grant in model.ledger.grants}
     if model.auth:
         roles.add(model.auth.auth_user)
+    # A leader whose removal was killed half-way would leave all of it to the other units.
+    staying = [name for name, unit in model.units.items() if not unit.dying]
+    if staying and model.leader not in staying:
+        model.leader = staying[0]
     model.backend = model.backend.model_copy(update={"present": False})
     if model.leader:
         platform.everywhere("backend_departed", "postgresql/0")
@@ -33,5 +37,8 @@ def leave(
     ):
         if names:
             say(f"{where} {what} {', '.join(names)}")
-    if not kept and not left:
+    others = [text for text in model.ledger.left if not text.startswith("database ")]
+    for text in others:
+        say(f"{where} keeps {text}")
+    if not kept and not left and not others:
         say(f"{where} keeps nothing of ours")

@@ -18,6 +18,7 @@ from domain.facts import (
     Peer,
 )
 from domain.instances import Layout
+from domain.leadership import misses_something
 from domain.pools import Address, Plan, Serving
 from domain.settings import settings_from
 from domain.users import (
@@ -53,6 +54,10 @@ class UnitRecord(Record):
     serving: Serving | None = None
     stake: Stake = Stake()
     leaving: bool = False
+    dying: bool = False  #: it is being removed, whether it has said so yet or not
+    #: What a unit that is being removed does not see any more: other units by their names, `servers` of
+    #: PostgreSQL, `backend`, and `client <number>`. See adapters.local.departure.
+    unseen: frozenset[str] = frozenset()
 
 
 class ClientRecord(Record):
@@ -129,10 +134,26 @@ class LocalWorld:
 
     def look(self) -> Facts:
         """Take one frozen look."""
+        facts = self._look()
+        if facts.leader and (facts.leaving or misses_something(facts)):
+            units = self._model.units
+            update = {
+                "leaving": facts.leaving or units[self._unit].dying,
+                "last_unit": all(unit.dying for unit in units.values()),
+            }
+            facts = facts.model_copy(update=update)
+        return facts
+
+    def _look(self) -> Facts:
         model, leads = self._model, self._model.leader == self._unit
         me = model.units[self._unit]
         settings, problems = settings_from(model.options)
-        asked = [_asked(number, record) for number, record in model.clients.items()]
+        clients = {
+            number: record
+            for number, record in model.clients.items()
+            if f"client {number}" not in me.unseen
+        }
+        asked = [_asked(number, record) for number, record in clients.items()]
         return Facts(
             unit=self._unit,
             address=me.address,
@@ -149,14 +170,22 @@ class LocalWorld:
             serving=me.serving,
             stake=me.stake,
             peers=self._peers() if leads else (),
-            backend=model.backend,
+            backend=self._backend(me),
             clients=tuple(one for one in asked if isinstance(one, Client)) if leads else (),
             refusals=tuple(one for one in asked if isinstance(one, Refusal)) if leads else (),
-            silent=frozenset(n for n, one in model.clients.items() if not one.database),
+            silent=frozenset(n for n, one in clients.items() if not one.database),
             service_host=model.service_host,
+            configure_command="pooler config",
         )
 
+    def _backend(self, me: UnitRecord) -> Backend:
+        if "backend" in me.unseen:
+            return Backend()
+        backend = self._model.backend
+        return backend.model_copy(update={"present": False}) if "servers" in me.unseen else backend
+
     def _peers(self) -> tuple[Peer, ...]:
+        unseen = self._model.units[self._unit].unseen
         return tuple(
             Peer(
                 name=name,
@@ -166,7 +195,7 @@ class LocalWorld:
                 stake=unit.stake,
             )
             for name, unit in self._model.units.items()
-            if name != self._unit
+            if name != self._unit and name not in unseen
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from adapters.console import PsycopgConsoles
 from adapters.local.arguments import Mistake
+from adapters.local.departure import Departure
 from adapters.local.model import (
     LocalBackend,
     LocalClients,
@@ -62,10 +63,10 @@ class LocalPlatform:
         """What a unit sees now."""
         return self._world(unit).look()
 
-    def hook(self, unit: str, name: str, *arguments: str, **facts: bool) -> Outcome:
+    def hook(self, unit: str, name: str, *arguments: str) -> Outcome:
         """One hook of one unit has run, and what it wrote is kept."""
         application = self._application(unit)
-        outcome: Outcome = getattr(application, name)()(*arguments, **facts)
+        outcome: Outcome = getattr(application, name)()(*arguments)
         if self.state.paused:
             # A process that has just been started does not know.
             application.pause()(0.0)
@@ -176,11 +177,17 @@ class LocalPlatform:
         return name
 
     def remove_unit(self, name: str) -> None:
-        """A unit has left: it said so, another leads if it did, and nothing of it is left."""
+        """A unit has left: it had the hooks of a unit that is removed, and nothing of it is left.
+
+        A leader leads until its last hook has run; then another unit does.
+        """
         others = [unit for unit in self.in_turn() if unit != name]
+        departure = Departure(self.model, name)
+        while relations := departure.relations:
+            hook = departure.next(relations[0])
+            self.hook(name, hook.name, *hook.arguments)
         if others and self.model.leader == name:
             self.model.leader = others[0]
-        self.hook(name, "peers_departed", name)
         # Clients know of it before the unit lets nobody in any more.
         for unit in others:
             self.hook(unit, "peers_changed")

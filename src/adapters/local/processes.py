@@ -120,7 +120,7 @@ class LocalPooler:
 
     def stop(self, *indexes: int) -> None:
         """These processes of this unit do not run; none does, if none is named."""
-        self._stop(indexes or self._indexes())
+        self._kill_unresponsive(indexes or self._indexes())
         self._end(lambda pid: self._is_left(pid, indexes))
 
     def log(self, index: int) -> pathlib.Path:
@@ -136,7 +136,8 @@ class LocalPooler:
         if not files.is_ours(self._root):
             return None
         try:
-            return Applied.model_validate_json(self._memory.read_text())
+            text = self._memory.read_text()
+            return Applied.model_validate_json(text, extra="ignore")  # of a later release
         except (OSError, ValueError):
             return None
 
@@ -253,9 +254,9 @@ class LocalPooler:
         self._put(pathlib.Path(self._layout.ini(index)), text)
 
     def _hang_up(self, indexes: Sequence[int]) -> None:
-        for pid in filter(None, map(self._pid, indexes)):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGHUP)
+        for index in indexes:
+            if pid := self._pid(index):
+                send(pid, signal.SIGHUP, lambda pid, index=index: self._is_process(pid, index))
 
     def _ini(self, index: int) -> str:
         path = pathlib.Path(self._layout.ini(index))
@@ -263,12 +264,17 @@ class LocalPooler:
 
     def _stop(self, indexes: Sequence[int]) -> None:
         """The processes are gone: when their clients are, or without asking when that takes too long."""
-        if not indexes:
-            return
+        if indexes:
+            self._kill_unresponsive(indexes)
+            self._end(lambda pid: self._is_left(pid, indexes))
+
+    def _kill_unresponsive(self, indexes: Sequence[int]) -> None:
+        """End the processes that would not react to a signal that they have to handle."""
         alive = {index: pid for index in indexes if (pid := self._pid(index))}
-        for index in self._unresponsive(alive):  # It would not react to anything else.
-            send(alive[index], signal.SIGKILL, lambda pid: self._is_left(pid, indexes))
-        self._end(lambda pid: self._is_left(pid, indexes))
+        for index in self._unresponsive(alive):
+            send(
+                alive[index], signal.SIGKILL, lambda pid, index=index: self._is_process(pid, index)
+            )
 
     def _end(self, has_to_end: Callable[[int], bool]) -> None:
         """End these processes: when their clients have left, or without asking when that takes long."""

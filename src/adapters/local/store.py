@@ -75,15 +75,24 @@ class Store:
         return self._file.exists()
 
     def load(self) -> State:
-        """The state, a new one if there is none. Raises Unreadable."""
+        """The state, a new one if there is none. Raises Unreadable.
+
+        What only a later release knows is ignored, and lost when the state is saved.
+        """
         try:
-            return State.model_validate_json(self._file.read_text())
+            found = State.model_validate_json(self._file.read_text(), extra="ignore")
         except FileNotFoundError:
             return State()
         except (ValueError, OSError):
-            raise Unreadable(
-                f"{self._file} is not readable: mend it, or remove {self.home} to begin anew"
-            ) from None
+            raise self._unreadable() from None
+        # Every release writes it: without it, an empty state would replace it.
+        if "model" not in found.model_fields_set:
+            raise self._unreadable()
+        return found
+
+    def _unreadable(self) -> Unreadable:
+        text = f"{self._file} is not readable: mend it, or remove {self.home} to begin anew"
+        return Unreadable(text)
 
     def save(self, state: State) -> None:
         """The state is on disk: killed at any moment, the old one or the new one is found. Raises Unwritable."""

@@ -145,7 +145,7 @@ class PebblePooler:
     def _applied(self) -> Applied | None:
         try:
             text = self._container.pebble.pull(APPLIED).read()
-            return Applied.model_validate_json(text)
+            return Applied.model_validate_json(text, extra="ignore")  # of a later release
         except (ops.pebble.PathError, ValueError):  # It is not there, no text, or not ours.
             return None
 

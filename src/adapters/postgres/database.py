@@ -8,17 +8,22 @@ from typing import LiteralString
 
 from adapters.postgres.lockout import lock_out
 from adapters.postgres.lookup import Lookup
+from adapters.postgres.ours import heir_name
+from adapters.postgres.reaching import reaches
 from adapters.postgres.roles import Roles
 from adapters.postgres.session import ReadOnly, Session, not_ours
 from adapters.postgres.sharing import Sharing
+from adapters.postgres.statements import literal
 from app.errors import AccessRefused, DatabaseRefused
+from domain.consent import Holding, Reach
+from domain.made import Made
 from domain.users import AuthMaterial, Credentials, Grant
 
 
 class PsycopgDatabase:
     """An open conversation with PostgreSQL.
 
-    - All roles that it makes carry a mark, their comment; no other is altered or dropped.
+    - A role is ours by its OID in the ledger or the seal in its comment; no other is altered or dropped.
     - Access to a database belongs to a group, which owns it if it was made here. Its clients are
       the members, so they use each other's tables, and what one leaves stays with the others.
     - Everything is looked at before it is changed: a second call changes nothing.
@@ -40,7 +45,7 @@ class PsycopgDatabase:
         # A relation that has ended may have taken our credentials along before we could clean up.
         for name in session.insist(lambda: session.marked(mark)):
             if name != auth.auth_user:
-                session.attempt(partial(self._roles.drop, name, mark, _nobody))
+                session.attempt(partial(self._roles.drop, name, mark, self._heir))
 
     def server(self) -> str:
         """Which server this is, and since when it runs, e.g. `10.1.0.7/32 5432 2026-02-03 04:05:06+00`."""
@@ -48,6 +53,16 @@ class PsycopgDatabase:
             SELECT concat_ws(' ', inet_server_addr(), inet_server_port(), pg_postmaster_start_time())
         """
         return str(self._one(query))[:200]
+
+    def capacity(self) -> int:
+        """The connections that PostgreSQL accepts from ordinary users: its limit less reserved slots."""
+        # `reserved_connections` came with PostgreSQL 16.
+        query = """
+            SELECT current_setting('max_connections')::int
+                 - current_setting('superuser_reserved_connections')::int
+                 - coalesce(current_setting('reserved_connections', true), '0')::int
+        """
+        return max(1, int(str(self._one(query))))
 
     def knows(self, address: str) -> bool:
         """Whether there is a connection from this address."""
@@ -67,15 +82,81 @@ class PsycopgDatabase:
         """From now on, wait only a moment for a client's database."""
         self._session.hurry()
 
-    def grant(self, grant: Grant) -> bool:
+    def made(self) -> Made:
+        """The roles of ours that there are, by OID, and the databases that the ledger had."""
+        return self._session.insist(self._session.ours.made)
+
+    def reaches(self, roles: Iterable[str], database: str) -> tuple[Reach, ...]:
+        """What each of these roles leads to. Raises AccessRefused."""
+        try:
+            return self._session.insist(lambda: reaches(self._session, roles, database))
+        except ReadOnly:
+            raise
+        except DatabaseRefused as error:
+            raise AccessRefused(str(error)) from None
+
+    def holdings(self) -> tuple[Holding, ...]:
+        """Every database of this server, and whose it is."""
+        query = """
+            SELECT datname, oid, pg_get_userbyid(datdba),
+                   EXISTS (SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) AS a
+                           WHERE a.grantee = 0 AND a.privilege_type = 'CONNECT'),
+                   shobj_description(oid, 'pg_database')
+            FROM pg_database ORDER BY datname
+        """
+        rows = self._session.insist(lambda: self._session.connection.execute(query).fetchall())
+        return tuple(
+            Holding(
+                name=name,
+                oid=oid,
+                owner=owner,
+                group=self._sharing.group_name(name),
+                open=is_open,
+                application=self._session.ours.application_of(oid, name, comment),
+            )
+            for name, oid, owner, is_open, comment in rows
+        )
+
+    def close(self, database: str) -> None:
+        """Take the right to connect to a database, which a client made, from PUBLIC."""
+        self._session.attempt(lambda: self._sharing.close(database))
+
+    def notes(self) -> tuple[str, ...]:
+        """What the operator should know of what clients left behind, as sentences."""
+        return tuple(self._session.notes)
+
+    def left(self) -> tuple[str, ...]:
+        """What stays in PostgreSQL although this application goes, as sentences."""
+        return self._session.insist(self._left)
+
+    def _left(self) -> tuple[str, ...]:
+        session = self._session
+        found = list(session.notes)
+        noted = {one.oid for one in session.ours.made().databases}
+        heir = heir_name(session.owner)
+        found += (
+            f"database {one.name}, which belongs to role {one.owner}"
+            for one in self.holdings()
+            if one.oid in noted or one.owner == heir
+        )
+        found += (
+            f"role {name}, whose comment says that this application made it, which it did not"
+            for name in session.ours.imitations()
+        )
+        return tuple(found)
+
+    def grant(self, grant: Grant, oid: int = 0) -> bool:
         """Make the user and its database, with the roles asked for. Raises AccessRefused.
+
+        A database that was there before is given only if it has this OID: that is the database which
+        the decision was about.
 
         True if the user is new, which it is for as long as it has no password: who was killed
         before giving it one is told again.
         """
         self._session.check_time()
         try:
-            return self._session.insist(lambda: self._sharing.grant(grant))
+            return self._session.insist(lambda: self._sharing.grant(grant, oid))
         except (ReadOnly, AccessRefused):
             raise
         except DatabaseRefused as error:
@@ -93,7 +174,7 @@ class PsycopgDatabase:
     def revoke(self, username: str) -> None:
         """Drop a user of ours; what it made stays with its database."""
         self._session.check_time()
-        mark, heir = self._session.marks.client, self._sharing.group_of
+        mark, heir = self._session.marks.client, self._sharing.heir
         self._session.insist(lambda: self._roles.drop(username, mark, heir))
 
     def withdraw(self) -> None:
@@ -106,7 +187,9 @@ class PsycopgDatabase:
         failures = session.attempt(self._lookup.drop)
         for mark in (marks.client, marks.auth, marks.group):
             for name in session.insist(partial(session.marked, mark)):
-                failures += session.attempt(partial(self._roles.drop, name, mark, _nobody))
+                failures += session.attempt(partial(self._roles.drop, name, mark, self._heir))
+        session.attempt(self._roles.drop_idle_heir)
+        session.attempt(self._sign_databases)
         if failures:
             more = f" (and {len(failures) - 1} more)" if failures[1:] else ""
             raise DatabaseRefused(failures[0] + more)
@@ -127,6 +210,16 @@ class PsycopgDatabase:
             raise not_ours(name)
         self._roles.have_password(name, credentials.password)
 
+    def _sign_databases(self) -> None:
+        """Each database that stays says for which application it was made, for when that comes back."""
+        session = self._session
+        there = {one.oid: one for one in self.holdings()}
+        for noted in session.ours.made().databases:
+            one = there.get(noted.oid)
+            if one and not one.application:
+                text = session.ours.database_comment(noted.application, one.oid, one.name)
+                session.run("COMMENT ON DATABASE {d} IS {c}", d=one.name, c=literal(text))
 
-def _nobody(database: str) -> None:
-    """Nobody in particular inherits."""
+    def _heir(self, _database: str) -> str:
+        """The role that owns what is in a database whose group goes, too."""
+        return self._roles.have_heir()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from adapters.postgres.server import Connection
+    from domain.facts import Ledger
 
 OLDEST = 140_000  # PostgreSQL 14, as libpq counts: pg_database_owner came with it.
 
@@ -35,7 +36,7 @@ _PATIENCE = 12.0
 
 
 class PsycopgDatabases:
-    """A PostgreSQL server, in which roles of this application carry its mark.
+    """A PostgreSQL server, in which this application makes roles.
 
     `owner` names the application in all the world, e.g. `<model uuid>/pgbouncer`; `patience` is how
     many seconds a server that let us in may say nothing. A server that was not reached is not tried
@@ -52,8 +53,13 @@ class PsycopgDatabases:
         self._silent: set[tuple[Endpoint, ...]] = set()
 
     @contextmanager
-    def open(self, backend: BackendCredentials) -> Generator[PsycopgDatabase]:
-        """Log in as the backend's user. Raises DatabaseUnreachable or DatabaseRefused."""
+    def open(
+        self, backend: BackendCredentials, ledger: Ledger | None = None
+    ) -> Generator[PsycopgDatabase]:
+        """Log in as the backend's user; the ledger says what we made there.
+
+        Raises DatabaseUnreachable or DatabaseRefused.
+        """
         server = Server(backend, self._reached(backend), self._patience)
         try:
             with server.connect(backend.database) as connection:
@@ -61,7 +67,7 @@ class PsycopgDatabases:
                     raise DatabaseRefused(f"PostgreSQL is older than version {OLDEST // 10_000}")
                 if _read_only(connection):
                     raise ReadOnly
-                session = Session(server, connection, self._owner, self._waiting)
+                session = Session(server, connection, self._owner, self._waiting, ledger)
                 yield PsycopgDatabase(session)
         except DatabaseUnreachable:
             self._silent.add(backend.endpoints)

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 _LOCK_SECONDS = 0.1
 _LEAVE_SECONDS = 0.5
 _LOOK_EVERY = 0.02
+_WORK_SECONDS = 0.1  # what ending sessions takes where none resists
 _ROUNDS = 3
 
 
@@ -57,7 +58,7 @@ def end_sessions(session: Session, oids: Iterable[int]) -> None:
     # Each by itself: what is refused for the sessions of one role keeps no other's.
     for oid in listed:
         session.attempt(partial(_terminate, session, oid))
-    with session.waiting.spent(_LEAVE_SECONDS, work=_LOOK_EVERY) as seconds:
+    with session.waiting.spent(_LEAVE_SECONDS, work=_WORK_SECONDS) as seconds:
         end = time.monotonic() + max(seconds, 5 * _LOOK_EVERY)
         while session.insist(lambda: _sessions(session, listed)) and time.monotonic() < end:
             time.sleep(_LOOK_EVERY)

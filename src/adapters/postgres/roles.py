@@ -4,27 +4,50 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, LiteralString
 
+from adapters.postgres import remains
 from adapters.postgres.lockout import end_sessions
+from adapters.postgres.ours import heir_name
 from adapters.postgres.server import WRITABLE
 from adapters.postgres.session import Session, not_ours
 from adapters.postgres.statements import literal, regrole, run
 from app.errors import AccessRefused, DatabaseRefused
 from domain import scram
-from domain.users import GROUPS, NAME_BYTES
+from domain.roles import GROUPS
+from domain.users import NAME_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pydantic
 
-    from adapters.postgres.server import Connection
-
 # Members of it are named in pg_hba.conf by the PostgreSQL charms, where it exists.
 HBA_GROUP = "relation_access"
 
-# The owner of whatever database one is in: no superuser, even if the database's owner is one.
-# (https://www.postgresql.org/docs/current/predefined-roles.html)
-DATABASE_OWNER = "pg_database_owner"
+_V15 = 150_000  # as the protocol tells versions
+
+# A verifier is enough to try passwords against it: it belongs into no log.
+_NO_LOG: LiteralString = """
+SELECT set_config(name, value, true)
+FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)
+WHERE current_setting(name, true) IS NOT NULL
+AND has_parameter_privilege(name, 'SET')
+"""
+
+_NO_LOG_14: LiteralString = """
+SELECT set_config(name, value, true)
+FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)
+WHERE current_setting(name, true) IS NOT NULL
+AND (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+"""
+
+_UNLOGGED = {
+    "log_statement": "none",
+    "log_min_error_statement": "panic",
+    "log_min_duration_statement": "-1",
+    "log_min_duration_sample": "-1",
+    "log_transaction_sample_rate": "0",
+    "pg_stat_statements.track_utility": "off",
+}
 
 
 class Roles:
@@ -42,7 +65,8 @@ class Roles:
                 raise AccessRefused(f"PostgreSQL has no role {name}")
             if role is None:
                 continue
-            if role.mighty:
+            # Of a role that a client asked for, the operator may have been told and asked.
+            if role.mighty and name == HBA_GROUP:
                 raise AccessRefused(f"role {name} of PostgreSQL has more power than a client may")
             # The PostgreSQL charms have one among their groups that may log in.
             if role.login and not name.startswith("charmed_"):
@@ -51,21 +75,33 @@ class Roles:
         return frozenset(found)
 
     def have_role(self, name: str, mark: str) -> None:
-        """The role exists, marked as ours, and the backend's user may act in its place."""
+        """The role exists, is ours, and the backend's user may act in its place. Raises AccessRefused."""
         if len(name.encode()) > NAME_BYTES:
             raise DatabaseRefused(f"the name of role {name} is longer than {NAME_BYTES} bytes")
-        role = self._session.role(name)
+        session = self._session
+        role = session.role(name)
         if role and role.mark != mark:
             raise not_ours(name)
-        with self._session.connection.transaction():
+        if role:
+            group = mark == session.marks.group
+            if foreign := session.ours.foreign_members(role.oid, group=group):
+                raise AccessRefused(
+                    f"role {name} of PostgreSQL was given to {foreign[0]}, not by this application:"
+                    f" run `REVOKE {regrole(name)} FROM {regrole(foreign[0])}`"
+                )
+        with session.connection.transaction():
             if role is None:
-                self._session.run("CREATE ROLE {r}", r=name)
-                self._session.run("COMMENT ON ROLE {r} IS {mark}", r=name, mark=literal(mark))
-                role = self._session.role(name)
-            if role and not role.usable:
+                session.run("CREATE ROLE {r}", r=name)
+                role = session.role(name)
+                if role is None:
+                    raise AccessRefused(f"role {name} was made in PostgreSQL and is gone again")
+                comment = session.ours.comment(mark, role.oid, name)
+                session.run("COMMENT ON ROLE {r} IS {mark}", r=name, mark=literal(comment))
+                session.ours.note(mark, role.oid, name)
+            if not role.usable:
                 # A superuser has all rights; anybody else needs them to share and to drop.
-                options = " WITH INHERIT TRUE, SET TRUE" if self._session.knows_grantors else ""
-                self._session.run("GRANT {r} TO CURRENT_USER" + options, r=name)
+                options = " WITH INHERIT TRUE, SET TRUE" if session.knows_grantors else ""
+                session.run("GRANT {r} TO CURRENT_USER" + options, r=name)
 
     def have_attributes(self, name: str, wanted: frozenset[str]) -> None:
         """The user may log in, and has exactly these of the attributes that clients may have."""
@@ -86,17 +122,17 @@ class Roles:
         """The user is in these groups, and in no other that is ours to give."""
         rows = self._session.connection.execute(
             """
-            SELECT g.rolname, pg_get_userbyid(m.grantor),
-                   shobj_description(g.oid, 'pg_authid') = %s
+            SELECT g.rolname, pg_get_userbyid(m.grantor)
             FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
             WHERE m.member = %s::regrole ORDER BY g.rolname
             """,
-            (self._session.marks.group, regrole(name)),
+            (regrole(name),),
         ).fetchall()
         for group in sorted(wanted - {row[0] for row in rows}):
             self._session.run("GRANT {g} TO {r}", g=group, r=name)
-        for group, grantor, marked in rows:
-            if group not in wanted and (group in GROUPS or marked):
+        own = self._session.marked(self._session.marks.group)
+        for group, grantor in rows:
+            if group not in wanted and (group in GROUPS or group in own):
                 if self._session.knows_grantors:
                     self._session.run(
                         "REVOKE {g} FROM {r} GRANTED BY {by}", g=group, r=name, by=grantor
@@ -111,15 +147,47 @@ class Roles:
         except UnicodeEncodeError:
             raise DatabaseRefused(f"the password of {name} has other than ASCII letters") from None
         row = self._session.connection.execute(
-            "SELECT rolpassword = %s FROM pg_authid WHERE rolname = %s", (verifier, name)
+            "SELECT rolpassword FROM pg_authid WHERE rolname = %s", (name,)
         ).fetchone()
-        if row and not row[0]:
-            self._session.run("ALTER ROLE {r} PASSWORD {v}", r=name, v=literal(verifier))
+        # Compared here: the parameters of a query may be logged.
+        if row and row[0] != verifier:
+            with self._session.connection.transaction():
+                self._keep_out_of_logs()
+                self._session.run("ALTER ROLE {r} PASSWORD {v}", r=name, v=literal(verifier))
 
-    def drop(self, name: str, mark: str, heir: Callable[[str], str | None]) -> None:
-        """The role is gone, if it was ours; what it owned is its heir's, or its database's owner's.
+    def _keep_out_of_logs(self) -> None:
+        """Until this transaction ends, no statement is logged, as far as the backend's user may say so."""
+        connection = self._session.connection
+        knows_rights = connection.info.server_version >= _V15
+        query = _NO_LOG if knows_rights else _NO_LOG_14
+        connection.execute(query, ([*_UNLOGGED], [*_UNLOGGED.values()]))
 
-        `heir` names a role for a database, if one is entitled.
+    def have_heir(self) -> str:
+        """The role that owns what clients left behind: it has no rights, and no client is a member."""
+        name = heir_name(self._session.owner)
+        self.have_role(name, self._session.marks.heir)
+        return name
+
+    def drop_idle_heir(self) -> None:
+        """The heir is gone if it owns nothing."""
+        name = heir_name(self._session.owner)
+        role = self._session.role(name)
+        if role is None or role.mark != self._session.marks.heir:
+            return
+        owns = self._session.connection.execute(
+            """
+            SELECT FROM pg_shdepend
+            WHERE refclassid = 'pg_authid'::regclass AND refobjid = %s AND deptype = 'o' LIMIT 1
+            """,
+            (role.oid,),
+        ).fetchone()
+        if owns is None:
+            self._session.run("DROP ROLE {r}", r=name)
+
+    def drop(self, name: str, mark: str, heir: Callable[[str], str]) -> None:
+        """The role is gone, if it was ours; what it owned belongs to its heir in each database.
+
+        `heir` names a role without rights for a database.
         """
         role = self._session.role(name)
         if role is None or role.mark != mark:
@@ -135,7 +203,7 @@ class Roles:
             self._session.run(
                 "ALTER DATABASE {d} OWNER TO {h}",
                 d=database,
-                h=heir(database) or self._session.user,
+                h=heir(database),
             )
         touched = self._session.connection.execute(
             """
@@ -147,21 +215,22 @@ class Roles:
             (role.oid,),
         )
         for (database,) in touched.fetchall():
+            to = heir(database)
             with self._session.inside(database, WRITABLE) as inside, inside.transaction():
-                to = heir(database) or self._owner_in(inside)
+                left = remains.defuse(inside, role.oid)
                 run(inside, "REASSIGN OWNED BY {r} TO {h}", r=name, h=to)
                 run(inside, "DROP OWNED BY {r}", r=name)
+            for text in left:
+                self._session.note(f"user {name} left in database {database}: {text}")
+        administered = self._session.connection.execute(
+            """
+            SELECT DISTINCT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
+            WHERE m.member = %s AND m.admin_option ORDER BY 1
+            """,
+            (role.oid,),
+        )
+        for (other,) in administered.fetchall():
+            self._session.note(f"role {other} of PostgreSQL stays: user {name} made or managed it")
         with self._session.connection.transaction():
             self._session.run("DROP OWNED BY {r}", r=name)  # Rights on databases.
             self._session.run("DROP ROLE {r}", r=name)
-
-    def _owner_in(self, inside: Connection) -> str:
-        """Who inherits what a client made, if no group does.
-
-        Never a superuser, though the backend's user may be one: a function or a view that a
-        client has left would then run with its rights.
-        """
-        row = inside.execute(
-            "SELECT pg_has_role(current_user, %s, 'USAGE')", (DATABASE_OWNER,)
-        ).fetchone()
-        return DATABASE_OWNER if row and row[0] else self._session.user

@@ -63,6 +63,11 @@ class Server:
         return self._backend.user
 
     @property
+    def password(self) -> pydantic.SecretStr:
+        """The password of the backend's user."""
+        return self._backend.password
+
+    @property
     def database(self) -> str:
         """The backend's own database."""
         return self._backend.database

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, LiteralString, NamedTuple, TypeVar
 
 from adapters.postgres import obstacles
+from adapters.postgres.ours import Marks, Ours
 from adapters.postgres.server import LOCK_SECONDS, Server
 from adapters.postgres.statements import literal, run
 from adapters.said import one_line
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from adapters.postgres.server import Connection
     from adapters.waiting import WaitingBudget
+    from domain.facts import Ledger
 
 logger = logging.getLogger(__name__)
 
@@ -90,20 +92,11 @@ class ReadOnly(DatabaseRefused):
         super().__init__("PostgreSQL takes no changes now: it is a replica or was made read-only")
 
 
-class Marks(NamedTuple):
-    """The comments by which an application knows what it made."""
-
-    application: str
-    client: str
-    auth: str
-    group: str
-
-
 class Role(NamedTuple):
     """What a role is now."""
 
     oid: int
-    mark: str | None
+    mark: str | None  #: of its kind, if this application made it; a comment alone is no proof
     login: bool
     createdb: bool
     createrole: bool
@@ -114,6 +107,7 @@ class Role(NamedTuple):
 class Held(NamedTuple):
     """Who may do what with a database."""
 
+    oid: int
     owner: str
     ours: bool  #: the backend's user owns it
     usable: bool  #: the backend's user has its owner's rights
@@ -124,7 +118,12 @@ class Session:
     """An open connection, and what is seen by it."""
 
     def __init__(
-        self, server: Server, connection: Connection, owner: str, waiting: WaitingBudget
+        self,
+        server: Server,
+        connection: Connection,
+        owner: str,
+        waiting: WaitingBudget,
+        ledger: Ledger | None = None,
     ) -> None:
         self._server = server
         self.connection = connection
@@ -142,7 +141,10 @@ class Session:
             client=f"{made}: client user",
             auth=f"{made}: auth user",
             group=f"{made}: clients of a database",
+            heir=f"{made}: owner of what clients left",
         )
+        self.notes: list[str] = []
+        self.ours = Ours(connection, owner, self.marks, server.password, ledger)
 
     @property
     def user(self) -> str:
@@ -170,24 +172,20 @@ class Session:
             """,
             (name,),
         ).fetchone()
-        return Role(*row) if row else None
+        if row is None:
+            return None
+        found = Role(*row)
+        return found._replace(mark=self.ours.mark_of(found.oid, name, found.mark))
 
     def marked(self, mark: str) -> tuple[str, ...]:
-        """The roles that carry this mark, by name."""
-        rows = self.connection.execute(
-            """
-            SELECT rolname FROM pg_roles
-            WHERE shobj_description(oid, 'pg_authid') = %s ORDER BY rolname
-            """,
-            (mark,),
-        )
-        return tuple(row[0] for row in rows)
+        """The roles of this kind that this application made, by name."""
+        return self.ours.marked(mark)
 
     def held(self, database: str) -> Held | None:
         """Who may do what with this database, if there is one."""
         rows = self.connection.execute(
             """
-            SELECT pg_get_userbyid(datdba), pg_get_userbyid(datdba) = current_user,
+            SELECT pg_database.oid, pg_get_userbyid(datdba), pg_get_userbyid(datdba) = current_user,
                    pg_has_role(current_user, datdba, 'USAGE'),
                    CASE grantee WHEN 0 THEN '' ELSE pg_get_userbyid(grantee) END, privilege_type
             FROM pg_database
@@ -198,8 +196,8 @@ class Session:
         ).fetchall()
         if not rows:
             return None
-        owner, ours, usable, _, _ = rows[0]
-        return Held(owner, ours, usable, frozenset((row[3], row[4]) for row in rows))
+        oid, owner, ours, usable, _, _ = rows[0]
+        return Held(oid, owner, ours, usable, frozenset((row[4], row[5]) for row in rows))
 
     @contextmanager
     def inside(self, database: str, options: str = "") -> Generator[Connection]:
@@ -285,7 +283,7 @@ class Session:
     def _busy(self, database: str) -> DatabaseBusy:
         held = obstacles.holders(self.connection, database) or "another session"
         return DatabaseBusy(
-            f"something in database {database} is locked by {held}: end that session"
+            f"something in database {database} is locked by {held}: end its transactions there"
         )
 
     def _closed_by_lock(self, database: str) -> DatabaseBusy:
@@ -301,6 +299,12 @@ class Session:
     def run(self, text: LiteralString, **parts: str | sql.Composable) -> None:
         """Run a statement; a part that is a plain text is an identifier."""
         run(self.connection, text, **parts)
+
+    def note(self, text: str) -> None:
+        """Tell the log what the operator should know, once."""
+        if text not in self.notes:
+            logger.warning("In PostgreSQL, %s", text)
+            self.notes.append(text)
 
     def attempt(self, act: Callable[[], None]) -> list[str]:
         """Act, and go on even if it is refused: what went wrong, as sentences."""

@@ -2,40 +2,48 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from typing import TYPE_CHECKING, LiteralString
 
+from adapters.postgres import remains
 from adapters.postgres.creation import create_database
 from adapters.postgres.lookup import SCHEMA
+from adapters.postgres.ours import group_name, heir_name
 from adapters.postgres.roles import Roles
 from adapters.postgres.server import WRITABLE
 from adapters.postgres.session import Session
 from adapters.postgres.statements import regrole, run, statement
 from app.errors import AccessRefused
-from domain.users import ATTRIBUTES, NAME_BYTES, Grant
+from domain.roles import ATTRIBUTES, attributes_of
+from domain.users import NAME_BYTES, Grant
 
 if TYPE_CHECKING:
     from adapters.postgres.server import Connection
 
 logger = logging.getLogger(__name__)
 
-# What the PostgreSQL charms give a user of their own with a group.
-_IMPLIED = {"admin": "createdb"}
-
 _DATABASE_RIGHTS = ("CONNECT", "CREATE", "TEMPORARY")
 
-_V18 = 180_000  # as the protocol tells versions
+_V17, _V18 = 170_000, 180_000  # as the protocol tells versions
 
+# Privileges are listed, as ALL has more in each version. Not TRIGGER: who changes a table runs its
+# triggers with their own rights. Not MAINTAIN: VACUUM FULL of a table keeps all others from it.
+_TABLE_RIGHTS: LiteralString = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES"
+_SEQUENCE_RIGHTS: LiteralString = "USAGE, SELECT, UPDATE"
+_SCHEMA_RIGHTS: LiteralString = "USAGE, CREATE"
+
+# Whose privileges, by which letter, and which a group has on what its members make.
 # https://www.postgresql.org/docs/current/catalog-pg-default-acl.html
-_KINDS: tuple[tuple[str, LiteralString], ...] = (
-    ("n", "SCHEMAS"),
-    ("r", "TABLES"),
-    ("S", "SEQUENCES"),
-    ("f", "FUNCTIONS"),
-    ("T", "TYPES"),
+_KINDS: tuple[tuple[str, LiteralString, LiteralString], ...] = (
+    ("n", "SCHEMAS", _SCHEMA_RIGHTS),
+    ("r", "TABLES", _TABLE_RIGHTS),
+    ("S", "SEQUENCES", _SEQUENCE_RIGHTS),
+    ("f", "FUNCTIONS", "EXECUTE"),
+    ("T", "TYPES", "USAGE"),
 )
-_LARGE_OBJECTS: tuple[tuple[str, LiteralString], ...] = (("L", "LARGE OBJECTS"),)
+_LARGE_OBJECTS: tuple[tuple[str, LiteralString, LiteralString], ...] = (
+    ("L", "LARGE OBJECTS", "SELECT, UPDATE"),
+)
 
 # What a group cannot use in the schemas that are neither PostgreSQL's nor an extension's nor ours:
 # its kind, whether the backend's user may give it away, and its name in parts.
@@ -79,15 +87,21 @@ AND NOT (has_table_privilege(team.oid, c.oid, 'SELECT')
 ORDER BY 1, 3
 """
 
-# Not TRIGGER: whoever made a table would run the trigger with their own rights.
 _GRANTS: tuple[tuple[str, LiteralString], ...] = (
-    ("SCHEMA", "GRANT ALL ON SCHEMA {names} TO {g}"),
-    ("SEQUENCE", "GRANT ALL ON SEQUENCE {names} TO {g}"),
-    (
-        "TABLE",
-        "GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES ON TABLE {names} TO {g}",
-    ),
+    ("SCHEMA", "GRANT " + _SCHEMA_RIGHTS + " ON SCHEMA {names} TO {g}"),
+    ("SEQUENCE", "GRANT " + _SEQUENCE_RIGHTS + " ON SEQUENCE {names} TO {g}"),
+    ("TABLE", "GRANT " + _TABLE_RIGHTS + " ON TABLE {names} TO {g}"),
 )
+
+# Tables on which earlier releases gave a group more than is listed.
+_TOO_MUCH: LiteralString = """
+SELECT DISTINCT nspname, relname
+FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace, aclexplode(relacl) AS a
+WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND grantee = %(group)s::regrole
+AND relowner <> grantee AND grantor = relowner AND pg_has_role(current_user, relowner, 'USAGE')
+AND privilege_type IN ('TRIGGER', 'MAINTAIN')
+ORDER BY 1, 2
+"""
 
 
 class Sharing:
@@ -97,37 +111,51 @@ class Sharing:
         self._session = session
         self._roles = roles
 
-    def grant(self, grant: Grant) -> bool:
+    def grant(self, grant: Grant, oid: int) -> bool:
         """The user is there with its database and its roles; whether it has no password yet."""
         name, database = grant.username, grant.database
         if len(database.encode()) > NAME_BYTES:
             raise AccessRefused(f"the name {database} is longer than {NAME_BYTES} bytes")
         groups = self._roles.groups(frozenset(grant.roles) - ATTRIBUTES)
-        attributes = {_IMPLIED.get(role, role) for role in grant.roles} & ATTRIBUTES
         self._roles.have_role(name, self._session.marks.client)
-        group = self._group_name(database)
+        group = self.group_name(database)
         self._roles.have_role(group, self._session.marks.group)
-        self._roles.have_attributes(name, frozenset(attributes))
+        self._check_database(database, group, oid)
+        self._roles.have_attributes(name, attributes_of(frozenset(grant.roles)))
         self._roles.have_memberships(name, groups | {group})
         self._have_database(database, group)
         with self._session.inside(database, WRITABLE) as inside:
             self._share_future(inside, name, group)
             self._share_present(inside, database, group)
+            if grant.roles:
+                self._note_code(inside, database, group)
         row = self._session.connection.execute(
             "SELECT rolpassword IS NULL FROM pg_authid WHERE rolname = %s", (name,)
         ).fetchone()
         return bool(row and row[0])
 
-    def _group_name(self, database: str) -> str:
-        """The same for each client of a database, and another for another application."""
-        both = f"{self._session.owner}\0{database}".encode()
-        return f"pgbouncer_{hashlib.sha256(both).hexdigest()[:32]}"
+    def group_name(self, database: str) -> str:
+        """The group of a database."""
+        return group_name(self._session.owner, database)
 
     def group_of(self, database: str) -> str | None:
         """The group to which a database belongs, if it has one."""
-        name = self._group_name(database)
+        name = self.group_name(database)
         role = self._session.role(name)
         return name if role and role.mark == self._session.marks.group else None
+
+    def heir(self, database: str) -> str:
+        """The role that owns what clients leave in a database, or leave as a database.
+
+        It has no rights but on what it owns: a function or a view of a client would run with them.
+        """
+        return self.group_of(database) or self._roles.have_heir()
+
+    def _check_database(self, name: str, group: str, oid: int) -> None:
+        """The database is not there, or the decision to give it was about this very one."""
+        held = self._session.held(name)
+        if held and held.owner != group and held.oid != oid:
+            raise AccessRefused(f"database {name} appeared in PostgreSQL just now")
 
     def _have_database(self, name: str, group: str) -> None:
         held = self._session.held(name)
@@ -136,16 +164,32 @@ class Sharing:
             held = self._session.held(name)
         if held is None:
             raise AccessRefused(f"database {name} was made in PostgreSQL and is gone again")
+        if held.owner == heir_name(self._session.owner):
+            self._session.run("ALTER DATABASE {d} OWNER TO {g}", d=name, g=group)
+            held = held._replace(owner=group)
         if held.owner == group:
-            if held.rights & {("", "CONNECT"), ("", "TEMPORARY")}:
-                self._session.run("REVOKE CONNECT, TEMPORARY ON DATABASE {d} FROM PUBLIC", d=name)
+            self.close(name)
         elif not held.rights.issuperset((group, right) for right in _DATABASE_RIGHTS):
             if not held.usable:
                 raise AccessRefused(
                     f"user {self._session.user} of PostgreSQL cannot give access to database {name},"
                     f" which belongs to {held.owner}"
                 )
-            self._session.run("GRANT ALL ON DATABASE {d} TO {g}", d=name, g=group)
+            self._session.run(
+                "GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {d} TO {g}", d=name, g=group
+            )
+
+    def close(self, name: str) -> None:
+        """Only who was given the right connects to a database of ours."""
+        held = self._session.held(name)
+        if held and held.rights & {("", "CONNECT"), ("", "TEMPORARY")}:
+            self._session.run("REVOKE CONNECT, TEMPORARY ON DATABASE {d} FROM PUBLIC", d=name)
+
+    def _note_code(self, inside: Connection, database: str, group: str) -> None:
+        """Tell what clients that have gone left to run with the rights of a client that has roles."""
+        roles = map(self._session.role, (group, heir_name(self._session.owner)))
+        if code := remains.runs_as_others(inside, [role.oid for role in roles if role]):
+            self._session.note(f"clients that have gone left in database {database}: {code}")
 
     def _share_future(self, inside: Connection, user: str, group: str) -> None:
         """What the user makes from now on, the group may use."""
@@ -159,24 +203,22 @@ class Sharing:
             (regrole(user), regrole(group)),
         )
         held = set(rows)
-        rows = inside.execute(
-            """
-            SELECT kind::text, privilege_type
-            FROM unnest(%s::"char"[]) AS kind,
-                 aclexplode(acldefault(CASE kind WHEN 'S' THEN 's' ELSE kind END, %s::regrole))
-            WHERE grantee = %s::regrole
-            """,
-            ([kind for kind, _ in kinds], regrole(group), regrole(group)),
-        )
-        lacking = {kind for kind, _ in set(rows) - held}
-        for kind, plural in kinds:
-            if kind in lacking:
+        for kind, plural, rights in kinds:
+            has = {right for found, right in held if found == kind}
+            wanted = set(rights.split(", "))
+            parts = {"u": user, "kinds": statement(plural), "g": group}
+            if has - wanted:
                 run(
                     inside,
-                    "ALTER DEFAULT PRIVILEGES FOR ROLE {u} GRANT ALL ON {kinds} TO {g}",
-                    u=user,
-                    kinds=statement(plural),
-                    g=group,
+                    "ALTER DEFAULT PRIVILEGES FOR ROLE {u} REVOKE ALL ON {kinds} FROM {g}",
+                    **parts,
+                )
+            if has != wanted:
+                run(
+                    inside,
+                    "ALTER DEFAULT PRIVILEGES FOR ROLE {u} GRANT {rights} ON {kinds} TO {g}",
+                    rights=statement(rights),
+                    **parts,
                 )
 
     def _share_present(self, inside: Connection, database: str, group: str) -> None:
@@ -197,3 +239,9 @@ class Sharing:
             names = [sql.Identifier(*parts) for k, ours, parts in rows if ours and k == kind]
             if names:
                 run(inside, text, names=sql.SQL(", ").join(names), g=group)
+        found = inside.execute(_TOO_MUCH, {"group": regrole(group)}).fetchall()
+        if found:
+            more: LiteralString = ", MAINTAIN" if inside.info.server_version >= _V17 else ""
+            names = [sql.Identifier(*parts) for parts in found]
+            text = "REVOKE TRIGGER" + more + " ON TABLE {names} FROM {g}"
+            run(inside, text, names=sql.SQL(", ").join(names), g=group)

@@ -29,6 +29,7 @@ def store(tmp_path):
 
 def whole_state():
     platform = MemoryPlatform(units=2)
+    platform.model.options = {"allowed-roles": "createdb"}
     platform.deploy()
     platform.backend(readers="10.1.0.2:5432")
     platform.relate("shop-app", "shop", "createdb")

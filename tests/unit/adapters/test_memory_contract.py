@@ -20,6 +20,7 @@ class ServerInMemory:
 
     def __init__(self):
         self.server = MemoryServer(password="the-operators-password")
+        self.capacity = self.server.capacity
         self.backend = Credentials(
             user="operator",
             password=pydantic.SecretStr(self.server.password),
@@ -35,6 +36,12 @@ class ServerInMemory:
 
     def roles_of(self, name):
         return set(self.server.roles[name].groups)
+
+    def has_database(self, name):
+        self.server.owners[name] = "operator"
+
+    def has_member(self, role, member):
+        self.server.roles[role].members.add(member)
 
     def has_closed_database(self, name):
         self.server.closed.add(name)

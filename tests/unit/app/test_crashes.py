@@ -103,6 +103,21 @@ def unit_gone(platform):
     del platform.units[FOLLOWER]
 
 
+def removed(*unseen):
+    """The leader is being removed, and does not see this any more."""
+
+    def change(platform):
+        me = platform.model.units[LEADER]
+        me.dying, me.unseen = True, frozenset(unseen)
+
+    return change
+
+
+def no_unit_stays(platform):
+    unit_gone(platform)
+    platform.model.units[LEADER].dying = True
+
+
 def taken_up(platform):
     platform.leader.backend_changed()
 
@@ -168,7 +183,11 @@ ROWS = {
     "update/3": (served, died, LEADER, hook("update_status")),
     "leader/1": (served, lost_roles, FOLLOWER, hook("leader_elected")),
     "leader/2": (served, nothing, LEADER, hook("peers_departed", LEADER)),
-    "leader/2 last": (served, unit_gone, LEADER, hook("peers_departed", LEADER, last_unit=True)),
+    "leader/2 backend": (served, removed("servers"), LEADER, hook("backend_departed", LEADER)),
+    "leader/2 broken": (served, removed("backend"), LEADER, hook("backend_broken")),
+    "leader/2 client": (served, removed("client 1"), LEADER, hook("clients_broken")),
+    "leader/2 later": (served, removed("client 1", FOLLOWER), LEADER, hook("update_status")),
+    "leader/2 last": (served, no_unit_stays, LEADER, hook("peers_departed", LEADER)),
     "peers/1": (new, nothing, FOLLOWER, hook("peers_created")),
     "peers/2": (new, nothing, LEADER, hook("peers_created")),
     "peers/3": (started, no_plan, LEADER, hook("peers_created")),

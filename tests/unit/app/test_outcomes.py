@@ -82,7 +82,7 @@ def runs(unit, hook, departing="pgbouncer/9"):
 
 def agrees(outcome, unit):
     """All that it said is there to be seen, for whoever looks next."""
-    assert outcome.facts.model_copy(update={"agreed": MANY, "last_unit": False}) == unit.look()
+    assert outcome.facts.model_copy(update={"agreed": MANY}) == unit.look()
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
@@ -130,7 +130,8 @@ def test_a_unit_leads_nowhere_once_it_knows_that_postgresql_has_gone():
 def test_the_last_unit_takes_leave_of_postgresql(hook):
     platform = with_clients(units=1)
     unit = platform.leader
-    agrees(getattr(unit, hook)(unit.name, last_unit=True), unit)
+    platform.model.units[unit.name].dying = True
+    agrees(getattr(unit, hook)(unit.name), unit)
     assert not any(role.ours for role in platform.server.roles.values())
     # Whoever comes after it makes them anew.
     assert platform.model.ledger.provisioned_for == ""
@@ -144,7 +145,8 @@ def test_what_may_be_left_in_postgresql_is_in_the_log(caplog, trouble):
         platform.model.backend = backend.model_copy(update={"credentials": None})
     else:
         setattr(platform.server, trouble, "PostgreSQL has its reasons")
-    agrees(unit.peers_departed(unit.name, last_unit=True), unit)
+    platform.model.units[unit.name].dying = True
+    agrees(unit.peers_departed(unit.name), unit)
     why = {"credentials": "the credentials have been withdrawn already"}
     expected = why.get(trouble, "PostgreSQL has its reasons")
     assert f"Users of ours may be left in PostgreSQL: {expected}" in caplog.text

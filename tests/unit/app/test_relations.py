@@ -232,7 +232,8 @@ def test_the_end_of_the_relation_leaves_nothing_of_ours():
 def test_the_last_unit_leaves_nothing_of_ours():
     platform = related(units=1)
     platform.relate("shop-app", "shop")
-    platform.leader.peers_departed("pgbouncer/0", last_unit=True)
+    platform.model.units["pgbouncer/0"].dying = True
+    platform.leader.peers_departed("pgbouncer/0")
     assert platform.server.roles == {}
 
 
@@ -259,7 +260,8 @@ def test_credentials_that_are_taken_away_first_are_said_in_the_log(caplog):
     platform = related(units=1)
     backend = platform.model.backend
     platform.model.backend = backend.model_copy(update={"credentials": None})
-    platform.leader.peers_departed("pgbouncer/0", last_unit=True)
+    platform.model.units["pgbouncer/0"].dying = True
+    platform.leader.peers_departed("pgbouncer/0")
     assert platform.server.roles != {}
     assert caplog.messages[-1] == (
         "Users of ours may be left in PostgreSQL: the credentials have been withdrawn already"
@@ -340,6 +342,7 @@ def test_a_client_is_told_once_every_unit_serves_it():
 @pytest.mark.parametrize("roles", ["charmed_admin", "createdb"])
 def test_a_client_of_any_role_gets_no_pool_but_that_of_its_database(roles):
     platform = related()
+    platform.model.options = {"allowed-roles": roles}
     platform.relate("admin-app", "shop", roles=roles)
     assert aliases(platform.leader) == ["pgbouncer_auth", "shop"]
 
@@ -436,7 +439,7 @@ def test_a_client_that_has_gone_leaves_only_its_data():
 
 def test_of_two_clients_of_one_database_one_goes():
     platform = related()
-    first, second = platform.relate("one-app", "shop"), platform.relate("two-app", "shop")
+    first, second = platform.relate("shop-app", "shop"), platform.relate("shop-app", "shop")
     platform.unrelate(first)
     assert aliases(platform.leader) == [AUTH_ALIAS, "shop"]
     assert platform.model.clients[second].told.database == "shop"

@@ -1,7 +1,6 @@
 """start, pebble-ready, config-changed, update-status and leader-elected under real ops."""
 
 import dataclasses
-import json
 
 import pytest
 from on_juju import V0
@@ -219,9 +218,9 @@ def test_an_upgraded_charm_renders_what_changed(related):
     assert related.status == "active"
 
 
-def test_what_the_peers_keep_from_another_release_is_no_obstacle(related):
+def test_what_another_charm_kept_among_the_peers_is_no_obstacle(related):
     peers = related.relation("pgb-peers")
-    odd = {"plan": json.dumps({"colour": "red"}), "ledger": "[]", "pgb_dbs_config": "{}"}
+    odd = {"plan": "", "ledger": "", "pgb_dbs_config": "{}"}
     related.with_relation(dataclasses.replace(peers, local_app_data=peers.local_app_data | odd))
     related.emit(related.context.on.update_status())
     assert related.plan()["settings"]["listen_port"] == 6432

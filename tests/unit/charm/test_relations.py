@@ -340,6 +340,7 @@ def test_a_client_is_told_once_every_unit_serves_it(make):
     nothing = {"address": "10.0.0.1", "serving": '{"port":6432,"databases":[]}'}
     juju.with_relation(dataclasses.replace(peers, peers_data={1: nothing}))
     juju.deploy().backend()
+    juju.options(**{"allowed-roles": "createdb"})
     shop = juju.client("shop-app", {**SHOP, "extra-user-roles": "charmed_dml,CREATEDB"})
     assert juju.server.roles[f"relation_id_{shop}"].groups == {"charmed_dml", "createdb"}
     assert juju.databases() == ["pgbouncer_auth", "shop"]

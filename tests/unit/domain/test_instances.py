@@ -363,6 +363,7 @@ def test_a_process_has_as_many_connections_as_to_its_busiest_database():
         (1_000_000, 100, "10000"),
         (4096, 100, "3796"),
         (4096, 0, "3956"),
+        (4096, 100_000, "1998"),
         (64, 0, "1"),
     ],
 )

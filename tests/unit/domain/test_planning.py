@@ -3,7 +3,7 @@ from in_memory import related
 from domain import planning
 from domain.budget import MANY, Stake
 from domain.facts import Peer
-from domain.leadership import cleans_up, decides, serving_everywhere
+from domain.leadership import cleans_up, decides, misses_something, serving_everywhere
 from domain.pools import Serving
 from domain.users import AccessRequest
 
@@ -110,6 +110,7 @@ def test_only_a_leader_that_stays_decides():
     assert decides(facts)
     assert not decides(facts.model_copy(update={"leaving": True}))
     assert not decides(facts.model_copy(update={"leader": False}))
+    assert not decides(facts.model_copy(update={"unreadable": ("ledger",)}))
 
 
 def test_the_backend_is_left_clean_by_the_leader_at_the_end():
@@ -117,8 +118,32 @@ def test_the_backend_is_left_clean_by_the_leader_at_the_end():
     gone = facts.backend.model_copy(update={"present": False})
     assert not cleans_up(facts)
     assert cleans_up(facts.model_copy(update={"backend": gone}))
-    assert cleans_up(facts.model_copy(update={"last_unit": True}))
     assert not cleans_up(facts.model_copy(update={"backend": gone, "leader": False}))
+    assert not cleans_up(facts.model_copy(update={"backend": gone, "unreadable": ("plan",)}))
+
+
+def test_a_leader_that_is_removed_cleans_up_only_where_no_unit_stays():
+    facts = looked(world()).model_copy(update={"leaving": True})
+    gone = facts.backend.model_copy(update={"present": False})
+    assert not cleans_up(facts.model_copy(update={"backend": gone}))
+    assert cleans_up(facts.model_copy(update={"last_unit": True}))
+    assert cleans_up(facts.model_copy(update={"last_unit": True, "backend": gone}))
+
+
+def test_a_leader_misses_what_is_on_record_and_cannot_be_seen():
+    facts = looked(world())
+    assert not misses_something(facts)
+    assert misses_something(facts.model_copy(update={"peers": ()}))
+    assert misses_something(facts.model_copy(update={"clients": ()}))
+    silent = {"clients": (), "silent": frozenset({1})}
+    assert not misses_something(facts.model_copy(update=silent))
+    gone = {"backend": facts.backend.model_copy(update={"present": False})}
+    assert misses_something(facts.model_copy(update=gone))
+    ledger = facts.ledger.model_copy(update={"provisioned_for": ""})
+    assert misses_something(facts.model_copy(update=gone | {"ledger": ledger}))
+    nothing = gone | {"ledger": ledger, "auth": None}
+    assert not misses_something(facts.model_copy(update=nothing))
+    assert not misses_something(facts.model_copy(update={"plan": None}))
 
 
 # ---- members ---------------------------------------------------------------------------------

@@ -31,6 +31,34 @@ def test_the_worst_comes_first_and_every_sentence_is_said():
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("plan", "the plan in the peer databag"),
+        ("ledger", "the ledger in the peer databag"),
+        ("secret", "the secret of PgBouncer's own users"),
+    ],
+)
+def test_what_cannot_be_read_is_named_first_with_what_to_do(name, what):
+    facts = facts_of(related(), unreadable=(name,), settings_problems=("option a",), plan=None)
+    assert texts(facts) == [
+        f"{what} was written by another release and this release cannot read it: refresh all units to"
+        " the same release with `juju refresh pgbouncer`; until then this unit keeps what it serves",
+        "option a",
+    ]
+    assert facts.troubled
+
+
+def test_a_level_that_this_release_does_not_know_is_read_as_blocked():
+    for level in ("critical", 7, ["waiting"]):
+        raw = {"topic": "service", "level": level, "text": "no"}
+        assert Problem.model_validate(raw).level is Level.BLOCKED
+    assert Problem(topic="service", level=Level.WAITING, text="no").level is Level.WAITING
+    assert Problem.model_validate_json('{"topic": "", "level": "waiting", "text": ""}').level == (
+        Level.WAITING
+    )
+
+
 def test_a_limit_below_the_number_of_units_is_named():
     platform = related(units=3)
     platform.model.options = {"max_db_connections": 2}

@@ -1,9 +1,8 @@
 import pydantic
 import pytest
 
+from domain.roles import ROLES
 from domain.users import (
-    ATTRIBUTES,
-    GROUPS,
     AccessRequest,
     AuthMaterial,
     Credentials,
@@ -73,7 +72,7 @@ def test_an_unusable_name_is_quoted_with_its_reason(name, reason):
     assert len(problem) < 200
 
 
-@pytest.mark.parametrize("role", sorted(ATTRIBUTES | GROUPS))
+@pytest.mark.parametrize("role", sorted(ROLES))
 def test_a_known_role_is_no_problem(role):
     assert request_problem("shop", [role]) == ""
 

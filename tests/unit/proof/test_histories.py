@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from lingering import LingeringPooler, most_of
 from profiles import CHOSEN
+from removals import MOST_UNITS, Removals
 
 from adapters.local.memory import LAYOUT, MemoryPlatform, MemoryUnit, Role
 from adapters.local.model import Backend
@@ -26,7 +27,6 @@ HOOKS = (
     "start", "pebble_ready", "config_changed", "update_status", "leader_elected", "peers_created",
     "peers_changed", "backend_changed", "backend_returned", "clients_changed", "clients_broken",
 )  # fmt: skip
-MOST_UNITS = 4
 
 
 class Platform(MemoryPlatform):
@@ -52,18 +52,22 @@ class Platform(MemoryPlatform):
         self.model.units[name].address = f"10.0.{self.addresses // 250}.{self.addresses % 250}"
 
 
-class History(RuleBasedStateMachine):
+class History(Removals, RuleBasedStateMachine):
     """One application, its operator, its clients, its PostgreSQL, and bad luck."""
 
     @initialize(
-        units=st.integers(1, 3), cpus=st.integers(1, 2), service=st.booleans(), begun=st.booleans()
+        units=st.integers(1, 3),
+        cpus=st.integers(1, 2),
+        service=st.booleans(),
+        begun=st.booleans(),
+        clients=st.integers(0, 2),
     )
-    def begin(self, units, cpus, service, begun):
+    def begin(self, units, cpus, service, begun, clients):
         self.platform = Platform(units=units, cpus=cpus, service_host="pool" if service else "")
         self.model, self.server = self.platform.model, self.platform.server
         self.server.roles["somebody"] = Role(ours=False)
         self.failed: dict[str, str] = {}  # hooks that Juju tries again before any other
-        self.leaving: dict[str, list[str]] = {}  # hooks that a leaving unit has before it
+        self.leaving = {}  # units that are being removed, and the hooks that they still get
         # Units that have gone: their addresses, and the connections that they still have.
         self.gone: dict[str, tuple[str, int]] = {}
         self.unheard: set[str] = set()  # pods that came back, of which nobody knows
@@ -77,7 +81,10 @@ class History(RuleBasedStateMachine):
             self.backend_comes(readers=False)
             for unit in self.platform.units.values():
                 unit.backend_changed()
+            for database in ("shop", "blog")[:clients]:
+                self.platform.relate("some-app", database)
             self.platform.settle(20)
+            self.void.clear()
 
     # ---- hooks ------------------------------------------------------------------------------
     def hook(self, name, which, last=None):
@@ -157,36 +164,6 @@ class History(RuleBasedStateMachine):
     def next_names(self):
         numbers = [int(name.rpartition("/")[2]) for name in self.platform.units]
         return {f"pgbouncer/{max(numbers) + 1}"}
-
-    @precondition(lambda self: len(self.staying()) > 1)
-    @rule(
-        place=st.integers(0, MOST_UNITS),
-        order=st.permutations(["peers_departed", "backend_departed", "clients_departed"]),
-    )
-    def unit_begins_to_leave(self, place, order):
-        name = self.staying()[place % len(self.staying())]
-        self.leaving[name] = [f"{one} {name}" for one in order] + ["backend_broken"]
-
-    @precondition(lambda self: self.leaving)
-    @rule(last=st.none() | st.integers(0, 8))
-    def unit_leaves(self, last):
-        name, hooks = next(iter(self.leaving.items()))
-        if name in self.failed or hooks:
-            self.hook(name, hooks.pop(0) if name not in self.failed else "", last)
-            return
-        self.remove(name)
-
-    def remove(self, name):
-        pooler = self.platform.units[name].pooler
-        held = sum(pooler.consoles.busy.values())
-        if held:
-            self.gone[name] = (self.model.units[name].address, held)
-        self.server.connected = {address for address, _ in self.gone.values()}
-        del self.leaving[name], self.platform.units[name]
-        self.unheard.discard(name)
-        self.model.remove_unit(name)
-        for other in self.staying():
-            self.hook(other, f"peers_departed {name}")
 
     @precondition(lambda self: self.gone)
     @rule()
@@ -319,6 +296,9 @@ class History(RuleBasedStateMachine):
             if place < len(names):
                 self.hook(names[place], "backend_departed postgresql/0", last)
         self.model.backend = Backend()
+        # What units that have gone left open leads to a PostgreSQL that is not ours any more.
+        self.gone.clear()
+        self.server.connected.clear()
 
     @rule(fault=st.sampled_from(["", "", "down", "refuses", "stuck", "refuses_passwords"]))
     def postgresql_has_a_fault(self, fault):
@@ -393,7 +373,7 @@ class History(RuleBasedStateMachine):
         self.postgresql_has_a_fault("")
         self.server.lets_in = True
         while self.leaving:
-            self.unit_leaves(None)
+            self.unit_leaves([0], None)
         for name, unit in self.platform.units.items():
             unit.pooler.reachable, unit.pooler.consoles.silent = True, False
             if name in self.failed:

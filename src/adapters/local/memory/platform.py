@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pydantic
 
+from adapters.local.departure import Departure
 from adapters.local.memory.pooler import MemoryPooler
 from adapters.local.memory.server import MemoryDatabases, MemoryServer
 from adapters.local.model import (
@@ -121,19 +122,45 @@ class MemoryPlatform:
         """How a unit exposes the application; a test may put a failing one here."""
         return LocalExposure(self.model, name)
 
-    def remove_unit(self, name: str) -> None:
-        """The unit leaves, with the hooks that Juju gives it and the others."""
-        last = len(self.units) == 1
+    def remove_unit(
+        self,
+        name: str,
+        order: Callable[[tuple[str, ...]], str] = min,
+        between: Callable[[MemoryUnit], object] | None = None,
+    ) -> None:
+        """The unit leaves, with the hooks that Juju gives it and the others.
+
+        `order` chooses the relation that the next hook is about, and `between` is what else happens to
+        the unit after each of them.
+        """
+        departure = Departure(self.model, name, servers=2)
         leaver = self.units[name]
-        leaver.peers_departed(name, last_unit=last)
-        if self.model.backend.related:
-            leaver.backend_departed(name, last_unit=last)
-            leaver.backend_broken()
+        while relations := departure.relations:
+            hook = departure.next(order(relations))
+            getattr(leaver, hook.name)(*hook.arguments)
+            if between:
+                between(leaver)
+        self.gone(name)
+
+    def remove_all(self, order: Callable[[tuple[str, ...]], str] = min) -> None:
+        """No unit stays: all of them are removed at once, the leader last."""
+        leaving = [unit.name for unit in (*self.followers, self.leader)]
+        departures = {name: Departure(self.model, name, servers=2) for name in leaving}
+        for name, departure in departures.items():
+            while relations := departure.relations:
+                hook = departure.next(order(relations))
+                getattr(self.units[name], hook.name)(*hook.arguments)
+        for name in leaving:
+            self.gone(name)
+
+    def gone(self, name: str) -> None:
+        """The hooks of a unit that was removed have run; the units that stay hear of it."""
         self.model.remove_unit(name)
         del self.units[name]
-        for unit in self.units.values():
+        staying = [unit for unit in self.units.values() if not self.model.units[unit.name].dying]
+        for unit in staying:
             unit.peers_departed(name)
-        if not last:
+        if staying:
             self.units[self.model.leader].leader_elected()
 
     def unit(self, name: str) -> MemoryUnit:

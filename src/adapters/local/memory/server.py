@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,8 +16,14 @@ from app.errors import (
     DatabaseUnreachable,
     NoTimeLeft,
 )
+from domain.consent import Holding, Reach, reach_of
 from domain.facts import Credentials as BackendCredentials
-from domain.users import ATTRIBUTES, GROUPS, AuthMaterial, Credentials, Grant
+from domain.facts import Ledger
+from domain.made import AUTH, CLIENT, GROUP, Made, OwnRole
+from domain.roles import ATTRIBUTES, GROUPS
+from domain.users import AuthMaterial, Credentials, Grant
+
+HEIR = "heir"  # owns what clients left behind
 
 
 @dataclass
@@ -27,6 +34,7 @@ class Role:
     password: str = ""
     database: str = ""  #: that it is a client of; '' for all others
     groups: frozenset[str] = frozenset()
+    members: set[str] = field(default_factory=set[str])  #: that others have put there
     login: bool = True  #: not once it was begun to be dropped
 
     @property
@@ -41,6 +49,15 @@ class MemoryServer:
 
     roles: dict[str, Role] = field(default_factory=dict[str, Role])
     databases: set[str] = field(default_factory=set[str])
+    #: Who owns a database that this application did not make for a client, by the database's name.
+    owners: dict[str, str] = field(default_factory=dict[str, str])
+    #: For which application a database was made that stays, by the database's name.
+    signed: dict[str, str] = field(default_factory=dict[str, str])
+    open: set[str] = field(default_factory=set[str])  #: databases to which PUBLIC may connect
+    reaches: dict[str, Reach] = field(default_factory=dict[str, Reach])  #: what groups lead to
+    major: int = 16  #: version
+    cluster: str = "7000000000000000001"  #: system identifier
+    behind: list[str] = field(default_factory=list[str])  #: sentences on what clients left behind
     functions: set[str] = field(default_factory=set[str])  #: databases with our auth function
     groups: set[str] = field(default_factory=lambda: set(GROUPS))  #: that exist
     password: str = ""  #: of the backend's user; '' lets in whoever comes
@@ -55,6 +72,7 @@ class MemoryServer:
     refuses_passwords: str = ""  #: a sentence: why passwords cannot be set
     lets_in: bool = True  #: whether pg_hba.conf names new users
     connected: set[str] = field(default_factory=set[str])  #: addresses
+    capacity: int = 1000  #: connections that it accepts
     identity: str = "10.1.0.1 since Monday"
     asked: int = 0  #: conversations so far
 
@@ -66,8 +84,10 @@ class MemoryDatabases:
         self.server = server
 
     @contextmanager
-    def open(self, backend: BackendCredentials) -> Generator[MemoryDatabase]:
-        """Log in. Raises DatabaseUnreachable or DatabaseRefused."""
+    def open(
+        self, backend: BackendCredentials, ledger: Ledger | None = None
+    ) -> Generator[MemoryDatabase]:
+        """Log in; the ledger says what was made here. Raises DatabaseUnreachable or DatabaseRefused."""
         self.server.asked += 1
         if self.server.down:
             raise DatabaseUnreachable(self.server.down)
@@ -75,7 +95,7 @@ class MemoryDatabases:
             raise DatabaseRefused(self.server.refuses)
         if self.server.password not in ("", backend.password.get_secret_value()):
             raise DatabaseRefused(f"PostgreSQL refuses user {backend.user}")
-        yield MemoryDatabase(self.server)
+        yield MemoryDatabase(self.server, ledger or Ledger())
 
     def answers(self, backend: BackendCredentials) -> bool:
         """Whether the server is up."""
@@ -96,11 +116,12 @@ class MemoryDatabases:
 class MemoryDatabase:
     """An open conversation with a server in memory."""
 
-    def __init__(self, server: MemoryServer) -> None:
+    def __init__(self, server: MemoryServer, ledger: Ledger) -> None:
         self._asked = server
         self._left = 8  # quarters of a second that this hook may wait
         self._patience = 4
         self._met: set[str] = set()  # databases that hang, as this hook has seen
+        self._ledger = ledger
 
     @property
     def _server(self) -> MemoryServer:
@@ -124,6 +145,10 @@ class MemoryDatabase:
     def server(self) -> str:
         """The server that a test says it is."""
         return self._server.identity
+
+    def capacity(self) -> int:
+        """As many as a test says."""
+        return self._server.capacity
 
     def knows(self, address: str) -> bool:
         """Whether a test says that there is a connection."""
@@ -158,22 +183,78 @@ class MemoryDatabase:
             self._met.add(database)
             raise DatabaseBusy(self._server.hung[database])
 
-    def grant(self, grant: Grant) -> bool:
+    def made(self) -> Made:
+        """Roles of ours, each with an OID of its own, and the databases of the ledger."""
+        roles = [
+            OwnRole(kind=CLIENT if role.client else AUTH, name=name, oid=oid_of(name))
+            for name, role in self._server.roles.items()
+            if role.ours
+        ]
+        groups = {role.database for role in self._server.roles.values() if role.client}
+        owned = self._server.databases - self._server.owners.keys()
+        names = map(_group, groups | owned)
+        roles += [OwnRole(kind=GROUP, name=name, oid=oid_of(name)) for name in names]
+        before = self._ledger.made.here(self._server.cluster)
+        return before.model_copy(update={"roles": tuple(sorted(roles, key=lambda one: one.name))})
+
+    def reaches(self, roles: Iterable[str], database: str) -> tuple[Reach, ...]:
+        """What a test says that they lead to; by themselves groups lead nowhere."""
+        major, known = self._server.major, self._server.reaches
+        return tuple(known.get(role) or reach_of(role, major) for role in roles)
+
+    def holdings(self) -> tuple[Holding, ...]:
+        """Every database."""
+        server = self._server
+        return tuple(
+            Holding(
+                name=name,
+                oid=oid_of(f"database {name}"),
+                owner=server.owners.get(name, _group(name)),
+                group=_group(name),
+                open=name in server.open,
+                application=server.signed.get(name, ""),
+            )
+            for name in sorted(server.databases | server.owners.keys())
+        )
+
+    def close(self, database: str) -> None:
+        """PUBLIC may not connect any more."""
+        self._server.open.discard(database)
+
+    def notes(self) -> tuple[str, ...]:
+        """What a test says."""
+        return tuple(self._server.behind)
+
+    def left(self) -> tuple[str, ...]:
+        """The databases of the ledger."""
+        noted = {one.oid for one in self.made().databases}
+        return (
+            *self.notes(),
+            *(f"database {one.name}" for one in self.holdings() if one.oid in noted),
+        )
+
+    def grant(self, grant: Grant, oid: int = 0) -> bool:
         """The user and its database are there. Raises AccessRefused."""
         if missing := sorted({*grant.roles} - ATTRIBUTES - self._server.groups):
             raise AccessRefused(f"PostgreSQL has no role {missing[0]}")
         role = self._server.roles.get(grant.username)
         if role and not role.client:
             raise _not_ours(grant.username)
-        password = role.password if role else ""
-        self._server.roles[grant.username] = Role(
-            password=password, database=grant.database, groups=frozenset(grant.roles)
-        )
+        if role and role.members:
+            raise AccessRefused(f"role {grant.username} was given to {min(role.members)}")
+        if role is None:
+            role = self._server.roles[grant.username] = Role(database=grant.database)
+        found = {one.name: one for one in self.holdings()}.get(grant.database)
+        if found and found.owner != found.group and found.oid != oid:
+            raise AccessRefused(f"database {grant.database} appeared just now")
+        role.database, role.groups, role.login = grant.database, frozenset(grant.roles), True
         self._enter(grant.database)
         if grant.database in self._server.closed:
             raise AccessRefused(f"nobody can be given access to database {grant.database}")
         self._server.databases.add(grant.database)
-        return not password
+        if found and found.owner == HEIR:
+            del self._server.owners[grant.database]
+        return not role.password
 
     def set_password(self, credentials: Credentials) -> None:
         """The user can log in with it. Raises DatabaseRefused."""
@@ -205,8 +286,23 @@ class MemoryDatabase:
                 continue
             if role.ours:
                 del self._server.roles[name]
+        noted = self.made()
+        for one in self.holdings():
+            if one.owner == one.group:
+                self._server.owners[one.name] = HEIR
+            if application := noted.owner_of(one.oid):
+                self._server.signed[one.name] = application
         if self.users():
             raise DatabaseRefused(self._server.stuck or "a database hangs")
+
+
+def oid_of(name: str) -> int:
+    """The OID of what has this name; in this server a name that comes back has the OID it had."""
+    return 16_384 + zlib.crc32(name.encode()) % 2**31
+
+
+def _group(database: str) -> str:
+    return f"group of {database}"
 
 
 def _not_ours(name: str) -> AccessRefused:

@@ -1,0 +1,75 @@
+"""What does a client leave in its database that would run with the rights of other clients?"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, LiteralString
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from adapters.postgres.server import Connection
+
+# Seconds that are spent on the functions of one client in one database.
+SECONDS = 1.0
+
+_MOST_NAMES = 10
+
+# Functions that run with the rights of their owner.
+_DEFINERS: LiteralString = """
+SELECT oid::regprocedure::text FROM pg_proc WHERE proowner = %s AND prosecdef ORDER BY 1
+"""
+
+# Triggers, rules and event triggers that were made by these roles: they run with the rights of who
+# changes the table, or the database. A trigger has no owner but its function's.
+_RUNS_AS_OTHERS: LiteralString = """
+SELECT 'trigger ' || quote_ident(tgname) || ' on table ' || tgrelid::regclass
+FROM pg_trigger JOIN pg_proc p ON p.oid = tgfoid
+WHERE proowner = ANY(%(oids)s::oid[]) AND NOT tgisinternal
+UNION ALL
+SELECT 'rule ' || quote_ident(rulename) || ' on table ' || ev_class::regclass
+FROM pg_rewrite JOIN pg_class c ON c.oid = ev_class
+WHERE relowner = ANY(%(oids)s::oid[]) AND rulename <> '_RETURN'
+UNION ALL
+SELECT 'event trigger ' || quote_ident(evtname)
+FROM pg_event_trigger JOIN pg_proc p ON p.oid = evtfoid
+WHERE evtowner = ANY(%(oids)s::oid[]) OR proowner = ANY(%(oids)s::oid[])
+ORDER BY 1
+"""
+
+
+def defuse(inside: Connection, oid: int, seconds: float = SECONDS) -> tuple[str, ...]:
+    """Make the functions of a role run with the rights of their callers; what was found, as sentences.
+
+    To be called in a transaction inside the client's database, before another role owns what the
+    client made. After `seconds` the functions that are left are named and stay as they are: their
+    owner will be a role that has no rights outside of this database. Raises psycopg.Error.
+    """
+    found = [str(row[0]) for row in inside.execute(_DEFINERS, (oid,))]
+    end, changed = time.monotonic() + seconds, 0
+    for name in found:
+        if time.monotonic() > end:
+            break
+        # PostgreSQL itself has quoted this name.
+        inside.execute(f"ALTER ROUTINE {name} SECURITY INVOKER".encode())
+        changed += 1
+    told: list[str] = []
+    if changed:
+        told.append(f"{_listed(found[:changed])}, now SECURITY INVOKER: SECURITY DEFINER before")
+    if found[changed:]:
+        told.append(f"{_listed(found[changed:])}, still SECURITY DEFINER")
+    if code := runs_as_others(inside, [oid]):
+        told.append(code)
+    return tuple(told)
+
+
+def runs_as_others(inside: Connection, oids: Iterable[int]) -> str:
+    """Triggers, rules and event triggers of these roles, as part of a sentence; '' if there are none."""
+    rows = inside.execute(_RUNS_AS_OTHERS, {"oids": [*oids]})
+    names = [str(row[0]) for row in rows]
+    return f"{_listed(names)}, run with the rights of other users" if names else ""
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if names[_MOST_NAMES:] else ""
+    return ", ".join(names[:_MOST_NAMES]) + more

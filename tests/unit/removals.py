@@ -1,0 +1,79 @@
+"""Units are removed in a history, as Juju removes them: which hooks they get, and what they see in them."""
+
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from adapters.local.departure import Departure
+
+MOST_UNITS = 4
+
+
+class Removals:
+    """The rules of `proof/test_histories.py` that remove any unit, the leader, or all units."""
+
+    @precondition(lambda self: len(self.staying()) > 1)
+    @rule(place=st.integers(0, MOST_UNITS), servers=st.integers(1, 2))
+    def unit_begins_to_leave(self, place, servers):
+        name = self.staying()[place % len(self.staying())]
+        self.leaving[name] = Departure(self.model, name, servers)
+
+    @precondition(lambda self: len(self.staying()) > 1)
+    @rule(servers=st.integers(1, 2))
+    def leader_begins_to_leave(self, servers):
+        if self.model.leader not in self.leaving:
+            self.leaving[self.model.leader] = Departure(self.model, self.model.leader, servers)
+
+    @precondition(lambda self: self.leaving)
+    @rule(relations=st.lists(st.integers(0, 9), min_size=1, max_size=9), last=st.integers(0, 30))
+    def unit_leaves(self, relations, last):
+        """Some of its hooks run, the last of which may die."""
+        name, departure = next(iter(self.leaving.items()))
+        for number, relation in enumerate(relations, 1):
+            ends = last if number == len(relations) else None
+            if name in self.failed:
+                self.hook(name, "", ends)
+            elif left := departure.relations:
+                hook = departure.next(left[relation % len(left)])
+                self.hook(name, " ".join((hook.name, *hook.arguments)), ends)
+            else:
+                self.remove(name)
+                return
+            self.what_was_told_works()
+
+    @precondition(lambda self: not self.leaving)
+    @rule(turns=st.randoms(use_true_random=False), passes=st.booleans(), units=st.integers(1, 2))
+    def no_unit_stays(self, turns, passes, units):
+        """All units are removed at once; some time later there are units again."""
+        known, grants = self.model.backend.credentials, self.model.ledger.grants
+        quiet = not (self.server.down or self.server.refuses or self.server.stuck or self.failed)
+        end = known and quiet and self.model.ledger.provisioned_for == known.user
+        self.leaving = {name: Departure(self.model, name) for name in self.platform.units}
+        # Until the leader has taken leave, clients may be let in; afterwards none is.
+        self.void = set(self.model.clients)
+        while left := [name for name, departure in self.leaving.items() if departure.relations]:
+            name = turns.choice(left)
+            hook = self.leaving[name].next(turns.choice(self.leaving[name].relations))
+            self.hook(name, " ".join((hook.name, *hook.arguments)))
+            if passes and turns.random() < 0.1:
+                self.model.leader = turns.choice(list(self.platform.units))
+        if end and not passes:
+            ours = [name for name, role in self.server.roles.items() if role.ours]
+            assert (ours, self.server.functions) == ([], set())
+            assert self.model.ledger.grants == grants
+        for name in list(self.leaving):
+            self.remove(name)
+        for _ in range(units):
+            self.platform.add_unit()
+
+    def remove(self, name):
+        pooler = self.platform.units[name].pooler
+        held = sum(pooler.consoles.busy.values())
+        # Without a relation, the connections lead to a PostgreSQL that is not ours any more.
+        if held and self.model.backend.attached:
+            self.gone[name] = (self.model.units[name].address, held)
+        self.server.connected = {address for address, _ in self.gone.values()}
+        del self.leaving[name], self.platform.units[name]
+        self.unheard.discard(name)
+        self.model.remove_unit(name)
+        for other in self.staying():
+            self.hook(other, f"peers_departed {name}")
