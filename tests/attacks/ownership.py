@@ -275,5 +275,6 @@ def _powerful(server: PostgreSQL, number: int, backend: str) -> Iterator[str]:
         """,
         [who],
     )
-    if who == backend or (rights and rights[0][0]):
+    # As its caller it does nothing that the caller could not do without it.
+    if who != "bystander" and (who == backend or (rights and rights[0][0])):
         yield f"with backend user {backend} the function of a client that left runs as {who}"
