@@ -5,6 +5,7 @@ import sys
 
 import wiring
 from adapters.local import cli
+from adapters.login import leave
 from adapters.postgres import PsycopgDatabases
 
 OWNER = "the pooler on this machine"
@@ -21,4 +22,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    leave(code)
+    sys.exit(code)

@@ -5,6 +5,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import pydantic
@@ -173,7 +174,7 @@ def test_a_machine_of_ubuntu_keeps_its_own(nothing, monkeypatch):
 
 
 RECORDER = """#!/bin/sh
-case " $* " in *" update "*) echo "$*" >>"$APT_WORDS" ;; *) exit 1 ;; esac
+case " $* " in *" update "*) echo "$*" >>"${APT_CONFIG%/*}/../words" ;; *) exit 1 ;; esac
 echo "E: this machine has no network" >&2
 exit 100
 """
@@ -181,7 +182,7 @@ exit 100
 
 def test_apt_takes_nothing_unsigned_whatever_the_machine_says(nothing, monkeypatch):
     words = nothing / "words"
-    monkeypatch.setenv("APT_WORDS", str(words))
+    monkeypatch.setattr(tempfile, "tempdir", str(nothing))
     for name in ("apt-get", "dpkg-deb"):
         (nothing / "bin" / name).write_text(RECORDER)
         (nothing / "bin" / name).chmod(0o755)

@@ -143,7 +143,7 @@ def test_an_older_leader_understands_what_units_of_a_later_release_say(in_state)
     peers = juju.relation("pgb-peers")
     said = {
         "address": "10.0.0.1",
-        "serving": '{"port": 6432, "databases": ["*"], "from-later": 1}',
+        "serving": '{"port": 6432, "databases": ["shop", "blog"], "from-later": 1}',
         "stake": '{"share": 33, "held": 33, "from-later": []}',
     }
     juju.with_relation(dataclasses.replace(peers, peers_data=peers.peers_data | {1: said}))

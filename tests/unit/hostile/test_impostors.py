@@ -199,6 +199,8 @@ try:
 except Exception as error:
     print(error)
 print(time.monotonic() - begin)
+from adapters.login import leave
+leave(0)
 """
 
 

@@ -15,6 +15,7 @@ from profiles import given
 
 from adapters.juju.secrets import _KEYS
 from domain.pools import address_in
+from domain.roles import ATTRIBUTES, GROUPS
 
 SHOP = {"database": "shop", **SECRETS}
 V1 = {"version": "v1", "requests": '[{"request-id": "a1", "resource": "shop"}]'}
@@ -45,6 +46,12 @@ def all_is_said(juju):
     return f"{juju.state.unit_status.name} {message}".strip()
 
 
+def with_consent(juju):
+    juju.deploy().backend()
+    juju.options(**{"allowed-roles": ",".join(sorted(ATTRIBUTES | GROUPS))})
+    return juju
+
+
 # ---- a client beside another -----------------------------------------------------------------
 @given(
     V0 | damaged(REQUESTS).map(lambda text: {"version": "v1", "requests": text}),
@@ -56,7 +63,7 @@ def all_is_said(juju):
 @example({"version": "v1", "requests": HUGE[3]}, V1)
 @example({"database": HUGE[1]}, SHOP)
 def test_a_hostile_client_is_named_and_an_honest_one_is_served(begin, mean, honest):
-    juju, done = begin("related", lambda one: one.deploy().backend())
+    juju, done = begin("consenting", with_consent)
     stranger = juju.client("mean-app", mean)
     shop = juju.client("shop-app", honest)
     told = juju.told(shop)

@@ -123,13 +123,18 @@ def goes_on(known, running):
         ops.pebble.ConnectionError("gone"),
         ops.pebble.ProtocolError("<html>"),
         ops.pebble.APIError({}, 500, "", "no"),
-        ops.pebble.TimeoutError("late"),
     ],
     ids=lambda error: type(error).__name__,
 )
 def test_a_pebble_that_makes_no_sense_is_a_container_out_of_reach(error):
     assert PebblePooler(container(services=error)).look() == Container()
     assert PebblePooler(container(memory=error)).look() == Container()
+
+
+def test_a_pebble_that_is_too_slow_is_there_and_says_nothing():
+    late = ops.pebble.TimeoutError("late")
+    assert PebblePooler(container(services=late)).look() == Container(timed_out=True)
+    assert PebblePooler(container(memory=late)).look() == Container(timed_out=True)
 
 
 NO_TEXT = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")

@@ -23,6 +23,7 @@ from adapters import ping
 from adapters.console import PsycopgConsole, PsycopgConsoles
 from adapters.postgres import PsycopgDatabases
 from adapters.said import last_line, one_line
+from adapters.waiting import WaitingBudget
 from app.errors import ConsoleFailed, DatabaseRefused, DatabaseUnreachable
 from domain.capabilities import Program, Version, version_in
 from domain.console import held, not_in_force
@@ -254,7 +255,7 @@ class Connection:
 @example([dict.fromkeys(COLUMNS) | PAUSED | {"name": "\ud800"}])
 @example([dict.fromkeys(COLUMNS) | PAUSED | {"name": 'a"; SHUTDOWN; "'}])
 def test_what_a_console_shows_is_understood_or_it_failed(rows):
-    console = PsycopgConsole(Connection(rows))
+    console = PsycopgConsole(Connection(rows), WaitingBudget())
     for ask in (
         lambda: not_in_force(INSTANCE, console.settings(), console.aliases()),
         lambda: held(console.databases()),
@@ -276,8 +277,8 @@ ALIASES = LINES | st.text(st.characters(exclude_categories=["Cs"]), min_size=1).
 @example("a'b\\")
 def test_every_name_that_a_client_can_choose_is_told_exactly(alias):
     connection = Connection([{"name": alias, **OVER}])
-    PsycopgConsole(connection).shed(5, reconnect=True)
-    PsycopgConsole(connection).kill(alias)
+    PsycopgConsole(connection, WaitingBudget()).shed(5, reconnect=True)
+    PsycopgConsole(connection, WaitingBudget()).kill(alias)
     assert connection.heard == [("RECONNECT", alias), ("KILL", alias)]
 
 
@@ -310,7 +311,7 @@ def test_a_name_that_is_no_text_does_not_hide_the_others():
 
 def test_of_a_name_that_cannot_be_told_all_are_told():
     connection = Connection([{"name": "a\ufffd", **OVER}])
-    PsycopgConsole(connection).shed(5, reconnect=True)
+    PsycopgConsole(connection, WaitingBudget()).shed(5, reconnect=True)
     assert connection.heard == [("RECONNECT", "")]
 
 

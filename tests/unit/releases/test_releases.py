@@ -219,7 +219,16 @@ def test_a_leader_keeps_keys_that_only_a_later_release_knows(name):
         value.pop("problems", None)
         for endpoints in ("endpoints", "read_only"):
             value.get("upstream", {}).pop(endpoints, None)
-    assert after == before
+    assert _known_to(after, before) == before
+
+
+def _known_to(value, recorded):
+    """A value without the keys of this release that the recorded one does not have."""
+    if isinstance(value, dict) and isinstance(recorded, dict):
+        return {key: _known_to(value[key], recorded[key]) for key in value if key in recorded}
+    if isinstance(value, list) and isinstance(recorded, list):
+        return [_known_to(one, other) for one, other in zip(value, recorded, strict=True)]
+    return value
 
 
 def test_what_a_leader_drops_does_not_come_back_with_a_later_key():
