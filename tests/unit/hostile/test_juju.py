@@ -48,7 +48,8 @@ def all_is_said(juju):
 
 def with_consent(juju):
     juju.deploy().backend()
-    juju.options(**{"allowed-roles": ",".join(sorted(ATTRIBUTES | GROUPS))})
+    roles = ",".join(sorted(ATTRIBUTES | GROUPS))
+    juju.options(**{"allowed-roles": roles, "shared-databases": "shop,blog"})
     return juju
 
 
