@@ -71,6 +71,8 @@ elif tool == "is-leader":
     said = state["leader"]
 elif tool == "network-get":
     said = state["network"]
+elif tool == "status-get":
+    said = state["status"]
 elif tool == "goal-state":
     said = {"units": {}, "relations": {}}
 elif tool == "secret-get":
@@ -224,6 +226,7 @@ def recorded(juju: Juju) -> dict:
     return {
         "relations": relations, "secrets": secrets, "options": options,
         "leader": juju.state.leader, "network": network,
+        "status": {"status": juju.status, "message": juju.state.unit_status.message, "status-data": {}},
     }  # fmt: skip
 
 
@@ -279,7 +282,10 @@ class Charm:
             process.returncode = os.waitstatus_to_exitcode(status)
             if process.returncode:
                 said.seek(0)
-                raise SystemExit(f"the hook failed:\n{said.read().decode()}")
+                calls_made = calls.read_text() if calls.exists() else ""
+                raise SystemExit(
+                    f"the hook failed ({process.returncode}):\n{said.read().decode()}\n{calls_made}"
+                )
         tools = (
             [line.split(" ")[0] for line in calls.read_text().splitlines()]
             if calls.exists()
