@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from attacks.packets import Scram, Wire, attributes
 from platform_under_test import Pooler, value
 from postgresql import ADMIN, PASSWORD, PostgreSQL
+
+from attacks.packets import Scram, Wire, attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
