@@ -117,3 +117,19 @@ def test_a_role_with_the_name_of_a_stand_in_does_not_log_in(
         assert value(client, "SELECT session_user") == told["username"]
     for name in names:
         backend.sql(f'REVOKE ALL ON DATABASE "{told["database"]}" FROM {name}; DROP ROLE {name}')
+
+
+def test_a_user_logs_in_whose_name_was_unknown_before(
+    pooler: Pooler, told: dict[str, str]
+) -> None:
+    following = [f"relation_id_{number}" for number in range(10)]
+    unknown = [name for name in following if name != told["username"]]
+    try_to_log_in(told, *unknown * 2)
+    pooler("relate", "late")
+    late = pooler.credentials("late")
+    assert late["username"] in unknown
+    with pooler.client("late") as client:
+        assert value(client, "SELECT session_user") == late["username"]
+    pooler("unrelate", "late")
+    salts = try_to_log_in(told, late["username"], late["username"])
+    assert salts[0] == salts[1]
