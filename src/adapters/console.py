@@ -16,7 +16,7 @@ from adapters.patience import patient
 from adapters.said import last_line
 from adapters.waiting import WaitingBudget
 from app.errors import ConsoleFailed
-from domain.console import PooledDatabase, PoolState, not_in_force
+from domain.console import STAND_IN, PooledDatabase, PoolState, not_in_force
 from domain.instances import Instance
 from domain.users import AuthMaterial, Credentials
 
@@ -204,7 +204,10 @@ class PsycopgConsole:
                 mode=row["pool_mode"],
             ),
         )
-        return tuple(one for one in found if one.alias != CONSOLE)
+        # Stand-ins for unknown names have pools without connections.
+        return tuple(
+            one for one in found if one.alias != CONSOLE and not one.user.startswith(STAND_IN)
+        )
 
     def shed(self, seconds: float, *, reconnect: bool) -> tuple[PooledDatabase, ...]:
         """Connections above a limit end; waits for so many seconds at most. Returns what is left.

