@@ -360,7 +360,7 @@ def test_a_server_that_was_given_keeps_data_and_no_user_of_ours(fresh, postgresq
     left = postgresql.sql(
         "select r.rolname, rolcanlogin, exists (select from pg_auth_members where roleid = r.oid)"
         " from pg_roles r where rolname !~ '^pg_' and rolname not in"
-        " (select unnest(%s)) order by 1",
+        " (select unnest(%s::text[])) order by 1",
         ([name for (name,) in before],),
     )
     assert [(name.rpartition("_")[0], *rest) for name, *rest in left] == [
