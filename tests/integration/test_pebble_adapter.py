@@ -5,15 +5,14 @@ import os
 import signal
 import socket
 import stat
-import struct
 import time
 
 import built
 import ops
 import psycopg
-import pydantic
 import pytest
-from postgresql import ADMIN, PASSWORD, free_port
+from container_unit import AUTH, FAILED, RECOVERED, Unit, told, with_line
+from postgresql import PASSWORD, free_port
 from workload import POSTGRES, Workload
 
 from adapters import pebble
@@ -24,84 +23,13 @@ from adapters.pebble.layer import ALIVE, BACKEND_CHECK, DRAIN
 from adapters.pebble.reminder import PebbleReminder
 from adapters.workload import APPLIED, ASK_AGAIN
 from app.errors import PoolerFailed
-from domain.applied import applied, steps
+from domain.applied import applied
 from domain.capabilities import Version, capabilities
 from domain.facts import Container
-from domain.instances import ConsoleUser, pooler_config
-from domain.pools import Endpoint, Member, Plan, Upstream
-from domain.settings import Settings
-from domain.users import AuthMaterial
-
-AUTH = AuthMaterial(
-    auth_user="auth", auth_password=pydantic.SecretStr("auth-pw"),
-    stats_user="stats", stats_password=pydantic.SecretStr("stats-pw"),
-    admin_user="admin", admin_password=pydantic.SecretStr("admin-pw"),
-)  # fmt: skip
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0, reason="a container's file system can be mounted by root only: run as root"
 )
-
-
-class Unit:
-    """One unit's charm, as far as its container is concerned."""
-
-    def __init__(self, workload, server):
-        self.workload, self.server, self.port = workload, server, free_port()
-        self.container = workload.container()
-        self.pooler = PebblePooler(self.container)
-        self.program = self.pooler.program()
-
-    def config(self, cpus=1, backend=None, **options):
-        settings = Settings(
-            **{"listen_port": self.port, "max_db_connections": 8, "pool_mode": "transaction"}
-            | options
-        )
-        shared = Plan(
-            settings=settings,
-            members=(Member(name="p/0", address="127.0.0.1", share=settings.max_db_connections),),
-            upstream=Upstream(
-                endpoints=(Endpoint(host="127.0.0.1", port=backend or self.server.port),),
-                auth_database="template1",
-                auth_user="auth",
-            ),
-            databases=("postgres",),
-        )
-        one = self.program.model_copy(update={"cpus": cpus})
-        found = pooler_config(shared, "p/0", one, LAYOUT, AUTH)
-        known = ConsoleUser(name=ADMIN, secret=pydantic.SecretStr(PASSWORD))
-        return found.model_copy(update={"users": (*found.users, known)})
-
-    def apply(self, config, pooler=None):
-        now = self.pooler.look()
-        wanted = applied(config, self.program, now.applied, now.running)
-        taken = steps(now.applied, wanted, now.running)
-        (pooler or self.pooler).apply(config, wanted, taken)
-        return taken
-
-    def shown(self, index=0):
-        with PsycopgConsoles(pebble.socket_directory).open(index, self.port, AUTH) as console:
-            return console.settings()
-
-    def client(self):
-        return psycopg.connect(
-            host="127.0.0.1", port=self.port, user=ADMIN, password=PASSWORD, dbname="postgres",
-            connect_timeout=5,
-        )  # fmt: skip
-
-    def answers(self):
-        with self.client() as client:
-            return client.execute("select 1").fetchone() == (1,)
-
-    def refuses(self):
-        try:
-            self.client().close()
-        except psycopg.OperationalError:
-            return True
-        return False
-
-    def changes(self):
-        return {one.id for one in self.container.pebble.get_changes(ops.pebble.ChangeState.ALL)}
 
 
 @pytest.fixture(scope="module")
@@ -121,20 +49,6 @@ def workload(programs, monkeypatch):
 @pytest.fixture
 def unit(workload, postgresql):
     return Unit(workload, postgresql)
-
-
-def with_line(config, name, value):
-    instances = tuple(
-        instance.model_copy(
-            update={
-                "settings": tuple(
-                    (key, value if key == name else old) for key, old in instance.settings
-                )
-            }
-        )
-        for instance in config.instances
-    )
-    return config.model_copy(update={"instances": instances})
 
 
 # ---- files, services, processes ----------------------------------------------------------------
@@ -349,15 +263,6 @@ def in_a_hurry(unit):
 
 
 # What Juju makes an event of: the kind of a change, and how it ended.
-FAILED, RECOVERED = ("perform-check", "Error"), ("recover-check", "Done")
-
-
-def told(unit, check):
-    """What Pebble has told Juju of this check."""
-    notices = unit.container.get_notices(types=[ops.pebble.NoticeType.CHANGE_UPDATE])
-    ours = [one.key for one in notices if one.last_data.get("check-name") == check]
-    changes = map(unit.container.pebble.get_change, map(ops.pebble.ChangeID, ours))
-    return {(change.kind, change.status) for change in changes}
 
 
 def test_clients_are_sent_here_while_the_port_answers(unit, workload):
@@ -521,86 +426,3 @@ def test_a_pod_that_goes_lets_its_transactions_end(unit, workload):
             client.commit()
     workload.wait(workload.ended, 5)
     assert time.monotonic() - begin < 10
-
-
-# ---- a process that hangs ----------------------------------------------------------------------
-
-
-def hang_by_packet(unit):
-    """The packet of CVE-2026-107349, which a PgBouncer that has it reads for ever."""
-    words = b"user\0x\0database\0x\0options\0-c=\0\0"
-    startup = struct.pack("!ii", 8 + len(words), 3 << 16) + words
-    with socket.create_connection(("127.0.0.1", unit.port), 5) as client:
-        client.sendall(startup)
-        client.settimeout(1)
-        with contextlib.suppress(TimeoutError):
-            client.recv(1)
-
-
-def test_a_process_that_spins_is_replaced_again_and_again(unit, workload):
-    """Pebble acts on a check that begins to fail, and on none that goes on failing."""
-    if unit.program.version >= Version(1, 26, 1):
-        pytest.fail("this needs a PgBouncer that the packet hangs")
-    unit.apply(with_line(unit.config(), "ignore_startup_parameters", "extra_float_digits"))
-    workload.wait(unit.answers, 5)
-    for _ in range(2):
-        (pid,) = workload.processes()
-        begin = time.monotonic()
-        hang_by_packet(unit)
-        # A second attack comes before any check has succeeded.
-        workload.wait(lambda: workload.processes() not in ([], [pid]), 20)  # noqa: B023
-        assert time.monotonic() - begin < 16
-        workload.wait(lambda: not unit.refuses(), 5)
-    workload.wait(lambda: unit.pooler.look().unresponsive == frozenset(), 15)
-    assert {FAILED, RECOVERED} <= told(unit, "pgbouncer-0")
-
-
-def test_without_perl_a_process_that_hangs_is_replaced_too(unit, workload):
-    workload.inside("mount", "--bind", "/dev/null", f"{workload.home}/root/usr/bin/perl")
-    unit.apply(unit.config())
-    workload.wait(unit.answers, 5)
-    time.sleep(8)
-    assert unit.pooler.look().unresponsive == frozenset()
-    (pid,) = workload.processes()
-    os.kill(pid, signal.SIGSTOP)
-    workload.wait(lambda: workload.processes() not in ([], [pid]), 20)
-    workload.wait(unit.answers, 5)
-
-
-def test_a_process_that_hangs_is_killed_as_soon_as_it_is_told_to_stop(unit, workload):
-    unit.apply(unit.config())
-    workload.wait(unit.answers, 5)
-    (pid,) = workload.processes()
-    os.kill(pid, signal.SIGSTOP)
-    begin = time.monotonic()
-    unit.container.pebble.stop_services(["pgbouncer-0"], timeout=0)
-    workload.wait(lambda: not workload.processes(), 10)
-    assert time.monotonic() - begin < 6
-    workload.wait(lambda: unit.pooler.look().ending == frozenset(), 3)
-
-
-def test_a_process_that_stops_answering_while_it_ends_is_killed_in_time(unit, workload):
-    unit.apply(unit.config())
-    workload.wait(unit.answers, 5)
-    with contextlib.closing(unit.client()) as client:
-        client.execute("select 1")
-        begin = time.monotonic()
-        unit.container.pebble.stop_services(["pgbouncer-0"], timeout=0)
-        time.sleep(4)
-        (pid,) = workload.processes()
-        os.kill(pid, signal.SIGSTOP)
-        workload.wait(lambda: not workload.processes(), 22)
-        assert 20 < time.monotonic() - begin < 25, "Pebble would have killed drain.sh alone"
-
-
-def test_a_process_that_was_left_by_its_script_is_replaced(unit, workload):
-    unit.apply(unit.config())
-    workload.wait(unit.answers, 5)
-    (left,) = workload.processes()
-    with open(f"/proc/{left}/stat") as file:
-        script = int(file.read().rpartition(")")[2].split()[1])
-    os.kill(script, signal.SIGKILL)
-    # Go waits for the output of its child's children, for nine tenths of the kill-delay.
-    workload.wait(lambda: workload.processes() not in ([], [left]), 40)
-    workload.wait(unit.answers, 5)
-    assert len(workload.processes()) == 1
