@@ -80,7 +80,8 @@ def test_without_perl_a_process_that_hangs_is_replaced_too(unit, workload):
     (pid,) = workload.processes()
     os.kill(pid, signal.SIGSTOP)
     workload.wait(lambda: workload.processes() not in ([], [pid]), 20)
-    workload.wait(unit.answers, 5)
+    workload.wait(lambda: not unit.refuses(), 5)
+    assert unit.answers()
 
 
 def test_a_process_that_hangs_is_killed_as_soon_as_it_is_told_to_stop(unit, workload):
@@ -118,5 +119,6 @@ def test_a_process_that_was_left_by_its_script_is_replaced(unit, workload):
     os.kill(script, signal.SIGKILL)
     # Go waits for the output of its child's children, for nine tenths of the kill-delay.
     workload.wait(lambda: workload.processes() not in ([], [left]), 40)
-    workload.wait(unit.answers, 5)
+    workload.wait(lambda: not unit.refuses(), 5)
+    assert unit.answers()
     assert len(workload.processes()) == 1

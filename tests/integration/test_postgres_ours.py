@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import psycopg
 import pytest
 from postgresql import PASSWORD, PostgreSQL
@@ -280,6 +282,7 @@ def test_no_verifier_is_logged(server: PostgreSQL) -> None:
         server.sql("ALTER SYSTEM RESET ALL")
         server.sql("SELECT pg_reload_conf()")
     assert 'ALTER ROLE "relation_id_1" LOGIN' in log
-    assert "SCRAM-SHA-256$" not in log
+    # The function get_auth, which is logged, has the beginning of a verifier in it.
+    assert not re.search(r"SCRAM-SHA-256\$\d+:[A-Za-z0-9+/]", log)
     assert looked_up(server, "relation_id_1")[0][1].startswith("SCRAM-SHA-256$")
     assert server.sql("SELECT 1", database="shop", user="relation_id_1", password=CLIENT_PASSWORD)
