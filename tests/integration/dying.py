@@ -105,7 +105,10 @@ def end_state(pooler):
         return {name: plain(text).splitlines() for name, text in shown.items()}
     shown["status"] = pooler.run("status").stdout
     return {name: plain(text).splitlines() for name, text in shown.items()} | {
-        "roles": [(plain(name), *more) for name, *more in asked(server, ROLES)],
+        "roles": [
+            (plain(name), login, re.sub(r"\[[0-9a-f]{32}\]$", "[seal]", comment), *groups)
+            for name, login, comment, *groups in asked(server, ROLES)
+        ],
         "databases": asked(server, "SELECT datname::text FROM pg_database ORDER BY 1"),
         "functions": asked(
             server | {"dbname": AUTH_DATABASE},
@@ -144,7 +147,8 @@ def _without_secrets(value):
         if "password" in name
         else _without_secrets(one)
         for name, one in value.items()
-        if name not in {"relations", "relation_id"}
+        # PostgreSQL gives the others by chance.
+        if name not in {"relations", "relation_id", "oid", "cluster"}
     }
 
 

@@ -13,12 +13,13 @@ from provided import OWN, OWNER
 from adapters.local.memory import MemoryPlatform
 from adapters.local.model import related
 from adapters.postgres import PsycopgDatabases
-from domain.status import assess
+from domain.status import Level, assess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from domain.facts import Credentials as BackendCredentials
+    from domain.facts import Ledger
     from domain.users import Credentials
 
 _HOOKS = (
@@ -27,14 +28,18 @@ _HOOKS = (
 )  # fmt: skip
 
 
+# Databases that several of the clients use.
+SHARED = ",".join(["shop", *(f"hostile{number}" for number in range(10))])
+
+
 class EachHook:
     """The way to PostgreSQL, which each hook has anew."""
 
     def __init__(self) -> None:
         self.now = PsycopgDatabases(OWNER)
 
-    def open(self, backend: BackendCredentials):
-        return self.now.open(backend)
+    def open(self, backend: BackendCredentials, ledger: Ledger | None = None):
+        return self.now.open(backend, ledger)
 
     def answers(self, backend: BackendCredentials) -> bool:
         return self.now.answers(backend)
@@ -55,6 +60,8 @@ class HostilePlatform(MemoryPlatform):
             unit = self.add_unit()
             for name in _HOOKS:
                 setattr(unit, name, self._timed(getattr(unit, name)))
+        # The operator trusts these clients more than they deserve.
+        self.model.options = {"allowed-roles": "createdb,createrole", "shared-databases": SHARED}
         self.deploy()
         self.model.backend = related(server.credentials(OWN))
         for unit in self.units.values():
@@ -74,8 +81,9 @@ class HostilePlatform(MemoryPlatform):
 
     @property
     def sentences(self) -> list[str]:
-        """What the leader's status says."""
-        return [sentence.text for sentence in assess(self.leader.look())]
+        """What the leader's status says is wrong."""
+        found = assess(self.leader.look())
+        return [sentence.text for sentence in found if sentence.level is not Level.ACTIVE]
 
 
 class Tenant:
@@ -132,11 +140,12 @@ class Tenant:
         auth = self._platform.leader.look().auth
         assert auth
         found = server.sql(
-            "SELECT * FROM pgbouncer.get_auth(%s)", (self.user,), database=OWN,
+            "SELECT username FROM pgbouncer.get_auth(%s)", (self.user,), database=OWN,
             user=auth.auth_user, password=auth.auth_password.get_secret_value(),
         )  # fmt: skip
         sessions = "SELECT pid FROM pg_stat_activity WHERE usename = %s"
-        return not found and not server.sql(sessions, (self.user,))
+        # A stand-in answers for every name that may not log in.
+        return found != [(self.user,)] and not server.sql(sessions, (self.user,))
 
     def close(self) -> None:
         """Its sessions end."""
