@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -159,3 +160,15 @@ def test_a_server_that_falls_silent_is_unreachable(server: PostgreSQL) -> None:
 
     with pytest.raises(DatabaseUnreachable, match="broke off"):
         hears_nothing_more()
+
+
+def test_a_server_without_a_connection_left_is_named_with_its_limit() -> None:
+    few = {"max_connections": "5", "superuser_reserved_connections": "1", "max_wal_senders": "0"}
+    with PostgreSQL(settings=few) as small, contextlib.ExitStack() as held:
+        for _ in range(5):
+            held.enter_context(contextlib.closing(small.connect()))
+        with (
+            pytest.raises(DatabaseUnreachable, match=r"no connection left .* max_db_connections"),
+            PsycopgDatabases(OWNER).open(small.credentials("postgres")),
+        ):
+            pass

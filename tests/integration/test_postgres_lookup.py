@@ -274,3 +274,13 @@ def test_the_charms_group_for_pg_hba_is_joined(server: PostgreSQL) -> None:
         " WHERE roleid = 'relation_access'::regrole ORDER BY 1"
     )
     assert members == [(AUTH_USER,), ("relation_id_1",)]
+
+
+def test_look_ups_use_reserved_connections_where_there_are_some(server: PostgreSQL) -> None:
+    provide(server, asked(1))
+    query = """
+        SELECT pg_has_role(%s, oid, 'MEMBER') FROM pg_roles
+        WHERE rolname = 'pg_use_reserved_connections'
+    """
+    since_16 = int(server.sql("SHOW server_version_num")[0][0]) >= 160_000
+    assert server.sql(query, (AUTH_USER,)) == ([(True,)] if since_16 else [])

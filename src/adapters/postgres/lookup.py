@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from adapters.postgres.roles import Roles
 from adapters.postgres.session import Session
-from adapters.postgres.statements import literal, run, statement
+from adapters.postgres.statements import literal, regrole, run, statement
 from app.errors import DatabaseRefused
 from domain.users import AuthMaterial
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from adapters.postgres.server import Connection
 
 SCHEMA = "pgbouncer"
+RESERVED = "pg_use_reserved_connections"
 FUNCTION = pathlib.Path(__file__).parents[3] / "templates" / "get_auth.sql"
 
 # Everybody uses these as their first database, whoever owns them.
@@ -51,6 +52,7 @@ class Lookup:
         self._roles.have_attributes(name, frozenset())
         self._roles.have_password(name, auth.auth_password)
         self._roles.have_memberships(name, self._roles.groups(frozenset()))
+        self._reserve(name)
         with self._session.inside(database) as inside, inside.transaction():
             self._have_schema(inside, database)
             self._have_function(inside)
@@ -59,6 +61,23 @@ class Lookup:
             )
             self._only_for(inside, name, "EXECUTE", _get_auth(), _FUNCTION_RIGHTS)
         self._close(database, name)
+
+    def _reserve(self, name: str) -> None:
+        """Let look-ups use the connections that PostgreSQL 16 and later reserve, where we may say so.
+
+        Clients can be let in then although all other connections are taken. See `reserved_connections`
+        (https://www.postgresql.org/docs/current/runtime-config-connection.html).
+        """
+        row = self._session.connection.execute(
+            """
+            SELECT pg_has_role(%s::regrole, oid, 'MEMBER')
+                   OR NOT pg_has_role(current_user, oid, 'MEMBER WITH ADMIN OPTION')
+            FROM pg_roles WHERE rolname = %s
+            """,
+            (regrole(name), RESERVED),
+        ).fetchone()
+        if row == (False,):
+            self._session.run("GRANT {g} TO {r}", g=RESERVED, r=name)
 
     def _check_rights(self) -> None:
         row = self._session.connection.execute(

@@ -47,6 +47,10 @@ _OPTIONS = (
 WRITABLE = "-c default_transaction_read_only=off"
 
 
+# What PostgreSQL says where max_connections is reached, reserved slots aside.
+_FULL = ("too many clients", "too many connections", "connection slots are reserved")
+
+
 class Server:
     """The way to each database of one server, for the backend's user."""
 
@@ -156,7 +160,13 @@ class Server:
             return DatabaseUnreachable(f"{where} does not answer when user {user} logs in")
         if not answering(self._endpoints, enough=1):
             return DatabaseUnreachable(f"{where} does not answer")
-        return DatabaseRefused(f"{where} refuses user {user}: {self.reason(error)}")
+        reason = self.reason(error)
+        if any(words in reason for words in _FULL):
+            return DatabaseUnreachable(
+                f"{where} has no connection left for user {user}:"
+                " lower max_db_connections, or raise max_connections of PostgreSQL"
+            )
+        return DatabaseRefused(f"{where} refuses user {user}: {reason}")
 
 
 def answering(
