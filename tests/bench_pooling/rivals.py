@@ -19,7 +19,10 @@ from postgresql import PostgreSQL
 
 from adapters.local import parts
 from adapters.local.owner import identity, own
+from domain.capabilities import Version
 from domain.pools import endpoints_in, share
+from domain.reset import reset_settings
+from domain.settings import Settings
 
 BUDGET = 12  #: connections to PostgreSQL, for each who has a pool
 PORTS = range(7500, 7600)
@@ -44,11 +47,14 @@ default_pool_size = {size}
 {reset}
 """
 
-# The parts of DISCARD ALL that keep prepared statements, after each transaction: what ours does with
-# server_reset_query_always=true. Otherwise the defaults of PgBouncer are what ours does.
-RESET = """server_reset_query_always = 1
-server_reset_query = CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
-SELECT pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"""
+
+# With server_reset_query_always=true: the parts of DISCARD ALL that keep prepared statements, and, where
+# PostgreSQL does not report search_path, that of the client. A reset by hand that keeps less means less.
+# Otherwise the defaults of PgBouncer are what ours does.
+def _reset(pgbouncer: Version, postgresql: Version) -> str:
+    wanted = Settings(pool_mode="transaction", server_reset_query_always=True)
+    return "\n".join(f"{k} = {v}" for k, v in reset_settings(wanted, pgbouncer, postgresql))
+
 
 LOOK_UP = f"""
 CREATE ROLE bench_auth LOGIN PASSWORD 'bench';
@@ -102,12 +108,13 @@ def by_hand(server: PostgreSQL, mode: str, *, reset: bool) -> Iterator[Target]:
     own(folder, owner)
     (folder / "userlist.txt").write_text('"bench_auth" "bench"\n')
     count = len(os.sched_getaffinity(0))
+    cleared = _reset(parts.version_of(program()), Version(server.version)) if reset else ""
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder)
         for index in range(count):
             ini = INI.format(
                 database=DATABASE, host=server.host, port=server.port, listen=port, folder=folder,
-                mode=mode, size=share(BUDGET, count, index), reset=RESET if reset else "",
+                mode=mode, size=share(BUDGET, count, index), reset=cleared,
             )  # fmt: skip
             file = folder / f"{index}.ini"
             file.write_text(ini)
