@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import pathlib
 from collections.abc import AsyncIterator
 
 import asyncpg
 from platform_under_test import Pooler
-
-from adapters.local import parts
-
-
-def newest_postgresql() -> pathlib.Path:
-    """The programs of the PostgreSQL that comes in a wheel, whatever else this machine has."""
-    return parts._from_wheel(parts.default_cache(), print)
 
 
 def login(pooler: Pooler, name: str, unit: int = 0) -> dict[str, object]:

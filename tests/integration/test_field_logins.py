@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 
 import asyncpg
+import postgresql
 import psycopg
 import pytest
-from drivers import asyncpg_client, login, newest_postgresql
+from drivers import asyncpg_client, login
 from platform_under_test import Pooler, value
 
 from adapters.local.parts import version_of
@@ -88,7 +89,7 @@ def test_extra_float_digits_of_jdbc_is_let_in(pooled):
 @pytest.fixture(scope="module")
 def newest(program):
     """The platform in front of PostgreSQL 18, which reports `search_path`."""
-    place = str(newest_postgresql())
+    place = str(postgresql.newest())
     with contextlib.closing(Pooler(PGBOUNCER=str(program), PG_BIN_DIR=place)) as pooler:
         pooler.up("max_db_connections=8")
         yield pooler
