@@ -145,13 +145,8 @@ class PebblePooler:
     def _applied(self) -> Applied | None:
         try:
             text = self._container.pebble.pull(APPLIED).read()
-            return Applied.model_validate_json(
-                text, extra="ignore"
-            )  # A later release may add keys.
-        except (
-            ops.pebble.PathError,
-            ValueError,
-        ):  # The file is missing, is not text, or has another shape.
+            return Applied.model_validate_json(text, extra="ignore")  # keys of a later release
+        except (ops.pebble.PathError, ValueError):  # missing, not text, or not an `Applied`
             return None
 
     def _write(self, config: PoolerConfig) -> None:
@@ -178,9 +173,8 @@ class PebblePooler:
     def _hang_up(self, indexes: Sequence[int]) -> None:
         try:
             self._container.send_signal("SIGHUP", *map(service, indexes))
-        except (
-            ops.pebble.APIError
-        ) as error:  # The process is ending, or Pebble is about to start it again.
+        except ops.pebble.APIError as error:
+            # The process is ending, or Pebble is about to start it again.
             raise PoolerUnreachable(
                 f"PgBouncer does not reload: {last_line(str(error))}"
             ) from None
