@@ -17,7 +17,7 @@ class ReloadConsoles(Protocol):
     """The methods of the consoles that a reload uses. Both may raise ConsoleFailed."""
 
     def reload(self, instance: Instance, admin: Credentials) -> str:
-        """Tell a process to read its files again; returns what the process complains of."""
+        """Tell a process to read its files again, and return the error that it reports; '' if none."""
         ...
 
     def not_in_force(self, instance: Instance, admin: Credentials) -> str:

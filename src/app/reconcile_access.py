@@ -200,10 +200,10 @@ def _still_in(failures: dict[str, str]) -> list[Problem]:
 def _by_trouble(
     ledger: Ledger, clients: Sequence[Client], leaving: Sequence[str]
 ) -> Iterator[tuple[bool, list[Client], list[str]]]:
-    """Yield the clients to serve and the users to drop, first without and then with a hurry.
+    """Yield the clients to serve and the users to drop, and whether to wait only a moment for each.
 
-    New clients and users come first. In a hurry come clients with a grant, and then clients and users
-    whose database an earlier hook waited for in vain.
+    New clients and other users come first, with the full wait. Clients with a grant come next, and then
+    clients and users whose database an earlier hook waited for in vain.
     """
     slow = {p.topic for p in ledger.problems if p.level is Level.WAITING and not p.untried}
     calm = [client for client in clients if topic_of(client.request.username) not in slow]

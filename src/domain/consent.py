@@ -119,7 +119,7 @@ def reach_of(
 
 
 class Holding(Value):
-    """A database of PostgreSQL, and to whom it belongs."""
+    """A database of PostgreSQL, with its owner there and its application."""
 
     name: str
     oid: int

@@ -40,7 +40,7 @@ class PsycopgDatabases:
 
     `owner` names the application in all the world, e.g. `<model uuid>/pgbouncer`; `patience` is how
     many seconds a server that let us in may say nothing. A server that was not reached is not tried
-    again by the same object: every hook has a new one, with the `waiting` that is left to the hook.
+    again by the same object: every hook makes a new object, with the `waiting` that the hook has left.
     """
 
     def __init__(

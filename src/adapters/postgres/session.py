@@ -40,8 +40,8 @@ _PAUSE = 0.2
 
 _LOOK_EVERY = 0.05
 
-# Seconds to wait for the database of a single client: at first, and in a hook after a hook that waited
-# for it in vain.
+# Seconds to wait for the database of a single client: at first, and after an earlier hook waited for it
+# without success.
 CLIENT_SECONDS = 1.0
 HURRIED_SECONDS = 0.25
 
@@ -218,7 +218,7 @@ class Session:
         if text := obstacles.closed(self.connection, database):
             raise AccessRefused(text)
         with self.waiting.spent(self.patience, work=_WORK_SECONDS) as seconds:
-            # A locked catalog is visible at once: a hook in a hurry does not wait for its unlock.
+            # A locked catalog is visible at once: with a short patience the hook does not wait for its unlock.
             end = time.monotonic() + (seconds if self.patience > HURRIED_SECONDS else 0.0)
             while obstacles.catalog_locked(self.connection, database):
                 if time.monotonic() + _LOOK_EVERY > end:
