@@ -95,7 +95,7 @@ class PgBouncerCharm(ops.CharmBase):
             PebbleReminder(event.workload).stop()
         if process_of(name) is None:
             self._on_update_status(event)
-        else:  # Pebble restarts the process so soon that all may look as it did before.
+        else:  # `_on_update_status` might find no change: Pebble restarts the process at once.
             self._run(event, self.application.update_status())
 
     def _on_check_recovered(self, event: ops.PebbleCheckRecoveredEvent) -> None:
@@ -175,5 +175,5 @@ def _departing(event: ops.RelationDepartedEvent) -> str:
 
 if __name__ == "__main__":
     ops.main(PgBouncerCharm)
-    if login := sys.modules.get("adapters.login"):  # Most hooks log in nowhere.
+    if login := sys.modules.get("adapters.login"):  # Most hooks do not log in to PostgreSQL.
         login.leave(0)

@@ -93,7 +93,7 @@ class Application(containers.DeclarativeContainer):
 
 
 def on_juju(charm: ops.CharmBase, consoles: Any = None) -> Application:
-    """The application as the charm runs it, with other consoles than PgBouncer's if there are any."""
+    """Compose the application for the charm; `consoles` replaces the consoles of PgBouncer."""
     from adapters import pebble
     from adapters.console import PsycopgConsoles
     from adapters.juju.clients import JujuClients

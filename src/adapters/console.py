@@ -30,10 +30,10 @@ CONSOLE = "pgbouncer"  #: the name of the console's database
 
 _CONNECT_SECONDS = 2
 _ANSWER_SECONDS, _LEAST_ANSWER_SECONDS = 0.5, 0.02
-_PATIENCE = 5.0  #: where no hook waits
+_PATIENCE = 5.0  #: seconds without a waiting budget
 
-# In which a command is answered where nothing is wrong: it is not counted as waiting, and a process
-# that is told something when nothing is left of the budget has this long.
+# Seconds in which a process that works answers a command. They are not subtracted from the waiting
+# budget, and a process has this long when nothing is left of the budget.
 _MOMENT = 0.1
 _LOOK_EVERY = 0.05
 
@@ -72,8 +72,8 @@ def _text_loader() -> type[Loader]:
 class PsycopgConsoles:
     """The consoles of the processes whose sockets lie in these directories.
 
-    All waiting for them is subtracted from `waiting`, the budget of a hook. Without a budget, each
-    login has one of its own.
+    All waiting for consoles is subtracted from `waiting`, the budget of a hook. Without `waiting`, each
+    login has a budget of its own.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class PsycopgConsoles:
             raise ConsoleFailed(last_line(str(error))) from None
 
     def _ask(self, index: int, port: int, waiting: WaitingBudget) -> None:
-        """The process answers. A login, which has no deadline below two seconds, would wait for it."""
+        """Raise ConsoleFailed unless the process answers: a login would wait for two seconds or longer."""
         path = self._socket(index, port)
         if not path.exists():
             raise ConsoleFailed(f"process {index} has no socket for port {port}")
@@ -128,15 +128,15 @@ class PsycopgConsoles:
     def reload(self, instance: Instance, admin: Credentials) -> str:
         """Tell a process to read its files again. Raises ConsoleFailed.
 
-        Returns what the process complains of: PgBouncer before 1.25 never does.
+        Returns the error that the process reports; PgBouncer before 1.25 reports none.
         """
         with self.login(instance.index, instance.port, admin) as console:
             return console.reload()
 
     def not_in_force(self, instance: Instance, admin: Credentials) -> str:
-        """The first line of its file that a process does not run with, '' if it runs with all.
+        """Return the first line of its file that a process does not run with; '' if it runs with every line.
 
-        A process that was told to reload by a signal may take a moment. Raises ConsoleFailed if the
+        A process that was sent SIGHUP may take a moment to reload. Raises ConsoleFailed if the
         process still cannot be asked then.
         """
         waiting = self._waiting or WaitingBudget()
@@ -146,7 +146,7 @@ class PsycopgConsoles:
                 with self.login(instance.index, instance.port, admin) as console:
                     line = not_in_force(instance, console.settings(), console.aliases())
             except ConsoleFailed as error:
-                failure = error  # It has not read the new auth file yet, or is gone.
+                failure = error  # The process has not read the new auth file yet, or is gone.
             if not line and not failure:
                 return ""
             if not self._socket(instance.index, instance.port).exists() or not waiting.pause(
@@ -206,7 +206,7 @@ class PsycopgConsole:
         )
         # Stand-ins for unknown names have pools without connections.
         return tuple(
-            one for one in found if one.alias != CONSOLE and not one.user.startswith(STAND_IN)
+            pool for pool in found if pool.alias != CONSOLE and not pool.user.startswith(STAND_IN)
         )
 
     def shed(self, seconds: float, *, reconnect: bool) -> tuple[PooledDatabase, ...]:
@@ -228,7 +228,7 @@ class PsycopgConsole:
             self._waiting.pause(_LOOK_EVERY)
 
     def reload(self) -> str:
-        """The process reads its files again. Returns what it complains of."""
+        """Tell the process to read its files again, and return the error that it reports; '' if none."""
         import psycopg
 
         try:

@@ -1,4 +1,4 @@
-"""A login that ends at its deadline, whatever the server sends, and that tells the server no password."""
+"""Log in to PostgreSQL with a deadline, and without sending the password to the server."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     C = TypeVar("C", bound=psycopg.Connection[Any])
 
-# SCRAM is the only method by which a server proves that it knows the password, and which does not
-# tell the password to a server that only pretends to. libpq refuses a server that asks for it in
-# plain text or as an MD5 hash, or that asks for nothing.
+# With SCRAM alone a server proves that it knows the password, and a server that does not know the
+# password does not learn it. libpq refuses a server that asks for the password in plain text or as an
+# MD5 hash, or that asks for no password.
 # (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-REQUIRE-AUTH)
 _PROOF = "scram-sha-256"
 
-# What libpq says of a server that asks for another method, and the rest of our sentence.
+# Part of libpq's message about a server that asks for another method, and the end of our sentence.
 _UNPROVED = (
     (
         "server requested a cleartext password",
@@ -41,19 +41,21 @@ _UNPROVED = (
 )
 
 
-# Logins that were not waited for to their end.
+# Threads of logins that had not ended at their deadline.
 _left_behind: list[threading.Thread] = []
 
 
 def log_in(connect: Callable[..., C], seconds: float, **parameters: object) -> C:
-    """The connection. Raises psycopg.Error; psycopg.errors.ConnectionTimeout after so many seconds.
+    """Return the connection of a login that ends within `seconds`.
 
-    A server chooses how many times the client hashes its password. libpq obeys without a limit, in
-    C, where no timeout of libpq, psycopg or Python is looked at: 20 million times are 37 s of a
-    processor. So the login runs in a thread that is left behind at the deadline. psycopg releases
-    the interpreter's lock meanwhile, and a daemon thread does not keep the process from ending.
-    The number itself is not limited: a relay that reads it before libpq does could not do so in
-    an encrypted connection.
+    The server chooses the number of SCRAM iterations, and libpq accepts any number. libpq hashes in C
+    code that checks no timeout of libpq, psycopg or Python: 20 million iterations take 37 s. So the
+    login runs in a thread of its own, and at the deadline the thread is abandoned. psycopg releases
+    the interpreter's lock meanwhile, and a daemon thread does not keep the process from ending. The
+    number of iterations itself is not limited: that would take a relay that reads the server's message
+    before libpq does, which is not possible in an encrypted connection.
+
+    Raises psycopg.Error; psycopg.errors.ConnectionTimeout at the deadline.
     """
     import psycopg
 
@@ -73,7 +75,7 @@ def log_in(connect: Callable[..., C], seconds: float, **parameters: object) -> C
     try:
         answer = answers.get(timeout=max(0.0, seconds))
     except BaseException as error:
-        # Either this thread or the other sees a connection that comes too late.
+        # This thread or the login's thread closes a connection that comes too late.
         abandoned.set()
         _left_behind.append(thread)
         _discard(answers)
@@ -87,10 +89,10 @@ def log_in(connect: Callable[..., C], seconds: float, **parameters: object) -> C
 
 
 def leave(code: int) -> None:
-    """End the process with this code at once if a login that was left behind still hashes; else return.
+    """End the process with this code at once if the thread of an abandoned login still runs; else return.
 
-    At the ordinary end of a process OpenSSL frees what the login's thread uses, and the process then
-    ends by a segmentation fault: Juju would take its hook for failed.
+    At the ordinary end of a process OpenSSL frees memory that the login's thread uses. The process then
+    ends by a segmentation fault, and Juju counts the hook as failed.
     """
     if any(thread.is_alive() for thread in _left_behind):
         sys.stdout.flush()
@@ -99,7 +101,7 @@ def leave(code: int) -> None:
 
 
 def unproved(error: Exception) -> str:
-    """What a server asks for in place of SCRAM, as the end of a sentence; '' for another error."""
+    """Return what a server asks for in place of SCRAM, as the end of a sentence; '' for another error."""
     said = str(error)
     return next((sentence for words, sentence in _UNPROVED if words in said), "")
 

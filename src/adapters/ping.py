@@ -35,14 +35,14 @@ def _answers(server: tuple[str, int], seconds: float) -> bool:
 
 
 def silent(sockets: Mapping[int, str], seconds: float = 1.0) -> frozenset[int]:
-    """The keys of the Unix sockets at which nothing answers; takes `seconds` at most for all of them."""
+    """Return the keys of the Unix sockets on which no process answers within `seconds`."""
     end, left = time.monotonic() + seconds, dict(sockets)
     with contextlib.ExitStack() as opened:
         asked = opened.enter_context(selectors.DefaultSelector())
         for key, path in sockets.items():
             client = opened.enter_context(socket.socket(socket.AF_UNIX))
             client.setblocking(False)
-            with contextlib.suppress(OSError):  # Nothing listens, or its queue is full.
+            with contextlib.suppress(OSError):  # No process listens, or its queue is full.
                 client.connect(path)
                 client.sendall(_SSL_REQUEST)
                 asked.register(client, selectors.EVENT_READ, (key, client))

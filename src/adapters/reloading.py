@@ -1,4 +1,4 @@
-"""A reload that every process is seen to have done, or that is taken back from all of them."""
+"""Reload processes, check that each runs with its new file, and restore all files if a process does not."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class ReloadConsoles(Protocol):
-    """What a reload takes of the consoles of processes. Both methods may raise ConsoleFailed."""
+    """The methods of the consoles that a reload uses. Both may raise ConsoleFailed."""
 
     def reload(self, instance: Instance, admin: Credentials) -> str:
-        """Tell a process to read its files again; returns what the process complains of."""
+        """Tell a process to read its files again, and return the error that it reports; '' if none."""
         ...
 
     def not_in_force(self, instance: Instance, admin: Credentials) -> str:
-        """The first line of its file that a process does not run with, '' if it runs with all."""
+        """Return the first line of its file that a process does not run with; '' if it runs with every line."""
         ...
 
 
@@ -44,18 +44,20 @@ class Reloading:
     def __call__(
         self, processes: Sequence[Instance], admin: Credentials | None, before: Mapping[int, str]
     ) -> None:
-        """Every process runs with its new file, or every process with its file `before`.
+        """Reload the processes with their new files, or restore the files in `before` for all of them.
 
         Raises PoolerFailed with the line that a process refuses. Raises PoolerUnreachable if a process
-        cannot be asked afterwards: it keeps the new file, and has to be told again. Without `admin`
-        no process lets anybody in, and none can be asked.
+        cannot be asked after its reload: it keeps the new file, and has to reload again. Without `admin`
+        no client can log in to a console, so that no process can be asked.
         """
         if not processes:
             return
         complaint = self._tell(processes, admin)
         if admin is None:
             return
-        line = next(filter(None, (self._not_in_force(one, admin) for one in processes)), "")
+        line = next(
+            filter(None, (self._not_in_force(process, admin) for process in processes)), ""
+        )
         if line or complaint:
             for instance in processes:
                 self._put(instance.index, before[instance.index])

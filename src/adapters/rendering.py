@@ -33,12 +33,12 @@ def userlist(users: tuple[ConsoleUser, ...]) -> str:
 
 
 def hba(rules: tuple[Rule, ...]) -> str:
-    """The HBA file of all processes."""
+    """Return the text of the HBA file of all processes."""
     return _environment().get_template("hba.conf.j2").render(rules=rules)
 
 
 def script(name: str) -> str:
-    """A shell script for the machine that PgBouncer runs on: `drain.sh` or `alive.sh`."""
+    """Return the text of a shell script for the machine of PgBouncer: `drain.sh` or `alive.sh`."""
     return (TEMPLATES / name).read_text()
 
 

@@ -1,4 +1,4 @@
-"""The time that a hook may spend on waiting for servers and processes."""
+"""Limit the time that a hook waits for servers and processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-# Juju runs the hooks of a unit one after the other: a hook that waits holds up every other event.
+# Juju runs the hooks of a unit in sequence: a hook that waits delays every other event of the unit.
 HOOK_SECONDS = 2.0
 
 
@@ -38,16 +38,16 @@ class WaitingBudget:
         self._sleep = sleep
 
     def left(self) -> float:
-        """The seconds that are left, 0.0 if all were used."""
+        """Return the seconds that are left; 0.0 if all are used."""
         return max(0.0, self._left)
 
     @contextmanager
     def spent(self, at_most: float, work: float = 0.0) -> Generator[float]:
-        """The seconds that the block may wait; the time that it takes is subtracted from the budget.
+        """Yield the seconds that the block may wait, and subtract the time that it took.
 
-        The first `work` seconds are not subtracted where the block ends without an error: it needs
-        them where nothing is waited for. The block may take longer than it was allowed: `left` is
-        0.0 then. A block within a block is counted twice, so blocks are not nested.
+        The first `work` seconds are not subtracted if the block ends without an error: the block takes
+        them also where it waits for nothing. If the block takes longer than allowed, `left` is 0.0
+        afterwards. Nested blocks are not supported: their time would be subtracted twice.
         """
         began, free = self._clock(), 0.0
         try:
@@ -57,7 +57,7 @@ class WaitingBudget:
             self._left -= max(0.0, self._clock() - began - free)
 
     def subtract(self, seconds: float) -> None:
-        """Count a wait that has been, for example for a lock, by an error that says so."""
+        """Subtract a wait that an error reports afterwards, for example a lock timeout."""
         self._left -= seconds
 
     def pause(self, seconds: float) -> bool:

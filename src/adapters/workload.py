@@ -8,14 +8,14 @@ ROOT = "/var/lib/pgbouncer"
 # The memory of the last configuration that was applied in full: written after all else.
 APPLIED = f"{ROOT}/applied.json"
 
-# A Pebble check that fails once, after the delay for which it was set.
+# The name of the Pebble check that fails after a delay, so that the unit runs again.
 ASK_AGAIN = "ask-again"
 
-# An image may have services and checks of its own, with names that begin like ours.
+# An image may have services and checks of its own whose names begin with `pgbouncer-`, too.
 _PROCESS = re.compile(r"pgbouncer-(0|[1-9][0-9]?)")
 
 
 def process_of(name: str) -> int | None:
-    """The process whose service, or check, has this name; None if the name is not that of a process."""
+    """Return the index of the process whose service or check has this name; None for another name."""
     found = _PROCESS.fullmatch(name)
     return int(found[1]) if found else None

@@ -40,9 +40,9 @@ class BackendChanged:
 class BackendDeparted:
     """The backend-database-relation-departed hook.
 
-    - A unit that is being removed says so, and cleans nothing up: the other units go on.
-    - When the relation ends for all units, or no unit stays, the leader removes what is ours from
-      PostgreSQL while it still can.
+    - A unit that is being removed announces that in its databags, and removes no role: other units go on.
+    - When the relation ends for all units, or no unit stays, the leader removes the roles of this
+      application from PostgreSQL while it still can.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class BackendDeparted:
         self._converge = converge
 
     def __call__(self, departing: str) -> Outcome:
-        """Nothing of ours is left in a PostgreSQL that is no longer ours."""
+        """Announce a departure, remove the roles if the relation ends for all units, and converge."""
         facts = self._world.look()
         if departing == facts.unit and self._departures.flag():
             facts = self._world.look()

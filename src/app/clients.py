@@ -33,7 +33,7 @@ class ClientsChanged:
 class ClientsDeparted:
     """The database-relation-departed hook: connection information is refreshed.
 
-    A unit that is being removed says so.
+    A unit that is being removed announces that in its databags.
     """
 
     def __init__(self, world: World, departures: Departures, converge: Converge) -> None:

@@ -47,7 +47,7 @@ class ConfigurePooler:
             facts = self._announced(failed)
             return Deferred(facts, problem.text, soon=True) if passing else Done(facts)
         if facts.container.timed_out:
-            # The container has not gone, so that no pebble-ready event will follow.
+            # The container is still there, so that no pebble-ready event will follow.
             return Deferred(facts, "waiting for the pgbouncer container", soon=True)
         facts = self._announced(_with_stake(facts))
         if complete:

@@ -6,7 +6,7 @@ class PoolerFailed(Exception):
 
 
 class PoolerUnreachable(PoolerFailed):
-    """The container or PgBouncer did not answer, for a reason that passes: to be tried again soon."""
+    """The container or PgBouncer did not answer, for a transient reason: the unit tries again soon."""
 
 
 class ConsoleFailed(Exception):
@@ -26,11 +26,11 @@ class AccessRefused(DatabaseRefused):
 
 
 class DatabaseBusy(AccessRefused):
-    """Something holds the database of one client; a later hook tries again."""
+    """A lock keeps the database of a client busy; a later hook tries again."""
 
 
 class NoTimeLeft(DatabaseBusy):
-    """This hook has waited for as long as it may; the next one goes on."""
+    """This hook may wait no longer; the next hook goes on."""
 
 
 class ExposureForbidden(Exception):

@@ -1,4 +1,4 @@
-"""What are clients given in a single conversation with PostgreSQL?"""
+"""Give clients their users and databases over a single connection to PostgreSQL."""
 
 import logging
 from collections.abc import Iterable
@@ -20,36 +20,37 @@ def topic_of(username: str) -> str:
 
 
 class GrantRound:
-    """What the clients are given in one conversation with PostgreSQL, and what is noted of it."""
+    """Gives clients their users and databases, and collects the grants, problems and ownership to record."""
 
     def __init__(self, facts: Facts, database: Database, kept: Iterable[Grant]) -> None:
         self._facts = facts
         self._database = database
         self._consent = consent.consent_of(facts)
         self.made = database.made()
-        # What was given in another server means nothing in this server.
+        # Grants in another server do not hold in this server.
         here = facts.ledger.made.cluster in ("", self.made.cluster)
-        self._before = {one.username: one for one in facts.ledger.grants} if here else {}
+        self._before = {grant.username: grant for grant in facts.ledger.grants} if here else {}
         self._pending = dict(self._before)
         self._over_budget = consent.over_budget(facts.clients, self._before)
         self._applications: dict[str, str] = {}
         self._holdings: dict[str, consent.Holding] = {}
-        self._noted_before = {one.oid for one in self.made.databases}
+        self._noted_before = {database.oid for database in self.made.databases}
         self.given = list(kept)
         self.problems: list[Problem] = []
         self._note()
-        # A release that noted no databases gave them; in whatever order clients are served now.
+        # A release that recorded no databases made the grants. Their databases are recorded first, so that
+        # the order in which clients are served does not decide to which application a database belongs.
         for client in self.clients():
             if before := self._before.get(client.request.username):
                 self._belongs(before, client.request.application)
         self._note()
 
     def clients(self) -> list[Client]:
-        """The clients in the order in which they are served: what was given before goes first."""
+        """Return the clients in the order in which they are served: clients with a grant come first."""
         return consent.in_order(self._facts.clients, self._before)
 
     def give(self, request: AccessRequest) -> bool | None:
-        """Give a client what it asks for: whether it has no password yet; None if it was refused."""
+        """Give a client its user and database; return whether the user has no password yet, None if refused."""
         grant = grant_for(request)
         who = f"{request.application} (relation {grant.relation_id})"
         before = self._before.get(grant.username)
@@ -76,23 +77,24 @@ class GrantRound:
         return locked
 
     def refuse(self, request: AccessRequest, error: DatabaseRefused) -> None:
-        """Note that what was given to a client just now is of no use to it."""
+        """Replace the grant that a client has just got by the problem that keeps the client from using it."""
         grant = grant_for(request)
-        self.given = [one for one in self.given if one.username != grant.username]
+        self.given = [other for other in self.given if other.username != grant.username]
         text = f"{request.application} (relation {grant.relation_id}): {error}"
         self._refused(grant, text, self._before.get(grant.username), error)
 
     def roamed(self) -> tuple[str, ...]:
-        """Databases that clients made, for which there are pools. PUBLIC does not connect to them."""
+        """Return the databases that clients made and that get pools; revoke CONNECT on them from PUBLIC."""
         self._note()
         holdings = self._holdings.values()
         usable, unusable = consent.roamed(holdings, self.made, self.given)
         if unusable:
             logger.warning("PgBouncer can have no pool of the databases %s", ", ".join(unusable))
         clients = self.made.names(CLIENT)
-        for one in holdings:
-            if one.owner in clients and one.oid not in self._noted_before and one.open:
-                self._database.close(one.name)
+        for holding in holdings:
+            new = holding.oid not in self._noted_before
+            if holding.owner in clients and new and holding.open:
+                self._database.close(holding.name)
         return usable
 
     def _verdict(
@@ -104,9 +106,9 @@ class GrantRound:
     ) -> consent.Verdict:
         if grant.username in self._over_budget:
             return consent.Verdict(problem=consent.OVER_BUDGET)
-        others = (*self.given, *self._pending.values())
+        given = (*self.given, *self._pending.values())
         on_database = consent.on_database(
-            request, grant, holding, self.made, others, before, self._consent
+            request, grant, holding, self.made, given, before, self._consent
         )
         if on_database.problem:
             return on_database
@@ -120,13 +122,14 @@ class GrantRound:
     def _refused(
         self, grant: Grant, text: str, before: Grant | None, error: DatabaseRefused | None = None
     ) -> None:
-        """Note why a client is refused; what was given to it before stays."""
+        """Record why a client is refused; a grant that it had before stays."""
         if before:
             self.given.append(before)
         topic = topic_of(grant.username)
         if isinstance(error, NoTimeLeft):
-            # What was seen of this client by an earlier hook is still the best that is known.
-            known = [one for one in self._facts.ledger.problems if one.topic == topic]
+            # The problem that an earlier hook found is still the best information about this client.
+            ledger = self._facts.ledger
+            known = [problem for problem in ledger.problems if problem.topic == topic]
             waiting = Problem(topic=topic, level=Level.WAITING, text=text, untried=True)
             self.problems += known or [waiting]
             return
@@ -134,13 +137,13 @@ class GrantRound:
         self.problems.append(Problem(topic=topic, level=level, text=text))
 
     def _belongs(self, grant: Grant, application: str) -> None:
-        """What a client makes is its application's, and so is its database if it is the first."""
+        """Record the application of a client, and of its database if no application has that database yet."""
         self._applications.setdefault(grant.username, application)
         if found := self._holdings.get(grant.database):
             self._applications.setdefault(found.group, application)
 
     def _note(self) -> None:
-        """Look at the roles and the databases, and note whose they are."""
-        self._holdings = {one.name: one for one in self._database.holdings()}
+        """Read the roles and databases again, and record to which application each database belongs."""
+        self._holdings = {holding.name: holding for holding in self._database.holdings()}
         made = self.made.model_copy(update={"roles": self._database.made().roles})
         self.made = consent.noted(made, self._holdings.values(), self._applications)

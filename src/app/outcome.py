@@ -24,7 +24,7 @@ class Deferred(NamedTuple):
 
     @property
     def topic(self) -> str:
-        """A name for what is missing; another name after any progress."""
+        """Return a digest of what is missing, which changes with any progress."""
         known = self.facts.container.applied
         progress = (
             known.model_dump(mode="json") if known else None,

@@ -47,9 +47,9 @@ class PeersChanged:
 class PeersDeparted:
     """The pgb-peers-relation-departed hook.
 
-    The leader shares out anew what depends on the number of units. A unit that is being removed says
-    so and leaves everything to the other units; if none stays, the leader removes what is ours from
-    PostgreSQL.
+    The leader divides the server connections among the remaining units. A unit that is being removed
+    announces that and leaves all decisions to the other units. If no unit stays, the leader removes the
+    roles of this application from PostgreSQL.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class PeersDeparted:
         self._converge = converge
 
     def __call__(self, departing: str) -> Outcome:
-        """The units that stay do without the unit that goes."""
+        """Announce the departure of this unit, or converge without the unit that departs."""
         facts = self._world.look()
         if departing == facts.unit:
             if self._departures.flag():

@@ -190,7 +190,7 @@ class Database(Protocol):
         ...
 
     def capacity(self) -> int:
-        """The connections that PostgreSQL accepts from ordinary users: its limit less reserved slots."""
+        """Return the number of connections that PostgreSQL accepts from ordinary users, without reserved slots."""
         ...
 
     def knows(self, address: str) -> bool:
@@ -202,38 +202,38 @@ class Database(Protocol):
         ...
 
     def lock_out(self, usernames: Iterable[str]) -> dict[str, str]:
-        """End the sessions and the logins of users of ours, without entering a client's database.
+        """Take logins and sessions of client users away, without entering a client's database.
 
         Returns the users that can still log in, each with the reason.
         """
         ...
 
     def hurry(self) -> None:
-        """From now on, wait only a moment for a client's database."""
+        """Wait only a moment for a client's database from now on."""
         ...
 
     def made(self) -> Made:
-        """The roles of ours that there are, by OID, and the databases that the ledger had."""
+        """Return the roles of this application that exist, and the databases that the ledger has."""
         ...
 
     def reaches(self, roles: Iterable[str], database: str) -> tuple[Reach, ...]:
-        """What each of these roles leads to, for a client of this database. Raises AccessRefused."""
+        """Return the reach of each of these roles, for a client of this database. Raises AccessRefused."""
         ...
 
     def holdings(self) -> tuple[Holding, ...]:
-        """Every database of the server, and whose it is."""
+        """Return every database of the server with its owner."""
         ...
 
     def close(self, database: str) -> None:
-        """Take the right to connect to a database that a client made from PUBLIC."""
+        """Take the right to connect to a database that a client made away from PUBLIC."""
         ...
 
     def notes(self) -> tuple[str, ...]:
-        """What the operator should know of what clients left behind, as sentences."""
+        """Return sentences for the operator about objects that clients left."""
         ...
 
     def left(self) -> tuple[str, ...]:
-        """What stays although this application goes, as sentences."""
+        """Return a sentence for everything that stays in PostgreSQL when this application leaves it."""
         ...
 
     def grant(self, grant: Grant, oid: int = 0) -> bool:
@@ -241,8 +241,8 @@ class Database(Protocol):
 
         Raises AccessRefused; DatabaseBusy if something holds the database; NoTimeLeft.
 
-        A database that was there before is given only if it has this OID: that is the database which
-        the decision was about.
+        A database that existed before is given only if it has this OID: the decision to give it was
+        made for that database.
 
         True as long as the user has no password, without which it cannot log in.
         """
@@ -253,11 +253,11 @@ class Database(Protocol):
         ...
 
     def revoke(self, username: str) -> None:
-        """Drop a user of ours; what it made stays with its database. Raises as `grant`."""
+        """Drop a client user; its objects stay in its database. Raises the errors of `grant`."""
         ...
 
     def withdraw(self) -> None:
-        """Drop all that this application made, except for databases and what is in them.
+        """Drop everything that this application made, except databases and the objects in them.
 
         All client users lose their logins first.
         """
@@ -270,7 +270,7 @@ class Databases(Protocol):
     def open(
         self, backend: BackendCredentials, ledger: Ledger | None = None
     ) -> AbstractContextManager[Database]:
-        """Log in as the backend's user; the ledger says what we made there.
+        """Log in as the backend's user; `ledger` has the roles that this application made there.
 
         Raises DatabaseUnreachable or DatabaseRefused.
         """
@@ -281,7 +281,7 @@ class Databases(Protocol):
         ...
 
     def admits(self, backend: BackendCredentials, credentials: Credentials, database: str) -> bool:
-        """Whether these credentials can log in; waits for as long as this hook may.
+        """Return whether these credentials can log in; waits as long as this hook may.
 
         A new user is let in only when PostgreSQL's own charm has named it in pg_hba.conf.
         """

@@ -29,13 +29,12 @@ logger = logging.getLogger(__name__)
 class ReconcileAccess:
     """Gives and takes back access, on the leader.
 
-    - Users that no client asks for any more lose their logins and sessions first; then PgBouncer's
-      own user comes, then new users come, then those that have left are dropped.
-    - A client whose database keeps us waiting comes after all others, and is waited for only a moment.
+    - Users that no client asks for any more lose their logins and sessions first. Then PgBouncer's own
+      user is made, then new users, and then users whose clients have left are dropped.
+    - A client whose database made an earlier hook wait comes last, and is waited for only a moment.
     - PostgreSQL is asked only if something is unfinished, or to be thorough; then anything that
       was lost there is made again, with the passwords that are known already.
-    - What cannot be given to a client does not keep another from what it asked for, and the client
-      keeps what was given to it before.
+    - A refusal for a client does not delay other clients, and the client keeps the access that it has.
     - A role or a database that leads out of a client's own database needs the operator's consent.
     - While PostgreSQL refuses, the backend is not ready, and every later hook tries again.
     - A backend that has gone takes with it all that was given.
@@ -102,13 +101,13 @@ class ReconcileAccess:
         kept = [grant for grant in facts.standing if grant.username not in asked]
         wanted = asked.union(grant.username for grant in kept)
         leaving = sorted(database.users() - wanted)
-        # Before all that may wait: a client that has left might be what others wait for.
+        # Before any wait for a lock, which a session of a client that has left may hold.
         locked_out = _still_in(database.lock_out(leaving))
         database.provision(auth, backend.database)
         for grant in facts.ledger.grants:
             if grant.username not in wanted:
                 self._clients.forget(grant)
-        others = [p for p in facts.ledger.problems if p.topic == "service"]
+        problems = [p for p in facts.ledger.problems if p.topic == "service"]
         granting = GrantRound(facts, database, kept)
         for hurried, clients, usernames in _by_trouble(facts.ledger, granting.clients(), leaving):
             if hurried and (clients or usernames):
@@ -116,34 +115,35 @@ class ReconcileAccess:
             for client in clients:
                 self._grant(granting, database, client)
             for username in usernames:
-                others += self._dropped(facts.ledger, database, username)
+                problems += self._dropped(facts.ledger, database, username)
         roamed = granting.roamed()
-        # What is said of a user that can still log in replaces what is said of its end.
+        # The problem of a user that can still log in replaces the problem of the drop of that user.
         told = {problem.topic for problem in locked_out}
-        others = [problem for problem in others if problem.topic not in told]
-        others += granting.problems
-        # The ledger's order is that of the requests, in whatever order they were looked at.
+        problems = [problem for problem in problems if problem.topic not in told]
+        problems += granting.problems
+        # The ledger has the order of the requests, and not the order in which clients were served.
         names = [*leaving, *(grant.username for grant in kept)]
         names += [client.request.username for client in facts.clients]
         order = {topic_of(name): index for index, name in enumerate(names)}
         given = sorted(granting.given, key=lambda grant: order[topic_of(grant.username)])
-        others.sort(key=lambda problem: order.get(problem.topic, -1))
+        problems.sort(key=lambda problem: order.get(problem.topic, -1))
         return Ledger(
             provisioned_for=backend.user,
             server=database.server(),
             capacity=database.capacity(),
             grants=tuple(given),
             exposed_ports=facts.ledger.exposed_ports,
-            problems=(*others, *locked_out, *_notes(database.notes())),
+            problems=(*problems, *locked_out, *_notes(database.notes())),
             made=granting.made,
             roamed=roamed,
             allowed=consent.consent_of(facts).names,
         )
 
     def _grant(self, granting: GrantRound, database: Database, client: Client) -> None:
-        """The client has what it asked for, or the problem is noted."""
+        """Give a client what it asks for, or record the problem."""
         locked = granting.give(client.request)
-        # A user that was lost, or whose server was: its client keeps the password it has.
+        # The user is new although its client has a password: the user, or the server, was lost. The client
+        # keeps its password.
         if locked and client.told and (password := self._clients.password(client.request)):
             username = client.request.username
             try:
@@ -152,7 +152,7 @@ class ReconcileAccess:
                 granting.refuse(client.request, error)
 
     def _dropped(self, ledger: Ledger, database: Database, username: str) -> list[Problem]:
-        """A user that no client asks for any more is gone; or the problem."""
+        """Drop a user that no client asks for any more; return the problem if that fails."""
         logger.info("Dropping user %s, which no client asks for any more", username)
         try:
             database.revoke(username)
@@ -173,7 +173,7 @@ class ReconcileAccess:
         ledger = Ledger(
             exposed_ports=facts.ledger.exposed_ports,
             problems=tuple(p for p in facts.ledger.problems if p.topic == "service"),
-            # What could not be dropped is still there, and ours if the same PostgreSQL comes back.
+            # Roles that could not be dropped still exist, and stay ours if this PostgreSQL is related again.
             made=facts.ledger.made,
             left=facts.ledger.left,
         )
@@ -200,26 +200,28 @@ def _still_in(failures: dict[str, str]) -> list[Problem]:
 def _by_trouble(
     ledger: Ledger, clients: Sequence[Client], leaving: Sequence[str]
 ) -> Iterator[tuple[bool, list[Client], list[str]]]:
-    """Clients, and users that leave: those to be waited for, then those to be looked at in a hurry.
+    """Yield the clients to serve and the users to drop, and whether to wait only a moment for each.
 
-    In a hurry is looked at what was given before, and then at what was waited for in vain.
+    New clients and other users come first, with the full wait. Clients with a grant come next, and then
+    clients and users whose database an earlier hook waited for in vain.
     """
     slow = {p.topic for p in ledger.problems if p.level is Level.WAITING and not p.untried}
-    calm = [one for one in clients if topic_of(one.request.username) not in slow]
-    new = [one for one in calm if grant_for(one.request) not in ledger.grants]
-    given = [one for one in calm if one not in new]
-    yield False, new, [one for one in leaving if topic_of(one) not in slow]
-    late = [one for one in clients if one not in calm]
-    yield True, [*given, *late], [one for one in leaving if topic_of(one) in slow]
+    calm = [client for client in clients if topic_of(client.request.username) not in slow]
+    new = [client for client in calm if grant_for(client.request) not in ledger.grants]
+    given = [client for client in calm if client not in new]
+    yield False, new, [name for name in leaving if topic_of(name) not in slow]
+    late = [client for client in clients if client not in calm]
+    yield True, [*given, *late], [name for name in leaving if topic_of(name) in slow]
 
 
 def _problem(
     ledger: Ledger, username: str, level: Level, text: str, error: DatabaseRefused
 ) -> Problem:
-    """What to tell of a client; what is known of it stays if no time was left to try."""
+    """Return the problem of a user; if there was no time to try, the problem that the ledger has."""
     untried = isinstance(error, NoTimeLeft)
-    known = (one for one in ledger.problems if untried and one.topic == topic_of(username))
-    problem = Problem(topic=topic_of(username), level=level, text=text, untried=untried)
+    topic = topic_of(username)
+    known = (found for found in ledger.problems if untried and found.topic == topic)
+    problem = Problem(topic=topic, level=level, text=text, untried=untried)
     return next(known, problem)
 
 

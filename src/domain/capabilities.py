@@ -37,11 +37,11 @@ ALWAYS_RESET = Version(1, 26)
 OWN_USERS = Version(1, 23)
 
 
-# Before, a database has no server_lifetime of its own.
+# Earlier releases do not know `server_lifetime` in [databases].
 OWN_LIFETIMES = Version(1, 23)
 
 
-# Before, the clients of a user or of a database cannot be limited.
+# Earlier releases cannot limit the clients of a user or of a database.
 CLIENT_LIMITS = Version(1, 24)
 
 

@@ -1,4 +1,4 @@
-"""What may a client have without asking the operator, and what needs an option?"""
+"""Decide which roles and databases a client gets, and which of them need an option of the operator."""
 
 from collections.abc import Collection, Iterable
 
@@ -9,7 +9,7 @@ from domain.settings import Settings
 from domain.users import AccessRequest, Grant, name_problem
 from domain.value import Value
 
-# Databases of one application; each takes a CREATE DATABASE, and a pool in each process.
+# The most databases of an application; each takes a CREATE DATABASE, and a pool in each process.
 MOST_DATABASES = 20
 
 OVER_BUDGET = (
@@ -17,10 +17,10 @@ OVER_BUDGET = (
     " a database"
 )
 
-# The last version in which who has CREATEROLE can be given every role but a superuser.
+# The last version in which a role with CREATEROLE can grant itself every role that is not a superuser.
 _CREATEROLE_IS_SUPERUSER = 15
 
-# Functions by which a session of an ordinary user becomes a superuser's (extension set_user).
+# Functions with which the session of an ordinary user becomes the session of a superuser (set_user).
 BECOME_SUPERUSER = frozenset({"set_user", "set_user_u"})
 
 _ATTRIBUTES = {
@@ -44,20 +44,20 @@ _MOST_PHRASES = 3
 
 
 class Reach(Value):
-    """What a role of PostgreSQL leads to, with every membership followed to its end."""
+    """The rights that a role of PostgreSQL gives its members, through all memberships."""
 
     role: str
     major: int  #: version of PostgreSQL
-    #: Attributes, each with the role that has it: this one, or another to which this one leads.
+    #: Attributes, each with the role that has it: `role`, or a role of which `role` is a member.
     attributes: tuple[tuple[str, str], ...] = ()
     predefined: tuple[str, ...] = ()  #: roles whose names begin with `pg_`
-    #: Functions that run as a superuser, or are PostgreSQL's own, and that PUBLIC cannot call.
+    #: Functions that run as a superuser, or are built in, and that PUBLIC cannot call.
     functions: tuple[str, ...] = ()
-    databases: tuple[str, ...] = ()  #: other than the client's own, in which it has rights
-    others: tuple[str, ...] = ()  #: what else it has rights on, e.g. `tablespace fast`
+    databases: tuple[str, ...] = ()  #: other than the client's own, in which the role has rights
+    others: tuple[str, ...] = ()  #: other objects with rights for the role, e.g. `tablespace fast`
 
     def outside(self) -> str:
-        """What it does beyond the client's database, e.g. `can make roles`; '' if nothing."""
+        """Return what the role can do outside of the client's database, e.g. `can make roles`; '' if nothing."""
         found = [*self._superuser(), *self._others()]
         shown = found[:_MOST_PHRASES]
         more = ["more"] if found[_MOST_PHRASES:] else []
@@ -76,7 +76,7 @@ class Reach(Value):
                 yield f"can become superuser by {name.rpartition('.')[2]}"
 
     def _others(self) -> Iterable[str]:
-        for role in sorted(self.predefined, key=lambda one: (one not in _PREDEFINED, one)):
+        for role in sorted(self.predefined, key=lambda name: (name not in _PREDEFINED, name)):
             known = _PREDEFINED.get(role)
             yield f"{known} by {role}" if known else f"has the rights of {role}"
         for attribute, holder in self.attributes:
@@ -105,8 +105,8 @@ def reach_of(
     databases: Iterable[str] = (),
     others: Iterable[str] = (),
 ) -> Reach:
-    """What a role leads to, with the attribute that it gives a client or is itself."""
-    own = ((one, role) for one in sorted(attributes_of(frozenset({role}))))
+    """Return the reach of a role, with the attribute that the role implies, or is itself."""
+    own = ((attribute, role) for attribute in sorted(attributes_of(frozenset({role}))))
     return Reach(
         role=role,
         major=major,
@@ -119,23 +119,23 @@ def reach_of(
 
 
 class Holding(Value):
-    """A database of PostgreSQL, and whose it is there."""
+    """A database of PostgreSQL, with its owner there and its application."""
 
     name: str
     oid: int
     owner: str
-    group: str  #: that this application has, or would make, for a database of this name
+    group: str  #: the group that this application has, or would make, for a database of this name
     open: bool = False  #: PUBLIC may connect
-    #: The application for which this application made it, as its sealed comment says; '' if none does.
+    #: The related application that the database was made for, by its sealed comment; '' if it has none.
     application: str = ""
 
     def ours(self, made: Made) -> bool:
-        """Whether it belongs to the group that this application made for it."""
+        """Return whether the database belongs to the group that this application made for it."""
         return self.owner == self.group and self.group in made.names(GROUP)
 
 
 class Consent(Value):
-    """What the operator has allowed, and how more can be allowed."""
+    """The roles and databases that the operator has allowed, and the command that allows more."""
 
     roles: tuple[str, ...] = ()
     databases: tuple[str, ...] = ()
@@ -145,20 +145,20 @@ class Consent(Value):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Roles and databases, to see whether the operator has changed them."""
+        """The roles and the databases as a single tuple, to compare it with the tuple of an earlier hook."""
         return (*self.roles, "", *self.databases) if self.roles or self.databases else ()
 
     def to_allow(self, roles: Iterable[str]) -> str:
-        """The command that allows these roles, and those that are allowed already."""
+        """Return the command that allows these roles in addition to the roles that are allowed already."""
         return f"`{self.command} allowed-roles={_joined(self.roles, roles)}`"
 
     def to_share(self, database: str) -> str:
-        """The command that shares this database, and those that are shared already."""
+        """Return the command that shares this database in addition to the databases that are shared already."""
         return f"`{self.command} shared-databases={_joined(self.databases, [database])}`"
 
 
 def consent_of(facts: Facts) -> Consent:
-    """What the options allow; while an option is invalid, those that run now."""
+    """Return what the options allow; while an option is invalid, what the options in force allow."""
     settings = facts.settings or (facts.plan.settings if facts.plan else Settings())
     return Consent(
         roles=settings.allowed_roles,
@@ -168,16 +168,16 @@ def consent_of(facts: Facts) -> Consent:
 
 
 class Verdict(Value):
-    """Whether a client gets what it asks for; both texts go on where a sentence has its name."""
+    """Whether a client gets what it asks for; each text continues a sentence that begins with its name."""
 
-    problem: str = ""  #: why it does not
-    note: str = ""  #: what it keeps, and would not be given today
+    problem: str = ""  #: why the client does not get it
+    note: str = ""  #: what the client keeps although it would not be granted today
 
 
 def on_roles(reaches: Iterable[Reach], before: Grant | None, consent: Consent) -> Verdict:
-    """Whether a client may have its roles. `before` is what was granted to it already."""
-    outside = {one.role: one.outside() for one in reaches if one.role not in consent.roles}
-    needed = {role: reach for role, reach in outside.items() if reach}
+    """Decide whether a client may have its roles; `before` is the grant that it has already."""
+    outside = {reach.role: reach.outside() for reach in reaches if reach.role not in consent.roles}
+    needed = {role: rights for role, rights in outside.items() if rights}
     if not needed:
         return Verdict()
     fresh = [role for role in needed if before is None or role not in before.roles]
@@ -199,17 +199,19 @@ def on_database(
     before: Grant | None,
     consent: Consent,
 ) -> Verdict:
-    """Whether a client may have its database.
+    """Decide whether a client may have its database.
 
-    `holding` is what PostgreSQL has under the name, `given` what other clients have, and `before`
-    what was granted to this client already.
+    `holding` is the database of that name in PostgreSQL, `given` are the grants of other clients, and
+    `before` is the grant that this client has already.
     """
     name = request.database
     if name in consent.databases:
         return Verdict()
     if reason := _others_database(request, holding, made):
         kept = before is not None and before.database == name
-    elif unlike := [one for one in given if one.database == name and one.roles != grant.roles]:
+    elif unlike := [
+        other for other in given if other.database == name and other.roles != grant.roles
+    ]:
         reason = f"with other roles than user {unlike[0].username} has, who may set traps there"
         kept = before == grant
     else:
@@ -236,7 +238,7 @@ def _others_database(request: AccessRequest, holding: Holding | None, made: Made
 
 
 def in_order(clients: Iterable[Client], granted: Collection[str]) -> list[Client]:
-    """The clients in the order in which they are served; those that have something come first."""
+    """Return the clients in the order in which they are served; clients with a grant come first."""
 
     def order(client: Client) -> tuple[bool, int, str]:
         request = client.request
@@ -246,9 +248,9 @@ def in_order(clients: Iterable[Client], granted: Collection[str]) -> list[Client
 
 
 def over_budget(clients: Iterable[Client], granted: Collection[str]) -> frozenset[str]:
-    """The users of requests beyond the most databases of an application.
+    """Return the users of requests that exceed the most databases of an application.
 
-    What was granted stays, and counts.
+    A request that was granted stays granted, and counts.
     """
     counts, found = dict[str, int](), set[str]()
     for client in in_order(clients, granted):
@@ -260,39 +262,42 @@ def over_budget(clients: Iterable[Client], granted: Collection[str]) -> frozense
 
 
 def noted(made: Made, holdings: Iterable[Holding], applications: dict[str, str]) -> Made:
-    """The same with the databases that there are now.
+    """Return `made` with the databases that exist now.
 
     `applications` has the application of each client, by the client's user or its database's group.
-    A database belongs to the first application that it was noted for.
+    A database belongs to the first application that it was recorded for.
     """
     databases = list[OwnDatabase]()
-    for one in holdings:
-        known = made.owner_of(one.oid) or one.application
-        owners = made.names(CLIENT) | made.names(GROUP)
-        application = known or (applications.get(one.owner, "") if one.owner in owners else "")
-        if application:
-            databases.append(OwnDatabase(name=one.name, oid=one.oid, application=application))
+    owners = made.names(CLIENT) | made.names(GROUP)
+    for holding in holdings:
+        known = made.owner_of(holding.oid) or holding.application
+        named = applications.get(holding.owner, "") if holding.owner in owners else ""
+        if application := known or named:
+            databases.append(
+                OwnDatabase(name=holding.name, oid=holding.oid, application=application)
+            )
     return made.model_copy(update={"databases": tuple(databases)})
 
 
 def roamed(
     holdings: Iterable[Holding], made: Made, grants: Iterable[Grant]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Databases that clients made for themselves: those a pool can have, and those none can have.
+    """Return the databases that clients made: those that a pool can lead to, and those that none can.
 
     A database of a group that the operator allowed a client, such as charmed_databases_owner, counts
-    where PUBLIC cannot connect: a pool lets no stranger in then.
+    only if PUBLIC cannot connect to it, so that its pool admits only users with the right to connect.
     """
     grants = tuple(grants)
     asked = {grant.database for grant in grants}
     own = {grant.username for grant in grants} | made.names(GROUP)
     groups = {role for grant in grants for role in grant.roles} & GROUPS
     found = [
-        one.name
-        for one in holdings
-        if one.name not in asked
+        holding.name
+        for holding in holdings
+        if holding.name not in asked
         and (
-            (one.owner in own and one.owner != one.group) or (one.owner in groups and not one.open)
+            (holding.owner in own and holding.owner != holding.group)
+            or (holding.owner in groups and not holding.open)
         )
     ]
     usable = tuple(sorted(name for name in found if not name_problem(name)))

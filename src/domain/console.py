@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from domain.instances import RESTART, Instance
 from domain.value import Value
 
-# How the names begin that the function get_auth answers for names that are no users (templates/get_auth.sql).
+# The prefix of the names that get_auth returns for unknown user names (templates/get_auth.sql).
 STAND_IN = "pgbouncer_unknown_"
 
 

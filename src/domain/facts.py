@@ -19,10 +19,10 @@ class Container(Value):
     """Where PgBouncer runs, and what it runs with."""
 
     reachable: bool = False
-    timed_out: bool = False  #: it is there, and did not answer in time
+    timed_out: bool = False  #: the container exists, and did not answer in time
     program: Program | None = None  #: None until it was asked
     running: frozenset[int] = frozenset()  #: processes, by index
-    #: processes that were asked on their sockets and did not answer, until they have answered again
+    #: processes, by index, that did not answer on their sockets, until they have answered again
     unresponsive: frozenset[int] = frozenset()
     ending: frozenset[int] = frozenset()  #: processes that let their transactions finish
     applied: Applied | None = None  #: the last configuration that was applied in full
@@ -101,10 +101,10 @@ class Ledger(Value):
     grants: tuple[Grant, ...] = ()
     exposed_ports: tuple[int, ...] = ()
     problems: tuple[Problem, ...] = ()
-    made: Made = Made()  #: roles and databases of ours, by OID
+    made: Made = Made()  #: roles and databases that this application made, by OID
     roamed: tuple[Name, ...] = ()  #: databases that clients made for themselves
     allowed: tuple[str, ...] = ()  #: roles and databases that the options allowed at that time
-    left: tuple[str, ...] = ()  #: what stays in a PostgreSQL that we have left, as sentences
+    left: tuple[str, ...] = ()  #: sentences on what stays in a PostgreSQL without a relation
 
     def with_problem(self, problem: Problem) -> "Ledger":
         """The same with this problem, in place of an older one on its topic."""
@@ -122,8 +122,8 @@ class Ledger(Value):
 
     @property
     def troubles(self) -> tuple[Problem, ...]:
-        """The problems that keep something from working: a note at level active keeps nothing."""
-        return tuple(one for one in self.problems if one.level != Level.ACTIVE)
+        """Return the problems that need an action or a wait: all but the notes at level active."""
+        return tuple(problem for problem in self.problems if problem.level != Level.ACTIVE)
 
 
 class Facts(Value):
@@ -133,7 +133,7 @@ class Facts(Value):
     address: str
     leader: bool
     leaving: bool = False  #: this unit is being removed
-    #: every unit of the application is being removed; only a leader that leaves looks
+    #: every unit of the application is being removed; read only by a leader that is being removed
     last_unit: bool = False
     settings: Settings | None  #: None if an option is invalid
     settings_problems: tuple[str, ...] = ()
@@ -143,7 +143,7 @@ class Facts(Value):
     plan: Plan | None = None  #: as the leader last shared
     auth: AuthMaterial | None = None  #: likewise, in a secret
     ledger: Ledger = Ledger()
-    #: What the leader wrote and this release cannot read: `plan`, `ledger` or `secret`.
+    #: Values of the leader that this release cannot read: `plan`, `ledger` or `secret`.
     unreadable: tuple[str, ...] = ()
     serving: Serving | None = None  #: as this unit last announced
     stake: Stake = Stake()  #: likewise
@@ -171,7 +171,7 @@ class Facts(Value):
 
     @property
     def roaming(self) -> bool:
-        """Whether a client can make databases, of which nothing tells us when they appear."""
+        """Return whether a client can make databases, which appear without an event."""
         return any(ROAMING.intersection(grant.roles) for grant in self.ledger.grants)
 
     @property

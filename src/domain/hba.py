@@ -1,6 +1,6 @@
-"""Who may try to log in to PgBouncer, from where, and how?
+"""The rules of PgBouncer's HBA file: which users may log in to which database, from where.
 
-Rules of the file https://www.pgbouncer.org/config.html#hba-file-format: the first that matches decides.
+The first rule that matches decides (https://www.pgbouncer.org/config.html#hba-file-format).
 """
 
 from typing import Literal
@@ -15,21 +15,21 @@ Origin = Literal["local", "host"]  #: a Unix socket, or the network
 
 
 class Rule(Value):
-    """Which logins a rule is about, and whether they may go on to SCRAM."""
+    """The logins that a rule matches, and whether it admits them to authentication by SCRAM."""
 
     origins: tuple[Origin, ...] = ("local", "host")
-    database: str = ""  #: '' is each database
-    users: tuple[str, ...] = ()  #: none is each user
-    replication: bool = False  #: whether the rule is about replication connections only
+    database: str = ""  #: '' matches every database
+    users: tuple[str, ...] = ()  #: () matches every user
+    replication: bool = False  #: whether the rule matches replication connections only
     admits: bool = False
 
 
 def access_rules(auth: AuthMaterial | None) -> tuple[Rule, ...]:
     """Return the rules of every process of a unit.
 
-    The console, and the users that may use it, are for Unix sockets: their passwords are no use to a
-    client of the network, so neither is CVE-2026-107350. The user that looks passwords up, and its name
-    for a database, are never for clients.
+    The console and its users are admitted on Unix sockets only: a client on the network cannot use
+    their passwords, and so cannot use CVE-2026-107350. The user that looks passwords up, and the alias
+    of its database, are never admitted.
     """
     if auth is None:
         return (Rule(),)

@@ -44,8 +44,8 @@ FEW_CLIENTS = 100
 # Files of a process that are neither clients nor servers: logs, sockets, peers.
 _OTHER_FILES = 100
 
-# How long a login may take, its wait for a server included. A client that has not logged in holds a file and
-# as much memory as max_packet_size allows, so no option makes this longer.
+# Seconds that a login may take, including its wait for a server connection. A client that has not logged in
+# occupies a file and as much memory as max_packet_size allows, so no option makes this longer.
 LOGIN_SECONDS = 60
 
 # PgBouncer reads these when it starts, and never again.
@@ -60,16 +60,16 @@ class Layout(Value):
     """Where a platform keeps what belongs to its PgBouncer processes."""
 
     root: str  #: an absolute path
-    sockets: str = ""  #: where sockets and pid files are, if not beside the configuration
+    sockets: str = ""  #: directory of sockets and pid files; '' if it is `root`
     listen_address: str = "*"
     with_pid_files: bool = False  #: where nothing supervises the processes
 
     def directory(self, index: int) -> str:
-        """Configuration of one process."""
+        """Return the directory of the configuration of a process."""
         return f"{self.root}/{index}"
 
     def socket_directory(self, index: int) -> str:
-        """The socket of one process, which leads to its clients' side and to its console; its pid file."""
+        """Return the directory of the pid file and of the socket, for clients and the console, of a process."""
         return f"{self.sockets or self.root}/{index}"
 
     def ini(self, index: int) -> str:
@@ -83,7 +83,7 @@ class Layout(Value):
 
     @property
     def hba_file(self) -> str:
-        """Who may log in from where, for all processes."""
+        """Return the path of the HBA file of all processes."""
         return f"{self.root}/hba.conf"
 
 
@@ -126,7 +126,7 @@ class PoolerConfig(Value):
 
     instances: tuple[Instance, ...]
     users: tuple[ConsoleUser, ...]
-    rules: tuple[Rule, ...]  #: of the HBA file
+    rules: tuple[Rule, ...]  #: the rules of the HBA file
     serving: Serving
     server: str = ""  #: which PostgreSQL the pools lead to
     admin: Credentials | None = None  #: for the consoles; None where nobody may use them
@@ -278,7 +278,7 @@ def _pooling(plan: Plan, version: Version, part: Part, files: int) -> tuple[Sett
         ("default_pool_size", str(sizes.default)),
         ("min_pool_size", str(sizes.minimum)),
         ("reserve_pool_size", str(sizes.reserve)),
-        # PgBouncer keeps track of no statement in session mode, where the server connection is the client's.
+        # In session mode, where a client keeps its server connection, PgBouncer tracks no prepared statement.
         ("max_prepared_statements", str(settings.max_prepared_statements)),
         *reset_settings(
             settings, version, version_in(plan.upstream.version) if plan.upstream else None
@@ -304,17 +304,17 @@ def _pooling(plan: Plan, version: Version, part: Part, files: int) -> tuple[Sett
         # A peer that is gone keeps nobody who cancels. Nor does PgBouncer, which forwards one request to a
         # peer at a time and forgets those that came in the same moment: they can be sent again.
         ("cancel_wait_timeout", "1"),
-        # The size of a packet bounds what a client without credentials makes a process keep.
+        # The size of a packet limits the memory that a client without credentials can occupy.
         ("max_packet_size", str(settings.max_packet_size)),
-        # The last comma adds an empty name: before 1.26.1 PgBouncer looks for it, and does not end if it is not
-        # there (CVE-2026-107349). `options` is not listed, so that a setting within it is kept or refused as one
-        # that stands by itself, and never dropped.
+        # The last comma adds an empty name: before 1.26.1 PgBouncer searches for an empty name, and without it
+        # loops for ever (CVE-2026-107349). `options` is not listed, so that PgBouncer keeps or refuses a setting
+        # in `options` like a startup parameter, and never drops it.
         ("ignore_startup_parameters", "extra_float_digits,"),
     )
 
 
 def _client_limits(clients: int, version: Version) -> tuple[Setting, ...]:
-    """Return limits by which no user and no database takes every place of a process."""
+    """Return the limits that keep a single user or database from using all client connections of a process."""
     if version < CLIENT_LIMITS:
         return ()
     most = str(max(1, clients * 3 // 4))
@@ -330,7 +330,7 @@ def most_clients(plan: Plan, limit: int, files: int) -> int:
         return MAX_CLIENTS
     free = max(1, files - _OTHER_FILES)
     servers = (limit or UNLIMITED_POOL_SIZE) * (1 + len(plan.databases))
-    # A limit that is far above what PostgreSQL accepts must not use up the files of clients.
+    # A limit far above PostgreSQL's max_connections must not reserve the files that clients need.
     return max(1, min(MAX_CLIENTS, max(free - servers, free // 2)))
 
 

@@ -1,4 +1,4 @@
-"""Who may write for the application, and when does a relation end for all of its units?"""
+"""Decide whether a unit may write for the application, and whether a relation ends for all units."""
 
 from domain.facts import Facts
 
@@ -8,16 +8,16 @@ def decides(facts: Facts) -> bool:
 
     A leader that is being removed may not: its relations end while the application keeps them, and its
     successor could already be writing. A leader that cannot read the plan or the ledger may not
-    either: it would replace them by empty ones.
+    either: it would replace them by an empty plan or ledger.
     """
     return facts.leader and not facts.leaving and not facts.unreadable
 
 
 def misses_something(facts: Facts) -> bool:
-    """Whether a member, the relation of a grant, or the backend is on record and cannot be seen.
+    """Return whether the leader does not see a member, the relation of a grant, or the backend, on record.
 
     A unit that is being removed sees its relations end, while the application keeps them. So a leader
-    that misses something has to find out whether it is being removed before it acts on that.
+    that misses a relation or a unit has to find out whether it is being removed before it acts.
     """
     members = {member.name for member in facts.plan.members} if facts.plan else set[str]()
     provisioned = facts.auth is not None or bool(facts.ledger.provisioned_for)
@@ -29,11 +29,11 @@ def misses_something(facts: Facts) -> bool:
 
 
 def cleans_up(facts: Facts) -> bool:
-    """Whether this unit has to remove what is ours from PostgreSQL.
+    """Return whether this unit has to remove the roles of this application from PostgreSQL.
 
     The leader does that when the relation with PostgreSQL ends for the application. For a leader that
-    is being removed, the relation ends although other units go on with it: it cleans up only where no
-    unit stays.
+    is being removed, the relation ends although other units keep it: such a leader removes the roles
+    only if no unit stays.
     """
     if not facts.leader or facts.unreadable:
         return False

@@ -1,9 +1,9 @@
-"""What did this application make in PostgreSQL, and how does it know that again?
+"""The roles and databases that this application made in PostgreSQL, and how it recognizes them.
 
-A role or a database is known by its OID, in the cluster that gave the OID. PostgreSQL commits at once
-and the ledger is kept only when the hook succeeds, so a role also carries a seal in its comment: only
-who knows the backend user's password can make a seal, and a seal fits a single OID. A comment that was
-copied to another role proves nothing.
+A role or a database is recognized by its OID in its cluster. PostgreSQL commits at once, and Juju keeps
+the ledger only if the hook succeeds. So a role also has a seal in its comment. Making a seal takes the
+backend user's password, and a seal is valid for a single OID: a comment that was copied to another role
+proves nothing.
 """
 
 import functools
@@ -15,7 +15,7 @@ import pydantic
 
 from domain.value import Value
 
-#: Of a role or a database.
+#: The OID of a role or a database.
 Oid = Annotated[int, pydantic.Field(ge=1, le=2**32 - 1)]
 
 # Kinds of roles.
@@ -24,7 +24,7 @@ AUTH = "auth"  #: looks passwords up for PgBouncer
 GROUP = "group"  #: owns a database; its members are the clients of that database
 HEIR = "heir"  #: has no rights, and owns what clients left behind
 
-# Everyone can read a comment, so a seal must not let a weak password be guessed quickly.
+# Every user can read a comment, so that guessing a weak password by a seal has to be slow.
 _ITERATIONS = 100_000
 
 
@@ -37,7 +37,7 @@ class OwnRole(Value):
 
 
 class OwnDatabase(Value):
-    """A database that was made for an application, and belongs to it."""
+    """A database that was made for a related application, and belongs to it."""
 
     name: str
     oid: Oid
@@ -45,32 +45,33 @@ class OwnDatabase(Value):
 
 
 class Made(Value):
-    """What this application made in one cluster."""
+    """The roles and databases that this application made in a cluster."""
 
-    cluster: str = ""  #: PostgreSQL's system identifier; '' if no OID was noted yet
+    cluster: str = ""  #: PostgreSQL's system identifier; '' if no OID is recorded yet
     roles: tuple[OwnRole, ...] = ()
     databases: tuple[OwnDatabase, ...] = ()
 
     def here(self, cluster: str) -> "Made":
-        """What of it is in this cluster: the OIDs of another cluster mean nothing here."""
+        """Return the roles and databases of this cluster: none if the OIDs are those of another cluster."""
         return self if self.cluster == cluster else Made(cluster=cluster)
 
     def names(self, kind: str) -> frozenset[str]:
-        """The roles of this kind."""
+        """Return the names of the roles of this kind."""
         return frozenset(role.name for role in self.roles if role.kind == kind)
 
     def owner_of(self, oid: int) -> str:
-        """The application to which a database belongs; '' if that is not known."""
-        return next((one.application for one in self.databases if one.oid == oid), "")
+        """Return the application to which a database belongs; '' if that is not known."""
+        applications = (known.application for known in self.databases if known.oid == oid)
+        return next(applications, "")
 
 
 @functools.lru_cache(maxsize=4)
 def seal_key(password: str, owner: str) -> bytes:
-    """The key of all seals of this application. Takes about 50 ms, once for each process."""
+    """Return the key of all seals of this application. The first call takes about 50 ms."""
     salt = b"seals of " + owner.encode()
     return hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _ITERATIONS)
 
 
 def seal(key: bytes, kind: str, oid: int, name: str) -> str:
-    """What proves that the role of this OID was made by who has the key: 32 hexadecimal digits."""
+    """Return the seal of the role or database with this OID: 32 hexadecimal digits that only the key can give."""
     return hmac.digest(key, f"{kind}\0{oid}\0{name}".encode(), "sha256").hex()[:32]

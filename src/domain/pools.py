@@ -24,7 +24,7 @@ READ_ONLY_PART = 3
 # Enough to look up passwords without a queue, few enough not to be noticed.
 AUTH_CONNECTIONS = 2
 
-# DROP DATABASE needs a database without connections: those to a short-lived database end after 30 s.
+# Seconds until idle connections to a short-lived database end: DROP DATABASE fails while there are any.
 SHORT_LIFETIME = 30
 _ALIAS_BYTES = 63
 _PORTS = range(1, 65536)
@@ -146,9 +146,9 @@ class Plan(Value):
     leavers: tuple[Leaver, ...] = ()
     upstream: Upstream | None = None
     databases: tuple[Name, ...] = ()
-    #: Written by earlier releases, which led any name to a database. Never true any more.
+    #: Earlier releases wrote true for pools that led every name to a database. It is always false now.
     everywhere: bool = False
-    #: Databases that a client made itself: nothing stays connected to them for long after their use.
+    #: Databases that clients made: idle server connections to them end after SHORT_LIFETIME.
     short_lived: tuple[Name, ...] = ()
     #: Two sets of processes take turns when the port changes: a new one opens before the old closes.
     lane: Literal[0, 1] = 0
@@ -183,7 +183,7 @@ class Pool(Value):
     alias: str
     hosts: tuple[str, ...]
     port: int
-    database: str  #: on the server
+    database: str  #: the name of the database in PostgreSQL
     connections: int | None = None  #: at most; None leaves it to the configuration
     size: int | None = None  #: at most for each user; likewise
     mode: PoolMode | None = None  #: likewise

@@ -1,11 +1,11 @@
-"""What clears a server connection before another client gets it?"""
+"""The reset queries that clear a server connection before another client gets it."""
 
 from domain.capabilities import ALWAYS_RESET, Version
 from domain.settings import Settings
 
 DISCARD_ALL = "DISCARD ALL"
 
-# What DISCARD ALL stands for, less DEALLOCATE ALL
+# The statements that DISCARD ALL stands for, without DEALLOCATE ALL
 # (https://www.postgresql.org/docs/current/sql-discard.html).
 DISCARD_BUT_STATEMENTS = (
     "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; "
@@ -13,7 +13,7 @@ DISCARD_BUT_STATEMENTS = (
 )
 
 # From 1.26 on PgBouncer gives a server connection the search_path that a client sends at login. PostgreSQL
-# before 18 does not report that setting, so PgBouncer does not notice that a reset takes it back, and the
+# before 18 does not report that setting, so PgBouncer does not notice that a reset restores it, and the
 # next transaction of that client runs in another schema. Measured with 1.26.1 and PostgreSQL 15: with
 # DISCARD ALL in session mode 6 of 36 logins had another schema, with RESET ALL after each transaction
 # every second transaction; with 18, none. In session mode a connection whose search_path was changed
@@ -47,11 +47,11 @@ def reset_settings(
 
     PgBouncer runs `server_reset_query` in pools of session mode only, unless
     `server_reset_query_always` is set (https://www.pgbouncer.org/config.html). DISCARD ALL must stand
-    alone: PostgreSQL runs several statements of one string in one transaction, in which DISCARD ALL
+    alone: PostgreSQL runs several statements of a string in a single transaction, in which DISCARD ALL
     fails, and then nothing is reset.
 
-    After each transaction prepared statements have to stay: a statement that PgBouncer prepares anew
-    may have other types than the driver knows, and then the driver decodes wrong values.
+    A reset after a transaction has to keep prepared statements: a statement that PgBouncer prepares again
+    may have other types than the driver expects, and then the driver decodes wrong values.
     """
     loses_path = version >= SEARCH_PATH_TRACKED and (
         server is None or server < SEARCH_PATH_REPORTED
@@ -66,7 +66,7 @@ def reset_settings(
 
 
 def reset_problem(settings: Settings, version: Version) -> str:
-    """Return why `server_reset_query_always` cannot be honoured, as a sentence; '' if it can."""
+    """Return why `server_reset_query_always` cannot take effect, as a sentence; '' if it can."""
     if not settings.server_reset_query_always:
         return ""
     if version < ALWAYS_RESET:

@@ -1,7 +1,7 @@
-"""Which roles of PostgreSQL may a client ask for?"""
+"""The roles of PostgreSQL that a client may ask for."""
 
-# Attributes of a role that a client may ask for. With each of the others (superuser, replication,
-# bypassrls) a client would leave its database at once.
+# Attributes of a role that a client may ask for. The other attributes (superuser, replication, bypassrls)
+# give rights outside of the client's database at once.
 ATTRIBUTES = frozenset({"createdb", "createrole"})
 
 # Groups of the PostgreSQL charms that a client may ask to be a member of.
@@ -21,15 +21,15 @@ GROUPS = frozenset(
 
 ROLES = ATTRIBUTES | GROUPS
 
-# The PostgreSQL charms give the user that they put into this group the attribute, too.
+# The PostgreSQL charms also give this attribute to a user that they add to the group.
 IMPLIED = {"admin": "createdb"}
 
-# With each of these a client can make databases.
+# With any of these roles a client can make databases.
 ROAMING = frozenset(
     {"admin", "charmed_admin", "charmed_databases_owner", "charmed_instance_admin", "createdb"}
 )
 
 
 def attributes_of(roles: frozenset[str]) -> frozenset[str]:
-    """The attributes that a client with these roles has."""
+    """Return the attributes that a client with these roles has."""
     return frozenset(IMPLIED.get(role, role) for role in roles) & ATTRIBUTES

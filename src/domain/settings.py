@@ -37,12 +37,12 @@ ACCEPTS = {
     "shared-databases": "names of databases, separated by commas or spaces, or nothing",
 }
 
-# Each option by the name of its field.
+# Names of options by the names of their fields.
 _OPTIONS = {name.replace("-", "_"): name for name in ACCEPTS}
 
 
 def field_of(option: str) -> str:
-    """The field of `Settings` that holds this option, e.g. `allowed_roles` of `allowed-roles`."""
+    """Return the field of `Settings` that holds this option, e.g. `allowed_roles` of `allowed-roles`."""
     return option.replace("-", "_")
 
 
@@ -51,8 +51,8 @@ def _overrides(value: object) -> object:
 
 
 def _listed(value: object) -> tuple[str, ...] | None:
-    """The names in a text, each once and in order; None for any other value."""
-    # `pooler config shared-databases=2024` is read as a number.
+    """Return the names in a text, without duplicates and sorted; None for any other type."""
+    # `pooler config shared-databases=2024` passes a number.
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _INT_MAX:
         value = str(value)
     if not isinstance(value, str):
@@ -61,7 +61,7 @@ def _listed(value: object) -> tuple[str, ...] | None:
 
 
 def _roles(value: object) -> object:
-    # What the leader shared is a list, and may name roles of a later release.
+    # The plan of the leader has a list, in which a later release may have other roles.
     if (names := _listed(value.lower() if isinstance(value, str) else value)) is None:
         return value
     if unknown := [name for name in names if name not in ROLES]:
@@ -101,9 +101,9 @@ class Settings(Value):
     server_idle_timeout: Seconds = 600
     server_lifetime: Seconds = 3600
     overrides: Annotated[Overrides, pydantic.BeforeValidator(_overrides)] = Overrides()
-    # Roles that clients may have although these lead out of the client's own database.
+    # Roles that clients may have although the roles give rights outside of the client's database.
     allowed_roles: Annotated[tuple[Name, ...], pydantic.BeforeValidator(_roles)] = ()
-    # Databases that any client may have, whichever application made them.
+    # Databases that every client may have, whichever application they were made for.
     shared_databases: Annotated[tuple[Name, ...], pydantic.BeforeValidator(_databases)] = ()
 
 

@@ -44,7 +44,7 @@ def _known_level(value: object) -> object:
 
 
 class Problem(Value):
-    """Something that went wrong outside, to be told until it is mended.
+    """A failure outside of the charm, which the status shows until it is repaired.
 
     A level that this release does not know is read as blocked.
     """
@@ -52,15 +52,15 @@ class Problem(Value):
     topic: str  #: `database`, `service`, `pooler`, or `client:<relation>`; a newer one replaces it
     level: Annotated[Level, pydantic.BeforeValidator(_known_level)]
     text: Shown
-    # The hook had waited for too long to try at all: another hook follows soon.
+    # The hook had no time left to try; another hook follows soon.
     untried: bool = False
 
 
 def assess(facts: Facts) -> tuple[Sentence, ...]:
-    """All that is true, worst first, each level in the order of things to do.
+    """Return all sentences about a unit, worst level first, each level in the order of things to do.
 
-    If nothing is wrong, the only sentence is active; its text is what the operator should know all the
-    same, or ''.
+    If nothing is wrong, the only sentence has level active. Its text has the notes for the operator, or
+    is ''.
     """
     found = (
         *_unreadable(facts),
@@ -162,7 +162,7 @@ def _processes(facts: Facts) -> Iterator[Sentence]:
     container = facts.container
     if not container.runs and not container.unresponsive:
         yield Sentence(level=Level.WAITING, text="waiting for PgBouncer to run")
-    # A process has a pid file of its own where nothing supervises it.
+    # Processes have pid files only without Pebble, which would restart them.
     cure = (
         "restart it with `pooler up`" if facts.layout.with_pid_files else "it is being restarted"
     )
@@ -172,7 +172,7 @@ def _processes(facts: Facts) -> Iterator[Sentence]:
 
 
 def _capacity(facts: Facts) -> Iterator[Sentence]:
-    """Warns before clients meet PostgreSQL's own limit of connections."""
+    """Yield a warning if the pools may open more connections than PostgreSQL accepts."""
     plan, capacity = facts.plan, facts.ledger.capacity
     if plan is None or plan.upstream is None or not capacity:
         return

@@ -122,7 +122,7 @@ def request_problem(
 
 
 def name_problem(name: str) -> str:
-    """Why no pool can have this name, as the end of a sentence; '' if a pool can."""
+    """Return why no pool can have this name, as the end of a sentence; '' if a pool can."""
     if name.lower() in RESERVED_DATABASES:
         return "which is reserved"
     if name.endswith(READ_ONLY_SUFFIX):

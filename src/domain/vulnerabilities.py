@@ -1,7 +1,7 @@
-"""Which published vulnerabilities does a PgBouncer have, by its version?
+"""The published vulnerabilities of each PgBouncer release.
 
 Sources: https://www.pgbouncer.org/changelog.html and the entries of the CVE list. A distribution may have
-repaired a release without another version number: that cannot be seen here.
+repaired a release without changing the version number, which this module cannot see.
 """
 
 from typing import Literal
@@ -18,11 +18,11 @@ class Vulnerability(Value):
     """A published vulnerability of PgBouncer."""
 
     cve: str
-    since: Version  #: the first release that has it
-    fixed: Version  #: the first release after that which has not
+    since: Version  #: the first release with the vulnerability
+    fixed: Version  #: the first release after `since` without it
     severity: Severity
-    text: str  #: who can use it, and what for
-    #: Whether it can be used against the configuration that we write. If not, the status does not name it.
+    text: str  #: who can use the vulnerability, and for what
+    #: Whether the charm's configuration allows its use. If not, the status does not name the vulnerability.
     reachable: bool = True
 
     def affects(self, version: Version) -> bool:
@@ -87,7 +87,7 @@ _TABLE = (
         severity="medium",
         text="the statistics user disconnects clients by KILL_CLIENT",
     ),
-    # Held by the trailing comma of ignore_startup_parameters.
+    # The trailing comma of ignore_startup_parameters prevents it.
     Vulnerability(
         cve="CVE-2026-107349",
         since=Version(1, 20),
@@ -125,19 +125,19 @@ _TABLE = (
     ),
 )
 
-# The first release without any of them.
-SAFE = max(one.fixed for one in _TABLE)
+# The first release without any of these vulnerabilities.
+SAFE = max(entry.fixed for entry in _TABLE)
 
 
 def vulnerabilities(version: Version) -> tuple[Vulnerability, ...]:
-    """Return those of a release that can be used against our configuration, worst first."""
-    found = (one for one in _TABLE if one.reachable and one.affects(version))
-    return tuple(sorted(found, key=lambda one: _ORDER.index(one.severity)))
+    """Return the vulnerabilities of a release that the charm's configuration does not prevent, worst first."""
+    found = (entry for entry in _TABLE if entry.reachable and entry.affects(version))
+    return tuple(sorted(found, key=lambda entry: _ORDER.index(entry.severity)))
 
 
 def held_vulnerabilities(version: Version) -> tuple[Vulnerability, ...]:
-    """Return those of a release that cannot be used against our configuration."""
-    return tuple(one for one in _TABLE if not one.reachable and one.affects(version))
+    """Return the vulnerabilities of a release that the charm's configuration prevents."""
+    return tuple(entry for entry in _TABLE if not entry.reachable and entry.affects(version))
 
 
 def warning(version: Version) -> str:

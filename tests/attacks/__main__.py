@@ -138,7 +138,7 @@ def _tried(lane: Lane, only: frozenset[str], report: Report) -> list[Row]:
     if not attacks:
         return []
     rows: list[Row] = []
-    say = lambda text: report.say(f"{lane.name}: {text}")  # noqa: E731
+    say = lambda text: report.say(f"{lane.name}: {text}")  # noqa: E731 — a name for the lane's lines
     with Stage(lane.pgbouncer, lane.version, lane.postgresql, say) as stage:
         for attack in attacks:
             begin = time.monotonic()

@@ -64,7 +64,7 @@ def test_a_process_that_spins_is_replaced_again_and_again(unit, workload):
         begin = time.monotonic()
         hang_by_packet(unit)
         # A second attack comes before any check has succeeded.
-        workload.wait(lambda: workload.processes() not in ([], [pid]), 20)  # noqa: B023
+        workload.wait(lambda: workload.processes() not in ([], [pid]), 20)  # noqa: B023 — called in this turn of the loop only
         assert time.monotonic() - begin < 16
         workload.wait(lambda: not unit.refuses(), 5)
     workload.wait(lambda: unit.pooler.look().unresponsive == frozenset(), 15)

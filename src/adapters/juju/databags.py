@@ -29,8 +29,8 @@ _OBJECTS = pydantic.TypeAdapter(
     list[dict[str, pydantic.JsonValue]], config=pydantic.ConfigDict(defer_build=True)
 )
 
-# Every release writes these keys. A text that lacks them means something else, and must not be taken for an
-# empty value: users would be dropped, and clients turned away.
+# Every release writes these keys. A text without them must not be read as an empty plan or ledger: the leader
+# would drop users, and clients would lose access.
 _ALWAYS = {
     "plan": ("settings", "members", "upstream", "databases"),
     "ledger": ("provisioned_for", "grants"),
@@ -44,9 +44,9 @@ _MOST_REQUESTS = 100  # in one relation; likewise
 
 
 def own(databag: Databag, key: str, model: type[T]) -> T | None:
-    """What another unit of ours wrote; None if there is nothing, or nothing that this release can read.
+    """Return what another unit of the application wrote; None if this release cannot read it, or if it is missing.
 
-    Units of two releases run at the same time during a refresh. Keys that only a later release knows are
+    Units of two releases run simultaneously during a refresh. Keys that only a later release knows are
     ignored at every depth, and keys that an earlier release did not write have their defaults.
     """
     if not (text := databag.get(key)):
@@ -56,16 +56,16 @@ def own(databag: Databag, key: str, model: type[T]) -> T | None:
         if found.model_fields_set.issuperset(_ALWAYS.get(key, ())):
             return found
     except pydantic.ValidationError:
-        pass  # Not the error itself: it would show the input.
+        pass  # The message of the error would show the input.
     logger.warning("What the peers keep under %s is not readable for this release", key)
     return None
 
 
 def replacing(before: str, value: pydantic.BaseModel) -> str:
-    """The text of a value that replaces another text, with the keys that only a later release knows.
+    """Return the text of a value that replaces another text, with the keys that only a later release knows.
 
-    The leader is often the last unit to be refreshed: what the units of a later release added to the
-    text stays, at every depth.
+    The leader is often the last unit to be refreshed: keys that units of a later release added to the
+    text stay, at every depth.
     """
     try:
         merged = _with_unknown_keys(json.loads(before or "null"), value)
@@ -83,7 +83,7 @@ def _with_unknown_keys(before: object, value: object) -> object:
         return new | {key: text for key, text in old.items() if key not in known}
     if isinstance(value, tuple) and isinstance(before, list):
         items = cast("tuple[object, ...]", value)
-        # A list has members, grants, overrides and the like: each has a name of its own.
+        # The items of a list are members, grants, overrides and so on, each with a unique name.
         named = {_name(item): item for item in cast("list[object]", before)}
         return [_with_unknown_keys(named.get(_name(item)), item) for item in items]
     return unchanged

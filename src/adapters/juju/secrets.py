@@ -65,10 +65,11 @@ class JujuSecrets:
 
     def __init__(self, charm: ops.CharmBase, label: str) -> None:
         self._secret = LabelledSecret(charm.model, charm.app, label)
-        self.unreadable = False  #: whether the last read found what this release cannot read
+        #: Whether the last read found a secret that this release cannot read.
+        self.unreadable = False
 
     def read(self) -> AuthMaterial | None:
-        """What all units share; None until the leader has written it, or where it cannot be read."""
+        """Return the users that all units share; None if the secret is missing or cannot be read."""
         content = self._secret.content()
         self.unreadable = False
         try:
@@ -78,7 +79,7 @@ class JujuSecrets:
             return None
 
     def store(self, auth: AuthMaterial) -> bool:
-        """All units can read it. Keys of another release stay."""
+        """Write the secret, which all units can read, and keep the keys of another release in it."""
         before = self._secret.content()
         ours = {
             key: value.get_secret_value() if isinstance(value, pydantic.SecretStr) else value

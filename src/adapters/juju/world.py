@@ -38,10 +38,10 @@ class JujuWorld:
         self._service_host = service_host
 
     def look(self) -> Facts:
-        """Take one frozen look. Followers need not know the clients, so they do not look.
+        """Return the facts. Followers need not know the clients, so they do not read their databags.
 
-        Juju is asked which units are being removed only where it makes a difference: it costs a hook
-        tool.
+        Juju is asked which units are being removed only where the answer matters, because `goal-state`
+        is a call of a hook tool.
         """
         facts = self._look()
         if facts.leader and (facts.leaving or misses_something(facts)):
@@ -54,7 +54,7 @@ class JujuWorld:
         return facts
 
     def _alive(self) -> frozenset[str]:
-        """The units of the application that are not being removed."""
+        """Return the units of the application that are not being removed."""
         units = hookcmds.goal_state().units
         return frozenset(name for name, goal in units.items() if goal.status != "dying")
 

@@ -1,4 +1,4 @@
-"""The address of a PostgreSQL server that exists, as `pooler up --backend` takes it."""
+"""Parse the address of an existing PostgreSQL server, as `pooler up --backend` takes it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from domain.pools import Endpoint, endpoints_in
 
 AUTH_DATABASE = "pgbouncer"
 
-# Our first login goes to this database, which every server has.
+# The first login of `pooler` goes to this database, which every server has.
 FIRST_DATABASE = "postgres"
 
 _UNDERSTOOD = {"user", "host", "port", "password", "dbname", "sslmode"}
@@ -24,8 +24,8 @@ _NOT_ENCRYPTED = "connections to PostgreSQL are not encrypted yet"
 def given_credentials(uri: str, libpq: Mapping[str, str]) -> Credentials:
     """Return how to log in to the server that `--backend` names.
 
-    `libpq` are libpq's variables, of which $PGPASSWORD is the password. Every part of the address
-    is honoured, or refused by its name. Raises Mistake.
+    `libpq` holds libpq's environment variables; the password is $PGPASSWORD. A part of the address
+    that is not supported is refused by its name. Raises Mistake.
     """
     import psycopg
     import psycopg.conninfo
@@ -52,12 +52,12 @@ def given_credentials(uri: str, libpq: Mapping[str, str]) -> Credentials:
             endpoints=endpoints,
         )
     except ValueError:
-        # Not the error itself: it would show the password.
+        # The message of the error would show the password.
         raise Mistake("the user and the password have to be one line of text each") from None
 
 
 def _refuse(parts: Mapping[str, Any], libpq: Mapping[str, str]) -> None:
-    """Raise Mistake for what cannot be honoured."""
+    """Raise Mistake for a part of the address, or a variable of libpq, that is not supported."""
     if "password" in parts:
         raise Mistake(
             "--backend contains a password, which other users can read in the list of processes:"

@@ -29,7 +29,7 @@ def parser(about: str | None) -> argparse.ArgumentParser:
     up.add_argument(
         "--backend",
         metavar="URI",
-        help="a server that exists, postgresql://USER@HOST:PORT, password in $PGPASSWORD",
+        help="an existing server, postgresql://USER@HOST:PORT, password in $PGPASSWORD",
     )
     up.add_argument(
         "--read-only-endpoints",
@@ -83,7 +83,7 @@ def options(known: Mapping[str, object], settings: Sequence[str]) -> dict[str, o
 
 
 def _typed(value: str) -> object:
-    """Return the value as Juju would type it: a number, true or false, or else a text."""
+    """Return the value in the type that Juju would give it: int, bool or str."""
     if value in ("true", "false"):
         return value == "true"
     return int(value) if re.fullmatch(r"-?[0-9]{1,12}", value) else value

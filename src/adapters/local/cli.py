@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 from adapters.local import environment, parts, server, tables
 from adapters.local.address import given_credentials
@@ -32,7 +31,7 @@ from adapters.local.server import LocalServer, ServerFailed
 from adapters.local.store import State, Store, Unreadable, Unwritable, default_home
 from app.errors import ConsoleFailed
 from domain.facts import Credentials
-from domain.settings import ACCEPTS, Settings, field_of, settings_from
+from domain.settings import Settings, settings_from
 from domain.status import Level, Sentence, assess
 from domain.users import Credentials as ClientCredentials
 from domain.users import read_only_uri, request_problem, uri
@@ -172,7 +171,7 @@ class Command:
         return server.own_credentials(state.server)
 
     def _reach(self, platform: LocalPlatform) -> None:
-        # What a command that was killed had begun to remove does not stay.
+        # A command that was killed may have left units that it had begun to remove.
         for name in [name for name, unit in platform.model.units.items() if unit.dying]:
             platform.remove_unit(name)
             self._say(f"{name} removed")
@@ -209,17 +208,7 @@ class Command:
     # ---- the other verbs -----------------------------------------------------------------------
     def _config(self, platform: LocalPlatform, settings: Sequence[str]) -> int:
         if not settings:
-            known = _known_settings(platform)
-            values = {name: _option_text(getattr(known, field_of(name))) for name in ACCEPTS}
-            overrides = values["overrides"]
-            # A long text would make every line as long.
-            values |= {"overrides": "see below" if overrides else ""}
-            tables.show(
-                ("option", "value", "accepts"),
-                [(name, values[name], text) for name, text in ACCEPTS.items()],
-            )
-            if overrides:
-                print(f"\noverrides={overrides}")
+            tables.show_options(_known_settings(platform))
             return 0
         platform.model.options = options(platform.model.options, settings)
         platform.everywhere("config_changed")
@@ -243,7 +232,7 @@ class Command:
         platform.everywhere("clients_changed")
         self._settle(platform)
         if platform.model.clients[number].told is None:
-            wrong = [one.text for one in platform.model.ledger.troubles]
+            wrong = [problem.text for problem in platform.model.ledger.troubles]
             reason = [*wrong, "see `pooler status`"][0]
             raise Problem(f"{name} cannot connect yet: {reason}; `pooler up` goes on from here")
         self._say(
@@ -398,13 +387,6 @@ def _known_settings(platform: LocalPlatform) -> Settings:
     if settings is None:
         raise Problem(f"{'; '.join(problems)}: `pooler config KEY=VALUE` sets another")
     return settings
-
-
-def _option_text(value: object) -> str:
-    """Return the value of an option as `pooler config KEY=VALUE` takes it."""
-    if isinstance(value, tuple):
-        return ",".join(map(str, cast("tuple[object, ...]", value)))
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _note(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Which hooks does a unit get that is being removed, and what does it not see any more in each of them?"""
+"""The hooks that a unit gets while it is being removed, and the remote units that it sees in each hook."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ BACKEND = "backend"
 
 
 class Hook(NamedTuple):
-    """A hook by its name, and the unit that departs where the hook tells it."""
+    """The name of a hook, and the departing unit if the hook is a departed hook."""
 
     name: str
     departing: str = ""
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """What the use case is called with."""
+        """Return the arguments with which the use case of the hook is called."""
         return (self.departing,) if self.departing else ()
 
 
 class Departure:
     """The hooks of a unit that is being removed, as Juju gives them.
 
-    For each remote unit of each relation there is a departed hook that names the unit itself, then the
-    relation breaks; the peer relation never does. The relations come in any order, also mixed. Before
-    each hook the remote unit, or the relation, is gone for this unit, and for no other unit.
+    For each remote unit of each relation the unit gets a departed hook that names the unit itself, then
+    a broken hook for the relation; the peer relation never breaks. The hooks of several relations come in
+    any order, also interleaved. Before each hook this unit alone stops seeing the remote unit, or the
+    relation.
     """
 
     def __init__(self, model: Model, unit: str, servers: int = 1) -> None:
-        """The unit is being removed from now on; PostgreSQL has so many units."""
+        """Mark the unit as being removed; `servers` is the number of units of PostgreSQL."""
         self._model, self._unit = model, unit
         model.units[unit].dying, model.units[unit].unseen = True, frozenset()
         peers = [name for name in model.units if name != unit]
@@ -49,11 +50,11 @@ class Departure:
 
     @property
     def relations(self) -> tuple[str, ...]:
-        """The relations in which hooks are left."""
+        """Return the relations that still have hooks to run."""
         return tuple(name for name, hooks in self._left.items() if hooks)
 
     def next(self, relation: str) -> Hook:
-        """The next hook of a relation; the unit sees what is left then."""
+        """Return the next hook of a relation, after hiding from the unit what Juju has removed by then."""
         hook, gone = self._left[relation].pop(0)
         if gone:
             me = self._model.units[self._unit]

@@ -1,4 +1,4 @@
-"""Environment variables that programs are started with, and that our own logins must not obey."""
+"""The environment of the programs that `pooler` starts, and libpq's variables that its logins ignore."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from collections.abc import Mapping
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-# libpq reads any of its variables for what a login does not name. $PGBOUNCER and $PG_BIN_DIR are ours.
+# libpq reads its variables for each parameter that a login does not name. `pooler` itself reads
+# $PGBOUNCER and $PG_BIN_DIR.
 _LIBPQ = re.compile(r"PG(?!BOUNCER$|_BIN_DIR$)[A-Z_]+")
 _PROXIES = re.compile(r"(?:https?|ftp|all|no)_proxy", re.IGNORECASE)
 
-# The values of $PGSSLMODE that are satisfied by a connection that is not encrypted.
+# The values of $PGSSLMODE that allow a connection without encryption.
 UNENCRYPTED = ("disable", "allow", "prefer")
 
 
 def for_servers() -> dict[str, str]:
-    """Return the environment of PgBouncer and PostgreSQL, which any process of their user can read."""
+    """Return the environment of PgBouncer and PostgreSQL, which every process of their user can read."""
     return {
         "PATH": os.environ.get("PATH") or _PATH,
         "LANG": "C.UTF-8",
@@ -33,9 +34,9 @@ def for_tools() -> dict[str, str]:
 
 
 def without_libpq() -> dict[str, str]:
-    """Take libpq's variables out of our own environment, and return them.
+    """Remove libpq's variables from the environment of this process, and return them.
 
-    Every login of ours names what it needs. Any other variable would change silently what it does.
+    Every login of `pooler` names the parameters that it needs. A variable would silently add others.
     """
     taken = {name: value for name, value in os.environ.items() if _LIBPQ.fullmatch(name)}
     for name in taken:
@@ -44,7 +45,7 @@ def without_libpq() -> dict[str, str]:
 
 
 def not_used(libpq: Mapping[str, str]) -> list[str]:
-    """Return the names of variables that would have changed a login, but do not."""
+    """Return the names of libpq's variables that `pooler` ignores."""
     named_by_the_address = {"PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGDATA"}
     return sorted(f"${name}" for name in libpq if name not in named_by_the_address)
 

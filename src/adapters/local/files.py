@@ -1,7 +1,7 @@
-"""Files that `pooler` writes and reads, so that no link of another user leads it elsewhere.
+"""Write and read the files of `pooler` without following a link that another user has placed.
 
-As root, `pooler` writes only to directories that no other user can write. What lies in a directory of
-the servers' users is only read or removed, and what it says is not believed.
+As root, `pooler` writes only to directories that no other user can write. It only reads or removes files
+in directories of the servers' users, and treats their contents as untrusted.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def insecure(path: pathlib.Path) -> str:
-    """Return why another user could replace what root keeps under this path; '' if no user can.
+    """Return why another user could replace root's files under this path; '' if no user can.
 
-    As an ordinary user `pooler` has no more rights than its user, so there every path will do.
+    For an ordinary user every path is accepted, because `pooler` then has only that user's rights.
     """
     if os.geteuid() != 0:
         return ""
@@ -36,7 +36,7 @@ def insecure(path: pathlib.Path) -> str:
                 f"{part} belongs to user {name}, who could replace files of root there:"
                 f" `chown root {part}`, or set $POOLER_HOME to a directory of root"
             )
-        # In a sticky directory, such as /tmp, users cannot rename or remove files of others.
+        # In a sticky directory, such as /tmp, users cannot rename or remove files of other users.
         sticky = stat.S_ISLNK(found.st_mode) or found.st_mode & stat.S_ISVTX
         open_to = stat.S_IWOTH if found.st_gid == 0 else _OTHERS_WRITE
         if not sticky and found.st_mode & open_to:
@@ -53,7 +53,7 @@ def _parts(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def is_ours(directory: pathlib.Path) -> bool:
-    """Return whether this is a directory of our user, and no link."""
+    """Return whether the path is a directory that belongs to the current user, and not a link."""
     try:
         found = directory.lstat()
     except OSError:
@@ -62,17 +62,17 @@ def is_ours(directory: pathlib.Path) -> bool:
 
 
 def make_parents(path: pathlib.Path) -> None:
-    """Make the directories above a path; other users may pass through them."""
+    """Make the missing directories above a path, with a mode that lets other users pass through them."""
     for parent in reversed(path.parents):
         if not parent.exists():
             parent.mkdir(0o711)
 
 
 def make_directory(directory: pathlib.Path, mode: int, group: int | None = None) -> None:
-    """Make a directory of our user with this mode and group, in a directory that is ours.
+    """Make a directory of the current user with this mode and group; its parent has to be the user's, too.
 
-    What an earlier release gave to another user, and any link, is removed: every file in it is
-    written anew from the state.
+    A directory that an earlier release gave to another user, and a link, are removed: every file in the
+    directory is written again from the state.
     """
     if not is_ours(directory):
         remove(directory)
@@ -83,7 +83,7 @@ def make_directory(directory: pathlib.Path, mode: int, group: int | None = None)
 
 
 def remove(path: pathlib.Path) -> None:
-    """Remove a file, a link or a whole directory; never what a link leads to."""
+    """Remove a file, a link or a whole directory; the target of a link stays."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -91,9 +91,10 @@ def remove(path: pathlib.Path) -> None:
 
 
 def write(path: pathlib.Path, text: str, group: int | None = None) -> None:
-    """Replace a file by this text, for our user alone; this group may read it, too.
+    """Replace a file by this text, readable only for the current user, and for `group` if it is given.
 
-    The directory has to be ours. Killed at any moment, the old file or the new one is there.
+    The directory has to belong to the current user. If the process is killed, the old file or the new
+    file is there.
     """
     new = path.with_suffix(".new")
     try:
@@ -104,12 +105,12 @@ def write(path: pathlib.Path, text: str, group: int | None = None) -> None:
                 os.chmod(file.fileno(), 0o640)
         new.replace(path)
     except OSError:
-        new.unlink(missing_ok=True)  # Half of a file has no use.
+        new.unlink(missing_ok=True)  # An incomplete file must not stay.
         raise
 
 
 def _created(path: pathlib.Path) -> int:
-    """Return the descriptor of a new file that is ours alone."""
+    """Create a file that only the current user can read, and return its descriptor."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     try:
         return os.open(path, flags, 0o600)
@@ -119,7 +120,7 @@ def _created(path: pathlib.Path) -> int:
 
 
 def open_log(path: pathlib.Path) -> int:
-    """Return a descriptor that appends to a log of our user, in a directory that is ours."""
+    """Open a log of the current user for appending; its directory has to belong to the user, too."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(path, flags, 0o600)
     found = os.fstat(descriptor)
@@ -127,8 +128,8 @@ def open_log(path: pathlib.Path) -> int:
         os.close(descriptor)
         raise OSError(0, "is no regular file", str(path))
     if found.st_uid != os.geteuid():
-        # An earlier release gave the log to the servers' user. The directory is ours, so this is
-        # still the file that we made.
+        # An earlier release gave the log to the servers' user. The directory belongs to the current
+        # user, so this is still the file that `pooler` made.
         os.chown(descriptor, os.geteuid(), os.getegid())
     return descriptor
 
@@ -136,7 +137,7 @@ def open_log(path: pathlib.Path) -> int:
 def read(path: pathlib.Path) -> str:
     """Return the beginning of a file that another user may have written.
 
-    Raises OSError for a link and for anything but a regular file: a pipe would never end.
+    Raises OSError for a link and for anything but a regular file: reading a pipe could block for ever.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:

@@ -1,4 +1,4 @@
-"""The end of a pooler on a PostgreSQL server that was given, and stays."""
+"""Remove the users and the auth database from a PostgreSQL server that was given by `--backend`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from domain.facts import Credentials
 def leave(
     platform: LocalPlatform, credentials: Credentials, say: Callable[[str], None], *, made: bool
 ) -> None:
-    """Remove from a server that was given what we made there, and say what stays."""
+    """Remove the roles and the auth database that `pooler` made in the server, and say what stays."""
     model = platform.model
     databases = {client.database for client in model.clients.values()}
     databases |= {grant.database for grant in model.ledger.grants}
@@ -20,7 +20,7 @@ def leave(
     roles |= {grant.username for grant in model.ledger.grants}
     if model.auth:
         roles.add(model.auth.auth_user)
-    # A leader whose removal was killed half-way would leave all of it to the other units.
+    # If `pooler` was killed while it removed the leader, another unit has to drop the roles.
     staying = [name for name, unit in model.units.items() if not unit.dying]
     if staying and model.leader not in staying:
         model.leader = staying[0]
@@ -37,8 +37,8 @@ def leave(
     ):
         if names:
             say(f"{where} {what} {', '.join(names)}")
-    others = [text for text in model.ledger.left if not text.startswith("database ")]
-    for text in others:
+    remains = [text for text in model.ledger.left if not text.startswith("database ")]
+    for text in remains:
         say(f"{where} keeps {text}")
-    if not kept and not left and not others:
+    if not kept and not left and not remains:
         say(f"{where} keeps nothing of ours")

@@ -54,9 +54,9 @@ class UnitRecord(Record):
     serving: Serving | None = None
     stake: Stake = Stake()
     leaving: bool = False
-    dying: bool = False  #: it is being removed, whether it has said so yet or not
-    #: What a unit that is being removed does not see any more: other units by their names, `servers` of
-    #: PostgreSQL, `backend`, and `client <number>`. See adapters.local.departure.
+    dying: bool = False  #: the unit is being removed, also before it has announced that
+    #: Remote units and relations that a unit that is being removed does not see any more: names of other
+    #: units, `servers` (of PostgreSQL), `backend`, and `client <number>`. See adapters.local.departure.
     unseen: frozenset[str] = frozenset()
 
 
@@ -173,7 +173,7 @@ class LocalWorld:
             backend=self._backend(me),
             clients=tuple(one for one in asked if isinstance(one, Client)) if leads else (),
             refusals=tuple(one for one in asked if isinstance(one, Refusal)) if leads else (),
-            silent=frozenset(n for n, one in clients.items() if not one.database),
+            silent=frozenset(n for n, record in clients.items() if not record.database),
             service_host=model.service_host,
             configure_command="pooler config",
         )

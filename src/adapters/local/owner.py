@@ -1,4 +1,4 @@
-"""Users of this machine that PgBouncer and PostgreSQL run as, where `pooler` runs as root."""
+"""The users that PgBouncer and PostgreSQL run as, if `pooler` runs as root."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import pathlib
 import pwd
 from typing import TypedDict
 
-Owner = tuple[int, int]  #: the number of a user, and of a group
+Owner = tuple[int, int]  #: a user ID and a group ID
 
-# PgBouncer needs no entry in /etc/passwd. No distribution gives these numbers to a user
+# PgBouncer needs no entry in /etc/passwd. No distribution gives these user IDs to a user
 # (https://systemd.io/UIDS-GIDS/), so no other service has the rights of this user.
 _NUMBERS = range(61_032, 61_042)
 
-# PostgreSQL refuses to run under a number without a name.
+# PostgreSQL refuses to run under a user ID without a name.
 POSTGRESQL_USERS = ("postgres", "nobody")
 _POOLER_USERS = ("pgbouncer", "nobody")
 
@@ -27,21 +27,21 @@ class Identity(TypedDict, total=False):
 
 
 def identity(owner: Owner | None) -> Identity:
-    """Return the arguments that run a program as this owner, or as ourselves without an owner."""
+    """Return the arguments that run a program as this owner, or as the current user without an owner."""
     return {"user": owner[0], "group": owner[1], "extra_groups": []} if owner else {}
 
 
 def own(path: pathlib.Path, owner: Owner | None) -> None:
-    """Give a file or directory to this owner, but never what a link leads to."""
+    """Give a file or directory to this owner; the target of a link keeps its owner."""
     if owner:
         os.chown(path, *owner, follow_symlinks=False)
 
 
 def pooler_owner() -> Owner | None:
-    """Return the user and group that PgBouncer runs as; None unless we are root.
+    """Return the user and group that PgBouncer runs as; None unless `pooler` runs as root.
 
-    It is a number that no other service has. Where this machine cannot give such a number to a
-    process, it is the user `pgbouncer`, or `nobody`.
+    The user ID belongs to no other service. If no process on this machine can have such an ID,
+    the user is `pgbouncer`, or `nobody`.
     """
     if os.geteuid() != 0:
         return None
@@ -53,7 +53,7 @@ def pooler_owner() -> Owner | None:
 
 
 def pooler_users() -> frozenset[int]:
-    """Return the users that a PgBouncer of an earlier command or release may run as."""
+    """Return the user IDs that a PgBouncer of an earlier command or release may run as."""
     if os.geteuid() != 0:
         return frozenset({os.geteuid()})
     named = (_entry(name) for name in (*_POOLER_USERS, *POSTGRESQL_USERS))
@@ -61,7 +61,7 @@ def pooler_users() -> frozenset[int]:
 
 
 def shared_user(owner: Owner | None) -> str:
-    """Return what is wrong if PgBouncer, too, runs as this user of PostgreSQL; '' if nothing is."""
+    """Return a warning if PgBouncer would run as this user of PostgreSQL, too; '' if not."""
     if owner is None or owner != pooler_owner():
         return ""
     return (
@@ -71,7 +71,7 @@ def shared_user(owner: Owner | None) -> str:
 
 
 def user_name(number: int) -> str | None:
-    """Return the name of a user; None if the number has no name."""
+    """Return the name of a user ID; None if it has no name."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:
@@ -86,7 +86,7 @@ def _entry(name: str) -> pwd.struct_passwd | None:
 
 
 def _is_mapped(number: int) -> bool:
-    """Return whether a process in our user namespace can run as this user."""
+    """Return whether a process in the current user namespace can run as this user ID."""
     lines = pathlib.Path("/proc/self/uid_map").read_text().splitlines()
     ranges = ([int(word) for word in line.split()] for line in lines)
     return any(first <= number < first + count for first, _, count in ranges)

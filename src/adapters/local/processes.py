@@ -34,7 +34,7 @@ _LONGEST_SOCKET = 100
 
 START_SECONDS = 10.0
 
-# How long all processes of a unit may take to answer at their sockets.
+# Seconds that all processes of a unit together may take to answer on their sockets.
 ANSWER_SECONDS = 1.0
 
 # How long clients may take to leave, and their last transactions to end.
@@ -42,10 +42,10 @@ LEAVE_SECONDS, DRAIN_SECONDS = 5.0, 3.0
 
 
 class LocalPooler:
-    """The PgBouncer processes of one unit.
+    """The PgBouncer processes of a unit.
 
-    Where they run as another user, `owner`, configuration and logs belong to us. That user can read
-    the configuration, and write only to the directory with the socket and the pid file.
+    If the processes run as another user, `owner`, configuration and logs belong to the current user.
+    `owner` can read the configuration, and write only to the directory of the socket and the pid file.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class LocalPooler:
         self._consoles = PsycopgConsoles(layout.socket_directory, waiting)
 
     def look(self) -> Container:
-        """What is there now. A process that does not answer counts as not running."""
+        """Return the state of the processes. A process that does not answer counts as not running."""
         applied = self._applied()
         alive = {index: pid for index in self._indexes() if (pid := self._pid(index))}
         unresponsive = self._unresponsive(alive)
@@ -132,12 +132,12 @@ class LocalPooler:
         return [self.log(index) for index in self._indexes()]
 
     def _applied(self) -> Applied | None:
-        # What an earlier release kept in a directory of the servers' user is not believed.
+        # An earlier release kept this file in a directory of the servers' user, who could have changed it.
         if not files.is_ours(self._root):
             return None
         try:
             text = self._memory.read_text()
-            return Applied.model_validate_json(text, extra="ignore")  # of a later release
+            return Applied.model_validate_json(text, extra="ignore")  # keys of a later release
         except (OSError, ValueError):
             return None
 
@@ -160,7 +160,7 @@ class LocalPooler:
             self._put(pathlib.Path(self._layout.ini(instance.index)), text)
 
     def _folder(self, path: pathlib.Path) -> None:
-        """Make a directory of ours that PgBouncer can read, and no other user can."""
+        """Make a directory of the current user that PgBouncer can read, and no other user can."""
         files.make_parents(path)
         if self._owner:
             files.make_directory(path, 0o750, self._owner[1])
@@ -168,7 +168,7 @@ class LocalPooler:
             files.make_directory(path, 0o700)
 
     def _socket_folder(self, path: pathlib.Path) -> None:
-        """Make an empty directory of PgBouncer's user."""
+        """Make an empty directory that belongs to PgBouncer's user."""
         files.make_parents(path)
         files.remove(path)
         path.mkdir(0o700)
@@ -191,10 +191,10 @@ class LocalPooler:
             )
 
     def _unresponsive(self, alive: Mapping[int, int]) -> frozenset[int]:
-        """Which of these processes, by index, neither answer nor wait for events.
+        """Return the indexes of the processes that neither answer nor wait for events.
 
-        On a busy machine an answer may take longer than it is waited for; an event loop that goes to
-        sleep will answer. A process that spins, or that was stopped, does neither.
+        On a busy machine an answer may take longer than ANSWER_SECONDS; a process whose event loop goes
+        to sleep between events will answer. A process that spins, or that was stopped, does not sleep.
         """
         sockets = {
             index: str(next(iter(self._sockets(index)), self._socket(index, 0))) for index in alive
@@ -204,7 +204,7 @@ class LocalPooler:
         return frozenset(index for index in silent if _sleeps(alive[index]) <= 1 + before[index])
 
     def _sockets(self, index: int) -> list[pathlib.Path]:
-        """The sockets in the directory of a process, without their lock files."""
+        """Return the sockets in the directory of a process, without their lock files."""
         found = pathlib.Path(self._layout.socket_directory(index)).glob(".s.PGSQL.*")
         return [path for path in found if path.suffix != ".lock"]
 
@@ -212,7 +212,7 @@ class LocalPooler:
         return pathlib.Path(self._layout.socket_directory(index), f".s.PGSQL.{port}")
 
     def _start(self, index: int) -> None:
-        # A process that was killed, or a machine that went down, left its socket and pid file behind.
+        # After a kill of the process, or a crash of the machine, its socket and pid file are still there.
         self._socket_folder(pathlib.Path(self._layout.socket_directory(index)))
         log = self.log(index)
         begin = log.stat().st_size if log.exists() else 0
@@ -269,7 +269,7 @@ class LocalPooler:
             self._end(lambda pid: self._is_left(pid, indexes))
 
     def _kill_unresponsive(self, indexes: Sequence[int]) -> None:
-        """End the processes that would not react to a signal that they have to handle."""
+        """Kill the processes that hang, and so would not handle a signal that asks them to end."""
         alive = {index: pid for index in indexes if (pid := self._pid(index))}
         for index in self._unresponsive(alive):
             send(
@@ -277,7 +277,7 @@ class LocalPooler:
             )
 
     def _end(self, has_to_end: Callable[[int], bool]) -> None:
-        """End these processes: when their clients have left, or without asking when that takes long."""
+        """End these processes when their clients have left, or at once if that takes too long."""
         applied = self._applied()
         polite = applied is None or capabilities(applied.program.version).waits_for_clients
         for how, seconds in (
@@ -298,7 +298,7 @@ class LocalPooler:
                 return
 
     def _pid(self, index: int) -> int:
-        """Return the process, if it is alive and really this one; 0 otherwise."""
+        """Return the process ID of the PgBouncer process with this index; 0 if it does not run."""
         file = pathlib.Path(self._layout.socket_directory(index), "pgbouncer.pid")
         try:
             pid = pid_in(files.read(file))
@@ -317,7 +317,7 @@ class LocalPooler:
         return self._index_of(pid) == index and user_of(pid) == self._user()
 
     def _is_left(self, pid: int, indexes: Sequence[int]) -> bool:
-        """Return whether a process is one of these, or any of this unit, under any of its users."""
+        """Return whether a process is a PgBouncer of this unit with any of these indexes (if given)."""
         index = self._index_of(pid)
         wanted = index is not None and (not indexes or index in indexes)
         return wanted and user_of(pid) in pooler_users()
@@ -325,7 +325,7 @@ class LocalPooler:
     def _is_stranger(self, pid: int) -> bool:
         """Return whether an earlier release started this process of the unit as another user.
 
-        The port would not be shared with it.
+        Processes share a port only if they run as the same user.
         """
         return self._is_left(pid, ()) and user_of(pid) != self._user()
 
@@ -333,7 +333,7 @@ class LocalPooler:
         return self._owner[0] if self._owner else os.geteuid()
 
     def _index_of(self, pid: int) -> int | None:
-        """Return which process of this unit its command says that it is; None if it is none."""
+        """Return the index in the command line of a process of this unit; None for any other process."""
         program, file, *_ = [*command_of(pid), "", ""]
         known = program == str(self._program) or pathlib.Path(program).name == "pgbouncer"
         found = re.fullmatch(rf"{re.escape(str(self._root))}/([0-9]{{1,2}})/pgbouncer\.ini", file)
@@ -341,16 +341,16 @@ class LocalPooler:
 
 
 def _with_default_signals() -> None:
-    """Signals that this command ignores are not ignored by the process that it becomes.
+    """Restore the default signal handlers before PgBouncer is executed.
 
-    `nohup` has its command ignore SIGHUP, which would pass to PgBouncer.
+    `nohup` makes its command ignore SIGHUP, and PgBouncer would inherit that.
     """
     for name in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(name, signal.SIG_DFL)
 
 
 def _sleeps(pid: int) -> int:
-    """How often a process has gone to sleep: its voluntary context switches."""
+    """Return how often a process has gone to sleep: its voluntary context switches."""
     with suppress(OSError):
         status = pathlib.Path(f"/proc/{pid}/status").read_text(errors="replace")
         if found := re.search(r"^voluntary_ctxt_switches:\s*(\d+)", status, re.MULTILINE):

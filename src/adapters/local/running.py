@@ -1,4 +1,4 @@
-"""Processes of this machine, and whether a number really is the process that a file says it is."""
+"""Find the processes of this machine, and check that a process ID still belongs to the expected process."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _PROC = pathlib.Path("/proc")
 
 
 def pids() -> Iterator[int]:
-    """Return the numbers of all processes."""
+    """Return the process IDs of all processes."""
     for directory in _PROC.glob("[0-9]*"):
         yield int(directory.name)
 
 
 def pid_in(text: str) -> int:
-    """Return the number that a pid file names in its first line; 0 if it names none."""
+    """Return the process ID in the first line of a pid file; 0 if there is none."""
     found = re.match(r"\s*([0-9]{1,10})\s*(\n|$)", text)
     return int(found[1]) if found else 0
 
 
 def command_of(pid: int) -> list[str]:
-    """Return the words that a process was started with, or calls itself by; none if it has ended."""
+    """Return the command line of a process, or the title that it has set; empty if it has ended."""
     try:
         words = (_PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
     except OSError:
@@ -34,7 +34,7 @@ def command_of(pid: int) -> list[str]:
 
 
 def user_of(pid: int) -> int | None:
-    """Return the user that a process runs as; None if it has ended, or has rights of two users."""
+    """Return the user ID of a process; None if it has ended, or has the rights of two users."""
     try:
         status = (_PROC / str(pid) / "status").read_text(errors="replace")
     except OSError:
@@ -46,7 +46,7 @@ def user_of(pid: int) -> int | None:
 
 
 def send(pid: int, number: signal.Signals, recognized: Callable[[int], bool]) -> None:
-    """Send a signal to a process if it is recognized, and to no other that gets its number."""
+    """Send a signal to a process if `recognized` accepts its ID, and never to a process that reuses the ID."""
     with suppress(ProcessLookupError):
         descriptor = os.pidfd_open(pid)
         try:

@@ -43,7 +43,7 @@ LEAVE_SECONDS = 5.0
 # Lines of postmaster.pid.
 _PID_PORT, _PID_STATUS = 3, 7
 
-# Clients cannot take the last connections, so that a login of the superuser, which is ours, always works.
+# Clients cannot use the last connections, so that `pooler` can always log in as the superuser.
 _SETTINGS = f"""
 listen_addresses = '{HOST}'
 unix_socket_directories = ''
@@ -52,7 +52,7 @@ max_connections = 300
 superuser_reserved_connections = 10
 """
 
-# From this version on PostgreSQL keeps connections for members of pg_use_reserved_connections, too.
+# From this version on PostgreSQL also reserves connections for members of pg_use_reserved_connections.
 _RESERVES = Version(16)
 _RESERVED = "reserved_connections = 10\n"
 
@@ -62,9 +62,9 @@ class ServerFailed(Exception):
 
 
 class LocalServer:
-    """One PostgreSQL server in a directory.
+    """A PostgreSQL server with its data in a directory.
 
-    The data belongs to the user that it runs as, `owner`, so as root we write nothing below it.
+    The data belongs to the server's user, `owner`, so `pooler` as root writes no file below it.
     """
 
     def __init__(self, home: pathlib.Path, owner: Owner | None) -> None:
@@ -84,7 +84,8 @@ class LocalServer:
         ) as file:
             file.write(password.get_secret_value())
             file.flush()
-            own(pathlib.Path(file.name), self._owner)  # PostgreSQL's user cannot replace it here.
+            # PostgreSQL's user cannot replace a file in this directory.
+            own(pathlib.Path(file.name), self._owner)
             self._run(
                 programs / "initdb",
                 *("-D", str(new), "-U", SUPERUSER, f"--pwfile={file.name}"),
@@ -113,7 +114,7 @@ class LocalServer:
             pg_ctl = pathlib.Path(server.programs, "pg_ctl")
             wait = ("-s", "-w", "-t", f"{START_SECONDS:.0f}")
             try:
-                # We open the log, so that PostgreSQL's user cannot have it lead elsewhere.
+                # `pooler` itself opens the log, so that PostgreSQL's user cannot replace it by a link.
                 with open(files.open_log(self._log), "a") as log:
                     self._run(
                         pg_ctl, "-D", str(self._data), *wait, "-o", f"-p {port}", "start", log=log
@@ -151,11 +152,11 @@ class LocalServer:
         return pid_in("\n".join(self._pid_file()))
 
     def _workers(self) -> list[int]:
-        """Return PostgreSQL's processes on this data."""
+        """Return the processes of PostgreSQL that use this data."""
         return [pid for pid in pids() if self._is_worker(pid)]
 
     def _is_worker(self, pid: int) -> bool:
-        """Return whether a process is PostgreSQL's, runs as its user, and has the data as its directory."""
+        """Return whether a process is PostgreSQL, runs as its user, and has the data as its directory."""
         name = [*command_of(pid), ""][0]
         if not (name.startswith("postgres:") or name.endswith("/postgres")):
             return False
@@ -173,7 +174,7 @@ class LocalServer:
             return []
 
     def _append(self, path: pathlib.Path, text: str) -> None:
-        """Add settings to a file of PostgreSQL, as its user. Raises ServerFailed."""
+        """Append settings to a file of PostgreSQL, as PostgreSQL's user. Raises ServerFailed."""
         done = self._call(pathlib.Path("/bin/sh"), "-c", 'cat >>"$0"', str(path), text=text)
         if done.returncode:
             raise ServerFailed(f"{path} cannot be written: {one_line(_cause(done.stdout))}")
@@ -202,12 +203,12 @@ class LocalServer:
     def _call(
         self, program: pathlib.Path, *arguments: str, text: str = "", log: IO[str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program as PostgreSQL's user with this text as its input; returns what it printed.
+        """Run a program as PostgreSQL's user with this text as its input, and return its output.
 
-        What it prints goes to the log, if there is one, and with it what a server prints later.
+        With `log`, the output goes to the log, and so does the later output of a server it starts.
         """
         with tempfile.TemporaryFile("w+", errors="replace") as output:
-            # Not a pipe: the server would keep it open, and we would wait for it for ever.
+            # A server would keep a pipe open, and `subprocess.run` would wait for its end for ever.
             done = subprocess.run(
                 [program, *arguments],
                 input=text.encode(),
@@ -244,7 +245,7 @@ def own_credentials(server: ServerRecord) -> Credentials:
 def greet(credentials: Credentials) -> tuple[str, bool]:
     """Return the server's version, and whether it has the auth database.
 
-    Raises ServerFailed, also if the user cannot make what clients need.
+    Raises ServerFailed, also if the user cannot make roles and databases.
     """
     with _connected(credentials) as connection:
         said = connection.info.parameter_status("server_version") or ""
@@ -255,7 +256,7 @@ def greet(credentials: Credentials) -> tuple[str, bool]:
 
 
 def _check_rights(connection: psycopg.Connection) -> None:
-    """Raise ServerFailed with the command that gives the user of this connection what it lacks."""
+    """Raise ServerFailed, with the command to run, if the user of this connection lacks an attribute."""
     from psycopg import sql
 
     row = connection.execute(
@@ -343,7 +344,7 @@ def _connected(
             password=credentials.password.get_secret_value(),
             dbname=database,
             connect_timeout=round(LOGIN_SECONDS),
-            client_encoding="utf8",  # A server with SQL_ASCII would have psycopg return bytes.
+            client_encoding="utf8",  # With a server in SQL_ASCII psycopg would return bytes.
             autocommit=True,
         ) as connection:
             yield connection

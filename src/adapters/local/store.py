@@ -22,9 +22,9 @@ PATIENCE = 10.0  # seconds
 
 
 def default_home() -> pathlib.Path:
-    """Return where the state is kept unless $POOLER_HOME says it."""
+    """Return the directory of the state if $POOLER_HOME is not set."""
     if os.geteuid() == 0:
-        # Servers do not run as root, and could not enter its home.
+        # PgBouncer and PostgreSQL do not run as root, and could not enter root's home.
         return pathlib.Path("/var/lib/pgbouncer-k8s")
     state = os.environ.get("XDG_STATE_HOME") or pathlib.Path.home() / ".local" / "state"
     return pathlib.Path(state, "pgbouncer-k8s")
@@ -75,9 +75,9 @@ class Store:
         return self._file.exists()
 
     def load(self) -> State:
-        """The state, a new one if there is none. Raises Unreadable.
+        """Return the state, or a new state if there is none. Raises Unreadable.
 
-        What only a later release knows is ignored, and lost when the state is saved.
+        Keys that only a later release knows are ignored, and lost when the state is saved.
         """
         try:
             found = State.model_validate_json(self._file.read_text(), extra="ignore")
@@ -85,7 +85,7 @@ class Store:
             return State()
         except (ValueError, OSError):
             raise self._unreadable() from None
-        # Every release writes it: without it, an empty state would replace it.
+        # Every release writes this key. A file without it must not be read as an empty state.
         if "model" not in found.model_fields_set:
             raise self._unreadable()
         return found

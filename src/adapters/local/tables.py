@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
 
 from adapters.local.platform import LocalPlatform
 from app.errors import ConsoleFailed
+from domain.settings import ACCEPTS, Settings, field_of
 from domain.value import number_of
 
 POOLS = (
@@ -38,9 +40,29 @@ def pools(platform: LocalPlatform) -> Iterator[tuple[str, ...]]:
 
 
 def yellow(text: str) -> str:
-    """Return the text in yellow where a terminal shows it, unless $NO_COLOR is set (https://no-color.org)."""
+    """Return the text in yellow if the output is a terminal, unless $NO_COLOR is set (https://no-color.org)."""
     plain = bool(os.environ.get("NO_COLOR")) or not sys.stdout.isatty()
     return text if plain else f"\033[33m{text}\033[0m"
+
+
+def show_options(settings: Settings) -> None:
+    """Print the options with their values, as `pooler config KEY=VALUE` takes them."""
+    values = {name: _option_text(getattr(settings, field_of(name))) for name in ACCEPTS}
+    overrides = values["overrides"]
+    # A long text would make every line as long.
+    values |= {"overrides": "see below" if overrides else ""}
+    show(
+        ("option", "value", "accepts"),
+        [(name, values[name], text) for name, text in ACCEPTS.items()],
+    )
+    if overrides:
+        print(f"\noverrides={overrides}")
+
+
+def _option_text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, cast("tuple[object, ...]", value)))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def show(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

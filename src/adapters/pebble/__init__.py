@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 
 __all__ = ["LABEL", "LAYOUT", "PebblePooler", "service", "socket_directory"]
 
-# Seconds that a start and another command take where nothing is wrong: no waiting, so they are not
-# counted as such.
+# Seconds that a start, and any other command, take where nothing is wrong. They are work, and are not
+# subtracted from the waiting budget.
 _START, _WORK = 1.5, 0.5
 
-# Where this container has the shared volume.
+# The path of the shared volume in this container.
 _SHARED_HERE = SHARED_HERE
 
-# What the workload may take, which is not what we may: its files, its processors, and the limit of its
-# control group in version 2 or 1.
+# Prints the limits of the workload container, which differ from those of the charm's container: open
+# files, processors, and the CPU limit of its control group in version 2 or 1.
 _LIMITS = """
 ulimit -Hn
 nproc
@@ -56,7 +56,7 @@ cat /sys/fs/cgroup/cpu.max 2>/dev/null ||
 
 
 def socket_directory(index: int) -> str:
-    """Where we find the socket of one process."""
+    """Return the directory of the socket of a process, as the charm's container sees it."""
     return LAYOUT.socket_directory(index).replace(SHARED, _SHARED_HERE, 1)
 
 
@@ -74,11 +74,11 @@ class PebblePooler:
         self._consoles = consoles or PsycopgConsoles(socket_directory, waiting)
 
     def look(self) -> Container:
-        """What is there now, in three requests; in four while processes end or do not run."""
+        """Return the state of the container, in three requests; in four while processes end or do not run."""
         try:
             services = self._container.pebble.get_services()
             applied = self._applied()
-            running = processes_in(one.name for one in services if one.is_running())
+            running = processes_in(info.name for info in services if info.is_running())
             seen = Container(
                 reachable=True,
                 program=applied.program if applied else None,
@@ -93,21 +93,21 @@ class PebblePooler:
             return Container(timed_out=True)
         except ops.pebble.Error:
             return Container()
-        # Who was told to stop is inactive to Pebble from that moment on, though it takes its time; who
-        # was told to restart does that before it runs again, and cannot be told to start.
+        # Pebble shows a service that is stopping as inactive from the beginning, although its process
+        # still runs. A service that is restarting is shown so, too, and cannot be started meanwhile.
         running |= concerned(changes, "restart")
         return seen.model_copy(update={"ending": concerned(changes, "stop"), "running": running})
 
     def program(self) -> Program:
-        """Ask the program itself, and what it may take of its container. Raises PoolerFailed."""
+        """Return PgBouncer's version, and the files and processors it may use. Raises PoolerFailed."""
         printed, said = self._printed("pgbouncer", "--version"), self._printed("sh", "-c", _LIMITS)
         if found := version_in(printed):
-            files, _, rest = said.partition("\n")  # What is no number is `unlimited`.
+            files, _, rest = said.partition("\n")  # `unlimited` is read as 0.
             return Program(version=found, files=_number(files), cpus=_whole_cpus(rest))
         raise PoolerFailed("pgbouncer --version names no version: is this the right image?")
 
     def _printed(self, *command: str) -> str:
-        """What a command says. Raises PoolerFailed."""
+        """Return the output of a command. Raises PoolerFailed."""
         waiting = self._waiting or WaitingBudget()
         with _translated(), waiting.spent(HOOK_SECONDS, _WORK) as seconds:
             run = self._container.exec([*command], timeout=max(seconds, _WORK))
@@ -115,9 +115,9 @@ class PebblePooler:
         return printed
 
     def apply(self, config: PoolerConfig, applied: Applied, steps: tuple[Step, ...]) -> None:
-        """Write the files, take the steps in their order, and remember `applied` last of all.
+        """Write the files, take the steps in their order, and then remember `applied`.
 
-        Killed on the way, the next hook finds an older memory, and does it all again.
+        If the hook is killed, the next hook reads the `applied` before, and takes all steps again.
         """
         with _translated():
             before = self._before(config, steps)
@@ -125,34 +125,34 @@ class PebblePooler:
             plan = layer(config, steps, applied.program.version)
             self._container.add_layer(LABEL, plan, combine=True)
             self._take(steps)
-            reloads = [one for one in config.instances if one.index in before]
+            reloads = [instance for instance in config.instances if instance.index in before]
             Reloading(self._consoles, self._put_ini, self._hang_up)(reloads, config.admin, before)
         self.remember(applied)
 
     def remember(self, applied: Applied) -> None:
-        """Keep this in place of what was remembered."""
+        """Replace the `applied` that the container keeps."""
         with _translated():
-            # It is written before all else, and an image need not have our directory.
+            # The first hook writes this file before any other, and the image need not have the directory.
             self._folder(LAYOUT.root, 0o700)
             self._push(APPLIED, applied.model_dump_json())
 
     def _unresponsive(self) -> frozenset[int]:
-        """Processes that did not answer, and have not answered since."""
+        """Return the processes whose checks have failed and have not succeeded since."""
         down = ops.pebble.CheckStatus.DOWN
         checks = self._container.pebble.get_checks()
-        return processes_in(one.name for one in checks if one.status is down)
+        return processes_in(check.name for check in checks if check.status is down)
 
     def _applied(self) -> Applied | None:
         try:
             text = self._container.pebble.pull(APPLIED).read()
-            return Applied.model_validate_json(text, extra="ignore")  # of a later release
-        except (ops.pebble.PathError, ValueError):  # It is not there, no text, or not ours.
+            return Applied.model_validate_json(text, extra="ignore")  # keys of a later release
+        except (ops.pebble.PathError, ValueError):  # missing, not text, or not an `Applied`
             return None
 
     def _write(self, config: PoolerConfig) -> None:
         for instance in config.instances:
             self._folder(LAYOUT.directory(instance.index), 0o700)
-            # We need to enter it, whoever we run as.
+            # The charm has to enter it, whichever user the charm runs as.
             self._folder(LAYOUT.socket_directory(instance.index), 0o711)
         for path in (DRAIN, ALIVE):
             self._push(path, rendering.script(path.rpartition("/")[2]))
@@ -162,7 +162,7 @@ class PebblePooler:
             self._put_ini(instance.index, rendering.pgbouncer_ini(instance))
 
     def _start(self, names: list[str]) -> None:
-        """Pebble waits a second to see whether they stay."""
+        """Start services; Pebble waits a second to see whether their processes stay."""
         waiting = self._waiting or WaitingBudget()
         with waiting.spent(HOOK_SECONDS, _START) as seconds:
             self._container.pebble.start_services(names, timeout=_START + seconds)
@@ -173,15 +173,18 @@ class PebblePooler:
     def _hang_up(self, indexes: Sequence[int]) -> None:
         try:
             self._container.send_signal("SIGHUP", *map(service, indexes))
-        except ops.pebble.APIError as error:  # A process ends, or waits to be started again.
+        except ops.pebble.APIError as error:
+            # The process is ending, or Pebble is about to start it again.
             raise PoolerUnreachable(
                 f"PgBouncer does not reload: {last_line(str(error))}"
             ) from None
 
     def _before(self, config: PoolerConfig, steps: tuple[Step, ...]) -> dict[int, str]:
-        """What processes that are going to reload run with."""
+        """Return the current configuration files of the processes that are going to reload, by index."""
         reloading = {step.index for step in steps if step.action == "reload"}
-        indexes = sorted(one.index for one in config.instances if one.index in reloading)
+        indexes = sorted(
+            instance.index for instance in config.instances if instance.index in reloading
+        )
         return {index: self._container.pull(LAYOUT.ini(index)).read() for index in indexes}
 
     def _folder(self, path: str, permissions: int) -> None:
@@ -193,7 +196,10 @@ class PebblePooler:
         self._container.push(path, text, permissions=0o600, user=USER, group=USER)
 
     def _take(self, steps: tuple[Step, ...]) -> None:
-        """Starting waits a second, so all at once. Nothing waits for clients to leave: Pebble does."""
+        """Start, restart and stop services. A start takes a second, so all services start in a single request.
+
+        The hook does not wait until clients have left; Pebble does.
+        """
         if starting := [service(step.index) for step in steps if step.action == "start"]:
             self._start(starting)
         if restarting := [service(step.index) for step in steps if step.action == "restart"]:
@@ -221,8 +227,8 @@ def _translated() -> Generator[None]:
 
 
 def _reason(text: str) -> str:
-    """The first thing that the last PgBouncer complained of; Pebble's own words if it did not."""
-    # `… UTC [49] ERROR invalid value "x" for …`, and then what came of that.
+    """Return the first error in the log of the last process; Pebble's own message if there is none."""
+    # `… UTC [49] ERROR invalid value "x" for …`; later errors of a process follow from its first.
     found = re.findall(r" \[(\d+)\] (?:ERROR|FATAL) (.+)", text)
     return next((one_line(said) for pid, said in found if pid == found[-1][0]), last_line(text))
 
@@ -232,10 +238,10 @@ def _number(word: str) -> int:
 
 
 def _whole_cpus(said: str) -> int:
-    """Processors that the container may use: whole ones, at least one.
+    """Return the number of processors that the container may use, rounded down, 1 at least.
 
-    `said` is how many there are, and then, where there is a limit, the microseconds of work that it
-    may have in a period, and that period (https://docs.kernel.org/admin-guide/cgroup-v2.html).
+    `said` is the number of processors and, where there is a limit, the microseconds of processor time
+    in a period and the period itself (https://docs.kernel.org/admin-guide/cgroup-v2.html).
     """
     numbers = [_number(word) for word in said.split()]
     there, limits = numbers[0] if numbers else 1, numbers[1:3]

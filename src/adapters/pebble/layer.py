@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SHARED, SHARED_HERE = "/charm/container", f"/charm/containers/{CONTAINER}"
 
 LAYOUT = Layout(root=ROOT, sockets=f"{SHARED}/sockets")
-LABEL = "pgbouncer"  #: of our layer and our check
+LABEL = "pgbouncer"  #: the label of the layer, and the name of the check of the port
 DRAIN = f"{LAYOUT.root}/drain.sh"
 ALIVE = f"{LAYOUT.root}/alive.sh"
 
@@ -29,17 +29,17 @@ BACKEND_CHECK = "postgresql"
 # PgBouncer refuses to run as root.
 USER = "postgres"
 
-# Within the 30 seconds that Kubernetes gives a pod, and after drain.sh has lost its patience.
+# Shorter than the 30 seconds that Kubernetes gives a pod, and longer than drain.sh waits for clients.
 KILL_DELAY = "25s"
 
 
 def service(index: int) -> str:
-    """The name of the service of a process, and of the check that asks the process."""
+    """Return the name of the service of a process, which is also the name of its check."""
     return f"{LABEL}-{index}"
 
 
 def layer(config: PoolerConfig, steps: tuple[Step, ...], version: Version) -> ops.pebble.Layer:
-    """What Pebble runs and checks with a configuration, after these steps."""
+    """Return the Pebble layer for a configuration, as it has to be after these steps."""
     waits_for = "clients" if capabilities(version).waits_for_clients else "servers"
     services: dict[str, ops.pebble.ServiceDict] = {
         service(instance.index): {
@@ -66,8 +66,8 @@ def layer(config: PoolerConfig, steps: tuple[Step, ...], version: Version) -> op
 def _checks(config: PoolerConfig, steps: tuple[Step, ...]) -> dict[str, ops.pebble.CheckDict]:
     stopped = {step.index for step in steps if step.action == "stop"}
     return {
-        # Level ready decides whether clients are sent here. None of level alive: it would
-        # restart the container, which helps nobody.
+        # Kubernetes sends clients to this unit only while the check of level ready succeeds. No check
+        # has level alive: when it fails, Kubernetes restarts the container, which cuts off every client.
         LABEL: {
             "override": "replace",
             "level": "ready",
@@ -76,7 +76,7 @@ def _checks(config: PoolerConfig, steps: tuple[Step, ...]) -> dict[str, ops.pebb
             "threshold": 2,
             "tcp": {"port": config.serving.port},
         },
-        # Of no level: it has us told when PostgreSQL goes away and when it is back.
+        # A check without a level: its events tell the charm when PostgreSQL goes away and comes back.
         BACKEND_CHECK: {
             "override": "replace",
             "period": "10s",
@@ -84,18 +84,21 @@ def _checks(config: PoolerConfig, steps: tuple[Step, ...]) -> dict[str, ops.pebb
             "threshold": 2,
             "tcp": _backend(config),
         },
-        **{service(one.index): _asking(_place(one), "7s") for one in config.instances},
-        # A check cannot be removed. Without a process to ask it succeeds, so it only has to be rare.
+        **{
+            service(instance.index): _asking(_place(instance), "7s")
+            for instance in config.instances
+        },
+        # A check cannot be removed. The check of a stopped process always succeeds, and runs rarely.
         **{service(index): _asking(f"{LAYOUT.directory(index)} -", "1h") for index in stopped},
     }
 
 
 def _asking(place: str, period: str) -> ops.pebble.CheckDict:
-    """A check that asks a process.
+    """Return a check that runs alive.sh for a process.
 
-    It is of no level: alive.sh itself kills a process that does not answer, and fails for no other
-    reason, so a single failure is enough to tell Juju. It takes six seconds, and Pebble ends it after
-    a period: on a busy machine, where that is too short, it kills nothing.
+    The check has no level. alive.sh kills a process that does not answer, and fails only then, so the
+    threshold is a single failure. alive.sh takes six seconds, and Pebble ends it after `period`: on a
+    busy machine, where `period` is too short, alive.sh kills nothing.
     """
     return {
         "override": "replace",
@@ -107,13 +110,16 @@ def _asking(place: str, period: str) -> ops.pebble.CheckDict:
 
 
 def _place(instance: Instance) -> str:
-    """The directory and the socket of a process, as both scripts take them."""
+    """Return the directory and the socket of a process, as arguments of drain.sh and alive.sh."""
     directory = LAYOUT.directory(instance.index)
     return f"{directory} {LAYOUT.socket_directory(instance.index)}/.s.PGSQL.{instance.port}"
 
 
 def _backend(config: PoolerConfig) -> ops.pebble.TcpDict:
-    """Where PostgreSQL listens; as checks cannot be removed, where we do as long as there is none."""
+    """Return where PostgreSQL listens, or where PgBouncer does if there is no PostgreSQL.
+
+    A check cannot be removed, so it needs an address in both cases.
+    """
     pools = [pool for instance in config.instances for pool in instance.pools]
     if not pools:
         return {"port": config.serving.port}
@@ -121,12 +127,12 @@ def _backend(config: PoolerConfig) -> ops.pebble.TcpDict:
 
 
 def processes_in(names: Iterable[str]) -> frozenset[int]:
-    """The processes whose services or checks have these names."""
+    """Return the indexes of the processes whose services or checks have these names."""
     return frozenset(index for name in names if (index := process_of(name)) is not None)
 
 
 def concerned(changes: list[ops.pebble.Change], kind: str) -> frozenset[int]:
-    """Processes that changes of this kind are about."""
+    """Return the indexes of the processes in the tasks of changes of this kind."""
     tasks = [task.summary for change in changes if change.kind == kind for task in change.tasks]
     # `Stop service "pgbouncer-16"`
     return processes_in(re.findall(r'"([^"]*)"', " ".join(tasks)))

@@ -1,4 +1,4 @@
-"""How a unit runs again after a delay, although nothing happens in Juju: by a Pebble check that fails."""
+"""Run the unit again after a delay without an event of Juju, by a Pebble check that fails."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 AGAIN = "pgbouncer-k8s.charm/ask-again"  #: the notice that a Pebble without such checks records
 
 DELAYS = (1, 2, 4, 8, 16, 30)  #: seconds until the next attempt; the last is repeated
-GIVE_UP = 300.0  #: seconds without any progress; after that the next update-status has to do
+GIVE_UP = 300.0  #: seconds without progress; after that only update-status runs the unit again
 
-# What a reminder has to know of the reminder before is in the environment of the check.
+# The environment of the check keeps the state of the reminder between hooks.
 _TOPIC, _SINCE, _ATTEMPT = "TOPIC", "SINCE", "ATTEMPT"
 
 
 class PebbleReminder:
-    """Has Juju run this unit again after a delay, with a pebble-check-failed event.
+    """Runs this unit again after a delay, with a pebble-check-failed event.
 
-    Juju tells a unit what changes in Juju; that PostgreSQL now lets a client in it cannot know. A
-    Pebble notice would come at once. A check runs for the first time after its period: so a check
-    that always fails is a timer that survives the hook and needs nothing in the container but a shell.
-    There is a single check, and it is set anew each time. It is started by us alone: Pebble starts
-    every check that is not `startup: disabled` whenever any layer changes.
+    Juju sends a unit events about changes in Juju. When PostgreSQL begins to let a client in, Juju sends
+    no event. A Pebble notice would arrive at once. A check runs for the first time after its period: a
+    check that always fails is a timer that survives the hook and needs only a shell in the container.
+    There is a single check, which each reminder replaces. It has `startup: disabled`, because Pebble
+    starts every other check whenever a layer changes.
     """
 
     def __init__(self, container: ops.Container) -> None:
@@ -38,8 +38,8 @@ class PebbleReminder:
     def remind(self, topic: str) -> bool:
         """Run this unit again after a delay, or at once; returns False if Pebble does neither.
 
-        `topic` stands for what is missing. As long as it stays the same, each delay is longer than
-        the one before; with another topic the delays begin again.
+        `topic` names what is missing. While `topic` does not change, each delay is longer than the
+        delay before; with another `topic` the delays begin again.
         """
         now = time.time()
         try:
@@ -58,7 +58,7 @@ class PebbleReminder:
         return True
 
     def _at_once(self, topic: str, now: float) -> bool:
-        """A Pebble that cannot start single checks can still record a notice."""
+        """Record a notice, for a Pebble that cannot start single checks; returns False if that fails, too."""
         try:
             known = next(iter(self._container.get_notices(keys=[AGAIN])), None)
             since = _since(known.last_data if known else {}, topic, now)
@@ -73,7 +73,7 @@ class PebbleReminder:
         return True
 
     def stop(self) -> None:
-        """The check that has failed runs no more, until it is set again."""
+        """Stop the check, until the next reminder sets it again."""
         try:
             self._container.pebble.stop_checks([ASK_AGAIN])
         except (ops.pebble.Error, OSError):
@@ -108,14 +108,14 @@ class PebbleReminder:
 
 
 def _since(before: Mapping[str, str], topic: str, now: float) -> float:
-    """When the unit began to wait for this; now, if the reminder before was about something else."""
+    """Return when the unit began to wait for `topic`; now, if the reminder before had another topic."""
     since = _number(before, _SINCE)
-    # A clock that was set back, or an attempt of long ago, says nothing.
+    # A time in the future (the clock was set back), or of long ago, does not count.
     return since if before.get(_TOPIC) == topic and 0 <= now - since < 2 * GIVE_UP else now
 
 
 def _number(known: Mapping[str, str], name: str) -> float:
-    """A number that a reminder wrote; 0.0 for what is none."""
+    """Return a number that a reminder wrote; 0.0 if the text is not a finite number."""
     try:
         found = float(known.get(name, "0"))
     except ValueError:

@@ -1,4 +1,4 @@
-"""How a database is made while other sessions may be in template1, of which it is a copy."""
+"""Create a database as a copy of template1, in which other sessions may be."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _TEMPLATE = "template1"
 _WORK_SECONDS = 0.2
 _LOOK_EVERY = 0.05
 
-# PostgreSQL copies no database that has sessions, waits 5 s for them, and refuses then. It ends
-# the workers of autovacuum by itself.
+# PostgreSQL does not copy a database that has sessions: it waits 5 s for their end, and then refuses.
+# It ends autovacuum workers itself.
 _SESSIONS: LiteralString = """
 SELECT pid, usename, usename = ANY(%s) FROM pg_stat_activity
 WHERE datname = %s AND backend_type <> 'autovacuum worker' AND pid <> pg_backend_pid()
@@ -25,7 +25,10 @@ ORDER BY pid
 
 
 def create_database(session: Session, name: str, owner: str) -> None:
-    """The database is there. Raises DatabaseBusy if a session that is not ours stays in template1."""
+    """Create a database, and end the sessions of client users in template1 before.
+
+    Raises DatabaseBusy if another session stays in template1.
+    """
     clients = list(session.marked(session.marks.client))
     with session.waiting.spent(session.patience, work=_WORK_SECONDS) as seconds:
         end = time.monotonic() + seconds

@@ -23,7 +23,7 @@ from domain.users import AuthMaterial, Credentials, Grant
 class PsycopgDatabase:
     """An open conversation with PostgreSQL.
 
-    - A role is ours by its OID in the ledger or the seal in its comment; no other is altered or dropped.
+    - Only roles of ours are altered or dropped, by their OID in the ledger or the seal in their comment.
     - Access to a database belongs to a group, which owns it if it was made here. Its clients are
       the members, so they use each other's tables, and what one leaves stays with the others.
     - Everything is looked at before it is changed: a second call changes nothing.
@@ -55,7 +55,7 @@ class PsycopgDatabase:
         return str(self._one(query))[:200]
 
     def capacity(self) -> int:
-        """The connections that PostgreSQL accepts from ordinary users: its limit less reserved slots."""
+        """Return the number of connections that PostgreSQL accepts from ordinary users, without reserved slots."""
         # `reserved_connections` came with PostgreSQL 16.
         query = """
             SELECT current_setting('max_connections')::int
@@ -75,19 +75,19 @@ class PsycopgDatabase:
         return frozenset(session.insist(lambda: session.marked(session.marks.client)))
 
     def lock_out(self, usernames: Iterable[str]) -> dict[str, str]:
-        """End the sessions and the logins of users of ours; those that still have one, and why."""
+        """Take logins and sessions of client users away; return the users that can still log in, and why."""
         return lock_out(self._session, usernames)
 
     def hurry(self) -> None:
-        """From now on, wait only a moment for a client's database."""
+        """Wait only a moment for a client's database from now on."""
         self._session.hurry()
 
     def made(self) -> Made:
-        """The roles of ours that there are, by OID, and the databases that the ledger had."""
+        """Return the roles of this application that exist, and the databases that the ledger has."""
         return self._session.insist(self._session.ours.made)
 
     def reaches(self, roles: Iterable[str], database: str) -> tuple[Reach, ...]:
-        """What each of these roles leads to. Raises AccessRefused."""
+        """Return the reach of each of these roles. Raises AccessRefused."""
         try:
             return self._session.insist(lambda: reaches(self._session, roles, database))
         except ReadOnly:
@@ -96,7 +96,7 @@ class PsycopgDatabase:
             raise AccessRefused(str(error)) from None
 
     def holdings(self) -> tuple[Holding, ...]:
-        """Every database of this server, and whose it is."""
+        """Return every database of this server with its owner."""
         query = """
             SELECT datname, oid, pg_get_userbyid(datdba),
                    EXISTS (SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) AS a
@@ -118,26 +118,26 @@ class PsycopgDatabase:
         )
 
     def close(self, database: str) -> None:
-        """Take the right to connect to a database, which a client made, from PUBLIC."""
+        """Take the right to connect to a database that a client made away from PUBLIC."""
         self._session.attempt(lambda: self._sharing.close(database))
 
     def notes(self) -> tuple[str, ...]:
-        """What the operator should know of what clients left behind, as sentences."""
+        """Return sentences for the operator about objects that clients left."""
         return tuple(self._session.notes)
 
     def left(self) -> tuple[str, ...]:
-        """What stays in PostgreSQL although this application goes, as sentences."""
+        """Return a sentence for everything that stays in PostgreSQL when this application leaves it."""
         return self._session.insist(self._left)
 
     def _left(self) -> tuple[str, ...]:
         session = self._session
         found = list(session.notes)
-        noted = {one.oid for one in session.ours.made().databases}
+        noted = {database.oid for database in session.ours.made().databases}
         heir = heir_name(session.owner)
         found += (
-            f"database {one.name}, which belongs to role {one.owner}"
-            for one in self.holdings()
-            if one.oid in noted or one.owner == heir
+            f"database {held.name}, which belongs to role {held.owner}"
+            for held in self.holdings()
+            if held.oid in noted or held.owner == heir
         )
         found += (
             f"role {name}, whose comment says that this application made it, which it did not"
@@ -148,8 +148,8 @@ class PsycopgDatabase:
     def grant(self, grant: Grant, oid: int = 0) -> bool:
         """Make the user and its database, with the roles asked for. Raises AccessRefused.
 
-        A database that was there before is given only if it has this OID: that is the database which
-        the decision was about.
+        A database that existed before is given only if it has this OID: the decision to give it was
+        made for that database.
 
         True if the user is new, which it is for as long as it has no password: who was killed
         before giving it one is told again.
@@ -211,15 +211,18 @@ class PsycopgDatabase:
         self._roles.have_password(name, credentials.password)
 
     def _sign_databases(self) -> None:
-        """Each database that stays says for which application it was made, for when that comes back."""
+        """Write to the comment of each database for which application it was made.
+
+        An application that is related again gets its database back by this comment.
+        """
         session = self._session
-        there = {one.oid: one for one in self.holdings()}
+        there = {held.oid: held for held in self.holdings()}
         for noted in session.ours.made().databases:
-            one = there.get(noted.oid)
-            if one and not one.application:
-                text = session.ours.database_comment(noted.application, one.oid, one.name)
-                session.run("COMMENT ON DATABASE {d} IS {c}", d=one.name, c=literal(text))
+            held = there.get(noted.oid)
+            if held and not held.application:
+                text = session.ours.database_comment(noted.application, held.oid, held.name)
+                session.run("COMMENT ON DATABASE {d} IS {c}", d=held.name, c=literal(text))
 
     def _heir(self, _database: str) -> str:
-        """The role that owns what is in a database whose group goes, too."""
+        """Return the role that owns the objects in a database whose group is dropped."""
         return self._roles.have_heir()

@@ -26,7 +26,7 @@ OLDEST = 140_000  # PostgreSQL 14, as libpq counts: pg_database_owner came with 
 _ADMIT_SECONDS = 1.8
 _PAUSE = 0.2
 
-# What an answer of a server, and a login, take where nothing is waited for, generously.
+# Upper limits of the seconds that a server that works takes for a TCP answer, a login, and its own work.
 _PING_SECONDS, _LEAST_PING_SECONDS = 1.0, 0.2
 _LOGIN_SECONDS, _LEAST_LOGIN_SECONDS = 1.0, 0.25
 _WORK_SECONDS = 0.2
@@ -40,7 +40,7 @@ class PsycopgDatabases:
 
     `owner` names the application in all the world, e.g. `<model uuid>/pgbouncer`; `patience` is how
     many seconds a server that let us in may say nothing. A server that was not reached is not tried
-    again by the same object: every hook has a new one, with the `waiting` that is left to the hook.
+    again by the same object: every hook makes a new object, with the `waiting` that the hook has left.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class PsycopgDatabases:
     def open(
         self, backend: BackendCredentials, ledger: Ledger | None = None
     ) -> Generator[PsycopgDatabase]:
-        """Log in as the backend's user; the ledger says what we made there.
+        """Log in as the backend's user; `ledger` has the roles that this application made there.
 
         Raises DatabaseUnreachable or DatabaseRefused.
         """
@@ -83,7 +83,7 @@ class PsycopgDatabases:
         return False
 
     def admits(self, backend: BackendCredentials, credentials: Credentials, database: str) -> bool:
-        """Whether these credentials can log in; waits for as long as this hook may, for all clients.
+        """Return whether these credentials can log in; all clients of a hook share the time to wait.
 
         Raises DatabaseUnreachable.
         """
@@ -96,7 +96,7 @@ class PsycopgDatabases:
                 if admitted:
                     return True
                 if time.monotonic() + _PAUSE > end:
-                    # After this, a login that hangs would cost the hook more than it has.
+                    # Another login that hangs would take longer than the hook may wait.
                     self._stalled = admitted is None
                     break
                 time.sleep(_PAUSE)

@@ -1,4 +1,4 @@
-"""How a user loses its login and its sessions at once, without entering any client's database."""
+"""Take the logins and sessions of users away without entering a client's database."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ logger = logging.getLogger(__name__)
 _LOCK_SECONDS = 0.1
 _LEAVE_SECONDS = 0.5
 _LOOK_EVERY = 0.02
-_WORK_SECONDS = 0.1  # what ending sessions takes where none resists
+_WORK_SECONDS = 0.1  # what ending sessions takes where nothing delays their end
 _ROUNDS = 3
 
 
 def lock_out(session: Session, usernames: Iterable[str]) -> dict[str, str]:
-    """The users that can still log in, each with the reason; all others have no login any more.
+    """Take the login, password and sessions of users away; return the users that can still log in, and why.
 
     All statements run on the main connection and wait for a fraction of a second at most. Sessions
-    end first: a session that is changing its own password keeps others from changing its role.
-    They end again afterwards, as a client may have logged in meanwhile, and once more, as a login
-    that had begun before may have waited for a lock that those sessions held.
+    are ended first, because a session that changes its own password locks its role. Sessions are ended
+    again afterwards, because a client may have logged in meanwhile, and once more, because a login
+    that had begun may have waited for a lock of those sessions.
     """
     roles = {name: session.role(name) for name in sorted(usernames)}
     ours = {
@@ -53,9 +53,9 @@ def lock_out(session: Session, usernames: Iterable[str]) -> dict[str, str]:
 
 
 def end_sessions(session: Session, oids: Iterable[int]) -> None:
-    """The sessions of these roles end; returns when they are gone, or after half a second."""
+    """End the sessions of these roles; returns when they are gone, or after half a second."""
     listed = list(oids)
-    # Each by itself: what is refused for the sessions of one role keeps no other's.
+    # A statement for each role: an error for a role does not keep the sessions of the other roles alive.
     for oid in listed:
         session.attempt(partial(_terminate, session, oid))
     with session.waiting.spent(_LEAVE_SECONDS, work=_WORK_SECONDS) as seconds:
@@ -90,7 +90,7 @@ def _sessions(session: Session, oids: list[int]) -> bool:
 
 
 def _roll_back_prepared(session: Session, name: str) -> None:
-    """A prepared transaction outlives its session, with the locks that it holds."""
+    """Roll back the prepared transactions of a user, which outlive its sessions and keep their locks."""
     rows = session.connection.execute(
         "SELECT gid, database FROM pg_prepared_xacts WHERE owner = %s", (name,)
     ).fetchall()

@@ -63,7 +63,7 @@ class Lookup:
         self._close(database, name)
 
     def _reserve(self, name: str) -> None:
-        """Let look-ups use the connections that PostgreSQL 16 and later reserve, where we may say so.
+        """Let look-ups use the reserved connections of PostgreSQL 16, if the backend's user may grant that.
 
         Clients can be let in then although all other connections are taken. See `reserved_connections`
         (https://www.postgresql.org/docs/current/runtime-config-connection.html).

@@ -1,4 +1,4 @@
-"""What keeps a client's database closed, or locked, as seen from another database."""
+"""Find out, from another database, why a client's database accepts no session."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, LiteralString
 if TYPE_CHECKING:
     from adapters.postgres.server import Connection
 
-# The first OID of what is not PostgreSQL's own (FirstNormalObjectId in access/transam.h).
+# The first OID of objects that are not built in (FirstNormalObjectId in access/transam.h).
 _FIRST_NORMAL_OID = 16384
 
 # The connection limit of a database that an interrupted DROP DATABASE left.
 _INVALID = -2
 
-# A login reads the catalogs of its database. It waits behind a lock that keeps readers out, also
-# where another session only waits for that lock: PostgreSQL serves locks in the order of requests.
+# A login reads the catalogs of its database. It waits for an AccessExclusiveLock on a catalog, and also
+# behind a session that waits for such a lock, because PostgreSQL grants locks in the order of requests.
 _CATALOG_LOCKED: LiteralString = """
 SELECT EXISTS (
     SELECT FROM pg_locks
@@ -22,9 +22,9 @@ SELECT EXISTS (
     AND locktype = 'relation' AND relation < %s AND mode = 'AccessExclusiveLock')
 """
 
-# Those who hold what others wait for in a database, and those who wait for an exclusive lock; where
-# nothing waits any more, all who have a transaction open there. Without numbers of processes: what
-# is told stays the same while the same user holds the database, by whichever session.
+# Users whose sessions hold a lock that another session waits for, or request an exclusive lock; if
+# no session waits any more, users with an open transaction in the database. Process IDs are left out,
+# so that the text does not change when the user continues in another session.
 _HOLDERS: LiteralString = """
 WITH lock AS (
     SELECT pid, granted, mode FROM pg_locks
@@ -50,8 +50,8 @@ WHERE database = %(database)s
 ORDER BY 1 LIMIT 4
 """
 
-# Logins that wait inside of a database before PostgreSQL shows their user. Versions before 18 show
-# nothing of them; later versions show the state `starting`.
+# Ends logins that wait for a lock inside of a database before pg_stat_activity shows their user.
+# PostgreSQL before 18 has no row for them; later versions have a row in state `starting`.
 _END_STUCK_LOGINS: LiteralString = """
 SELECT pg_terminate_backend(l.pid) FROM pg_locks l
 LEFT JOIN pg_stat_activity a ON a.pid = l.pid AND a.state IS DISTINCT FROM 'starting'
@@ -61,7 +61,7 @@ AND l.database = (SELECT oid FROM pg_database WHERE datname = %s)
 
 
 def closed(connection: Connection, database: str) -> str:
-    """Why this database takes no connections, as a sentence; '' if it takes some."""
+    """Return why this database accepts no connection, as a sentence; '' if it accepts connections."""
     row = connection.execute(
         """
         SELECT datallowconn, datconnlimit, rolsuper,
@@ -92,18 +92,21 @@ def closed(connection: Connection, database: str) -> str:
 
 
 def catalog_locked(connection: Connection, database: str) -> bool:
-    """Whether a login into this database would wait for a lock."""
+    """Return whether a login into this database would wait for a lock."""
     row = connection.execute(_CATALOG_LOCKED, (database, _FIRST_NORMAL_OID)).fetchone()
     return bool(row and row[0])
 
 
 def holders(connection: Connection, database: str) -> str:
-    """The users that keep others waiting in this database, as a list; '' if there are none."""
+    """Return the users whose sessions keep other sessions of this database waiting, as a list in a sentence.
+
+    Returns '' if there are none.
+    """
     ours = connection.info.get_parameters().get("application_name", "")
     rows = connection.execute(_HOLDERS, {"database": database, "ours": ours}).fetchall()
     return ", ".join(str(row[0]) for row in rows)
 
 
 def end_stuck_logins(connection: Connection, database: str) -> None:
-    """Logins that wait for a lock in this database end: each would keep a slot of the server."""
+    """End the logins that wait for a lock in this database: each occupies a connection slot of the server."""
     connection.execute(_END_STUCK_LOGINS, (database,))

@@ -1,4 +1,4 @@
-"""Which roles of PostgreSQL did this application make?"""
+"""Recognize the roles that this application made in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Marks(NamedTuple):
-    """The comments of what an application made, by kind."""
+    """The comments of the roles of an application, by kind of role."""
 
     application: str
     client: str
@@ -28,33 +28,33 @@ class Marks(NamedTuple):
     heir: str
 
     def of(self, kind: str) -> str:
-        """The comment of a kind of roles; '' for a kind that a later release may have."""
+        """Return the comment of a kind of roles; '' for an unknown kind, which a later release may have."""
         found = {CLIENT: self.client, AUTH: self.auth, GROUP: self.group, HEIR: self.heir}
         return found.get(kind, "")
 
     def kind(self, mark: str) -> str:
-        """The kind of roles whose comment this is; '' if there is none."""
+        """Return the kind of roles that has this comment; '' if there is none."""
         found = {self.client: CLIENT, self.auth: AUTH, self.group: GROUP, self.heir: HEIR}
         return found.get(mark, "")
 
 
 def group_name(owner: str, database: str) -> str:
-    """The group of a database: the same for each of its clients, and another for another application."""
+    """Return the name of the group of a database, which differs between applications of PgBouncer."""
     both = f"{owner}\0{database}".encode()
     return f"pgbouncer_{hashlib.sha256(both).hexdigest()[:32]}"
 
 
 def heir_name(owner: str) -> str:
-    """The role that owns what clients of this application left behind."""
+    """Return the name of the role that owns the objects of clients that have left."""
     return f"pgbouncer_heir_{hashlib.sha256(owner.encode()).hexdigest()[:32]}"
 
 
 class Ours:
     """The roles that this application made in this cluster.
 
-    A role is ours if the ledger has its OID, or if the seal in its comment fits its OID: a hook that
-    was killed after it made a role finds that role again. A release that noted no OIDs gave its
-    roles a plain comment; those that are named in its grants are taken over.
+    A role is ours if the ledger has its OID, or if the seal in its comment matches its OID. With the
+    seal, a hook finds a role that an earlier hook made before it was killed. A release that recorded no
+    OIDs gave its roles a comment without a seal; the roles in its grants are taken over.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class Ours:
         self._marks = marks
         self._password = password
         self._ledger = ledger
-        self._made: dict[int, OwnRole] = {}  # in this conversation, by OID
+        self._made: dict[int, OwnRole] = {}  # roles made over this connection, by OID
 
     @cached_property
     def _before(self) -> Made:
-        """What the ledger has of this cluster."""
+        """The roles and databases that the ledger has of this cluster."""
         row = self._connection.execute(
             "SELECT system_identifier::text FROM pg_control_system()"
         ).fetchone()
@@ -87,7 +87,7 @@ class Ours:
 
     @cached_property
     def _former(self) -> dict[str, str]:
-        """The marks of roles by their names, as a release made them that noted no OIDs."""
+        """The marks of the roles of a release that recorded no OIDs, by the names of the roles."""
         found: dict[str, str] = {}
         if self._ledger and not self._ledger.made.cluster:
             for grant in self._ledger.grants:
@@ -98,7 +98,7 @@ class Ours:
         return found
 
     def mark_of(self, oid: int, name: str, comment: str | None) -> str | None:
-        """The mark of a role's kind, if this application made the role; None if it did not."""
+        """Return the mark of a role's kind, if this application made the role; None if it did not."""
         if known := self._known.get(oid) or self._made.get(oid):
             return self._marks.of(known.kind) or None
         mark, _, rest = (comment or "").partition(" [")
@@ -109,18 +109,18 @@ class Ours:
         return mark if comment == self.comment(mark, oid, name) else None
 
     def comment(self, mark: str, oid: int, name: str) -> str:
-        """The comment of a role that is made now: its mark and its seal."""
+        """Return the comment for a new role: its mark and its seal."""
         key = seal_key(self._password.get_secret_value(), self._owner)
         return f"{mark} [{seal(key, self._marks.kind(mark), oid, name)}]"
 
     def database_comment(self, application: str, oid: int, name: str) -> str:
-        """The comment of a database that stays: for which application it was made, and a seal."""
+        """Return the comment for a database that stays: the application that it was made for, and a seal."""
         key = seal_key(self._password.get_secret_value(), self._owner)
         kind = f"database of {application}"
         return f"{self._marks.application}: {kind} [{seal(key, kind, oid, name)}]"
 
     def application_of(self, oid: int, name: str, comment: str | None) -> str:
-        """The application for which a database was made, as a comment proves; '' if it does not."""
+        """Return the application for which a database was made, if its comment proves it; '' if not."""
         prefix = f"{self._marks.application}: database of "
         if not comment or not comment.startswith(prefix):
             return ""
@@ -128,15 +128,15 @@ class Ours:
         return application if comment == self.database_comment(application, oid, name) else ""
 
     def note(self, mark: str, oid: int, name: str) -> None:
-        """This role was made just now."""
+        """Record a role that was made over this connection."""
         self._made[oid] = OwnRole(kind=self._marks.kind(mark), name=name, oid=oid)
 
     def marked(self, mark: str) -> tuple[str, ...]:
-        """The roles of this kind, by name."""
+        """Return the names of the roles of this kind."""
         return tuple(name for _, name, found in self._look() if found == mark)
 
     def made(self) -> Made:
-        """The roles that there are now, and the databases that were noted before."""
+        """Return the roles that exist now, and the databases that the ledger has."""
         roles = tuple(
             OwnRole(kind=self._marks.kind(mark), name=name, oid=oid)
             for oid, name, mark in self._look()
@@ -144,15 +144,16 @@ class Ours:
         return self._before.model_copy(update={"roles": roles})
 
     def imitations(self) -> tuple[str, ...]:
-        """Roles that carry a comment like ours, and were not made by this application."""
+        """Return the roles that have a comment of this application, which did not make them."""
         ours = {oid for oid, _, _ in self._look()}
         return tuple(name for oid, name, _ in self._candidates() if oid not in ours)
 
     def foreign_members(self, oid: int, *, group: bool) -> tuple[str, ...]:
-        """Roles that may act as this one, or let others do so, and were not put there by us.
+        """Return the members of a role, and its administrators, that this application did not add.
 
-        Members of a group are its clients, which are ours; no other role has members. Superusers
-        need no membership, and the backend's user has one because it made the role.
+        The members of a group are its clients, which this application made; no other role of ours has
+        members. Superusers need no membership, and the backend's user is a member because it made the
+        role.
         """
         rows = self._connection.execute(
             """

@@ -1,4 +1,4 @@
-"""What does a role of PostgreSQL lead to?"""
+"""Find the rights that a member of a PostgreSQL role gets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from adapters.postgres.session import Session
 
-# Each membership is followed, whether it lets its member inherit, set the role, or only give it on.
+# Each membership is followed, whether it has the option INHERIT, SET or only ADMIN.
 _ROLES: LiteralString = """
 WITH RECURSIVE leads AS (
     SELECT oid FROM pg_roles WHERE rolname = %s
@@ -39,8 +39,8 @@ AND classid NOT IN ('pg_database'::regclass, 'pg_auth_members'::regclass)
 ORDER BY 1
 """
 
-# What these roles were given the right to call, and PUBLIC was not: functions that become another
-# user, that run as a superuser, or that are PostgreSQL's own, such as pg_read_file.
+# Functions that these roles may call and PUBLIC may not: functions that change the session's user, that
+# run as a superuser, or that are built in, such as pg_read_file.
 _FUNCTIONS: LiteralString = """
 SELECT DISTINCT quote_ident(nspname) || '.' || quote_ident(proname)
 FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace JOIN pg_roles o ON o.oid = proowner,
@@ -63,9 +63,9 @@ ORDER BY 1
 
 
 def reaches(session: Session, roles: Iterable[str], database: str) -> tuple[Reach, ...]:
-    """What each of these roles leads to, seen from a database that its member is given.
+    """Return the reach of each of these roles, for a client of this database.
 
-    Raises psycopg.Error, and what `Session.inside` raises.
+    Raises psycopg.Error, and the errors of `Session.inside`.
     """
     major = session.connection.info.server_version // 10_000
     return tuple(
@@ -83,13 +83,13 @@ def _followed(session: Session, role: str, database: str, major: int) -> Reach:
         for attribute, has in zip(_ATTRIBUTES, row[2:], strict=True)
         if has
     ]
-    functions, others = set[str](), set[str]()
+    functions, objects = set[str](), set[str]()
     inside = [session.database, *([database] if session.held(database) else [])]
     for name in dict.fromkeys(inside) if oids else ():
         with session.inside(name) as connection:
             parts = {"oids": oids, "names": sorted(BECOME_SUPERUSER)}
             functions.update(row[0] for row in connection.execute(_FUNCTIONS, parts))
-            others.update(row[0] for row in connection.execute(_FOREIGN, parts))
+            objects.update(row[0] for row in connection.execute(_FOREIGN, parts))
     shared = session.connection.execute(_SHARED_OBJECTS, (oids,))
     return reach_of(
         role,
@@ -98,5 +98,5 @@ def _followed(session: Session, role: str, database: str, major: int) -> Reach:
         predefined=[name for _, name, *_ in found if name.startswith("pg_")],
         functions=sorted(functions),
         databases=[row[0] for row in session.connection.execute(_DATABASES, (oids, database))],
-        others=sorted(others.union(row[0] for row in shared)),
+        others=sorted(objects.union(row[0] for row in shared)),
     )

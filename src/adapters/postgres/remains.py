@@ -1,4 +1,4 @@
-"""What does a client leave in its database that would run with the rights of other clients?"""
+"""Find and disarm code of a client in its database that would run with the rights of other users."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from adapters.postgres.server import Connection
 
-# Seconds that are spent on the functions of one client in one database.
+# Seconds for changing the functions of a single client in a single database.
 SECONDS = 1.0
 
 _MOST_NAMES = 10
@@ -20,8 +20,8 @@ _DEFINERS: LiteralString = """
 SELECT oid::regprocedure::text FROM pg_proc WHERE proowner = %s AND prosecdef ORDER BY 1
 """
 
-# Triggers, rules and event triggers that were made by these roles: they run with the rights of who
-# changes the table, or the database. A trigger has no owner but its function's.
+# Triggers, rules and event triggers of these roles: they run with the rights of the user that changes
+# the table, or the database. The owner of a trigger is the owner of its function.
 _RUNS_AS_OTHERS: LiteralString = """
 SELECT 'trigger ' || quote_ident(tgname) || ' on table ' || tgrelid::regclass
 FROM pg_trigger JOIN pg_proc p ON p.oid = tgfoid
@@ -39,18 +39,18 @@ ORDER BY 1
 
 
 def defuse(inside: Connection, oid: int, seconds: float = SECONDS) -> tuple[str, ...]:
-    """Make the functions of a role run with the rights of their callers; what was found, as sentences.
+    """Make the functions of a role SECURITY INVOKER; return its functions and triggers, as sentences.
 
-    To be called in a transaction inside the client's database, before another role owns what the
-    client made. After `seconds` the functions that are left are named and stay as they are: their
-    owner will be a role that has no rights outside of this database. Raises psycopg.Error.
+    Call this in a transaction inside the client's database, before another role owns the client's
+    objects. After `seconds` the remaining functions stay SECURITY DEFINER and are named: their owner
+    will be a role that has no rights outside of this database. Raises psycopg.Error.
     """
     found = [str(row[0]) for row in inside.execute(_DEFINERS, (oid,))]
     end, changed = time.monotonic() + seconds, 0
     for name in found:
         if time.monotonic() > end:
             break
-        # PostgreSQL itself has quoted this name.
+        # PostgreSQL has quoted this name (regprocedure).
         inside.execute(f"ALTER ROUTINE {name} SECURITY INVOKER".encode())
         changed += 1
     told: list[str] = []
@@ -64,7 +64,7 @@ def defuse(inside: Connection, oid: int, seconds: float = SECONDS) -> tuple[str,
 
 
 def runs_as_others(inside: Connection, oids: Iterable[int]) -> str:
-    """Triggers, rules and event triggers of these roles, as part of a sentence; '' if there are none."""
+    """Return triggers, rules and event triggers of these roles, as part of a sentence; '' if there are none."""
     rows = inside.execute(_RUNS_AS_OTHERS, {"oids": [*oids]})
     names = [str(row[0]) for row in rows]
     return f"{_listed(names)}, run with the rights of other users" if names else ""

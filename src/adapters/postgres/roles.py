@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 # Members of it are named in pg_hba.conf by the PostgreSQL charms, where it exists.
 HBA_GROUP = "relation_access"
 
-_V15 = 150_000  # as the protocol tells versions
+_V15 = 150_000  # in the form of the protocol (server_version_num)
 
-# A verifier is enough to try passwords against it: it belongs into no log.
+# A password can be guessed from its verifier, so that verifiers must not be logged.
 _NO_LOG: LiteralString = """
 SELECT set_config(name, value, true)
 FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)
@@ -65,7 +65,7 @@ class Roles:
                 raise AccessRefused(f"PostgreSQL has no role {name}")
             if role is None:
                 continue
-            # Of a role that a client asked for, the operator may have been told and asked.
+            # The operator may have allowed a role that a client asks for, but not this group.
             if role.mighty and name == HBA_GROUP:
                 raise AccessRefused(f"role {name} of PostgreSQL has more power than a client may")
             # The PostgreSQL charms have one among their groups that may log in.
@@ -75,7 +75,7 @@ class Roles:
         return frozenset(found)
 
     def have_role(self, name: str, mark: str) -> None:
-        """The role exists, is ours, and the backend's user may act in its place. Raises AccessRefused."""
+        """Make a role unless it exists, and let the backend's user act as it. Raises AccessRefused."""
         if len(name.encode()) > NAME_BYTES:
             raise DatabaseRefused(f"the name of role {name} is longer than {NAME_BYTES} bytes")
         session = self._session
@@ -149,27 +149,30 @@ class Roles:
         row = self._session.connection.execute(
             "SELECT rolpassword FROM pg_authid WHERE rolname = %s", (name,)
         ).fetchone()
-        # Compared here: the parameters of a query may be logged.
+        # The comparison is made here, because PostgreSQL may log the parameters of a query.
         if row and row[0] != verifier:
             with self._session.connection.transaction():
                 self._keep_out_of_logs()
                 self._session.run("ALTER ROLE {r} PASSWORD {v}", r=name, v=literal(verifier))
 
     def _keep_out_of_logs(self) -> None:
-        """Until this transaction ends, no statement is logged, as far as the backend's user may say so."""
+        """Turn off the logging of statements for this transaction, as far as the backend's user may."""
         connection = self._session.connection
         knows_rights = connection.info.server_version >= _V15
         query = _NO_LOG if knows_rights else _NO_LOG_14
         connection.execute(query, ([*_UNLOGGED], [*_UNLOGGED.values()]))
 
     def have_heir(self) -> str:
-        """The role that owns what clients left behind: it has no rights, and no client is a member."""
+        """Make the role that owns objects that clients left, and return its name.
+
+        The role has no rights, and no client is a member.
+        """
         name = heir_name(self._session.owner)
         self.have_role(name, self._session.marks.heir)
         return name
 
     def drop_idle_heir(self) -> None:
-        """The heir is gone if it owns nothing."""
+        """Drop the heir if it owns nothing."""
         name = heir_name(self._session.owner)
         role = self._session.role(name)
         if role is None or role.mark != self._session.marks.heir:
@@ -185,16 +188,16 @@ class Roles:
             self._session.run("DROP ROLE {r}", r=name)
 
     def drop(self, name: str, mark: str, heir: Callable[[str], str]) -> None:
-        """The role is gone, if it was ours; what it owned belongs to its heir in each database.
+        """Drop a role of ours; its objects in each database then belong to the heir for that database.
 
-        `heir` names a role without rights for a database.
+        `heir` returns the name of a role without rights for a database.
         """
         role = self._session.role(name)
         if role is None or role.mark != mark:
             return
         if role.login:
             self._session.run("ALTER ROLE {r} NOLOGIN PASSWORD NULL", r=name)
-        # A login that had begun before may have ended only now.
+        # A login that had begun before may have succeeded only now.
         end_sessions(self._session, [role.oid])
         owned = self._session.connection.execute(
             "SELECT datname FROM pg_database WHERE datdba = %s ORDER BY datname", (role.oid,)

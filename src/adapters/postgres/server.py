@@ -47,7 +47,7 @@ _OPTIONS = (
 WRITABLE = "-c default_transaction_read_only=off"
 
 
-# What PostgreSQL says where max_connections is reached, reserved slots aside.
+# Parts of PostgreSQL's errors when all connections but the reserved connections are in use.
 _FULL = ("too many clients", "too many connections", "connection slots are reserved")
 
 
@@ -68,7 +68,7 @@ class Server:
 
     @property
     def password(self) -> pydantic.SecretStr:
-        """The password of the backend's user."""
+        """Return the password of the backend's user."""
         return self._backend.password
 
     @property
@@ -82,7 +82,7 @@ class Server:
         import psycopg
 
         user, password = self._backend.user, self._backend.password
-        # An endpoint that keeps a login waiting takes the time of no other.
+        # Time for a second endpoint, in case the first does not answer a login.
         seconds = _LOGIN_SECONDS * min(2, len(self._endpoints))
         try:
             connection = self._login(user, password, database, seconds, options)
@@ -95,7 +95,7 @@ class Server:
 
     @contextmanager
     def enter(self, database: str, seconds: float, options: str = "") -> Generator[Connection]:
-        """An open connection into a client's database. Raises psycopg.Error."""
+        """Yield a connection to a client's database. Raises psycopg.Error."""
         user, password = self._backend.user, self._backend.password
         connection = self._login(user, password, database, seconds, options)
         try:
@@ -104,13 +104,13 @@ class Server:
             connection.close()
 
     def reason(self, error: psycopg.Error) -> str:
-        """What the server, or libpq, has to say of a login that failed."""
+        """Return the reason that the server, or libpq, gives for a login that failed."""
         first = str(error).partition("\n")[0].rpartition(" failed: ")[2].removeprefix("FATAL:")
         password = self._backend.password.get_secret_value() or "\0"
         return one_line(first.strip().replace(password, "…"))
 
     def admits(self, credentials: Credentials, database: str, seconds: float) -> bool | None:
-        """Whether they can log in now; None if that is not known after so many seconds."""
+        """Return whether these credentials can log in now; None if the login takes longer than `seconds`."""
         import psycopg
 
         try:
@@ -172,7 +172,7 @@ class Server:
 def answering(
     endpoints: tuple[Endpoint, ...], enough: int = 0, seconds: float = _PING_SECONDS
 ) -> tuple[Endpoint, ...]:
-    """The endpoints that answer within `seconds`, in their order; with `enough`, the first so many.
+    """Return the endpoints that answer within `seconds`, in their order; stop after `enough` answers.
 
     All are asked at the same time, so that one that is silent does not use up another's time.
     """

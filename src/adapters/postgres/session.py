@@ -40,17 +40,17 @@ _PAUSE = 0.2
 
 _LOOK_EVERY = 0.05
 
-# The seconds that one client's database is waited for: at first, and in hooks that find that it
-# was waited for in vain before.
+# Seconds to wait for the database of a single client: at first, and after an earlier hook waited for it
+# without success.
 CLIENT_SECONDS = 1.0
 HURRIED_SECONDS = 0.25
 
-# What entering a database and looking around takes where nothing is waited for, generously.
+# Upper limit of the seconds that entering a database and reading its catalogs take without waiting.
 _WORK_SECONDS = 0.5
 _LEAST_SECONDS = 0.25
 _STATEMENT_SECONDS = 3
 
-_V16, _V17 = 160_000, 170_000  # as the protocol tells versions
+_V16, _V17 = 160_000, 170_000  # in the form of the protocol (server_version_num)
 
 # Two leaders, for a moment, make or drop the same; the second finds it done when it looks again.
 # (https://www.postgresql.org/docs/current/errcodes-appendix.html)
@@ -77,7 +77,7 @@ _NO_RIGHT = "42501"
 _READ_ONLY_CODE = "25006"
 _TOO_SLOW = "57014"
 
-# What an error means of a statement that looks at all objects of a client's database.
+# The meaning of errors of a statement that reads all objects of a client's database.
 _TOO_MUCH = {
     _TOO_SLOW: f"so many objects that they are not looked at in {_STATEMENT_SECONDS} s",
     "53200": "more objects than PostgreSQL can lock at a time: raise max_locks_per_transaction",
@@ -96,7 +96,8 @@ class Role(NamedTuple):
     """What a role is now."""
 
     oid: int
-    mark: str | None  #: of its kind, if this application made it; a comment alone is no proof
+    #: The mark of its kind, if this application made it; a comment alone is no proof.
+    mark: str | None
     login: bool
     createdb: bool
     createrole: bool
@@ -129,11 +130,11 @@ class Session:
         self.connection = connection
         self.owner = owner
         self.waiting = waiting
-        #: the seconds that a single client's database is waited for
+        #: seconds to wait for the database of a single client
         self.patience = CLIENT_SECONDS
-        #: the seconds that the main connection waits for a lock
+        #: seconds that the main connection waits for a lock
         self.lock_seconds = LOCK_SECONDS
-        self._reserve = 0.0  #: the seconds that are for what follows in this hook
+        self._reserve = 0.0  #: seconds that are kept for later work in this hook
         self._busy_databases: dict[str, str] = {}
         made = f"managed by pgbouncer-k8s for {owner}"
         self.marks = Marks(
@@ -178,7 +179,7 @@ class Session:
         return found._replace(mark=self.ours.mark_of(found.oid, name, found.mark))
 
     def marked(self, mark: str) -> tuple[str, ...]:
-        """The roles of this kind that this application made, by name."""
+        """Return the names of the roles of this kind that this application made."""
         return self.ours.marked(mark)
 
     def held(self, database: str) -> Held | None:
@@ -201,10 +202,10 @@ class Session:
 
     @contextmanager
     def inside(self, database: str, options: str = "") -> Generator[Connection]:
-        """A connection into this database, which waits for locks only as long as this hook may.
+        """Yield a connection to this database, which waits for locks only as long as this hook may.
 
-        Raises AccessRefused, DatabaseBusy, NoTimeLeft: what a client does inside its own database
-        is that client's problem, and never DatabaseUnreachable as long as the main connection holds.
+        Raises AccessRefused, DatabaseBusy or NoTimeLeft, which concern the client of this database
+        alone; never DatabaseUnreachable while the main connection works.
         """
         import psycopg
 
@@ -217,7 +218,7 @@ class Session:
         if text := obstacles.closed(self.connection, database):
             raise AccessRefused(text)
         with self.waiting.spent(self.patience, work=_WORK_SECONDS) as seconds:
-            # That a catalog is locked is seen at once, so a second look in vain is not waited for.
+            # A locked catalog is visible at once: with a short patience the hook does not wait for its unlock.
             end = time.monotonic() + (seconds if self.patience > HURRIED_SECONDS else 0.0)
             while obstacles.catalog_locked(self.connection, database):
                 if time.monotonic() + _LOOK_EVERY > end:
@@ -234,21 +235,21 @@ class Session:
                 raise self._trouble(database, error) from None
 
     def check_time(self) -> None:
-        """Raise NoTimeLeft if this hook may wait no more."""
+        """Raise NoTimeLeft if this hook may wait no longer."""
         if self.waiting.left() - self._reserve < min(_LEAST_SECONDS, self.patience):
             raise NoTimeLeft(
                 "is tried again soon: PostgreSQL was waited for too long in this hook"
             )
 
     def hurry(self) -> None:
-        """From now on, wait only a moment for what a client may have locked."""
+        """Wait only a moment for locks of clients from now on."""
         self.patience = self.lock_seconds = HURRIED_SECONDS
         self._reserve = max(0.0, self.waiting.left() - 2 * HURRIED_SECONDS)
         wait = literal(f"{HURRIED_SECONDS * 1000:.0f}ms")
         self.insist(lambda: self.run("SET lock_timeout = {wait}", wait=wait))
 
     def _limits(self, seconds: float) -> str:
-        """Options of a session in a client's database."""
+        """Return the options of a session in a client's database."""
         limits = f"-c lock_timeout={seconds * 1000:.0f} -c statement_timeout={_STATEMENT_SECONDS}s"
         if self.connection.info.server_version >= _V17:
             limits += " -c transaction_timeout=0"
@@ -257,7 +258,7 @@ class Session:
         return limits
 
     def _trouble(self, database: str, error: psycopg.Error) -> AccessRefused | DatabaseRefused:
-        """What an error in a client's database means. Raises psycopg.Error if the server is gone."""
+        """Translate an error in a client's database. Raises psycopg.Error if the server is gone."""
         import psycopg
 
         self.connection.execute("SELECT 1")
@@ -271,7 +272,7 @@ class Session:
         if code in _TOO_MUCH:
             return DatabaseBusy(f"database {database} has {_TOO_MUCH[code]}")
         if not code and error.pgconn is not None and error.pgconn.status != 0:
-            # libpq knows no code for a login that was refused.
+            # libpq gives no SQLSTATE for a login that was refused.
             return AccessRefused(
                 f"database {database} does not let us in: {self._server.reason(error)}; its owner"
                 f' can undo settings by ALTER DATABASE "{database}" RESET ALL'
@@ -287,7 +288,7 @@ class Session:
         )
 
     def _closed_by_lock(self, database: str) -> DatabaseBusy:
-        """Users that are looked at later in this hook do not wait for this database again."""
+        """Return the error for a locked catalog; later in this hook the database is not waited for again."""
         held = obstacles.holders(self.connection, database) or "another session"
         text = (
             f"database {database} lets no session in while {held} locks its catalog: end its"
@@ -301,7 +302,7 @@ class Session:
         run(self.connection, text, **parts)
 
     def note(self, text: str) -> None:
-        """Tell the log what the operator should know, once."""
+        """Log a sentence for the operator, and keep it, once in each hook."""
         if text not in self.notes:
             logger.warning("In PostgreSQL, %s", text)
             self.notes.append(text)
@@ -316,7 +317,7 @@ class Session:
         return []
 
     def insist(self, act: Callable[[], T], *, again: bool = True) -> T:
-        """Act, and `again` if another leader did the same; errors are translated."""
+        """Call `act`, and with `again` once more after a race with another leader; translate errors."""
         import psycopg
 
         try:

@@ -24,15 +24,16 @@ logger = logging.getLogger(__name__)
 
 _DATABASE_RIGHTS = ("CONNECT", "CREATE", "TEMPORARY")
 
-_V17, _V18 = 170_000, 180_000  # as the protocol tells versions
+_V17, _V18 = 170_000, 180_000  # in the form of the protocol (server_version_num)
 
-# Privileges are listed, as ALL has more in each version. Not TRIGGER: who changes a table runs its
-# triggers with their own rights. Not MAINTAIN: VACUUM FULL of a table keeps all others from it.
+# Privileges are listed, because ALL grows with PostgreSQL's versions. TRIGGER is left out: a user that
+# changes a table runs its triggers with the user's own rights. MAINTAIN is left out: VACUUM FULL locks a
+# table against every other session.
 _TABLE_RIGHTS: LiteralString = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES"
 _SEQUENCE_RIGHTS: LiteralString = "USAGE, SELECT, UPDATE"
 _SCHEMA_RIGHTS: LiteralString = "USAGE, CREATE"
 
-# Whose privileges, by which letter, and which a group has on what its members make.
+# Kinds of objects: the letter in pg_default_acl, the name, and the group's rights on its members' objects.
 # https://www.postgresql.org/docs/current/catalog-pg-default-acl.html
 _KINDS: tuple[tuple[str, LiteralString, LiteralString], ...] = (
     ("n", "SCHEMAS", _SCHEMA_RIGHTS),
@@ -135,7 +136,7 @@ class Sharing:
         return bool(row and row[0])
 
     def group_name(self, database: str) -> str:
-        """The group of a database."""
+        """Return the name of the group of a database."""
         return group_name(self._session.owner, database)
 
     def group_of(self, database: str) -> str | None:
@@ -145,14 +146,15 @@ class Sharing:
         return name if role and role.mark == self._session.marks.group else None
 
     def heir(self, database: str) -> str:
-        """The role that owns what clients leave in a database, or leave as a database.
+        """Return the role that will own a database, or the objects in it, after its clients have left.
 
-        It has no rights but on what it owns: a function or a view of a client would run with them.
+        The role has rights only on objects that it owns, because a client's function or view that it
+        owns runs with its rights.
         """
         return self.group_of(database) or self._roles.have_heir()
 
     def _check_database(self, name: str, group: str, oid: int) -> None:
-        """The database is not there, or the decision to give it was about this very one."""
+        """Raise AccessRefused if the database is not the database that the decision was made for."""
         held = self._session.held(name)
         if held and held.owner != group and held.oid != oid:
             raise AccessRefused(f"database {name} appeared in PostgreSQL just now")
@@ -180,13 +182,13 @@ class Sharing:
             )
 
     def close(self, name: str) -> None:
-        """Only who was given the right connects to a database of ours."""
+        """Take the rights to connect to a database, and to make temporary tables, from PUBLIC."""
         held = self._session.held(name)
         if held and held.rights & {("", "CONNECT"), ("", "TEMPORARY")}:
             self._session.run("REVOKE CONNECT, TEMPORARY ON DATABASE {d} FROM PUBLIC", d=name)
 
     def _note_code(self, inside: Connection, database: str, group: str) -> None:
-        """Tell what clients that have gone left to run with the rights of a client that has roles."""
+        """Note code of clients that have left, which would run with the rights of a client with roles."""
         roles = map(self._session.role, (group, heir_name(self._session.owner)))
         if code := remains.runs_as_others(inside, [role.oid for role in roles if role]):
             self._session.note(f"clients that have gone left in database {database}: {code}")

@@ -128,10 +128,10 @@ class MemoryPlatform:
         order: Callable[[tuple[str, ...]], str] = min,
         between: Callable[[MemoryUnit], object] | None = None,
     ) -> None:
-        """The unit leaves, with the hooks that Juju gives it and the others.
+        """Remove a unit: run the hooks that Juju gives to this unit and to the units that stay.
 
-        `order` chooses the relation that the next hook is about, and `between` is what else happens to
-        the unit after each of them.
+        `order` chooses the relation of the next hook. `between` is called with the unit after each of
+        its hooks.
         """
         departure = Departure(self.model, name, servers=2)
         leaver = self.units[name]
@@ -143,7 +143,7 @@ class MemoryPlatform:
         self.gone(name)
 
     def remove_all(self, order: Callable[[tuple[str, ...]], str] = min) -> None:
-        """No unit stays: all of them are removed at once, the leader last."""
+        """Remove all units at once, the leader last."""
         leaving = [unit.name for unit in (*self.followers, self.leader)]
         departures = {name: Departure(self.model, name, servers=2) for name in leaving}
         for name, departure in departures.items():
@@ -154,7 +154,7 @@ class MemoryPlatform:
             self.gone(name)
 
     def gone(self, name: str) -> None:
-        """The hooks of a unit that was removed have run; the units that stay hear of it."""
+        """Forget a unit whose hooks have run, and run the departed hooks of the units that stay."""
         self.model.remove_unit(name)
         del self.units[name]
         staying = [unit for unit in self.units.values() if not self.model.units[unit.name].dying]

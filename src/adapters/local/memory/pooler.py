@@ -24,15 +24,15 @@ class MemoryPooler:
 
     def __init__(self, version: Version = RELEASE, cpus: int = 2) -> None:
         self.reachable = True
-        self.timed_out = False  #: whether a container that cannot be reached is there all the same
+        self.timed_out = False  #: whether a container that cannot be reached exists, and timed out
         self.release = version
         self.files = 0
         self.cpus = cpus
         self.failure = ""  #: a sentence: what the container refuses with
-        self.passing = False  #: whether that is for a reason that passes
+        self.passing = False  #: whether `failure` is a PoolerUnreachable
         self.impossible: set[Setting] = set()  #: lines that PgBouncer refuses
         self.running: set[int] = set()
-        self.hung: set[int] = set()  #: processes that do not answer, and that nothing supervises
+        self.hung: set[int] = set()  #: processes, by index, that do not answer
         self.ending: set[int] = set()  #: processes whose clients have not left yet
         self.consoles = MemoryConsoles(self)
         self.applied: Applied | None = None
@@ -71,10 +71,12 @@ class MemoryPooler:
         self.remember(applied)
 
     def _refuse(self, config: PoolerConfig, steps: tuple[Step, ...]) -> None:
-        """A reload that a process refuses is taken back from all of them. Raises PoolerFailed."""
+        """Raise PoolerFailed for a reload that a process refuses, before any process has reloaded."""
         reloading = {step.index for step in steps if step.action == "reload"}
         for instance in config.instances:
-            line = next((one for one in instance.settings if one in self.impossible), None)
+            line = next(
+                (setting for setting in instance.settings if setting in self.impossible), None
+            )
             if line and instance.index in reloading:
                 raise PoolerFailed(f"PgBouncer refuses the line {line[0]} = {line[1]}")
         if reloading & self.hung:
@@ -159,13 +161,13 @@ class MemoryConsoles:
         return nullcontext(MemoryConsole(self, index, instance))
 
     def reload(self, instance: Instance, admin: Credentials) -> str:
-        """A process reads its files again, without any complaint. Raises ConsoleFailed."""
+        """Return '': a process reports no error when it reads its files again. Raises ConsoleFailed."""
         if self.silent:
             raise ConsoleFailed(f"PgBouncer process {instance.index} does not answer")
         return ""
 
     def not_in_force(self, instance: Instance, admin: Credentials) -> str:
-        """A process runs with every line of its file. Raises ConsoleFailed."""
+        """Return '': a process runs with every line of its file. Raises ConsoleFailed."""
         return self.reload(instance, admin)
 
     def forget(self, index: int) -> None:

@@ -23,7 +23,7 @@ from domain.made import AUTH, CLIENT, GROUP, Made, OwnRole
 from domain.roles import ATTRIBUTES, GROUPS
 from domain.users import AuthMaterial, Credentials, Grant
 
-HEIR = "heir"  # owns what clients left behind
+HEIR = "heir"  # owns the databases of clients that have left
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Role:
     password: str = ""
     database: str = ""  #: that it is a client of; '' for all others
     groups: frozenset[str] = frozenset()
-    members: set[str] = field(default_factory=set[str])  #: that others have put there
+    members: set[str] = field(default_factory=set[str])  #: roles that other users have added
     login: bool = True  #: not once it was begun to be dropped
 
     @property
@@ -49,15 +49,15 @@ class MemoryServer:
 
     roles: dict[str, Role] = field(default_factory=dict[str, Role])
     databases: set[str] = field(default_factory=set[str])
-    #: Who owns a database that this application did not make for a client, by the database's name.
+    #: The owner of a database that this application did not make for a client, by the database's name.
     owners: dict[str, str] = field(default_factory=dict[str, str])
-    #: For which application a database was made that stays, by the database's name.
+    #: The related application that a database was made for, by the database's name, after a withdrawal.
     signed: dict[str, str] = field(default_factory=dict[str, str])
     open: set[str] = field(default_factory=set[str])  #: databases to which PUBLIC may connect
-    reaches: dict[str, Reach] = field(default_factory=dict[str, Reach])  #: what groups lead to
-    major: int = 16  #: version
+    reaches: dict[str, Reach] = field(default_factory=dict[str, Reach])  #: the reach of groups
+    major: int = 16  #: major version
     cluster: str = "7000000000000000001"  #: system identifier
-    behind: list[str] = field(default_factory=list[str])  #: sentences on what clients left behind
+    behind: list[str] = field(default_factory=list[str])  #: sentences on objects that clients left
     functions: set[str] = field(default_factory=set[str])  #: databases with our auth function
     groups: set[str] = field(default_factory=lambda: set(GROUPS))  #: that exist
     password: str = ""  #: of the backend's user; '' lets in whoever comes
@@ -72,7 +72,7 @@ class MemoryServer:
     refuses_passwords: str = ""  #: a sentence: why passwords cannot be set
     lets_in: bool = True  #: whether pg_hba.conf names new users
     connected: set[str] = field(default_factory=set[str])  #: addresses
-    capacity: int = 1000  #: connections that it accepts
+    capacity: int = 1000  #: connections that the server accepts
     identity: str = "10.1.0.1 since Monday"
     asked: int = 0  #: conversations so far
 
@@ -87,7 +87,7 @@ class MemoryDatabases:
     def open(
         self, backend: BackendCredentials, ledger: Ledger | None = None
     ) -> Generator[MemoryDatabase]:
-        """Log in; the ledger says what was made here. Raises DatabaseUnreachable or DatabaseRefused."""
+        """Log in; `ledger` has the roles made before. Raises DatabaseUnreachable or DatabaseRefused."""
         self.server.asked += 1
         if self.server.down:
             raise DatabaseUnreachable(self.server.down)
@@ -147,7 +147,7 @@ class MemoryDatabase:
         return self._server.identity
 
     def capacity(self) -> int:
-        """As many as a test says."""
+        """Return the number of connections that a test has set."""
         return self._server.capacity
 
     def knows(self, address: str) -> bool:
@@ -159,7 +159,7 @@ class MemoryDatabase:
         return frozenset(name for name, role in self._server.roles.items() if role.client)
 
     def lock_out(self, usernames: Iterable[str]) -> dict[str, str]:
-        """The client users have no login any more."""
+        """Take the login away from client users; return the users that can still log in, and why."""
         failures: dict[str, str] = {}
         for name in sorted(self.users().intersection(usernames)):
             if name in self._server.undying:
@@ -170,11 +170,11 @@ class MemoryDatabase:
         return failures
 
     def hurry(self) -> None:
-        """Only a quarter of a second is waited for each database that hangs."""
+        """Wait only a quarter of a second for each database that hangs."""
         self._patience = 1
 
     def _enter(self, database: str) -> None:
-        """Raises NoTimeLeft or DatabaseBusy."""
+        """Raise DatabaseBusy if a database hangs, and NoTimeLeft if the hook may wait no more."""
         if self._left <= 0:
             raise NoTimeLeft("is tried again soon")
         if database in self._server.hung:
@@ -184,7 +184,7 @@ class MemoryDatabase:
             raise DatabaseBusy(self._server.hung[database])
 
     def made(self) -> Made:
-        """Roles of ours, each with an OID of its own, and the databases of the ledger."""
+        """Return the roles of this application, each with an OID, and the databases of the ledger."""
         roles = [
             OwnRole(kind=CLIENT if role.client else AUTH, name=name, oid=oid_of(name))
             for name, role in self._server.roles.items()
@@ -195,15 +195,17 @@ class MemoryDatabase:
         names = map(_group, groups | owned)
         roles += [OwnRole(kind=GROUP, name=name, oid=oid_of(name)) for name in names]
         before = self._ledger.made.here(self._server.cluster)
-        return before.model_copy(update={"roles": tuple(sorted(roles, key=lambda one: one.name))})
+        return before.model_copy(
+            update={"roles": tuple(sorted(roles, key=lambda role: role.name))}
+        )
 
     def reaches(self, roles: Iterable[str], database: str) -> tuple[Reach, ...]:
-        """What a test says that they lead to; by themselves groups lead nowhere."""
+        """Return the reach that a test has set for each role; without it a group has none."""
         major, known = self._server.major, self._server.reaches
         return tuple(known.get(role) or reach_of(role, major) for role in roles)
 
     def holdings(self) -> tuple[Holding, ...]:
-        """Every database."""
+        """Return every database."""
         server = self._server
         return tuple(
             Holding(
@@ -218,19 +220,19 @@ class MemoryDatabase:
         )
 
     def close(self, database: str) -> None:
-        """PUBLIC may not connect any more."""
+        """Take the right to connect to a database from PUBLIC."""
         self._server.open.discard(database)
 
     def notes(self) -> tuple[str, ...]:
-        """What a test says."""
+        """Return the sentences that a test has set."""
         return tuple(self._server.behind)
 
     def left(self) -> tuple[str, ...]:
-        """The databases of the ledger."""
-        noted = {one.oid for one in self.made().databases}
+        """Return the notes, and a sentence for each database of the ledger."""
+        noted = {database.oid for database in self.made().databases}
         return (
             *self.notes(),
-            *(f"database {one.name}" for one in self.holdings() if one.oid in noted),
+            *(f"database {found.name}" for found in self.holdings() if found.oid in noted),
         )
 
     def grant(self, grant: Grant, oid: int = 0) -> bool:
@@ -244,7 +246,7 @@ class MemoryDatabase:
             raise AccessRefused(f"role {grant.username} was given to {min(role.members)}")
         if role is None:
             role = self._server.roles[grant.username] = Role(database=grant.database)
-        found = {one.name: one for one in self.holdings()}.get(grant.database)
+        found = {held.name: held for held in self.holdings()}.get(grant.database)
         if found and found.owner != found.group and found.oid != oid:
             raise AccessRefused(f"database {grant.database} appeared just now")
         role.database, role.groups, role.login = grant.database, frozenset(grant.roles), True
@@ -287,17 +289,17 @@ class MemoryDatabase:
             if role.ours:
                 del self._server.roles[name]
         noted = self.made()
-        for one in self.holdings():
-            if one.owner == one.group:
-                self._server.owners[one.name] = HEIR
-            if application := noted.owner_of(one.oid):
-                self._server.signed[one.name] = application
+        for database in self.holdings():
+            if database.owner == database.group:
+                self._server.owners[database.name] = HEIR
+            if application := noted.owner_of(database.oid):
+                self._server.signed[database.name] = application
         if self.users():
             raise DatabaseRefused(self._server.stuck or "a database hangs")
 
 
 def oid_of(name: str) -> int:
-    """The OID of what has this name; in this server a name that comes back has the OID it had."""
+    """Return the OID of a role or database; unlike in PostgreSQL, it depends on the name alone."""
     return 16_384 + zlib.crc32(name.encode()) % 2**31
 
 
