@@ -86,7 +86,7 @@ def _endpoints(parts: Mapping[str, Any]) -> tuple[Endpoint, ...]:
         raise Mistake("--backend names no host: postgresql://USER@HOST:PORT")
     ports = ports * len(hosts) if len(ports) == 1 else ports
     if len(ports) != len(hosts):
-        raise Mistake("--backend needs one port, or one for each host")
+        raise Mistake("--backend needs a single port, or a port for each host")
     named = (f"[{host}]" if ":" in host else host for host in hosts)
     pairs = zip(named, ports, strict=True)
     try:
