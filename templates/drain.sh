@@ -50,7 +50,7 @@ leave() {
 ulimit -Sn "$(ulimit -Hn)"
 setsid "$@" &
 pooler=$!
-echo "$pooler" >"$directory/pid"
+(umask 077 && echo "$pooler" >"$directory/pid")
 trap 'kill -HUP "$pooler"' HUP
 trap '[ -n "$late" ] || { leave & late=$!; }' TERM INT
 while :; do

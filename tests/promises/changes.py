@@ -34,6 +34,9 @@ OTHER = {
     "client_idle_timeout": "60",
     "server_idle_timeout": "60",
     "server_lifetime": "60",
+    "max_packet_size": "33554432",
+    "allowed-roles": "createdb",
+    "shared-databases": "archive",
     "overrides": '{"databases": {"demo": {"pool_size": 9}}}',
 }
 ENDS_PROCESSES = "listen_port"  #: others open the new port, and those of the old one end

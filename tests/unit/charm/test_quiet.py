@@ -8,9 +8,7 @@ import subprocess
 import sys
 from functools import partial
 
-import ops
 import pytest
-import scenario.mocking
 from killing import effects
 from on_juju import CONFIG, META, V0
 
@@ -180,33 +178,3 @@ def test_a_hook_that_looks_and_finds_nothing_loads_no_driver(quiet):
     load = loaded_by_an_update_status_of(quiet)
     assert load >= UNNEEDED
     assert not load & HEAVY
-
-
-def test_a_process_that_did_not_answer_is_told_until_it_has_answered(quiet):
-    checks = {one.name: one for one in quiet.container.check_infos}
-    assert {"pgbouncer-0", "pgbouncer-1"} <= set(checks)
-    for status, sentence in (
-        (ops.pebble.CheckStatus.DOWN, "waiting PgBouncer process 1 does not answer: it is being restarted"),
-        (ops.pebble.CheckStatus.UP, "active"),
-    ):  # fmt: skip
-        failures = int(status is ops.pebble.CheckStatus.DOWN)
-        info = dataclasses.replace(checks["pgbouncer-1"], status=status, failures=failures)
-        others = {one for one in quiet.container.check_infos if one.name != info.name}
-        quiet.with_container(check_infos=frozenset({*others, info}))
-        events = quiet.context.on
-        event = events.pebble_check_failed if failures else events.pebble_check_recovered
-        quiet.emit(event(quiet.container, info))
-        assert quiet.status == sentence
-        quiet.emit(quiet.context.on.update_status())
-        assert quiet.status == sentence
-
-
-def test_a_container_that_does_not_answer_in_time_has_the_event_deferred(quiet, monkeypatch):
-    def silent(*_):
-        raise TimeoutError("timed out")
-
-    monkeypatch.setattr(scenario.mocking._MockPebbleClient, "get_services", silent)
-    monkeypatch.setattr(scenario.mocking._MockPebbleClient, "get_plan", silent)
-    quiet.emit(quiet.context.on.config_changed())
-    assert quiet.status == "waiting waiting for the pgbouncer container"
-    assert "config_changed" in quiet.deferred
