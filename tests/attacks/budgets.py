@@ -128,7 +128,7 @@ def exhaustion(stage: Stage) -> str:
                 except (OSError, Closed, Refused):
                     break  # no further server connection
         begin = time.monotonic()
-        code, said = stage.tried("relate", "other-26")
+        code, said = stage.tried("relate", "other-26", seconds=15)
         took = time.monotonic() - begin
         stage.tried("unrelate", "other-26")
         said = " ".join(said.split())[-200:]

@@ -257,7 +257,9 @@ def what_is_left(stage: Stage) -> str:
 
 _OURS = """
 SELECT rolname FROM pg_roles
-WHERE shobj_description(oid, 'pg_authid') LIKE 'managed by pgbouncer-k8s%'
-   OR rolname ~ '^(relation_id_|pgbouncer_)'
+WHERE (shobj_description(oid, 'pg_authid') LIKE 'managed by pgbouncer-k8s%'
+   OR rolname ~ '^(relation_id_|pgbouncer_)')
+   -- A role without login owns what clients left in databases that stay.
+   AND (rolcanlogin OR rolname !~ '^pgbouncer_heir_')
 ORDER BY 1
 """

@@ -164,12 +164,12 @@ class Stage:
             raise RuntimeError(f"`pooler {' '.join(words)}` fails: {said}")
         return said
 
-    def tried(self, *words: str) -> tuple[int, str]:
+    def tried(self, *words: str, seconds: float = VERB_SECONDS) -> tuple[int, str]:
         """A verb of the command, with its exit code and what it printed."""
         try:
-            done = self.pooler.run(*words, timeout=VERB_SECONDS)
+            done = self.pooler.run(*words, timeout=seconds)
         except subprocess.TimeoutExpired:
-            return TOO_LONG, f"`pooler {words[0]}` does not end within {VERB_SECONDS} s"
+            return TOO_LONG, f"`pooler {words[0]}` does not end within {seconds:.0f} s"
         return done.returncode, done.stdout + done.stderr
 
     @contextlib.contextmanager
