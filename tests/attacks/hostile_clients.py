@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -226,7 +227,9 @@ def secrets_in_logs(stage: Stage) -> None:
     """A local user reads what PostgreSQL logs with log_statement=ddl, and what PgBouncer logs."""
     with stage.related("fresh-40") as client:
         stage.by_pool(client).close()
-        hold("SCRAM-SHA-256$" not in stage.server.log, "PostgreSQL logs the verifiers of clients")
+        # The source of get_auth, which is logged, has the beginning of a verifier in it.
+        verifier = re.search(r"SCRAM-SHA-256\$\d+:[A-Za-z0-9+/]", stage.server.log)
+        hold(verifier is None, "PostgreSQL logs the verifiers of clients")
         passwords = {client.password, *(v for k, v in stage.secrets().items() if "password" in k)}
         logs = [path.read_text(errors="replace") for path in stage.pooler.home.rglob("*.log")]
         said = "".join((*logs, stage.server.log))

@@ -20,6 +20,7 @@ MODES = ("session", "transaction", "statement")
 ROUNDS, LEAST = 300, 10  #: changes of hands in each mode
 OTHERS = 3  #: clients that stay, and never leave anything behind
 ROLE = "another"
+REPORTS_PATH = 18  #: the PostgreSQL that reports search_path
 ALWAYS = "server_reset_query_always"
 
 # What a client can leave behind, by the column of STATE where it shows. The role comes last: it may
@@ -95,11 +96,16 @@ async def demonstrate(stage: Stage) -> None:
                 with stage.case("session mode: the next client of the user looks") as row:
                     await _change_hands(stage, row, Clients(login, login, DIRT), mode)
         for mode in MODES[1:]:
-            await _always(stage, pooler, login, mode)
+            await _always(stage, pooler, login, mode, backend)
 
 
-async def _always(stage: Stage, pooler: Platform, login: Login, mode: str) -> None:
-    """With the option, only prepared statements stay after a transaction."""
+async def _always(
+    stage: Stage, pooler: Platform, login: Login, mode: str, backend: Server
+) -> None:
+    """With the option, only prepared statements stay after a transaction.
+
+    PostgreSQL before 18 does not report search_path, so there it stays as PgBouncer knows it.
+    """
     done = f"{mode} mode, {ALWAYS}=true"
     words = ("config", f"pool_mode={mode}", f"{ALWAYS}=true")
     if (version_in(stage.version) or OLDEST) < ALWAYS_RESET:
@@ -118,7 +124,8 @@ async def _always(stage: Stage, pooler: Platform, login: Login, mode: str) -> No
         await pooler(*words)
         await pooler("pause")
         await pooler("resume")
-        dirt = {name: text for name, text in DIRT.items() if name != "statements"}
+        stays = {"statements"} | ({"path"} if backend.version < REPORTS_PATH else set())
+        dirt = {name: text for name, text in DIRT.items() if name not in stays}
         await _change_hands(stage, row, Clients(login, login, dirt), mode)
 
 
