@@ -86,6 +86,8 @@ class Workload:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
+                    # A container begins with no signal ignored, as this process may not (nohup).
+                    *("env", "--default-signal=HUP"),
                     *("unshare", *self.namespaces, "--fork", "--kill-child"),
                     *("--propagation", "private", "sh", "-c", _ENTER, "workload"),
                     *(str(self.home / "root"), str(self.home / "shared"), disk, *sorted(seen)),
