@@ -16,7 +16,7 @@
 # would go on to accept clients beside the next process:
 # - If PgBouncer does not answer when the stop begins, alive.sh kills it at once.
 # - If PgBouncer is still there after phase 4, it is killed.
-# - If the supervisor killed an earlier drain.sh, its PgBouncer is killed before the next one starts.
+# - If the supervisor killed an earlier drain.sh, its PgBouncer is killed before the next PgBouncer starts.
 SERVE_SECONDS=2 CLIENT_SECONDS=14 TRANSACTION_SECONDS=4 QUIT_SECONDS=2
 waits_for=$1 directory=$2 socket=$3
 shift 3
