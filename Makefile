@@ -7,7 +7,10 @@ TOX = .venv-tox/bin/tox
 DISCOVER = $(if $(PYTHON),--discover $(shell command -v $(PYTHON)))
 ROOT = $(filter 0,$(shell id -u))
 
-.PHONY: up down check test test-root one format lint types core unit integration juju promises attacks \
+.PHONY: up down check test test-root one format words words: .venv-tox/ready ## the words of documentation, comments and messages, by Vale; make words P="src docs"
+	@$(TOX) exec -q $(DISCOVER) -e lint -- python tests/words $(P)
+
+lint types core unit integration juju promises attacks \
 	proof flows bench lock clean
 
 up down: .venv/ready
@@ -50,7 +53,7 @@ proof: .venv-tox/ready ## what takes long: histories, faults, mutation; ends wit
 flows: ## each path of the specification, with the tests that prove it
 	$(PYTHON) tests/flows.py
 
-bench: .venv-tox/ready ## what a quiet hook costs, and the pool beside one by hand, in ratios
+bench: .venv-tox/ready ## what a quiet hook costs, and the pool beside a pool that is set up by hand, in ratios
 	$(TOX) run -e $@
 
 .venv/ready: requirements/local.txt

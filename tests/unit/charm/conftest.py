@@ -70,7 +70,9 @@ def pebble(request):
     with contextlib.ExitStack() as at_the_end:
         if real(request.config):
             if os.geteuid() != 0:
-                pytest.exit("a container's file system can be mounted by root only: run as root", 1)
+                pytest.exit(
+                    "a container's file system can be mounted by root only: run as root", 1
+                )
             import built
             from real_container import RealContainer
 
