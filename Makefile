@@ -7,10 +7,7 @@ TOX = .venv-tox/bin/tox
 DISCOVER = $(if $(PYTHON),--discover $(shell command -v $(PYTHON)))
 ROOT = $(filter 0,$(shell id -u))
 
-.PHONY: up down check test test-root one format words words: .venv-tox/ready ## the words of documentation, comments and messages, by Vale; make words P="src docs"
-	@$(TOX) exec -q $(DISCOVER) -e lint -- python tests/words $(P)
-
-lint types core unit integration juju promises attacks \
+.PHONY: up down check test test-root one format words lint types core unit integration juju promises attacks \
 	proof flows bench lock clean
 
 up down: .venv/ready
@@ -37,6 +34,9 @@ one: .venv-tox/ready ## make one T=tests/unit/app/test_start.py::test_name A="-x
 format: .venv-tox/ready ## format Python files, and repair what ruff can repair
 	@$(TOX) exec -q $(DISCOVER) -e lint -- ruff check -q --fix-only src tests
 	@$(TOX) exec -q $(DISCOVER) -e lint -- ruff format src tests
+
+words: .venv-tox/ready ## the words of documentation, comments and messages, by Vale; make words P="src docs"
+	@$(TOX) exec -q $(DISCOVER) -e lint -- python tests/words $(P)
 
 lint types core unit integration juju: .venv-tox/ready
 	$(TOX) run -e $@
