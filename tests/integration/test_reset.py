@@ -133,7 +133,7 @@ def test_with_the_option_a_search_path_of_a_login_is_the_clients_own(pooler, pro
 
 
 def test_by_default_pgbouncer_mixes_up_search_paths_before_postgresql_18(pooler, program):
-    """A fault of PgBouncer 1.26.1. Where this fails, PgBouncer is right, and docs/compatibility.md is out of date."""
+    """A fault of PgBouncer 1.26.1. Where this test fails, PgBouncer is right: adapt docs/compatibility.md."""
     pooler("config", "pool_mode=transaction")
     with pooler.client("demo") as client:
         reported = client.info.server_version >= 180000
