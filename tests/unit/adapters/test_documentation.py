@@ -16,7 +16,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 WRITTEN = [page for page in PAGES if page.name != "benchmark.md"]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 # `domain.pools.Plan`, `adapters.memory`: a module, or a name in a module.
-DOTTED = re.compile(r"`((?:app|domain|adapters|pooler|wiring)(?:\.\w+)+)`")
+DOTTED = re.compile(r"`((?:app|domain|adapters|pooler|wiring)(?:\.(?!py`)\w+)+)`")
 # `app/ports.py`, `src/domain/`, `templates/drain.sh`: a file or directory, below the root or below src.
 PATH = re.compile(r"`((?:src|app|domain|adapters|templates|tests|docs|requirements)/[\w./-]*)`")
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -99,7 +99,7 @@ def test_files_that_a_page_mentions_exist(page):
     ],
 )
 def test_a_python_example_prints_what_its_comments_say(page, example):
-    said = re.findall(r"^print\(.*\)  # (.*)$", example, re.MULTILINE)
+    said = re.findall(r"  # prints: (.*)$", example, re.MULTILINE)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(example, _name(page), "exec"), {"__name__": _name(page)})
