@@ -24,8 +24,11 @@ READ_ONLY_PART = 3
 # Enough to look up passwords without a queue, few enough not to be noticed.
 AUTH_CONNECTIONS = 2
 
-# Seconds until idle connections to a short-lived database end: DROP DATABASE fails while there are any.
-SHORT_LIFETIME = 30
+# Seconds until an unused server connection to a database that a client made is closed. DROP DATABASE and CREATE
+# DATABASE … TEMPLATE wait 5 s for the sessions of the database to end, and then fail. Measured with PgBouncer
+# 1.26.1 and PostgreSQL 15, when the last client left 1 s before: with 30 s DROP DATABASE fails, with 5 s it takes
+# 4.3 s, with 3 s it takes 2 s.
+SHORT_LIFETIME = 2
 _ALIAS_BYTES = 63
 _PORTS = range(1, 65536)
 _BRACKETED = re.compile(r"\[([^\]]*:[^\]]*)\](?::([^:]*))?")

@@ -16,24 +16,22 @@ DISCARD_BUT_STATEMENTS = (
 # before 18 does not report that setting, so PgBouncer does not notice that a reset restores it, and the
 # next transaction of that client runs in another schema. Measured with 1.26.1 and PostgreSQL 15: with
 # DISCARD ALL in session mode 6 of 36 logins had another schema, with RESET ALL after each transaction
-# every second transaction; with 18, none. In session mode a connection whose search_path was changed
-# therefore ends, and after a transaction the search_path stays as PgBouncer knows it.
+# every second transaction; with 18, none. When PgBouncer sets a second path on a server connection, it keeps
+# the first path in its cache, and overwrites the client's path with it (`varcache_set_canonical` in its log). A
+# reset therefore ends a server connection whose search_path was changed: on a new server connection PgBouncer
+# sets the path that the client asked for.
 SEARCH_PATH_TRACKED = Version(1, 26)
 SEARCH_PATH_REPORTED = Version(18)
-DISCARD_OR_END = (
+DISCARD_BUT_STATEMENTS_OR_END = (
     "SET SESSION AUTHORIZATION DEFAULT; "
     "SELECT pg_catalog.set_config('pgbouncer.path', pg_catalog.current_setting('search_path'), false); "
     "RESET search_path; SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()) WHERE "
     "pg_catalog.current_setting('pgbouncer.path') OPERATOR(pg_catalog.<>) "
     "pg_catalog.current_setting('search_path'); "
     "CLOSE ALL; RESET ALL; UNLISTEN *; SELECT pg_catalog.pg_advisory_unlock_all(); "
-    "DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES; DEALLOCATE ALL"
+    "DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
 )
-DISCARD_BUT_PATH = DISCARD_BUT_STATEMENTS.replace(
-    "RESET ALL; ",
-    "DO LANGUAGE plpgsql 'DECLARE path pg_catalog.text := pg_catalog.current_setting(''search_path''); "
-    "BEGIN RESET ALL; PERFORM pg_catalog.set_config(''search_path'', path, false); END'; ",
-)
+DISCARD_OR_END = f"{DISCARD_BUT_STATEMENTS_OR_END}; DEALLOCATE ALL"
 
 # PgBouncer sends the reset in a packet of 512 bytes; a longer text fails, and each server connection is
 # closed after a single use.
@@ -60,7 +58,10 @@ def reset_settings(
     if not wanted or reset_problem(settings, version):
         return (("server_reset_query", DISCARD_OR_END if loses_path else DISCARD_ALL),)
     return (
-        ("server_reset_query", DISCARD_BUT_PATH if loses_path else DISCARD_BUT_STATEMENTS),
+        (
+            "server_reset_query",
+            DISCARD_BUT_STATEMENTS_OR_END if loses_path else DISCARD_BUT_STATEMENTS,
+        ),
         ("server_reset_query_always", "1"),
     )
 

@@ -1,4 +1,4 @@
-"""The command `pooler`: a PgBouncer of several units on this machine, by the verbs that Juju has."""
+"""The command `pooler`: PgBouncer in one or more units on this machine, by the verbs that Juju has."""
 
 from __future__ import annotations
 

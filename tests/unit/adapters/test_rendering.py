@@ -76,7 +76,7 @@ def test_a_pool_with_a_size_of_its_own_has_it_as_a_limit_too():
 
 def test_a_database_that_a_client_made_has_its_own_lifetime():
     found = sections(rendering.pgbouncer_ini(instances(short_lived=("shop",))[0]))["databases"]
-    assert connection(found["shop"])["server_lifetime"] == "30"
+    assert connection(found["shop"])["server_lifetime"] == "2"
     assert "server_lifetime" not in found["pgbouncer_auth"]
 
 

@@ -279,7 +279,7 @@ def test_what_it_lacks_is_not_written_and_all_else_is():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("version", "lifetime"), [(Version(1, 22), None), (NOW, 30)])
+@pytest.mark.parametrize(("version", "lifetime"), [(Version(1, 22), None), (NOW, 2)])
 def test_a_database_has_its_own_lifetime_where_pgbouncer_can(version, lifetime):
     shared = tuned().model_copy(update={"short_lived": ("shop",)})
     (instance,) = config(shared, version=version, cpus=1).instances
