@@ -15,16 +15,24 @@ import pydantic
 
 from domain.value import Value
 
-#: The OID of a role or a database.
+# The OID of a role or a database.
 Oid = Annotated[int, pydantic.Field(ge=1, le=2**32 - 1)]
 
-# Kinds of roles.
-CLIENT = "client"  #: logs in for an application
-AUTH = "auth"  #: looks passwords up for PgBouncer
-GROUP = "group"  #: owns a database; its members are the clients of that database
-HEIR = "heir"  #: has no rights, and owns what clients left behind
+# The kinds of roles.
 
-# Every user can read a comment, so that guessing a weak password by a seal has to be slow.
+# A user with which an application logs in.
+CLIENT = "client"
+
+# A user that looks passwords up for PgBouncer.
+AUTH = "auth"
+
+# A role that owns a database; its members are the clients of that database.
+GROUP = "group"
+
+# A role without rights that owns the objects of clients that have left.
+NEW_OWNER = "heir"
+
+# Every user can read comments. So an attempt to guess a weak password from a seal has to take long.
 _ITERATIONS = 100_000
 
 
@@ -47,7 +55,8 @@ class OwnDatabase(Value):
 class Made(Value):
     """The roles and databases that this application made in a cluster."""
 
-    cluster: str = ""  #: PostgreSQL's system identifier; '' if no OID is recorded yet
+    # The system identifier of PostgreSQL; '' if no OID is recorded yet.
+    cluster: str = ""
     roles: tuple[OwnRole, ...] = ()
     databases: tuple[OwnDatabase, ...] = ()
 
@@ -61,8 +70,7 @@ class Made(Value):
 
     def owner_of(self, oid: int) -> str:
         """Return the application to which a database belongs; '' if that is not known."""
-        applications = (known.application for known in self.databases if known.oid == oid)
-        return next(applications, "")
+        return next((entry.application for entry in self.databases if entry.oid == oid), "")
 
 
 @functools.lru_cache(maxsize=4)

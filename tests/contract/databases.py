@@ -96,7 +96,7 @@ class DatabasesContract:
         with server.databases().open(server.backend) as database:
             database.provision(auth(), server.backend.database)
             for grant in grants:
-                there = {one.name: one.oid for one in database.holdings()}
+                there = {one.name: one.oid for one in database.server_databases()}
                 assert database.grant(grant, there.get(grant.database, 0))
                 database.set_password(login(grant.relation_id))
 
@@ -157,10 +157,10 @@ class DatabasesContract:
 
     def test_an_address_is_known_while_somebody_is_connected_from_there(self, server):
         with self.opened(server) as database:
-            assert not database.knows("127.0.0.9")
+            assert not database.has_connection_from("127.0.0.9")
             with server.connected("127.0.0.9"):
-                assert database.knows("127.0.0.9")
-                assert not database.knows("127.0.0.8")
+                assert database.has_connection_from("127.0.0.9")
+                assert not database.has_connection_from("127.0.0.8")
 
     # ---- the auth user --------------------------------------------------------------------------
 
@@ -291,8 +291,8 @@ class DatabasesContract:
     def test_a_database_that_was_there_is_given_only_by_its_oid(self, server):
         server.has_database("old")
         with self.opened(server) as database:
-            (old,) = (one for one in database.holdings() if one.name == "old")
-            assert not old.ours(database.made())
+            (old,) = (one for one in database.server_databases() if one.name == "old")
+            assert not old.belongs_to_group(database.made())
             for oid in (0, old.oid + 1):
                 with pytest.raises(AccessRefused):
                     database.grant(asked(1, "old"), oid)
@@ -303,8 +303,8 @@ class DatabasesContract:
     def test_a_database_that_was_made_for_a_client_is_ours(self, server):
         self.provided(server, asked(1))
         with self.opened(server) as database:
-            (shop,) = (one for one in database.holdings() if one.name == "shop")
-            assert shop.ours(database.made())
+            (shop,) = (one for one in database.server_databases() if one.name == "shop")
+            assert shop.belongs_to_group(database.made())
             assert not shop.open
 
     def test_a_user_that_was_given_to_others_is_refused(self, server):
@@ -332,19 +332,19 @@ class DatabasesContract:
 
     def test_an_attribute_leads_to_itself_and_a_group_nowhere(self, server):
         with self.opened(server) as database:
-            reaches = database.reaches(("createdb", "charmed_read", "admin"), "shop")
-        assert [one.attributes for one in reaches] == [
+            rights = database.role_rights(("createdb", "charmed_read", "admin"), "shop")
+        assert [one.attributes for one in rights] == [
             (("createdb", "createdb"),),
             (),
             (("createdb", "admin"),),
         ]
-        assert reaches[1].outside() == ""
+        assert rights[1].outside() == ""
 
     def test_what_stays_in_the_end_is_told(self, server):
         self.provided(server, asked(1))
         with self.opened(server) as database:
             made = database.made()
-            (shop,) = (one for one in database.holdings() if one.name == "shop")
+            (shop,) = (one for one in database.server_databases() if one.name == "shop")
         noted = OwnDatabase(name="shop", oid=shop.oid, application="shop-app")
         ledger = Ledger(made=made.model_copy(update={"databases": (noted,)}))
         with server.databases().open(server.backend, ledger) as database:
@@ -352,7 +352,7 @@ class DatabasesContract:
             assert [text for text in database.left() if text.startswith("database shop")]
         # A ledger that knows nothing finds for which application it was made.
         with self.opened(server) as database:
-            (shop,) = (one for one in database.holdings() if one.name == "shop")
+            (shop,) = (one for one in database.server_databases() if one.name == "shop")
             assert shop.application == "shop-app"
 
     def test_nobody_gets_a_password_who_is_not_there(self, server):

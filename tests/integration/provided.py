@@ -65,7 +65,7 @@ def provide(server: PostgreSQL, *grants: Grant, ledger: Ledger | None = None) ->
     def act(database: Database) -> Made:
         database.provision(material(), OWN)
         for grant in grants:
-            there = {one.name: one.oid for one in database.holdings()}
+            there = {one.name: one.oid for one in database.server_databases()}
             if database.grant(grant, there.get(grant.database, 0)):
                 database.set_password(client(grant.relation_id))
         return database.made()
@@ -128,7 +128,7 @@ def state(server: PostgreSQL) -> list[Any]:
     return found
 
 
-HEIR = re.compile("pgbouncer_heir_[0-9a-f]{32}")
+NEW_OWNER = re.compile("pgbouncer_heir_[0-9a-f]{32}")
 
 
 def roles_of_ours(server: PostgreSQL) -> list[str]:
@@ -139,4 +139,4 @@ def roles_of_ours(server: PostgreSQL) -> list[str]:
         WHERE shobj_description(oid, 'pg_authid') ~ '^managed by' ORDER BY 1
         """
     )
-    return [name for (name,) in rows if not HEIR.fullmatch(name)]
+    return [name for (name,) in rows if not NEW_OWNER.fullmatch(name)]

@@ -148,7 +148,9 @@ def test_a_lost_connection_is_unreachable(server: PostgreSQL, databases: Psycopg
 
 def test_a_server_that_falls_silent_is_unreachable(server: PostgreSQL) -> None:
     def hears_nothing_more() -> None:
-        with PsycopgDatabases(OWNER, patience=1).open(server.credentials(OWN)) as database:
+        with PsycopgDatabases(OWNER, statement_seconds=1).open(
+            server.credentials(OWN)
+        ) as database:
             [(pid,)] = server.sql(
                 "SELECT pid FROM pg_stat_activity WHERE application_name = 'pgbouncer-k8s'"
             )

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 from postgresql import ADMIN, PostgreSQL
-from provided import HEIR, OWN, as_client, asked, do, provide, roles_of_ours, state
+from provided import NEW_OWNER, OWN, as_client, asked, do, provide, roles_of_ours, state
 from psycopg import sql
 
 from app.errors import DatabaseRefused
@@ -28,7 +28,7 @@ def test_nothing_of_ours_is_left_but_data(server: PostgreSQL) -> None:
     assert server.sql("SELECT x FROM t", database="bank") == [("safe",)]
     roles = {row[0] for row in before if len(row) == 7}
     (heir,) = {row[0] for row in state(server) if len(row) == 7} - roles
-    assert HEIR.fullmatch(heir)
+    assert NEW_OWNER.fullmatch(heir)
     assert server.sql("SELECT FROM pg_namespace WHERE nspname = 'pgbouncer'", database=OWN) == []
     assert roles_of_ours(server) == []
     owners = server.sql(

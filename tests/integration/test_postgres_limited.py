@@ -90,7 +90,7 @@ def test_without_rights_on_a_database_one_client_is_refused(
     server.sql("CREATE ROLE charmed_read")
     with databases.open(limited) as database:
         database.provision(material(), OWN)
-        (oid,) = (one.oid for one in database.holdings() if one.name == "old")
+        (oid,) = (one.oid for one in database.server_databases() if one.name == "old")
         with pytest.raises(AccessRefused, match="give access to database old, which belongs to"):
             database.grant(asked(1, "old"), oid)
         if server.version >= 16:

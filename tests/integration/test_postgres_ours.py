@@ -23,7 +23,7 @@ from provided import (
 )
 
 from adapters.postgres import PsycopgDatabases
-from adapters.postgres.ours import group_name
+from adapters.postgres.ownership import group_name
 from app.errors import AccessRefused, DatabaseRefused
 from domain.facts import Ledger
 from domain.made import CLIENT, Made, OwnDatabase
@@ -150,7 +150,9 @@ def test_a_database_made_in_advance_is_not_given(server: PostgreSQL) -> None:
     with pytest.raises(AccessRefused, match="database payroll appeared in PostgreSQL just now"):
         do(server, lambda database: database.grant(asked(2, "payroll")), ledger=Ledger(made=made))
     (found,) = (
-        one for one in do(server, lambda database: database.holdings()) if one.name == "payroll"
+        one
+        for one in do(server, lambda database: database.server_databases())
+        if one.name == "payroll"
     )
     assert (found.owner, found.open) == ("relation_id_1", True)
     do(server, lambda database: database.close("payroll"))
@@ -162,7 +164,9 @@ def test_a_database_made_in_advance_is_not_given(server: PostgreSQL) -> None:
 
 def test_a_copied_comment_proves_nothing_of_a_database(server: PostgreSQL) -> None:
     made = provide(server, asked(1))
-    (shop,) = (one for one in do(server, lambda open_: open_.holdings()) if one.name == "shop")
+    (shop,) = (
+        one for one in do(server, lambda open_: open_.server_databases()) if one.name == "shop"
+    )
     noted = OwnDatabase(name="shop", oid=shop.oid, application="shop-app")
     ledger = Ledger(made=made.model_copy(update={"databases": (noted,)}))
     do(server, lambda database: database.withdraw(), ledger=ledger)
@@ -170,7 +174,9 @@ def test_a_copied_comment_proves_nothing_of_a_database(server: PostgreSQL) -> No
     ((comment,),) = server.sql(query)
     server.sql("CREATE DATABASE payroll")
     server.sql(f"COMMENT ON DATABASE payroll IS '{comment}'")
-    found = {one.name: one.application for one in do(server, lambda open_: open_.holdings())}
+    found = {
+        one.name: one.application for one in do(server, lambda open_: open_.server_databases())
+    }
     assert (found["shop"], found["payroll"]) == ("shop-app", "")
 
 

@@ -6,7 +6,7 @@ import pytest
 from postgresql import PostgreSQL
 from provided import OWN, asked, do, provide
 
-from domain.consent import Reach
+from domain.consent import RoleRights
 
 
 @pytest.fixture(autouse=True)
@@ -14,8 +14,8 @@ def own_database(server: PostgreSQL) -> None:
     provide(server, asked(1))
 
 
-def reach(server: PostgreSQL, role: str, database: str = "shop") -> Reach:
-    (found,) = do(server, lambda open_: open_.reaches((role,), database))
+def reach(server: PostgreSQL, role: str, database: str = "shop") -> RoleRights:
+    (found,) = do(server, lambda open_: open_.role_rights((role,), database))
     return found
 
 

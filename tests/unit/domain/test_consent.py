@@ -2,20 +2,20 @@ import pytest
 from in_memory import related
 
 from domain.consent import (
-    MOST_DATABASES,
+    MAX_DATABASES,
     Consent,
-    Holding,
+    ServerDatabase,
+    above_database_limit,
     consent_of,
-    in_order,
-    noted,
+    databases_made_by_clients,
     on_database,
     on_roles,
-    over_budget,
-    reach_of,
-    roamed,
+    rights_of,
+    serving_order,
+    with_databases,
 )
 from domain.facts import Client
-from domain.made import CLIENT, GROUP, HEIR, Made, OwnDatabase, OwnRole, seal, seal_key
+from domain.made import CLIENT, GROUP, NEW_OWNER, Made, OwnDatabase, OwnRole, seal, seal_key
 from domain.users import AccessRequest, Grant, grant_for
 
 CONSENT = Consent(roles=("charmed_dml",), databases=("hall",), command="juju config pool")
@@ -33,57 +33,57 @@ def asked(number=7, database="shop", *roles, application="shop-app", request_id=
 
 # ---- what a role leads to --------------------------------------------------------------------
 @pytest.mark.parametrize(
-    ("reach", "sentence"),
+    ("rights", "sentence"),
     [
-        (reach_of("charmed_read", 16), ""),
-        (reach_of("createdb", 16), "can make databases"),
-        (reach_of("admin", 16), "can make databases"),
-        (reach_of("createrole", 16), "can make roles"),
+        (rights_of("charmed_read", 16), ""),
+        (rights_of("createdb", 16), "can make databases"),
+        (rights_of("admin", 16), "can make databases"),
+        (rights_of("createrole", 16), "can make roles"),
         (
-            reach_of("createrole", 15),
+            rights_of("createrole", 15),
             "amounts to superuser in PostgreSQL 15 and earlier, as it can take any role",
         ),
-        (reach_of("x", 16, attributes=[("superuser", "x")]), "is superuser"),
-        (reach_of("x", 16, attributes=[("superuser", "y")]), "can become superuser by y"),
+        (rights_of("x", 16, attributes=[("superuser", "x")]), "is superuser"),
+        (rights_of("x", 16, attributes=[("superuser", "y")]), "can become superuser by y"),
         (
-            reach_of("x", 16, functions=["public.set_user_u"]),
+            rights_of("x", 16, functions=["public.set_user_u"]),
             "can become superuser by set_user_u",
         ),
         (
-            reach_of("x", 16, attributes=[("replication", "y")]),
+            rights_of("x", 16, attributes=[("replication", "y")]),
             "can copy the whole server by replication by y",
         ),
-        (reach_of("x", 16, attributes=[("novelty", "x")]), "has novelty"),
+        (rights_of("x", 16, attributes=[("novelty", "x")]), "has novelty"),
         (
-            reach_of("x", 16, predefined=["pg_read_all_data"]),
+            rights_of("x", 16, predefined=["pg_read_all_data"]),
             "can read all data of every database, password verifiers too, by pg_read_all_data",
         ),
-        (reach_of("x", 16, predefined=["pg_novelty"]), "has the rights of pg_novelty"),
+        (rights_of("x", 16, predefined=["pg_novelty"]), "has the rights of pg_novelty"),
         (
-            reach_of("x", 16, functions=["a.f"]),
+            rights_of("x", 16, functions=["a.f"]),
             "can call a.f, which acts with a superuser's rights",
         ),
-        (reach_of("x", 16, databases=["bank"]), "has rights in database bank"),
-        (reach_of("x", 16, others=["tablespace fast"]), "has rights on tablespace fast"),
+        (rights_of("x", 16, databases=["bank"]), "has rights in database bank"),
+        (rights_of("x", 16, others=["tablespace fast"]), "has rights on tablespace fast"),
         (
-            reach_of("x", 16, databases=["a", "b"], functions=["s.set_user"]),
+            rights_of("x", 16, databases=["a", "b"], functions=["s.set_user"]),
             "can become superuser by set_user and has rights in database a and has rights in database b",
         ),
         (
-            reach_of("x", 16, databases=["a", "b", "c", "d"]),
+            rights_of("x", 16, databases=["a", "b", "c", "d"]),
             "has rights in database a and has rights in database b and has rights in database c and more",
         ),
     ],
 )
-def test_a_role_is_told_by_what_it_does_outside(reach, sentence):
-    assert reach.outside() == sentence
+def test_a_role_is_told_by_what_it_does_outside(rights, sentence):
+    assert rights.outside() == sentence
 
 
-DBA = reach_of("charmed_dba", 16, functions=["public.set_user_u"])
+DBA = rights_of("charmed_dba", 16, functions=["public.set_user_u"])
 
 
 def test_a_role_that_leads_outside_needs_consent():
-    verdict = on_roles([DBA, reach_of("charmed_read", 16)], None, CONSENT)
+    verdict = on_roles([DBA, rights_of("charmed_read", 16)], None, CONSENT)
     assert verdict.problem == (
         "asks for role charmed_dba, which can become superuser by set_user_u: to allow it, run"
         " `juju config pool allowed-roles=charmed_dba,charmed_dml`"
@@ -92,7 +92,7 @@ def test_a_role_that_leads_outside_needs_consent():
 
 
 def test_all_roles_that_need_consent_are_named_with_a_single_command():
-    verdict = on_roles([DBA, reach_of("createdb", 16)], None, CONSENT)
+    verdict = on_roles([DBA, rights_of("createdb", 16)], None, CONSENT)
     assert "role charmed_dba, which can become superuser by set_user_u, and role createdb" in (
         verdict.problem
     )
@@ -101,8 +101,8 @@ def test_all_roles_that_need_consent_are_named_with_a_single_command():
 
 def test_a_role_that_is_allowed_or_stays_inside_needs_nothing():
     allowed = CONSENT.model_copy(update={"roles": ("charmed_dba",)})
-    for reaches in ([DBA], [reach_of("charmed_read", 16)], []):
-        verdict = on_roles(reaches, None, allowed)
+    for rights in ([DBA], [rights_of("charmed_read", 16)], []):
+        verdict = on_roles(rights, None, allowed)
         assert (verdict.problem, verdict.note) == ("", "")
 
 
@@ -115,14 +115,14 @@ def test_a_role_that_was_granted_before_stays_and_is_named():
         " for good, run `juju config pool allowed-roles=charmed_dba,charmed_dml`, or else remove the"
         " relation"
     )
-    more = on_roles([DBA, reach_of("createdb", 16)], before, CONSENT)
+    more = on_roles([DBA, rights_of("createdb", 16)], before, CONSENT)
     assert more.problem.startswith("asks for role createdb, which can make databases: ")
 
 
 # ---- whose a database is ---------------------------------------------------------------------
 def holding(name="shop", oid=20_000, owner="", **how):
     group = f"group of {name}"
-    return Holding(name=name, oid=oid, owner=owner or group, group=group, **how)
+    return ServerDatabase(name=name, oid=oid, owner=owner or group, group=group, **how)
 
 
 def made(*applications, groups=("group of shop",), clients=()):
@@ -201,8 +201,8 @@ def test_clients_with_unlike_roles_share_no_database():
     )
     verdict = judged(plain, holding(), known, [grant_for(rich)])
     assert verdict.problem == (
-        "asks for database shop, with other roles than user relation_id_2 has, who may set traps"
-        " there: to share it, run `juju config pool shared-databases=hall,shop`"
+        "asks for database shop, with other roles than user relation_id_2 has, whose code"
+        " there may run with these roles: to share it, run `juju config pool shared-databases=hall,shop`"
     )
     kept = judged(plain, holding(), known, [grant_for(rich)], before=grant_for(plain))
     assert (kept.problem, kept.note[:19]) == ("", "has database shop, ")
@@ -216,14 +216,14 @@ def test_a_database_is_noted_for_the_first_application_and_stays_its_own():
     held = [holding(), holding("bank", 20_001), holding("own", 20_002, "relation_id_1")]
     known = made("old-app", groups=("group of bank",), clients=("relation_id_1",))
     applications = {"group of shop": "new", "group of bank": "bank-app", "relation_id_1": "maker"}
-    found = noted(known, held, applications)
+    found = with_databases(known, held, applications)
     assert [(one.name, one.oid, one.application) for one in found.databases] == [
         ("shop", 20_000, "old-app"),
         ("bank", 20_001, "bank-app"),
         ("own", 20_002, "maker"),
     ]
-    assert noted(known, [], applications).databases == ()
-    assert noted(made(groups=()), held, applications).databases == ()
+    assert with_databases(known, [], applications).databases == ()
+    assert with_databases(made(groups=()), held, applications).databases == ()
 
 
 def test_databases_that_clients_made_are_found():
@@ -247,26 +247,28 @@ def test_databases_that_clients_made_are_found():
         holding("strange", 8, "relation_id_2"),
     ]
     known = made(groups=("group of shop", "group of bank"))
-    usable, unusable = roamed(held, known, grants)
+    usable, unusable = databases_made_by_clients(held, known, grants)
     assert usable == ("closed", "of-the-group", "warehouse")
     assert unusable == ("it's", "x_readonly")
-    assert roamed(held, known, []) == (("of-the-group",), ())
+    assert databases_made_by_clients(held, known, []) == (("of-the-group",), ())
 
 
 # ---- budgets and options ---------------------------------------------------------------------
 def test_an_application_has_so_many_databases_and_keeps_those_it_has():
     clients = [Client(request=asked(1, f"d{n}", request_id=f"{n:02}")) for n in range(25)]
     other = Client(request=asked(2, "other", application="bank-app"))
-    found = over_budget([*clients, other], ())
-    assert found == {f"relation_id_1_{n}" for n in range(MOST_DATABASES, 25)}
+    found = above_database_limit([*clients, other], ())
+    assert found == {f"relation_id_1_{n}" for n in range(MAX_DATABASES, 25)}
     granted = {f"relation_id_1_{n:02}" for n in range(10, 25)}
-    assert over_budget(clients, granted) == {f"relation_id_1_{n:02}" for n in range(5, 10)}
-    assert over_budget(clients, {one.request.username for one in clients}) == set()
+    assert above_database_limit(clients, granted) == {
+        f"relation_id_1_{n:02}" for n in range(5, 10)
+    }
+    assert above_database_limit(clients, {one.request.username for one in clients}) == set()
 
 
 def test_who_has_something_is_served_first():
     clients = [Client(request=asked(number)) for number in (3, 1, 2)]
-    order = [one.request.relation_id for one in in_order(clients, {"relation_id_3"})]
+    order = [one.request.relation_id for one in serving_order(clients, {"relation_id_3"})]
     assert order == [3, 1, 2]
 
 
@@ -288,7 +290,7 @@ def test_oids_of_another_cluster_are_forgotten():
     assert known.here("1") == known
     assert known.here("2") == Made(cluster="2")
     assert (known.owner_of(20_000), known.owner_of(5)) == ("shop-app", "")
-    assert (known.names(GROUP), known.names(HEIR)) == ({"group of shop"}, set())
+    assert (known.names(GROUP), known.names(NEW_OWNER)) == ({"group of shop"}, set())
 
 
 def test_a_seal_fits_a_single_role_of_a_single_application():

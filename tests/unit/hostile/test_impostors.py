@@ -219,5 +219,6 @@ def test_a_server_that_asks_for_many_hashes_keeps_no_process(what):
     assert took < 10, "the same hashes, to the end, take 37 s"
     if what == "open":
         assert said == [
-            f"PostgreSQL at 127.0.0.1:{port} does not answer when user postgres logs in"
+            f"PostgreSQL at 127.0.0.1:{port} does not answer when user postgres logs in:"
+            " check that it runs and has processor time"
         ]
