@@ -21,7 +21,7 @@ from domain.made import AUTH, CLIENT, GROUP, Made
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-    from domain.users import AuthMaterial, Credentials, Grant
+    from domain.users import AuthMaterial, Grant, Login
 
 
 class PsycopgDatabase:
@@ -163,7 +163,7 @@ class PsycopgDatabase:
         with _refusing_a_client():
             return self._session.with_retry(lambda: self._client_databases.grant(grant, oid))
 
-    def set_password(self, credentials: Credentials) -> None:
+    def set_password(self, credentials: Login) -> None:
         """Set the password of a client user that this application made. Raises AccessRefused."""
         with _refusing_a_client():
             self._session.with_retry(lambda: self._set_password(credentials))
@@ -199,7 +199,7 @@ class PsycopgDatabase:
         )
         return row[0] if row else ""
 
-    def _set_password(self, credentials: Credentials) -> None:
+    def _set_password(self, credentials: Login) -> None:
         name = credentials.username
         role = self._session.role(name)
         if role is None:
