@@ -58,7 +58,7 @@ class RoleRights(Value):
     # Databases in which the role has rights, without the client's own database.
     databases: tuple[str, ...] = ()
     # Other objects on which the role has rights, e.g. `tablespace fast`.
-    others: tuple[str, ...] = ()
+    objects: tuple[str, ...] = ()
 
     def outside(self) -> str:
         """Return what the role can do outside of the client's database, e.g. `can make roles`; '' if nothing."""
@@ -94,7 +94,7 @@ class RoleRights(Value):
                 yield f"can call {name}, which acts with a superuser's rights"
         for name in self.databases:
             yield f"has rights in database {name}"
-        for name in self.others:
+        for name in self.objects:
             yield f"has rights on {name}"
 
 
@@ -106,7 +106,7 @@ def rights_of(
     predefined: Iterable[str] = (),
     functions: Iterable[str] = (),
     databases: Iterable[str] = (),
-    others: Iterable[str] = (),
+    objects: Iterable[str] = (),
 ) -> RoleRights:
     """Return the rights of a role, with the attribute that the role implies, or is itself."""
     own = ((attribute, role) for attribute in sorted(attributes_of(frozenset({role}))))
@@ -117,7 +117,7 @@ def rights_of(
         predefined=tuple(predefined),
         functions=tuple(functions),
         databases=tuple(databases),
-        others=tuple(others),
+        objects=tuple(objects),
     )
 
 
@@ -131,7 +131,7 @@ class ServerDatabase(Value):
     group: str
     # Whether PUBLIC may connect.
     open: bool = False
-    # The related application that the database was made for, by its sealed comment; '' if it has none.
+    # The related application that the database was made for, by its signed comment; '' if it has none.
     application: str = ""
 
     def belongs_to_group(self, made: Made) -> bool:

@@ -28,7 +28,7 @@ class PsycopgDatabase:
     """An open connection of the backend's user to PostgreSQL.
 
     - Only roles that this application made are altered or dropped. They are recognized by their OID in
-      the ledger or by the seal in their comment.
+      the ledger or by the signature in their comment.
     - Access to a database belongs to a group, which owns the database if the charm created it. The
       clients of the database are members of the group, so that they use each other's tables, and objects
       of a client that leaves stay with the remaining clients.

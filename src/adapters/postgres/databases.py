@@ -43,8 +43,8 @@ class PsycopgDatabases:
 
     `owner` names this application among those of all models, e.g. `<model uuid>/pgbouncer`. A connection
     is closed if the server says nothing for `statement_seconds` while a statement runs. A server that
-    did not answer is not tried again by the same object: every hook makes a new object, with the
-    `waiting` that the hook has left.
+    did not answer is not tried again by this object: every hook makes a new object, with the `waiting`
+    that the hook has left. Logins of clients wait `admit_seconds` at most for a change of pg_hba.conf.
     """
 
     def __init__(
@@ -52,10 +52,12 @@ class PsycopgDatabases:
         owner: str,
         statement_seconds: float = _STATEMENT_SECONDS,
         waiting: WaitingBudget | None = None,
+        admit_seconds: float = _ADMIT_SECONDS,
     ) -> None:
         self._owner = owner
         self._statement_seconds = statement_seconds
         self._waiting = waiting or WaitingBudget()
+        self._admit_seconds = admit_seconds
         # Whether a login took so long that the time for logins of this hook is used.
         self._login_timed_out = False
         self._unreachable: set[tuple[Endpoint, ...]] = set()
@@ -99,7 +101,7 @@ class PsycopgDatabases:
         Raises DatabaseUnreachable.
         """
         server = Server(backend, self._reachable(backend), self._statement_seconds)
-        with self._waiting.spent(_ADMIT_SECONDS, work=_WORK_SECONDS) as seconds:
+        with self._waiting.spent(self._admit_seconds, work=_WORK_SECONDS) as seconds:
             end = time.monotonic() + seconds
             while not self._login_timed_out:
                 left = max(_LEAST_LOGIN_SECONDS, min(_LOGIN_SECONDS, end - time.monotonic()))

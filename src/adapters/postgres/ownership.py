@@ -6,7 +6,7 @@ import hashlib
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from domain.made import AUTH, CLIENT, GROUP, NEW_OWNER, Made, OwnRole, seal, seal_key
+from domain.made import AUTH, CLIENT, GROUP, NEW_OWNER, Made, OwnRole, signature, signing_key
 from domain.users import auth_user
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ def new_owner_name(owner: str) -> str:
 
 
 class OwnershipComments:
-    """Recognizes what this application made in this cluster by OIDs in the ledger and by sealed comments.
+    """Recognizes what this application made in this cluster by OIDs in the ledger and by signed comments.
 
-    A role belongs to this application if the ledger has its OID, or if the seal in its comment matches
-    its OID. With the seal, a hook finds a role that an earlier hook made before it was killed. A release
-    that recorded no OIDs gave its roles a comment without a seal; the roles in its grants are taken over.
+    A role belongs to this application if the ledger has its OID, or if the signature in its comment matches
+    its OID. With the signature, a hook finds a role that an earlier hook made before it was killed. A release
+    that recorded no OIDs gave its roles a comment without a signature; the roles in its grants are taken over.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class OwnershipComments:
         return {role.oid: role for role in self._recorded.roles}
 
     @cached_property
-    def _unsealed(self) -> dict[str, str]:
+    def _unsigned(self) -> dict[str, str]:
         """The kinds of the roles of a release that recorded no OIDs, by the names of the roles."""
         kinds: dict[str, str] = {}
         if self._ledger and not self._ledger.made.cluster:
@@ -94,25 +94,27 @@ class OwnershipComments:
         """
         if recorded := self._recorded_roles.get(oid) or self._made.get(oid):
             return recorded.kind if recorded.kind in _COMMENTS else None
-        text, _, seal_text = (comment or "").partition(" [")
+        text, _, signed = (comment or "").partition(" [")
         kind = _KINDS.get(text.removeprefix(f"{self.application}: "))
         if kind is None or not text.startswith(f"{self.application}: "):
             return None
-        if not seal_text:
-            return kind if self._unsealed.get(name) == kind else None
+        if not signed:
+            return kind if self._unsigned.get(name) == kind else None
         return kind if comment == self.of_role(kind, oid, name) else None
 
     def of_role(self, kind: str, oid: int, name: str) -> str:
-        """Return the sealed comment of a role of this kind."""
+        """Return the signed comment of a role of this kind."""
         return f"{self.application}: {_COMMENTS[kind]} [{self._seal(kind, oid, name)}]"
 
     def of_database(self, application: str, oid: int, name: str) -> str:
-        """Return the sealed comment of a database that was made for a related application."""
+        """Return the signed comment of a database that was made for a related application."""
         kind = f"database of {application}"
         return f"{self.application}: {kind} [{self._seal(kind, oid, name)}]"
 
     def _seal(self, kind: str, oid: int, name: str) -> str:
-        return seal(seal_key(self._password.get_secret_value(), self._owner), kind, oid, name)
+        return signature(
+            signing_key(self._password.get_secret_value(), self._owner), kind, oid, name
+        )
 
     def application_of(self, oid: int, name: str, comment: str | None) -> str:
         """Return the application for which a database was made, if its comment proves it; '' if not."""

@@ -103,5 +103,5 @@ def _rights_of_group(session: Session, role: str, database: str, major: int) -> 
         predefined=[name for _, name, *_ in rows if name.startswith("pg_")],
         functions=sorted(functions),
         databases=[row[0] for row in session.connection.execute(_DATABASES, (oids, database))],
-        others=sorted(objects.union(row[0] for row in shared)),
+        objects=sorted(objects.union(row[0] for row in shared)),
     )

@@ -28,18 +28,10 @@ _V15 = 150_000  # in the form of the protocol (server_version_num)
 
 # A weak password can be guessed from its verifier, so that verifiers must not be in the server's log.
 _NO_LOG: LiteralString = """
-SELECT set_config(name, value, true)
-FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)
-WHERE current_setting(name, true) IS NOT NULL
-AND has_parameter_privilege(name, 'SET')
-"""
-
-_NO_LOG_14: LiteralString = """
-SELECT set_config(name, value, true)
-FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)
-WHERE current_setting(name, true) IS NOT NULL
-AND (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
-"""
+SELECT set_config(name, value, true) FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)
+WHERE current_setting(name, true) IS NOT NULL AND """
+_MAY_SET: LiteralString = "has_parameter_privilege(name, 'SET')"
+_MAY_SET_14: LiteralString = "(SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
 
 _UNLOGGED = {
     "log_statement": "none",
@@ -149,12 +141,8 @@ class Roles:
         own = self._session.ownership.roles(GROUP)
         for group, grantor in rows:
             if group not in wanted and (group in GROUPS or group in own):
-                if self._session.memberships_have_grantors:
-                    self._session.run(
-                        "REVOKE {g} FROM {r} GRANTED BY {by}", g=group, r=name, by=grantor
-                    )
-                else:
-                    self._session.run("REVOKE {g} FROM {r}", g=group, r=name)
+                by = " GRANTED BY {by}" if self._session.memberships_have_grantors else ""
+                self._session.run("REVOKE {g} FROM {r}" + by, g=group, r=name, by=grantor)
 
     def ensure_password(self, name: str, password: pydantic.SecretStr) -> None:
         """Set the password of a user by its verifier: a password is never in a statement or a log."""
@@ -176,8 +164,8 @@ class Roles:
     def _keep_out_of_logs(self) -> None:
         """Turn off the logging of statements for this transaction, as far as the backend's user may."""
         connection = self._session.connection
-        query = _NO_LOG if connection.info.server_version >= _V15 else _NO_LOG_14
-        connection.execute(query, ([*_UNLOGGED], [*_UNLOGGED.values()]))
+        may_set = _MAY_SET if connection.info.server_version >= _V15 else _MAY_SET_14
+        connection.execute(_NO_LOG + may_set, ([*_UNLOGGED], [*_UNLOGGED.values()]))
 
     def ensure_new_owner(self) -> str:
         """Create the role that owns objects of clients that have left, and return its name.

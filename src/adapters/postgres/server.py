@@ -9,9 +9,9 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from adapters.connections import ping
-from adapters.connections.login import log_in, unproved
+from adapters.connections.login import log_in, weak_method
 from adapters.connections.messages import one_line
-from adapters.connections.statement_timeout import patient
+from adapters.connections.statement_timeout import timed_connection
 from app.errors import DatabaseRefused, DatabaseUnreachable
 from domain.facts import BackendLogin
 from domain.pools import Endpoint
@@ -138,7 +138,7 @@ class Server:
         options: str | None,
     ) -> Connection:
         return log_in(
-            patient(self._statement_seconds).connect,
+            timed_connection(self._statement_seconds).connect,
             seconds,
             host=",".join(endpoint.host for endpoint in self._endpoints),
             port=",".join(str(endpoint.port) for endpoint in self._endpoints),
@@ -160,7 +160,7 @@ class Server:
         import psycopg
 
         where, user = f"PostgreSQL at {endpoint_list(self._backend.endpoints)}", self.user
-        if weakness := unproved(error):
+        if weakness := weak_method(error):
             return DatabaseRefused(f"{where} is not trusted with user {user}: it {weakness}")
         if isinstance(error, psycopg.errors.ConnectionTimeout):
             return DatabaseUnreachable(

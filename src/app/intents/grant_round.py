@@ -31,7 +31,7 @@ class GrantRound:
         here = facts.ledger.made.cluster in ("", self.made.cluster)
         self._before = {grant.username: grant for grant in facts.ledger.grants} if here else {}
         self._pending = dict(self._before)
-        self._over_budget = consent.above_database_limit(facts.clients, self._before)
+        self._above_limit = consent.above_database_limit(facts.clients, self._before)
         self._applications: dict[str, str] = {}
         self._databases: dict[str, consent.ServerDatabase] = {}
         self._noted_before = {database.oid for database in self.made.databases}
@@ -104,7 +104,7 @@ class GrantRound:
         existing: consent.ServerDatabase | None,
         before: Grant | None,
     ) -> consent.Verdict:
-        if grant.username in self._over_budget:
+        if grant.username in self._above_limit:
             return consent.Verdict(problem=consent.TOO_MANY_DATABASES)
         given = (*self.given, *self._pending.values())
         on_database = consent.on_database(

@@ -15,7 +15,16 @@ from domain.consent import (
     with_databases,
 )
 from domain.facts import Client
-from domain.made import CLIENT, GROUP, NEW_OWNER, Made, OwnDatabase, OwnRole, seal, seal_key
+from domain.made import (
+    CLIENT,
+    GROUP,
+    NEW_OWNER,
+    Made,
+    OwnDatabase,
+    OwnRole,
+    signature,
+    signing_key,
+)
 from domain.users import AccessRequest, Grant, grant_for
 
 CONSENT = Consent(roles=("charmed_dml",), databases=("hall",), command="juju config pool")
@@ -64,7 +73,7 @@ def asked(number=7, database="shop", *roles, application="shop-app", request_id=
             "can call a.f, which acts with a superuser's rights",
         ),
         (rights_of("x", 16, databases=["bank"]), "has rights in database bank"),
-        (rights_of("x", 16, others=["tablespace fast"]), "has rights on tablespace fast"),
+        (rights_of("x", 16, objects=["tablespace fast"]), "has rights on tablespace fast"),
         (
             rights_of("x", 16, databases=["a", "b"], functions=["s.set_user"]),
             "can become superuser by set_user and has rights in database a and has rights in database b",
@@ -294,14 +303,14 @@ def test_oids_of_another_cluster_are_forgotten():
 
 
 def test_a_seal_fits_a_single_role_of_a_single_application():
-    key = seal_key("secret", "a-model/pool")
-    fits = seal(key, CLIENT, 16_400, "relation_id_1")
+    key = signing_key("secret", "a-model/pool")
+    fits = signature(key, CLIENT, 16_400, "relation_id_1")
     assert len(fits) == 32
     others = {
-        seal(key, CLIENT, 16_401, "relation_id_1"),
-        seal(key, GROUP, 16_400, "relation_id_1"),
-        seal(key, CLIENT, 16_400, "relation_id_2"),
-        seal(seal_key("guess", "a-model/pool"), CLIENT, 16_400, "relation_id_1"),
-        seal(seal_key("secret", "b-model/pool"), CLIENT, 16_400, "relation_id_1"),
+        signature(key, CLIENT, 16_401, "relation_id_1"),
+        signature(key, GROUP, 16_400, "relation_id_1"),
+        signature(key, CLIENT, 16_400, "relation_id_2"),
+        signature(signing_key("guess", "a-model/pool"), CLIENT, 16_400, "relation_id_1"),
+        signature(signing_key("secret", "b-model/pool"), CLIENT, 16_400, "relation_id_1"),
     }
     assert len(others | {fits}) == 6

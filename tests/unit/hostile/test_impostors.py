@@ -199,8 +199,8 @@ try:
 except Exception as error:
     print(error)
 print(time.monotonic() - begin)
-from adapters.connections.login import leave
-leave(0)
+from adapters.connections.login import end_process
+end_process(0)
 """
 
 
