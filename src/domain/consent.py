@@ -172,7 +172,7 @@ def consent_of(facts: Facts) -> Consent:
 
 
 class Verdict(Value):
-    """Whether a client gets what it asks for; each text continues a sentence that begins with its name."""
+    """The decision about a request of a client; each text continues a sentence that begins with its name."""
 
     # Why the client does not get it.
     problem: str = ""

@@ -168,7 +168,7 @@ class Session:
 
     @property
     def memberships_have_grantors(self) -> bool:
-        """Whether memberships differ by grantor and have options of their own: since PostgreSQL 16."""
+        """Return whether memberships differ by grantor and have options (PostgreSQL 16)."""
         return self.connection.info.server_version >= _V16
 
     def role(self, name: str) -> Role | None:

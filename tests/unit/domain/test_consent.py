@@ -40,7 +40,7 @@ def asked(number=7, database="shop", *roles, application="shop-app", request_id=
     )
 
 
-# ---- what a role leads to --------------------------------------------------------------------
+# ---- roles -----------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("rights", "sentence"),
     [
@@ -84,14 +84,14 @@ def asked(number=7, database="shop", *roles, application="shop-app", request_id=
         ),
     ],
 )
-def test_a_role_is_told_by_what_it_does_outside(rights, sentence):
+def test_a_role_is_described_by_its_rights_outside_of_the_database(rights, sentence):
     assert rights.outside() == sentence
 
 
 DBA = rights_of("charmed_dba", 16, functions=["public.set_user_u"])
 
 
-def test_a_role_that_leads_outside_needs_consent():
+def test_a_role_with_rights_outside_of_the_database_needs_consent():
     verdict = on_roles([DBA, rights_of("charmed_read", 16)], None, CONSENT)
     assert verdict.problem == (
         "asks for role charmed_dba, which can become superuser by set_user_u: to allow it, run"
@@ -108,14 +108,14 @@ def test_all_roles_that_need_consent_are_named_with_a_single_command():
     assert verdict.problem.endswith("allowed-roles=charmed_dba,charmed_dml,createdb`")
 
 
-def test_a_role_that_is_allowed_or_stays_inside_needs_nothing():
+def test_a_role_that_is_allowed_or_gives_no_rights_needs_no_consent():
     allowed = CONSENT.model_copy(update={"roles": ("charmed_dba",)})
     for rights in ([DBA], [rights_of("charmed_read", 16)], []):
         verdict = on_roles(rights, None, allowed)
         assert (verdict.problem, verdict.note) == ("", "")
 
 
-def test_a_role_that_was_granted_before_stays_and_is_named():
+def test_a_role_that_was_granted_before_stays_with_a_note():
     before = grant_for(asked(7, "shop", "charmed_dba"))
     verdict = on_roles([DBA], before, CONSENT)
     assert verdict.problem == ""
@@ -128,7 +128,7 @@ def test_a_role_that_was_granted_before_stays_and_is_named():
     assert more.problem.startswith("asks for role createdb, which can make databases: ")
 
 
-# ---- whose a database is ---------------------------------------------------------------------
+# ---- databases -------------------------------------------------------------------------------
 def holding(name="shop", oid=20_000, owner="", **how):
     group = f"group of {name}"
     return ServerDatabase(name=name, oid=oid, owner=owner or group, group=group, **how)
@@ -138,11 +138,11 @@ def made(*applications, groups=("group of shop",), clients=()):
     return Made(
         cluster="1",
         roles=(
-            *(OwnRole(kind=GROUP, name=one, oid=1 + n) for n, one in enumerate(groups)),
-            *(OwnRole(kind=CLIENT, name=one, oid=90 + n) for n, one in enumerate(clients)),
+            *(OwnRole(kind=GROUP, name=name, oid=1 + n) for n, name in enumerate(groups)),
+            *(OwnRole(kind=CLIENT, name=name, oid=90 + n) for n, name in enumerate(clients)),
         ),
         databases=tuple(
-            OwnDatabase(name="shop", oid=20_000, application=one) for one in applications
+            OwnDatabase(name="shop", oid=20_000, application=name) for name in applications
         ),
     )
 
@@ -161,7 +161,7 @@ def judged(request, held, known, given=(), before=None, consent=CONSENT):
         (holding(owner="heir", application="shop-app"), made()),  # all else was removed meanwhile
     ],
 )
-def test_a_database_of_its_own_is_given_to_an_application(held, known):
+def test_an_application_gets_its_own_database_without_consent(held, known):
     verdict = judged(asked(), held, known)
     assert (verdict.problem, verdict.note) == ("", "")
 
@@ -188,7 +188,7 @@ def test_a_database_of_its_own_is_given_to_an_application(held, known):
         ),
     ],
 )
-def test_a_database_of_others_needs_consent(held, known, reason):
+def test_a_database_of_another_owner_needs_consent(held, known, reason):
     verdict = judged(asked(), held, known)
     assert verdict.problem == (
         f"asks for database shop, {reason}: to share it, run"
@@ -202,7 +202,7 @@ def test_a_database_of_others_needs_consent(held, known, reason):
     assert (verdict.problem, verdict.note) == ("", "")
 
 
-def test_clients_with_unlike_roles_share_no_database():
+def test_clients_with_different_roles_share_no_database():
     plain, rich = asked(1), asked(2, "shop", "createdb")
     known = made("shop-app")
     assert (
@@ -221,12 +221,12 @@ def test_clients_with_unlike_roles_share_no_database():
     assert judged(plain, holding(), known, [grant_for(elsewhere)]).problem == ""
 
 
-def test_a_database_is_noted_for_the_first_application_and_stays_its_own():
+def test_a_database_belongs_to_the_first_application_that_asked_for_it():
     held = [holding(), holding("bank", 20_001), holding("own", 20_002, "relation_id_1")]
     known = made("old-app", groups=("group of bank",), clients=("relation_id_1",))
     applications = {"group of shop": "new", "group of bank": "bank-app", "relation_id_1": "maker"}
     found = with_databases(known, held, applications)
-    assert [(one.name, one.oid, one.application) for one in found.databases] == [
+    assert [(entry.name, entry.oid, entry.application) for entry in found.databases] == [
         ("shop", 20_000, "old-app"),
         ("bank", 20_001, "bank-app"),
         ("own", 20_002, "maker"),
@@ -235,7 +235,7 @@ def test_a_database_is_noted_for_the_first_application_and_stays_its_own():
     assert with_databases(made(groups=()), held, applications).databases == ()
 
 
-def test_databases_that_clients_made_are_found():
+def test_databases_that_clients_created_are_found():
     grants = [
         Grant(
             relation_id=1,
@@ -262,8 +262,8 @@ def test_databases_that_clients_made_are_found():
     assert databases_made_by_clients(held, known, []) == (("of-the-group",), ())
 
 
-# ---- budgets and options ---------------------------------------------------------------------
-def test_an_application_has_so_many_databases_and_keeps_those_it_has():
+# ---- limits and options ----------------------------------------------------------------------
+def test_the_limit_of_databases_does_not_take_granted_databases():
     clients = [Client(request=asked(1, f"d{n}", request_id=f"{n:02}")) for n in range(25)]
     other = Client(request=asked(2, "other", application="bank-app"))
     found = above_database_limit([*clients, other], ())
@@ -272,16 +272,16 @@ def test_an_application_has_so_many_databases_and_keeps_those_it_has():
     assert above_database_limit(clients, granted) == {
         f"relation_id_1_{n:02}" for n in range(5, 10)
     }
-    assert above_database_limit(clients, {one.request.username for one in clients}) == set()
+    assert above_database_limit(clients, {client.request.username for client in clients}) == set()
 
 
-def test_who_has_something_is_served_first():
+def test_clients_with_a_grant_are_served_first():
     clients = [Client(request=asked(number)) for number in (3, 1, 2)]
-    order = [one.request.relation_id for one in serving_order(clients, {"relation_id_3"})]
+    order = [client.request.relation_id for client in serving_order(clients, {"relation_id_3"})]
     assert order == [3, 1, 2]
 
 
-def test_consent_is_what_the_options_say_and_while_invalid_what_runs():
+def test_consent_comes_from_the_options_in_force():
     platform = related()
     platform.model.options = {"allowed-roles": "createdb", "shared-databases": "shop"}
     platform.leader.config_changed()
@@ -293,8 +293,8 @@ def test_consent_is_what_the_options_say_and_while_invalid_what_runs():
     assert consent_of(invalid.model_copy(update={"plan": None})).names == ()
 
 
-# ---- what was made ---------------------------------------------------------------------------
-def test_oids_of_another_cluster_are_forgotten():
+# ---- recorded roles --------------------------------------------------------------------------
+def test_oids_of_another_cluster_do_not_count():
     known = made("shop-app")
     assert known.here("1") == known
     assert known.here("2") == Made(cluster="2")
@@ -302,7 +302,7 @@ def test_oids_of_another_cluster_are_forgotten():
     assert (known.names(GROUP), known.names(NEW_OWNER)) == ({"group of shop"}, set())
 
 
-def test_a_seal_fits_a_single_role_of_a_single_application():
+def test_a_signature_is_valid_for_a_single_role_of_an_application():
     key = signing_key("secret", "a-model/pool")
     fits = signature(key, CLIENT, 16_400, "relation_id_1")
     assert len(fits) == 32
