@@ -177,4 +177,4 @@ if __name__ == "__main__":
     ops.main(PgBouncerCharm)
     # Most hooks do not log in to PostgreSQL.
     if login := sys.modules.get("adapters.connections.login"):
-        login.leave(0)
+        login.end_process(0)

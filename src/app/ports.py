@@ -12,7 +12,7 @@ import pydantic
 from domain.applied import AppliedState, Step
 from domain.budget import UnitBudget
 from domain.capabilities import PgBouncerRuntime
-from domain.consent import Holding, Reach
+from domain.consent import RoleRights, ServerDatabase
 from domain.console import PooledDatabase, PoolState
 from domain.facts import BackendLogin, Facts, Ledger
 from domain.instances import PoolerConfig
@@ -190,7 +190,7 @@ class Database(Protocol):
         """Return the number of connections that PostgreSQL accepts from ordinary users, without reserved slots."""
         ...
 
-    def knows(self, address: str) -> bool:
+    def has_connection_from(self, address: str) -> bool:
         """Whether there is a connection from this address."""
         ...
 
@@ -213,11 +213,11 @@ class Database(Protocol):
         """Return the roles of this application that exist, and the databases that the ledger has."""
         ...
 
-    def reaches(self, roles: Iterable[str], database: str) -> tuple[Reach, ...]:
-        """Return the reach of each of these roles, for a client of this database. Raises AccessRefused."""
+    def role_rights(self, roles: Iterable[str], database: str) -> tuple[RoleRights, ...]:
+        """Return the rights of each of these roles outside of this database. Raises AccessRefused."""
         ...
 
-    def holdings(self) -> tuple[Holding, ...]:
+    def server_databases(self) -> tuple[ServerDatabase, ...]:
         """Return every database of the server with its owner."""
         ...
 

@@ -8,7 +8,7 @@ from domain.capabilities import PgBouncerRuntime, Version, capabilities
 from domain.instances import Layout
 from domain.made import Made
 from domain.pools import Endpoint, Plan, Serving
-from domain.roles import ROAMING
+from domain.roles import DATABASE_CREATORS
 from domain.settings import Settings
 from domain.status import Level, Problem
 from domain.users import AccessRequest, AuthMaterial, Grant, Offer, Refusal
@@ -172,7 +172,7 @@ class Facts(Value):
     @property
     def roaming(self) -> bool:
         """Return whether a client can make databases, which appear without an event."""
-        return any(ROAMING.intersection(grant.roles) for grant in self.ledger.grants)
+        return any(DATABASE_CREATORS.intersection(grant.roles) for grant in self.ledger.grants)
 
     @property
     def standing(self) -> tuple[Grant, ...]:

@@ -17,7 +17,7 @@ from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
-from adapters.connections.login import log_in, unproved
+from adapters.connections.login import log_in, weak_method
 from adapters.connections.messages import one_line
 from adapters.local import environment, files
 from adapters.local.run_as import Owner, identity, own
@@ -349,7 +349,7 @@ def _connected(
         ) as connection:
             yield connection
     except psycopg.Error as error:
-        if ends := unproved(error):
+        if ends := weak_method(error):
             raise ServerFailed(
                 f"PostgreSQL is not trusted with user {credentials.user}: it {ends}"
             ) from None

@@ -48,7 +48,9 @@ class ShareConfiguration:
             return frozenset(one.name for one in left)
         try:
             with self._databases.open(backend) as database:
-                return frozenset(one.name for one in left if not database.knows(one.address))
+                return frozenset(
+                    one.name for one in left if not database.has_connection_from(one.address)
+                )
         except (DatabaseUnreachable, DatabaseRefused) as error:
             logger.warning("The connections of units that have left stay reserved: %s", error)
             return frozenset()
