@@ -157,6 +157,21 @@ class Departures(Protocol):
         ...
 
 
+class Reminder(Protocol):
+    """Runs this unit again after a delay, without an event of Juju."""
+
+    def remind(self, topic: str) -> bool:
+        """Run this unit again soon; return whether the platform will do that.
+
+        While `topic` does not change, each delay is longer than the delay before.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Forget the last reminder."""
+        ...
+
+
 class Exposure(Protocol):
     """How clients reach all units by one name.
 
@@ -294,4 +309,5 @@ class Ports(NamedTuple):
     departures: Departures
     exposure: Exposure
     databases: Databases
+    reminder: Reminder
     new_password: NewPassword

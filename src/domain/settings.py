@@ -106,6 +106,10 @@ class Settings(Value):
     # Databases that every client may have, whichever application they were made for.
     shared_databases: Annotated[tuple[Name, ...], pydantic.BeforeValidator(_databases)] = ()
 
+    def with_listen_port(self, port: int) -> "Settings":
+        """Return these settings with another port."""
+        return self.model_copy(update={"listen_port": port})
+
 
 def settings_from(options: Mapping[str, object]) -> tuple[Settings | None, tuple[str, ...]]:
     """Settings, or None and one sentence for each option that cannot be honoured."""

@@ -1,66 +1,23 @@
-"""What should the operator read? Every sentence that is true now."""
+"""Every sentence about a unit that is true now, for the operator."""
 
-from __future__ import annotations
-
-import enum
-from typing import TYPE_CHECKING, Annotated
-
-import pydantic
+from collections.abc import Iterator, Sequence
 
 from domain.capabilities import OLDEST
 from domain.capacity import demand
+from domain.facts import Facts
 from domain.instances import MIN_CLIENTS, most_clients
 from domain.overrides import unsupported_by
 from domain.pools import has_read_only_pools, least_for_read_only_pools
+from domain.problems import Level, Problem, Sentence
 from domain.reset import reset_problem
-from domain.value import Shown, Value
 from domain.vulnerabilities import warning
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
-    from domain.facts import Facts
-
-
-class Level(enum.StrEnum):
-    """How bad it is: blocked needs a human, waiting another party, maintenance only time."""
-
-    BLOCKED = "blocked"
-    WAITING = "waiting"
-    MAINTENANCE = "maintenance"
-    ACTIVE = "active"
-
-
-class Sentence(Value):
-    """One thing that is true now."""
-
-    level: Level
-    text: str = ""
-
-
-def _known_level(value: object) -> object:
-    # A later release may know other levels.
-    return value if value in tuple(Level) else Level.BLOCKED
-
-
-class Problem(Value):
-    """A failure outside of the charm, which the status shows until it is repaired.
-
-    A level that this release does not know is read as blocked.
-    """
-
-    topic: str  #: `database`, `service`, `pooler`, or `client:<relation>`; a newer one replaces it
-    level: Annotated[Level, pydantic.BeforeValidator(_known_level)]
-    text: Shown
-    # The hook had no time left to try; another hook follows soon.
-    untried: bool = False
-
-
-def assess(facts: Facts) -> tuple[Sentence, ...]:
+def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ...]:
     """Return all sentences about a unit, worst level first, each level in the order of things to do.
 
-    If nothing is wrong, the only sentence has level active. Its text has the notes for the operator, or
-    is ''.
+    `problems` are those that the last hook met on this unit. If nothing is wrong, the only sentence has
+    level active. Its text has the notes for the operator, or is ''.
     """
     found = (
         *_unreadable(facts),
@@ -69,7 +26,7 @@ def assess(facts: Facts) -> tuple[Sentence, ...]:
         *_container(facts),
         *_clients(facts),
         *_capacity(facts),
-        *(_sentence(problem) for problem in (*facts.problems, *facts.ledger.problems)),
+        *(_sentence(problem) for problem in (*problems, *facts.ledger.problems)),
     )
     order = list(Level)
     ranked = sorted(found, key=lambda sentence: order.index(sentence.level))

@@ -145,7 +145,7 @@ def asked(relation_id: int, application: str, remote: Databag, local: Databag) -
             ):
                 refuse(problem)
             else:
-                clients.append(Client(request=request, told=_told(request, local)))
+                clients.append(Client(request=request, published=_told(request, local)))
         requested_secrets(remote)
     except ValueError as error:
         refuse(str(error))

@@ -45,12 +45,7 @@ class JujuFacts:
         """
         facts = self._look()
         if facts.leader and (facts.leaving or misses_something(facts)):
-            alive = self._alive()
-            update = {
-                "leaving": facts.leaving or facts.unit not in alive,
-                "last_unit": not alive,
-            }
-            facts = facts.model_copy(update=update)
+            facts = facts.with_survivors(self._alive())
         return facts
 
     def _alive(self) -> frozenset[str]:
@@ -96,7 +91,9 @@ class JujuFacts:
             backend=self._backend(leader=leader),
             clients=tuple(client for _, one in asked for client in one.clients),
             refusals=tuple(refusal for _, one in asked for refusal in one.refusals),
-            silent=frozenset(relation_id for relation_id, one in asked if one.silent),
+            relations_without_request=frozenset(
+                relation_id for relation_id, one in asked if one.silent
+            ),
             service_host=self._service_host,
             configure_command=f"juju config {charm.app.name}",
         )

@@ -137,11 +137,7 @@ class LocalFacts:
         facts = self._look()
         if facts.leader and (facts.leaving or misses_something(facts)):
             units = self._model.units
-            update = {
-                "leaving": facts.leaving or units[self._unit].dying,
-                "last_unit": all(unit.dying for unit in units.values()),
-            }
-            facts = facts.model_copy(update=update)
+            facts = facts.with_survivors([name for name in units if not units[name].dying])
         return facts
 
     def _look(self) -> Facts:
@@ -173,7 +169,9 @@ class LocalFacts:
             backend=self._backend(me),
             clients=tuple(one for one in asked if isinstance(one, Client)) if leads else (),
             refusals=tuple(one for one in asked if isinstance(one, Refusal)) if leads else (),
-            silent=frozenset(n for n, record in clients.items() if not record.database),
+            relations_without_request=frozenset(
+                n for n, record in clients.items() if not record.database
+            ),
             service_host=model.service_host,
             configure_command="pooler config",
         )
@@ -182,7 +180,7 @@ class LocalFacts:
         if "backend" in me.unseen:
             return BackendRelation()
         backend = self._model.backend
-        return backend.model_copy(update={"present": False}) if "servers" in me.unseen else backend
+        return backend.without_servers() if "servers" in me.unseen else backend
 
     def _peers(self) -> tuple[Peer, ...]:
         unseen = self._model.units[self._unit].unseen
@@ -208,7 +206,7 @@ def _asked(number: int, record: ClientRecord) -> Client | Refusal | None:
     request = AccessRequest(
         relation_id=number, application=record.application, database=record.database, roles=roles
     )
-    return Client(request=request, told=record.told)
+    return Client(request=request, published=record.told)
 
 
 class LocalPeers:
@@ -267,7 +265,7 @@ class LocalBackend:
     def request(self) -> None:
         """The request stands."""
         self._model.speak_for_all(self._unit)
-        self._model.backend = self._model.backend.model_copy(update={"requested": True})
+        self._model.backend = self._model.backend.requesting()
 
 
 class LocalClients:
@@ -312,6 +310,17 @@ class LocalDepartures:
         me = self._model.units[self._unit]
         changed, me.leaving = not me.leaving, True
         return changed
+
+
+class LocalReminder:
+    """The loop of the command, which runs the hooks of a unit that asks for it again after a moment."""
+
+    def remind(self, topic: str) -> bool:
+        """Return True: the loop runs the unit again, whatever is missing."""
+        return True
+
+    def stop(self) -> None:
+        """Do nothing: the loop ends when no unit waits."""
 
 
 class LocalExposure:

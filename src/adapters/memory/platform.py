@@ -15,6 +15,7 @@ from adapters.local.model import (
     LocalExposure,
     LocalFacts,
     LocalPeers,
+    LocalReminder,
     LocalSecrets,
     Model,
     related,
@@ -57,6 +58,7 @@ class MemoryUnit(Application):
             departures=LocalDepartures(model, name),
             exposure=exposure,
             databases=databases,
+            reminder=LocalReminder(),
             new_password=new_password,
         )
         super().__init__(self.ports)

@@ -4,7 +4,7 @@ from in_memory import related
 
 from domain.facts import Container, Ledger
 from domain.pools import Member
-from domain.status import Level, Problem
+from domain.problems import Level, Problem
 
 
 def problem(topic, text="x"):

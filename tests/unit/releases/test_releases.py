@@ -12,7 +12,7 @@ from domain.applied import AppliedState
 from domain.budget import UnitBudget
 from domain.facts import Ledger
 from domain.pools import Endpoint, Plan, Serving
-from domain.status import Level
+from domain.problems import Level
 
 HERE = pathlib.Path(__file__).parent
 RELEASES = sorted(item.name for item in HERE.iterdir() if item.name[0].isdigit())
