@@ -11,8 +11,8 @@ from contract.consoles import ConsolesContract
 from contract.databases import DatabasesContract
 from contract.pooler import PoolerContract, SupervisedContract
 from contract.unit import DATABASE
+from domain.endpoints import Endpoint, endpoints_in
 from domain.facts import BackendLogin
-from domain.pools import Endpoint, endpoints_in
 
 
 class ServerInMemory:
