@@ -8,8 +8,8 @@ AskAgain    the platform runs the unit again after a short delay
 from typing import NamedTuple
 
 from domain.facts import Facts
-from domain.instances import digest
 from domain.problems import Problem
+from domain.value import digest
 
 
 class Done(NamedTuple):

@@ -5,9 +5,9 @@ import dataclasses
 from app.converge import Converge
 from app.outcome import Outcome
 from app.ports import Databases, FactsSource, Peers
+from domain.endpoints import endpoints_text
 from domain.facts import Facts
 from domain.leadership import may_write_for_app
-from domain.pools import endpoints_text
 from domain.problems import Level, Problem
 
 

@@ -12,8 +12,8 @@ from domain.capabilities import PgBouncerRuntime
 from domain.console import held
 from domain.facts import Facts
 from domain.instances import PoolerConfig, pooler_config
+from domain.plan import Plan
 from domain.planning import limit_known_to_peers
-from domain.pools import Plan
 from domain.problems import Level, Problem
 
 logger = logging.getLogger(__name__)
