@@ -1,7 +1,8 @@
-"""The problems that the status of a unit shows: their levels and their sentences."""
+"""What the status of a unit shows: levels, sentences, problems, and kinds of sentences."""
 
 import enum
-from typing import Annotated
+import re
+from typing import Annotated, NamedTuple
 
 import pydantic
 
@@ -41,3 +42,32 @@ class Problem(Value):
     text: Shown
     # The hook had no time left to try; another hook follows soon.
     untried: bool = False
+
+
+class Kind(NamedTuple):
+    """A sentence of the status with fields in braces, such as `PgBouncer process {index} does not answer`.
+
+    In the sentence of an error that an adapter composes, `…` stands for what the adapter writes.
+    """
+
+    level: Level
+    pattern: str
+    # What an operator does about it, for docs/reference.md.
+    cure: str
+
+    def text(self, **values: object) -> str:
+        """Return the sentence with these values in its fields."""
+        return self.pattern.format(**values)
+
+    def sentence(self, **values: object) -> Sentence:
+        """Return the sentence with its level."""
+        return Sentence(level=self.level, text=self.text(**values))
+
+    def problem(self, topic: str, **values: object) -> Problem:
+        """Return a problem of this kind."""
+        return Problem(topic=topic, level=self.level, text=self.text(**values))
+
+    def matches(self, text: str) -> bool:
+        """Return whether a text is a sentence of this kind."""
+        parts = re.split(r"\{\w+\}|…", self.pattern)
+        return re.fullmatch(".+".join(map(re.escape, parts)), text, re.DOTALL) is not None

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import pydantic
 
+from domain import sentences
 from domain.overrides import MOST_CONNECTIONS, Overrides, overrides_in
 from domain.roles import ROLES
 from domain.value import Name, PoolMode, Value
@@ -131,10 +132,11 @@ def _complaint(name: str, value: object, reason: object) -> str:
     if name not in ACCEPTS:
         short = name[:60]
         shown = short if re.fullmatch(r"[\w-]+", short) else ascii(short)
-        return f"unknown option {shown}: there are {', '.join(ACCEPTS)}"
+        return sentences.UNKNOWN_OPTION.text(name=shown, known=", ".join(ACCEPTS))
     if isinstance(reason, ValueError):
-        return f"option {name}: {reason}"
-    return f"option {name} must be {ACCEPTS[name]}, not {_shown(value)!r}"
+        return sentences.INVALID_VALUE.text(name=name, reason=reason)
+    shown = repr(_shown(value))
+    return sentences.INVALID_OPTION.text(name=name, accepts=ACCEPTS[name], value=shown)
 
 
 def _shown(value: object) -> str:

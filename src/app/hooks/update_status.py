@@ -5,10 +5,10 @@ import dataclasses
 from app.converge import Converge
 from app.outcome import Outcome
 from app.ports import Databases, FactsSource, Peers
+from domain import sentences
 from domain.endpoints import endpoints_text
 from domain.facts import Facts
 from domain.leadership import may_write_for_app
-from domain.problems import Level, Problem
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,8 +36,11 @@ class UpdateStatus:
             return facts
         if self.databases.answers(backend):
             return facts
-        text = f"PostgreSQL does not answer at {endpoints_text(backend.endpoints)}"
-        problem = Problem(topic="database", level=Level.BLOCKED, text=text)
+        problem = sentences.POSTGRESQL_SILENT.problem(
+            "database",
+            endpoints=endpoints_text(backend.endpoints),
+            cure="check that PostgreSQL runs, and the network",
+        )
         ledger = facts.ledger.with_problem(problem)
         self.peers.record(ledger)
         return facts.recording(ledger)

@@ -8,7 +8,7 @@ from app.errors import DatabaseRefused, DatabaseUnreachable, NoTimeLeft
 from app.intents.grant_round import GrantRound, topic_of
 from app.outcome import AskAgain, Done
 from app.ports import Clients, Database, Databases, NewPassword, Peers, Secrets
-from domain import consent
+from domain import consent, sentences
 from domain.facts import BackendLogin, Client, Facts, Ledger
 from domain.leadership import may_write_for_app
 from domain.problems import Level, Problem
@@ -142,8 +142,9 @@ class ReconcileAccess:
         try:
             database.revoke(username)
         except DatabaseRefused as error:
-            text = f"{username} cannot log in any more, and is still in PostgreSQL: {error}"
-            return [_problem(ledger, username, Level.WAITING, text, error)]
+            kind = sentences.STILL_IN_POSTGRESQL
+            text = kind.text(username=username, reason=error)
+            return [_problem(ledger, username, kind.level, text, error)]
         return []
 
     def _forget_backend(self, facts: Facts) -> Facts:
@@ -167,11 +168,7 @@ class ReconcileAccess:
 
 def _still_in(failures: dict[str, str]) -> list[Problem]:
     return [
-        Problem(
-            topic=topic_of(username),
-            level=Level.BLOCKED,
-            text=f"{username} has left and can still log in to PostgreSQL: {reason}",
-        )
+        sentences.STILL_LOGS_IN.problem(topic_of(username), username=username, reason=reason)
         for username, reason in failures.items()
     ]
 

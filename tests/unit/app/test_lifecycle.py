@@ -176,10 +176,15 @@ def test_update_status_blocks_without_a_backend():
 @pytest.mark.flow("update/1")
 def test_update_status_notices_a_silent_postgresql_and_its_return():
     platform = related()
-    platform.server.down = "PostgreSQL does not answer at 10.1.0.1:5432"
+    platform.server.down = (
+        "PostgreSQL at 10.1.0.1:5432 does not answer: check that PostgreSQL runs, and the network"
+    )
     platform.leader.update_status()
     for unit in platform.units.values():
-        assert worst(unit).text == "PostgreSQL does not answer at 10.1.0.1:5432"
+        assert (
+            worst(unit).text
+            == "PostgreSQL at 10.1.0.1:5432 does not answer: check that PostgreSQL runs, and the network"
+        )
     platform.server.down = ""
     platform.leader.update_status()
     assert worst(platform.leader).level is Level.ACTIVE
