@@ -1,5 +1,6 @@
 import pytest
 from in_memory import deployed, related
+from samples import but
 
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.problems import Level, Problem, Sentence
@@ -8,7 +9,7 @@ from domain.users import Refusal
 
 
 def facts_of(platform, **changes):
-    return platform.leader.read().model_copy(update=changes)
+    return but(platform.leader.read(), **changes)
 
 
 def texts(facts, *problems):
