@@ -21,7 +21,7 @@ from adapters.pebble.names import ASK_AGAIN, CONTAINER, process_of
 if TYPE_CHECKING:
     from app.application import Application
     from app.outcome import Outcome
-    from domain.status import Sentence
+    from domain.problems import Sentence
 
 logger = logging.getLogger(__name__)
 
@@ -146,21 +146,24 @@ class PgBouncerCharm(ops.CharmBase):
             event.add_status(ops.StatusBase.from_name(sentence.level.value, sentence.text))
 
     def _run(self, event: ops.EventBase, use_case: Callable[[], Outcome]) -> Outcome:
-        """The use case ran; the event is deferred if it has to be run again."""
-        from adapters.pebble.reminder import PebbleReminder
-        from app.outcome import Deferred
+        """Run a hook, and run it again with Juju's next event, or after a delay, if it has to wait."""
+        from app.outcome import AskAgain, Deferred, Done
         from domain.status import assess
 
         self._quiet.forget()
         outcome = use_case()
-        self._sentences = assess(outcome.facts)
-        if isinstance(outcome, Deferred):
-            logger.info("Deferring: %s", outcome.reason)
-            reminder = PebbleReminder(self.unit.get_container(CONTAINER))
-            if not (outcome.soon and reminder.remind(outcome.topic)):
+        self._sentences = assess(outcome.facts, outcome.problems)
+        match outcome:
+            case Deferred(reason=reason):
+                logger.info("Deferring: %s", reason)
                 event.defer()
-        elif outcome.settled and self._said():
-            self._quiet.remember()
+            case AskAgain(reason=reason):
+                logger.info("Deferring: %s", reason)
+                if not self.application.reminder.remind(outcome.topic):
+                    event.defer()
+            case Done(unchanged=unchanged):
+                if unchanged and self._said():
+                    self._quiet.remember()
         return outcome
 
     def _said(self) -> bool:

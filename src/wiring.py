@@ -58,6 +58,7 @@ def juju_ports(charm: ops.CharmBase, consoles: PsycopgConsoles | None) -> Ports:
     from adapters.passwords import new_password
     from adapters.pebble import pooler as pebble
     from adapters.pebble.names import CONTAINER
+    from adapters.pebble.reminder import PebbleReminder
     from adapters.pgbouncer.console import PsycopgConsoles
     from adapters.postgres.databases import PsycopgDatabases
 
@@ -79,6 +80,7 @@ def juju_ports(charm: ops.CharmBase, consoles: PsycopgConsoles | None) -> Ports:
         departures=JujuDepartures(charm),
         exposure=LightkubeExposure(app, namespace, charm.unit.name.replace("/", "-")),
         databases=PsycopgDatabases(f"{charm.model.uuid}/{app}", waiting=waiting),
+        reminder=PebbleReminder(charm.unit.get_container(CONTAINER)),
         new_password=new_password,
     )
 
@@ -107,5 +109,6 @@ def local_ports(
         departures=local.LocalDepartures(model, unit),
         exposure=local.LocalExposure(model, unit),
         databases=PsycopgDatabases(LOCAL_OWNER, waiting=waiting),
+        reminder=local.LocalReminder(),
         new_password=new_password,
     )

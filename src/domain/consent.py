@@ -288,7 +288,7 @@ def with_databases(
             recorded.append(
                 OwnDatabase(name=database.name, oid=database.oid, application=application)
             )
-    return made.model_copy(update={"databases": tuple(recorded)})
+    return made.with_databases(tuple(recorded))
 
 
 def databases_made_by_clients(

@@ -6,6 +6,7 @@ repaired a release without changing the version number, which this module cannot
 
 from typing import Literal
 
+from domain import sentences
 from domain.capabilities import Version
 from domain.value import Value
 
@@ -148,7 +149,5 @@ def warning(version: Version) -> str:
     known = vulnerabilities(version)
     if not known:
         return ""
-    return (
-        f"PgBouncer {version} has known vulnerabilities, the worst is {known[0].cve}"
-        f" ({known[0].text}): use an image with PgBouncer {SAFE} or later"
-    )
+    worst = known[0]
+    return sentences.VULNERABLE.text(version=version, cve=worst.cve, text=worst.text, safe=SAFE)

@@ -134,7 +134,7 @@ class OwnershipComments:
 
     def made(self) -> Made:
         """Return the roles that exist now, and the databases that the ledger has."""
-        return self._recorded.model_copy(update={"roles": tuple(self._own_roles())})
+        return self._recorded.with_roles(tuple(self._own_roles()))
 
     def imitations(self) -> tuple[str, ...]:
         """Return the roles that have a comment of this application, which did not make them."""

@@ -8,7 +8,7 @@ from app.ports import Database
 from domain import consent
 from domain.facts import Client, Facts
 from domain.made import CLIENT
-from domain.status import Level, Problem
+from domain.problems import Level, Problem
 from domain.users import AccessRequest, Grant, grant_for
 
 logger = logging.getLogger(__name__)
@@ -147,5 +147,5 @@ class GrantRound:
         self._databases = {
             database.name: database for database in self._database.server_databases()
         }
-        made = self.made.model_copy(update={"roles": self._database.made().roles})
+        made = self.made.with_roles(self._database.made().roles)
         self.made = consent.with_databases(made, self._databases.values(), self._applications)

@@ -7,19 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plans import plan
+from samples import AUTH
 
 from adapters.pgbouncer import rendering
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.hba import access_rules
 from domain.instances import ConsoleUser, Instance, Layout, pooler_config
 from domain.pools import Pool
-from domain.users import AuthMaterial
-
-AUTH = AuthMaterial(
-    auth_user="auth", auth_password=pydantic.SecretStr("p1"),
-    stats_user="stats", stats_password=pydantic.SecretStr("p2"),
-    admin_user="admin", admin_password=pydantic.SecretStr("p3"),
-)  # fmt: skip
 
 
 def sections(text):

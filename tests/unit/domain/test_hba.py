@@ -1,16 +1,9 @@
 """The rules of PgBouncer's HBA file."""
 
-import pydantic
 import pytest
+from samples import AUTH
 
 from domain.hba import access_rules
-from domain.users import AuthMaterial
-
-AUTH = AuthMaterial(
-    auth_user="auth", auth_password=pydantic.SecretStr("p1"),
-    stats_user="stats", stats_password=pydantic.SecretStr("p2"),
-    admin_user="admin", admin_password=pydantic.SecretStr("p3"),
-)  # fmt: skip
 
 
 def admitted(origin, database, user, *, auth=AUTH, replication=False):

@@ -1,9 +1,9 @@
 """How do options and overrides get from the operator to each process?"""
 
-import pydantic
 import pytest
 from in_memory import related, settings_of
 from plans import plan
+from samples import AUTH
 
 from domain.budget import Process
 from domain.capabilities import PgBouncerRuntime, Version
@@ -14,14 +14,8 @@ from domain.planning import plan as decide
 from domain.pools import WHOLE, Part, PoolSizes, part_of, pool_sizes, pool_users, pools
 from domain.settings import Settings
 from domain.status import assess
-from domain.users import AuthMaterial
 
 NOW = Version(1, 24, 1)
-AUTH = AuthMaterial(
-    auth_user="auth", auth_password=pydantic.SecretStr("p1"),
-    stats_user="stats", stats_password=pydantic.SecretStr("p2"),
-    admin_user="admin", admin_password=pydantic.SecretStr("p3"),
-)  # fmt: skip
 
 
 def tuned(text="", *, known=(), readers="", databases=("shop", "blog"), **options):
