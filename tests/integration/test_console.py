@@ -8,7 +8,8 @@ import time
 import psycopg
 import pydantic
 import pytest
-from postgresql import ADMIN, PASSWORD, free_port
+from ports import free_port
+from postgresql import ADMIN, PASSWORD
 
 from adapters.console import PsycopgConsoles
 from adapters.local.owner import pooler_owner

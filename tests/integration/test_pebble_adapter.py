@@ -12,7 +12,8 @@ import ops
 import psycopg
 import pytest
 from container_unit import AUTH, FAILED, RECOVERED, Unit, told, with_line
-from postgresql import PASSWORD, free_port
+from ports import free_port
+from postgresql import PASSWORD
 from workload import POSTGRES, Workload
 
 from adapters import pebble
