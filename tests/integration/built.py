@@ -11,7 +11,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from adapters.local import parts
+from pooler import binaries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,14 +46,14 @@ def program(name: str, config: pytest.Config) -> pathlib.Path:
 
     try:
         return cached(name, aloud(config))
-    except parts.Missing as missing:
+    except binaries.Missing as missing:
         reason = str(missing)
     pytest.fail(reason, pytrace=False)
 
 
 def programs(config: pytest.Config) -> tuple[pathlib.Path, pathlib.Path]:
     """Return the programs of a workload container: Pebble and PgBouncer."""
-    return program("pebble", config), parts.pgbouncer(parts.default_cache(), aloud(config))
+    return program("pebble", config), binaries.pgbouncer(binaries.default_cache(), aloud(config))
 
 
 def cached(name: str, say: Callable[[str], None]) -> pathlib.Path:
@@ -62,7 +62,7 @@ def cached(name: str, say: Callable[[str], None]) -> pathlib.Path:
     pins = sorted(file for file in (PINS / module).rglob("*") if file.is_file())
     content = b"".join(file.read_bytes() for file in pins)
     digest = hashlib.sha256(content + linked.encode()).hexdigest()[:16]
-    place = parts.default_cache() / "go"
+    place = binaries.default_cache() / "go"
     executable = place / f"{name}-{digest}"
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def cached(name: str, say: Callable[[str], None]) -> pathlib.Path:
             if not executable.exists():
                 _build(PINS / module, package, linked, executable, say)
     except OSError as error:
-        raise parts.Missing(f"{place} cannot be used: {error.strerror}") from None
+        raise binaries.Missing(f"{place} cannot be used: {error.strerror}") from None
     return executable
 
 
@@ -85,7 +85,7 @@ def _build(
     path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/go/bin"))
     go = shutil.which("go", path=path)
     if not go:
-        raise parts.Missing(f"{package} cannot be built, as there is no Go: put go on the PATH")
+        raise binaries.Missing(f"{package} cannot be built, as there is no Go: put go on the PATH")
     say(f"building {package}: some seconds, or up to four minutes where Go has an empty cache")
     begin, new = time.monotonic(), wanted.with_suffix(".new")
     done = subprocess.run(
@@ -101,6 +101,6 @@ def _build(
         check=False,
     )
     if done.returncode:
-        raise parts.Missing(f"{package} cannot be built: {done.stderr.strip()[-500:]}")
+        raise binaries.Missing(f"{package} cannot be built: {done.stderr.strip()[-500:]}")
     new.replace(wanted)
     say(f"built {package} in {time.monotonic() - begin:.0f} s")
