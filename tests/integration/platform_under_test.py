@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 
+import forking
 import psycopg
 from ports import free_port
 
@@ -30,14 +31,18 @@ class Pooler:
         self.environment = os.environ | here | environment
         self.port = free_port()
 
-    def run(self, *words: str, **how) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+        """Run one verb and return how it ended."""
+        if words[:1] != ("up",):
+            return forking.run(words, self.environment, timeout)
+        # What starts every server is run in a new interpreter, as an operator runs it.
         return subprocess.run(
             [*COMMAND, *words],
             capture_output=True,
             text=True,
             env=self.environment,
             check=False,
-            **how,
+            timeout=timeout,
         )
 
     def __call__(self, *words: str) -> str:
