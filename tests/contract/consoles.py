@@ -52,9 +52,7 @@ class ConsolesContract(Applying):
         with self.console(unit) as console:
             assert held(console.shed(2.0, reconnect=True)) <= 1
 
-    def test_a_pause_of_what_is_idle_is_complete_and_nothing_begins_until_it_is_resumed(
-        self, unit
-    ):
+    def test_a_pause_of_an_idle_pool_is_complete_and_lasts_until_resume(self, unit):
         self.apply(unit, self.config(unit, 2))
         for _ in range(2):
             with self.console(unit) as console:
@@ -99,9 +97,7 @@ class ConsolesContract(Applying):
             assert open_one.lives()
         assert unit.serves(0, unit.ports[0])
 
-    def test_a_pool_that_is_killed_loses_what_was_open_and_begins_nothing_until_it_is_resumed(
-        self, unit
-    ):
+    def test_a_killed_pool_loses_open_transactions_and_is_paused_until_resume(self, unit):
         self.apply(unit, self.config(unit))
         with unit.transaction(0, unit.ports[0]) as open_one, self.console(unit) as console:
             console.kill(DATABASE)

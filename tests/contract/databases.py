@@ -176,7 +176,7 @@ class DatabasesContract:
                 database.grant(asked(1).model_copy(update={"username": AUTH_USER}))
         assert self.admits(server, login(AUTH_USER, "auth-pw"), server.backend.database)
 
-    def test_the_auth_user_of_a_relation_that_has_ended_goes_when_there_is_another(self, server):
+    def test_the_auth_user_of_an_ended_relation_is_dropped_by_the_next_relation(self, server):
         self.provided(server, asked(1))
         other = auth("other-pw", "pgbouncer_auth_relation_9")
         with self.opened(server) as database:
