@@ -17,13 +17,15 @@ up down: .venv/ready
 check: .venv-tox/ready ## lint, types, and the tests without real servers
 	$(TOX) run $(DISCOVER) -e lint,types,core,unit
 
+# The environments of a step run at the same time. Promises and attacks measure seconds, and have a step of their own.
 test: check ## all tests that this user can run: for root, all tests
-	$(TOX) run-parallel $(DISCOVER) -e integration,promises,attacks$(if $(ROOT),$(COMMA)root)
+	$(TOX) run-parallel $(DISCOVER) -e integration$(if $(ROOT),$(COMMA)root)
+	$(TOX) run-parallel $(DISCOVER) -e promises,attacks
 	@$(if $(ROOT),,echo "Only root can run the rest: sudo make test-root")
 
 test-root: .venv-tox/ready ## the tests that need root, and all attacks
 	@$(if $(ROOT),,echo "make test-root needs root: sudo make test-root"; exit 1)
-	$(TOX) run-parallel $(DISCOVER) -e attacks,root
+	$(TOX) run $(DISCOVER) -e root,attacks
 
 # The environment of a test, by its path.
 ENVIRONMENT = $(if $(filter tests/unit/domain% tests/unit/app%,$(T)),core,$(if $(filter tests/unit%,$(T)),unit,integration))
