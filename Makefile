@@ -6,6 +6,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 TOX = .venv-tox/bin/tox
 DISCOVER = $(if $(PYTHON),--discover $(shell command -v $(PYTHON)))
 ROOT = $(filter 0,$(shell id -u))
+COMMA = ,
 
 .PHONY: up down check test test-root one format words lint types core unit integration juju promises attacks \
 	proof flows bench lock clean
@@ -13,11 +14,13 @@ ROOT = $(filter 0,$(shell id -u))
 up down: .venv/ready
 	@./pooler $@
 
-check: .venv-tox/ready ## lint, types and the tests without real parts
+check: .venv-tox/ready ## lint, types, and the tests without real servers
 	$(TOX) run $(DISCOVER) -e lint,types,core,unit
 
-test: .venv-tox/ready ## all tests that this user can run: for root, all tests
-	$(TOX) run $(DISCOVER) $(if $(ROOT),,--skip-env '^root$$')
+# The environments of a step run at the same time. Promises and attacks measure seconds, and have a step of their own.
+test: check ## all tests that this user can run: for root, all tests
+	$(TOX) run-parallel $(DISCOVER) -e integration$(if $(ROOT),$(COMMA)root)
+	$(TOX) run-parallel $(DISCOVER) -e promises,attacks
 	@$(if $(ROOT),,echo "Only root can run the rest: sudo make test-root")
 
 test-root: .venv-tox/ready ## the tests that need root, and all attacks

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from attack import attack, hold
 from imposter import Imposter
 from packets import Closed, Refused, Scram, Wire, answers
-from platform_under_test import ROOT, Pooler, free_port
+from platform_under_test import ROOT, Pooler
+from ports import free_port
 from postgresql import PASSWORD
 from stage import Process, Stage
 

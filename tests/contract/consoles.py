@@ -52,9 +52,7 @@ class ConsolesContract(Applying):
         with self.console(unit) as console:
             assert held(console.shed(2.0, reconnect=True)) <= 1
 
-    def test_a_pause_of_what_is_idle_is_complete_and_nothing_begins_until_it_is_resumed(
-        self, unit
-    ):
+    def test_a_pause_of_an_idle_pool_is_complete_and_lasts_until_resume(self, unit):
         self.apply(unit, self.config(unit, 2))
         for _ in range(2):
             with self.console(unit) as console:

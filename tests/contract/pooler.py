@@ -134,9 +134,7 @@ class PoolerContract(Applying):
         assert self.apply(unit, self.config(unit, max_db_connections=4)) == ("reload 0",)
         assert self.limits(unit, 0) == [4]
 
-    def test_a_line_that_the_second_refuses_leaves_it_as_it_was_and_nothing_is_remembered(
-        self, unit
-    ):
+    def test_a_line_that_the_second_process_refuses_is_neither_kept_nor_recorded(self, unit):
         self.apply(unit, self.config(unit, 2))
         before = unit.read()
         unit.refuse(WRONG)
@@ -159,9 +157,7 @@ class PoolerContract(Applying):
         assert self.apply(unit, config) == ("reload 0", "start 1")
         assert self.limits(unit, 0, 1) == [2, 2]
 
-    def test_a_process_that_its_file_does_not_let_start_says_so_and_starts_with_another(
-        self, unit
-    ):
+    def test_a_process_whose_file_is_refused_reports_it_and_starts_with_another(self, unit):
         unit.refuse(WRONG)
         config = self.with_line(self.config(unit), 0, WRONG)
         wanted, taken = self.wanted(unit, config)
@@ -185,7 +181,7 @@ class PoolerContract(Applying):
 class SupervisedContract(Applying):
     """The processes of a platform whose supervisor stops them while others go on."""
 
-    def test_what_was_stopped_ends_with_its_transactions_and_starts_when_it_has_ended(self, unit):
+    def test_a_stopped_process_ends_after_its_transactions_and_can_start_again(self, unit):
         self.apply(unit, self.config(unit, 2))
         eventually(lambda: unit.serves(1, unit.ports[0]))
         with unit.transaction(1, unit.ports[0]) as open_one:

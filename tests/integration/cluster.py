@@ -18,7 +18,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from postgresql import free_port
+from ports import free_port
 
 NAMESPACE = "dev"
 ADMIN_TOKEN = "the-administrators-token"

@@ -3,7 +3,8 @@
 import ops
 import psycopg
 import pydantic
-from postgresql import ADMIN, PASSWORD, free_port
+from ports import free_port
+from postgresql import ADMIN, PASSWORD
 
 from adapters.pebble import pooler as pebble
 from adapters.pebble.pooler import LAYOUT, PebblePooler

@@ -7,21 +7,17 @@ import json
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 
+import forking
 import psycopg
+from ports import free_port
 
 ROOT = pathlib.Path(__file__).parents[2]
 # As the script `pooler` runs it: no module comes from the directory in which the command runs.
 COMMAND = (sys.executable, "-P", "-m", "pooler")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 class Pooler:
@@ -35,14 +31,18 @@ class Pooler:
         self.environment = os.environ | here | environment
         self.port = free_port()
 
-    def run(self, *words: str, **how) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+        """Run one verb and return how it ended."""
+        if words[:1] != ("up",):
+            return forking.run(words, self.environment, timeout)
+        # What starts every server is run in a new interpreter, as an operator runs it.
         return subprocess.run(
             [*COMMAND, *words],
             capture_output=True,
             text=True,
             env=self.environment,
             check=False,
-            **how,
+            timeout=timeout,
         )
 
     def __call__(self, *words: str) -> str:

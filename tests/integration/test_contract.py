@@ -15,7 +15,8 @@ import built
 import psycopg
 import pydantic
 import pytest
-from postgresql import ADMIN, PASSWORD, PostgreSQL, free_port
+from ports import free_port
+from postgresql import ADMIN, PASSWORD, PostgreSQL
 from psycopg import sql
 from psycopg.pq import ExecStatus
 from workload import Workload

@@ -12,7 +12,8 @@ import ops
 import psycopg
 import pytest
 from container_unit import AUTH, FAILED, RECOVERED, Unit, told, with_line
-from postgresql import PASSWORD, free_port
+from ports import free_port
+from postgresql import PASSWORD
 from workload import POSTGRES, Workload
 
 from adapters.pebble import pooler as pebble
@@ -193,9 +194,7 @@ def test_a_change_that_takes_too_long_is_not_waited_for(unit, workload):
 
 
 @pytest.mark.parametrize("moment", ["push", "add_layer", "start_services"])
-def test_a_container_that_goes_away_half_way_is_served_again_by_the_next_hook(
-    unit, workload, moment
-):
+def test_a_container_that_goes_away_in_a_hook_is_served_by_the_next_hook(unit, workload, moment):
     class Doomed(ops.pebble.Client):
         def _dies(self, *arguments, **how):
             workload.kill()
@@ -276,7 +275,7 @@ def test_clients_are_sent_here_while_the_port_answers(unit, workload):
     workload.wait(lambda: told(unit, LABEL) >= {FAILED, RECOVERED}, 5)
 
 
-def test_postgresql_that_goes_and_comes_is_told_and_neither_restarts_nor_hides_us(unit, workload):
+def test_a_restart_of_postgresql_is_reported_and_does_not_restart_pgbouncer(unit, workload):
     port = free_port()
     unit.apply(unit.config(backend=port))
     in_a_hurry(unit)
@@ -360,9 +359,7 @@ def is_busy(unit, index):
         return any(pool.servers_active for pool in console.pools())
 
 
-def test_a_stop_breaks_no_transaction_that_ends_in_time_and_the_process_ends_in_any_case(
-    unit, workload
-):
+def test_a_stop_lets_transactions_end_and_ends_the_process_in_time(unit, workload):
     """By the true times of drain.sh, which have to fit into what Pebble and Kubernetes allow."""
     unit.apply(unit.config())
     workload.wait(unit.answers, 5)

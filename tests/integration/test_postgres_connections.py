@@ -14,7 +14,8 @@ import traceback
 
 import pydantic
 import pytest
-from postgresql import ADMIN, PostgreSQL, free_port
+from ports import free_port
+from postgresql import ADMIN, PostgreSQL
 from provided import OWN, OWNER, client
 
 from adapters.postgres.databases import PsycopgDatabases

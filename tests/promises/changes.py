@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import psycopg
 from load import Load, ledger, writes_now_and_then_slowly
-from platform_under_test import free_port
+from ports import free_port
 from report import Row
 from stage import Login, Platform, Refused, Server, Stage, off, server
 

@@ -29,6 +29,7 @@ import built
 
 # A variable says what it holds.
 REFUSED_NAMES = {"one", "ones"}
+LONGEST_TEST_NAME = 72
 # f-strings are a token of their own since Python 3.12.
 STRINGS = {tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
 CODE = re.compile(r"``.+?``|`[^`]+`", re.DOTALL)
@@ -46,7 +47,8 @@ def main(words: Sequence[str]) -> int:
             copy = folder / f"{file.relative_to(ROOT)}{suffix}"
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_text(prose(file))
-        findings = [*_names(files), *_vale(folder)]
+        tests = sorted((ROOT / "tests").rglob("test_*.py"))
+        findings = [*_names(files), *_long_names(tests), *_vale(folder)]
     for finding in sorted(findings):
         print("{}:{}:{}: {}: {}".format(*finding))
     print(f"{len(findings)} findings in {len(files)} files")
@@ -94,6 +96,16 @@ def _names(files: Sequence[pathlib.Path]) -> Iterator[tuple[str, int, int, str, 
             if token.type == tokenize.NAME and token.string in REFUSED_NAMES:
                 (row, column), name = token.start, str(file.relative_to(ROOT))
                 yield name, row, column + 1, "House.Names", f"'{token.string}': name what it is"
+
+
+def _long_names(tests: Sequence[pathlib.Path]) -> Iterator[tuple[str, int, int, str, str]]:
+    """Yield the names of tests that are too long."""
+    for file in tests:
+        for row, line in enumerate(file.read_text().splitlines(), 1):
+            found = re.match(r"\s*(?:async )?def (test_\w+)", line)
+            if found and len(found[1]) > LONGEST_TEST_NAME:
+                message = f"'{found[1]}': at most {LONGEST_TEST_NAME} characters"
+                yield str(file.relative_to(ROOT)), row, found.start(1) + 1, "House.Names", message
 
 
 def _vale(folder: pathlib.Path) -> Iterator[tuple[str, int, int, str, str]]:

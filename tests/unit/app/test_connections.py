@@ -81,7 +81,7 @@ def test_more_units_than_connections_are_told_so_and_the_limit_is_kept():
     }
 
 
-def test_too_few_connections_for_replicas_are_told_and_only_the_server_is_pooled():
+def test_too_few_connections_for_replicas_are_reported_and_only_rw_is_pooled():
     platform = pooling(units=2, limit=7)
     platform.backend(readers="10.1.0.2:5432")
     assert worst(platform.leader).text == (
@@ -223,7 +223,7 @@ def test_processes_count_in_the_very_hook_that_stops_them():
     assert limits(platform.leader) == {16: 10, 17: 10}
 
 
-def test_clients_hear_of_a_new_port_when_a_process_got_connections_to_open_it():
+def test_clients_get_a_new_port_when_a_process_has_connections_to_open_it():
     platform = pooling(limit=4)
     pooler = platform.leader.pooler
     pooler.consoles.busy, pooler.ending = {0: 2}, {1}
@@ -285,7 +285,7 @@ def test_where_nothing_is_served_there_is_nothing_to_pause():
 
 
 # ---- another server ----------------------------------------------------------------------------
-def test_when_the_same_name_leads_to_another_server_every_process_leaves_the_old_one():
+def test_when_a_name_leads_to_another_server_every_process_leaves_the_old():
     platform = pooling(units=2)
     platform.server.identity = "10.1.0.2 since Tuesday"
     for unit in platform.units.values():
@@ -314,7 +314,7 @@ def test_a_process_that_cannot_be_told_does_not_keep_the_others():
     assert worst(platform.leader).level is Level.ACTIVE
 
 
-def test_what_could_not_be_applied_is_not_served_and_nothing_is_restarted_for_it():
+def test_what_was_not_applied_is_not_served_and_restarts_no_process():
     platform = pooling()
     pooler = platform.leader.pooler
     pooler.failure, taken = "no space left on device", len(pooler.taken)
@@ -328,7 +328,7 @@ def test_what_could_not_be_applied_is_not_served_and_nothing_is_restarted_for_it
     assert {step.action for step in pooler.taken[taken:]} == {"reload"}
 
 
-def test_where_clients_keep_their_server_for_a_session_none_is_taken_from_them():
+def test_no_server_connection_is_taken_from_clients_in_session_mode():
     for mode, asked in (("transaction", {0}), ("session", set())):
         platform = pooling()
         platform.model.options = {"max_db_connections": 20, "pool_mode": mode}
@@ -339,7 +339,7 @@ def test_where_clients_keep_their_server_for_a_session_none_is_taken_from_them()
         assert platform.leader.pooler.consoles.reconnected == asked
 
 
-def test_killed_while_a_configuration_is_applied_and_told_the_one_before_again():
+def test_killed_while_a_configuration_is_applied_and_given_the_previous():
     """The processes may run with either, so what they have is told again and not assumed."""
     platform = pooling()
     pooler = platform.leader.pooler

@@ -86,7 +86,7 @@ def test_a_second_run_changes_nothing(state, hook):
     assert [len(unit.pooler.taken) for unit in platform.units.values()] == steps
 
 
-def test_a_quiet_update_status_asks_postgresql_nothing_and_says_that_it_is_settled():
+def test_a_quiet_update_status_asks_postgresql_nothing_and_is_unchanged():
     platform = platform_in(lambda _: None)
     asked = platform.server.asked
     assert platform.leader.update_status().unchanged

@@ -170,7 +170,7 @@ def test_a_pooler_that_died_is_brought_back_and_then_led_to_the_backend():
     assert settings_of(platform.leader)["auth_user"] == "pgbouncer_auth_relation_id_1"
 
 
-def test_a_backend_that_ends_before_it_told_anything_leaves_nothing_to_withdraw():
+def test_a_backend_that_ends_before_it_published_leaves_nothing_to_withdraw():
     platform = deployed(units=1)
     platform.model.backend = related_backend(None, "waiting")
     ended(platform)

@@ -192,7 +192,7 @@ def test_a_new_leader_takes_over_what_the_old_one_left(related):
 
 
 @pytest.mark.flow("leader/2")
-def test_a_leader_that_leaves_says_so_in_every_relation_and_writes_nothing_more(make):
+def test_a_departing_leader_says_so_in_every_relation_and_writes_no_more(make):
     juju = make(others=(1,)).deploy().backend()
     shop = juju.client("shop-app", {"database": "shop", **V0})
     juju.departs("pgbouncer-k8s/0")

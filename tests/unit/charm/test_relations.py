@@ -282,7 +282,7 @@ def test_a_backend_that_refuses_is_quoted_and_tried_again(deployed):
     assert deployed.status == "active"
 
 
-def test_a_backend_that_is_silent_for_a_moment_is_asked_again_although_nothing_changes(deployed):
+def test_a_backend_that_was_silent_is_asked_again_without_any_change(deployed):
     deployed.server.down = "PostgreSQL does not answer"
     deployed.backend()
     assert deployed.status == "blocked PostgreSQL does not answer"

@@ -22,7 +22,7 @@ def remembered(*processes, **what):
     return AppliedState(instances=processes, **(known | what))
 
 
-def test_a_process_between_two_configurations_has_the_most_of_both_and_nothing_for_sure():
+def test_a_process_between_two_configurations_counts_with_the_larger_limit():
     before = remembered(process(0), process(2))
     after = remembered(
         process(0, reload="m", limit=6, readers=False), process(1), program=NEW, users="v",

@@ -82,7 +82,7 @@ def decide(units, total):
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_units_never_have_more_than_the_total_whatever_they_hear_and_say_when(seed):
+def test_units_never_exceed_the_total_in_any_order_of_their_messages(seed):
     chance, total = random.Random(seed), 20
     units = [Unit()]
     for _ in range(300):
@@ -165,7 +165,7 @@ def test_there_are_fewer_processes_where_the_share_is_too_small_for_all():
     assert limits(plan(1, limit=8, **readers), cpus=16) == [4, 4]
 
 
-def test_each_port_has_as_many_processes_and_the_old_one_closes_where_there_are_too_few():
+def test_each_port_has_equally_many_processes_and_the_old_port_may_close():
     two = processes(plan(1, limit=9, former_port=7000, process_set=1), "pgb/0", 2)
     assert [(one.index, one.port, one.limit) for one in two] == [
         (16, 6432, 3), (17, 6432, 2), (0, 7000, 2), (1, 7000, 2),
@@ -223,7 +223,7 @@ def with_readers(limit, had, total=12):
     return found.limit, found.readers
 
 
-def test_new_pools_for_readers_wait_until_the_others_have_given_up_their_part():
+def test_new_pools_for_readers_wait_until_other_pools_gave_up_connections():
     assert with_readers(12, [lease(0, 12)]) == (8, False)
     assert with_readers(12, [lease(0, 8, 9)]) == (8, False)
     assert with_readers(12, [lease(0, 8)]) == (12, True)

@@ -377,7 +377,7 @@ def test_there_are_no_more_clients_than_the_process_may_open_files(files, limit,
     assert dict(found.settings)["max_client_conn"] == clients
 
 
-def test_between_two_configurations_a_process_counts_for_the_most_and_is_told_again():
+def test_a_process_between_two_configurations_counts_most_and_is_reloaded():
     before, after = (
         applied(config(plan(1, limit=limit, databases=("shop",)), cpus=cpus), PROGRAM)
         for limit, cpus in ((8, 2), (6, 1))

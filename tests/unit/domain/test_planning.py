@@ -184,7 +184,7 @@ def test_a_leader_whose_container_is_away_keeps_its_processors():
     assert [one.processors for one in planning.plan(known).members] == [2]
 
 
-def test_what_the_plan_told_counts_for_a_member_and_what_it_says_for_a_stranger():
+def test_a_member_counts_by_the_plan_and_a_stranger_by_its_own_report():
     facts = looked(world(units=2))
     lazy = peer(1, stake=UnitBudget(share=20, held=20))
     facts = facts.model_copy(update={"peers": (lazy, peer(2, stake=UnitBudget(share=7, held=7)))})
