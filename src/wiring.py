@@ -32,6 +32,9 @@ from app.withdraw_access import WithdrawAccess
 if TYPE_CHECKING:
     import ops
 
+    from adapters.juju.state import JujuState
+    from adapters.pebble.observed import ObservedContainer
+
 
 def _port() -> Any:
     """A hole that a platform must fill."""
@@ -92,7 +95,9 @@ class Application(containers.DeclarativeContainer):
     resume = providers.Factory(Resume, world, consoles)
 
 
-def on_juju(charm: ops.CharmBase, consoles: Any = None) -> Application:
+def on_juju(
+    charm: ops.CharmBase, state: JujuState, container: ObservedContainer, consoles: Any = None
+) -> Application:
     """Compose the application for the charm; `consoles` replaces the consoles of PgBouncer."""
     from adapters import pebble
     from adapters.console import PsycopgConsoles
@@ -104,24 +109,23 @@ def on_juju(charm: ops.CharmBase, consoles: Any = None) -> Application:
     from adapters.kubernetes import LightkubeExposure, service_name
     from adapters.postgres import PsycopgDatabases
     from adapters.waiting import WaitingBudget
-    from adapters.workload import CONTAINER
 
     app, namespace = charm.app.name, charm.model.name
-    secrets = JujuSecrets(charm, f"{PEERS}.{app}.app")
+    secrets = JujuSecrets(charm, state, f"{PEERS}.{app}.app")
     waiting = WaitingBudget()
     consoles = consoles or PsycopgConsoles(pebble.socket_directory, waiting)
-    pooler = pebble.PebblePooler(charm.unit.get_container(CONTAINER), waiting, consoles)
+    pooler = pebble.PebblePooler(container, waiting, consoles)
     host = f"{service_name(app)}.{namespace}.svc.cluster.local"
     pod = charm.unit.name.replace("/", "-")
     return Application(
-        world=providers.Singleton(JujuWorld, charm, pooler.look, secrets, pebble.LAYOUT, host),
+        world=providers.Singleton(JujuWorld, charm, state, pooler.look, secrets, pebble.LAYOUT, host),
         pooler=providers.Object(pooler),
         consoles=providers.Object(consoles),
-        peers=providers.Singleton(JujuPeers, charm),
+        peers=providers.Singleton(JujuPeers, state),
         secrets=providers.Object(secrets),
-        backend=providers.Singleton(JujuBackend, charm),
-        clients=providers.Singleton(JujuClients, charm),
-        departures=providers.Singleton(JujuDepartures, charm),
+        backend=providers.Singleton(JujuBackend, state),
+        clients=providers.Singleton(JujuClients, charm, state),
+        departures=providers.Singleton(JujuDepartures, charm, state),
         exposure=providers.Singleton(LightkubeExposure, app, namespace, pod),
         databases=providers.Singleton(
             PsycopgDatabases, f"{charm.model.uuid}/{app}", waiting=waiting

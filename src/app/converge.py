@@ -30,7 +30,7 @@ class Converge:
 
         `thorough` asks PostgreSQL and the platform also where our own records say that all is well.
         """
-        seen, waiting = facts, None
+        waiting = None
         for intent in self._intents:
             outcome = intent(facts, thorough=thorough)
             facts = outcome.facts
@@ -39,4 +39,4 @@ class Converge:
         if waiting:
             return waiting._replace(facts=facts)
         quiet = not facts.troubled and not (decides(facts) and facts.roaming)
-        return Done(facts, settled=facts == seen and quiet)
+        return Done(facts, settled=quiet)

@@ -10,9 +10,8 @@ class Done(NamedTuple):
     """All that could be done was done."""
 
     facts: Facts
-    settled: bool = (
-        False  #: and there was nothing to do; until the facts change, it will be so again
-    )
+    # Whether nothing is left to do and nothing is wrong: until the facts change, no hook has anything to do.
+    settled: bool = False
 
 
 class Deferred(NamedTuple):

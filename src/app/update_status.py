@@ -7,7 +7,7 @@ from app.outcome import Outcome
 from app.ports import Databases, Peers, World
 from domain.facts import Facts
 from domain.leadership import decides
-from domain.pools import endpoints_text
+from domain.pools import Endpoint, endpoints_text
 from domain.status import Level, Problem
 
 logger = logging.getLogger(__name__)
@@ -35,12 +35,16 @@ class UpdateStatus:
 
     def _asked(self, facts: Facts) -> Facts:
         backend = facts.backend.credentials
-        if not decides(facts) or not facts.backend_ready or backend is None:
-            return facts
-        if self._databases.answers(backend):
+        if not probed_servers(facts) or backend is None or self._databases.answers(backend):
             return facts
         text = f"PostgreSQL does not answer at {endpoints_text(backend.endpoints)}"
         problem = Problem(topic="database", level=Level.BLOCKED, text=text)
         ledger = facts.ledger.with_problem(problem)
         self._peers.record(ledger)
         return facts.model_copy(update={"ledger": ledger})
+
+
+def probed_servers(facts: Facts) -> tuple[Endpoint, ...]:
+    """Return where this unit has to ask whether PostgreSQL answers; nowhere if it does not lead."""
+    backend = facts.backend.credentials
+    return backend.endpoints if decides(facts) and facts.backend_ready and backend else ()

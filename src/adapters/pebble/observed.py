@@ -1,0 +1,77 @@
+"""The services of the workload container, and the record of the configuration that was applied there.
+
+Light to import: a hook that changes nothing reads both, and imports nothing else of this package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from typing import TypedDict, cast
+
+import ops
+
+from adapters.workload import process_of
+
+
+class Record(TypedDict):
+    """What was written to the container. It is kept on the disk of the charm, so that reading is no request."""
+
+    # The configuration that was applied in full, as JSON of the domain's value.
+    applied: str
+    # A text that identifies the content, by path, for each file that is known to be complete.
+    files: dict[str, str]
+    # The Pebble layer, as text.
+    layer: str
+
+
+class ObservedContainer:
+    """The container as a hook sees it: each piece is requested once, and follows what the hook does.
+
+    The record is valid for as long as Pebble knows the services of the charm: a container that was replaced
+    has an empty disk, and its Pebble an empty plan. Both containers lose their disks with the pod.
+    """
+
+    def __init__(self, container: ops.Container, record: pathlib.Path) -> None:
+        self.container = container
+        self._path = record
+        self._services: dict[str, bool] | None = None
+
+    def services(self) -> dict[str, bool]:
+        """Return whether each service runs, by name. Raises ops.pebble.Error or TimeoutError."""
+        if self._services is None:
+            services = self.container.pebble.get_services()
+            self._services = {service.name: service.is_running() for service in services}
+        return self._services
+
+    def expect(self, running: dict[str, bool]) -> None:
+        """Note services that this hook has started or stopped."""
+        self._services = self.services() | running
+
+    def forget(self) -> None:
+        """Request the services again when they are asked for."""
+        self._services = None
+
+    def record(self) -> Record | None:
+        """Return the record, or None if the container does not have what it says. Raises as `services`."""
+        if all(process_of(name) is None for name in self.services()):
+            return None
+        try:
+            return cast("Record", json.loads(self._path.read_text()))
+        except (OSError, ValueError):
+            return None
+
+    def write(self, record: Record) -> None:
+        """Replace the record. Raises OSError."""
+        new = self._path.with_name(f"{self._path.name}.new")
+        new.write_text(json.dumps(record))
+        os.replace(new, self._path)
+
+    def summary(self) -> list[object]:
+        """Return what a later hook compares; an empty list if Pebble cannot be asked."""
+        try:
+            record = self.record()
+            return [sorted(map(list, self.services().items())), record["applied"] if record else ""]
+        except (ops.pebble.Error, OSError):
+            return []
