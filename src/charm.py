@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING
 import ops
 
 from adapters.juju.names import BACKEND, CLIENTS, PEERS
-from adapters.juju.quiet import SkipUnchanged
+from adapters.juju.skip_unchanged import SkipUnchanged
 from adapters.juju.state import JujuState
+from adapters.pebble.names import ASK_AGAIN, CONTAINER, process_of
 from adapters.pebble.observed import ObservedContainer
-from adapters.workload import ASK_AGAIN, CONTAINER, process_of
 
 if TYPE_CHECKING:
+    from app.application import Application
     from app.outcome import Outcome
-    from domain.status import Sentence
-    from wiring import Application
 
 logger = logging.getLogger(__name__)
 
@@ -79,18 +78,18 @@ class PgBouncerCharm(ops.CharmBase):
         return wiring.on_juju(self, self._state, self._container)
 
     def _on_start(self, event: ops.EventBase) -> None:
-        self._run(event, lambda application: application.start()())
+        self._run(event, lambda application: application.start())
 
     def _on_pebble_ready(self, event: ops.EventBase) -> None:
-        outcome = self._run(event, lambda application: application.pebble_ready()())
+        outcome = self._run(event, lambda application: application.pebble_ready())
         if version := outcome.facts.container.version:
             self.unit.set_workload_version(str(version))
 
     def _on_config_changed(self, event: ops.EventBase) -> None:
-        self._run_unless_unchanged(event, lambda application: application.config_changed()())
+        self._run_unless_unchanged(event, lambda application: application.config_changed())
 
     def _on_update_status(self, event: ops.EventBase) -> None:
-        self._run_unless_unchanged(event, lambda application: application.update_status()())
+        self._run_unless_unchanged(event, lambda application: application.update_status())
 
     def _on_check_failed(self, event: ops.PebbleCheckFailedEvent) -> None:
         name = event.info.name
@@ -101,51 +100,51 @@ class PgBouncerCharm(ops.CharmBase):
         if process_of(name) is None:
             self._on_update_status(event)
         else:  # Pebble restarts the process at once, so nothing that a hook reads may have changed.
-            self._run(event, lambda application: application.update_status()())
+            self._run(event, lambda application: application.update_status())
 
     def _on_check_recovered(self, event: ops.PebbleCheckRecoveredEvent) -> None:
         if process_of(event.info.name) is None:
             self._run_unless_unchanged(
-                event, lambda application: application.backend_returned()()
+                event, lambda application: application.backend_returned()
             )
         else:
             self._on_update_status(event)
 
     def _on_leader_elected(self, event: ops.EventBase) -> None:
-        self._run_unless_unchanged(event, lambda application: application.leader_elected()())
+        self._run_unless_unchanged(event, lambda application: application.leader_elected())
 
     def _on_peers_created(self, event: ops.EventBase) -> None:
-        self._run_unless_unchanged(event, lambda application: application.peers_created()())
+        self._run_unless_unchanged(event, lambda application: application.peers_created())
 
     def _on_peers_changed(self, event: ops.EventBase) -> None:
-        self._run_unless_unchanged(event, lambda application: application.peers_changed()())
+        self._run_unless_unchanged(event, lambda application: application.peers_changed())
 
     def _on_peers_departed(self, event: ops.RelationDepartedEvent) -> None:
-        self._on_departed(event, lambda application: application.peers_departed())
+        self._on_departed(event, lambda application: application.peers_departed)
 
     def _on_secret_changed(self, event: ops.EventBase) -> None:
-        self._run(event, lambda application: application.peers_changed()())
+        self._run(event, lambda application: application.peers_changed())
 
     def _on_secret_remove(self, event: ops.SecretRemoveEvent) -> None:
         event.remove_revision()
 
     def _on_backend_changed(self, event: ops.EventBase) -> None:
-        self._run_unless_unchanged(event, lambda application: application.backend_changed()())
+        self._run_unless_unchanged(event, lambda application: application.backend_changed())
 
     def _on_backend_departed(self, event: ops.RelationDepartedEvent) -> None:
-        self._on_departed(event, lambda application: application.backend_departed())
+        self._on_departed(event, lambda application: application.backend_departed)
 
     def _on_backend_broken(self, event: ops.EventBase) -> None:
-        self._run_unless_unchanged(event, lambda application: application.backend_broken()())
+        self._run_unless_unchanged(event, lambda application: application.backend_broken())
 
     def _on_clients_changed(self, event: ops.EventBase) -> None:
-        self._run_unless_unchanged(event, lambda application: application.clients_changed()())
+        self._run_unless_unchanged(event, lambda application: application.clients_changed())
 
     def _on_clients_departed(self, event: ops.RelationDepartedEvent) -> None:
-        self._on_departed(event, lambda application: application.clients_departed())
+        self._on_departed(event, lambda application: application.clients_departed)
 
     def _on_clients_broken(self, event: ops.EventBase) -> None:
-        self._run_unless_unchanged(event, lambda application: application.clients_broken()())
+        self._run_unless_unchanged(event, lambda application: application.clients_broken())
 
     def _on_departed(
         self,
@@ -167,13 +166,15 @@ class PgBouncerCharm(ops.CharmBase):
             event.add_status(ops.StatusBase.from_name(sentence.level.value, sentence.text))
 
     def _on_commit(self, _: ops.EventBase) -> None:
-        if self._outcomes:
-            from app.outcome import Done
-            from app.update_status import probed_servers
+        """Let later hooks end early if nothing was left to do."""
+        if not self._outcomes:
+            return
+        from app.hooks.update_status import probed_servers
+        from app.outcome import Done
 
-            if all(isinstance(outcome, Done) and outcome.settled for outcome in self._outcomes):
-                servers = probed_servers(self._outcomes[-1].facts)
-                self._unchanged.remember([(server.host, server.port) for server in servers])
+        if all(isinstance(outcome, Done) and outcome.settled for outcome in self._outcomes):
+            servers = probed_servers(self._outcomes[-1].facts)
+            self._unchanged.remember([(server.host, server.port) for server in servers])
 
     def _run_unless_unchanged(
         self, event: ops.EventBase, hook: Callable[[Application], Outcome]
@@ -202,5 +203,5 @@ if __name__ == "__main__":
     # and Kubernetes log.
     logging.disable(logging.DEBUG)
     ops.main(PgBouncerCharm)
-    if login := sys.modules.get("adapters.login"):  # Most hooks do not log in to PostgreSQL.
+    if login := sys.modules.get("adapters.connections.login"):  # Most hooks do not log in to PostgreSQL.
         login.leave(0)

@@ -200,10 +200,10 @@ mount --bind "$1/apt" /etc/apt
 exec "$2" -c '
 import pathlib, sys
 sys.path[:0] = [sys.argv[1]]
-from adapters.local import parts
+from pooler import binaries
 try:
-    print("UNPACKED", parts._fetched(pathlib.Path(sys.argv[2]), "trixie", print))
-except parts.Missing as error:
+    print("UNPACKED", binaries._fetched(pathlib.Path(sys.argv[2]), "trixie", print))
+except binaries.Missing as error:
     print("REFUSED", error)
 ' "$3" "$1/cache"
 """

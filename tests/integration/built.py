@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from adapters.local import parts
+from pooler import binaries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,14 +43,14 @@ def program(name: str, config: pytest.Config) -> pathlib.Path:
     """The executable, from the cache if its pins are still the same. The test fails where there is none."""
     try:
         return _cached(name, aloud(config))
-    except parts.Missing as missing:
+    except binaries.Missing as missing:
         reason = str(missing)
     pytest.fail(reason, pytrace=False)
 
 
 def programs(config: pytest.Config) -> tuple[pathlib.Path, pathlib.Path]:
     """What a workload container takes: Pebble and PgBouncer."""
-    return program("pebble", config), parts.pgbouncer(parts.default_cache(), aloud(config))
+    return program("pebble", config), binaries.pgbouncer(binaries.default_cache(), aloud(config))
 
 
 def _cached(name: str, say: Callable[[str], None]) -> pathlib.Path:
@@ -58,7 +58,7 @@ def _cached(name: str, say: Callable[[str], None]) -> pathlib.Path:
     pins = sorted(one for one in (PINS / module).rglob("*") if one.is_file())
     read = b"".join(one.read_bytes() for one in pins)
     made_of = hashlib.sha256(read + linked.encode()).hexdigest()[:16]
-    place = parts.default_cache() / "go"
+    place = binaries.default_cache() / "go"
     found = place / f"{name}-{made_of}"
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def _cached(name: str, say: Callable[[str], None]) -> pathlib.Path:
             if not found.exists():
                 _build(PINS / module, package, linked, found, say)
     except OSError as error:
-        raise parts.Missing(f"{place} cannot be used: {error.strerror}") from None
+        raise binaries.Missing(f"{place} cannot be used: {error.strerror}") from None
     return found
 
 
@@ -81,7 +81,7 @@ def _build(
     path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/go/bin"))
     go = shutil.which("go", path=path)
     if not go:
-        raise parts.Missing(f"{package} cannot be built, as there is no Go: put go on the PATH")
+        raise binaries.Missing(f"{package} cannot be built, as there is no Go: put go on the PATH")
     say(f"building {package}: some seconds, or up to four minutes where Go has an empty cache")
     begin, new = time.monotonic(), wanted.with_suffix(".new")
     done = subprocess.run(
@@ -97,6 +97,6 @@ def _build(
         check=False,
     )
     if done.returncode:
-        raise parts.Missing(f"{package} cannot be built: {done.stderr.strip()[-500:]}")
+        raise binaries.Missing(f"{package} cannot be built: {done.stderr.strip()[-500:]}")
     new.replace(wanted)
     say(f"built {package} in {time.monotonic() - begin:.0f} s")

@@ -11,9 +11,9 @@ import ops
 import scenario.mocking
 from ops import testing
 
-from adapters.local.memory import MemoryConsoles
-from adapters.pebble import service
-from adapters.workload import ASK_AGAIN, CONTAINER, ROOT
+from adapters.memory import MemoryConsoles
+from adapters.pebble.names import ASK_AGAIN, CONTAINER, ROOT
+from adapters.pebble.pooler import service
 
 # Scenario's Pebble has no changes: whatever was told to stop has ended.
 scenario.mocking._MockPebbleClient.get_changes = lambda *_: []
@@ -38,9 +38,9 @@ class ScenarioContainer:
             mounts=self._mounts(),
             execs={
                 testing.Exec(
-                    ["pgbouncer", "--version"], stdout=f"PgBouncer {self.version}\nlibevent 2"
+                    ["sh", "-c"],
+                    stdout=f"1048576\n2\nmax 100000\nPgBouncer {self.version}\nlibevent 2",
                 ),
-                testing.Exec(["sh", "-c"], stdout="1048576\n2\nmax 100000\n"),
             },
         )
 

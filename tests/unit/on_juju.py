@@ -14,21 +14,24 @@ import copy
 import dataclasses
 import datetime
 import functools
+import itertools
 import json
 import pathlib
 import random
+import shutil
 from unittest import mock
 
+import hook_tools  # noqa: F401 — hook tools without ops' model
 import scenario.state
 import yaml
 from containers import ScenarioContainer
-from dependency_injector import providers
 from ops import hookcmds, testing
 from scenario._runtime import Runtime
 
 import wiring
-from adapters.local.memory import MemoryDatabases, MemoryServer
-from adapters.workload import CONTAINER
+from adapters.memory import MemoryDatabases, MemoryServer
+from adapters.pebble.names import CONTAINER
+from app.application import Application
 from charm import PgBouncerCharm
 
 # Scenario draws the ids of secrets. Hypothesis begins its draws anew with each example, and the ids of
@@ -69,10 +72,10 @@ def charm_with(server, kubernetes, consoles):
     class Charm(PgBouncerCharm):
         @functools.cached_property
         def application(self):
-            application = wiring.on_juju(self, consoles)
-            application.databases.override(providers.Object(MemoryDatabases(server)))
-            application.exposure.override(providers.Object(kubernetes))
-            return application
+            ports = wiring.juju_ports(self, self._state, self._container, consoles)
+            return Application(
+                ports._replace(databases=MemoryDatabases(server), exposure=kubernetes)
+            )
 
     return Charm
 
@@ -117,6 +120,8 @@ class Juju:
         other = copy.copy(self)
         server, kubernetes = copy.deepcopy(self.server), copy.copy(self.kubernetes)
         other._begin(folder, server, kubernetes, self.workload.copy(folder))
+        if self.record.exists():
+            shutil.copy(self.record, other.record)
         other._look()
         return other
 
@@ -337,9 +342,21 @@ class Juju:
         return self.emit(self.context.on.pebble_check_failed(self.container, check))
 
     def ini(self, process=0):
-        """The configuration of a process, as text; '' if there is none."""
+        """The configuration of a process with what it includes, as text; '' if there is none."""
         file = self.disk / str(process) / "pgbouncer.ini"
-        return file.read_text() if file.exists() else ""
+        text = file.read_text() if file.exists() else ""
+        include = "%include /var/lib/pgbouncer/common.ini\n"
+        return text.replace(include, (self.disk / "common.ini").read_text()) if text else ""
+
+    @property
+    def record(self):
+        """The file in which the charm keeps what it applied."""
+        return pathlib.Path(self.context.charm_root, ".applied.json")
+
+    @property
+    def applied(self):
+        """What the charm remembers of the last configuration that it applied, as JSON."""
+        return json.loads(self.record.read_text())["applied"]
 
     def setting(self, name, process=0):
         for line in self.ini(process).splitlines():
@@ -350,8 +367,9 @@ class Juju:
 
     def databases(self):
         """The names that clients find."""
-        section = self.ini().partition("[databases]\n")[2].partition("\n[")[0]
-        return [line.partition(" = ")[0] for line in section.splitlines() if " = " in line]
+        sections = self.ini().split("\n[")
+        lines = [section.splitlines()[1:] for section in sections if section.startswith("databases]")]
+        return [line.partition(" = ")[0] for line in itertools.chain(*lines) if " = " in line]
 
     @property
     def services(self):

@@ -12,7 +12,7 @@ from adapters.juju.databags import is_v1, requested_secrets, requests_by_id, res
 from adapters.juju.names import CLIENTS
 from adapters.juju.secrets import LabelledSecret
 from adapters.juju.state import JujuState
-from domain.users import AccessRequest, Credentials, Grant, Offer, read_only_uri, uri
+from domain.users import AccessRequest, Grant, Login, Offer, read_only_uri, uri
 
 _GROUPS = {"username": "user", "password": "user", "uris": "user", "read-only-uris": "user",
            "tls": "tls"}  # fmt: skip
@@ -35,7 +35,7 @@ class JujuClients:
         return pydantic.SecretStr(password) if password else None
 
     def publish(
-        self, request: AccessRequest, offer: Offer, credentials: Credentials | None
+        self, request: AccessRequest, offer: Offer, credentials: Login | None
     ) -> None:
         """Write how to connect; without credentials the client keeps those that it has."""
         relation = self._relation(request.relation_id)
@@ -45,7 +45,7 @@ class JujuClients:
             password = self.password(request)
             if password is None:
                 return
-            credentials = Credentials(username=request.username, password=password)
+            credentials = Login(username=request.username, password=password)
         remote = self._state.databag(relation, relation.app)
         fields = _fields(offer, credentials)
         # The second version of the contract has JSON's booleans, the first has Python's.
@@ -126,7 +126,7 @@ class JujuClients:
         return next((relation for relation in relations if relation.id == relation_id), None)
 
 
-def _fields(offer: Offer, credentials: Credentials) -> dict[str, str]:
+def _fields(offer: Offer, credentials: Login) -> dict[str, str]:
     fields = {
         "database": offer.database,
         "endpoints": offer.endpoints,

@@ -9,7 +9,7 @@ import ops
 from adapters.juju.databags import replacing
 from adapters.juju.names import BACKEND, LEAVING, PEERS
 from adapters.juju.state import JujuState
-from domain.budget import Stake
+from domain.budget import UnitBudget
 from domain.facts import Ledger
 from domain.pools import Plan, Serving
 
@@ -42,7 +42,7 @@ class JujuPeers:
         if relation := self._state.relation(PEERS):
             self._state.put_for_app(relation, {"leader": address})
 
-    def announce(self, address: str, serving: Serving | None, stake: Stake) -> None:
+    def announce(self, address: str, serving: Serving | None, stake: UnitBudget) -> None:
         """Write the address of this unit, what it serves, and its part of the connections."""
         if relation := self._state.relation(PEERS):
             fields = {

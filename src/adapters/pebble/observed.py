@@ -12,7 +12,7 @@ from typing import TypedDict, cast
 
 import ops
 
-from adapters.workload import process_of
+from adapters.pebble.names import process_of
 
 
 class Record(TypedDict):

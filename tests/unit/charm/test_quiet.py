@@ -27,7 +27,7 @@ def quiet(related):
 
 
 def memory(juju):
-    return pathlib.Path(juju.context.charm_root, ".quiet")
+    return pathlib.Path(juju.context.charm_root, ".unchanged")
 
 
 def looked(juju):
@@ -103,7 +103,7 @@ def dead_process(juju):
 
 
 def lost_memory_of_the_container(juju):
-    (juju.disk / "applied.json").unlink()
+    juju.record.unlink()
 
 
 def no_container(juju):
@@ -137,11 +137,13 @@ def test_trouble_is_never_quiet(quiet):
     assert quiet.status == "active"
 
 
-HOOK = """
+HOOK = f"""
 import pickle, sys
+sys.path.append({str(SOURCE.parent / "tests" / "unit")!r})
 import yaml
 from ops import testing
-from adapters import ping
+import hook_tools
+from adapters.connections import ping
 from charm import PgBouncerCharm
 
 ping.answers = lambda servers, seconds=1.0: True
@@ -149,7 +151,7 @@ state, root, meta, config = pickle.load(sys.stdin.buffer)
 context = testing.Context(PgBouncerCharm, meta=meta, config=config, charm_root=root)
 out = context.run(context.on.update_status(), state)
 assert out.unit_status.name == "active", out.unit_status
-print(*{name.partition(".")[0] for name in sys.modules})
+print(*{{name.partition(".")[0] for name in sys.modules}})
 """
 
 

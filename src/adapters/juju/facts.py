@@ -1,0 +1,173 @@
+"""Juju as the source of facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import ops
+import pydantic
+from ops import hookcmds
+
+from adapters.juju import databags
+from adapters.juju.names import BACKEND, CLIENTS, LEAVING, PEERS
+from adapters.juju.peers import REQUEST
+from adapters.juju.secrets import JujuSecrets
+from adapters.juju.state import JujuState
+from domain.budget import UnitBudget
+from domain.facts import BackendLogin, BackendRelation, Container, Facts, Ledger, Peer
+from domain.instances import Layout
+from domain.leadership import misses_something
+from domain.pools import Plan, Serving, address_in, endpoints_in
+from domain.settings import settings_from
+
+
+class JujuFacts:
+    """Reads options, databags, secrets, leadership and the container in one pass."""
+
+    def __init__(
+        self,
+        charm: ops.CharmBase,
+        state: JujuState,
+        container: Callable[[], Container],
+        secrets: JujuSecrets,
+        layout: Layout,
+        service_host: str,
+    ) -> None:
+        self._charm = charm
+        self._state = state
+        self._container = container
+        self._secrets = secrets
+        self._layout = layout
+        self._service_host = service_host
+
+    def read(self) -> Facts:
+        """Return the facts. Followers need not know the clients, so they do not read their databags.
+
+        Juju is asked which units are being removed only where the answer matters, because `goal-state`
+        is a call of a hook tool.
+        """
+        facts = self._read()
+        if facts.leader and (facts.leaving or misses_something(facts)):
+            alive = self._alive()
+            update = {
+                "leaving": facts.leaving or facts.unit not in alive,
+                "last_unit": not alive,
+            }
+            facts = facts.model_copy(update=update)
+        return facts
+
+    def _alive(self) -> frozenset[str]:
+        """Return the units of the application that are not being removed."""
+        units = hookcmds.goal_state().units
+        return frozenset(name for name, goal in units.items() if goal.status != "dying")
+
+    def _read(self) -> Facts:
+        charm, state, leader = self._charm, self._state, self._state.is_leader()
+        settings, problems = settings_from(state.options()) if leader else (None, ())
+        peers = state.relation(PEERS)
+        shared: databags.Databag = state.app_databag(peers) if peers else {}
+        mine: databags.Databag = state.unit_databag(peers) if peers else {}
+        plan = databags.own(shared, "plan", Plan)
+        ledger = databags.own(shared, "ledger", Ledger)
+        auth = self._secrets.read()
+        unreadable = [
+            key
+            for key, value in (("plan", plan), ("ledger", ledger))
+            if shared.get(key) and not value
+        ]
+        # A leader completes a secret in which something is missing.
+        if self._secrets.unreadable and not leader:
+            unreadable.append("secret")
+        requests = tuple(self._requests()) if leader else ()
+        return Facts(
+            unit=charm.unit.name,
+            address=self._address(),
+            leader=leader,
+            leaving=mine.get(LEAVING) == "true",
+            settings=settings,
+            settings_problems=problems,
+            layout=self._layout,
+            container=self._container(),
+            leader_address=shared.get("leader", ""),
+            plan=plan,
+            auth=auth,
+            ledger=ledger or Ledger(),
+            unreadable=tuple(unreadable),
+            serving=databags.own(mine, "serving", Serving),
+            stake=databags.own(mine, "stake", UnitBudget) or UnitBudget(),
+            peers=tuple(self._peers(peers)) if peers and leader else (),
+            backend=self._backend(leader=leader),
+            clients=tuple(client for _, parsed in requests for client in parsed.clients),
+            refusals=tuple(refusal for _, parsed in requests for refusal in parsed.refusals),
+            silent=frozenset(relation_id for relation_id, parsed in requests if parsed.silent),
+            service_host=self._service_host,
+            configure_command=f"juju config {charm.app.name}",
+        )
+
+    def _address(self) -> str:
+        """Return the address of the pod; the address that Juju writes to databags may be that of a Service."""
+        binding = self._charm.model.get_binding(PEERS)
+        address = binding.network.bind_address if binding else None
+        return address_in(str(address)) if address else ""
+
+    def _peers(self, relation: ops.Relation) -> Iterable[Peer]:
+        for unit in self._state.units(relation):
+            databag = self._state.databag(relation, unit)
+            yield Peer(
+                name=unit.name,
+                address=address_in(databag.get("address", "")),
+                leaving=databag.get(LEAVING) == "true",
+                serving=databags.own(databag, "serving", Serving),
+                stake=databags.own(databag, "stake", UnitBudget) or UnitBudget(),
+            )
+
+    def _backend(self, *, leader: bool) -> BackendRelation:
+        relation = self._state.relation(BACKEND)
+        if relation is None:
+            return BackendRelation()
+        present = bool(self._state.units(relation))
+        if not leader:
+            return BackendRelation(related=True, present=present)
+        requested = self._state.app_databag(relation).get("database") == REQUEST["database"]
+        try:
+            credentials = self._credentials(relation)
+        except ValueError as error:
+            text = f"backend-database: {error}"
+            return BackendRelation(related=True, present=present, requested=requested, problem=text)
+        return BackendRelation(related=True, present=present, requested=requested, credentials=credentials)
+
+    def _credentials(self, relation: ops.Relation) -> BackendLogin:
+        """Return what the PostgreSQL charm wrote. Raises ValueError with what is missing or wrong."""
+        told = databags.bounded(self._state.databag(relation, relation.app))
+        if uri := told.get("secret-user"):
+            told |= self._secret(uri, f"{BACKEND}.{relation.id}.user.secret")
+        needed = ("username", "password", "endpoints")
+        if missing := [key for key in needed if not told.get(key)]:
+            raise ValueError(f"{relation.app.name} has not given {', '.join(missing)} yet")
+        for key in ("username", "password", "database", "version"):
+            databags.check_line(told, key)
+        endpoints = endpoints_in(told["endpoints"])
+        if not endpoints:
+            raise ValueError(f"{relation.app.name} has not given endpoints yet")
+        return BackendLogin(
+            user=told["username"],
+            password=pydantic.SecretStr(told["password"]),
+            database=told.get("database") or REQUEST["database"],
+            endpoints=endpoints,
+            read_only=endpoints_in(told.get("read-only-endpoints", "")),
+            version=told.get("version", ""),
+        )
+
+    def _secret(self, uri: str, label: str) -> dict[str, str]:
+        try:
+            secret = self._charm.model.get_secret(id=uri, label=label)
+            return secret.get_content(refresh=True)
+        except (ops.SecretNotFoundError, ops.ModelError):
+            self._state.incomparable()  # No event tells that a secret becomes readable.
+            raise ValueError("its secret is not readable yet") from None
+
+    def _requests(self) -> Iterable[tuple[int, databags.Asked]]:
+        for relation in self._state.relations(CLIENTS):
+            remote = self._state.databag(relation, relation.app)
+            local = self._state.app_databag(relation)
+            yield relation.id, databags.asked(relation.id, relation.app.name, remote, local)

@@ -1,0 +1,131 @@
+"""Render values as text that PgBouncer reads back as exactly these values.
+
+Formats: https://www.pgbouncer.org/config.html, sections [databases] and "Authentication file format".
+"""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from domain.hba import Rule
+from domain.instances import RESTART, CancelPeer, ConsoleUser, IniLine, Instance
+from domain.pools import Pool, PoolUser
+
+if TYPE_CHECKING:
+    import jinja2
+
+TEMPLATES = pathlib.Path(__file__).parents[3] / "templates"
+
+# The parameters whose values may differ between the processes of a unit.
+PER_PROCESS = frozenset(
+    {
+        *RESTART,
+        *("max_client_conn", "max_user_client_connections", "max_db_client_connections"),
+        *("max_db_connections", "default_pool_size", "min_pool_size", "reserve_pool_size"),
+    }
+)
+
+_BARE = re.compile(r"[A-Za-z0-9_.-]+")
+_NEVER = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class Lines(NamedTuple):
+    """What a configuration file of PgBouncer says, by section."""
+
+    settings: tuple[IniLine, ...]
+    pools: tuple[Pool, ...]
+    users: tuple[PoolUser, ...]
+    peers: tuple[CancelPeer, ...]
+
+
+def pgbouncer_ini(instance: Instance | Lines, include: str = "") -> str:
+    """Return the text of a configuration file, which may include another file."""
+    template = _environment().get_template("pgbouncer.ini.j2")
+    return template.render(instance=instance, include=include)
+
+
+def split(instances: Sequence[Instance]) -> tuple[Lines, dict[int, Lines]]:
+    """Return the lines that all processes have in common, and by index those of each process alone.
+
+    A parameter of PER_PROCESS never stands in the common file, although its values may be equal: a process
+    that starts while the files are written must not miss a limit.
+    """
+    every = [_lines(instance) for instance in instances]
+    shared = [set.intersection(*map(set, sections)) for sections in zip(*every, strict=True)]
+    shared[0] = {line for line in shared[0] if line[0] not in PER_PROCESS}
+    common = _select(every[0], lambda line, section: line in shared[section])
+    return common, {
+        instance.index: _select(lines, lambda line, section: line not in shared[section])
+        for instance, lines in zip(instances, every, strict=True)
+    }
+
+
+def _lines(instance: Instance) -> Lines:
+    return Lines(instance.settings, instance.pools, instance.users, instance.peers)
+
+
+def _select(lines: Lines, wanted: Callable[[Any, int], bool]) -> Lines:
+    """Return the lines that are wanted, given the number of their section, in their order."""
+    sections = enumerate(lines)
+    return Lines(*(tuple(line for line in section if wanted(line, number)) for number, section in sections))
+
+
+def userlist(users: tuple[ConsoleUser, ...]) -> str:
+    """Return the text of the auth file of all processes."""
+    return _environment().get_template("userlist.txt.j2").render(users=users)
+
+
+def hba(rules: tuple[Rule, ...]) -> str:
+    """Return the text of the HBA file of all processes."""
+    return _environment().get_template("hba.conf.j2").render(rules=rules)
+
+
+def script(name: str) -> str:
+    """Return the text of a shell script for the machine of PgBouncer: `drain.sh` or `alive.sh`."""
+    return (TEMPLATES / name).read_text()
+
+
+def alias(name: str) -> str:
+    """Return the name of a database as a key, which cannot be quoted. Raises ValueError for other names."""
+    if not _BARE.fullmatch(name):
+        raise ValueError(f"{name!r} cannot be a name in PgBouncer's configuration")
+    return name
+
+
+def quoted(value: str) -> str:
+    """Return a value of a connection string, in quotes."""
+    return "'" + line(value).replace("'", "''") + "'"
+
+
+def doubled(text: str) -> str:
+    """Return a text in double quotes, with double quotes inside doubled."""
+    return '"' + line(text).replace('"', '""') + '"'
+
+
+def line(text: str) -> str:
+    """Return the text itself. Raises ValueError if the text could end the line that it stands in."""
+    if _NEVER.search(text):
+        raise ValueError("control characters cannot be written to a configuration")
+    return text
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    # Imported here: a quiet hook renders nothing, and the import is slow.
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 — no HTML: each value passes a filter of its format
+    )
+    for quote in (alias, quoted, doubled, line):
+        environment.filters[quote.__name__] = quote
+    return environment
