@@ -24,13 +24,15 @@ class Record(TypedDict):
     files: dict[str, str]
     # The Pebble layer, as text.
     layer: str
+    # What identifies the Pebble that got the layer.
+    pebble: str
 
 
 class ObservedContainer:
     """The container as a hook sees it: each piece is requested once, and follows what the hook does.
 
-    The record is valid for as long as Pebble knows the services of the charm: a container that was replaced
-    has an empty disk, and its Pebble an empty plan. Both containers lose their disks with the pod.
+    The record is valid for the Pebble for which it was written. A container that was replaced has an empty
+    disk, and its Pebble has a new socket and an empty plan. The record ends with the pod, as the containers do.
     """
 
     def __init__(self, container: ops.Container, record: pathlib.Path) -> None:
@@ -55,18 +57,30 @@ class ObservedContainer:
 
     def record(self) -> Record | None:
         """Return the record, or None if the container does not have what it says. Raises as `services`."""
-        if all(process_of(name) is None for name in self.services()):
-            return None
+        services = self.services()
         try:
-            return cast("Record", json.loads(self._path.read_text()))
-        except (OSError, ValueError):
+            record = cast("Record", json.loads(self._path.read_text()))
+            kept = record["pebble"] == self._pebble() and (
+                "services:" not in record["layer"]
+                or any(process_of(name) is not None for name in services)
+            )
+            return record if kept else None
+        except (OSError, ValueError, LookupError, TypeError):
             return None
 
     def write(self, record: Record) -> None:
         """Replace the record. Raises OSError."""
         new = self._path.with_name(f"{self._path.name}.new")
-        new.write_text(json.dumps(record))
+        new.write_text(json.dumps({**record, "pebble": self._pebble()}))
         os.replace(new, self._path)
+
+    def _pebble(self) -> str:
+        """Return what tells one start of Pebble from another: it makes its socket when it starts."""
+        try:
+            socket = os.stat(f"/charm/containers/{self.container.name}/pebble.socket")
+        except OSError:
+            return ""
+        return f"{socket.st_ino} {socket.st_mtime_ns}"
 
     def summary(self) -> list[object]:
         """Return what a later hook compares; an empty list if Pebble cannot be asked."""

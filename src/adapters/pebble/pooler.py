@@ -139,10 +139,13 @@ class PebblePooler:
             reloads = [instance for instance in config.instances if instance.index in reloading]
             reload = Reloading(self._consoles, lambda: self._push_all(before), self._hang_up)
             reload(reloads, config.admin)
-            files = {**complete, **written}
-            self._observed.write(
-                {"applied": applied.model_dump_json(), "files": files, "layer": plan.to_yaml()}
-            )
+            done: Record = {
+                **record,
+                "applied": applied.model_dump_json(),
+                "files": {**complete, **written},
+                "layer": plan.to_yaml(),
+            }
+            self._observed.write(done)
 
     def remember(self, applied: AppliedState) -> None:
         """Replace the `applied` of the record."""
@@ -150,7 +153,7 @@ class PebblePooler:
             self._observed.write({**self._record(), "applied": applied.model_dump_json()})
 
     def _record(self) -> Record:
-        return self._observed.record() or {"applied": "", "files": {}, "layer": ""}
+        return self._observed.record() or {"applied": "", "files": {}, "layer": "", "pebble": ""}
 
     def _unresponsive(self) -> frozenset[int]:
         """Return the processes whose checks have failed and have not succeeded since."""
@@ -168,6 +171,8 @@ class PebblePooler:
 
     def _make_directories(self, config: PoolerConfig, changed: Sequence[str]) -> None:
         """Make the directories of new processes."""
+        if DRAIN in changed:
+            self._folder(LAYOUT.root, 0o700)
         for instance in config.instances:
             if LAYOUT.ini(instance.index) in changed:
                 self._folder(LAYOUT.directory(instance.index), 0o700)

@@ -54,6 +54,8 @@ def split(instances: Sequence[Instance]) -> tuple[Lines, dict[int, Lines]]:
     A parameter of PER_PROCESS never stands in the common file, although its values may be equal: a process
     that starts while the files are written must not miss a limit.
     """
+    if not instances:
+        return Lines((), (), (), ()), {}
     every = [_lines(instance) for instance in instances]
     shared = [set.intersection(*map(set, sections)) for sections in zip(*every, strict=True)]
     shared[0] = {line for line in shared[0] if line[0] not in PER_PROCESS}
