@@ -12,7 +12,7 @@ from typing import TypedDict, cast
 
 import ops
 
-from adapters.pebble.names import process_of
+from adapters.pebble.names import CONTAINER, process_of
 
 
 class Record(TypedDict):
@@ -29,7 +29,7 @@ class Record(TypedDict):
 
 
 class ObservedContainer:
-    """The container as a hook sees it: each piece is requested once, and follows what the hook does.
+    """The container as a hook sees it. What was requested to find out whether to do something is not requested again.
 
     The record is valid for the Pebble for which it was written. A container that was replaced has an empty
     disk, and its Pebble has a new socket and an empty plan. The record ends with the pod, as the containers do.
@@ -39,6 +39,7 @@ class ObservedContainer:
         self.container = container
         self._path = record
         self._services: dict[str, bool] | None = None
+        self._was_read = False
 
     def services(self) -> dict[str, bool]:
         """Return whether each service runs, by name. Raises ops.pebble.Error or TimeoutError."""
@@ -51,9 +52,11 @@ class ObservedContainer:
         """Note services that this hook has started or stopped."""
         self._services = self.services() | running
 
-    def forget(self) -> None:
-        """Request the services again when they are asked for."""
-        self._services = None
+    def refresh(self) -> None:
+        """Request the services again, unless only the comparison with an earlier hook has read them."""
+        if self._was_read:
+            self._services = None
+        self._was_read = True
 
     def record(self) -> Record | None:
         """Return the record, or None if the container does not have what it says. Raises as `services`."""
@@ -77,7 +80,7 @@ class ObservedContainer:
     def _pebble(self) -> str:
         """Return what tells one start of Pebble from another: it makes its socket when it starts."""
         try:
-            socket = os.stat(f"/charm/containers/{self.container.name}/pebble.socket")
+            socket = os.stat(f"/charm/containers/{CONTAINER}/pebble.socket")
         except OSError:
             return ""
         return f"{socket.st_ino} {socket.st_mtime_ns}"

@@ -80,6 +80,7 @@ class PebblePooler:
 
     def read(self) -> Container:
         """Return the state of the container, in two requests; in three while processes end or do not run."""
+        self._observed.refresh()
         try:
             services = self._observed.services()
             applied = self._applied()
