@@ -24,6 +24,9 @@ class Read(NamedTuple):
     name: str = ""
 
 
+# Events by which Juju announces a relation and its end.
+_NEW_OR_ENDING = ops.RelationCreatedEvent | ops.RelationBrokenEvent
+
 LEADER, OPTIONS, RELATIONS, UNITS, DATABAG = "leader", "options", "relations", "units", "databag"
 
 
@@ -134,8 +137,10 @@ class JujuState:
         change is most likely.
         """
         noted = [(Read(kind, relation, name), digest) for kind, relation, name, digest in digests]
-        if isinstance(event, ops.RelationCreatedEvent | ops.RelationBrokenEvent):
-            if any(read == Read(RELATIONS, name=event.relation.name) for read, _ in noted):
+        if isinstance(event, ops.RelationEvent):
+            listed = any(read == Read(RELATIONS, name=event.relation.name) for read, _ in noted)
+            known = any(read.relation == event.relation.id for read, _ in noted)
+            if listed and (not known or isinstance(event, _NEW_OR_ENDING)):
                 return False
         first = event.relation.id if isinstance(event, ops.RelationEvent) else -1
         noted.sort(key=lambda item: item[0].relation != first)

@@ -59,8 +59,8 @@ def test_no_secret_is_in_a_databag_a_status_a_log_or_the_plan(make):
             [(one.local_app_data, one.local_unit_data) for one in juju.state.relations]
         ),
         "the Pebble plan": str(juju.container.plan),
-        "the quiet memory": pathlib.Path(juju.context.charm_root, ".quiet").read_text(),
-        "applied.json": (juju.disk / "applied.json").read_text(),
+        "the quiet memory": pathlib.Path(juju.context.charm_root, ".unchanged").read_text(),
+        "applied.json": juju.record.read_text(),
         "pgbouncer.ini": juju.ini(),
         "deferred events": repr(juju.state.deferred) + repr(juju.state.stored_states),
     }
