@@ -289,6 +289,30 @@ class Juju:
         others = {one for one in self.state.relations if one.id != relation.id}
         self.change(relations={*others, relation})
 
+    def units_of(self, relation):
+        """Return the numbers of the remote units of a relation."""
+        peers = relation.endpoint == "pgb-peers"
+        return sorted(relation.peers_data if peers else relation.remote_units_data)
+
+    def with_field(self, relation, owner, key):
+        """Return the relation with one more field in the databag of an application or unit."""
+        number = int(owner.rpartition("/")[2]) if "/" in owner else None
+        peers = relation.endpoint == "pgb-peers"
+        if owner == APP:
+            field = "local_app_data"
+        elif owner == f"{APP}/0":
+            field = "local_unit_data"
+        elif number is None:
+            field = "remote_app_data"
+        else:
+            field = "peers_data" if peers else "remote_units_data"
+        databags = getattr(relation, field)
+        if number and field != "local_unit_data":
+            changed = databags | {number: databags[number] | {key: "x"}}
+        else:
+            changed = databags | {key: "x"}
+        return dataclasses.replace(relation, **{field: changed})
+
     # ---- what is true now --------------------------------------------------------------------
     def relation(self, name):
         """A relation by its id, or by its endpoint where that has one."""

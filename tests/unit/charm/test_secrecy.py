@@ -107,7 +107,7 @@ def test_a_hook_that_fails_shows_no_secret_in_its_traceback(make):
     juju, *_ = lived(make)
     juju.kubernetes.error = RuntimeError("something nobody thought of")
     with pytest.raises(Exception, match="something nobody thought of") as caught:
-        juju.emit(juju.context.on.leader_elected())
+        juju.emit(juju.context.on.upgrade_charm())
     shown = "".join(traceback.format_exception(caught.value))
     assert "something nobody thought of" in shown
     assert not [one for one in secrets_of(juju) if one in shown]
