@@ -22,7 +22,7 @@ CANARY = "canary-of-the-caller"
 
 def _as_root() -> None:
     if os.geteuid() != 0:
-        raise NotRun("only root runs servers as another user")
+        raise NotRun("only root runs servers as another user: run `make test-root` as root")
 
 
 def _as(user: int, script: str, *words: str) -> subprocess.CompletedProcess[str]:

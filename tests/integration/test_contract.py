@@ -271,10 +271,8 @@ class RealContainer(RealUnit):
 
 
 class TestSupervisedPooler(SupervisedContract):
-    pytestmark = pytest.mark.skipif(
-        os.geteuid() != 0,
-        reason="a container's file system can be mounted by root only: run as root",
-    )
+    # A container's file system can be mounted by root only.
+    pytestmark = pytest.mark.root
 
     @pytest.fixture
     def unit(self, request, postgresql, monkeypatch):

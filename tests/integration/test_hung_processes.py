@@ -16,9 +16,8 @@ from adapters.pebble import pooler as pebble
 from domain.capabilities import Version
 from pooler import binaries
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="a container's file system can be mounted by root only: run as root"
-)
+# A container's file system can be mounted by root only.
+pytestmark = pytest.mark.root
 
 
 @pytest.fixture(scope="module")

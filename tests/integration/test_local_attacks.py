@@ -19,9 +19,8 @@ from adapters.local.run_as import identity, pooler_owner
 from adapters.local.running import user_of
 from pooler import binaries
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="servers run as other users where `pooler` is root: run as root"
-)
+# Servers run as other users where `pooler` is root.
+pytestmark = pytest.mark.root
 
 WATCHED = pathlib.Path(__file__).with_name("watched_pooler.py")
 ROOTS_TEXT = "this is root's\n"

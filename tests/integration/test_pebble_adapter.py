@@ -27,9 +27,8 @@ from domain.capabilities import Version, capabilities
 from domain.facts import Container
 from pooler import binaries
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="a container's file system can be mounted by root only: run as root"
-)
+# A container's file system can be mounted by root only.
+pytestmark = pytest.mark.root
 
 
 @pytest.fixture(scope="module")
