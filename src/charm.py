@@ -162,7 +162,8 @@ class PgBouncerCharm(ops.CharmBase):
             return
         from domain.status import assess
 
-        for sentence in assess(self._outcomes[-1].facts):
+        outcome = self._outcomes[-1]
+        for sentence in assess(outcome.facts, outcome.problems):
             event.add_status(ops.StatusBase.from_name(sentence.level.value, sentence.text))
 
     def _on_commit(self, _: ops.EventBase) -> None:
@@ -172,7 +173,7 @@ class PgBouncerCharm(ops.CharmBase):
         from app.hooks.update_status import probed_servers
         from app.outcome import Done
 
-        if all(isinstance(outcome, Done) and outcome.settled for outcome in self._outcomes):
+        if all(isinstance(outcome, Done) and outcome.complete for outcome in self._outcomes):
             servers = probed_servers(self._outcomes[-1].facts)
             self._unchanged.remember([(server.host, server.port) for server in servers])
 
@@ -184,16 +185,15 @@ class PgBouncerCharm(ops.CharmBase):
 
     def _run(self, event: ops.EventBase, hook: Callable[[Application], Outcome]) -> Outcome:
         """Run a hook of the application, and defer the event if the hook has to run again."""
-        from adapters.pebble.reminder import PebbleReminder
-        from app.outcome import Deferred
+        from app.outcome import AskAgain, Done
 
         self._unchanged.forget()
         outcome = hook(self.application)
         self._outcomes.append(outcome)
-        if isinstance(outcome, Deferred):
+        if not isinstance(outcome, Done):
             logger.info("Deferring: %s", outcome.reason)
-            reminder = PebbleReminder(self.unit.get_container(CONTAINER))
-            if not (outcome.soon and reminder.remind(outcome.topic)):
+            asks_again = isinstance(outcome, AskAgain)
+            if not (asks_again and self.application.reminder.remind(outcome.topic)):
                 event.defer()
         return outcome
 

@@ -69,6 +69,7 @@ def juju_ports(
     from adapters.kubernetes.exposure import LightkubeExposure, service_name
     from adapters.passwords import new_password
     from adapters.pebble import pooler as pebble
+    from adapters.pebble.reminder import PebbleReminder
     from adapters.pgbouncer.console import PsycopgConsoles
     from adapters.postgres.databases import PsycopgDatabases
 
@@ -90,6 +91,7 @@ def juju_ports(
         departures=JujuDepartures(charm, state),
         exposure=LightkubeExposure(app, namespace, charm.unit.name.replace("/", "-")),
         databases=PsycopgDatabases(f"{charm.model.uuid}/{app}", waiting=waiting),
+        reminder=PebbleReminder(container.container),
         new_password=new_password,
     )
 
@@ -118,5 +120,6 @@ def local_ports(
         departures=local.LocalDepartures(model, unit),
         exposure=local.LocalExposure(model, unit),
         databases=PsycopgDatabases(LOCAL_OWNER, waiting=waiting),
+        reminder=local.LocalReminder(),
         new_password=new_password,
     )

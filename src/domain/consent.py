@@ -276,7 +276,7 @@ def noted(made: Made, holdings: Iterable[Holding], applications: dict[str, str])
             databases.append(
                 OwnDatabase(name=holding.name, oid=holding.oid, application=application)
             )
-    return made.model_copy(update={"databases": tuple(databases)})
+    return made.with_databases(tuple(databases))
 
 
 def roamed(

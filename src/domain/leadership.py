@@ -23,7 +23,7 @@ def misses_something(facts: Facts) -> bool:
     provisioned = facts.auth is not None or bool(facts.ledger.provisioned_for)
     return (
         not members.issubset({facts.unit, *(peer.name for peer in facts.peers)})
-        or facts.standing != facts.ledger.grants
+        or facts.grants_to_keep != facts.ledger.grants
         or (provisioned and not facts.backend.attached)
     )
 

@@ -59,6 +59,14 @@ class Made(Value):
         """Return the names of the roles of this kind."""
         return frozenset(role.name for role in self.roles if role.kind == kind)
 
+    def with_roles(self, roles: tuple[OwnRole, ...]) -> "Made":
+        """Return these databases with other roles."""
+        return self.model_copy(update={"roles": roles})
+
+    def with_databases(self, databases: tuple[OwnDatabase, ...]) -> "Made":
+        """Return these roles with other databases."""
+        return self.model_copy(update={"databases": databases})
+
     def owner_of(self, oid: int) -> str:
         """Return the application to which a database belongs; '' if that is not known."""
         applications = (known.application for known in self.databases if known.oid == oid)

@@ -1,5 +1,6 @@
 """The reset queries that clear a server connection before another client gets it."""
 
+from domain import sentences
 from domain.capabilities import ALWAYS_RESET, Version
 from domain.settings import Settings
 
@@ -70,18 +71,11 @@ def reset_problem(settings: Settings, version: Version) -> str:
     if not settings.server_reset_query_always:
         return ""
     if version < ALWAYS_RESET:
-        return (
-            "option server_reset_query_always needs PgBouncer"
-            f" {ALWAYS_RESET.major}.{ALWAYS_RESET.minor} or later: {version} runs here,"
-            " and works as with false"
-        )
+        needed = f"{ALWAYS_RESET.major}.{ALWAYS_RESET.minor}"
+        return sentences.RESET_NOT_SUPPORTED.text(needed=needed, version=version)
     modes = {settings.pool_mode, *settings.overrides.modes}
     if "session" in modes and len(modes) > 1:
-        return (
-            "option server_reset_query_always cannot be true while pools in session mode run beside"
-            " pools in another mode, and works as with false: set it to false, or give all pools the"
-            " same pool_mode"
-        )
+        return sentences.RESET_IN_MIXED_MODES.text()
     return ""
 
 

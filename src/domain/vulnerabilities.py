@@ -6,6 +6,7 @@ repaired a release without changing the version number, which this module cannot
 
 from typing import Literal
 
+from domain import sentences
 from domain.capabilities import Version
 from domain.value import Value
 
@@ -145,7 +146,5 @@ def warning(version: Version) -> str:
     found = vulnerabilities(version)
     if not found:
         return ""
-    return (
-        f"PgBouncer {version} has known vulnerabilities, the worst is {found[0].cve}"
-        f" ({found[0].text}): use an image with PgBouncer {SAFE} or later"
-    )
+    worst = found[0]
+    return sentences.VULNERABLE.text(version=version, cve=worst.cve, text=worst.text, safe=SAFE)

@@ -14,10 +14,11 @@ from adapters.juju.peers import REQUEST
 from adapters.juju.secrets import JujuSecrets
 from adapters.juju.state import JujuState
 from domain.budget import UnitBudget
+from domain.endpoints import address_in, endpoints_in
 from domain.facts import BackendLogin, BackendRelation, Container, Facts, Ledger, Peer
 from domain.instances import Layout
 from domain.leadership import misses_something
-from domain.pools import Plan, Serving, address_in, endpoints_in
+from domain.plan import Plan, Serving
 from domain.settings import settings_from
 
 
@@ -48,12 +49,7 @@ class JujuFacts:
         """
         facts = self._read()
         if facts.leader and (facts.leaving or misses_something(facts)):
-            alive = self._alive()
-            update = {
-                "leaving": facts.leaving or facts.unit not in alive,
-                "last_unit": not alive,
-            }
-            facts = facts.model_copy(update=update)
+            facts = facts.with_survivors(self._alive())
         return facts
 
     def _alive(self) -> frozenset[str]:
@@ -99,7 +95,9 @@ class JujuFacts:
             backend=self._backend(leader=leader),
             clients=tuple(client for _, parsed in requests for client in parsed.clients),
             refusals=tuple(refusal for _, parsed in requests for refusal in parsed.refusals),
-            silent=frozenset(relation_id for relation_id, parsed in requests if parsed.silent),
+            relations_without_request=frozenset(
+                relation_id for relation_id, parsed in requests if parsed.silent
+            ),
             service_host=self._service_host,
             configure_command=f"juju config {charm.app.name}",
         )

@@ -16,7 +16,7 @@ import pydantic
 
 from adapters.local import files
 from adapters.local.model import Model, Record
-from domain.pools import Port
+from domain.endpoints import Port
 
 PATIENCE = 10.0  # seconds
 

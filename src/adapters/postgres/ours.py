@@ -141,7 +141,7 @@ class Ours:
             OwnRole(kind=self._marks.kind(mark), name=name, oid=oid)
             for oid, name, mark in self._look()
         )
-        return self._before.model_copy(update={"roles": roles})
+        return self._before.with_roles(roles)
 
     def imitations(self) -> tuple[str, ...]:
         """Return the roles that have a comment of this application, which did not make them."""

@@ -8,7 +8,7 @@ from app.ports import Database
 from domain import consent
 from domain.facts import Client, Facts
 from domain.made import CLIENT
-from domain.status import Level, Problem
+from domain.problems import Level, Problem
 from domain.users import AccessRequest, Grant, grant_for
 
 logger = logging.getLogger(__name__)
@@ -145,5 +145,5 @@ class GrantRound:
     def _note(self) -> None:
         """Read the roles and databases again, and record to which application each database belongs."""
         self._holdings = {holding.name: holding for holding in self._database.holdings()}
-        made = self.made.model_copy(update={"roles": self._database.made().roles})
+        made = self.made.with_roles(self._database.made().roles)
         self.made = consent.noted(made, self._holdings.values(), self._applications)

@@ -4,7 +4,8 @@ import pytest
 from in_memory import deployed, related, worst
 
 from domain.consent import MOST_DATABASES, reach_of
-from domain.status import Level, assess
+from domain.problems import Level
+from domain.status import assess
 from domain.users import Grant
 
 
@@ -196,7 +197,7 @@ def test_databases_that_a_client_makes_get_pools_when_they_appear(role, caplog):
     if role == "createdb":
         platform.server.open |= {"warehouse"}
     for _ in range(2):
-        assert not platform.leader.update_status().settled
+        assert not platform.leader.update_status().unchanged
         platform.settle()
     assert aliases(platform.leader)[1:] == ["shop", "warehouse"]
     assert platform.model.plan.short_lived == ("warehouse",)
@@ -222,7 +223,7 @@ def test_a_database_that_a_client_opens_again_stays_open():
 def test_a_hook_is_settled_where_no_client_makes_databases():
     platform = related()
     platform.relate("shop-app", "shop")
-    assert platform.leader.update_status().settled
+    assert platform.leader.update_status().unchanged
 
 
 def test_what_clients_left_behind_is_told_and_keeps_nothing_waiting():
@@ -231,7 +232,7 @@ def test_what_clients_left_behind_is_told_and_keeps_nothing_waiting():
     platform.relate("shop-app", "shop")
     assert worst(platform.leader).level == Level.ACTIVE
     assert "left in database shop: trigger t" in worst(platform.leader).text
-    assert platform.leader.update_status().settled
+    assert platform.leader.update_status().unchanged
 
 
 def test_a_user_that_was_given_to_others_keeps_its_pool_and_is_named():

@@ -94,5 +94,5 @@ def test_a_second_run_changes_nothing(state, hook):
 def test_a_quiet_update_status_asks_postgresql_nothing_and_says_that_it_is_settled():
     platform = platform_in(lambda _: None)
     asked = platform.server.asked
-    assert platform.leader.update_status().settled
+    assert platform.leader.update_status().unchanged
     assert platform.server.asked == asked

@@ -143,9 +143,15 @@ def test_update_status_is_blocked_without_a_backend(deployed):
 
 @pytest.mark.flow("update/1")
 def test_update_status_notices_a_silent_postgresql_and_its_return(related, network):
-    network.answers, related.server.down = False, "PostgreSQL does not answer at 10.1.0.1:5432"
+    network.answers, related.server.down = (
+        False,
+        "PostgreSQL at 10.1.0.1:5432 does not answer: check that PostgreSQL runs, and the network",
+    )
     related.emit(related.context.on.update_status())
-    assert related.status == "blocked PostgreSQL does not answer at 10.1.0.1:5432"
+    assert (
+        related.status
+        == "blocked PostgreSQL at 10.1.0.1:5432 does not answer: check that PostgreSQL runs, and the network"
+    )
     network.answers, related.server.down = True, ""
     related.emit(related.context.on.update_status())
     assert related.status == "active"

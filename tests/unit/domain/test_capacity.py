@@ -3,8 +3,9 @@ from in_memory import related, worst
 from plans import plan
 
 from domain.capacity import demand
-from domain.pools import Member
-from domain.status import Level, Sentence, assess
+from domain.plan import Member
+from domain.problems import Level, Sentence
+from domain.status import assess
 
 
 def demanded(users=1, *, units=2, processors=2, limit=100, databases=("shop",), **options):

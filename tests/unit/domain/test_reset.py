@@ -5,6 +5,7 @@ from in_memory import related
 
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.overrides import overrides_in
+from domain.problems import Level
 from domain.reset import (
     DISCARD_BUT_PATH,
     DISCARD_BUT_STATEMENTS,
@@ -14,7 +15,7 @@ from domain.reset import (
     reset_settings,
 )
 from domain.settings import Settings
-from domain.status import Level, assess
+from domain.status import assess
 
 NOW, BEFORE, OLDEST = Version(1, 26), Version(1, 25, 2), Version(1, 21)
 REPORTS = Version(18)  # a PostgreSQL that reports search_path

@@ -4,7 +4,8 @@ import pytest
 from in_memory import deployed, related
 
 from domain.capabilities import OLDEST, PgBouncerRuntime, Version
-from domain.status import Level, Problem, assess
+from domain.problems import Level, Problem
+from domain.status import assess
 from domain.vulnerabilities import SAFE, held_vulnerabilities, vulnerabilities, warning
 
 RELEASES = [
@@ -76,6 +77,5 @@ def test_what_is_wrong_comes_before_a_warning():
 
 def test_several_warnings_are_a_single_sentence():
     told = Problem(topic="service", level=Level.ACTIVE, text="it is late")
-    facts = facts_with(related(), Version(1, 26)).model_copy(update={"problems": (told,)})
-    (only,) = assess(facts)
+    (only,) = assess(facts_with(related(), Version(1, 26)), (told,))
     assert only.text == f"{warning(Version(1, 26))}; it is late"

@@ -15,8 +15,8 @@ from hostile.scram_server import Refused, asks, message, prove
 
 from adapters.postgres.databases import PsycopgDatabases
 from app.errors import DatabaseRefused, DatabaseUnreachable
+from domain.endpoints import Endpoint
 from domain.facts import BackendLogin
-from domain.pools import Endpoint
 from domain.users import Login
 from pooler import server as local
 from pooler.server import ServerFailed
