@@ -66,6 +66,10 @@ class JujuFacts:
         plan = databags.own(shared, "plan", Plan)
         ledger = databags.own(shared, "ledger", Ledger)
         auth = self._secrets.read()
+        if auth is None and plan and plan.upstream:
+            # No event tells that a secret becomes readable. Before there is an upstream no unit needs the
+            # secret, and the plan in which the upstream appears is compared.
+            state.incomparable()
         unreadable = [
             key
             for key, value in (("plan", plan), ("ledger", ledger))

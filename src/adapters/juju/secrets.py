@@ -14,8 +14,8 @@ from domain.users import AuthMaterial
 class LabelledSecret:
     """A secret that this application owns, identified by its label.
 
-    Contents are not among what the next hook compares. A hook that finds no secret, or writes a secret, is
-    therefore never the last hook that looks.
+    Contents are not among what the next hook compares, so after a hook that writes a secret the next hook reads
+    everything again.
     """
 
     def __init__(self, charm: ops.CharmBase, state: JujuState, label: str) -> None:
@@ -29,7 +29,6 @@ class LabelledSecret:
         try:
             return self._model.get_secret(label=self._label).get_content(refresh=True)
         except (ops.SecretNotFoundError, ops.ModelError):
-            self._state.incomparable()
             return {}
 
     def write(self, content: Mapping[str, str], relation: ops.Relation | None = None) -> str:
