@@ -104,9 +104,7 @@ class PgBouncerCharm(ops.CharmBase):
 
     def _on_check_recovered(self, event: ops.PebbleCheckRecoveredEvent) -> None:
         if process_of(event.info.name) is None:
-            self._run_unless_unchanged(
-                event, lambda application: application.backend_returned()
-            )
+            self._run_unless_unchanged(event, lambda application: application.backend_returned())
         else:
             self._on_update_status(event)
 
@@ -203,5 +201,7 @@ if __name__ == "__main__":
     # and Kubernetes log.
     logging.disable(logging.DEBUG)
     ops.main(PgBouncerCharm)
-    if login := sys.modules.get("adapters.connections.login"):  # Most hooks do not log in to PostgreSQL.
+    if login := sys.modules.get(
+        "adapters.connections.login"
+    ):  # Most hooks do not log in to PostgreSQL.
         login.leave(0)

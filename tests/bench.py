@@ -324,7 +324,9 @@ def ratios(charm: Charm, bare: Charm, hooks: dict[str, dict[str, str]]) -> dict[
         for kind, variables in hooks.items():
             bares.append(bare.hook()[0])
             times[kind].append(charm.hook(kind, **variables)[0])
-    return {kind: statistics.median(found) / statistics.median(bares) for kind, found in times.items()}
+    return {
+        kind: statistics.median(found) / statistics.median(bares) for kind, found in times.items()
+    }
 
 
 @dataclasses.dataclass
@@ -357,7 +359,9 @@ def measured(folder: pathlib.Path, port: int, kubernetes: str) -> list[Line]:
             juju = settled(folder / f"{name}-juju", port, leader=leader, clients=clients)
             charm = Charm(folder / name, program, juju, kubernetes)
             looked = charm.hook()[1]
-            lines.append(Line(f"{role}, {clients} client(s), first look: writes", looked["writes"], 0))
+            lines.append(
+                Line(f"{role}, {clients} client(s), first look: writes", looked["writes"], 0)
+            )
             counts[clients] = charm.hook()[1]["tools"]
             if clients > 1:
                 continue

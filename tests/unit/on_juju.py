@@ -392,7 +392,9 @@ class Juju:
     def databases(self):
         """The names that clients find."""
         sections = self.ini().split("\n[")
-        lines = [section.splitlines()[1:] for section in sections if section.startswith("databases]")]
+        lines = [
+            section.splitlines()[1:] for section in sections if section.startswith("databases]")
+        ]
         return [line.partition(" = ")[0] for line in itertools.chain(*lines) if " = " in line]
 
     @property

@@ -30,13 +30,11 @@ class JujuClients:
         """Return the password that a client was given, or None."""
         content = self._secret(request, "user").content()
         relation = self._relation(request.relation_id)
-        databag = self._state.app_databag(relation) if relation else {}
+        databag: Mapping[str, str] = self._state.app_databag(relation) if relation else {}
         password = content.get("password") or databag.get("password")
         return pydantic.SecretStr(password) if password else None
 
-    def publish(
-        self, request: AccessRequest, offer: Offer, credentials: Login | None
-    ) -> None:
+    def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> None:
         """Write how to connect; without credentials the client keeps those that it has."""
         relation = self._relation(request.relation_id)
         if relation is None:

@@ -135,8 +135,12 @@ class JujuFacts:
             credentials = self._credentials(relation)
         except ValueError as error:
             text = f"backend-database: {error}"
-            return BackendRelation(related=True, present=present, requested=requested, problem=text)
-        return BackendRelation(related=True, present=present, requested=requested, credentials=credentials)
+            return BackendRelation(
+                related=True, present=present, requested=requested, problem=text
+            )
+        return BackendRelation(
+            related=True, present=present, requested=requested, credentials=credentials
+        )
 
     def _credentials(self, relation: ops.Relation) -> BackendLogin:
         """Return what the PostgreSQL charm wrote. Raises ValueError with what is missing or wrong."""

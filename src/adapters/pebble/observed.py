@@ -29,7 +29,7 @@ class Record(TypedDict):
 
 
 class ObservedContainer:
-    """The container as a hook sees it. What was requested to find out whether to do something is not requested again.
+    """The container as a hook sees it; a hook that does something uses what the comparison has requested.
 
     The record is valid for the Pebble for which it was written. A container that was replaced has an empty
     disk, and its Pebble has a new socket and an empty plan. The record ends with the pod, as the containers do.
@@ -63,13 +63,12 @@ class ObservedContainer:
         services = self.services()
         try:
             record = cast("Record", json.loads(self._path.read_text()))
-            kept = record["pebble"] == self._pebble() and (
-                "services:" not in record["layer"]
-                or any(process_of(name) is not None for name in services)
-            )
-            return record if kept else None
+            same_pebble = record["pebble"] == self._pebble()
+            has_services = "services:" in record["layer"]
         except (OSError, ValueError, LookupError, TypeError):
             return None
+        known = any(process_of(name) is not None for name in services)
+        return record if same_pebble and (known or not has_services) else None
 
     def write(self, record: Record) -> None:
         """Replace the record. Raises OSError."""
@@ -89,6 +88,9 @@ class ObservedContainer:
         """Return what a later hook compares; an empty list if Pebble cannot be asked."""
         try:
             record = self.record()
-            return [sorted(map(list, self.services().items())), record["applied"] if record else ""]
+            return [
+                sorted(map(list, self.services().items())),
+                record["applied"] if record else "",
+            ]
         except (ops.pebble.Error, OSError):
             return []

@@ -128,7 +128,9 @@ class PebblePooler:
             written = {path: _identity(path, text) for path, text in texts.items()}
             changed = [path for path in texts if record["files"].get(path) != written[path]]
             before = self._before(record, changed, steps)
-            complete = {path: text for path, text in record["files"].items() if path not in changed}
+            complete = {
+                path: text for path, text in record["files"].items() if path not in changed
+            }
             self._observed.write({**record, "files": complete})
             self._make_directories(config, changed)
             for path in changed:
@@ -166,7 +168,11 @@ class PebblePooler:
         record = self._observed.record()
         try:
             # A later release may have written further keys.
-            return AppliedState.model_validate_json(record["applied"], extra="ignore") if record else None
+            return (
+                AppliedState.model_validate_json(record["applied"], extra="ignore")
+                if record
+                else None
+            )
         except ValueError:  # not an `AppliedState`
             return None
 

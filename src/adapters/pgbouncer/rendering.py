@@ -8,8 +8,8 @@ from __future__ import annotations
 import functools
 import pathlib
 import re
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from domain.hba import Rule
 from domain.instances import RESTART, CancelPeer, ConsoleUser, IniLine, Instance
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import jinja2
 
 TEMPLATES = pathlib.Path(__file__).parents[3] / "templates"
+
+T = TypeVar("T")
 
 # The parameters whose values may differ between the processes of a unit.
 PER_PROCESS = frozenset(
@@ -56,24 +58,35 @@ def split(instances: Sequence[Instance]) -> tuple[Lines, dict[int, Lines]]:
     """
     if not instances:
         return Lines((), (), (), ()), {}
-    every = [_lines(instance) for instance in instances]
-    shared = [set.intersection(*map(set, sections)) for sections in zip(*every, strict=True)]
-    shared[0] = {line for line in shared[0] if line[0] not in PER_PROCESS}
-    common = _select(every[0], lambda line, section: line in shared[section])
-    return common, {
-        instance.index: _select(lines, lambda line, section: line not in shared[section])
-        for instance, lines in zip(instances, every, strict=True)
+    settings = {
+        line for line in _shared(i.settings for i in instances) if line[0] not in PER_PROCESS
     }
+    pools = _shared(instance.pools for instance in instances)
+    users = _shared(instance.users for instance in instances)
+    peers = _shared(instance.peers for instance in instances)
+    first = instances[0]
+    common = Lines(
+        settings=tuple(line for line in first.settings if line in settings),
+        pools=tuple(pool for pool in first.pools if pool in pools),
+        users=tuple(user for user in first.users if user in users),
+        peers=tuple(peer for peer in first.peers if peer in peers),
+    )
+    alone = {
+        instance.index: Lines(
+            settings=tuple(line for line in instance.settings if line not in settings),
+            pools=tuple(pool for pool in instance.pools if pool not in pools),
+            users=tuple(user for user in instance.users if user not in users),
+            peers=tuple(peer for peer in instance.peers if peer not in peers),
+        )
+        for instance in instances
+    }
+    return common, alone
 
 
-def _lines(instance: Instance) -> Lines:
-    return Lines(instance.settings, instance.pools, instance.users, instance.peers)
-
-
-def _select(lines: Lines, wanted: Callable[[Any, int], bool]) -> Lines:
-    """Return the lines that are wanted, given the number of their section, in their order."""
-    sections = enumerate(lines)
-    return Lines(*(tuple(line for line in section if wanted(line, number)) for number, section in sections))
+def _shared(sections: Iterable[tuple[T, ...]]) -> frozenset[T]:
+    """Return the lines that a section has in every process."""
+    every = [frozenset(section) for section in sections]
+    return every[0].intersection(*every)
 
 
 def userlist(users: tuple[ConsoleUser, ...]) -> str:

@@ -65,7 +65,12 @@ def relation_events(juju):
 
 def test_no_hook_without_news_reads_everything_again(quiet):
     on = quiet.context.on
-    events = [on.update_status(), on.config_changed(), on.leader_elected(), *relation_events(quiet)]
+    events = [
+        on.update_status(),
+        on.config_changed(),
+        on.leader_elected(),
+        *relation_events(quiet),
+    ]
     assert [event.path for event in events if looked(quiet, event)] == []
     check = failed(quiet, "postgresql")
     for event in (on.pebble_check_failed, on.pebble_check_recovered):
