@@ -34,4 +34,5 @@ class Converge:
         if reason:
             return AskAgain(facts, reason, problems)
         may_change = problems or facts.has_problems or (may_write_for_app(facts) and facts.roaming)
-        return Done(facts, problems, unchanged=facts == before and not may_change)
+        complete = not may_change
+        return Done(facts, problems, facts == before and complete, complete)

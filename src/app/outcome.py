@@ -20,6 +20,8 @@ class Done(NamedTuple):
     problems: tuple[Problem, ...] = ()
     # There was nothing to do, and as long as the facts stay the same, there will be nothing to do.
     unchanged: bool = False
+    # Nothing is left to do and nothing is wrong: as long as the facts stay as they are now, no hook does anything.
+    complete: bool = False
 
 
 class Deferred(NamedTuple):

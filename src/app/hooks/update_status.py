@@ -6,7 +6,7 @@ from app.converge import Converge
 from app.outcome import Outcome
 from app.ports import Databases, FactsSource, Peers
 from domain import sentences
-from domain.endpoints import endpoints_text
+from domain.endpoints import Endpoint, endpoints_text
 from domain.facts import Facts
 from domain.leadership import may_write_for_app
 
@@ -32,9 +32,7 @@ class UpdateStatus:
     def _probe_backend(self, facts: Facts) -> Facts:
         """Return the facts, with a problem in the ledger if PostgreSQL does not answer."""
         backend = facts.backend.credentials
-        if not may_write_for_app(facts) or not facts.backend_ready or backend is None:
-            return facts
-        if self.databases.answers(backend):
+        if not probed_servers(facts) or backend is None or self.databases.answers(backend):
             return facts
         problem = sentences.POSTGRESQL_SILENT.problem(
             "database",
@@ -44,3 +42,10 @@ class UpdateStatus:
         ledger = facts.ledger.with_problem(problem)
         self.peers.record(ledger)
         return facts.recording(ledger)
+
+
+def probed_servers(facts: Facts) -> tuple[Endpoint, ...]:
+    """Return where this unit has to ask whether PostgreSQL answers; nowhere if it does not lead."""
+    backend = facts.backend.credentials
+    probes = may_write_for_app(facts) and facts.backend_ready
+    return backend.endpoints if probes and backend else ()

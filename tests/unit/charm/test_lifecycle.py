@@ -211,7 +211,7 @@ def test_an_old_pgbouncer_is_refused_with_a_sentence(make):
 
 
 def test_an_upgraded_charm_renders_what_changed(related):
-    (related.disk / "applied.json").unlink()
+    related.record.unlink()
     (related.disk / "0" / "pgbouncer.ini").write_text("old")
     related.emit(related.context.on.upgrade_charm())
     assert related.setting("listen_port") == "6432"
