@@ -4,7 +4,7 @@ from domain.facts import Facts
 
 
 def may_write_for_app(facts: Facts) -> bool:
-    """Whether this unit may write for the application.
+    """Return whether this unit may write for the application.
 
     A leader that is being removed may not: its relations end while the application keeps them, and its
     successor could already be writing. A leader that cannot read the plan or the ledger may not
@@ -41,14 +41,14 @@ def must_clean_backend(facts: Facts) -> bool:
 
 
 def serving_everywhere(facts: Facts, database: str) -> bool:
-    """Whether every unit that stays would let a client of this database in.
+    """Return whether every unit that stays would let a client of this database in.
 
-    A unit that has no share of max_db_connections keeps nobody waiting: no client is sent there.
+    A unit without a share of max_db_connections does not count: no client gets its address.
     """
     if facts.plan is None:
         return False
     port = facts.plan.settings.listen_port
-    said = {peer.name: peer.serving for peer in facts.peers if not peer.leaving}
-    said[facts.unit] = facts.serving
-    asked = [serving for name, serving in said.items() if facts.plan.serves_by(name)]
-    return bool(asked) and all(one is not None and one.serves(database, port) for one in asked)
+    announced = {peer.name: peer.serving for peer in facts.peers if not peer.leaving}
+    announced[facts.unit] = facts.serving
+    units = [serving for name, serving in announced.items() if facts.plan.serves_by(name)]
+    return bool(units) and all(unit is not None and unit.serves(database, port) for unit in units)
