@@ -5,6 +5,7 @@ from samples import but
 
 from domain.endpoints import endpoints_in
 from domain.facts import Container, Ledger
+from domain.made import Made
 from domain.plan import Member
 from domain.problems import Level, Problem
 
@@ -35,6 +36,22 @@ def test_the_backend_is_ready_while_postgresql_answers():
     silent = facts.model_copy(update={"ledger": facts.ledger.with_problem(problem("database"))})
     assert not silent.backend_ready
     assert silent.has_problems
+
+
+def test_a_ledger_without_a_backend_keeps_the_service_and_what_may_stay():
+    ledger = Ledger(
+        provisioned_for="backend",
+        exposed_ports=(6432,),
+        problems=(problem("database"), problem("service")),
+        made=Made(cluster="1"),
+        left=("a role stays",),
+    )
+    assert ledger.without_backend() == Ledger(
+        exposed_ports=(6432,),
+        problems=(problem("service"),),
+        made=Made(cluster="1"),
+        left=("a role stays",),
+    )
 
 
 def test_a_login_keeps_the_version_and_the_replicas_that_are_found_later():
