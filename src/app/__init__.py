@@ -1,1 +1,1 @@
-"""Use cases: look, let the domain decide, act through ports."""
+"""The application: hooks read facts, the domain decides, and intents act through ports."""

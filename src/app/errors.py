@@ -1,8 +1,20 @@
-"""What may an adapter raise? Each has a sentence for the operator, without secrets."""
+"""The errors that adapters raise. Each has a sentence for the operator, without secrets.
+
+PoolerFailed
+PoolerUnreachable
+ConsoleFailed
+DatabaseUnreachable
+DatabaseRefused
+AccessRefused
+DatabaseBusy
+NoTimeLeft
+ExposureForbidden
+ExposureFailed
+"""
 
 
 class PoolerFailed(Exception):
-    """The container, its files or PgBouncer itself refused something."""
+    """The container, its files or PgBouncer refused something."""
 
 
 class PoolerUnreachable(PoolerFailed):
@@ -18,24 +30,24 @@ class DatabaseUnreachable(Exception):
 
 
 class DatabaseRefused(Exception):
-    """PostgreSQL answered, and said no."""
+    """PostgreSQL answered, and refused."""
 
 
 class AccessRefused(DatabaseRefused):
-    """PostgreSQL cannot give one client what it asks for; others are not concerned."""
+    """PostgreSQL cannot give a client what it asks for. Other clients are not affected."""
 
 
 class DatabaseBusy(AccessRefused):
-    """A lock keeps the database of a client busy; a later hook tries again."""
+    """A lock keeps the database of a client busy. A later hook tries again."""
 
 
 class NoTimeLeft(DatabaseBusy):
-    """This hook may wait no longer; the next hook goes on."""
+    """This hook may wait no longer. The next hook continues."""
 
 
 class ExposureForbidden(Exception):
-    """The platform does not let us expose ourselves; a human has to allow it."""
+    """Kubernetes forbids the Service. An operator has to allow it."""
 
 
 class ExposureFailed(Exception):
-    """The platform did not expose us this time."""
+    """Kubernetes did not apply the Service. A later hook tries again."""

@@ -1,4 +1,4 @@
-"""What does the application need from outside? Ports, named by role.
+"""The ports: what the application needs from a platform, named by role.
 
 All effects are idempotent.
 """
@@ -24,10 +24,10 @@ NewPassword = Callable[[], pydantic.SecretStr]
 
 
 class FactsSource(Protocol):
-    """Where facts come from."""
+    """The source of facts."""
 
     def read(self) -> Facts:
-        """Take one frozen look."""
+        """Return what this unit sees now."""
         ...
 
 
@@ -35,54 +35,55 @@ class Pooler(Protocol):
     """The PgBouncer processes of this unit. Every method may raise PoolerFailed."""
 
     def program(self) -> PgBouncerRuntime:
-        """Ask the program itself, and what it may take of its machine."""
+        """Return the version of PgBouncer, and the processors and open files that it may use."""
         ...
 
     def apply(self, config: PoolerConfig, applied: AppliedState, steps: tuple[Step, ...]) -> None:
-        """Write the files, take the steps in their order, and remember `applied` last of all.
+        """Write the files, take the steps in their order, and then remember `applied`.
 
-        A configuration that PgBouncer refuses is taken back, and the error says which line it was.
+        If PgBouncer refuses a configuration, the configuration before is restored, and the error names the
+        line.
         """
         ...
 
     def remember(self, applied: AppliedState) -> None:
-        """Keep this in place of what was remembered."""
+        """Replace the record of what was applied."""
         ...
 
 
 class Console(Protocol):
-    """The console of one process. Every method may raise ConsoleFailed."""
+    """The console of a process. Every method may raise ConsoleFailed."""
 
     def databases(self) -> tuple[PooledDatabase, ...]:
-        """What the process has of each database."""
+        """Return what the process has of each database."""
         ...
 
     def pools(self) -> tuple[PoolState, ...]:
-        """What its pools are doing."""
+        """Return the state of each pool."""
         ...
 
     def shed(self, seconds: float, *, reconnect: bool) -> tuple[PooledDatabase, ...]:
-        """Connections above a limit end; waits for so many seconds at most. Returns what is left.
+        """Close server connections above the limits, wait for at most so many seconds, and return the databases.
 
-        With `reconnect` those that are never idle end, too, each with its transaction, or its session.
+        With `reconnect` connections that are never idle close, too, each after its transaction, or session.
         """
         ...
 
     def reconnect(self) -> None:
-        """Every connection to PostgreSQL ends with its transaction, and others take their place."""
+        """Replace every server connection when its transaction ends."""
         ...
 
     def pause(self, seconds: float) -> bool:
-        """Nothing new begins; whether all that was open has ended after so many seconds at most."""
+        """Pause, and return whether all open transactions have ended after at most so many seconds."""
         ...
 
     def resume(self) -> None:
-        """What waits goes on."""
+        """Resume, also databases that were paused by name."""
         ...
 
 
 class Consoles(Protocol):
-    """The consoles of this unit's processes, each by a socket of its own."""
+    """The consoles of the processes of this unit; each process has its own socket."""
 
     def open(self, index: int, port: int, auth: AuthMaterial) -> AbstractContextManager[Console]:
         """Log in as the admin user. Raises ConsoleFailed."""
@@ -90,34 +91,34 @@ class Consoles(Protocol):
 
 
 class Peers(Protocol):
-    """What units tell one another. The first three are the leader's, for the application."""
+    """The peer relation. Only the leader calls the first three methods, for the application."""
 
     def share(self, plan: Plan) -> None:
-        """Tell all units what to do."""
+        """Write the plan for all units."""
         ...
 
     def record(self, ledger: Ledger) -> None:
-        """Keep the ledger where the next leader finds it."""
+        """Write the ledger, which the next leader reads."""
         ...
 
     def name_leader(self, address: str) -> None:
-        """Tell all units where the leader is."""
+        """Write the address of the leader."""
         ...
 
     def announce(self, address: str, serving: Serving | None, stake: UnitBudget) -> None:
-        """Tell where this unit is, what it serves, and its part of max_db_connections."""
+        """Write the address of this unit, what it serves, and its part of max_db_connections."""
         ...
 
 
 class Secrets(Protocol):
-    """Where the passwords of PgBouncer's own users are kept, for all units to read."""
+    """The secret with the passwords of PgBouncer's own users, which all units can read."""
 
     def store(self, auth: AuthMaterial) -> None:
-        """Keep them."""
+        """Write the users and their passwords."""
         ...
 
     def forget(self) -> None:
-        """Remove them."""
+        """Remove the secret."""
         ...
 
 
@@ -125,32 +126,32 @@ class Backend(Protocol):
     """The relation with PostgreSQL."""
 
     def request(self) -> None:
-        """Ask for a database and a user that may make others."""
+        """Request a database and a superuser."""
         ...
 
 
 class Clients(Protocol):
-    """The applications that asked for a database."""
+    """The relations with client applications."""
 
     def password(self, request: AccessRequest) -> pydantic.SecretStr | None:
-        """The password that a client was told, None if it was told none."""
+        """Return the password that was published to a client; None if there is none."""
         ...
 
     def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> None:
-        """Tell a client how to connect; without credentials it keeps those that it has."""
+        """Publish connection information to a client; without `credentials` the client keeps those that it has."""
         ...
 
     def withdraw(self, request: AccessRequest) -> None:
-        """Take back all that a client was told."""
+        """Remove all that was published to a client."""
         ...
 
     def forget(self, grant: Grant) -> None:
-        """Remove what was kept for a client that has gone."""
+        """Remove what was kept for a client that has left."""
         ...
 
 
 class Departures(Protocol):
-    """Who is leaving."""
+    """The announcement that this unit is being removed."""
 
     def flag(self) -> bool:
         """Note in this unit's databag of every relation that the unit leaves; return whether a note is new."""
@@ -173,28 +174,28 @@ class Reminder(Protocol):
 
 
 class Exposure(Protocol):
-    """How clients reach all units by one name.
+    """A name by which clients reach all units.
 
     May raise ExposureForbidden and ExposureFailed.
     """
 
     def expose(self, ports: tuple[int, ...]) -> None:
-        """Lead that name to these ports, and no others, of every unit that is ready."""
+        """Lead that name to exactly these ports of every unit that is ready."""
         ...
 
 
 class Database(Protocol):
-    """An open conversation with PostgreSQL. Every method may raise the errors about databases."""
+    """An open connection to PostgreSQL. Every method may raise DatabaseUnreachable and DatabaseRefused."""
 
     def provision(self, auth: AuthMaterial, database: str) -> None:
         """Make the auth user, and in `database` the function by which it looks passwords up.
 
-        An auth user of ours from before is dropped.
+        An auth user with another name that this application made is dropped.
         """
         ...
 
     def server(self) -> str:
-        """Which server this is, and since when it runs: the same name may lead to another one."""
+        """Return the identity of the server and of its start: a name may lead to another server later."""
         ...
 
     def capacity(self) -> int:
@@ -202,11 +203,11 @@ class Database(Protocol):
         ...
 
     def has_connection_from(self, address: str) -> bool:
-        """Whether there is a connection from this address."""
+        """Return whether there is a connection from this address."""
         ...
 
     def users(self) -> frozenset[str]:
-        """The client users that this application made."""
+        """Return the client users that this application made."""
         ...
 
     def lock_out(self, usernames: Iterable[str]) -> dict[str, str]:
@@ -245,19 +246,16 @@ class Database(Protocol):
         ...
 
     def grant(self, grant: Grant, oid: int = 0) -> bool:
-        """Make the user and its database, with the roles asked for.
-
-        Raises AccessRefused; DatabaseBusy if something holds the database; NoTimeLeft.
+        """Make the user and its database with the roles of the grant; return whether the user has no password.
 
         A database that existed before is given only if it has this OID: the decision to give it was
-        made for that database.
-
-        True as long as the user has no password, without which it cannot log in.
+        made for that database. Raises AccessRefused; DatabaseBusy if a lock keeps the database busy;
+        NoTimeLeft.
         """
         ...
 
     def set_password(self, credentials: Login) -> None:
-        """Give a user of ours this password."""
+        """Give a user that this application made this password."""
         ...
 
     def revoke(self, username: str) -> None:
@@ -273,7 +271,7 @@ class Database(Protocol):
 
 
 class Databases(Protocol):
-    """The way to PostgreSQL."""
+    """Connections to PostgreSQL."""
 
     def open(
         self, backend: BackendLogin, ledger: Ledger | None = None
@@ -285,7 +283,7 @@ class Databases(Protocol):
         ...
 
     def answers(self, backend: BackendLogin) -> bool:
-        """Whether something that speaks PostgreSQL's protocol listens. Quick, without logging in."""
+        """Return whether a server with PostgreSQL's protocol answers. Fast, without a login."""
         ...
 
     def admits(self, backend: BackendLogin, credentials: Login, database: str) -> bool:

@@ -1,4 +1,4 @@
-"""What should all units do? The leader's decision, from what it sees."""
+"""The decisions of the leader: the plan for all units, and the offer for each client."""
 
 from collections.abc import Collection, Iterator
 
@@ -14,10 +14,10 @@ from domain.value import number_of
 
 
 def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
-    """What all units should do. `ended` are units that have left and have no connections any more.
+    """Return the plan for all units. `ended` names the departed units that have no connections any more.
 
-    While an option is invalid, the settings that run now stay. Databases are served once access to
-    them was given, so that no name ever leads to nothing.
+    While an option is invalid, the settings before stay. A database gets a pool once its user exists, so
+    that no pool leads to a database that does not exist.
     """
     current = facts.plan or Plan(settings=facts.settings or Settings(), members=())
     settings = facts.settings or current.settings
@@ -27,17 +27,17 @@ def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
         current.process_set,
     )
     if former is not None:
-        # One change of ports after another.
+        # The change of the port before has to end first.
         settings = settings.with_listen_port(port)
         former = None if port_is_published(facts) else former
     elif settings.listen_port != port:
         former, process_set = port, 1 if process_set == 0 else 0
-    leavers = tuple(one for one in _leavers(facts) if one.name not in ended)
+    leavers = tuple(unit for unit in _departed(facts) if unit.name not in ended)
     total = settings.max_db_connections
     roamed = facts.ledger.roamed if facts.grants_to_keep else ()
     wanted = Plan(
         settings=settings,
-        members=_members(facts, total, sum(one.held for one in leavers)),
+        members=_members(facts, total, sum(unit.held for unit in leavers)),
         leavers=leavers if total else (),
         upstream=upstream(facts),
         databases=tuple(sorted({grant.database for grant in facts.grants_to_keep}.union(roamed))),
@@ -60,21 +60,21 @@ def limit_known_to_peers(facts: Facts) -> int:
 
 
 def _known_users(settings: Settings, current: Plan) -> tuple[str, ...]:
-    now = {one.name for one in settings.overrides.users}
+    now = {user.name for user in settings.overrides.users}
     return tuple(sorted(now.union(current.known_users)))
 
 
 def port_is_published(facts: Facts) -> bool:
-    """Whether no client knows another port than the one that the plan now has."""
+    """Return whether every client was given the port that the plan has now."""
     port = facts.plan.settings.listen_port if facts.plan else 0
     offers = [client.published for client in facts.clients if client.published]
     return all(offer.endpoints.endswith(f":{port}") for offer in offers)
 
 
 def upstream(facts: Facts) -> Upstream | None:
-    """The server that the pools lead to, once our users exist in it.
+    """Return the server that the pools lead to, once the users of this application exist in it.
 
-    A moment in which the backend's facts cannot be read changes nothing.
+    While the login of the backend cannot be read, the server before stays.
     """
     known, auth = facts.backend.credentials, facts.auth
     if not facts.backend.attached or auth is None or not facts.ledger.provisioned_for:
@@ -92,16 +92,16 @@ def upstream(facts: Facts) -> Upstream | None:
 
 
 def departed_holding_connections(facts: Facts) -> tuple[DepartedUnit, ...]:
-    """Units that have left and may still have connections, of which nobody else will tell."""
+    """Return the units that are gone and may still have connections, which only PostgreSQL can tell."""
     peers = {peer.name for peer in facts.peers}
     limited = facts.plan is not None and facts.plan.settings.max_db_connections > 0
-    return tuple(one for one in _leavers(facts) if limited and one.name not in peers)
+    return tuple(unit for unit in _departed(facts) if limited and unit.name not in peers)
 
 
-def _leavers(facts: Facts) -> Iterator[DepartedUnit]:
-    """Units that were members and are not any more.
+def _departed(facts: Facts) -> Iterator[DepartedUnit]:
+    """Yield the units that were members and are not any more.
 
-    One that gives another its address is gone for sure, and so is one of which none is known.
+    A unit without an address, or whose address another unit has now, has no connections.
     """
     before = facts.plan
     if before is None:
@@ -120,29 +120,31 @@ def _leavers(facts: Facts) -> Iterator[DepartedUnit]:
 
 
 def _members(facts: Facts, total: int, reserved: int) -> tuple[Member, ...]:
-    before = {one.name: one for one in facts.plan.members} if facts.plan else {}
+    before = {member.name: member for member in facts.plan.members} if facts.plan else {}
     me = Peer(
         name=facts.unit, address=facts.address, leaving=facts.leaving, serving=facts.serving,
         stake=facts.stake,
     )  # fmt: skip
-    everybody = sorted((me, *facts.peers), key=_number)
-    units = [one for one in everybody if not one.leaving]
-    told = [before[one.name].share if one.name in before else one.stake.share for one in units]
-    claims = [UnitAllotment(told=t, stake=one.stake) for t, one in zip(told, units, strict=True)]
+    units = [unit for unit in sorted((me, *facts.peers), key=_number) if not unit.leaving]
+    told = [before[unit.name].share if unit.name in before else unit.stake.share for unit in units]
+    claims = [
+        UnitAllotment(told=limit, stake=unit.stake)
+        for limit, unit in zip(told, units, strict=True)
+    ]
     shares = next_unit_limits(total, claims, reserved) if total else (0,) * len(units)
     return tuple(
         Member(
-            name=one.name,
-            address=one.address,
-            processors=_processors(facts, one, before.get(one.name)),
+            name=unit.name,
+            address=unit.address,
+            processors=_processors(facts, unit, before.get(unit.name)),
             share=part,
         )
-        for one, part in zip(units, shares, strict=True)
+        for unit, part in zip(units, shares, strict=True)
     )
 
 
 def _processors(facts: Facts, unit: Peer, before: Member | None) -> int:
-    """As it says itself; what was known as long as it says nothing."""
+    """Return the processors that a unit announced; until it announces them, those of the plan before."""
     if unit.name == facts.unit and facts.container.cpus:
         return facts.container.cpus
     return unit.serving.processors if unit.serving else before.processors if before else 0
@@ -153,7 +155,7 @@ def _number(unit: Peer) -> tuple[int, str]:
 
 
 def offer(facts: Facts, request: AccessRequest) -> Offer | None:
-    """What to tell the client of this request; None while it could not connect everywhere."""
+    """Return the offer for a client; None while the client could not connect to every unit."""
     shared = facts.plan
     if (
         shared is None
@@ -169,7 +171,7 @@ def offer(facts: Facts, request: AccessRequest) -> Offer | None:
             return None
         hosts = [facts.service_host]
     else:
-        hosts = [one.address for one in shared.members if shared.serves_by(one.name)]
+        hosts = [member.address for member in shared.members if shared.serves_by(member.name)]
     endpoints = endpoints_text(Endpoint(host=host, port=port) for host in hosts)
     alias = read_only_alias(shared, request.database)
     if not serving_everywhere(facts, alias):

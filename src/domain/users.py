@@ -1,4 +1,4 @@
-"""Who asked for access, who has it, and what must change?"""
+"""Users: those of PgBouncer itself, and those of client applications with their requests and grants."""
 
 import re
 from collections.abc import Iterable
@@ -11,67 +11,73 @@ from domain.pools import AUTH_ALIAS, READ_ONLY_SUFFIX
 from domain.roles import ROLES
 from domain.value import Line, Value
 
-NAME_BYTES = 63  # PostgreSQL's NAMEDATALEN and PgBouncer's MAX_DBNAME, less the closing zero.
+# PostgreSQL's NAMEDATALEN and PgBouncer's MAX_DBNAME, less the closing zero.
+NAME_BYTES = 63
 
-# `pgbouncer` is PgBouncer's console, and nobody gets the server's own databases.
+# `pgbouncer` is PgBouncer's console, and no client gets the server's own databases.
 RESERVED_DATABASES = frozenset({"pgbouncer", "postgres", "template0", "template1", AUTH_ALIAS})
 
 
 def _hashable(password: pydantic.SecretStr) -> pydantic.SecretStr:
     if not re.fullmatch(r"[ -~]{1,1000}", password.get_secret_value()):
-        raise ValueError("no password of ours")
+        raise ValueError("no password that this application made")
     return password
 
 
-# Ours are such: others would have to be normalised before they are hashed, or end a line.
+# This application makes such passwords. Other letters would have to be normalised before they are hashed,
+# and a line break would end a line of a configuration.
 Password = Annotated[pydantic.SecretStr, pydantic.AfterValidator(_hashable)]
 
-# It stands in a list whose members commas and spaces separate.
+# A user name that stands in a list whose members are separated by commas and spaces.
 ListedName = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 
 
 class AuthMaterial(Value):
     """The users of PgBouncer itself and their passwords, shared by all units in a secret."""
 
-    auth_user: Line  #: looks passwords up in PostgreSQL
+    # Looks passwords up in PostgreSQL.
+    auth_user: Line
     auth_password: Password
-    stats_user: ListedName  #: may read PgBouncer's console
+    # May read PgBouncer's console.
+    stats_user: ListedName
     stats_password: Password
-    admin_user: ListedName  #: may do anything on PgBouncer's console
+    # May run every command on PgBouncer's console.
+    admin_user: ListedName
     admin_password: Password
 
     @pydantic.model_validator(mode="after")
     def _are_three(self) -> Self:
         names = (self.auth_user, self.stats_user, self.admin_user)
         if len(set(names)) < len(names):
-            raise ValueError("one user has the rights of two")
+            raise ValueError("two users have the same name, so that a user has the rights of both")
         return self
 
 
 class Login(Value):
-    """What a client logs in with."""
+    """A user and its password."""
 
     username: str
     password: pydantic.SecretStr
 
 
 class AccessRequest(Value):
-    """An application asks for a database."""
+    """The request of an application for a database."""
 
     relation_id: int
-    request_id: str = ""  #: only where one relation may carry several requests
+    # Only a relation of version 1 can have several requests, and then each has an identifier.
+    request_id: str = ""
     application: str
     database: str
     roles: tuple[str, ...] = ()
 
     @property
     def username(self) -> str:
-        """The role in PostgreSQL that serves this request."""
+        """Return the role in PostgreSQL of the client."""
         return "_".join(filter(None, (f"relation_id_{self.relation_id}", self.request_id)))
 
 
 class Refusal(Value):
-    """A request that cannot be served, and why."""
+    """A request that cannot be served, with the reason."""
 
     relation_id: int
     application: str
@@ -79,7 +85,7 @@ class Refusal(Value):
 
 
 class Grant(Value):
-    """Access that was given, and with it a role that is ours."""
+    """The role in PostgreSQL that this application made for a request, and its database."""
 
     relation_id: int
     request_id: str = ""
@@ -89,26 +95,27 @@ class Grant(Value):
 
 
 class Offer(Value):
-    """How a client connects, as it reads it; passwords apart."""
+    """The connection information that a client reads, without its password."""
 
     database: str
-    endpoints: str  #: `host:port`, separated by commas
+    # `host:port`, separated by commas.
+    endpoints: str
     read_only_endpoints: str = ""
-    read_only_alias: str = (
-        ""  #: the database's name for reading from replicas, '' if there is none
-    )
-    version: str = ""  #: of PostgreSQL
+    # The name of the database for reads from replicas; '' if there are none.
+    read_only_alias: str = ""
+    # The version of PostgreSQL.
+    version: str = ""
 
 
 def auth_user(backend_user: str) -> str:
-    """The name that the PostgreSQL charms expect, to put it into pg_hba.conf."""
+    """Return the name of the auth user that the PostgreSQL charms let in through pg_hba.conf."""
     return f"pgbouncer_auth_{backend_user.replace('-', '_')}"
 
 
 def request_problem(
     database: str, roles: Iterable[str], *, entity: str = "", groups: str = ""
 ) -> str:
-    """Why this cannot be served, as the end of a sentence; '' if it can."""
+    """Return why a request cannot be served, as the end of a sentence; '' if it can."""
     if entity and entity.upper() != "USER":
         return f"asks for an entity of type {_short(entity)}, which is not supported"
     if groups:
@@ -131,20 +138,20 @@ def name_problem(name: str) -> str:
         return "but prefixes are not supported"
     if len(name.encode(errors="replace")) > NAME_BYTES:
         return f"which is longer than {NAME_BYTES} bytes"
-    # Its documentation says that others can be quoted, and its parser then refuses the whole file
-    # (https://github.com/pgbouncer/pgbouncer/issues/971): nobody would be served any more.
+    # PgBouncer's documentation says that other names can be quoted. Its parser then refuses the whole file
+    # (https://github.com/pgbouncer/pgbouncer/issues/971), and no client would be served any more.
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
         return "but PgBouncer takes only letters, digits, _, . and - in a name"
     return ""
 
 
 def _short(text: str) -> str:
-    # Whatever a stranger wrote: on one line, and never longer than a status can show.
+    # The text of another application, on a single line and no longer than a status can show.
     return repr(text if len(text) <= NAME_BYTES else text[:NAME_BYTES] + "…")
 
 
 def grant_for(request: AccessRequest) -> Grant:
-    """What serving this request means."""
+    """Return the grant that serves a request."""
     return Grant(
         relation_id=request.relation_id,
         request_id=request.request_id,
@@ -155,12 +162,12 @@ def grant_for(request: AccessRequest) -> Grant:
 
 
 def uri(offer: Offer, credentials: Login) -> str:
-    """Connection string of the read-write database."""
+    """Return the connection string of the read-write database."""
     return _uri(offer.endpoints, offer.database, credentials)
 
 
 def read_only_uri(offer: Offer, credentials: Login) -> str:
-    """Connection string for reading from replicas; '' if there are none."""
+    """Return the connection string for reads from replicas; '' if there are none."""
     if not offer.read_only_alias:
         return ""
     return _uri(offer.read_only_endpoints, offer.read_only_alias, credentials)

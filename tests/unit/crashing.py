@@ -1,4 +1,4 @@
-"""What is left of a hook that was killed? A platform in memory whose hooks can die at every call of a port.
+"""A platform in memory whose hooks can be killed at every call of a port.
 
 Juju keeps nothing that a failed hook wrote to databags and secrets. PostgreSQL, PgBouncer and Kubernetes
 keep all of it.
@@ -13,7 +13,7 @@ from adapters.memory import MemoryPlatform, MemoryUnit
 from app.application import Application
 from app.ports import Ports
 
-# Of the model, what Kubernetes keeps and not Juju.
+# The fields of the model that Kubernetes keeps, and not Juju.
 KEPT_ELSEWHERE = {"service_ports"}
 
 
@@ -22,7 +22,7 @@ class Killed(BaseException):
 
 
 class Clock:
-    """Counts the effects of a hook, and ends it after one of them."""
+    """Counts the effects of a hook, and kills it after the effect with the number `last`."""
 
     def __init__(self, last=None):
         self.effects = -1
@@ -36,9 +36,10 @@ class Clock:
 
 
 class Mortal:
-    """A port at whose calls the process can die.
+    """A port at whose calls the hook can be killed.
 
-    Between two calls nothing happens outside: to die after one is to die before the next.
+    Between two calls nothing happens outside of the hook: a hook that is killed after a call has the same
+    effects as a hook that is killed before the next call.
     """
 
     def __init__(self, port, clock):
@@ -64,7 +65,7 @@ class Mortal:
 
 
 class MortalPooler(Mortal):
-    """Processes change one after another, and it can be over after each of them."""
+    """Processes change one after another, and the hook can be killed after each of them."""
 
     def apply(self, config, applied, steps):
         pooler = self._port
@@ -77,7 +78,7 @@ class MortalPooler(Mortal):
 
 
 def mortal(platform, name, clock):
-    """The hooks of a unit, over ports that count; the platform's own unit stays as it is."""
+    """Return the hooks of a unit over ports that count. The unit of the platform does not change."""
     own = platform.units[name].ports
     counted = {port: Mortal(getattr(own, port), clock) for port in own._fields}
     # Reading facts, and making a password, change nothing outside.
@@ -86,7 +87,7 @@ def mortal(platform, name, clock):
 
 
 def run(platform, name, hook, last=None):
-    """One hook of one unit, which dies after so many effects; returns how many it had, or None if it died.
+    """Run a hook of a unit and kill it after `last` effects; return how many it had, None if it was killed.
 
     `hook` is called with the unit.
     """
@@ -101,7 +102,7 @@ def run(platform, name, hook, last=None):
 
 
 def remembered(model):
-    """What Juju has of it."""
+    """Return a copy of what Juju keeps."""
     return model.model_copy(
         update={
             "units": {name: unit.model_copy() for name, unit in model.units.items()},
@@ -112,13 +113,13 @@ def remembered(model):
 
 
 def roll_back(model, kept):
-    """Juju has what it had."""
+    """Put back what Juju had before the hook."""
     for name in Model.model_fields.keys() - KEPT_ELSEWHERE:
         setattr(model, name, getattr(kept, name))
 
 
 def twin(platform):
-    """Another platform in the same state."""
+    """Return another platform with equal state."""
     other = MemoryPlatform(units=0, cpus=platform._cpus)
     other.model = remembered(platform.model)
     server = platform.server
@@ -155,7 +156,7 @@ def twin(platform):
 
 
 def works(platform, number):
-    """Whether what a client was told lets it in."""
+    """Return whether the published credentials let a client in."""
     client = platform.model.clients[number]
     role = platform.server.roles.get(f"relation_id_{number}")
     if client.told is None or client.password is None or role is None:

@@ -14,7 +14,7 @@ class Start:
     """The start hook, also of a pod that was replaced.
 
     - Without a container there is nothing to configure yet.
-    - Without a configuration the leader makes the first one and shares it. The other units wait for it.
+    - Without a configuration the leader makes the first configuration and shares it. The other units wait for it.
     - With a configuration, it is rendered and the relations are updated.
     """
 

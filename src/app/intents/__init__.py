@@ -1,1 +1,1 @@
-"""The intents: what is true after every hook. An intent changes nothing if it is true already."""
+"""The intents: what has to be true after a hook. An intent changes nothing if it is true already."""

@@ -113,8 +113,8 @@ class GrantRound:
         if on_database.problem:
             return on_database
         asked = [role for role in grant.roles if role not in self._consent.roles]
-        found = self._database.role_rights(asked, grant.database) if asked else ()
-        on_roles = consent.on_roles(found, before, self._consent)
+        rights = self._database.role_rights(asked, grant.database) if asked else ()
+        on_roles = consent.on_roles(rights, before, self._consent)
         if on_roles.problem:
             return on_roles
         return consent.Verdict(note="; it ".join(filter(None, (on_roles.note, on_database.note))))
@@ -139,8 +139,8 @@ class GrantRound:
     def _belongs(self, grant: Grant, application: str) -> None:
         """Record the application of a client, and of its database if no application has that database yet."""
         self._applications.setdefault(grant.username, application)
-        if found := self._databases.get(grant.database):
-            self._applications.setdefault(found.group, application)
+        if database := self._databases.get(grant.database):
+            self._applications.setdefault(database.group, application)
 
     def _note(self) -> None:
         """Read the roles and databases again, and record to which application each database belongs."""

@@ -196,9 +196,8 @@ def _problem(
     """Return the problem of a user; if there was no time to try, the problem that the ledger has."""
     untried = isinstance(error, NoTimeLeft)
     topic = topic_of(username)
-    known = (found for found in ledger.problems if untried and found.topic == topic)
-    problem = Problem(topic=topic, level=level, text=text, untried=untried)
-    return next(known, problem)
+    before = (problem for problem in ledger.problems if untried and problem.topic == topic)
+    return next(before, Problem(topic=topic, level=level, text=text, untried=untried))
 
 
 def _notes(texts: Iterable[str]) -> Iterable[Problem]:

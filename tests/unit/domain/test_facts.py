@@ -1,8 +1,11 @@
 import pydantic
 import pytest
 from in_memory import related
+from samples import but
 
+from domain.endpoints import endpoints_in
 from domain.facts import Container, Ledger
+from domain.made import Made
 from domain.plan import Member
 from domain.problems import Level, Problem
 
@@ -33,6 +36,35 @@ def test_the_backend_is_ready_while_postgresql_answers():
     silent = facts.model_copy(update={"ledger": facts.ledger.with_problem(problem("database"))})
     assert not silent.backend_ready
     assert silent.has_problems
+
+
+def test_a_ledger_without_a_backend_keeps_the_service_and_what_may_stay():
+    ledger = Ledger(
+        provisioned_for="backend",
+        exposed_ports=(6432,),
+        problems=(problem("database"), problem("service")),
+        made=Made(cluster="1"),
+        left=("a role stays",),
+    )
+    assert ledger.without_backend() == Ledger(
+        exposed_ports=(6432,),
+        problems=(problem("service"),),
+        made=Made(cluster="1"),
+        left=("a role stays",),
+    )
+
+
+def test_a_login_keeps_the_version_and_the_replicas_that_are_found_later():
+    login = related().leader.read().backend.credentials
+    replicas = endpoints_in("10.1.0.2:5432")
+    changed = login.with_version("17.1").with_read_only(replicas)
+    assert (changed.version, changed.read_only) == ("17.1", replicas)
+    assert changed == but(login, version="17.1", read_only=replicas)
+
+
+def test_facts_have_no_field_of_another_name():
+    with pytest.raises(pydantic.ValidationError):
+        but(related().leader.read(), leavng=True)
 
 
 def test_values_cannot_be_changed_and_refuse_what_they_do_not_know():

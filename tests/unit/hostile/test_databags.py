@@ -5,11 +5,12 @@ from types import SimpleNamespace
 
 import ops
 import pytest
-from hostile.inputs import ANY_TEXT, AUTH, HUGE, NAMES, TEXT, a_sentence, damaged, outcome
+from hostile.inputs import ANY_TEXT, HUGE, NAMES, TEXT, a_sentence, damaged, outcome
 from hypothesis import example
 from hypothesis import strategies as st
 from plans import plan
 from profiles import given
+from samples import AUTH
 
 from adapters.juju import databags
 from adapters.juju.secrets import _KEYS, JujuSecrets

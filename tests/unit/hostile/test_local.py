@@ -8,11 +8,12 @@ from unittest import mock
 
 import pydantic
 import pytest
-from hostile.inputs import ANY_TEXT, AUTH, HUGE, NAMES, TEXT, a_sentence, damaged, outcome
+from hostile.inputs import ANY_TEXT, HUGE, NAMES, TEXT, a_sentence, damaged, outcome
 from hostile.test_databags import LEDGER, LISTS, PLAN, SERVING
 from hypothesis import example
 from hypothesis import strategies as st
 from profiles import given
+from samples import AUTH
 
 from adapters.local.model import ClientRecord, Model, UnitRecord
 from adapters.local.store import ServerRecord, State, Store, Unreadable

@@ -10,11 +10,12 @@ from types import SimpleNamespace
 
 import ops
 import pytest
-from hostile.inputs import ANY_TEXT, AUTH, BRACKETS, JSON_TEXT, LARGE, TEXT, damaged, outcome
+from hostile.inputs import ANY_TEXT, BRACKETS, JSON_TEXT, LARGE, TEXT, damaged, outcome
 from hypothesis import example
 from hypothesis import strategies as st
 from plans import plan
 from profiles import given
+from samples import AUTH
 
 from adapters.kubernetes.exposure import LightkubeExposure
 from adapters.local.processes import LocalPooler

@@ -12,12 +12,13 @@ from types import SimpleNamespace
 
 import pydantic
 import pytest
-from hostile.inputs import ANY_TEXT, AUTH, HUGE, LINES, TEXT, a_sentence, outcome
+from hostile.inputs import ANY_TEXT, HUGE, LINES, TEXT, a_sentence, outcome
 from hostile.scram_server import Refused, message, prove
 from hypothesis import example
 from hypothesis import strategies as st
 from plans import plan
 from profiles import given
+from samples import AUTH
 
 from adapters.connections import ping
 from adapters.connections.messages import last_line, one_line
