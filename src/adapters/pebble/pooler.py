@@ -132,7 +132,9 @@ class PebblePooler:
                 path: text for path, text in record["files"].items() if path not in changed
             }
             self._observed.write({**record, "files": complete})
-            self._make_directories(config, changed)
+            self._make_directories(
+                config, [path for path in changed if path not in record["files"]]
+            )
             for path in changed:
                 self._push(path, texts[path])
             if plan.to_yaml() != record["layer"]:
@@ -176,12 +178,12 @@ class PebblePooler:
         except ValueError:  # not an `AppliedState`
             return None
 
-    def _make_directories(self, config: PoolerConfig, changed: Sequence[str]) -> None:
-        """Make the directories of new processes."""
-        if DRAIN in changed:
+    def _make_directories(self, config: PoolerConfig, new: Sequence[str]) -> None:
+        """Make the directories of files that the record does not name."""
+        if DRAIN in new:
             self._folder(LAYOUT.root, 0o700)
         for instance in config.instances:
-            if LAYOUT.ini(instance.index) in changed:
+            if LAYOUT.ini(instance.index) in new:
                 self._folder(LAYOUT.directory(instance.index), 0o700)
                 # The charm has to enter it, whichever user the charm runs as.
                 self._folder(LAYOUT.socket_directory(instance.index), 0o711)
