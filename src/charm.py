@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""The charm: which event of Juju's calls which use case.
+"""The charm: which event of Juju runs which hook of the application.
 
-What the use cases need is imported by the first hook that has something for them to do.
+The application and its libraries are imported only by a hook that has something to do.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+import pathlib
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -15,13 +16,14 @@ from typing import TYPE_CHECKING
 import ops
 
 from adapters.juju.names import BACKEND, CLIENTS, PEERS
-from adapters.juju.skip_unchanged import Quiet
+from adapters.juju.skip_unchanged import SkipUnchanged
+from adapters.juju.state import JujuState
 from adapters.pebble.names import ASK_AGAIN, CONTAINER, process_of
+from adapters.pebble.observed import ObservedContainer
 
 if TYPE_CHECKING:
     from app.application import Application
     from app.outcome import Outcome
-    from domain.status import Sentence
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +33,11 @@ class PgBouncerCharm(ops.CharmBase):
 
     def __init__(self, framework: ops.Framework) -> None:
         super().__init__(framework)
-        # Every line is a process of its own, and the framework's tell little that Juju's do not.
-        logging.getLogger("ops").setLevel(logging.INFO)
-        self._quiet = Quiet(self)
-        self._sentences: tuple[Sentence, ...] = ()
+        record = pathlib.Path(self.charm_dir, ".applied.json")
+        self._state = JujuState(self)
+        self._container = ObservedContainer(self.unit.get_container(CONTAINER), record)
+        self._unchanged = SkipUnchanged(self, self._state, self._container)
+        self._outcomes: list[Outcome] = []
         peers, backend, clients = self.on[PEERS], self.on[BACKEND], self.on[CLIENTS]
         pooler = self.on[CONTAINER]
         for event, handler in (
@@ -51,7 +54,7 @@ class PgBouncerCharm(ops.CharmBase):
             (peers.relation_joined, self._on_peers_changed),
             (peers.relation_changed, self._on_peers_changed),
             (peers.relation_departed, self._on_peers_departed),
-            (self.on.secret_changed, self._on_peers_changed),
+            (self.on.secret_changed, self._on_secret_changed),
             (self.on.secret_remove, self._on_secret_remove),
             (backend.relation_created, self._on_backend_changed),
             (backend.relation_changed, self._on_backend_changed),
@@ -62,30 +65,31 @@ class PgBouncerCharm(ops.CharmBase):
             (clients.relation_departed, self._on_clients_departed),
             (clients.relation_broken, self._on_clients_broken),
             (self.on.collect_unit_status, self._on_collect_unit_status),
+            # The last event of a hook: the status is set.
+            (framework.on.commit, self._on_commit),
         ):
             framework.observe(event, handler)
 
     @functools.cached_property
     def application(self) -> Application:
-        """The use cases, wired to Juju."""
+        """The hooks of the application, wired to Juju."""
         import wiring
 
-        return wiring.on_juju(self)
+        return wiring.on_juju(self, self._state, self._container)
 
     def _on_start(self, event: ops.EventBase) -> None:
-        self._run(event, self.application.start)
+        self._run(event, lambda application: application.start())
 
     def _on_pebble_ready(self, event: ops.EventBase) -> None:
-        outcome = self._run(event, self.application.pebble_ready)
+        outcome = self._run(event, lambda application: application.pebble_ready())
         if version := outcome.facts.container.version:
             self.unit.set_workload_version(str(version))
 
     def _on_config_changed(self, event: ops.EventBase) -> None:
-        self._run(event, self.application.config_changed)
+        self._run_unless_unchanged(event, lambda application: application.config_changed())
 
     def _on_update_status(self, event: ops.EventBase) -> None:
-        if not self._quiet.holds():
-            self._run(event, self.application.update_status)
+        self._run_unless_unchanged(event, lambda application: application.update_status())
 
     def _on_check_failed(self, event: ops.PebbleCheckFailedEvent) -> None:
         name = event.info.name
@@ -95,86 +99,108 @@ class PgBouncerCharm(ops.CharmBase):
             PebbleReminder(event.workload).stop()
         if process_of(name) is None:
             self._on_update_status(event)
-        else:  # `_on_update_status` might find no change: Pebble restarts the process at once.
-            self._run(event, self.application.update_status)
+        else:  # Pebble restarts the process at once, so nothing that a hook reads may have changed.
+            self._run(event, lambda application: application.update_status())
 
     def _on_check_recovered(self, event: ops.PebbleCheckRecoveredEvent) -> None:
         if process_of(event.info.name) is None:
-            self._run(event, self.application.backend_returned)
+            self._run_unless_unchanged(event, lambda application: application.backend_returned())
         else:
-            self._run(event, self.application.update_status)
+            self._on_update_status(event)
 
     def _on_leader_elected(self, event: ops.EventBase) -> None:
-        self._run(event, self.application.leader_elected)
+        self._run_unless_unchanged(event, lambda application: application.leader_elected())
 
     def _on_peers_created(self, event: ops.EventBase) -> None:
-        self._run(event, self.application.peers_created)
+        self._run_unless_unchanged(event, lambda application: application.peers_created())
 
     def _on_peers_changed(self, event: ops.EventBase) -> None:
-        self._run(event, self.application.peers_changed)
+        self._run_unless_unchanged(event, lambda application: application.peers_changed())
 
     def _on_peers_departed(self, event: ops.RelationDepartedEvent) -> None:
-        departed = functools.partial(self.application.peers_departed, _departing(event))
-        self._run(event, departed)
+        self._on_departed(event, lambda application: application.peers_departed)
+
+    def _on_secret_changed(self, event: ops.EventBase) -> None:
+        self._run(event, lambda application: application.peers_changed())
 
     def _on_secret_remove(self, event: ops.SecretRemoveEvent) -> None:
         event.remove_revision()
 
     def _on_backend_changed(self, event: ops.EventBase) -> None:
-        self._run(event, self.application.backend_changed)
+        self._run_unless_unchanged(event, lambda application: application.backend_changed())
 
     def _on_backend_departed(self, event: ops.RelationDepartedEvent) -> None:
-        departed = functools.partial(self.application.backend_departed, _departing(event))
-        self._run(event, departed)
+        self._on_departed(event, lambda application: application.backend_departed)
 
     def _on_backend_broken(self, event: ops.EventBase) -> None:
-        self._run(event, self.application.backend_broken)
+        self._run_unless_unchanged(event, lambda application: application.backend_broken())
 
     def _on_clients_changed(self, event: ops.EventBase) -> None:
-        self._run(event, self.application.clients_changed)
+        self._run_unless_unchanged(event, lambda application: application.clients_changed())
 
     def _on_clients_departed(self, event: ops.RelationDepartedEvent) -> None:
-        departed = functools.partial(self.application.clients_departed, _departing(event))
-        self._run(event, departed)
+        self._on_departed(event, lambda application: application.clients_departed)
 
     def _on_clients_broken(self, event: ops.EventBase) -> None:
-        self._run(event, self.application.clients_broken)
+        self._run_unless_unchanged(event, lambda application: application.clients_broken())
+
+    def _on_departed(
+        self,
+        event: ops.RelationDepartedEvent,
+        hook: Callable[[Application], Callable[[str], Outcome]],
+    ) -> None:
+        departing = event.departing_unit.name if event.departing_unit else ""
+        # Nothing that is read shows that this unit itself is being removed.
+        run = self._run if departing == self.unit.name else self._run_unless_unchanged
+        run(event, lambda application: hook(application)(departing))
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
-        """Where nothing was looked at, or nothing new was seen, the status that stands is true."""
-        for sentence in self._sentences:
-            event.add_status(ops.StatusBase.from_name(sentence.level.value, sentence.text))
-
-    def _run(self, event: ops.EventBase, use_case: Callable[[], Outcome]) -> Outcome:
-        """The use case ran; the event is deferred if it has to be run again."""
-        from adapters.pebble.reminder import PebbleReminder
-        from app.outcome import Deferred
+        """Report the status of the last hook of the application; if none ran, the status stays."""
+        if not self._outcomes:
+            return
         from domain.status import assess
 
-        self._quiet.forget()
-        outcome = use_case()
-        self._sentences = assess(outcome.facts)
-        if isinstance(outcome, Deferred):
+        outcome = self._outcomes[-1]
+        for sentence in assess(outcome.facts, outcome.problems):
+            event.add_status(ops.StatusBase.from_name(sentence.level.value, sentence.text))
+
+    def _on_commit(self, _: ops.EventBase) -> None:
+        """Let later hooks end early if nothing was left to do."""
+        if not self._outcomes:
+            return
+        from app.hooks.update_status import probed_servers
+        from app.outcome import Done
+
+        if all(isinstance(outcome, Done) and outcome.complete for outcome in self._outcomes):
+            servers = probed_servers(self._outcomes[-1].facts)
+            self._unchanged.remember([(server.host, server.port) for server in servers])
+
+    def _run_unless_unchanged(
+        self, event: ops.EventBase, hook: Callable[[Application], Outcome]
+    ) -> None:
+        if not self._unchanged.holds(event):
+            self._run(event, hook)
+
+    def _run(self, event: ops.EventBase, hook: Callable[[Application], Outcome]) -> Outcome:
+        """Run a hook of the application, and defer the event if the hook has to run again."""
+        from app.outcome import AskAgain, Done
+
+        self._unchanged.forget()
+        outcome = hook(self.application)
+        self._outcomes.append(outcome)
+        if not isinstance(outcome, Done):
             logger.info("Deferring: %s", outcome.reason)
-            reminder = PebbleReminder(self.unit.get_container(CONTAINER))
-            if not (outcome.soon and reminder.remind(outcome.topic)):
+            asks_again = isinstance(outcome, AskAgain)
+            if not (asks_again and self.application.reminder.remind(outcome.topic)):
                 event.defer()
-        elif outcome.settled and self._said():
-            self._quiet.remember()
         return outcome
-
-    def _said(self) -> bool:
-        """Whether the status stands already: if it is about to be set, this hook may die before."""
-        worst = self._sentences[0]
-        return self.unit.status == ops.StatusBase.from_name(worst.level.value, worst.text)
-
-
-def _departing(event: ops.RelationDepartedEvent) -> str:
-    return event.departing_unit.name if event.departing_unit else ""
 
 
 if __name__ == "__main__":
+    # Each line of a log is a process (`juju-log`). Debug lines of ops and of HTTP clients repeat what Juju
+    # and Kubernetes log.
+    logging.disable(logging.DEBUG)
     ops.main(PgBouncerCharm)
     # Most hooks do not log in to PostgreSQL.
     if login := sys.modules.get("adapters.connections.login"):
-        login.leave(0)
+        login.end_process(0)

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
     import ops
 
+    from adapters.juju.state import JujuState
     from adapters.local.model import Model
     from adapters.local.run_as import Owner
+    from adapters.pebble.observed import ObservedContainer
     from adapters.pgbouncer.console import PsycopgConsoles
     from domain.instances import Layout
 
@@ -32,9 +34,14 @@ class Composition(containers.DeclarativeContainer):
     application = providers.Singleton(Application, ports)
 
 
-def on_juju(charm: ops.CharmBase, consoles: PsycopgConsoles | None = None) -> Application:
+def on_juju(
+    charm: ops.CharmBase,
+    state: JujuState,
+    container: ObservedContainer,
+    consoles: PsycopgConsoles | None = None,
+) -> Application:
     """Return the application of the charm; `consoles` replaces the consoles of PgBouncer."""
-    ports = providers.Callable(juju_ports, charm, consoles)
+    ports = providers.Callable(juju_ports, charm, state, container, consoles)
     return Composition(ports=ports).application()
 
 
@@ -46,7 +53,12 @@ def on_machine(
     return Composition(ports=ports).application()
 
 
-def juju_ports(charm: ops.CharmBase, consoles: PsycopgConsoles | None) -> Ports:
+def juju_ports(
+    charm: ops.CharmBase,
+    state: JujuState,
+    container: ObservedContainer,
+    consoles: PsycopgConsoles | None,
+) -> Ports:
     """Fill the ports with Juju, Pebble, Kubernetes and PostgreSQL."""
     from adapters.connections.waiting import WaitingBudget
     from adapters.juju.clients import JujuClients
@@ -57,28 +69,29 @@ def juju_ports(charm: ops.CharmBase, consoles: PsycopgConsoles | None) -> Ports:
     from adapters.kubernetes.exposure import LightkubeExposure, service_name
     from adapters.passwords import new_password
     from adapters.pebble import pooler as pebble
-    from adapters.pebble.names import CONTAINER
+    from adapters.pebble.reminder import PebbleReminder
     from adapters.pgbouncer.console import PsycopgConsoles
     from adapters.postgres.databases import PsycopgDatabases
 
     app, namespace = charm.app.name, charm.model.name
-    secrets = JujuSecrets(charm, f"{PEERS}.{app}.app")
+    secrets = JujuSecrets(charm, state, f"{PEERS}.{app}.app")
     # A hook has one budget of time to wait for PostgreSQL and for the consoles.
     waiting = WaitingBudget()
     consoles = consoles or PsycopgConsoles(pebble.socket_directory, waiting)
-    pooler = pebble.PebblePooler(charm.unit.get_container(CONTAINER), waiting, consoles)
+    pooler = pebble.PebblePooler(container, waiting, consoles)
     host = f"{service_name(app)}.{namespace}.svc.cluster.local"
     return Ports(
-        facts=JujuFacts(charm, pooler.read, secrets, pebble.LAYOUT, host),
+        facts=JujuFacts(charm, state, pooler.read, secrets, pebble.LAYOUT, host),
         pooler=pooler,
         consoles=consoles,
-        peers=JujuPeers(charm),
+        peers=JujuPeers(state),
         secrets=secrets,
-        backend=JujuBackend(charm),
-        clients=JujuClients(charm),
-        departures=JujuDepartures(charm),
+        backend=JujuBackend(state),
+        clients=JujuClients(charm, state),
+        departures=JujuDepartures(charm, state),
         exposure=LightkubeExposure(app, namespace, charm.unit.name.replace("/", "-")),
         databases=PsycopgDatabases(f"{charm.model.uuid}/{app}", waiting=waiting),
+        reminder=PebbleReminder(container.container),
         new_password=new_password,
     )
 
@@ -107,5 +120,6 @@ def local_ports(
         departures=local.LocalDepartures(model, unit),
         exposure=local.LocalExposure(model, unit),
         databases=PsycopgDatabases(LOCAL_OWNER, waiting=waiting),
+        reminder=local.LocalReminder(),
         new_password=new_password,
     )

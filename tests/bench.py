@@ -1,10 +1,10 @@
-"""What does a hook cost that has nothing to do? Ratios and counts, against a charm that does nothing.
+"""Measure the hooks that bring nothing new, of every kind: CPU as a ratio to a bare ops charm, and counts.
 
     python tests/bench.py
 
-Real processes, real ops: the charm is run as Juju's agent runs it. The hook tools answer from a
-recorded state, Pebble and PostgreSQL are sockets that answer what the real ones would. Two charms
-take turns in one run, so a noisy machine disturbs both alike.
+The charm runs as Juju's agent runs it, in processes of its own with the real ops. Hook tools answer from a
+recorded state. Pebble and PostgreSQL are sockets that give the answers of the real programs. Both charms
+take turns, so that other load of the machine slows both.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ sys.path[:0] = [str(HERE / "src"), str(HERE / "tests" / "unit")]
 
 from on_juju import APP, CONFIG, TOLD, V0, Juju  # noqa: E402 — after the path that leads there
 
-ROUNDS = 15
+ROUNDS = 7
 
 TOOLS = (
     "application-version-set", "config-get", "goal-state", "is-leader", "juju-log", "network-get",
@@ -37,7 +37,7 @@ TOOLS = (
     "secret-get", "secret-info-get", "secret-ids", "state-get", "state-set", "status-get", "status-set",
 )  # fmt: skip
 
-# A call that was answered before is answered by the shell: Juju's own tools are as quick.
+# The shell answers a repeated call, which takes about as long as a tool of Juju.
 TOOL = """#!/bin/sh
 call="${{0##*/}} $*"
 echo "$call" >> "{folder}/calls"
@@ -58,7 +58,7 @@ for word in words_left:
         plain.append(word)
 relation = state["relations"].get(named.get("-r", "").rpartition(":")[2], {})
 if tool == "relation-ids":
-    said = [f"{plain[0]}:{n}" for n, one in state["relations"].items() if one["endpoint"] == plain[0]]
+    said = [f"{plain[0]}:{n}" for n, at in state["relations"].items() if at["endpoint"] == plain[0]]
 elif tool == "relation-list":
     said = relation["app"] if "--app" in words else relation["units"]
 elif tool == "relation-get":
@@ -90,7 +90,7 @@ answer.write_text(json.dumps(said))
 print(json.dumps(said))
 """
 
-# Pebble's socket is at a place that only root may make; both charms start like this.
+# Only root can make Pebble's socket at its usual path, so both charms start like this.
 START = """
 import os, runpy, sys
 import ops.pebble
@@ -111,33 +111,18 @@ ops.main(Bare)
 
 
 class Pebble(http.server.BaseHTTPRequestHandler):
-    """The three requests of a look: services, one file, and checks, of which there are none."""
+    """Answers requests for services, and for checks, of which there are none."""
 
     services: tuple[str, ...] = ()
-    applied = ""
     seen: Counter[str] = Counter()
 
     def do_GET(self):
         Pebble.seen["pebble"] += 1
-        if self.path.startswith("/v1/services"):
-            found = [
-                {"name": name, "startup": "enabled", "current": "active"} for name in self.services
-            ]
-            self._reply("application/json", json.dumps({"type": "sync", "result": found}))
-            return
-        if self.path.startswith("/v1/checks"):
-            self._reply("application/json", json.dumps({"type": "sync", "result": []}))
-            return
-        path = "/var/lib/pgbouncer/applied.json"
-        parts = [
-            ("files", f'; filename="{path}"', self.applied),
-            ("response", "", json.dumps({"type": "sync", "result": [{"path": path}]})),
+        services = [
+            {"name": name, "startup": "enabled", "current": "active"} for name in self.services
         ]
-        body = "".join(
-            f'--b\r\nContent-Disposition: form-data; name="{name}"{extra}\r\n\r\n{text}\r\n'
-            for name, extra, text in parts
-        )
-        self._reply("multipart/form-data; boundary=b", body + "--b--\r\n")
+        result = services if self.path.startswith("/v1/services") else []
+        self._reply("application/json", json.dumps({"type": "sync", "result": result}))
 
     def _reply(self, kind, body):
         self.send_response(200)
@@ -154,7 +139,7 @@ class Pebble(http.server.BaseHTTPRequestHandler):
 
 
 class Kubernetes(http.server.BaseHTTPRequestHandler):
-    """Counts; there is nothing to say."""
+    """Counts requests, and answers with an error."""
 
     def do_GET(self):
         Pebble.seen["kubernetes"] += 1
@@ -167,7 +152,7 @@ class Kubernetes(http.server.BaseHTTPRequestHandler):
 
 
 class PostgreSQL(socketserver.BaseRequestHandler):
-    """Says no to TLS, as a server does that goes on without."""
+    """Refuses TLS, and waits for the client to go on without TLS."""
 
     def handle(self):
         if self.request.recv(8):
@@ -185,7 +170,7 @@ def listening(server):
 
 
 def settled(folder: pathlib.Path, port: int, *, leader: bool, clients: int) -> Juju:
-    """A unit of three that has all it needs; a follower is that unit after it lost the election."""
+    """Return a unit of three that has nothing left to do; a follower is the same unit without its lease."""
     juju = Juju(folder, others=(1, 2)).deploy()
     juju.backend(TOLD | {"endpoints": f"127.0.0.1:{port}"})
     for number in range(clients):
@@ -195,28 +180,28 @@ def settled(folder: pathlib.Path, port: int, *, leader: bool, clients: int) -> J
 
 
 def recorded(juju: Juju) -> dict:
-    """Juju's state, as its hook tools tell it."""
+    """Return Juju's state in the form in which the hook tools print it."""
     me = f"{APP}/0"
     relations = {}
-    for one in juju.state.relations:
-        peer = one.endpoint == "pgb-peers"
-        app = APP if peer else one.remote_app_name
-        remote = one.peers_data if peer else one.remote_units_data
+    for relation in juju.state.relations:
+        peer = relation.endpoint == "pgb-peers"
+        app = APP if peer else relation.remote_app_name
+        remote = relation.peers_data if peer else relation.remote_units_data
         bags = {f"{app}/{number}": data for number, data in remote.items()}
-        bags |= {me: one.local_unit_data, APP: one.local_app_data}
+        bags |= {me: relation.local_unit_data, APP: relation.local_app_data}
         if not peer:
-            bags[app] = one.remote_app_data
+            bags[app] = relation.remote_app_data
         units = [name for name in bags if "/" in name and name != me]
-        relations[str(one.id)] = {
-            "endpoint": one.endpoint,
+        relations[str(relation.id)] = {
+            "endpoint": relation.endpoint,
             "app": app,
             "units": units,
             "bags": bags,
         }
     secrets = {}
-    for one in juju.state.secrets:
-        content = one.latest_content or one.tracked_content
-        secrets |= {one.id: content} | ({one.label: content} if one.label else {})
+    for secret in juju.state.secrets:
+        content = secret.latest_content or secret.tracked_content
+        secrets |= {secret.id: content} | ({secret.label: content} if secret.label else {})
     options = {name: option["default"] for name, option in CONFIG["options"].items()}
     address = {"hostname": "", "value": "10.0.0.0", "cidr": ""}
     network = {
@@ -231,10 +216,15 @@ def recorded(juju: Juju) -> dict:
 
 
 class Charm:
-    """A charm's directory with a Juju around it, in which hooks can be run."""
+    """A charm's directory with the files and tools of an agent, in which hooks can be run."""
 
     def __init__(
-        self, folder: pathlib.Path, program: pathlib.Path, juju: Juju, kubernetes: str
+        self,
+        folder: pathlib.Path,
+        program: pathlib.Path,
+        juju: Juju,
+        kubernetes: str,
+        unrelated: str = "",
     ) -> None:
         self.folder, self.program = folder, program
         (folder / "answers").mkdir(parents=True)
@@ -244,6 +234,9 @@ class Charm:
         (folder / "kubeconfig").write_text(kubernetes)
         for name in ("metadata.yaml", "config.yaml"):
             shutil.copy(HERE / name, folder)
+        with (folder / "metadata.yaml").open("a") as metadata:
+            metadata.write(unrelated)
+        shutil.copy(juju.record, folder)
         (folder / "tools").mkdir()
         for name in TOOLS:
             tool = folder / "tools" / name
@@ -251,13 +244,12 @@ class Charm:
             tool.write_text(text)
             tool.chmod(0o755)
         self.services = tuple(juju.services)
-        self.applied = (juju.disk / "applied.json").read_text()
 
-    def hook(self) -> tuple[float, Counter[str]]:
-        """Seconds of CPU of one update-status hook, its tools included, and what it asked for."""
+    def hook(self, kind: str = "update-status", **more: str) -> tuple[float, Counter[str]]:
+        """Return the seconds of CPU of a hook, with its tools, and its numbers of calls."""
         calls = self.folder / "calls"
         calls.unlink(missing_ok=True)
-        Pebble.services, Pebble.applied, Pebble.seen = self.services, self.applied, Counter()
+        Pebble.services, Pebble.seen = self.services, Counter()
         environment = {
             key: text for key, text in os.environ.items() if not key.startswith("PYTHON")
         }
@@ -265,14 +257,14 @@ class Charm:
             "PATH": f"{self.folder / 'tools'}:{os.environ['PATH']}",
             "PYTHONPATH": str(HERE / "src"),
             "JUJU_CHARM_DIR": str(self.folder),
-            "JUJU_DISPATCH_PATH": "hooks/update-status",
+            "JUJU_DISPATCH_PATH": f"hooks/{kind}",
             "JUJU_UNIT_NAME": "pgbouncer-k8s/0",
             "JUJU_MODEL_NAME": "dev",
             "JUJU_MODEL_UUID": "00000000-0000-4000-8000-000000000000",
             "JUJU_VERSION": "3.6.0",
             "KUBECONFIG": str(self.folder / "kubeconfig"),
             "PEBBLE_SOCKET": str(self.folder.parent / "pebble.socket"),
-        }
+        } | more
         command = [sys.executable, str(self.folder / "start.py"), str(self.program)]
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(
@@ -291,25 +283,55 @@ class Charm:
             if calls.exists()
             else []
         )
-        seen = Counter(Pebble.seen, tools=len(tools))
+        seen = Counter(Pebble.seen, tools=len(tools), logs=tools.count("juju-log"))
         seen["writes"] = sum(name.endswith("-set") and name != "status-set" for name in tools)
         return usage.ru_utime + usage.ru_stime, seen
 
 
-def medians(one: Charm, other: Charm) -> tuple[float, float]:
-    """Medians of both, taken in turns."""
-    times: tuple[list[float], list[float]] = ([], [])
+def kinds(juju: Juju) -> dict[str, dict[str, str]]:
+    """Return the hooks that may bring nothing new, with their variables, for every relation that there is."""
+    relations = {relation.endpoint: relation for relation in juju.state.relations}
+    check = {"JUJU_WORKLOAD_NAME": "pgbouncer", "JUJU_PEBBLE_CHECK_NAME": "postgresql"}
+    found: dict[str, dict[str, str]] = {
+        "update-status": {},
+        "config-changed": {},
+        "leader-elected": {},
+        "pgbouncer-pebble-check-failed": check,
+        "pgbouncer-pebble-check-recovered": check,
+    }
+    for endpoint, relation in relations.items():
+        app, unit = (APP, f"{APP}/1")
+        if endpoint != "pgb-peers":
+            app, unit = relation.remote_app_name, f"{relation.remote_app_name}/0"
+        variables = {
+            "JUJU_RELATION": endpoint,
+            "JUJU_RELATION_ID": f"{endpoint}:{relation.id}",
+            "JUJU_REMOTE_APP": app,
+            "JUJU_REMOTE_UNIT": unit,
+        }
+        found[f"{endpoint}-relation-joined"] = variables
+        found[f"{endpoint}-relation-changed"] = variables
+    return found
+
+
+def ratios(charm: Charm, bare: Charm, hooks: dict[str, dict[str, str]]) -> dict[str, float]:
+    """Return for each kind of hook the median of its CPU, in multiples of the bare charm's."""
+    times: dict[str, list[float]] = {kind: [] for kind in hooks}
+    bares: list[float] = []
     for number in range(ROUNDS):
         if sys.stderr.isatty():
             print(f"\r  round {number + 1} of {ROUNDS}", end="\r", file=sys.stderr, flush=True)
-        for charm, found in zip((one, other), times, strict=True):
-            found.append(charm.hook()[0])
-    return statistics.median(times[0]), statistics.median(times[1])
+        for kind, variables in hooks.items():
+            bares.append(bare.hook()[0])
+            times[kind].append(charm.hook(kind, **variables)[0])
+    return {
+        kind: statistics.median(found) / statistics.median(bares) for kind, found in times.items()
+    }
 
 
 @dataclasses.dataclass
 class Line:
-    """One thing that was measured, and how much of it is allowed."""
+    """A measured number, and the most that is allowed."""
 
     what: str
     measured: float
@@ -320,48 +342,54 @@ class Line:
         return f"{self.what:<66} {self.measured:>7.2f} {self.allowed:>8.2f}  {verdict}"
 
 
+# Endpoints of metadata.yaml to which nothing is related.
+UNRELATED = "".join(f"\n  spare-{number}:\n    interface: spare_{number}" for number in range(8))
+
+
 def measured(folder: pathlib.Path, port: int, kubernetes: str) -> list[Line]:
-    """All lines of the table."""
+    """Return all lines of the table."""
     bare_program = folder / "bare.py"
     bare_program.write_text(BARE)
-    charm_program = HERE / "src" / "charm.py"
+    program = HERE / "src" / "charm.py"
     lines: list[Line] = []
-    counts = {}
     for role, leader in (("leader", True), ("follower", False)):
+        counts: dict[int, int] = {}
         for clients in (1, 5):
-            juju = settled(folder / f"{role}-{clients}-juju", port, leader=leader, clients=clients)
-            charm = Charm(folder / f"{role}-{clients}", charm_program, juju, kubernetes)
-            _, looked = charm.hook()
-            _, quiet = charm.hook()
-            counts[role, clients] = quiet
+            name = f"{role}-{clients}"
+            juju = settled(folder / f"{name}-juju", port, leader=leader, clients=clients)
+            charm = Charm(folder / name, program, juju, kubernetes)
+            looked = charm.hook()[1]
             lines.append(
                 Line(f"{role}, {clients} client(s), first look: writes", looked["writes"], 0)
             )
+            counts[clients] = charm.hook()[1]["tools"]
             if clients > 1:
                 continue
-            bare = Charm(folder / f"{role}-bare", bare_program, juju, kubernetes)
+            bare = Charm(folder / f"{name}-bare", bare_program, juju, kubernetes)
             bare.hook()
-            ours, theirs = medians(charm, bare)
-            lines.append(
-                Line(
-                    f"{role}, quiet: CPU, as a multiple of a bare ops charm's", ours / theirs, 1.5
-                )
-            )
-            lines.append(
-                Line(f"{role}, quiet: calls of hook tools", quiet["tools"], 24 if leader else 14)
-            )
-            lines.append(Line(f"{role}, quiet: requests to Pebble", quiet["pebble"], 3))
-            lines.append(
-                Line(f"{role}, quiet: requests to Kubernetes", quiet["kubernetes"], int(leader))
-            )
-            lines.append(Line(f"{role}, quiet: writes", quiet["writes"], 0))
-        more = (counts[role, 5]["tools"] - counts[role, 1]["tools"]) / 4
-        lines.append(Line(f"{role}, quiet: calls of hook tools for each further client", more, 4))
+            hooks = kinds(juju)
+            seen = {kind: charm.hook(kind, **variables)[1] for kind, variables in hooks.items()}
+            for kind, ratio in ratios(charm, bare, hooks).items():
+                about = f"{role}, {kind}"
+                lines += [
+                    Line(f"{about}: CPU / bare charm", ratio, 1.3 if leader else 1.2),
+                    Line(f"{about}: hook tools", seen[kind]["tools"], 14 if leader else 8),
+                    Line(f"{about}: juju-log", seen[kind]["logs"], 1),
+                    Line(f"{about}: requests to Pebble", seen[kind]["pebble"], 1),
+                    Line(f"{about}: requests to Kubernetes", seen[kind]["kubernetes"], 0),
+                    Line(f"{about}: writes", seen[kind]["writes"], 0),
+                ]
+            wide = Charm(folder / f"{name}-wide", program, juju, kubernetes, UNRELATED)
+            wide.hook()
+            more = wide.hook()[1]["tools"] - counts[clients]
+            lines.append(Line(f"{role}: hook tools for 8 endpoints without a relation", more, 0))
+        more = (counts[5] - counts[1]) / 4
+        lines.append(Line(f"{role}: hook tools for each further client", more, 2 if leader else 0))
     return lines
 
 
 def main() -> int:
-    """Print the table; 1 if anything costs more than it may."""
+    """Print the table, and return 1 if a number is above what is allowed."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = pathlib.Path(name)
         pebble = socketserver.ThreadingUnixStreamServer(str(folder / "pebble.socket"), Pebble)

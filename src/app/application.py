@@ -1,15 +1,15 @@
 """The application: every hook of a unit, and the order of the intents that the hooks share."""
 
 from app.converge import Converge
-from app.hooks.backend import BackendBroken, BackendChanged, BackendDeparted, BackendReturned
+from app.hooks.backend import BackendBroken, BackendChanged, BackendDeparted
 from app.hooks.clients import ClientsBroken, ClientsChanged, ClientsDeparted
 from app.hooks.config_changed import ConfigChanged
-from app.hooks.leader_elected import LeaderElected
 from app.hooks.pause import Pause, Resume
 from app.hooks.pebble_ready import PebbleReady
 from app.hooks.peers import PeersChanged, PeersCreated, PeersDeparted
 from app.hooks.start import Start
 from app.hooks.update_status import UpdateStatus
+from app.hooks.verify import Verify
 from app.intents.configure_pooler import ConfigurePooler
 from app.intents.expose import Expose
 from app.intents.publish_endpoints import PublishEndpoints
@@ -24,41 +24,49 @@ class Application:
     """The hooks of a unit on one platform. Each attribute is a hook or an action: call it to run it."""
 
     def __init__(self, ports: Ports) -> None:
-        share = ShareConfiguration(ports.peers, ports.databases)
-        converge = Converge(
-            # PostgreSQL's charm needs time to answer, so the request is written first.
-            RequestBackend(ports.backend),
-            # Pools may lead only to databases whose users exist.
-            ReconcileAccess(
-                ports.databases, ports.secrets, ports.clients, ports.peers, ports.new_password
-            ),
-            # Followers configure their processes from the plan that the leader shares here.
-            share,
-            ConfigurePooler(ports.pooler, ports.consoles, ports.peers),
-            # Connections that the processes of the leader have just given up go to other units at once.
-            share,
-            Expose(ports.exposure, ports.peers),
-            # Clients are told only what works already.
-            PublishEndpoints(ports.databases, ports.clients, ports.new_password),
-        )
+        # What the records of this application say is done is not asked for again, except by `verify`.
+        converge, verify = _intents(ports, verify=False), _intents(ports, verify=True)
         withdraw = WithdrawAccess(ports.databases, ports.peers)
-        facts, departures = ports.facts, ports.departures
+        facts, peers, departures = ports.facts, ports.peers, ports.departures
 
-        self.start = Start(facts, ports.peers, converge)
-        self.pebble_ready = PebbleReady(facts, converge)
-        self.config_changed = ConfigChanged(facts, converge)
-        self.update_status = UpdateStatus(facts, ports.databases, ports.peers, converge)
-        self.leader_elected = LeaderElected(facts, converge)
-        self.peers_created = PeersCreated(facts, ports.peers, converge)
+        self.start = Start(facts, peers, verify)
+        self.pebble_ready = PebbleReady(facts, verify)
+        self.config_changed = ConfigChanged(facts, verify)
+        self.update_status = UpdateStatus(facts, ports.databases, peers, converge)
+        self.leader_elected = Verify(facts, verify)
+        self.peers_created = PeersCreated(facts, peers, converge)
         self.peers_changed = PeersChanged(facts, converge)
         self.peers_departed = PeersDeparted(facts, departures, withdraw, converge)
-        self.backend_changed = BackendChanged(facts, converge)
+        self.backend_changed = BackendChanged(facts, converge, verify)
         self.backend_departed = BackendDeparted(facts, departures, withdraw, converge)
         self.backend_broken = BackendBroken(facts, converge)
-        self.backend_returned = BackendReturned(facts, converge)
+        self.backend_returned = Verify(facts, verify)
         self.clients_changed = ClientsChanged(facts, converge)
         self.clients_departed = ClientsDeparted(facts, departures, converge)
         self.clients_broken = ClientsBroken(facts, converge)
 
         self.pause = Pause(facts, ports.consoles)
         self.resume = Resume(facts, ports.consoles)
+        # The driver of the hooks uses it for the outcome AskAgain.
+        self.reminder = ports.reminder
+
+
+def _intents(ports: Ports, *, verify: bool) -> Converge:
+    """Return all intents in their order; with `verify` they ask PostgreSQL and the platform always."""
+    share = ShareConfiguration(ports.peers, ports.databases)
+    return Converge(
+        # PostgreSQL's charm needs time to answer, so the request is written first.
+        RequestBackend(ports.backend),
+        # Pools may lead only to databases whose users exist.
+        ReconcileAccess(
+            ports.databases, ports.secrets, ports.clients, ports.peers, ports.new_password, verify
+        ),
+        # Followers configure their processes from the plan that the leader shares here.
+        share,
+        ConfigurePooler(ports.pooler, ports.consoles, ports.peers, verify),
+        # Connections that the processes of the leader have just given up go to other units at once.
+        share,
+        Expose(ports.exposure, ports.peers, verify),
+        # Clients are told only what works already.
+        PublishEndpoints(ports.databases, ports.clients, ports.new_password),
+    )

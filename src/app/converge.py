@@ -1,42 +1,38 @@
-"""What follows once a hook's own conditions hold? The same for every hook."""
+"""Run all intents, in the order of the application."""
 
 from typing import Protocol
 
-from app.outcome import Deferred, Done, Outcome
+from app.outcome import AskAgain, Done
 from domain.facts import Facts
 from domain.leadership import may_write_for_app
+from domain.problems import Problem
 
 
 class Intent(Protocol):
-    """Something that is to be true; acts only where it is not."""
+    """Something that has to be true after a hook."""
 
-    def __call__(self, facts: Facts, *, verify: bool) -> Outcome:
-        """Make it true, and return what is true now."""
+    def __call__(self, facts: Facts) -> Done | AskAgain:
+        """Make it true where it is not, and return the facts after that."""
         ...
 
 
 class Converge:
-    """Brings everything to what the facts call for, in the order in which it has to be true.
-
-    Whichever hook Juju delivers, and whichever it does not, the end is the same. Each intent does
-    nothing where nothing is to be done, so that a quiet hook costs one look.
-    """
+    """Runs the intents that all hooks share, so that any hook makes up for a hook that was lost."""
 
     def __init__(self, *intents: Intent) -> None:
         self._intents = intents
 
-    def __call__(self, facts: Facts, *, verify: bool = False) -> Outcome:
-        """All intents hold as far as they can; the first that has to wait gives the reason.
-
-        `thorough` asks PostgreSQL and the platform also where our own records say that all is well.
-        """
-        seen, waiting = facts, None
+    def __call__(self, facts: Facts) -> Done | AskAgain:
+        """Run every intent; return AskAgain with the reason of the first intent that has to wait."""
+        before, reason = facts, ""
+        problems: tuple[Problem, ...] = ()
         for intent in self._intents:
-            outcome = intent(facts, verify=verify)
-            facts = outcome.facts
-            if isinstance(outcome, Deferred):
-                waiting = waiting or outcome
-        if waiting:
-            return waiting._replace(facts=facts)
-        quiet = not facts.has_problems and not (may_write_for_app(facts) and facts.roaming)
-        return Done(facts, settled=facts == seen and quiet)
+            outcome = intent(facts)
+            facts, problems = outcome.facts, (*problems, *outcome.problems)
+            if isinstance(outcome, AskAgain):
+                reason = reason or outcome.reason
+        if reason:
+            return AskAgain(facts, reason, problems)
+        may_change = problems or facts.has_problems or (may_write_for_app(facts) and facts.roaming)
+        complete = not may_change
+        return Done(facts, problems, facts == before and complete, complete)

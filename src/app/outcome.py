@@ -1,37 +1,54 @@
-"""How did a use case end, and what is true now?"""
+"""How a hook or an intent ended.
+
+Done        nothing is left to do
+Deferred    Juju delivers the event again, with its next event
+AskAgain    the platform runs the unit again after a short delay
+"""
 
 from typing import NamedTuple
 
 from domain.facts import Facts
-from domain.instances import digest
+from domain.problems import Problem
+from domain.value import digest
 
 
 class Done(NamedTuple):
-    """All that could be done was done."""
+    """Everything that could be done was done."""
 
     facts: Facts
-    settled: bool = (
-        False  #: and there was nothing to do; until the facts change, it will be so again
-    )
+    # What failed on this unit in this hook.
+    problems: tuple[Problem, ...] = ()
+    # There was nothing to do, and as long as the facts stay the same, there will be nothing to do.
+    unchanged: bool = False
+    # Nothing is left to do and nothing is wrong: as long as the facts stay as they are now, no hook does anything.
+    complete: bool = False
 
 
 class Deferred(NamedTuple):
-    """Something was missing. To be run again at any later time, which is always safe."""
+    """Something is missing that an event will bring. The hook runs again with that event."""
 
     facts: Facts
     reason: str
-    soon: bool = False  #: nobody will tell us when it is there: ask again in a moment
+    problems: tuple[Problem, ...] = ()
+
+
+class AskAgain(NamedTuple):
+    """Something is missing, and no event of Juju will tell the unit when it is there."""
+
+    facts: Facts
+    reason: str
+    problems: tuple[Problem, ...] = ()
 
     @property
     def topic(self) -> str:
         """Return a digest of what is missing, which changes with any progress."""
-        known = self.facts.container.applied
+        applied = self.facts.container.applied
         progress = (
-            known.model_dump(mode="json") if known else None,
-            [client.told is not None for client in self.facts.clients],
+            applied.model_dump(mode="json") if applied else None,
+            [client.published is not None for client in self.facts.clients],
             [grant.username for grant in self.facts.ledger.grants],
         )
         return digest([self.reason, progress])
 
 
-Outcome = Done | Deferred
+Outcome = Done | Deferred | AskAgain

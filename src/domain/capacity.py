@@ -1,20 +1,23 @@
 """Compare the server connections that the pools may open with the connections that PostgreSQL accepts."""
 
 from domain.budget import processes
-from domain.pools import AUTH_CONNECTIONS, UNLIMITED_POOL_SIZE, Plan
+from domain.plan import Plan
+from domain.pools import AUTH_CONNECTIONS, UNLIMITED_POOL_SIZE
 from domain.value import Value
 
 
 class Demand(Value):
     """The largest number of server connections that the pools of all units may open at a time."""
 
-    databases: int  #: number of databases of clients, with at most `each` connections for each
+    # The number of databases of clients, with at most `each` connections for each database.
+    databases: int
     each: int
-    look_ups: int  #: connections by which PgBouncer looks passwords up
+    # The number of connections by which PgBouncer looks passwords up.
+    look_ups: int
 
     @property
     def total(self) -> int:
-        """The largest number of connections that PostgreSQL may have to accept."""
+        """Return the largest number of connections that PostgreSQL may have to accept."""
         return self.databases * self.each + self.look_ups
 
     def largest_limit(self, capacity: int) -> int:

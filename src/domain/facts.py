@@ -1,51 +1,87 @@
-"""What can one unit see, at one moment?"""
+"""What a unit sees at one moment: its options, relations, databags, secrets and processes.
+
+A method that returns a changed value is named after what the unit has just done. No other module copies
+these values with changes.
+"""
+
+from collections.abc import Collection
 
 import pydantic
 
 from domain.applied import AppliedState
-from domain.budget import UNLIMITED, UnitBudget
+from domain.budget import UnitBudget
 from domain.capabilities import PgBouncerRuntime, Version, capabilities
+from domain.endpoints import Endpoint
 from domain.instances import Layout
 from domain.made import Made
-from domain.pools import Endpoint, Plan, Serving
-from domain.roles import ROAMING
+from domain.plan import Plan, Serving
+from domain.problems import Level, Problem
+from domain.roles import DATABASE_CREATORS
 from domain.settings import Settings
-from domain.status import Level, Problem
 from domain.users import AccessRequest, AuthMaterial, Grant, Offer, Refusal
 from domain.value import Count, Line, Name, Value
 
 
 class Container(Value):
-    """Where PgBouncer runs, and what it runs with."""
+    """The place where PgBouncer runs, its processes and their configuration."""
 
     reachable: bool = False
-    timed_out: bool = False  #: the container exists, and did not answer in time
-    program: PgBouncerRuntime | None = None  #: None until it was asked
-    running: frozenset[int] = frozenset()  #: processes, by index
-    #: processes, by index, that did not answer on their sockets, until they have answered again
+    # The container exists, and did not answer in time.
+    timed_out: bool = False
+    # None until PgBouncer was asked.
+    program: PgBouncerRuntime | None = None
+    # Indexes of the processes that run and answer.
+    running: frozenset[int] = frozenset()
+    # Indexes of the processes that did not answer on their sockets, until they have answered again.
     unresponsive: frozenset[int] = frozenset()
-    ending: frozenset[int] = frozenset()  #: processes that let their transactions finish
-    applied: AppliedState | None = None  #: the last configuration that was applied in full
+    # Indexes of the processes that were told to stop and wait for their transactions.
+    ending: frozenset[int] = frozenset()
+    # The last configuration that was applied in full.
+    applied: AppliedState | None = None
 
     @property
     def version(self) -> Version | None:
-        """Of PgBouncer."""
+        """Return the version of PgBouncer; None if it is not known."""
         return self.program.version if self.program else None
 
     @property
     def cpus(self) -> int:
-        """That may be used; 0 until that was asked."""
+        """Return the number of processors that PgBouncer may use; 0 if it is not known."""
         return self.program.cpus if self.program else 0
 
     @property
     def runs(self) -> bool:
-        """Whether every process that should run does."""
-        wanted = self.applied.instances if self.applied else ()
-        return self.applied is not None and self.running.issuperset(one.index for one in wanted)
+        """Return whether every process of the applied configuration runs."""
+        planned = self.applied.instances if self.applied else ()
+        return self.applied is not None and self.running.issuperset(
+            process.index for process in planned
+        )
+
+    def with_program(self, program: PgBouncerRuntime) -> "Container":
+        """Return this container with what PgBouncer said of itself."""
+        return self.model_copy(update={"program": program})
+
+    def with_processes(self, running: frozenset[int], ending: frozenset[int]) -> "Container":
+        """Return this container with these running and ending processes, given by index."""
+        return self.model_copy(update={"running": running, "ending": ending})
+
+    def applying(self, applied: AppliedState) -> "Container":
+        """Return this container after `applied` was applied.
+
+        A process that was just told to stop still waits for its transactions.
+        """
+        return self.remembering(applied).with_processes(
+            running=frozenset(process.index for process in applied.instances),
+            ending=frozenset(process.index for process in applied.ending),
+        )
+
+    def remembering(self, applied: AppliedState) -> "Container":
+        """Return this container with another record of what was applied."""
+        return self.model_copy(update={"applied": applied})
 
 
 class BackendLogin(Value):
-    """What the PostgreSQL charm gave us: a superuser of its own, and where to find the server."""
+    """What the charm of PostgreSQL gave this application: a superuser, and the endpoints of the server."""
 
     user: Line
     password: pydantic.SecretStr
@@ -54,29 +90,55 @@ class BackendLogin(Value):
     read_only: tuple[Endpoint, ...] = ()
     version: str = ""
 
+    def with_version(self, version: str) -> "BackendLogin":
+        """Return this login with the version that PostgreSQL said of itself."""
+        return self.model_copy(update={"version": version})
+
+    def with_read_only(self, endpoints: tuple[Endpoint, ...]) -> "BackendLogin":
+        """Return this login with these endpoints of replicas."""
+        return self.model_copy(update={"read_only": endpoints})
+
 
 class BackendRelation(Value):
     """The relation with PostgreSQL."""
 
     related: bool = False
-    present: bool = (
-        False  #: at least one of its units is there: none yet, or no more, is no backend
-    )
-    requested: bool = False  #: we have said what we need
+    # The relation has at least one remote unit. Without remote units there is no server to use.
+    present: bool = False
+    # The request of this application stands in the relation.
+    requested: bool = False
     credentials: BackendLogin | None = None
-    problem: str = ""  #: why there are no credentials yet, as a sentence
+    # The reason why there are no credentials yet, as a sentence.
+    problem: str = ""
 
     @property
     def attached(self) -> bool:
-        """Whether there is a server to lead pools to."""
+        """Return whether there is a server that pools can lead to."""
         return self.related and self.present
+
+    def requesting(self) -> "BackendRelation":
+        """Return this relation with the request of this application."""
+        return self.model_copy(update={"requested": True})
+
+    def without_servers(self) -> "BackendRelation":
+        """Return this relation without remote units."""
+        return self.model_copy(update={"present": False})
 
 
 class Client(Value):
-    """A request, and what its application was last told."""
+    """The request of a client application, and what was published to it."""
 
     request: AccessRequest
-    told: Offer | None = None  #: None until it has credentials
+    # None until the client has credentials.
+    published: Offer | None = None
+
+    def publishing(self, offer: Offer) -> "Client":
+        """Return this client with this offer."""
+        return self.model_copy(update={"published": offer})
+
+    def withdrawing(self) -> "Client":
+        """Return this client without an offer."""
+        return self.model_copy(update={"published": None})
 
 
 class Peer(Value):
@@ -90,34 +152,65 @@ class Peer(Value):
 
 
 class Ledger(Value):
-    """What the leader has made outside, so that it need not ask again, and what went wrong there.
+    """What the leader has made in PostgreSQL and Kubernetes, and the problems that it met there.
 
-    It is shared by all units, and saved with what it speaks of or not at all.
+    The peer databag has it for all units, so that a later hook or leader need not ask PostgreSQL again.
     """
 
-    provisioned_for: str = ""  #: the backend user under which our own users were made
-    server: str = ""  #: the server in which they were made, as it says itself
-    capacity: Count = 0  #: connections that PostgreSQL accepts from ordinary users; 0 is not known
+    # The user of the backend that made the roles of this application.
+    provisioned_for: str = ""
+    # The identity of the server in which they were made, as the server gives it.
+    server: str = ""
+    # Connections that PostgreSQL accepts from ordinary users; 0 if that is not known.
+    capacity: Count = 0
     grants: tuple[Grant, ...] = ()
+    # The ports of the Service.
     exposed_ports: tuple[int, ...] = ()
     problems: tuple[Problem, ...] = ()
-    made: Made = Made()  #: roles and databases that this application made, by OID
-    roamed: tuple[Name, ...] = ()  #: databases that clients made for themselves
-    allowed: tuple[str, ...] = ()  #: roles and databases that the options allowed at that time
-    left: tuple[str, ...] = ()  #: sentences on what stays in a PostgreSQL without a relation
+    # Roles and databases that this application made, by OID.
+    made: Made = Made()
+    # Databases that clients with the role createdb made.
+    roamed: tuple[Name, ...] = ()
+    # Roles and databases that the options allowed when the grants were made.
+    allowed: tuple[str, ...] = ()
+    # Sentences on what stays in a PostgreSQL whose relation has ended.
+    left: tuple[str, ...] = ()
 
     def with_problem(self, problem: Problem) -> "Ledger":
-        """The same with this problem, in place of an older one on its topic."""
-        others = self.without(problem.topic).problems
-        return self.model_copy(update={"problems": (*others, problem)})
+        """Return this ledger with a problem, which replaces an older problem with its topic."""
+        kept = self.without(problem.topic).problems
+        return self.model_copy(update={"problems": (*kept, problem)})
 
     def without(self, topic: str) -> "Ledger":
-        """The same with nothing wrong on this topic."""
-        left = tuple(problem for problem in self.problems if problem.topic != topic)
-        return self.model_copy(update={"problems": left})
+        """Return this ledger without a problem of this topic."""
+        kept = tuple(problem for problem in self.problems if problem.topic != topic)
+        return self.model_copy(update={"problems": kept})
+
+    def exposing(self, ports: tuple[int, ...]) -> "Ledger":
+        """Return this ledger with the ports of the Service."""
+        return self.model_copy(update={"exposed_ports": ports})
+
+    def withdrawing(self, made: Made, left: tuple[str, ...]) -> "Ledger":
+        """Return this ledger after the roles of this application were dropped.
+
+        The grants stay: a unit that is related again gives their users the passwords that they had.
+        """
+        return self.model_copy(
+            update={"provisioned_for": "", "made": made, "left": left, "roamed": ()}
+        )
+
+    def without_backend(self) -> "Ledger":
+        """Return what stays of this ledger when the relation with PostgreSQL has ended.
+
+        Roles that could not be dropped stay those of this application if PostgreSQL is related again.
+        """
+        problems = tuple(problem for problem in self.problems if problem.topic == "service")
+        return Ledger(
+            exposed_ports=self.exposed_ports, problems=problems, made=self.made, left=self.left
+        )
 
     def has(self, topic: str) -> bool:
-        """Whether something is wrong on this topic."""
+        """Return whether there is a problem of this topic."""
         return any(problem.topic == topic for problem in self.problems)
 
     @property
@@ -127,70 +220,126 @@ class Ledger(Value):
 
 
 class Facts(Value):
-    """One look at the world. Facts only: what follows from them is decided elsewhere."""
+    """What this unit saw when the hook began, and what the hook itself has changed since."""
 
-    unit: str  #: e.g. `pgbouncer/0`
+    # E.g. `pgbouncer/0`.
+    unit: str
     address: str
     leader: bool
-    leaving: bool = False  #: this unit is being removed
-    #: every unit of the application is being removed; read only by a leader that is being removed
+    # This unit is being removed.
+    leaving: bool = False
+    # Every unit of the application is being removed. Read only by a leader that is being removed.
     last_unit: bool = False
-    settings: Settings | None  #: None if an option is invalid
+    # None if an option is invalid.
+    settings: Settings | None
     settings_problems: tuple[str, ...] = ()
     layout: Layout
     container: Container = Container()
-    leader_address: str = ""  #: as the leader last said
-    plan: Plan | None = None  #: as the leader last shared
-    auth: AuthMaterial | None = None  #: likewise, in a secret
+    # The address that the leader last wrote to the peer databag.
+    leader_address: str = ""
+    # The plan in the peer databag.
+    plan: Plan | None = None
+    # The plan that the peers know while this hook has shared another; None if they know `plan`. Juju
+    # writes the databag when the hook has ended.
+    peers_plan: Plan | None = None
+    # The users of PgBouncer itself, from the secret that all units can read.
+    auth: AuthMaterial | None = None
     ledger: Ledger = Ledger()
-    #: Values of the leader that this release cannot read: `plan`, `ledger` or `secret`.
+    # Values of the leader that this release cannot read: `plan`, `ledger` or `secret`.
     unreadable: tuple[str, ...] = ()
-    serving: Serving | None = None  #: as this unit last announced
-    stake: UnitBudget = UnitBudget()  #: likewise
-    agreed: int = UNLIMITED  #: connections to one database, by the plan that others know already
+    # What this unit last announced to the peers.
+    serving: Serving | None = None
+    stake: UnitBudget = UnitBudget()
     peers: tuple[Peer, ...] = ()
     backend: BackendRelation = BackendRelation()
-    clients: tuple[Client, ...] = ()  #: only the leader looks
+    # Only the leader reads the relations of clients.
+    clients: tuple[Client, ...] = ()
     refusals: tuple[Refusal, ...] = ()
-    silent: frozenset[int] = frozenset()  #: relations of clients that ask for nothing (yet)
-    problems: tuple[Problem, ...] = ()  #: of this unit, met while acting on these facts
-    #: The beginning of the command that sets options, e.g. `juju config pgbouncer-k8s`.
+    # Numbers of the relations of clients that have requested nothing (yet).
+    relations_without_request: frozenset[int] = frozenset()
+    # The beginning of the command that sets options, e.g. `juju config pgbouncer-k8s`.
     configure_command: str = "juju config pgbouncer-k8s"
-    service_host: str = ""  #: one name that leads to all units; '' if they are reached one by one
+    # A name that leads to all units; '' if clients reach each unit by its address.
+    service_host: str = ""
+
+    def with_survivors(self, survivors: Collection[str]) -> "Facts":
+        """Return these facts with what follows from the names of the units that are not being removed."""
+        leaving = self.leaving or self.unit not in survivors
+        return self.model_copy(update={"leaving": leaving, "last_unit": not survivors})
+
+    def with_container(self, container: Container) -> "Facts":
+        """Return these facts with another state of the container."""
+        return self.model_copy(update={"container": container})
+
+    def with_auth(self, auth: AuthMaterial | None) -> "Facts":
+        """Return these facts with the users of PgBouncer itself; None if they were removed."""
+        return self.model_copy(update={"auth": auth})
+
+    def with_clients(self, clients: tuple[Client, ...]) -> "Facts":
+        """Return these facts with another state of the clients."""
+        return self.model_copy(update={"clients": clients})
+
+    def recording(self, ledger: Ledger) -> "Facts":
+        """Return these facts after the leader wrote this ledger."""
+        return self.model_copy(update={"ledger": ledger})
+
+    def naming_leader(self) -> "Facts":
+        """Return these facts after this unit wrote its address as that of the leader."""
+        return self.model_copy(update={"leader_address": self.address})
+
+    def requesting_backend(self) -> "Facts":
+        """Return these facts after the leader requested a database of PostgreSQL."""
+        return self.model_copy(update={"backend": self.backend.requesting()})
+
+    def starting_with(self, plan: Plan) -> "Facts":
+        """Return these facts after the leader shared the first plan: no process runs with another."""
+        return self.model_copy(update={"plan": plan})
+
+    def sharing(self, plan: Plan) -> "Facts":
+        """Return these facts after the leader shared a plan, of which the peers do not know yet."""
+        known = self.peers_plan or self.plan or Plan(settings=plan.settings, members=())
+        return self.model_copy(update={"plan": plan, "peers_plan": known})
+
+    def announcing(self, serving: Serving | None, stake: UnitBudget) -> "Facts":
+        """Return these facts after this unit announced what it serves, and its part of the connections."""
+        return self.model_copy(update={"serving": serving, "stake": stake})
 
     @property
     def configured(self) -> bool:
-        """A pooler configuration exists in the container or among the peers."""
+        """Return whether a configuration exists in the container or in the peer databag."""
         return self.plan is not None or self.container.applied is not None
 
     @property
     def has_problems(self) -> bool:
-        """Whether something went wrong that may mend itself."""
-        wrong = self.problems or self.ledger.troubles or self.unreadable
-        return bool(wrong or self.container.unresponsive)
+        """Return whether there is a problem that may end without an event."""
+        return bool(self.ledger.troubles or self.unreadable or self.container.unresponsive)
 
     @property
     def roaming(self) -> bool:
         """Return whether a client can make databases, which appear without an event."""
-        return any(ROAMING.intersection(grant.roles) for grant in self.ledger.grants)
+        return any(DATABASE_CREATORS.intersection(grant.roles) for grant in self.ledger.grants)
 
     @property
-    def standing(self) -> tuple[Grant, ...]:
-        """Access that was given and is still wanted.
+    def grants_to_keep(self) -> tuple[Grant, ...]:
+        """Return the grants of clients that still need them.
 
-        A client whose request cannot be read or served just now keeps what it has.
+        A client whose request cannot be read or served at the moment keeps its grant.
         """
-        asked = {client.request.username for client in self.clients}
-        unclear = self.silent.union(refusal.relation_id for refusal in self.refusals)
+        usernames = {client.request.username for client in self.clients}
+        refused = (refusal.relation_id for refusal in self.refusals)
+        unclear = self.relations_without_request.union(refused)
         return tuple(
             grant
             for grant in self.ledger.grants
-            if grant.username in asked or grant.relation_id in unclear
+            if grant.username in usernames or grant.relation_id in unclear
         )
 
     @property
     def backend_ready(self) -> bool:
-        """Connection facts are known, our users exist, and PostgreSQL answered when last asked."""
+        """Return whether PostgreSQL can be used.
+
+        Its login is known, the users of PgBouncer exist, and PostgreSQL answered when it was last asked.
+        """
         provisioned = self.plan is not None and self.plan.upstream is not None
         return (
             self.backend.attached
@@ -201,6 +350,6 @@ class Facts(Value):
 
     @property
     def supported(self) -> bool:
-        """Whether this PgBouncer is new enough, as far as is known."""
+        """Return whether this PgBouncer is new enough; True if its version is not known."""
         version = self.container.version
         return version is None or capabilities(version).supported

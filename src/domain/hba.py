@@ -9,23 +9,28 @@ from domain.pools import AUTH_ALIAS
 from domain.users import AuthMaterial
 from domain.value import Value
 
-CONSOLE = "pgbouncer"  #: the name of PgBouncer's own database
+# The name of PgBouncer's own database.
+CONSOLE = "pgbouncer"
 
-Origin = Literal["local", "host"]  #: a Unix socket, or the network
+# A Unix socket, or the network.
+Origin = Literal["local", "host"]
 
 
 class Rule(Value):
     """The logins that a rule matches, and whether it admits them to authentication by SCRAM."""
 
     origins: tuple[Origin, ...] = ("local", "host")
-    database: str = ""  #: '' matches every database
-    users: tuple[str, ...] = ()  #: () matches every user
-    replication: bool = False  #: whether the rule matches replication connections only
+    # '' matches every database.
+    database: str = ""
+    # () matches every user.
+    users: tuple[str, ...] = ()
+    # Whether the rule matches replication connections only.
+    replication: bool = False
     admits: bool = False
 
 
 def access_rules(auth: AuthMaterial | None) -> tuple[Rule, ...]:
-    """Return the rules of every process of a unit.
+    """Return the rules of every process of a unit; without `auth` no login is admitted.
 
     The console and its users are admitted on Unix sockets only: a client on the network cannot use
     their passwords, and so cannot use CVE-2026-107350. The user that looks passwords up, and the alias

@@ -4,7 +4,7 @@ from domain.facts import Facts
 
 
 def may_write_for_app(facts: Facts) -> bool:
-    """Whether this unit may write for the application.
+    """Return whether this unit may write for the application.
 
     A leader that is being removed may not: its relations end while the application keeps them, and its
     successor could already be writing. A leader that cannot read the plan or the ledger may not
@@ -14,7 +14,7 @@ def may_write_for_app(facts: Facts) -> bool:
 
 
 def misses_something(facts: Facts) -> bool:
-    """Return whether the leader does not see a member, the relation of a grant, or the backend, on record.
+    """Return whether a member of the plan, the relation of a grant, or the backend is not visible to the leader.
 
     A unit that is being removed sees its relations end, while the application keeps them. So a leader
     that misses a relation or a unit has to find out whether it is being removed before it acts.
@@ -23,7 +23,7 @@ def misses_something(facts: Facts) -> bool:
     provisioned = facts.auth is not None or bool(facts.ledger.provisioned_for)
     return (
         not members.issubset({facts.unit, *(peer.name for peer in facts.peers)})
-        or facts.standing != facts.ledger.grants
+        or facts.grants_to_keep != facts.ledger.grants
         or (provisioned and not facts.backend.attached)
     )
 
@@ -41,14 +41,16 @@ def must_clean_backend(facts: Facts) -> bool:
 
 
 def serving_everywhere(facts: Facts, database: str) -> bool:
-    """Whether every unit that stays would let a client of this database in.
+    """Return whether every unit that stays accepts clients of this database.
 
-    A unit that has no share of max_db_connections keeps nobody waiting: no client is sent there.
+    A unit without a share of max_db_connections is left out: no client is sent there.
     """
     if facts.plan is None:
         return False
     port = facts.plan.settings.listen_port
-    said = {peer.name: peer.serving for peer in facts.peers if not peer.leaving}
-    said[facts.unit] = facts.serving
-    asked = [serving for name, serving in said.items() if facts.plan.serves_by(name)]
-    return bool(asked) and all(one is not None and one.serves(database, port) for one in asked)
+    servings = {peer.name: peer.serving for peer in facts.peers if not peer.leaving}
+    servings[facts.unit] = facts.serving
+    needed = [serving for name, serving in servings.items() if facts.plan.serves_by(name)]
+    return bool(needed) and all(
+        serving is not None and serving.serves(database, port) for serving in needed
+    )

@@ -7,14 +7,13 @@ sentence that names the culprit by its path.
 import json
 import re
 from collections.abc import Iterable
-from typing import Annotated, Literal, NoReturn, cast, get_args
+from typing import Annotated, NoReturn, cast, get_args
 
 import pydantic
 
+from domain import sentences
 from domain.capabilities import OWN_USERS, Version
-from domain.value import Name, Value
-
-PoolMode = Literal["session", "transaction", "statement"]
+from domain.value import Name, PoolMode, Value
 
 # PostgreSQL runs no more (MAX_BACKENDS), and PgBouncer can add and double it without an overflow.
 MOST_CONNECTIONS = 2**18 - 1
@@ -83,10 +82,8 @@ def unsupported_by(overrides: Overrides, version: Version) -> tuple[str, ...]:
     """A sentence for each thing that this PgBouncer cannot do."""
     if not overrides.users or version >= OWN_USERS:
         return ()
-    return (
-        f"option overrides: users need PgBouncer {OWN_USERS.major}.{OWN_USERS.minor} or later:"
-        f" {version} runs here",
-    )
+    needed = f"{OWN_USERS.major}.{OWN_USERS.minor}"
+    return (sentences.USERS_NOT_SUPPORTED.text(needed=needed, version=version),)
 
 
 class _Object(tuple[tuple[str, object], ...]):

@@ -2,18 +2,12 @@
 
 from collections.abc import Collection, Iterator
 
-from domain.budget import UnitAllotment, next_unit_limits, unit_limit
+from domain.budget import UNLIMITED, UnitAllotment, next_unit_limits, unit_limit
+from domain.endpoints import Endpoint, endpoints_text
 from domain.facts import Facts, Peer
 from domain.leadership import serving_everywhere
-from domain.pools import (
-    DepartedUnit,
-    Endpoint,
-    Member,
-    Plan,
-    Upstream,
-    endpoints_text,
-    read_only_alias,
-)
+from domain.plan import DepartedUnit, Member, Plan, Upstream
+from domain.pools import read_only_alias
 from domain.settings import Settings
 from domain.users import AccessRequest, Offer, grant_for
 from domain.value import number_of
@@ -27,37 +21,42 @@ def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
     """
     current = facts.plan or Plan(settings=facts.settings or Settings(), members=())
     settings = facts.settings or current.settings
-    port, former, lane = current.settings.listen_port, current.former_port, current.lane
+    port, former, process_set = (
+        current.settings.listen_port,
+        current.former_port,
+        current.process_set,
+    )
     if former is not None:
         # One change of ports after another.
-        settings = settings.model_copy(update={"listen_port": port})
-        former = None if port_is_told(facts) else former
+        settings = settings.with_listen_port(port)
+        former = None if port_is_published(facts) else former
     elif settings.listen_port != port:
-        former, lane = port, 1 if lane == 0 else 0
+        former, process_set = port, 1 if process_set == 0 else 0
     leavers = tuple(one for one in _leavers(facts) if one.name not in ended)
     total = settings.max_db_connections
-    roamed = facts.ledger.roamed if facts.standing else ()
+    roamed = facts.ledger.roamed if facts.grants_to_keep else ()
     wanted = Plan(
         settings=settings,
         members=_members(facts, total, sum(one.held for one in leavers)),
         leavers=leavers if total else (),
         upstream=upstream(facts),
-        databases=tuple(sorted({grant.database for grant in facts.standing}.union(roamed))),
+        databases=tuple(sorted({grant.database for grant in facts.grants_to_keep}.union(roamed))),
         short_lived=roamed,
-        lane=lane,
+        process_set=process_set,
         former_port=former,
         known_users=_known_users(settings, current),
     )
     return wanted if wanted.upstream else wanted.without_upstream()
 
 
-def agreed(facts: Facts, wanted: Plan) -> int:
-    """The most connections that the leader may have in the hook in which it decides anew.
+def limit_known_to_peers(facts: Facts) -> int:
+    """Return the most connections to a database that this unit may have by every plan that is in force.
 
-    If that hook fails, nobody hears of the new plan, and the next leader goes by the old one.
+    While a hook of the leader has shared a new plan, its peers know only the plan before: if the hook
+    fails, the next leader goes by that plan.
     """
-    known = facts.plan or wanted.model_copy(update={"members": ()})
-    return min(facts.agreed, unit_limit(known, facts.unit))
+    plans = [plan for plan in (facts.plan, facts.peers_plan) if plan]
+    return min((unit_limit(plan, facts.unit) for plan in plans), default=UNLIMITED)
 
 
 def _known_users(settings: Settings, current: Plan) -> tuple[str, ...]:
@@ -65,11 +64,11 @@ def _known_users(settings: Settings, current: Plan) -> tuple[str, ...]:
     return tuple(sorted(now.union(current.known_users)))
 
 
-def port_is_told(facts: Facts) -> bool:
+def port_is_published(facts: Facts) -> bool:
     """Whether no client knows another port than the one that the plan now has."""
     port = facts.plan.settings.listen_port if facts.plan else 0
-    told = [client.told for client in facts.clients if client.told]
-    return all(one.endpoints.endswith(f":{port}") for one in told)
+    offers = [client.published for client in facts.clients if client.published]
+    return all(offer.endpoints.endswith(f":{port}") for offer in offers)
 
 
 def upstream(facts: Facts) -> Upstream | None:
@@ -88,11 +87,11 @@ def upstream(facts: Facts) -> Upstream | None:
         auth_database=known.database,
         auth_user=auth.auth_user,
         version=known.version,
-        server=facts.ledger.server,
+        server_id=facts.ledger.server,
     )
 
 
-def missing(facts: Facts) -> tuple[DepartedUnit, ...]:
+def departed_holding_connections(facts: Facts) -> tuple[DepartedUnit, ...]:
     """Units that have left and may still have connections, of which nobody else will tell."""
     peers = {peer.name for peer in facts.peers}
     limited = facts.plan is not None and facts.plan.settings.max_db_connections > 0
@@ -110,10 +109,14 @@ def _leavers(facts: Facts) -> Iterator[DepartedUnit]:
     staying = {peer.name: peer.address for peer in facts.peers if not peer.leaving}
     staying[facts.unit] = facts.address
     said = {peer.name: peer.stake.held for peer in facts.peers}
-    left = [DepartedUnit(name=m.name, address=m.address, held=m.share) for m in before.members]
-    for one in {leaver.name: leaver for leaver in (*left, *before.leavers)}.values():
-        if one.address and one.name not in staying and one.address not in staying.values():
-            yield one.model_copy(update={"held": said.get(one.name, one.held)})
+    members = [
+        DepartedUnit(name=member.name, address=member.address, held=member.share)
+        for member in before.members
+    ]
+    for unit in {unit.name: unit for unit in (*members, *before.leavers)}.values():
+        if unit.address and unit.name not in staying and unit.address not in staying.values():
+            held = said.get(unit.name, unit.held)
+            yield DepartedUnit(name=unit.name, address=unit.address, held=held)
 
 
 def _members(facts: Facts, total: int, reserved: int) -> tuple[Member, ...]:

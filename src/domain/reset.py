@@ -1,5 +1,6 @@
 """The reset queries that clear a server connection before another client gets it."""
 
+from domain import sentences
 from domain.capabilities import ALWAYS_RESET, Version
 from domain.settings import Settings
 
@@ -16,24 +17,22 @@ DISCARD_BUT_STATEMENTS = (
 # before 18 does not report that setting, so PgBouncer does not notice that a reset restores it, and the
 # next transaction of that client runs in another schema. Measured with 1.26.1 and PostgreSQL 15: with
 # DISCARD ALL in session mode 6 of 36 logins had another schema, with RESET ALL after each transaction
-# every second transaction; with 18, none. In session mode a connection whose search_path was changed
-# therefore ends, and after a transaction the search_path stays as PgBouncer knows it.
+# every second transaction; with 18, none. When PgBouncer sets a second path on a server connection, it keeps
+# the first path in its cache, and overwrites the client's path with it (`varcache_set_canonical` in its log). A
+# reset therefore ends a server connection whose search_path was changed: on a new server connection PgBouncer
+# sets the path that the client asked for.
 SEARCH_PATH_TRACKED = Version(1, 26)
 SEARCH_PATH_REPORTED = Version(18)
-DISCARD_OR_END = (
+DISCARD_BUT_STATEMENTS_OR_END = (
     "SET SESSION AUTHORIZATION DEFAULT; "
     "SELECT pg_catalog.set_config('pgbouncer.path', pg_catalog.current_setting('search_path'), false); "
     "RESET search_path; SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid()) WHERE "
     "pg_catalog.current_setting('pgbouncer.path') OPERATOR(pg_catalog.<>) "
     "pg_catalog.current_setting('search_path'); "
     "CLOSE ALL; RESET ALL; UNLISTEN *; SELECT pg_catalog.pg_advisory_unlock_all(); "
-    "DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES; DEALLOCATE ALL"
+    "DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
 )
-DISCARD_BUT_PATH = DISCARD_BUT_STATEMENTS.replace(
-    "RESET ALL; ",
-    "DO LANGUAGE plpgsql 'DECLARE path pg_catalog.text := pg_catalog.current_setting(''search_path''); "
-    "BEGIN RESET ALL; PERFORM pg_catalog.set_config(''search_path'', path, false); END'; ",
-)
+DISCARD_OR_END = f"{DISCARD_BUT_STATEMENTS_OR_END}; DEALLOCATE ALL"
 
 # PgBouncer sends the reset in a packet of 512 bytes; a longer text fails, and each server connection is
 # closed after a single use.
@@ -60,7 +59,10 @@ def reset_settings(
     if not wanted or reset_problem(settings, version):
         return (("server_reset_query", DISCARD_OR_END if loses_path else DISCARD_ALL),)
     return (
-        ("server_reset_query", DISCARD_BUT_PATH if loses_path else DISCARD_BUT_STATEMENTS),
+        (
+            "server_reset_query",
+            DISCARD_BUT_STATEMENTS_OR_END if loses_path else DISCARD_BUT_STATEMENTS,
+        ),
         ("server_reset_query_always", "1"),
     )
 
@@ -70,18 +72,11 @@ def reset_problem(settings: Settings, version: Version) -> str:
     if not settings.server_reset_query_always:
         return ""
     if version < ALWAYS_RESET:
-        return (
-            "option server_reset_query_always needs PgBouncer"
-            f" {ALWAYS_RESET.major}.{ALWAYS_RESET.minor} or later: {version} runs here,"
-            " and works as with false"
-        )
+        needed = f"{ALWAYS_RESET.major}.{ALWAYS_RESET.minor}"
+        return sentences.RESET_NOT_SUPPORTED.text(needed=needed, version=version)
     modes = {settings.pool_mode, *settings.overrides.modes}
     if "session" in modes and len(modes) > 1:
-        return (
-            "option server_reset_query_always cannot be true while pools in session mode run beside"
-            " pools in another mode, and works as with false: set it to false, or give all pools the"
-            " same pool_mode"
-        )
+        return sentences.RESET_IN_MIXED_MODES.text()
     return ""
 
 

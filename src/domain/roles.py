@@ -21,15 +21,15 @@ GROUPS = frozenset(
 
 ROLES = ATTRIBUTES | GROUPS
 
-# The PostgreSQL charms also give this attribute to a user that they add to the group.
-IMPLIED = {"admin": "createdb"}
+# Attributes that the PostgreSQL charms give to a user that they add to a group, by the name of the group.
+_IMPLIED = {"admin": "createdb"}
 
-# With any of these roles a client can make databases.
-ROAMING = frozenset(
+# With any of these roles a client can create databases.
+DATABASE_CREATORS = frozenset(
     {"admin", "charmed_admin", "charmed_databases_owner", "charmed_instance_admin", "createdb"}
 )
 
 
 def attributes_of(roles: frozenset[str]) -> frozenset[str]:
     """Return the attributes that a client with these roles has."""
-    return frozenset(IMPLIED.get(role, role) for role in roles) & ATTRIBUTES
+    return frozenset(_IMPLIED.get(role, role) for role in roles) & ATTRIBUTES

@@ -1,20 +1,22 @@
-"""How is a password kept so that nobody can read it back? As a SCRAM-SHA-256 verifier (RFC 5802, RFC 7677)."""
+"""Compute the SCRAM-SHA-256 verifiers from which no password can be read (RFC 5802, RFC 7677)."""
 
 import base64
 import functools
 import hashlib
 import hmac
 
-ITERATIONS = 4096  # PostgreSQL's own default.
+# The default of PostgreSQL.
+ITERATIONS = 4096
 
 
-@functools.lru_cache(maxsize=16)  # a process that runs many hooks asks for the same few
+# `pooler` and tests run many hooks in a process, for the same few users.
+@functools.lru_cache(maxsize=16)
 def verifier(username: str, password: str) -> str:
-    """What PostgreSQL stores for this password, e.g. `SCRAM-SHA-256$4096:<salt>$<stored>:<server>`.
+    """Return the verifier that PostgreSQL stores, e.g. `SCRAM-SHA-256$4096:<salt>$<stored>:<server>`.
 
-    The salt comes from the name and the password, so that the same two always give the same
-    text and can be compared; with a random password it is as good as a random salt. Only ASCII
-    passwords are taken: others would have to be normalised (SASLprep) before they are hashed.
+    The salt comes from the name and the password, so that verifiers of a name and a password are equal
+    and can be compared; for a random password this salt is as good as a random salt. Raises
+    UnicodeEncodeError for a password that is not ASCII: it would have to be normalised (SASLprep) first.
     """
     secret = password.encode("ascii")
     salt = hmac.digest(secret, b"salt of " + username.encode(), "sha256")[:16]

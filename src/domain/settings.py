@@ -6,9 +6,10 @@ from typing import Annotated
 
 import pydantic
 
-from domain.overrides import MOST_CONNECTIONS, Overrides, PoolMode, overrides_in
+from domain import sentences
+from domain.overrides import MOST_CONNECTIONS, Overrides, overrides_in
 from domain.roles import ROLES
-from domain.value import Name, Value
+from domain.value import Name, PoolMode, Value
 
 _INT_MAX = 2**31 - 1  # PgBouncer keeps numbers as C ints.
 _SECONDS_MAX = 2**31 - 1  # It counts microseconds in 64 bits, where these are far from the end.
@@ -106,6 +107,10 @@ class Settings(Value):
     # Databases that every client may have, whichever application they were made for.
     shared_databases: Annotated[tuple[Name, ...], pydantic.BeforeValidator(_databases)] = ()
 
+    def with_listen_port(self, port: int) -> "Settings":
+        """Return these settings with another port."""
+        return self.model_copy(update={"listen_port": port})
+
 
 def settings_from(options: Mapping[str, object]) -> tuple[Settings | None, tuple[str, ...]]:
     """Settings, or None and one sentence for each option that cannot be honoured."""
@@ -127,10 +132,11 @@ def _complaint(name: str, value: object, reason: object) -> str:
     if name not in ACCEPTS:
         short = name[:60]
         shown = short if re.fullmatch(r"[\w-]+", short) else ascii(short)
-        return f"unknown option {shown}: there are {', '.join(ACCEPTS)}"
+        return sentences.UNKNOWN_OPTION.text(name=shown, known=", ".join(ACCEPTS))
     if isinstance(reason, ValueError):
-        return f"option {name}: {reason}"
-    return f"option {name} must be {ACCEPTS[name]}, not {_shown(value)!r}"
+        return sentences.INVALID_VALUE.text(name=name, reason=reason)
+    shown = repr(_shown(value))
+    return sentences.INVALID_OPTION.text(name=name, accepts=ACCEPTS[name], value=shown)
 
 
 def _shown(value: object) -> str:

@@ -1,84 +1,46 @@
-"""What should the operator read? Every sentence that is true now."""
+"""Every sentence about a unit that is true now, for the operator."""
 
-from __future__ import annotations
+from collections.abc import Iterator, Sequence
 
-import enum
-from typing import TYPE_CHECKING, Annotated
-
-import pydantic
-
+from domain import sentences
 from domain.capabilities import OLDEST
 from domain.capacity import demand
+from domain.facts import Facts
 from domain.instances import MIN_CLIENTS, most_clients
 from domain.overrides import unsupported_by
 from domain.pools import has_read_only_pools, least_for_read_only_pools
+from domain.problems import Level, Problem, Sentence
 from domain.reset import reset_problem
-from domain.value import Shown, Value
 from domain.vulnerabilities import warning
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
-    from domain.facts import Facts
-
-
-class Level(enum.StrEnum):
-    """How bad it is: blocked needs a human, waiting another party, maintenance only time."""
-
-    BLOCKED = "blocked"
-    WAITING = "waiting"
-    MAINTENANCE = "maintenance"
-    ACTIVE = "active"
-
-
-class Sentence(Value):
-    """One thing that is true now."""
-
-    level: Level
-    text: str = ""
-
-
-def _known_level(value: object) -> object:
-    # A later release may know other levels.
-    return value if value in tuple(Level) else Level.BLOCKED
-
-
-class Problem(Value):
-    """A failure outside of the charm, which the status shows until it is repaired.
-
-    A level that this release does not know is read as blocked.
-    """
-
-    topic: str  #: `database`, `service`, `pooler`, or `client:<relation>`; a newer one replaces it
-    level: Annotated[Level, pydantic.BeforeValidator(_known_level)]
-    text: Shown
-    # The hook had no time left to try; another hook follows soon.
-    untried: bool = False
-
-
-def assess(facts: Facts) -> tuple[Sentence, ...]:
+def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ...]:
     """Return all sentences about a unit, worst level first, each level in the order of things to do.
 
-    If nothing is wrong, the only sentence has level active. Its text has the notes for the operator, or
-    is ''.
+    `problems` are those that the last hook met on this unit. If nothing is wrong, the only sentence has
+    level active. Its text has the notes for the operator, or is ''.
     """
-    found = (
+    known = (
         *_unreadable(facts),
         *_options(facts),
+        *_budget(facts),
         *_backend(facts),
         *_container(facts),
-        *_clients(facts),
+        *_refusals(facts),
         *_capacity(facts),
-        *(_sentence(problem) for problem in (*facts.problems, *facts.ledger.problems)),
+        *(
+            Sentence(level=problem.level, text=problem.text)
+            for problem in (*problems, *facts.ledger.problems)
+        ),
     )
     order = list(Level)
-    ranked = sorted(found, key=lambda sentence: order.index(sentence.level))
+    ranked = sorted(known, key=lambda sentence: order.index(sentence.level))
     wrong = tuple(sentence for sentence in ranked if sentence.level is not Level.ACTIVE)
     if wrong:
         return wrong
     # Juju shows a single sentence of the worst level.
-    known = [sentence.text for sentence in (*_version(facts), *ranked)]
-    return (Sentence(level=Level.ACTIVE, text="; ".join(known)),)
+    notes = [sentence.text for sentence in (*_version(facts), *ranked)]
+    return (Sentence(level=Level.ACTIVE, text="; ".join(notes)),)
 
 
 def _version(facts: Facts) -> Iterator[Sentence]:
@@ -97,78 +59,72 @@ _SHARED = {
 def _unreadable(facts: Facts) -> Iterator[Sentence]:
     application = facts.unit.partition("/")[0]
     for name in facts.unreadable:
-        yield _blocked(
-            f"{_SHARED[name]} was written by another release and this release cannot read it: refresh all"
-            f" units to the same release with `juju refresh {application}`; until then this unit keeps"
-            " what it serves"
-        )
+        yield sentences.UNREADABLE.sentence(what=_SHARED[name], application=application)
 
 
-def _options(facts: Facts) -> tuple[Sentence, ...]:
+def _options(facts: Facts) -> Iterator[Sentence]:
+    """Yield the options that are not valid, or that this PgBouncer does not support."""
+    texts = list(facts.settings_problems)
     version = facts.container.version
-    refused: tuple[str, ...] = ()
     if facts.plan and version:
         settings = facts.plan.settings
-        found = (reset_problem(settings, version), *unsupported_by(settings.overrides, version))
-        refused = tuple(filter(None, found))
-    return (*map(_blocked, (*facts.settings_problems, *refused)), *_budget(facts))
+        texts += [reset_problem(settings, version), *unsupported_by(settings.overrides, version)]
+    for text in filter(None, texts):
+        yield Sentence(level=Level.BLOCKED, text=text)
 
 
 def _budget(facts: Facts) -> Iterator[Sentence]:
+    """Yield what is wrong with the share of this unit of max_db_connections."""
     plan = facts.plan
     if plan is None or not plan.settings.max_db_connections:
         return
     total, units = plan.settings.max_db_connections, len(plan.members)
     if total < units:
-        yield _blocked(
-            f"max_db_connections {total} is too few for {units} units: raise it, or remove units"
-        )
+        yield sentences.TOO_FEW_CONNECTIONS.sentence(total=total, units=units)
         return
     if plan.upstream and plan.upstream.read_only and not has_read_only_pools(plan):
-        yield _blocked(
-            f"max_db_connections {total} is too few for read-only pools of {units} units:"
-            f" {least_for_read_only_pools(plan)} are needed"
-        )
+        needed = least_for_read_only_pools(plan)
+        yield sentences.TOO_FEW_FOR_READ_ONLY.sentence(total=total, units=units, needed=needed)
     if not plan.serves_by(facts.unit):
-        yield Sentence(level=Level.WAITING, text="waiting for other units to give up connections")
+        yield sentences.NO_SHARE_YET.sentence()
 
 
-def _backend(facts: Facts) -> tuple[Sentence, ...]:
+def _backend(facts: Facts) -> Iterator[Sentence]:
     if not facts.backend.related:
-        return (_blocked("missing relation: backend-database"),)
-    if facts.backend_ready or facts.ledger.has("database") or facts.unreadable:
-        return ()
-    return (_blocked(facts.backend.problem or "backend-database: setting up users in PostgreSQL"),)
+        yield sentences.NO_BACKEND.sentence()
+    elif facts.backend_ready or facts.ledger.has("database") or facts.unreadable:
+        return
+    elif facts.backend.problem:
+        yield Sentence(level=Level.BLOCKED, text=facts.backend.problem)
+    else:
+        yield sentences.SETTING_UP_USERS.sentence()
 
 
-def _container(facts: Facts) -> tuple[Sentence, ...]:
-    version = facts.container.version
+def _container(facts: Facts) -> Iterator[Sentence]:
+    """Yield the first reason why PgBouncer does not run in the container, or every hung process."""
+    version, few = facts.container.version, _too_few_files(facts)
     if not facts.container.reachable:
-        return (Sentence(level=Level.WAITING, text="waiting for the pgbouncer container"),)
-    if version and not facts.supported:
-        return (
-            _blocked(
-                f"PgBouncer {version} is too old: {OLDEST.major}.{OLDEST.minor} or later is needed"
-            ),
-        )
-    if few := _few_clients(facts):
-        return (_blocked(few),)
-    if not facts.configured:
-        return (Sentence(level=Level.WAITING, text="waiting for the leader's configuration"),)
-    return tuple(_processes(facts))
+        yield sentences.NO_CONTAINER.sentence()
+    elif version and not facts.supported:
+        needed = f"{OLDEST.major}.{OLDEST.minor}"
+        yield sentences.TOO_OLD.sentence(version=version, needed=needed)
+    elif few:
+        yield few
+    elif not facts.configured:
+        yield sentences.NO_CONFIGURATION.sentence()
+    else:
+        yield from _processes(facts)
 
 
 def _processes(facts: Facts) -> Iterator[Sentence]:
     container = facts.container
     if not container.runs and not container.unresponsive:
-        yield Sentence(level=Level.WAITING, text="waiting for PgBouncer to run")
+        yield sentences.NOT_RUNNING.sentence()
     # Processes have pid files only without Pebble, which would restart them.
-    cure = (
-        "restart it with `pooler up`" if facts.layout.with_pid_files else "it is being restarted"
-    )
+    alone = facts.layout.with_pid_files
+    kind = sentences.RESTART_NEEDED if alone else sentences.RESTARTING
     for index in sorted(container.unresponsive):
-        text = f"PgBouncer process {index} does not answer: {cure}"
-        yield Sentence(level=Level.WAITING, text=text)
+        yield kind.sentence(index=index)
 
 
 def _capacity(facts: Facts) -> Iterator[Sentence]:
@@ -180,38 +136,25 @@ def _capacity(facts: Facts) -> Iterator[Sentence]:
     if needed.total <= capacity:
         return
     lower = needed.largest_limit(capacity)
-    option = f"lower max_db_connections to {lower}, or " if lower >= len(plan.members) else ""
-    yield Sentence(
-        level=Level.ACTIVE,
-        text=f"the pools may open {needed.total} connections and PostgreSQL accepts {capacity}:"
-        f" {option}raise max_connections of PostgreSQL",
+    cure = (
+        f"lower max_db_connections to {lower}, or raise" if lower >= len(plan.members) else "raise"
     )
+    yield sentences.OVER_CAPACITY.sentence(needed=needed.total, capacity=capacity, cure=cure)
 
 
-def _few_clients(facts: Facts) -> str:
-    program, run = facts.container.program, facts.container.applied
-    if facts.plan is None or program is None or run is None:
-        return ""
-    for process in run.instances:
+def _too_few_files(facts: Facts) -> Sentence | None:
+    program, applied = facts.container.program, facts.container.applied
+    if facts.plan is None or program is None or applied is None:
+        return None
+    for process in applied.instances:
         clients = most_clients(facts.plan, process.limit, program.files)
         if clients < MIN_CLIENTS:
-            return (
-                f"PgBouncer may open {program.files} files, enough for {clients} clients of each process:"
-                " raise the limit of open files, or lower max_db_connections"
-            )
-    return ""
+            return sentences.FEW_FILES.sentence(files=program.files, clients=clients)
+    return None
 
 
-def _clients(facts: Facts) -> tuple[Sentence, ...]:
-    return tuple(
-        _blocked(f"{refusal.application} (relation {refusal.relation_id}) {refusal.reason}")
-        for refusal in facts.refusals
-    )
-
-
-def _sentence(problem: Problem) -> Sentence:
-    return Sentence(level=problem.level, text=problem.text)
-
-
-def _blocked(text: str) -> Sentence:
-    return Sentence(level=Level.BLOCKED, text=text)
+def _refusals(facts: Facts) -> Iterator[Sentence]:
+    for refusal in facts.refusals:
+        yield sentences.REFUSED.sentence(
+            application=refusal.application, relation=refusal.relation_id, reason=refusal.reason
+        )

@@ -6,6 +6,7 @@ repaired a release without changing the version number, which this module cannot
 
 from typing import Literal
 
+from domain import sentences
 from domain.capabilities import Version
 from domain.value import Value
 
@@ -18,11 +19,14 @@ class Vulnerability(Value):
     """A published vulnerability of PgBouncer."""
 
     cve: str
-    since: Version  #: the first release with the vulnerability
-    fixed: Version  #: the first release after `since` without it
+    # The first release with the vulnerability.
+    since: Version
+    # The first release after `since` without it.
+    fixed: Version
     severity: Severity
-    text: str  #: who can use the vulnerability, and for what
-    #: Whether the charm's configuration allows its use. If not, the status does not name the vulnerability.
+    # Which client or server can use the vulnerability, and for what.
+    text: str
+    # Whether the charm's configuration allows its use. If not, the status does not name the vulnerability.
     reachable: bool = True
 
     def affects(self, version: Version) -> bool:
@@ -131,8 +135,8 @@ SAFE = max(entry.fixed for entry in _TABLE)
 
 def vulnerabilities(version: Version) -> tuple[Vulnerability, ...]:
     """Return the vulnerabilities of a release that the charm's configuration does not prevent, worst first."""
-    found = (entry for entry in _TABLE if entry.reachable and entry.affects(version))
-    return tuple(sorted(found, key=lambda entry: _ORDER.index(entry.severity)))
+    affected = (entry for entry in _TABLE if entry.reachable and entry.affects(version))
+    return tuple(sorted(affected, key=lambda entry: _ORDER.index(entry.severity)))
 
 
 def held_vulnerabilities(version: Version) -> tuple[Vulnerability, ...]:
@@ -141,11 +145,9 @@ def held_vulnerabilities(version: Version) -> tuple[Vulnerability, ...]:
 
 
 def warning(version: Version) -> str:
-    """Return what the operator should know about this release, as a sentence; '' if it is safe."""
-    found = vulnerabilities(version)
-    if not found:
+    """Return a sentence that names the worst vulnerability of a release; '' if it has none."""
+    known = vulnerabilities(version)
+    if not known:
         return ""
-    return (
-        f"PgBouncer {version} has known vulnerabilities, the worst is {found[0].cve}"
-        f" ({found[0].text}): use an image with PgBouncer {SAFE} or later"
-    )
+    worst = known[0]
+    return sentences.VULNERABLE.text(version=version, cve=worst.cve, text=worst.text, safe=SAFE)

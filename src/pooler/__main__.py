@@ -3,7 +3,7 @@
 import logging
 import sys
 
-from adapters.connections.login import leave
+from adapters.connections.login import end_process
 from pooler import cli
 
 
@@ -15,5 +15,5 @@ def main() -> int:
 
 if __name__ == "__main__":
     code = main()
-    leave(code)
+    end_process(code)
     sys.exit(code)

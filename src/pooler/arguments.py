@@ -6,7 +6,7 @@ import argparse
 import re
 from collections.abc import Mapping, Sequence
 
-from domain.pools import Endpoint, endpoints_in
+from domain.endpoints import Endpoint, endpoints_in
 from domain.settings import settings_from
 
 MOST_UNITS = 20
@@ -25,7 +25,7 @@ def parser(about: str | None) -> argparse.ArgumentParser:
     pooler = argparse.ArgumentParser(prog="pooler", description=about)
     verbs = pooler.add_subparsers(dest="verb", required=True, metavar="VERB")
     up = verbs.add_parser("up", help="run it, or go on after anything that stopped it")
-    up.add_argument("--units", type=int, help="how many (2 at first)")
+    up.add_argument("--units", type=int, help="number of units; the first `up` starts 1")
     up.add_argument(
         "--backend",
         metavar="URI",
@@ -51,7 +51,7 @@ def parser(about: str | None) -> argparse.ArgumentParser:
         "unrelate", help="take an application's access back, keep its data"
     )
     unrelate.add_argument("name")
-    scale = verbs.add_parser("scale", help="run so many units")
+    scale = verbs.add_parser("scale", help="run this number of units")
     scale.add_argument("units", type=int)
     restart = verbs.add_parser("restart", help="have new processes take over, one after another")
     restart.add_argument("unit", nargs="?", help="one unit's, by its number or name")

@@ -1,4 +1,4 @@
-"""The command `pooler`: a PgBouncer of several units on this machine, by the verbs that Juju has."""
+"""The command `pooler`: PgBouncer in one or more units on this machine, by the verbs that Juju has."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from adapters.local.run_as import pooler_owner, shared_user
 from adapters.local.store import State, Store, Unreadable, Unwritable, default_home
 from app.errors import ConsoleFailed
 from domain.facts import BackendLogin
+from domain.problems import Level, Sentence
 from domain.settings import Settings, settings_from
-from domain.status import Level, Sentence, assess
+from domain.status import assess
 from domain.users import Login, read_only_uri, request_problem, uri
 from domain.value import number_of
 from pooler import binaries, server, tables
@@ -122,7 +123,7 @@ class Command:
         self._say(f"PgBouncer is {state.pgbouncer}")
         credentials = self._backend(state, asked.backend, cache)
         if replicas is not None:
-            credentials = credentials.model_copy(update={"read_only": replicas})
+            credentials = credentials.with_read_only(replicas)
         version, prepared = server.greet(credentials)
         self._say(f"PostgreSQL {version} answers at {credentials.endpoints[0]}")
         state.made_database = state.made_database or not prepared

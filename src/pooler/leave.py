@@ -24,7 +24,7 @@ def leave(
     staying = [name for name, unit in model.units.items() if not unit.dying]
     if staying and model.leader not in staying:
         model.leader = staying[0]
-    model.backend = model.backend.model_copy(update={"present": False})
+    model.backend = model.backend.without_servers()
     if model.leader:
         platform.run_on_all_units(lambda application: application.backend_departed("postgresql/0"))
     if made:

@@ -21,7 +21,7 @@ from adapters.local.run_as import Owner
 from adapters.local.store import State, Store
 from adapters.pgbouncer.console import PsycopgConsoles
 from app.application import Application
-from app.outcome import Deferred, Outcome
+from app.outcome import AskAgain, Outcome
 from domain.facts import BackendLogin, Facts
 from domain.instances import Layout
 from domain.value import number_of
@@ -107,8 +107,7 @@ class LocalPlatform:
                 self.hook(unit, lambda application: application.peers_changed())
                 for unit in self.leader_first()
             ]
-            soon = any(isinstance(one, Deferred) and one.soon for one in outcomes)
-            if soon:
+            if any(isinstance(outcome, AskAgain) for outcome in outcomes):
                 time.sleep(PATIENCE)
             elif self.model.model_dump_json() == before:
                 return True
@@ -116,7 +115,7 @@ class LocalPlatform:
 
     def attach(self, credentials: BackendLogin, version: str) -> None:
         """The pools shall lead to this server: every unit can read so."""
-        known = credentials.model_copy(update={"version": version})
+        known = credentials.with_version(version)
         self.model.backend = related(known)
         self.store.save(self.state)
 

@@ -17,7 +17,7 @@ from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
-from adapters.connections.login import log_in, unproved
+from adapters.connections.login import log_in, weak_method
 from adapters.connections.messages import one_line
 from adapters.local import environment, files
 from adapters.local.run_as import Owner, identity, own
@@ -25,8 +25,8 @@ from adapters.local.running import command_of, pid_in, pids, send, user_of
 from adapters.local.store import ServerRecord
 from adapters.passwords import new_password
 from domain.capabilities import Version
+from domain.endpoints import Endpoint
 from domain.facts import BackendLogin
-from domain.pools import Endpoint
 from pooler.address import AUTH_DATABASE, FIRST_DATABASE
 from pooler.binaries import version_of
 
@@ -349,7 +349,7 @@ def _connected(
         ) as connection:
             yield connection
     except psycopg.Error as error:
-        if ends := unproved(error):
+        if ends := weak_method(error):
             raise ServerFailed(
                 f"PostgreSQL is not trusted with user {credentials.user}: it {ends}"
             ) from None

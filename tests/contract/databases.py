@@ -1,4 +1,4 @@
-"""What does the application rely on when it talks to PostgreSQL? Whoever stands in for it keeps the same word."""
+"""What the application relies on in PostgreSQL. The real adapter and its double pass these tests."""
 
 from __future__ import annotations
 
@@ -29,40 +29,41 @@ AUTH_USER = "pgbouncer_auth_operator"
 
 
 class Server(Protocol):
-    """A PostgreSQL, and what others do there."""
+    """A PostgreSQL server, and what other users do there."""
 
     backend: BackendLogin
-    capacity: int  # connections that it accepts from ordinary users
+    # The connections that the server accepts from ordinary users.
+    capacity: int
 
     def databases(self) -> Databases:
-        """The way to it, as each hook has a new one."""
+        """Return a new adapter for the server, as each hook has."""
 
     def has_role(self, name: str) -> None:
-        """Somebody else's, with a password."""
+        """Create a role with a password, as another user."""
 
     def roles_of(self, name: str) -> set[str]:
-        """Which of the roles that a client may ask for a user has."""
+        """Return the roles of a user, of those that a client may ask for."""
 
     def has_database(self, name: str) -> None:
-        """Made by another user."""
+        """Create a database, as another user."""
 
     def has_member(self, role: str, member: str) -> None:
-        """Another user has put this member into a role."""
+        """Add a member to a role, as another user."""
 
     def has_closed_database(self, name: str) -> None:
-        """To which the backend's user can let in nobody."""
+        """Create a database on which the backend's user cannot grant rights."""
 
     def sticks(self, name: str, database: str) -> AbstractContextManager[None]:
-        """Meanwhile this user, a client with a password, cannot be dropped."""
+        """Keep a client user from being dropped."""
 
     def hangs(self, database: str) -> AbstractContextManager[None]:
-        """Meanwhile no session can begin in this database."""
+        """Keep sessions from beginning in this database."""
 
     def connected(self, address: str) -> AbstractContextManager[None]:
-        """Meanwhile somebody is connected from there."""
+        """Keep a connection from this address open."""
 
     def down(self) -> AbstractContextManager[None]:
-        """Meanwhile nobody gets an answer; then it is another process."""
+        """Stop the server, and start it again as another process."""
 
 
 def auth(password: str = "auth-pw", user: str = AUTH_USER) -> AuthMaterial:
@@ -88,16 +89,16 @@ def asked(number: int, database: str = "shop", *roles: str) -> Grant:
 
 
 class DatabasesContract:
-    """A subclass has a fixture `server`: a Server on which nothing was done yet."""
+    """The tests. A subclass has a fixture `server`: a Server without roles of this application."""
 
     @staticmethod
     def provided(server: Server, *grants: Grant) -> None:
-        """The auth user is there, and clients with a password."""
+        """Create the auth user, and clients with a password."""
         with server.databases().open(server.backend) as database:
             database.provision(auth(), server.backend.database)
             for grant in grants:
-                there = {one.name: one.oid for one in database.holdings()}
-                assert database.grant(grant, there.get(grant.database, 0))
+                oids = {entry.name: entry.oid for entry in database.server_databases()}
+                assert database.grant(grant, oids.get(grant.database, 0))
                 database.set_password(login(grant.relation_id))
 
     @staticmethod
@@ -106,7 +107,7 @@ class DatabasesContract:
 
     @staticmethod
     def trouble(database: Database, number: int) -> type[Exception]:
-        """What dropping a user raises."""
+        """Return the class of the error that dropping a user raises."""
         with pytest.raises(DatabaseBusy) as caught:
             database.revoke(login(number).username)
         return caught.type
@@ -115,9 +116,9 @@ class DatabasesContract:
     def opened(server: Server):
         return server.databases().open(server.backend)
 
-    # ---- the way there --------------------------------------------------------------------------
+    # ---- connections ----------------------------------------------------------------------------
 
-    def test_it_answers_without_a_login(self, server):
+    def test_a_server_answers_without_a_login(self, server):
         wrong = server.backend.model_copy(update={"password": pydantic.SecretStr("wrong")})
         assert server.databases().answers(wrong)
 
@@ -126,7 +127,7 @@ class DatabasesContract:
         with pytest.raises(DatabaseRefused), server.databases().open(wrong):
             pass
 
-    def test_a_server_that_is_down_is_unreachable_and_admits_nobody(self, server):
+    def test_a_server_that_is_down_is_unreachable_and_admits_no_client(self, server):
         self.provided(server, asked(1))
         with server.down():
             assert not server.databases().answers(server.backend)
@@ -137,11 +138,11 @@ class DatabasesContract:
         assert server.databases().answers(server.backend)
         assert self.admits(server, login(1))
 
-    def test_a_conversation_ends_with_its_server(self, server):
+    def test_a_connection_ends_with_its_server(self, server):
         with pytest.raises(DatabaseUnreachable), self.opened(server) as database, server.down():
             database.users()
 
-    def test_a_server_says_which_it_is_and_since_when(self, server):
+    def test_a_server_is_identified_by_its_address_and_start_time(self, server):
         with self.opened(server) as database:
             before = database.server()
         with self.opened(server) as database:
@@ -151,20 +152,20 @@ class DatabasesContract:
         with self.opened(server) as database:
             assert database.server() not in ("", before)
 
-    def test_a_server_says_how_many_connections_it_accepts(self, server):
+    def test_the_capacity_is_the_connections_that_a_server_accepts(self, server):
         with self.opened(server) as database:
             assert database.capacity() == server.capacity
 
-    def test_an_address_is_known_while_somebody_is_connected_from_there(self, server):
+    def test_an_open_connection_is_found_by_its_address(self, server):
         with self.opened(server) as database:
-            assert not database.knows("127.0.0.9")
+            assert not database.has_connection_from("127.0.0.9")
             with server.connected("127.0.0.9"):
-                assert database.knows("127.0.0.9")
-                assert not database.knows("127.0.0.8")
+                assert database.has_connection_from("127.0.0.9")
+                assert not database.has_connection_from("127.0.0.8")
 
     # ---- the auth user --------------------------------------------------------------------------
 
-    def test_the_auth_user_can_log_in_and_is_no_client(self, server):
+    def test_the_auth_user_can_log_in_and_is_no_client_user(self, server):
         self.provided(server)
         assert self.admits(server, login(AUTH_USER, "auth-pw"), server.backend.database)
         with self.opened(server) as database:
@@ -176,7 +177,7 @@ class DatabasesContract:
                 database.grant(asked(1).model_copy(update={"username": AUTH_USER}))
         assert self.admits(server, login(AUTH_USER, "auth-pw"), server.backend.database)
 
-    def test_the_auth_user_of_an_ended_relation_is_dropped_by_the_next_relation(self, server):
+    def test_a_new_auth_user_replaces_that_of_an_ended_relation(self, server):
         self.provided(server, asked(1))
         other = auth("other-pw", "pgbouncer_auth_relation_9")
         with self.opened(server) as database:
@@ -186,7 +187,7 @@ class DatabasesContract:
         assert not self.admits(server, login(AUTH_USER, "auth-pw"), server.backend.database)
         assert self.admits(server, login(1))
 
-    def test_provided_twice_it_is_the_same_but_for_a_new_password(self, server):
+    def test_a_second_provision_changes_only_a_new_password(self, server):
         self.provided(server)
         self.provided(server)
         assert self.admits(server, login(AUTH_USER, "auth-pw"), server.backend.database)
@@ -195,17 +196,17 @@ class DatabasesContract:
         assert self.admits(server, login(AUTH_USER, "another"), server.backend.database)
         assert not self.admits(server, login(AUTH_USER, "auth-pw"), server.backend.database)
 
-    @pytest.mark.parametrize("name", ["somebody", "relation_id_1"])
-    def test_a_role_of_that_name_that_is_no_auth_user_is_refused(self, server, name):
+    @pytest.mark.parametrize("name", ["stranger", "relation_id_1"])
+    def test_an_auth_user_with_the_name_of_another_role_is_refused(self, server, name):
         self.provided(server, asked(1))
-        server.has_role("somebody")
+        server.has_role("stranger")
         with self.opened(server) as database, pytest.raises(DatabaseRefused):
             database.provision(auth(user=name), server.backend.database)
         assert self.admits(server, login(1))
 
     # ---- clients --------------------------------------------------------------------------------
 
-    def test_a_new_client_has_no_way_in_before_its_password(self, server):
+    def test_a_new_client_cannot_log_in_before_it_has_a_password(self, server):
         with self.opened(server) as database:
             assert database.grant(asked(1))
             assert database.grant(asked(1)), "as long as it has no password"
@@ -217,26 +218,26 @@ class DatabasesContract:
         assert self.admits(server, login(1))
         assert not self.admits(server, login(1, "wrong"))
 
-    def test_a_new_password_takes_the_place_of_the_old(self, server):
+    def test_a_new_password_replaces_the_old_password(self, server):
         self.provided(server, asked(1))
         with self.opened(server) as database:
             database.set_password(login(1, "another"))
         assert self.admits(server, login(1, "another"))
         assert not self.admits(server, login(1))
 
-    def test_a_password_of_other_letters_is_refused_and_the_old_stays(self, server):
+    def test_a_password_that_is_not_ascii_is_refused_and_the_old_stays(self, server):
         self.provided(server, asked(1))
         with self.opened(server) as database, pytest.raises(DatabaseRefused):
             database.set_password(login(1, "größe"))
         assert self.admits(server, login(1))
 
-    def test_clients_of_one_database_do_not_get_into_another(self, server):
+    def test_clients_of_a_database_cannot_connect_to_another_database(self, server):
         self.provided(server, asked(1, "shop"), asked(2, "shop"), asked(3, "blog"))
         admitted = [self.admits(server, login(number)) for number in (1, 2, 3)]
         assert admitted == [True, True, False]
         assert self.admits(server, login(3), "blog")
 
-    def test_a_client_that_asks_for_another_database_leaves_the_first(self, server):
+    def test_a_client_that_changes_its_database_loses_the_first(self, server):
         self.provided(server, asked(1, "shop"), asked(2, "shop"))
         with self.opened(server) as database:
             assert not database.grant(asked(1, "blog")), "it keeps its password"
@@ -246,16 +247,16 @@ class DatabasesContract:
         assert self.admits(server, login(2), "shop")
 
     @pytest.mark.parametrize("role", ["charmed_read", "admin", "createdb", "createrole"])
-    def test_a_role_comes_and_goes_with_the_request(self, server, role):
+    def test_a_role_is_granted_and_revoked_with_the_request(self, server, role):
         self.provided(server, asked(1, "shop", role))
         assert role in server.roles_of("relation_id_1")
         with self.opened(server) as database:
             database.grant(asked(1, "shop"))
         assert server.roles_of("relation_id_1") == set()
 
-    @pytest.mark.parametrize("role", ["nobody_knows", "superuser", "somebody"])
-    def test_a_role_that_no_client_can_have_is_refused_and_makes_nothing(self, server, role):
-        server.has_role("somebody")
+    @pytest.mark.parametrize("role", ["unknown", "superuser", "stranger"])
+    def test_a_role_that_no_client_can_have_is_refused(self, server, role):
+        server.has_role("stranger")
         self.provided(server, asked(1, "shop", "charmed_read"))
         with self.opened(server) as database:
             with pytest.raises(AccessRefused):
@@ -265,7 +266,7 @@ class DatabasesContract:
             assert database.users() == {"relation_id_1"}
         assert server.roles_of("relation_id_1") == {"charmed_read"}
 
-    def test_somebody_elses_user_is_refused_and_stays_as_it_is(self, server):
+    def test_a_user_that_the_charm_did_not_make_is_refused_and_unchanged(self, server):
         server.has_role("relation_id_1")
         with self.opened(server) as database:
             with pytest.raises(AccessRefused):
@@ -278,7 +279,7 @@ class DatabasesContract:
             with pytest.raises(AccessRefused):
                 database.grant(asked(1))
 
-    def test_a_database_that_is_not_ours_to_share_is_refused_to_one_client(self, server):
+    def test_a_database_without_grantable_rights_is_refused(self, server):
         server.has_closed_database("vault")
         with self.opened(server) as database:
             with pytest.raises(AccessRefused):
@@ -288,11 +289,11 @@ class DatabasesContract:
             database.revoke("relation_id_1")
             assert database.users() == {"relation_id_2"}
 
-    def test_a_database_that_was_there_is_given_only_by_its_oid(self, server):
+    def test_an_existing_database_is_given_only_by_its_oid(self, server):
         server.has_database("old")
         with self.opened(server) as database:
-            (old,) = (one for one in database.holdings() if one.name == "old")
-            assert not old.ours(database.made())
+            (old,) = (entry for entry in database.server_databases() if entry.name == "old")
+            assert not old.belongs_to_group(database.made())
             for oid in (0, old.oid + 1):
                 with pytest.raises(AccessRefused):
                     database.grant(asked(1, "old"), oid)
@@ -300,23 +301,23 @@ class DatabasesContract:
             database.set_password(login(1))
         assert self.admits(server, login(1), "old")
 
-    def test_a_database_that_was_made_for_a_client_is_ours(self, server):
+    def test_a_database_that_was_made_for_a_client_belongs_to_its_group(self, server):
         self.provided(server, asked(1))
         with self.opened(server) as database:
-            (shop,) = (one for one in database.holdings() if one.name == "shop")
-            assert shop.ours(database.made())
+            (shop,) = (entry for entry in database.server_databases() if entry.name == "shop")
+            assert shop.belongs_to_group(database.made())
             assert not shop.open
 
-    def test_a_user_that_was_given_to_others_is_refused(self, server):
+    def test_a_user_with_a_foreign_member_is_refused(self, server):
         self.provided(server, asked(1), asked(2, "blog"))
-        server.has_role("somebody")
-        server.has_member("relation_id_1", "somebody")
+        server.has_role("stranger")
+        server.has_member("relation_id_1", "stranger")
         with self.opened(server) as database:
             with pytest.raises(AccessRefused):
                 database.grant(asked(1))
             assert not database.grant(asked(2, "blog"))
 
-    def test_roles_of_ours_are_noted_by_oid_until_they_are_dropped(self, server):
+    def test_roles_are_recorded_by_oid_until_they_are_dropped(self, server):
         self.provided(server, asked(1), asked(2))
         with self.opened(server) as database:
             before = database.made()
@@ -330,38 +331,38 @@ class DatabasesContract:
         with server.databases().open(server.backend, Ledger(made=before)) as database:
             assert database.made() == after
 
-    def test_an_attribute_leads_to_itself_and_a_group_nowhere(self, server):
+    def test_an_attribute_gives_itself_and_a_group_without_rights_nothing(self, server):
         with self.opened(server) as database:
-            reaches = database.reaches(("createdb", "charmed_read", "admin"), "shop")
-        assert [one.attributes for one in reaches] == [
+            rights = database.role_rights(("createdb", "charmed_read", "admin"), "shop")
+        assert [role.attributes for role in rights] == [
             (("createdb", "createdb"),),
             (),
             (("createdb", "admin"),),
         ]
-        assert reaches[1].outside() == ""
+        assert rights[1].outside() == ""
 
-    def test_what_stays_in_the_end_is_told(self, server):
+    def test_objects_that_stay_after_a_withdrawal_are_named(self, server):
         self.provided(server, asked(1))
         with self.opened(server) as database:
             made = database.made()
-            (shop,) = (one for one in database.holdings() if one.name == "shop")
+            (shop,) = (entry for entry in database.server_databases() if entry.name == "shop")
         noted = OwnDatabase(name="shop", oid=shop.oid, application="shop-app")
         ledger = Ledger(made=made.model_copy(update={"databases": (noted,)}))
         with server.databases().open(server.backend, ledger) as database:
             database.withdraw()
             assert [text for text in database.left() if text.startswith("database shop")]
-        # A ledger that knows nothing finds for which application it was made.
+        # An empty ledger: the comment of the database proves for which application it was made.
         with self.opened(server) as database:
-            (shop,) = (one for one in database.holdings() if one.name == "shop")
+            (shop,) = (entry for entry in database.server_databases() if entry.name == "shop")
             assert shop.application == "shop-app"
 
-    def test_nobody_gets_a_password_who_is_not_there(self, server):
+    def test_a_user_that_does_not_exist_gets_no_password(self, server):
         with self.opened(server) as database, pytest.raises(DatabaseRefused):
             database.set_password(login(1))
 
-    # ---- the end --------------------------------------------------------------------------------
+    # ---- revoke and withdraw --------------------------------------------------------------------
 
-    def test_a_client_that_goes_leaves_its_database_to_the_others(self, server):
+    def test_a_dropped_client_leaves_its_database_to_other_clients(self, server):
         self.provided(server, asked(1), asked(2))
         with self.opened(server) as database:
             database.revoke("relation_id_1")
@@ -372,7 +373,7 @@ class DatabasesContract:
         with self.opened(server) as database:
             assert database.grant(asked(1)), "it comes back without a password"
 
-    def test_a_client_that_cannot_be_dropped_is_shut_out_and_can_come_back(self, server):
+    def test_a_client_that_cannot_be_dropped_is_locked_out_and_can_return(self, server):
         self.provided(server, asked(1), asked(2))
         with server.sticks("relation_id_1", "shop"), self.opened(server) as database:
             with pytest.raises(DatabaseRefused):
@@ -387,9 +388,9 @@ class DatabasesContract:
 
     def test_users_that_are_locked_out_have_no_login_and_no_password(self, server):
         self.provided(server, asked(1), asked(2), asked(3, "blog"))
-        server.has_role("somebody")
+        server.has_role("stranger")
         with self.opened(server) as database:
-            names = ["relation_id_1", "relation_id_3", "somebody", AUTH_USER, "relation_id_9"]
+            names = ["relation_id_1", "relation_id_3", "stranger", AUTH_USER, "relation_id_9"]
             assert database.lock_out(names) == {}
             assert database.lock_out(names) == {}
             assert database.users() == {"relation_id_1", "relation_id_2", "relation_id_3"}
@@ -401,7 +402,7 @@ class DatabasesContract:
             assert database.grant(asked(1)), "it has no password any more"
         assert not self.admits(server, login(1))
 
-    def test_a_database_that_hangs_is_the_trouble_of_its_clients_alone(self, server):
+    def test_a_locked_database_delays_only_its_own_clients(self, server):
         self.provided(server, asked(1), asked(2, "blog"))
         with server.hangs("shop"), self.opened(server) as database:
             with pytest.raises(DatabaseBusy):
@@ -417,7 +418,7 @@ class DatabasesContract:
             database.revoke("relation_id_1")
             assert database.users() == {"relation_id_3"}
 
-    def test_a_hook_that_has_waited_long_waits_for_no_more_databases(self, server):
+    def test_a_hook_whose_time_is_used_waits_for_no_further_database(self, server):
         names = [f"shop{number}" for number in range(1, 5)]
         self.provided(server, *(asked(number, name) for number, name in enumerate(names, 1)))
         with contextlib.ExitStack() as hanging:
@@ -431,21 +432,21 @@ class DatabasesContract:
                 tried = [self.trouble(database, number) for number in range(1, 5)]
             assert tried == [DatabaseBusy] * 4
 
-    def test_nothing_of_ours_is_left_but_databases_and_what_is_not_ours(self, server):
+    def test_a_withdrawal_leaves_only_databases_and_foreign_roles(self, server):
         self.provided(server, asked(1))
-        server.has_role("somebody")
+        server.has_role("stranger")
         with self.opened(server) as database:
             database.withdraw()
             database.withdraw()
             assert database.users() == set()
             with pytest.raises(AccessRefused):
-                database.grant(asked(1).model_copy(update={"username": "somebody"}))
+                database.grant(asked(1).model_copy(update={"username": "stranger"}))
         assert not self.admits(server, login(1))
         assert not self.admits(server, login(AUTH_USER, "auth-pw"), server.backend.database)
         self.provided(server, asked(1))
         assert self.admits(server, login(1))
 
-    def test_the_end_goes_on_where_one_client_cannot_be_dropped(self, server):
+    def test_a_withdrawal_continues_after_a_client_that_cannot_be_dropped(self, server):
         self.provided(server, asked(1))
         with server.sticks("relation_id_1", "shop"), self.opened(server) as database:
             with pytest.raises(DatabaseRefused):

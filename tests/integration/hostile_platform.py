@@ -13,7 +13,8 @@ from provided import OWN, OWNER
 from adapters.local.model import related
 from adapters.memory import MemoryPlatform
 from adapters.postgres.databases import PsycopgDatabases
-from domain.status import Level, assess
+from domain.problems import Level
+from domain.status import assess
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -53,7 +53,8 @@ class Pooler:
         return done.stdout
 
     def up(self, *words: str) -> str:
-        return self("up", f"listen_port={self.port}", *words)
+        """Run `up` with two units, so that a test meets what units share; `--units` in `words` wins."""
+        return self("up", "--units", "2", f"listen_port={self.port}", *words)
 
     def credentials(self, name: str) -> dict[str, str]:
         return json.loads(self("credentials", name, "--json"))

@@ -1,4 +1,4 @@
-"""What is asked of the adapter for PostgreSQL, and what is there afterwards."""
+"""Call the adapter for PostgreSQL, and read the state of the server."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from domain.facts import Ledger
     from domain.made import Made
 
-OWN = "pgbouncer"  # the database that the backend gave us
+# The database of the backend relation.
+OWN = "pgbouncer"
 AUTH_USER = "pgbouncer_auth_operator"
 AUTH_PASSWORD = "PasswordOfTheAuthUser"
-CLIENT_PASSWORD = "PasswordOfOneClient"
+CLIENT_PASSWORD = "PasswordOfAClient"
 OWNER = "a-model/pooler"
 
 
@@ -57,16 +58,16 @@ def do(
 
 
 def provide(server: PostgreSQL, *grants: Grant, ledger: Ledger | None = None) -> Made:
-    """The auth user, and clients with a password; databases that are there were consented to.
+    """Create the auth user, and clients with a password; existing databases are given to them.
 
-    Returns what a ledger would have of it.
+    Returns what a ledger would record.
     """
 
     def act(database: Database) -> Made:
         database.provision(material(), OWN)
         for grant in grants:
-            there = {one.name: one.oid for one in database.holdings()}
-            if database.grant(grant, there.get(grant.database, 0)):
+            oids = {entry.name: entry.oid for entry in database.server_databases()}
+            if database.grant(grant, oids.get(grant.database, 0)):
                 database.set_password(client(grant.relation_id))
         return database.made()
 
@@ -79,18 +80,18 @@ def as_client(server: PostgreSQL, number: int, statement: str, database: str = "
 
 
 def looked_up(server: PostgreSQL, name: str) -> Any:
-    """What PgBouncer finds for a user."""
+    """Return the row that PgBouncer reads for a user."""
     query = "SELECT username, password FROM pgbouncer.get_auth($1)".replace("$1", "%s")
     return server.sql(query, (name,), database=OWN, user=AUTH_USER, password=AUTH_PASSWORD)
 
 
 def state(server: PostgreSQL) -> list[Any]:
-    """All that the adapter could have changed, apart from what is inside of tables."""
+    """Return everything that the adapter could have changed, without the contents of tables."""
     found: list[Any] = []
     found += server.sql(
         """
         SELECT r.rolname, rolcanlogin, rolcreatedb, rolcreaterole, rolpassword,
-               regexp_replace(shobj_description(r.oid, 'pg_authid'), '[0-9a-f]{32}', 'seal'),
+               regexp_replace(shobj_description(r.oid, 'pg_authid'), '[0-9a-f]{32}', 'signature'),
                ARRAY(SELECT m.roleid::regrole::text FROM pg_auth_members m
                      WHERE m.member = r.oid ORDER BY 1)
         FROM pg_authid r WHERE rolname !~ '^pg_' ORDER BY 1
@@ -128,15 +129,15 @@ def state(server: PostgreSQL) -> list[Any]:
     return found
 
 
-HEIR = re.compile("pgbouncer_heir_[0-9a-f]{32}")
+NEW_OWNER = re.compile("pgbouncer_heir_[0-9a-f]{32}")
 
 
 def roles_of_ours(server: PostgreSQL) -> list[str]:
-    """The roles that carry a comment of ours, but for the owner of what clients left behind."""
+    """Return the roles with a comment of the charm, without the new owner of objects of departed clients."""
     rows = server.sql(
         """
         SELECT rolname FROM pg_roles
         WHERE shobj_description(oid, 'pg_authid') ~ '^managed by' ORDER BY 1
         """
     )
-    return [name for (name,) in rows if not HEIR.fullmatch(name)]
+    return [name for (name,) in rows if not NEW_OWNER.fullmatch(name)]

@@ -25,7 +25,7 @@ from adapters.local.processes import LocalPooler
 from adapters.local.run_as import pooler_owner
 from adapters.pebble import pooler as pebble
 from adapters.pgbouncer.console import PsycopgConsoles
-from adapters.postgres.databases import PsycopgDatabases, databases
+from adapters.postgres.databases import PsycopgDatabases
 from contract.consoles import ConsolesContract
 from contract.databases import DatabasesContract
 from contract.pooler import PoolerContract, SupervisedContract
@@ -53,7 +53,8 @@ class RealServer:
         self.capacity = 97  # 100, less the 3 that PostgreSQL reserves for superusers
 
     def databases(self):
-        return PsycopgDatabases("a-model/pooler")
+        # No rule of pg_hba.conf changes here, so that a refused login stays refused.
+        return PsycopgDatabases("a-model/pooler", admit_seconds=0.0)
 
     def has_role(self, name):
         self._postgresql.sql(f"CREATE ROLE {name} LOGIN PASSWORD 'the-password-of-somebody'")
@@ -144,9 +145,7 @@ class RealServer:
 
 class TestDatabases(DatabasesContract):
     @pytest.fixture
-    def server(self, postgresql, monkeypatch):
-        # Who is not let in here will not be in a moment.
-        monkeypatch.setattr(databases, "_ADMIT_SECONDS", 0.0)
+    def server(self, postgresql):
         yield RealServer(postgresql)
         postgresql.wipe()
 

@@ -40,7 +40,7 @@ def points(request):
 def pooler():
     pooler = MortalPooler()
     try:
-        pooler.effects_of_up = pooler.effects("up", f"listen_port={pooler.port}")
+        pooler.effects_of_up = pooler.effects("up", "--units", "2", f"listen_port={pooler.port}")
         pooler.first = end_state(pooler)
         with pooler.client("demo") as connection:
             connection.execute("create table kept (number int)")
@@ -101,7 +101,7 @@ def goes_on(pooler, told):
 
 def test_a_first_up_that_was_killed_ends_where_it_would_have_ended(pooler, points, fresh):
     for number in chosen(pooler.effects_of_up, points):
-        where = fresh.dies(number, "up", f"listen_port={fresh.port}")
+        where = fresh.dies(number, "up", "--units", "2", f"listen_port={fresh.port}")
         fresh.up()
         assert not differences(end_state(fresh), pooler.first), f"died before {number}, {where}"
         fresh("down")

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import subprocess
+import threading
 import time
 
 import asyncpg
@@ -74,6 +75,22 @@ def test_a_statement_whose_type_changed_is_refused_until_reconnect(mixed):
     """The driver is told 0A000 and learns the new type; it never decodes by the old type."""
     found = asyncio.run(asked_around_a_migration(mixed, "widened"))
     assert found == ([123] * 3, ["0A000"] * 3, [123] * 3)
+
+
+def test_reconnect_before_the_error_leaves_asyncpg_with_the_old_type(mixed):
+    """PgBouncer prepares the statement again with the new type, and tells the client nothing."""
+
+    async def asked():
+        ask = await asyncio.to_thread(ledger, mixed, "replaced")
+        async with asyncpg_client(mixed, "demo") as client:
+            assert [await told(client, ask) for _ in range(3)] == [123] * 3
+            await asyncio.to_thread(migrate, mixed, "replaced")
+            await asyncio.to_thread(reconnect, mixed)
+            for _ in range(3):
+                with pytest.raises(BufferError):
+                    await told(client, ask)
+
+    asyncio.run(asked())
 
 
 def test_without_a_cache_of_statements_asyncpg_minds_no_migration(mixed):
@@ -198,8 +215,8 @@ def test_pg_dump_of_a_user_in_session_mode_leaves_no_row_out_unseen(mixed):
 
 
 # ---- waiting ---------------------------------------------------------------------------------
-def test_a_client_that_waits_is_told_after_query_wait_timeout(mixed):
-    """A cancel reaches no client that waits for a server connection; a lower limit does."""
+def test_a_cancel_does_not_reach_a_client_that_waits_but_the_limit_does(mixed):
+    """PgBouncer drops the cancel (https://github.com/pgbouncer/pgbouncer/issues/1314)."""
     mixed("config", "max_db_connections=4", "query_wait_timeout=2")
     try:
         with contextlib.ExitStack() as holders:
@@ -208,9 +225,10 @@ def test_a_client_that_waits_is_told_after_query_wait_timeout(mixed):
                     holder = holders.enter_context(mixed.client("demo"))
                     holder.execute("begin")
                     holder.execute("select 1")
-            waiting = mixed.client("demo")
+            client = holders.enter_context(mixed.client("demo"))
             begin = time.monotonic()
-            with pytest.raises(psycopg.Error, match="query_wait_timeout"), waiting as client:
+            threading.Timer(0.5, client.cancel_safe).start()
+            with pytest.raises(psycopg.Error, match="query_wait_timeout"):
                 client.execute("select 1")
             assert time.monotonic() - begin < 10
     finally:

@@ -1,4 +1,4 @@
-"""What a client does inside its own database is that client's problem: the others are served meanwhile.
+"""What a client does inside its own database is that client's problem: other clients are served meanwhile.
 
 Each row is something that a client can do with no more than what it was given. While it lasts another
 client is related, the hostile client's relation ends, and it has neither a login nor a session then.
@@ -84,7 +84,7 @@ def locks_a_table(client: Tenant) -> None:
 
 def sets_hostile_settings(client: Tenant) -> None:
     targets = (f"DATABASE {client.database}", "ROLE CURRENT_USER")
-    statements = [f"ALTER {target} SET {one}" for one in SETTINGS for target in targets]
+    statements = [f"ALTER {target} SET {setting}" for setting in SETTINGS for target in targets]
     client.do(*statements, database="postgres")
 
 
@@ -149,7 +149,7 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("act", HOSTILE, ids=lambda act: act.__name__)
-def test_what_a_client_does_in_its_database_delays_no_other(
+def test_what_a_client_does_in_its_database_delays_no_other_client(
     platform: HostilePlatform, act
 ) -> None:
     patience = Patience(platform)
@@ -167,7 +167,7 @@ def test_what_a_client_does_in_its_database_delays_no_other(
         assert time.monotonic() - begin < patience.client
         patience.bystander.session().close()
         platform.leader.update_status()
-        assert all(f"{hostile.user} " in one for one in platform.sentences)
+        assert all(f"{hostile.user} " in sentence for sentence in platform.sentences)
         assert platform.longest < patience.hook
 
 
@@ -194,7 +194,7 @@ def friend_prepares_a_transaction(friend: Tenant) -> None:
         (friend_prepares_a_transaction, "prepared transaction 'kept' of user {friend}"),
     ],
 )
-def test_a_departed_client_is_shut_out_while_a_friend_holds_the_database(
+def test_a_departed_client_is_locked_out_of_a_locked_database(
     platform: HostilePlatform, act, holds: str
 ) -> None:
     patience = Patience(platform)
@@ -209,7 +209,7 @@ def test_a_departed_client_is_shut_out_while_a_friend_holds_the_database(
         begin = time.monotonic()
         Tenant(platform, "other", "bank").session().close()
         assert time.monotonic() - begin < patience.client
-        [said, *_] = [one for one in platform.sentences if one.startswith(f"{hostile.user} ")]
+        [said, *_] = [text for text in platform.sentences if text.startswith(f"{hostile.user} ")]
         assert "cannot log in any more" in said
         assert holds.format(friend=friend.user) in said
         assert platform.longest < patience.hook
@@ -221,7 +221,7 @@ def test_a_departed_client_is_shut_out_while_a_friend_holds_the_database(
     )
 
 
-def test_a_client_that_logs_in_again_and_again_is_shut_out(platform: HostilePlatform) -> None:
+def test_a_client_that_logs_in_again_and_again_is_locked_out(platform: HostilePlatform) -> None:
     with contextlib.closing(Tenant(platform, "hostile", "shop")) as hostile:
         ended = threading.Event()
 
@@ -243,7 +243,7 @@ def test_a_client_that_logs_in_again_and_again_is_shut_out(platform: HostilePlat
                 thread.join()
 
 
-def test_many_hostile_clients_are_shut_out_and_another_is_served(
+def test_many_hostile_clients_are_locked_out_and_another_is_served(
     platform: HostilePlatform,
 ) -> None:
     patience = Patience(platform)
@@ -265,31 +265,33 @@ def test_many_hostile_clients_are_shut_out_and_another_is_served(
         assert time.monotonic() - begin < patience.client
         assert platform.longest < patience.hook
         for client in hostile:
-            assert any(one.startswith(f"{client.user} ") for one in platform.sentences)
+            assert any(text.startswith(f"{client.user} ") for text in platform.sentences)
 
 
-def test_a_stranger_in_template1_is_named(platform: HostilePlatform) -> None:
+def test_a_foreign_user_with_a_session_in_template1_is_named(platform: HostilePlatform) -> None:
     server, patience = platform.postgresql, Patience(platform)
     server.sql("CREATE ROLE stranger LOGIN PASSWORD 'x'")
     with contextlib.closing(server.connect("template1", "stranger", "x")) as stranger:
         stranger.execute("SELECT 1")
         platform.relate("late", "late")
-        assert any("while user stranger is in template1" in one for one in platform.sentences)
+        assert any(
+            "while user stranger is in template1" in sentence for sentence in platform.sentences
+        )
         assert platform.longest < patience.hook
     Tenant(platform, "later", "later").session().close()
     platform.leader.update_status()
     assert platform.sentences == []
 
 
-def test_no_client_makes_an_event_trigger(platform: HostilePlatform) -> None:
+def test_no_client_can_create_an_event_trigger(platform: HostilePlatform) -> None:
     client = Tenant(platform, "hostile", "shop", "createdb")
     client.do("CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         client.do("CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION f()")
 
 
-def test_event_triggers_do_not_run_for_our_user(platform: HostilePlatform) -> None:
-    """A superuser may have made them for a client, and that client owns the function."""
+def test_event_triggers_do_not_run_for_the_backend_user(platform: HostilePlatform) -> None:
+    """A superuser may have created the trigger for a client that owns its function."""
     server = platform.postgresql
     if server.version < 17:  # There is neither a trigger at login nor a setting against others.
         return

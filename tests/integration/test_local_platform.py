@@ -1,5 +1,6 @@
 """The platform without Juju, with a real PgBouncer and a real PostgreSQL."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -41,6 +42,22 @@ def test_a_client_reads_and_writes_through_every_unit(pooler):
             connection.execute("insert into orders values (%s)", [unit])
     with pooler.client("shop", 0) as connection:
         assert value(connection, "select count(*) from orders") == 2
+
+
+def test_the_first_up_starts_a_single_unit_that_has_the_whole_limit(fresh):
+    """libpq takes the first address of a uri: of two units, one would serve all, with half of the limit."""
+    fresh("up", f"listen_port={fresh.port}", "query_wait_timeout=6")
+    told = fresh.credentials("demo")
+    assert told["endpoints"] == f"127.0.0.2:{fresh.port}"
+    with contextlib.ExitStack() as clients:
+        sessions = [
+            clients.enter_context(psycopg.connect(told["uri"], autocommit=True)) for _ in range(54)
+        ]
+        assert {value(session, "select 42") for session in sessions} == {42}
+    fresh("up", "--units", "2")
+    assert len(fresh.credentials("demo")["endpoints"].split(",")) == 2
+    fresh("up")
+    assert len(fresh.credentials("demo")["endpoints"].split(",")) == 2
 
 
 def test_two_clients_cannot_see_each_others_databases(pooler):
@@ -92,6 +109,11 @@ def test_a_client_that_may_make_databases_reaches_them_by_name(pooler):
     pooler("config", "allowed-roles=createdb")
     with pooler.client("maker") as connection:
         connection.execute("create database workshop")
+    with (
+        pytest.raises(psycopg.OperationalError, match="SASL authentication failed"),
+        pooler.client("maker", dbname="workshop") as connection,
+    ):
+        connection.execute("select 1")
     pooler("status")
     with pooler.client("maker", dbname="workshop") as connection:
         assert value(connection, "select current_database()") == "workshop"
@@ -101,6 +123,11 @@ def test_a_client_that_may_make_databases_reaches_them_by_name(pooler):
             pooler.client(name, dbname=database) as connection,
         ):
             connection.execute("select 1")
+    for statement in ("create database copy template workshop", "drop database workshop"):
+        with pooler.client("maker", dbname="workshop") as inside:
+            inside.execute("select 1")
+        with pooler.client("maker") as connection:
+            connection.execute(statement)
     pooler("config", "allowed-roles=")
     assert "has role createdb" in pooler("status")
     pooler("unrelate", "maker")

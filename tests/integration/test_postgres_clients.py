@@ -1,4 +1,4 @@
-"""Do clients get what they asked for in a real PostgreSQL, and nothing beyond it?"""
+"""Clients get exactly what they asked for in a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from provided import (
     AUTH_PASSWORD,
     AUTH_USER,
     CLIENT_PASSWORD,
-    HEIR,
+    NEW_OWNER,
     OWN,
     as_client,
     asked,
@@ -44,7 +44,7 @@ HOSTILE_NAMES = (
 )
 
 
-def test_a_new_client_has_no_way_in_before_its_password(
+def test_a_new_client_cannot_log_in_before_it_has_a_password(
     server: PostgreSQL, databases: PsycopgDatabases
 ) -> None:
     backend = server.credentials(OWN)
@@ -62,7 +62,7 @@ def test_a_new_client_has_no_way_in_before_its_password(
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
-def test_any_name_is_just_a_name(server: PostgreSQL, name: str) -> None:
+def test_every_valid_name_of_a_database_works(server: PostgreSQL, name: str) -> None:
     user = f"user {name}"[:40]
     credentials = Login(username=user, password=pydantic.SecretStr(CLIENT_PASSWORD))
 
@@ -83,14 +83,14 @@ def test_any_name_is_just_a_name(server: PostgreSQL, name: str) -> None:
     assert roles_of_ours(server) == []
 
 
-def test_a_name_that_is_too_long_concerns_one_client(server: PostgreSQL) -> None:
+def test_a_name_that_is_too_long_concerns_a_single_client(server: PostgreSQL) -> None:
     with pytest.raises(AccessRefused, match="longer than 63 bytes"):
         provide(server, asked(1, "ü" * 32))
     with pytest.raises(AccessRefused, match="longer than 63 bytes"):
         provide(server, Grant(relation_id=1, username="r" * 64, database="shop"))
 
 
-def test_clients_of_different_databases_do_not_meet(server: PostgreSQL) -> None:
+def test_clients_of_different_databases_cannot_connect_to_each_other(server: PostgreSQL) -> None:
     provide(server, asked(1, "shop"), asked(2, "bank"))
     as_client(server, 1, "CREATE TABLE t AS SELECT 1", "shop")
     for number, database in ((1, "bank"), (2, "shop"), (1, OWN), (2, OWN)):
@@ -98,7 +98,7 @@ def test_clients_of_different_databases_do_not_meet(server: PostgreSQL) -> None:
             as_client(server, number, "SELECT 1", database)
 
 
-def test_clients_of_one_database_share_what_they_make(server: PostgreSQL) -> None:
+def test_clients_of_a_database_share_the_objects_that_they_create(server: PostgreSQL) -> None:
     provide(server, asked(1), asked(2))
     as_client(server, 1, "CREATE TABLE t (i serial, x text)")
     as_client(server, 1, "CREATE SCHEMA s")
@@ -112,12 +112,12 @@ def test_clients_of_one_database_share_what_they_make(server: PostgreSQL) -> Non
     assert as_client(server, 2, "SELECT s.f()") == [(1,)]
     assert as_client(server, 1, "SELECT x FROM t") == [("from 2",)]
     assert as_client(server, 1, "SELECT * FROM s.v") == []
-    # One more, later, finds everything.
+    # A later client finds all objects.
     provide(server, asked(3))
     assert as_client(server, 3, "DELETE FROM t RETURNING x") == [("from 2",)]
 
 
-def test_what_a_client_leaves_the_others_use(server: PostgreSQL) -> None:
+def test_objects_of_a_departed_client_stay_with_other_clients(server: PostgreSQL) -> None:
     provide(server, asked(1), asked(2))
     as_client(server, 1, "CREATE SCHEMA s CREATE TABLE t (i serial)")
     as_client(server, 1, "CREATE VIEW s.v AS SELECT i FROM s.t")
@@ -137,13 +137,13 @@ def test_what_a_client_leaves_the_others_use(server: PostgreSQL) -> None:
     assert server.sql("SELECT rolname FROM pg_roles WHERE rolname = 'relation_id_1'") == []
     do(server, lambda database: database.revoke("relation_id_1"))
     do(server, lambda database: database.revoke("relation_id_2"))
-    # Nobody is left; who comes later finds it all.
+    # No client is left; a later client finds all objects.
     provide(server, asked(3))
     as_client(server, 3, "INSERT INTO s.t DEFAULT VALUES")
     as_client(server, 3, "DROP TABLE s.t CASCADE")
 
 
-def test_a_client_that_makes_databases_leaves_them(server: PostgreSQL) -> None:
+def test_databases_that_a_client_created_stay_after_it_leaves(server: PostgreSQL) -> None:
     provide(server, asked(1, "shop", "createdb"))
     as_client(server, 1, "CREATE DATABASE warehouse")
     query = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'warehouse'"
@@ -151,7 +151,7 @@ def test_a_client_that_makes_databases_leaves_them(server: PostgreSQL) -> None:
     as_client(server, 1, "CREATE TABLE t (i int)", "warehouse")
     do(server, lambda database: database.revoke("relation_id_1"))
     ((owner,),) = server.sql(query)
-    assert HEIR.fullmatch(owner)
+    assert NEW_OWNER.fullmatch(owner)
     assert server.sql(
         "SELECT tableowner FROM pg_tables WHERE tablename = 't'", database="warehouse"
     ) == [(owner,)]
@@ -186,10 +186,10 @@ def test_an_existing_database_is_shared_as_it_is(server: PostgreSQL) -> None:
     ((owner,),) = server.sql(
         "SELECT tableowner FROM pg_tables WHERE tablename = 'mine'", database="old"
     )
-    assert HEIR.fullmatch(owner)
+    assert NEW_OWNER.fullmatch(owner)
 
 
-def test_an_owners_setting_does_not_lock_us_out(server: PostgreSQL) -> None:
+def test_a_setting_of_a_database_owner_does_not_stop_the_charm(server: PostgreSQL) -> None:
     provide(server, asked(1))
     as_client(server, 1, "ALTER DATABASE shop SET default_transaction_read_only = on")
     as_client(
@@ -200,7 +200,7 @@ def test_an_owners_setting_does_not_lock_us_out(server: PostgreSQL) -> None:
     assert do(server, lambda database: database.users()) == {"relation_id_2"}
 
 
-def test_roles_come_and_go_with_the_request(server: PostgreSQL) -> None:
+def test_roles_are_granted_and_revoked_with_the_request(server: PostgreSQL) -> None:
     server.sql("CREATE ROLE charmed_dml")
     server.sql("CREATE ROLE of_the_dba")
     provide(server, asked(1, "shop", "charmed_dml", "createdb", "createrole"))
@@ -215,16 +215,16 @@ def test_roles_come_and_go_with_the_request(server: PostgreSQL) -> None:
     assert server.sql(has, ("of_the_dba",)) == [(True,)]
 
 
-def test_admin_may_make_databases_as_with_the_postgresql_charm(server: PostgreSQL) -> None:
+def test_role_admin_includes_createdb_as_in_the_postgresql_charm(server: PostgreSQL) -> None:
     server.sql("CREATE ROLE admin")
     provide(server, asked(1, "shop", "admin"))
     as_client(server, 1, "CREATE DATABASE warehouse")
 
 
-def test_a_role_that_does_not_exist_concerns_one_client(server: PostgreSQL) -> None:
+def test_a_role_that_does_not_exist_concerns_a_single_client(server: PostgreSQL) -> None:
     def act(database: Database) -> None:
         database.provision(material(), OWN)
-        with pytest.raises(AccessRefused, match=r"^PostgreSQL has no role charmed_admin$"):
+        with pytest.raises(AccessRefused, match=r"^PostgreSQL has no role charmed_admin: "):
             database.grant(asked(1, "shop", "charmed_admin"))
         assert database.users() == frozenset()
         database.grant(asked(2))
@@ -239,15 +239,13 @@ def test_no_client_joins_a_role_that_can_log_in(server: PostgreSQL) -> None:
 
 
 @pytest.mark.parametrize("attribute", ["SUPERUSER", "REPLICATION", "BYPASSRLS"])
-def test_a_role_for_pg_hba_conf_that_has_power_is_refused(
-    server: PostgreSQL, attribute: str
-) -> None:
+def test_a_privileged_group_for_pg_hba_conf_is_refused(server: PostgreSQL, attribute: str) -> None:
     server.sql(f"CREATE ROLE relation_access {attribute}")
     with pytest.raises(AccessRefused, match="role relation_access of PostgreSQL has more power"):
         provide(server)
 
 
-def test_foreign_roles_are_not_touched(server: PostgreSQL) -> None:
+def test_foreign_roles_are_not_changed(server: PostgreSQL) -> None:
     server.sql("CREATE ROLE relation_id_1 LOGIN PASSWORD 'x'")
     server.sql(f"CREATE ROLE {AUTH_USER} LOGIN PASSWORD 'x'")
     server.sql("COMMENT ON ROLE relation_id_1 IS 'managed by pgbouncer-k8s for another/app'")
@@ -266,7 +264,7 @@ def test_foreign_roles_are_not_touched(server: PostgreSQL) -> None:
     assert state(server) == before
 
 
-def test_two_applications_keep_apart(server: PostgreSQL) -> None:
+def test_two_applications_use_separate_roles(server: PostgreSQL) -> None:
     provide(server, asked(1))
     do(server, lambda database: database.grant(asked(2, "bank")), owner="another/app")
     assert do(server, lambda database: database.users()) == {"relation_id_1"}
@@ -307,7 +305,7 @@ def test_no_password_reaches_the_log_of_the_server(server: PostgreSQL) -> None:
         assert password not in log
 
 
-def test_a_password_of_other_letters_is_refused_unseen(server: PostgreSQL) -> None:
+def test_a_password_that_is_not_ascii_is_refused_and_not_shown(server: PostgreSQL) -> None:
     provide(server, asked(1))
     password = "P\u00e4ssw\u00f6rd"
     with pytest.raises(DatabaseRefused, match="other than ASCII") as caught:
@@ -315,7 +313,7 @@ def test_a_password_of_other_letters_is_refused_unseen(server: PostgreSQL) -> No
     assert password not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_lock_of_another_session_is_not_waited_for(server: PostgreSQL) -> None:
+def test_a_lock_of_another_session_delays_a_hook_only_briefly(server: PostgreSQL) -> None:
     provide(server, asked(1))
     as_client(server, 1, "CREATE TABLE t (i int)")
     with server.connect("shop") as other:
@@ -332,14 +330,14 @@ def test_a_lock_of_another_session_is_not_waited_for(server: PostgreSQL) -> None
     assert server.sql("SELECT FROM t", database="shop") == []
 
 
-def test_a_client_revoked_by_halves_can_come_back(server: PostgreSQL) -> None:
+def test_a_client_whose_drop_was_interrupted_can_return(server: PostgreSQL) -> None:
     provide(server, asked(1))
     server.sql("ALTER ROLE relation_id_1 NOLOGIN")
     provide(server, asked(1))
     assert as_client(server, 1, "SELECT 1")
 
 
-def test_a_client_may_be_named_in_pg_hba_later(databases: PsycopgDatabases) -> None:
+def test_a_client_waits_for_its_rule_in_pg_hba_conf(databases: PsycopgDatabases) -> None:
     with PostgreSQL(hba_delay=0.5) as server:
         server.sql(f"CREATE DATABASE {OWN}")
         backend = server.credentials(OWN)

@@ -1,4 +1,4 @@
-"""How is a real PostgreSQL reached, and what is said of one that is not?"""
+"""Connections to a real PostgreSQL, and the errors for a server that refuses or does not answer."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from provided import OWN, OWNER, client
 
 from adapters.postgres.databases import PsycopgDatabases
 from app.errors import DatabaseRefused, DatabaseUnreachable
+from domain.endpoints import Endpoint
 from domain.facts import BackendLogin
-from domain.pools import Endpoint
 
 
 def test_importing_the_adapter_imports_no_driver() -> None:
@@ -29,7 +29,7 @@ def test_importing_the_adapter_imports_no_driver() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_server_that_is_not_there_is_unreachable(databases: PsycopgDatabases) -> None:
+def test_an_endpoint_without_a_server_is_unreachable(databases: PsycopgDatabases) -> None:
     backend = BackendLogin(
         user="x",
         password=pydantic.SecretStr("secret"),
@@ -43,7 +43,7 @@ def test_a_server_that_is_not_there_is_unreachable(databases: PsycopgDatabases) 
         databases.admits(backend, client(1), "shop")
 
 
-def test_a_silent_server_costs_its_timeout_only_once() -> None:
+def test_a_silent_server_takes_its_timeout_only_once() -> None:
     with PostgreSQL() as server, server.frozen():
         backend, databases = server.credentials(), PsycopgDatabases(OWNER)
         start = time.monotonic()
@@ -64,7 +64,7 @@ def test_a_server_answers_without_a_login(server: PostgreSQL, databases: Psycopg
     assert databases.answers(backend)
 
 
-def test_what_speaks_another_protocol_does_not_answer(databases: PsycopgDatabases) -> None:
+def test_a_server_of_another_protocol_does_not_answer(databases: PsycopgDatabases) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def greet() -> None:
@@ -149,7 +149,9 @@ def test_a_lost_connection_is_unreachable(server: PostgreSQL, databases: Psycopg
 
 def test_a_server_that_falls_silent_is_unreachable(server: PostgreSQL) -> None:
     def hears_nothing_more() -> None:
-        with PsycopgDatabases(OWNER, patience=1).open(server.credentials(OWN)) as database:
+        with PsycopgDatabases(OWNER, statement_seconds=1).open(
+            server.credentials(OWN)
+        ) as database:
             [(pid,)] = server.sql(
                 "SELECT pid FROM pg_stat_activity WHERE application_name = 'pgbouncer-k8s'"
             )

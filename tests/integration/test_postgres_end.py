@@ -1,4 +1,4 @@
-"""What is left in a real PostgreSQL, in the end or half-way?"""
+"""What stays in a real PostgreSQL after a withdrawal, also if the hook is killed before its end."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import psycopg
 import pytest
 from postgresql import ADMIN, PostgreSQL
-from provided import HEIR, OWN, as_client, asked, do, provide, roles_of_ours, state
+from provided import NEW_OWNER, OWN, as_client, asked, do, provide, roles_of_ours, state
 from psycopg import sql
 
 from app.errors import DatabaseRefused
 
 
-def test_nothing_of_ours_is_left_but_data(server: PostgreSQL) -> None:
+def test_a_withdrawal_leaves_only_databases_and_their_data(server: PostgreSQL) -> None:
     server.sql("CREATE ROLE stranger LOGIN")
     server.sql("CREATE ROLE admin")
     before = state(server)
@@ -28,7 +28,7 @@ def test_nothing_of_ours_is_left_but_data(server: PostgreSQL) -> None:
     assert server.sql("SELECT x FROM t", database="bank") == [("safe",)]
     roles = {row[0] for row in before if len(row) == 7}
     (heir,) = {row[0] for row in state(server) if len(row) == 7} - roles
-    assert HEIR.fullmatch(heir)
+    assert NEW_OWNER.fullmatch(heir)
     assert server.sql("SELECT FROM pg_namespace WHERE nspname = 'pgbouncer'", database=OWN) == []
     assert roles_of_ours(server) == []
     owners = server.sql(
@@ -37,13 +37,13 @@ def test_nothing_of_ours_is_left_but_data(server: PostgreSQL) -> None:
     )
     assert {owner for _, owner in owners} == {ADMIN, heir}
     assert [name for name, _ in owners] == sorted(["bank", OWN, "postgres", "shop", "warehouse"])
-    # And all of it is there for whoever comes back.
+    # An application that is related again finds its data.
     provide(server, asked(7))
     as_client(server, 7, "UPDATE t SET x = 'found again'")
 
 
-def test_nothing_that_clients_leave_gains_power(server: PostgreSQL) -> None:
-    """What a superuser owned would run, or be read, with a superuser's rights."""
+def test_objects_that_clients_leave_gain_no_rights(server: PostgreSQL) -> None:
+    """A view or function that a superuser owned would run with a superuser's rights."""
     provide(server, asked(1))
     as_client(server, 1, "CREATE VIEW v AS SELECT rolpassword FROM pg_catalog.pg_authid")
     as_client(
@@ -59,7 +59,7 @@ def test_nothing_that_clients_leave_gains_power(server: PostgreSQL) -> None:
             as_client(server, 2, attack)
 
 
-def test_the_end_goes_on_where_something_cannot_be_dropped(server: PostgreSQL) -> None:
+def test_a_withdrawal_continues_after_a_locked_object(server: PostgreSQL) -> None:
     provide(server, asked(1), asked(2))
     as_client(server, 1, "CREATE TABLE t (i int)")
     with server.connect("shop") as other:
@@ -79,11 +79,11 @@ def test_the_end_goes_on_where_something_cannot_be_dropped(server: PostgreSQL) -
 
 
 class Killed(BaseException):
-    """Nothing runs any more."""
+    """The hook was killed."""
 
 
 @pytest.mark.parametrize("what", ["grant", "revoke", "withdraw"])
-def test_killed_at_any_point_it_ends_as_undisturbed(
+def test_an_operation_killed_at_any_point_ends_as_undisturbed(
     server: PostgreSQL, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     def prepare() -> None:
@@ -107,7 +107,7 @@ def test_killed_at_any_point_it_ends_as_undisturbed(
     counter = {"left": -1}  # statements before the end; below zero they are just counted
 
     def counted(self: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
-        # What is composed writes; what is a text only looks.
+        # A composed statement writes; a plain text only reads.
         if isinstance(query, sql.Composed) and "statement_timeout" in self.info.options:
             if counter["left"] == 0:
                 raise Killed
@@ -130,7 +130,7 @@ def test_killed_at_any_point_it_ends_as_undisturbed(
         assert state(server) == undisturbed, f"killed before statement {step}"
 
 
-def test_two_leaders_for_a_moment_do_no_harm(server: PostgreSQL) -> None:
+def test_two_leaders_at_a_time_do_no_harm(server: PostgreSQL) -> None:
     def lead(_: int) -> None:
         provide(server, asked(1), asked(2, "bank"))
 

@@ -1,4 +1,4 @@
-"""What can be done in a real PostgreSQL without a superuser?"""
+"""A backend user that is no superuser, in a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def limited(server: PostgreSQL) -> BackendLogin:
     return server.credentials(OWN, "limited", "x")
 
 
-def test_without_createrole_it_says_so(server: PostgreSQL, databases: PsycopgDatabases) -> None:
+def test_a_backend_user_without_createrole_is_named(
+    server: PostgreSQL, databases: PsycopgDatabases
+) -> None:
     server.sql("CREATE ROLE plain LOGIN PASSWORD 'x'")
     with (
         databases.open(server.credentials(OWN, "plain", "x")) as database,
@@ -37,7 +39,7 @@ def test_without_createrole_it_says_so(server: PostgreSQL, databases: PsycopgDat
         database.provision(material(), OWN)
 
 
-def test_without_pg_authid_it_says_so(
+def test_a_backend_user_that_cannot_read_pg_authid_is_named(
     server: PostgreSQL, databases: PsycopgDatabases, limited: BackendLogin
 ) -> None:
     before = server.transactions()
@@ -49,7 +51,7 @@ def test_without_pg_authid_it_says_so(
     assert server.transactions() == before
 
 
-def test_with_pg_authid_no_superuser_is_needed(
+def test_a_backend_user_that_reads_pg_authid_needs_no_superuser(
     server: PostgreSQL, databases: PsycopgDatabases, limited: BackendLogin
 ) -> None:
     server.sql("GRANT SELECT ON pg_catalog.pg_authid TO limited", database=OWN)
@@ -82,7 +84,7 @@ def test_with_pg_authid_no_superuser_is_needed(
     assert server.sql("SELECT x FROM t", database="shop") == [(1,)]
 
 
-def test_without_rights_on_a_database_one_client_is_refused(
+def test_missing_rights_on_a_database_concern_a_single_client(
     server: PostgreSQL, databases: PsycopgDatabases, limited: BackendLogin
 ) -> None:
     server.sql("GRANT SELECT ON pg_catalog.pg_authid TO limited", database=OWN)
@@ -90,7 +92,7 @@ def test_without_rights_on_a_database_one_client_is_refused(
     server.sql("CREATE ROLE charmed_read")
     with databases.open(limited) as database:
         database.provision(material(), OWN)
-        (oid,) = (one.oid for one in database.holdings() if one.name == "old")
+        (oid,) = (entry.oid for entry in database.server_databases() if entry.name == "old")
         with pytest.raises(AccessRefused, match="give access to database old, which belongs to"):
             database.grant(asked(1, "old"), oid)
         if server.version >= 16:
@@ -99,7 +101,7 @@ def test_without_rights_on_a_database_one_client_is_refused(
         assert database.grant(asked(3))
 
 
-def test_without_createdb_one_client_is_refused(
+def test_a_missing_createdb_concerns_a_single_client(
     server: PostgreSQL, databases: PsycopgDatabases, limited: BackendLogin
 ) -> None:
     server.sql("GRANT SELECT ON pg_catalog.pg_authid TO limited", database=OWN)

@@ -7,6 +7,7 @@ import pytest
 from platform_under_test import value
 
 from domain.capabilities import ALWAYS_RESET
+from domain.reset import SEARCH_PATH_TRACKED
 from pooler.binaries import version_of
 
 STATE = """
@@ -97,6 +98,50 @@ def test_a_lock_outlives_no_transaction_with_the_option(pooler, program):
             # The reset follows the answer to the first client, so it may take a moment.
             other_unit.execute("set local lock_timeout = '5s'")
             other_unit.execute("select pg_advisory_lock(42)")
+
+
+def paths_of_logins(pooler, schemas):
+    """Return what clients find that send these values of search_path at login; None if they are refused."""
+    found = []
+    for schema in schemas:
+        try:
+            with pooler.client("demo", options=f"-c search_path={schema}") as client:
+                found += [value(client, "show search_path") for _ in "ab"]
+        except psycopg.OperationalError as error:
+            if "unsupported startup parameter in options: search_path" not in str(error):
+                raise
+            found.append(None)
+    return found
+
+
+TENANTS = ["tenant_a", "tenant_b"] * 12
+
+
+def test_with_the_option_a_search_path_of_a_login_is_the_clients_own(pooler, program):
+    pooler("config", "pool_mode=transaction")
+    kept = resets_always(pooler, program)
+    own = [schema for schema in TENANTS for _ in "ab"]
+    assert paths_of_logins(pooler, TENANTS) == (own if kept else [None] * len(TENANTS))
+    if not kept:
+        return
+    # A path that a client sets later ends the server connection, and reaches no other client.
+    with pooler.client("demo") as first, pooler.client("demo") as second:
+        before = value(second, "show search_path")
+        for _ in range(4):
+            first.execute("set search_path = tenant_c")
+            assert value(second, "show search_path") == before
+
+
+def test_by_default_pgbouncer_mixes_up_search_paths_before_postgresql_18(pooler, program):
+    """A fault of PgBouncer 1.26.1. Where this test fails, PgBouncer is right: adapt docs/compatibility.md."""
+    pooler("config", "pool_mode=transaction")
+    with pooler.client("demo") as client:
+        reported = client.info.server_version >= 180000
+    found = paths_of_logins(pooler, TENANTS)
+    if version_of(program) < SEARCH_PATH_TRACKED:
+        assert found == [None] * len(TENANTS)
+    else:
+        assert (found == [schema for schema in TENANTS for _ in "ab"]) is reported
 
 
 @pytest.mark.parametrize("always", [False, True])

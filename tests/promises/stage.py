@@ -17,7 +17,7 @@ from postgresql import ADMIN, PASSWORD, PostgreSQL
 from report import EXAMPLES, Report, Row
 
 from adapters.local.store import Store
-from domain.pools import endpoints_in
+from domain.endpoints import endpoints_in
 
 VERB_SECONDS = 90
 DEMO = "demo"

@@ -38,9 +38,9 @@ class ScenarioContainer:
             mounts=self._mounts(),
             execs={
                 testing.Exec(
-                    ["pgbouncer", "--version"], stdout=f"PgBouncer {self.version}\nlibevent 2"
+                    ["sh", "-c"],
+                    stdout=f"1048576\n2\nmax 100000\nPgBouncer {self.version}\nlibevent 2",
                 ),
-                testing.Exec(["sh", "-c"], stdout="1048576\n2\nmax 100000\n"),
             },
         )
 

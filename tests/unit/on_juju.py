@@ -14,11 +14,14 @@ import copy
 import dataclasses
 import datetime
 import functools
+import itertools
 import json
 import pathlib
 import random
+import shutil
 from unittest import mock
 
+import hook_tools  # noqa: F401 — hook tools without ops' model
 import scenario.state
 import yaml
 from containers import ScenarioContainer
@@ -69,7 +72,7 @@ def charm_with(server, kubernetes, consoles):
     class Charm(PgBouncerCharm):
         @functools.cached_property
         def application(self):
-            ports = wiring.juju_ports(self, consoles)
+            ports = wiring.juju_ports(self, self._state, self._container, consoles)
             return Application(
                 ports._replace(databases=MemoryDatabases(server), exposure=kubernetes)
             )
@@ -117,6 +120,8 @@ class Juju:
         other = copy.copy(self)
         server, kubernetes = copy.deepcopy(self.server), copy.copy(self.kubernetes)
         other._begin(folder, server, kubernetes, self.workload.copy(folder))
+        if self.record.exists():
+            shutil.copy(self.record, other.record)
         other._look()
         return other
 
@@ -284,6 +289,30 @@ class Juju:
         others = {one for one in self.state.relations if one.id != relation.id}
         self.change(relations={*others, relation})
 
+    def units_of(self, relation):
+        """Return the numbers of the remote units of a relation."""
+        peers = relation.endpoint == "pgb-peers"
+        return sorted(relation.peers_data if peers else relation.remote_units_data)
+
+    def with_field(self, relation, owner, key):
+        """Return the relation with one more field in the databag of an application or unit."""
+        number = int(owner.rpartition("/")[2]) if "/" in owner else None
+        peers = relation.endpoint == "pgb-peers"
+        if owner == APP:
+            field = "local_app_data"
+        elif owner == f"{APP}/0":
+            field = "local_unit_data"
+        elif number is None:
+            field = "remote_app_data"
+        else:
+            field = "peers_data" if peers else "remote_units_data"
+        databags = getattr(relation, field)
+        if number and field != "local_unit_data":
+            changed = databags | {number: databags[number] | {key: "x"}}
+        else:
+            changed = databags | {key: "x"}
+        return dataclasses.replace(relation, **{field: changed})
+
     # ---- what is true now --------------------------------------------------------------------
     def relation(self, name):
         """A relation by its id, or by its endpoint where that has one."""
@@ -337,9 +366,21 @@ class Juju:
         return self.emit(self.context.on.pebble_check_failed(self.container, check))
 
     def ini(self, process=0):
-        """The configuration of a process, as text; '' if there is none."""
+        """The configuration of a process with what it includes, as text; '' if there is none."""
         file = self.disk / str(process) / "pgbouncer.ini"
-        return file.read_text() if file.exists() else ""
+        text = file.read_text() if file.exists() else ""
+        include = "%include /var/lib/pgbouncer/common.ini\n"
+        return text.replace(include, (self.disk / "common.ini").read_text()) if text else ""
+
+    @property
+    def record(self):
+        """The file in which the charm keeps what it applied."""
+        return pathlib.Path(self.context.charm_root, ".applied.json")
+
+    @property
+    def applied(self):
+        """What the charm remembers of the last configuration that it applied, as JSON."""
+        return json.loads(self.record.read_text())["applied"]
 
     def setting(self, name, process=0):
         for line in self.ini(process).splitlines():
@@ -350,8 +391,11 @@ class Juju:
 
     def databases(self):
         """The names that clients find."""
-        section = self.ini().partition("[databases]\n")[2].partition("\n[")[0]
-        return [line.partition(" = ")[0] for line in section.splitlines() if " = " in line]
+        sections = self.ini().split("\n[")
+        lines = [
+            section.splitlines()[1:] for section in sections if section.startswith("databases]")
+        ]
+        return [line.partition(" = ")[0] for line in itertools.chain(*lines) if " = " in line]
 
     @property
     def services(self):

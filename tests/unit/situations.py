@@ -143,7 +143,7 @@ def end_of(juju):
     files = {
         str(file.relative_to(juju.disk)): re.sub(r'" ".*"', "…", file.read_text())
         for file in juju.disk.rglob("*")
-        if file.is_file() and file.name not in {"applied.json", "pid"}
+        if file.is_file() and file.name != "pid"
     }
     return {
         "relations": relations,

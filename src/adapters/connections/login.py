@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 # (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-REQUIRE-AUTH)
 _PROOF = "scram-sha-256"
 
-# Part of libpq's message about a server that asks for another method, and the end of our sentence.
-_UNPROVED = (
+# A part of libpq's message about a server that asks for another method, and the end of a sentence about it.
+_WEAK_METHODS = (
     (
         "server requested a cleartext password",
         "asks for the password in plain text: check that the address leads to PostgreSQL, and that"
@@ -42,7 +42,7 @@ _UNPROVED = (
 
 
 # Threads of logins that had not ended at their deadline.
-_left_behind: list[threading.Thread] = []
+_abandoned: list[threading.Thread] = []
 
 
 def log_in(connect: Callable[..., C], seconds: float, **parameters: object) -> C:
@@ -77,7 +77,7 @@ def log_in(connect: Callable[..., C], seconds: float, **parameters: object) -> C
     except BaseException as error:
         # This thread or the login's thread closes a connection that comes too late.
         abandoned.set()
-        _left_behind.append(thread)
+        _abandoned.append(thread)
         _discard(answers)
         if isinstance(error, queue.Empty):
             text = f"the login did not end within {seconds:.1f} s"
@@ -88,22 +88,22 @@ def log_in(connect: Callable[..., C], seconds: float, **parameters: object) -> C
     return answer
 
 
-def leave(code: int) -> None:
-    """End the process with this code at once if the thread of an abandoned login still runs; else return.
+def end_process(code: int) -> None:
+    """End the process with this code if the thread of an abandoned login still runs; else return.
 
     At the ordinary end of a process OpenSSL frees memory that the login's thread uses. The process then
     ends by a segmentation fault, and Juju counts the hook as failed.
     """
-    if any(thread.is_alive() for thread in _left_behind):
+    if any(thread.is_alive() for thread in _abandoned):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 
 
-def unproved(error: Exception) -> str:
+def weak_method(error: Exception) -> str:
     """Return what a server asks for in place of SCRAM, as the end of a sentence; '' for another error."""
-    said = str(error)
-    return next((sentence for words, sentence in _UNPROVED if words in said), "")
+    text = str(error)
+    return next((sentence for words, sentence in _WEAK_METHODS if words in text), "")
 
 
 def _discard(answers: queue.SimpleQueue[C | BaseException]) -> None:

@@ -1,4 +1,4 @@
-"""Does something speak PostgreSQL's protocol there? Asked without a driver, in a few milliseconds."""
+"""Find out, without a driver and in a few milliseconds, whether a server of PostgreSQL's protocol answers."""
 
 import contextlib
 import selectors
@@ -7,14 +7,14 @@ import struct
 import time
 from collections.abc import Iterable, Mapping
 
-# https://www.postgresql.org/docs/current/protocol-message-formats.html, SSLRequest: it may come
-# first, is answered with one byte, and leaves no trace in the server's log.
+# An SSLRequest may be the first message of a connection. The server answers with a single byte, and logs nothing.
+# https://www.postgresql.org/docs/current/protocol-message-formats.html
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 _ANSWERS = (b"S", b"N", b"E")
 
 
 def answers(servers: Iterable[tuple[str, int]], seconds: float = 1.0) -> bool:
-    """Whether one of these (host, port) answers; takes `seconds` at most for all of them."""
+    """Return whether any of these pairs of host and port answers; takes `seconds` at most for all of them."""
     end = time.monotonic() + seconds
     return any(_answers(server, end - time.monotonic()) for server in servers)
 
@@ -30,7 +30,7 @@ def _answers(server: tuple[str, int], seconds: float) -> bool:
         OSError,
         ValueError,
         OverflowError,
-    ):  # The last two are of names and ports that cannot be.
+    ):  # A name or port that is not valid raises the last two.
         return False
 
 
@@ -38,18 +38,19 @@ def silent(sockets: Mapping[int, str], seconds: float = 1.0) -> frozenset[int]:
     """Return the keys of the Unix sockets on which no process answers within `seconds`."""
     end, left = time.monotonic() + seconds, dict(sockets)
     with contextlib.ExitStack() as opened:
-        asked = opened.enter_context(selectors.DefaultSelector())
+        waiting = opened.enter_context(selectors.DefaultSelector())
         for key, path in sockets.items():
             client = opened.enter_context(socket.socket(socket.AF_UNIX))
             client.setblocking(False)
-            with contextlib.suppress(OSError):  # No process listens, or its queue is full.
+            # No process listens, or its queue is full.
+            with contextlib.suppress(OSError):
                 client.connect(path)
                 client.sendall(_SSL_REQUEST)
-                asked.register(client, selectors.EVENT_READ, (key, client))
-        while asked.get_map() and (seconds := end - time.monotonic()) > 0:
-            for ready, _ in asked.select(seconds):
+                waiting.register(client, selectors.EVENT_READ, (key, client))
+        while waiting.get_map() and (seconds := end - time.monotonic()) > 0:
+            for ready, _ in waiting.select(seconds):
                 key, client = ready.data
-                asked.unregister(client)
+                waiting.unregister(client)
                 with contextlib.suppress(OSError):
                     if client.recv(1) in _ANSWERS:
                         del left[key]

@@ -1,4 +1,4 @@
-"""How long is a server waited for that has let us in and then says nothing?"""
+"""Limit the time that a server may be silent while a statement runs."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def patient(seconds: float) -> type[psycopg.Connection[Any]]:
-    """A kind of connection that is closed, by OperationalError, after so long a silence in a statement.
+def timed_connection(seconds: float) -> type[psycopg.Connection[Any]]:
+    """Return a class of connections that raise OperationalError and close after a silence of `seconds`.
 
-    Neither the server's own time limits nor TCP's see a process that was stopped: its kernel goes on
-    saying that all has arrived.
+    The time limits of the server and of TCP do not notice a process that was stopped (SIGSTOP): its
+    kernel still acknowledges all data.
     """
     import psycopg
 
-    class Patient(psycopg.Connection[Any]):
-        """Closed as soon as anything but the server ends a statement."""
+    class TimedConnection(psycopg.Connection[Any]):
+        """A connection that closes when an error ends a statement that the server has not ended."""
 
         def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
             try:
@@ -30,4 +30,4 @@ def patient(seconds: float) -> type[psycopg.Connection[Any]]:
                     self.close()
                 raise
 
-    return Patient
+    return TimedConnection

@@ -16,8 +16,8 @@ HOOK_SECONDS = 2.0
 class WaitingBudget:
     """The seconds that a hook may still wait, for all adapters together.
 
-    Only waiting is counted, not work: a hook that makes twenty databases takes its time, and may
-    still wait for as long as any other hook.
+    Only waiting is counted, not work: a hook that creates twenty databases may wait as long as any
+    other hook.
 
         budget = WaitingBudget()
         with budget.spent(at_most=1.0) as seconds:

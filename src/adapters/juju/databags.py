@@ -78,8 +78,12 @@ def _with_unknown_keys(before: object, value: object) -> object:
     unchanged = value
     if isinstance(value, pydantic.BaseModel):
         old = cast("dict[str, object]", before) if isinstance(before, dict) else {}
-        known = type(value).model_fields
-        new = {name: _with_unknown_keys(old.get(name), getattr(value, name)) for name in known}
+        fields = type(value).model_fields
+        known = {field.serialization_alias or name: name for name, field in fields.items()}
+        new = {
+            key: _with_unknown_keys(old.get(key), getattr(value, name))
+            for key, name in known.items()
+        }
         return new | {key: text for key, text in old.items() if key not in known}
     if isinstance(value, tuple) and isinstance(before, list):
         items = cast("tuple[object, ...]", value)
@@ -145,7 +149,7 @@ def asked(relation_id: int, application: str, remote: Databag, local: Databag) -
             ):
                 refuse(problem)
             else:
-                clients.append(Client(request=request, told=_told(request, local)))
+                clients.append(Client(request=request, published=_told(request, local)))
         requested_secrets(remote)
     except ValueError as error:
         refuse(str(error))

@@ -12,11 +12,13 @@ from adapters.juju import databags
 from adapters.juju.names import BACKEND, CLIENTS, LEAVING, PEERS
 from adapters.juju.peers import REQUEST
 from adapters.juju.secrets import JujuSecrets
+from adapters.juju.state import JujuState
 from domain.budget import UnitBudget
+from domain.endpoints import address_in, endpoints_in
 from domain.facts import BackendLogin, BackendRelation, Container, Facts, Ledger, Peer
 from domain.instances import Layout
 from domain.leadership import misses_something
-from domain.pools import Plan, Serving, address_in, endpoints_in
+from domain.plan import Plan, Serving
 from domain.settings import settings_from
 
 
@@ -26,12 +28,14 @@ class JujuFacts:
     def __init__(
         self,
         charm: ops.CharmBase,
+        state: JujuState,
         container: Callable[[], Container],
         secrets: JujuSecrets,
         layout: Layout,
         service_host: str,
     ) -> None:
         self._charm = charm
+        self._state = state
         self._container = container
         self._secrets = secrets
         self._layout = layout
@@ -43,14 +47,9 @@ class JujuFacts:
         Juju is asked which units are being removed only where the answer matters, because `goal-state`
         is a call of a hook tool.
         """
-        facts = self._look()
+        facts = self._read()
         if facts.leader and (facts.leaving or misses_something(facts)):
-            alive = self._alive()
-            update = {
-                "leaving": facts.leaving or facts.unit not in alive,
-                "last_unit": not alive,
-            }
-            facts = facts.model_copy(update=update)
+            facts = facts.with_survivors(self._alive())
         return facts
 
     def _alive(self) -> frozenset[str]:
@@ -58,24 +57,28 @@ class JujuFacts:
         units = hookcmds.goal_state().units
         return frozenset(name for name, goal in units.items() if goal.status != "dying")
 
-    def _look(self) -> Facts:
-        charm, leader = self._charm, self._charm.unit.is_leader()
-        settings, problems = settings_from(charm.config) if leader else (None, ())
-        peers = charm.model.get_relation(PEERS)
-        shared: databags.Databag = peers.data[charm.app] if peers else {}
-        mine: databags.Databag = peers.data[charm.unit] if peers else {}
+    def _read(self) -> Facts:
+        charm, state, leader = self._charm, self._state, self._state.is_leader()
+        settings, problems = settings_from(state.options()) if leader else (None, ())
+        peers = state.relation(PEERS)
+        shared: databags.Databag = state.app_databag(peers) if peers else {}
+        mine: databags.Databag = state.unit_databag(peers) if peers else {}
         plan = databags.own(shared, "plan", Plan)
         ledger = databags.own(shared, "ledger", Ledger)
         auth = self._secrets.read()
+        if auth is None and plan and plan.upstream:
+            # No event tells that a secret becomes readable. Before there is an upstream no unit needs the
+            # secret, and the plan in which the upstream appears is compared.
+            state.incomparable()
         unreadable = [
             key
-            for key, found in (("plan", plan), ("ledger", ledger))
-            if shared.get(key) and not found
+            for key, value in (("plan", plan), ("ledger", ledger))
+            if shared.get(key) and not value
         ]
         # A leader completes a secret in which something is missing.
         if self._secrets.unreadable and not leader:
             unreadable.append("secret")
-        asked = tuple(self._asked()) if leader else ()
+        requests = tuple(self._requests()) if leader else ()
         return Facts(
             unit=charm.unit.name,
             address=self._address(),
@@ -94,22 +97,24 @@ class JujuFacts:
             stake=databags.own(mine, "stake", UnitBudget) or UnitBudget(),
             peers=tuple(self._peers(peers)) if peers and leader else (),
             backend=self._backend(leader=leader),
-            clients=tuple(client for _, one in asked for client in one.clients),
-            refusals=tuple(refusal for _, one in asked for refusal in one.refusals),
-            silent=frozenset(relation_id for relation_id, one in asked if one.silent),
+            clients=tuple(client for _, parsed in requests for client in parsed.clients),
+            refusals=tuple(refusal for _, parsed in requests for refusal in parsed.refusals),
+            relations_without_request=frozenset(
+                relation_id for relation_id, parsed in requests if parsed.silent
+            ),
             service_host=self._service_host,
             configure_command=f"juju config {charm.app.name}",
         )
 
     def _address(self) -> str:
-        """The pod's own address; what Juju writes to databags may be that of its Service."""
+        """Return the address of the pod; the address that Juju writes to databags may be that of a Service."""
         binding = self._charm.model.get_binding(PEERS)
-        found = binding.network.bind_address if binding else None
-        return address_in(str(found)) if found else ""
+        address = binding.network.bind_address if binding else None
+        return address_in(str(address)) if address else ""
 
     def _peers(self, relation: ops.Relation) -> Iterable[Peer]:
-        for unit in sorted(relation.units, key=lambda unit: unit.name):
-            databag = relation.data[unit]
+        for unit in self._state.units(relation):
+            databag = self._state.databag(relation, unit)
             yield Peer(
                 name=unit.name,
                 address=address_in(databag.get("address", "")),
@@ -119,13 +124,13 @@ class JujuFacts:
             )
 
     def _backend(self, *, leader: bool) -> BackendRelation:
-        relation = _living(self._charm.model.get_relation(BACKEND))
+        relation = self._state.relation(BACKEND)
         if relation is None:
             return BackendRelation()
-        present = bool(relation.units)
+        present = bool(self._state.units(relation))
         if not leader:
             return BackendRelation(related=True, present=present)
-        requested = relation.data[self._charm.app].get("database") == REQUEST["database"]
+        requested = self._state.app_databag(relation).get("database") == REQUEST["database"]
         try:
             credentials = self._credentials(relation)
         except ValueError as error:
@@ -138,8 +143,8 @@ class JujuFacts:
         )
 
     def _credentials(self, relation: ops.Relation) -> BackendLogin:
-        """What the PostgreSQL charm told us. Raises ValueError with what is missing or wrong."""
-        told = databags.bounded(relation.data[relation.app])
+        """Return what the PostgreSQL charm wrote. Raises ValueError with what is missing or wrong."""
+        told = databags.bounded(self._state.databag(relation, relation.app))
         if uri := told.get("secret-user"):
             told |= self._secret(uri, f"{BACKEND}.{relation.id}.user.secret")
         needed = ("username", "password", "endpoints")
@@ -164,18 +169,11 @@ class JujuFacts:
             secret = self._charm.model.get_secret(id=uri, label=label)
             return secret.get_content(refresh=True)
         except (ops.SecretNotFoundError, ops.ModelError):
+            self._state.incomparable()  # No event tells that a secret becomes readable.
             raise ValueError("its secret is not readable yet") from None
 
-    def _asked(self) -> Iterable[tuple[int, databags.Asked]]:
-        for relation in self._charm.model.relations[CLIENTS]:
-            if _living(relation):
-                remote, local = relation.data[relation.app], relation.data[self._charm.app]
-                yield (
-                    relation.id,
-                    databags.asked(relation.id, relation.app.name, remote, local),
-                )
-
-
-def _living(relation: ops.Relation | None) -> ops.Relation | None:
-    # In relation-broken Juju still lists the relation; for us it is gone.
-    return relation if relation and relation.active else None
+    def _requests(self) -> Iterable[tuple[int, databags.Asked]]:
+        for relation in self._state.relations(CLIENTS):
+            remote = self._state.databag(relation, relation.app)
+            local = self._state.app_databag(relation)
+            yield relation.id, databags.asked(relation.id, relation.app.name, remote, local)

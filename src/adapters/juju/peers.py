@@ -1,19 +1,19 @@
-"""The relation pgb-peers, and the relation backend-database as far as we write to it."""
+"""Writes the databags of pgb-peers, and the request in backend-database."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 
 import ops
 
 from adapters.juju.databags import replacing
 from adapters.juju.names import BACKEND, LEAVING, PEERS
+from adapters.juju.state import JujuState
 from domain.budget import UnitBudget
 from domain.facts import Ledger
-from domain.pools import Plan, Serving
+from domain.plan import Plan, Serving
 
-# We need to make users and databases, and a function that reads password verifiers.
+# The charm creates users and databases, and a function that reads password verifiers.
 REQUEST = {
     "database": "pgbouncer",
     "extra-user-roles": "SUPERUSER",
@@ -23,91 +23,68 @@ REQUEST = {
 }
 
 
-def put(databag: ops.RelationDataContent, key: str, value: str) -> bool:
-    """The databag has this value ('' is none); returns whether it had another."""
-    if databag.get(key, "") == value:
-        return False
-    databag[key] = value
-    return True
-
-
-def put_all(databag: ops.RelationDataContent, fields: Mapping[str, str]) -> bool:
-    """The databag has all these values, in their order; returns whether anything changed."""
-    changed = False
-    for key, value in fields.items():
-        changed |= put(databag, key, value)
-    return changed
-
-
 class JujuPeers:
     """What units tell one another in the databags of their peer relation."""
 
-    def __init__(self, charm: ops.CharmBase) -> None:
-        self._charm = charm
+    def __init__(self, state: JujuState) -> None:
+        self._state = state
 
-    def share(self, plan: Plan) -> bool:
-        """All units can read what to do."""
-        return self._replace("plan", plan)
+    def share(self, plan: Plan) -> None:
+        """Write the plan, which all units read."""
+        self._replace("plan", plan)
 
-    def record(self, ledger: Ledger) -> bool:
-        """The next leader can read what was made."""
-        return self._replace("ledger", ledger)
+    def record(self, ledger: Ledger) -> None:
+        """Write the ledger, which the next leader reads."""
+        self._replace("ledger", ledger)
 
-    def name_leader(self, address: str) -> bool:
-        """All units can read where the leader is."""
-        return self._put_for_all("leader", address)
+    def name_leader(self, address: str) -> None:
+        """Write the address of the leader."""
+        if relation := self._state.relation(PEERS):
+            self._state.put_for_app(relation, {"leader": address})
 
-    def announce(self, address: str, serving: Serving | None, stake: UnitBudget) -> bool:
-        """All units can read where this one is, what it serves, and its part of the connections."""
-        if (relation := self._relation()) is None:
-            return False
-        told = {
-            "address": address,
-            "serving": serving.model_dump_json() if serving else "",
-            "stake": stake.model_dump_json(),
-        }
-        return put_all(relation.data[self._charm.unit], told)
+    def announce(self, address: str, serving: Serving | None, stake: UnitBudget) -> None:
+        """Write the address of this unit, what it serves, and its part of the connections."""
+        if relation := self._state.relation(PEERS):
+            fields = {
+                "address": address,
+                "serving": serving.model_dump_json() if serving else "",
+                "stake": stake.model_dump_json(),
+            }
+            self._state.put_for_unit(relation, fields)
 
-    def _replace(self, key: str, value: Plan | Ledger) -> bool:
-        relation = self._relation()
-        before = relation.data[self._charm.app].get(key, "") if relation else ""
-        return self._put_for_all(key, replacing(before, value))
-
-    def _put_for_all(self, key: str, value: str) -> bool:
-        relation = self._relation()
-        return relation is not None and put(relation.data[self._charm.app], key, value)
-
-    def _relation(self) -> ops.Relation | None:
-        return self._charm.model.get_relation(PEERS)
+    def _replace(self, key: str, value: Plan | Ledger) -> None:
+        if relation := self._state.relation(PEERS):
+            before = self._state.app_databag(relation).get(key, "")
+            self._state.put_for_app(relation, {key: replacing(before, value)})
 
 
 class JujuBackend:
-    """What we write to the PostgreSQL charm, as its own library writes it."""
+    """What this application writes for the PostgreSQL charm, as the charm's own library writes it."""
 
-    def __init__(self, charm: ops.CharmBase) -> None:
-        self._charm = charm
+    def __init__(self, state: JujuState) -> None:
+        self._state = state
 
-    def request(self) -> bool:
-        """Our request stands in the relation."""
-        relation = self._charm.model.get_relation(BACKEND)
-        if relation is None:
-            return False
-        # The library writes the fields that it wants as secrets for the unit, too.
-        secrets = {"requested-secrets": REQUEST["requested-secrets"]}
-        changed = put_all(relation.data[self._charm.app], REQUEST)
-        return put_all(relation.data[self._charm.unit], secrets) or changed
+    def request(self) -> None:
+        """Write the request for a database and a user."""
+        if relation := self._state.relation(BACKEND):
+            self._state.put_for_app(relation, REQUEST)
+            # The library writes the fields that it wants as secrets for the unit, too.
+            secrets = {"requested-secrets": REQUEST["requested-secrets"]}
+            self._state.put_for_unit(relation, secrets)
 
 
 class JujuDepartures:
-    """The note that a unit leaves behind in each of its databags."""
+    """The announcement, in every databag of this unit, that it is being removed."""
 
-    def __init__(self, charm: ops.CharmBase) -> None:
+    def __init__(self, charm: ops.CharmBase, state: JujuState) -> None:
         self._charm = charm
+        self._state = state
 
     def flag(self) -> bool:
-        """Every relation knows that this unit is leaving."""
-        changed = False
+        """Announce the departure in every relation; return whether any databag lacked it."""
+        flagged = False
         for relations in self._charm.model.relations.values():
             for relation in relations:
-                changed |= put(relation.data[self._charm.unit], LEAVING, "true")
-        return changed
+                flagged |= self._state.unit_databag(relation).get(LEAVING) != "true"
+                self._state.put_for_unit(relation, {LEAVING: "true"})
+        return flagged

@@ -1,4 +1,4 @@
-"""Juju secrets: how one is found by its label, written only if it differs, and removed."""
+"""Secrets of Juju that this application owns: read, write and remove them by label."""
 
 from __future__ import annotations
 
@@ -7,49 +7,58 @@ from collections.abc import Mapping
 import ops
 import pydantic
 
+from adapters.juju.state import JujuState
 from domain.users import AuthMaterial
 
 
 class LabelledSecret:
-    """A secret that this application owns, known by its label."""
+    """A secret that this application owns, identified by its label.
 
-    def __init__(self, model: ops.Model, application: ops.Application, label: str) -> None:
-        self._model = model
-        self._application = application
+    Contents are not among what the next hook compares, so after a hook that writes a secret the next hook reads
+    everything again.
+    """
+
+    def __init__(self, charm: ops.CharmBase, state: JujuState, label: str) -> None:
+        self._model = charm.model
+        self._application = charm.app
+        self._state = state
         self._label = label
 
     def content(self) -> Mapping[str, str]:
-        """What it holds now, {} if there is none (that this unit may read)."""
+        """Return the content; {} if there is no secret that this unit may read."""
         try:
             return self._model.get_secret(label=self._label).get_content(refresh=True)
         except (ops.SecretNotFoundError, ops.ModelError):
             return {}
 
     def write(self, content: Mapping[str, str], relation: ops.Relation | None = None) -> str:
-        """It holds this, and the relation may read it; returns its URI."""
+        """Write the content if it differs, let the relation read it, and return the URI of the secret."""
         try:
             secret = self._model.get_secret(label=self._label)
         except ops.SecretNotFoundError:
+            self._state.incomparable()
             secret = self._application.add_secret(dict(content), label=self._label)
             if relation:
                 secret.grant(relation)
         else:
             if secret.peek_content() != content:
+                self._state.incomparable()
                 secret.set_content(dict(content))
-                # The owner counts as a reader: else the old revision would stay in use.
+                # The owner counts as a reader: without a read the old revision would stay in use.
                 secret.get_content(refresh=True)
         return secret.id or secret.get_info().id
 
-    def remove(self) -> bool:
-        """There is none; returns whether there was."""
+    def remove(self) -> None:
+        """Remove the secret, if there is one."""
         try:
-            self._model.get_secret(label=self._label).remove_all_revisions()
+            secret = self._model.get_secret(label=self._label)
         except ops.SecretNotFoundError:
-            return False
-        return True
+            return
+        self._state.incomparable()
+        secret.remove_all_revisions()
 
 
-# The names that a release before ours gave to what means the same.
+# The names that an earlier release gave to these values.
 _KEYS = {
     "auth_user": "auth-user",
     "auth_password": "auth-password",
@@ -63,9 +72,9 @@ _KEYS = {
 class JujuSecrets:
     """The passwords of PgBouncer's own users, in a secret of the application."""
 
-    def __init__(self, charm: ops.CharmBase, label: str) -> None:
-        self._secret = LabelledSecret(charm.model, charm.app, label)
-        #: Whether the last read found a secret that this release cannot read.
+    def __init__(self, charm: ops.CharmBase, state: JujuState, label: str) -> None:
+        self._secret = LabelledSecret(charm, state, label)
+        # Whether the last read returned a secret that this release cannot read.
         self.unreadable = False
 
     def read(self) -> AuthMaterial | None:
@@ -78,7 +87,7 @@ class JujuSecrets:
             self.unreadable = bool(content)
             return None
 
-    def store(self, auth: AuthMaterial) -> bool:
+    def store(self, auth: AuthMaterial) -> None:
         """Write the secret, which all units can read, and keep the keys of another release in it."""
         before = self._secret.content()
         ours = {
@@ -86,11 +95,9 @@ class JujuSecrets:
             for key, value in ((key, getattr(auth, name)) for name, key in _KEYS.items())
         }
         content = {**before, **ours}
-        if before == content:
-            return False
-        self._secret.write(content)
-        return True
+        if before != content:
+            self._secret.write(content)
 
-    def forget(self) -> bool:
-        """Nobody can read it any more."""
-        return self._secret.remove()
+    def forget(self) -> None:
+        """Remove the secret."""
+        self._secret.remove()

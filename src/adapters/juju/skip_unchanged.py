@@ -1,96 +1,79 @@
-"""Is there anything to do at all? Found out without the libraries that doing it takes.
+"""Skip a hook that brings nothing new, before the libraries are imported that doing something takes.
 
-Most hooks are update-status hooks of a pooler that has all it needs. Then everything that could
-make a difference looks as it did when last there was nothing to do, and to see that takes neither
-models nor rendering: the modules of this charm are not even imported.
+Most hooks are about changes that mean nothing to this unit: a peer that joins, a check that fails and
+recovers, an update-status. A hook is a function of what it reads. If all that the last complete hook read
+has the same value now, the same hook would do nothing and set the same status.
 
-This is a memory of a pure function: the same look leads to the same decisions and the same status.
-Whatever cannot be seen so cheaply ends the memory instead: it is forgotten as soon as anything else
-runs, which any changed secret, event or deferral makes it do, and it does not outlive its pod.
+Killed at any point: the memory is removed before a hook does anything, and written when all is done and the
+status is set. It holds values as the hook wrote them, and Juju keeps either all or none of these, so after a
+hook that Juju takes back the values differ.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
 import pathlib
-import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import ops
+from ops import hookcmds
 
-from adapters.connections import ping
-from adapters.juju.names import BACKEND, CLIENTS, PEERS
-from adapters.pebble.names import APPLIED, CONTAINER
+if TYPE_CHECKING:
+    from adapters.juju.state import JujuState
+    from adapters.pebble.observed import ObservedContainer
+
+Server = tuple[str, int]
 
 
-class Quiet:
-    """How things looked when there was nothing to do, on this pod's own disk."""
+class SkipUnchanged:
+    """What the last complete hook of this pod read, on the disk of the charm, which ends with the pod."""
 
-    def __init__(self, charm: ops.CharmBase) -> None:
-        self._charm = charm
-        self._file = pathlib.Path(charm.charm_dir, ".quiet")
+    def __init__(
+        self, charm: ops.CharmBase, state: JujuState, container: ObservedContainer
+    ) -> None:
+        self._state = state
+        self._container = container
+        self._file = pathlib.Path(charm.charm_dir, ".unchanged")
 
-    def holds(self) -> bool:
-        """Whether all looks the same, and PostgreSQL answers as it did."""
+    def holds(self, event: ops.EventBase) -> bool:
+        """Return whether everything that was read is unchanged, and PostgreSQL still answers.
+
+        The cheapest and most likely differences come first: the relation of the event, the other reads,
+        Pebble, the network.
+        """
         try:
-            remembered = self._file.read_text()
+            known = json.loads(self._file.read_text())
         except (OSError, ValueError):
             return False
-        return remembered == self._look() and self._backend_answers()
+        try:
+            return (
+                self._state.unchanged(known["reads"], event)
+                and self._container.summary() == known["container"]
+                and _answers(known["servers"])
+            )
+        except (hookcmds.Error, ops.ModelError):
+            return False  # For example, a relation has gone.
 
-    def remember(self) -> None:
-        """As things look now, there is nothing to do."""
-        self._file.write_text(self._look())
+    def remember(self, servers: Sequence[Server]) -> None:
+        """Write what this hook read. `servers` are those that a hook asks whether PostgreSQL answers."""
+        if not self._state.comparable:
+            return
+        reads, container = self._state.digests(), self._container.summary()
+        text = json.dumps({"reads": reads, "container": container, "servers": servers})
+        new = self._file.with_name(f"{self._file.name}.new")
+        new.write_text(text)
+        os.replace(new, self._file)
 
     def forget(self) -> None:
-        """Something is about to be done."""
+        """Remove the memory, because this hook is about to do something."""
         self._file.unlink(missing_ok=True)
 
-    def _look(self) -> str:
-        charm, leader = self._charm, self._charm.unit.is_leader()
-        peers = charm.model.get_relation(PEERS)
-        binding = charm.model.get_binding(PEERS)
-        seen = {
-            "leader": leader,
-            "address": str(binding.network.bind_address) if binding else "",
-            "container": self._container(),
-            "shared": dict(peers.data[charm.app]) if peers else {},
-            "mine": dict(peers.data[charm.unit]) if peers else {},
-            "backend": [[one.id, bool(one.units)] for one in charm.model.relations[BACKEND]],
-        }
-        if leader:
-            seen |= {
-                "options": dict(charm.config),
-                "peers": {unit.name: dict(peers.data[unit]) for unit in peers.units}
-                if peers
-                else {},
-                "relations": [
-                    [one.id, dict(one.data[one.app]), dict(one.data[charm.app])]
-                    for endpoint in (BACKEND, CLIENTS)
-                    for one in charm.model.relations[endpoint]
-                ],
-            }
-        return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
 
-    def _container(self) -> list[object]:
-        pebble = self._charm.unit.get_container(CONTAINER).pebble
-        try:
-            services = sorted((one.name, one.is_running()) for one in pebble.get_services())
-            return [services, pebble.pull(APPLIED).read()]
-        except (ops.pebble.Error, OSError, ValueError):
-            return []
+def _answers(servers: Sequence[Server]) -> bool:
+    if not servers:
+        return True
+    from adapters.connections import ping
 
-    def _backend_answers(self) -> bool:
-        """Only the leader asks: the others believe it."""
-        relation = self._charm.model.get_relation(BACKEND)
-        if relation is None or not self._charm.unit.is_leader():
-            return True
-        endpoints = relation.data[relation.app].get("endpoints", "")
-        return ping.answers(_server(one.strip()) for one in endpoints.split(",") if one.strip())
-
-
-def _server(endpoint: str) -> tuple[str, int]:
-    host, _, port = endpoint.rpartition(":")
-    if host and re.fullmatch(r"[0-9]{0,5}", port) and (host.startswith("[") or ":" not in host):
-        return host.strip("[]"), int(port or 5432)
-    return endpoint.strip("[]"), 5432
+    return ping.answers((host, port) for host, port in servers)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 import pydantic
 
 from domain.budget import UnitBudget
+from domain.endpoints import Address
 from domain.facts import (
     BackendLogin,
     BackendRelation,
@@ -19,7 +20,7 @@ from domain.facts import (
 )
 from domain.instances import Layout
 from domain.leadership import misses_something
-from domain.pools import Address, Plan, Serving
+from domain.plan import Plan, Serving
 from domain.settings import settings_from
 from domain.users import (
     AccessRequest,
@@ -137,11 +138,7 @@ class LocalFacts:
         facts = self._look()
         if facts.leader and (facts.leaving or misses_something(facts)):
             units = self._model.units
-            update = {
-                "leaving": facts.leaving or units[self._unit].dying,
-                "last_unit": all(unit.dying for unit in units.values()),
-            }
-            facts = facts.model_copy(update=update)
+            facts = facts.with_survivors([name for name in units if not units[name].dying])
         return facts
 
     def _look(self) -> Facts:
@@ -173,7 +170,9 @@ class LocalFacts:
             backend=self._backend(me),
             clients=tuple(one for one in asked if isinstance(one, Client)) if leads else (),
             refusals=tuple(one for one in asked if isinstance(one, Refusal)) if leads else (),
-            silent=frozenset(n for n, record in clients.items() if not record.database),
+            relations_without_request=frozenset(
+                n for n, record in clients.items() if not record.database
+            ),
             service_host=model.service_host,
             configure_command="pooler config",
         )
@@ -182,7 +181,7 @@ class LocalFacts:
         if "backend" in me.unseen:
             return BackendRelation()
         backend = self._model.backend
-        return backend.model_copy(update={"present": False}) if "servers" in me.unseen else backend
+        return backend.without_servers() if "servers" in me.unseen else backend
 
     def _peers(self) -> tuple[Peer, ...]:
         unseen = self._model.units[self._unit].unseen
@@ -208,7 +207,7 @@ def _asked(number: int, record: ClientRecord) -> Client | Refusal | None:
     request = AccessRequest(
         relation_id=number, application=record.application, database=record.database, roles=roles
     )
-    return Client(request=request, told=record.told)
+    return Client(request=request, published=record.told)
 
 
 class LocalPeers:
@@ -218,33 +217,25 @@ class LocalPeers:
         self._model = model
         self._unit = unit
 
-    def share(self, plan: Plan) -> bool:
+    def share(self, plan: Plan) -> None:
         """All units can read what to do."""
         self._model.speak_for_all(self._unit)
-        changed = self._model.plan != plan
         self._model.plan = plan
-        return changed
 
-    def record(self, ledger: Ledger) -> bool:
+    def record(self, ledger: Ledger) -> None:
         """The next leader can read what was made."""
         self._model.speak_for_all(self._unit)
-        changed = self._model.ledger != ledger
         self._model.ledger = ledger
-        return changed
 
-    def name_leader(self, address: str) -> bool:
+    def name_leader(self, address: str) -> None:
         """All units can read where the leader is."""
         self._model.speak_for_all(self._unit)
-        changed = self._model.leader_address != address
         self._model.leader_address = address
-        return changed
 
-    def announce(self, address: str, serving: Serving | None, stake: UnitBudget) -> bool:
+    def announce(self, address: str, serving: Serving | None, stake: UnitBudget) -> None:
         """All units can read where this one is, what it serves, and its part of the connections."""
         me = self._model.units[self._unit]
-        changed = (me.address, me.serving, me.stake) != (address, serving, stake)
         me.address, me.serving, me.stake = address, serving, stake
-        return changed
 
 
 class LocalSecrets:
@@ -254,19 +245,15 @@ class LocalSecrets:
         self._model = model
         self._unit = unit
 
-    def store(self, auth: AuthMaterial) -> bool:
+    def store(self, auth: AuthMaterial) -> None:
         """All units can read them."""
         self._model.speak_for_all(self._unit)
-        changed = self._model.auth != auth
         self._model.auth = auth
-        return changed
 
-    def forget(self) -> bool:
+    def forget(self) -> None:
         """Nobody can read them any more."""
         self._model.speak_for_all(self._unit)
-        had = self._model.auth is not None
         self._model.auth = None
-        return had
 
 
 class LocalBackend:
@@ -276,12 +263,10 @@ class LocalBackend:
         self._model = model
         self._unit = unit
 
-    def request(self) -> bool:
+    def request(self) -> None:
         """The request stands."""
         self._model.speak_for_all(self._unit)
-        changed = not self._model.backend.requested
-        self._model.backend = self._model.backend.model_copy(update={"requested": True})
-        return changed
+        self._model.backend = self._model.backend.requesting()
 
 
 class LocalClients:
@@ -296,27 +281,22 @@ class LocalClients:
         record = self._model.clients.get(request.relation_id)
         return record.password if record else None
 
-    def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> bool:
+    def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> None:
         """The client can read how to connect."""
         self._model.speak_for_all(self._unit)
         record = self._model.clients[request.relation_id]
-        before = (record.told, record.password)
         record.told = offer
         record.password = credentials.password if credentials else record.password
-        return before != (record.told, record.password)
 
-    def withdraw(self, request: AccessRequest) -> bool:
+    def withdraw(self, request: AccessRequest) -> None:
         """The client can read nothing of it any more."""
         self._model.speak_for_all(self._unit)
         record = self._model.clients[request.relation_id]
-        had = record.told is not None
         record.told = record.password = None
-        return had
 
-    def forget(self, grant: Grant) -> bool:
+    def forget(self, grant: Grant) -> None:
         """What was told stands in the relation, and went with it."""
         self._model.speak_for_all(self._unit)
-        return False
 
 
 class LocalDepartures:
@@ -333,6 +313,17 @@ class LocalDepartures:
         return changed
 
 
+class LocalReminder:
+    """The loop of the command, which runs the hooks of a unit that asks for it again after a moment."""
+
+    def remind(self, topic: str) -> bool:
+        """Return True: the loop runs the unit again, whatever is missing."""
+        return True
+
+    def stop(self) -> None:
+        """Do nothing: the loop ends when no unit waits."""
+
+
 class LocalExposure:
     """On one machine units are reached one by one; a name for all of them has to be pretended."""
 
@@ -340,12 +331,10 @@ class LocalExposure:
         self._model = model
         self._unit = unit
 
-    def expose(self, ports: tuple[int, ...]) -> bool:
+    def expose(self, ports: tuple[int, ...]) -> None:
         """The name leads to these ports."""
         self._model.speak_for_all(self._unit)
-        changed = self._model.service_ports != ports
         self._model.service_ports = ports
-        return changed
 
 
 def related(credentials: BackendLogin | None, problem: str = "") -> BackendRelation:

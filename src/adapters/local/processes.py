@@ -111,7 +111,9 @@ class LocalPooler:
                     self._claim(instances[step.index].port)
                     self._start(step.index)
             reloads = [instances[step.index] for step in steps if step.action == "reload"]
-            Reloading(self._consoles, self._put_ini, self._hang_up)(reloads, config.admin, before)
+            texts = {instance.index: before[instance.index] for instance in reloads}
+            reload = Reloading(self._consoles, lambda: self._put_inis(texts), self._hang_up)
+            reload(reloads, config.admin)
             self._stop([step.index for step in steps if step.action == "stop"])
             self.remember(applied)
 
@@ -255,8 +257,10 @@ class LocalPooler:
             f"PgBouncer does not answer after {START_SECONDS:.0f} s: see {self.log(index)}"
         )
 
-    def _put_ini(self, index: int, text: str) -> None:
-        self._put(pathlib.Path(self._layout.ini(index)), text)
+    def _put_inis(self, texts: Mapping[int, str]) -> None:
+        """Write the configuration files of processes, by index."""
+        for index, text in texts.items():
+            self._put(pathlib.Path(self._layout.ini(index)), text)
 
     def _hang_up(self, indexes: Sequence[int]) -> None:
         for index in indexes:

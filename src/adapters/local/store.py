@@ -16,7 +16,7 @@ import pydantic
 
 from adapters.local import files
 from adapters.local.model import Model, Record
-from domain.pools import Port
+from domain.endpoints import Port
 
 PATIENCE = 10.0  # seconds
 
@@ -44,7 +44,7 @@ class State(Record):
     pgbouncer: str = ""  #: the program
     server: ServerRecord | None = None  #: None where a server was given
     made_database: bool = False  #: the auth database is ours to drop
-    units: int = 2  #: how many there shall be
+    units: int = 1  #: how many there shall be
     paused: bool = False  #: no transaction begins until `pooler resume`
     model: Model = Model()
 

@@ -15,6 +15,7 @@ from adapters.local.model import (
     LocalExposure,
     LocalFacts,
     LocalPeers,
+    LocalReminder,
     LocalSecrets,
     Model,
     related,
@@ -23,9 +24,9 @@ from adapters.memory.pooler import MemoryPooler
 from adapters.memory.server import MemoryDatabases, MemoryServer
 from app.application import Application
 from app.ports import NewPassword, Ports
+from domain.endpoints import endpoints_in
 from domain.facts import BackendLogin
 from domain.instances import Layout
-from domain.pools import endpoints_in
 
 LAYOUT = Layout(root="/var/lib/pgbouncer")
 
@@ -57,6 +58,7 @@ class MemoryUnit(Application):
             departures=LocalDepartures(model, name),
             exposure=exposure,
             databases=databases,
+            reminder=LocalReminder(),
             new_password=new_password,
         )
         super().__init__(self.ports)

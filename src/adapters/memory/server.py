@@ -16,13 +16,14 @@ from app.errors import (
     DatabaseUnreachable,
     NoTimeLeft,
 )
-from domain.consent import Holding, Reach, reach_of
+from domain.consent import RoleRights, ServerDatabase, rights_of
 from domain.facts import BackendLogin, Ledger
 from domain.made import AUTH, CLIENT, GROUP, Made, OwnRole
 from domain.roles import ATTRIBUTES, GROUPS
 from domain.users import AuthMaterial, Grant, Login
 
-HEIR = "heir"  # owns the databases of clients that have left
+# The owner of the databases of clients that have left.
+NEW_OWNER = "heir"
 
 
 @dataclass
@@ -53,7 +54,8 @@ class MemoryServer:
     #: The related application that a database was made for, by the database's name, after a withdrawal.
     signed: dict[str, str] = field(default_factory=dict[str, str])
     open: set[str] = field(default_factory=set[str])  #: databases to which PUBLIC may connect
-    reaches: dict[str, Reach] = field(default_factory=dict[str, Reach])  #: the reach of groups
+    # The rights of groups.
+    role_rights: dict[str, RoleRights] = field(default_factory=dict[str, RoleRights])
     major: int = 16  #: major version
     cluster: str = "7000000000000000001"  #: system identifier
     behind: list[str] = field(default_factory=list[str])  #: sentences on objects that clients left
@@ -149,7 +151,7 @@ class MemoryDatabase:
         """Return the number of connections that a test has set."""
         return self._server.capacity
 
-    def knows(self, address: str) -> bool:
+    def has_connection_from(self, address: str) -> bool:
         """Whether a test says that there is a connection."""
         return address in self._server.connected
 
@@ -198,16 +200,16 @@ class MemoryDatabase:
             update={"roles": tuple(sorted(roles, key=lambda role: role.name))}
         )
 
-    def reaches(self, roles: Iterable[str], database: str) -> tuple[Reach, ...]:
-        """Return the reach that a test has set for each role; without it a group has none."""
-        major, known = self._server.major, self._server.reaches
-        return tuple(known.get(role) or reach_of(role, major) for role in roles)
+    def role_rights(self, roles: Iterable[str], database: str) -> tuple[RoleRights, ...]:
+        """Return the rights that a test has set for each role; without them a group has none."""
+        major, known = self._server.major, self._server.role_rights
+        return tuple(known.get(role) or rights_of(role, major) for role in roles)
 
-    def holdings(self) -> tuple[Holding, ...]:
+    def server_databases(self) -> tuple[ServerDatabase, ...]:
         """Return every database."""
         server = self._server
         return tuple(
-            Holding(
+            ServerDatabase(
                 name=name,
                 oid=oid_of(f"database {name}"),
                 owner=server.owners.get(name, _group(name)),
@@ -231,7 +233,7 @@ class MemoryDatabase:
         noted = {database.oid for database in self.made().databases}
         return (
             *self.notes(),
-            *(f"database {found.name}" for found in self.holdings() if found.oid in noted),
+            *(f"database {found.name}" for found in self.server_databases() if found.oid in noted),
         )
 
     def grant(self, grant: Grant, oid: int = 0) -> bool:
@@ -245,7 +247,7 @@ class MemoryDatabase:
             raise AccessRefused(f"role {grant.username} was given to {min(role.members)}")
         if role is None:
             role = self._server.roles[grant.username] = Role(database=grant.database)
-        found = {held.name: held for held in self.holdings()}.get(grant.database)
+        found = {held.name: held for held in self.server_databases()}.get(grant.database)
         if found and found.owner != found.group and found.oid != oid:
             raise AccessRefused(f"database {grant.database} appeared just now")
         role.database, role.groups, role.login = grant.database, frozenset(grant.roles), True
@@ -253,7 +255,7 @@ class MemoryDatabase:
         if grant.database in self._server.closed:
             raise AccessRefused(f"nobody can be given access to database {grant.database}")
         self._server.databases.add(grant.database)
-        if found and found.owner == HEIR:
+        if found and found.owner == NEW_OWNER:
             del self._server.owners[grant.database]
         return not role.password
 
@@ -288,9 +290,9 @@ class MemoryDatabase:
             if role.ours:
                 del self._server.roles[name]
         noted = self.made()
-        for database in self.holdings():
+        for database in self.server_databases():
             if database.owner == database.group:
-                self._server.owners[database.name] = HEIR
+                self._server.owners[database.name] = NEW_OWNER
             if application := noted.owner_of(database.oid):
                 self._server.signed[database.name] = application
         if self.users():

@@ -23,6 +23,8 @@ LAYOUT = Layout(root=ROOT, sockets=f"{SHARED}/sockets")
 LABEL = "pgbouncer"  #: the label of the layer, and the name of the check of the port
 DRAIN = f"{LAYOUT.root}/drain.sh"
 ALIVE = f"{LAYOUT.root}/alive.sh"
+# The lines of pgbouncer.ini that all processes of the unit have in common.
+COMMON = f"{LAYOUT.root}/common.ini"
 
 BACKEND_CHECK = "postgresql"
 

@@ -5,9 +5,6 @@ import re
 CONTAINER = "pgbouncer"  #: as in metadata.yaml
 ROOT = "/var/lib/pgbouncer"
 
-# The memory of the last configuration that was applied in full: written after all else.
-APPLIED = f"{ROOT}/applied.json"
-
 # The name of the Pebble check that fails after a delay, so that the unit runs again.
 ASK_AGAIN = "ask-again"
 

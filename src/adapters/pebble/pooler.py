@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from adapters.connections.messages import last_line, one_line
 from adapters.connections.waiting import HOOK_SECONDS, WaitingBudget
 from adapters.pebble.layer import (
     ALIVE,
+    COMMON,
     DRAIN,
     LABEL,
     LAYOUT,
@@ -23,7 +25,7 @@ from adapters.pebble.layer import (
     processes_in,
     service,
 )
-from adapters.pebble.names import APPLIED
+from adapters.pebble.observed import ObservedContainer, Record
 from adapters.pgbouncer import rendering
 from adapters.pgbouncer.console import PsycopgConsoles
 from adapters.pgbouncer.reloading import ReloadConsoles, Reloading
@@ -34,7 +36,7 @@ from domain.facts import Container
 from domain.instances import PoolerConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
 __all__ = ["LABEL", "LAYOUT", "PebblePooler", "service", "socket_directory"]
 
@@ -46,12 +48,14 @@ _START, _WORK = 1.5, 0.5
 _SHARED_HERE = SHARED_HERE
 
 # Prints the limits of the workload container, which differ from those of the charm's container: open
-# files, processors, and the CPU limit of its control group in version 2 or 1.
-_LIMITS = """
+# files, processors, and the CPU limit of its control group in version 2 or 1. Then PgBouncer's version.
+# It is a single command because a command takes five requests.
+_PROGRAM = """
 ulimit -Hn
 nproc
 cat /sys/fs/cgroup/cpu.max 2>/dev/null ||
     cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.cfs_period_us 2>/dev/null || :
+pgbouncer --version
 """
 
 
@@ -65,20 +69,22 @@ class PebblePooler:
 
     def __init__(
         self,
-        container: ops.Container,
+        observed: ObservedContainer,
         waiting: WaitingBudget | None = None,
         consoles: ReloadConsoles | None = None,
     ) -> None:
-        self._container = container
+        self._observed = observed
+        self._container = observed.container
         self._waiting = waiting
         self._consoles = consoles or PsycopgConsoles(socket_directory, waiting)
 
     def read(self) -> Container:
-        """Return the state of the container, in three requests; in four while processes end or do not run."""
+        """Return the state of the container, in two requests; in three while processes end or do not run."""
+        self._observed.refresh()
         try:
-            services = self._container.pebble.get_services()
+            services = self._observed.services()
             applied = self._applied()
-            running = processes_in(info.name for info in services if info.is_running())
+            running = processes_in(name for name, runs in services.items() if runs)
             seen = Container(
                 reachable=True,
                 program=applied.program if applied else None,
@@ -100,41 +106,57 @@ class PebblePooler:
 
     def program(self) -> PgBouncerRuntime:
         """Return PgBouncer's version, and the files and processors it may use. Raises PoolerFailed."""
-        printed, said = self._printed("pgbouncer", "--version"), self._printed("sh", "-c", _LIMITS)
-        if found := version_in(printed):
-            files, _, rest = said.partition("\n")  # `unlimited` is read as 0.
-            return PgBouncerRuntime(version=found, files=_number(files), cpus=_whole_cpus(rest))
-        raise PoolerFailed("pgbouncer --version names no version: is this the right image?")
-
-    def _printed(self, *command: str) -> str:
-        """Return the output of a command. Raises PoolerFailed."""
         waiting = self._waiting or WaitingBudget()
         with _translated(), waiting.spent(HOOK_SECONDS, _WORK) as seconds:
-            run = self._container.exec([*command], timeout=max(seconds, _WORK))
+            run = self._container.exec(["sh", "-c", _PROGRAM], timeout=max(seconds, _WORK))
             printed, _ = run.wait_output()
-        return printed
+        limits, _, version = printed.partition("PgBouncer ")
+        if found := version_in(f"PgBouncer {version}"):
+            files, _, cpus = limits.partition("\n")  # `unlimited` is read as 0.
+            return PgBouncerRuntime(version=found, files=_number(files), cpus=_whole_cpus(cpus))
+        raise PoolerFailed("pgbouncer --version names no version: is this the right image?")
 
     def apply(self, config: PoolerConfig, applied: AppliedState, steps: tuple[Step, ...]) -> None:
-        """Write the files, take the steps in their order, and then remember `applied`.
+        """Write the files that differ, take the steps in their order, and then remember `applied`.
 
-        If the hook is killed, the next hook reads the `applied` before, and takes all steps again.
+        If the hook is killed, the next hook reads the `applied` before, and takes all steps again. The
+        record does not name a file while the file is written, so the next hook writes it again.
         """
         with _translated():
-            before = self._before(config, steps)
-            self._write(config)
-            plan = layer(config, steps, applied.program.version)
-            self._container.add_layer(LABEL, plan, combine=True)
+            record = self._record()
+            texts, plan = _texts(config), layer(config, steps, applied.program.version)
+            written = {path: _identity(path, text) for path, text in texts.items()}
+            changed = [path for path in texts if record["files"].get(path) != written[path]]
+            before = self._before(record, changed, steps)
+            complete = {
+                path: text for path, text in record["files"].items() if path not in changed
+            }
+            self._observed.write({**record, "files": complete})
+            self._make_directories(config, changed)
+            for path in changed:
+                self._push(path, texts[path])
+            if plan.to_yaml() != record["layer"]:
+                self._container.add_layer(LABEL, plan, combine=True)
             self._take(steps)
-            reloads = [instance for instance in config.instances if instance.index in before]
-            Reloading(self._consoles, self._put_ini, self._hang_up)(reloads, config.admin, before)
-        self.remember(applied)
+            reloading = {step.index for step in steps if step.action == "reload"}
+            reloads = [instance for instance in config.instances if instance.index in reloading]
+            reload = Reloading(self._consoles, lambda: self._push_all(before), self._hang_up)
+            reload(reloads, config.admin)
+            done: Record = {
+                **record,
+                "applied": applied.model_dump_json(),
+                "files": {**complete, **written},
+                "layer": plan.to_yaml(),
+            }
+            self._observed.write(done)
 
     def remember(self, applied: AppliedState) -> None:
-        """Replace the `applied` that the container keeps."""
+        """Replace the `applied` of the record."""
         with _translated():
-            # The first hook writes this file before any other, and the image need not have the directory.
-            self._folder(LAYOUT.root, 0o700)
-            self._push(APPLIED, applied.model_dump_json())
+            self._observed.write({**self._record(), "applied": applied.model_dump_json()})
+
+    def _record(self) -> Record:
+        return self._observed.record() or {"applied": "", "files": {}, "layer": "", "pebble": ""}
 
     def _unresponsive(self) -> frozenset[int]:
         """Return the processes whose checks have failed and have not succeeded since."""
@@ -143,34 +165,32 @@ class PebblePooler:
         return processes_in(check.name for check in checks if check.status is down)
 
     def _applied(self) -> AppliedState | None:
+        record = self._observed.record()
         try:
-            text = self._container.pebble.pull(APPLIED).read()
-            return AppliedState.model_validate_json(
-                text, extra="ignore"
-            )  # keys of a later release
-        except (ops.pebble.PathError, ValueError):  # missing, not text, or not an `Applied`
+            # A later release may have written further keys.
+            return (
+                AppliedState.model_validate_json(record["applied"], extra="ignore")
+                if record
+                else None
+            )
+        except ValueError:  # not an `AppliedState`
             return None
 
-    def _write(self, config: PoolerConfig) -> None:
+    def _make_directories(self, config: PoolerConfig, changed: Sequence[str]) -> None:
+        """Make the directories of new processes."""
+        if DRAIN in changed:
+            self._folder(LAYOUT.root, 0o700)
         for instance in config.instances:
-            self._folder(LAYOUT.directory(instance.index), 0o700)
-            # The charm has to enter it, whichever user the charm runs as.
-            self._folder(LAYOUT.socket_directory(instance.index), 0o711)
-        for path in (DRAIN, ALIVE):
-            self._push(path, rendering.script(path.rpartition("/")[2]))
-        self._push(LAYOUT.auth_file, rendering.userlist(config.users))
-        self._push(LAYOUT.hba_file, rendering.hba(config.rules))
-        for instance in config.instances:
-            self._put_ini(instance.index, rendering.pgbouncer_ini(instance))
+            if LAYOUT.ini(instance.index) in changed:
+                self._folder(LAYOUT.directory(instance.index), 0o700)
+                # The charm has to enter it, whichever user the charm runs as.
+                self._folder(LAYOUT.socket_directory(instance.index), 0o711)
 
     def _start(self, names: list[str]) -> None:
         """Start services; Pebble waits a second to see whether their processes stay."""
         waiting = self._waiting or WaitingBudget()
         with waiting.spent(HOOK_SECONDS, _START) as seconds:
             self._container.pebble.start_services(names, timeout=_START + seconds)
-
-    def _put_ini(self, index: int, text: str) -> None:
-        self._push(LAYOUT.ini(index), text)
 
     def _hang_up(self, indexes: Sequence[int]) -> None:
         try:
@@ -181,13 +201,21 @@ class PebblePooler:
                 f"PgBouncer does not reload: {last_line(str(error))}"
             ) from None
 
-    def _before(self, config: PoolerConfig, steps: tuple[Step, ...]) -> dict[int, str]:
-        """Return the current configuration files of the processes that are going to reload, by index."""
-        reloading = {step.index for step in steps if step.action == "reload"}
-        indexes = sorted(
-            instance.index for instance in config.instances if instance.index in reloading
-        )
-        return {index: self._container.pull(LAYOUT.ini(index)).read() for index in indexes}
+    def _before(
+        self, record: Record, changed: Sequence[str], steps: tuple[Step, ...]
+    ) -> dict[str, str]:
+        """Return the current text of each configuration file that changes, if processes reload."""
+        if not any(step.action == "reload" for step in steps):
+            return {}
+        before: dict[str, str] = {}
+        for path in changed:
+            if not path.endswith(".ini"):
+                continue
+            try:
+                before[path] = record["files"].get(path) or self._container.pull(path).read()
+            except ops.pebble.PathError:
+                continue  # the file of a new process
+        return before
 
     def _folder(self, path: str, permissions: int) -> None:
         self._container.make_dir(
@@ -197,17 +225,47 @@ class PebblePooler:
     def _push(self, path: str, text: str) -> None:
         self._container.push(path, text, permissions=0o600, user=USER, group=USER)
 
+    def _push_all(self, texts: Mapping[str, str]) -> None:
+        for path, text in texts.items():
+            self._push(path, text)
+
     def _take(self, steps: tuple[Step, ...]) -> None:
         """Start, restart and stop services. A start takes a second, so all services start in a single request.
 
         The hook does not wait until clients have left; Pebble does.
         """
-        if starting := [service(step.index) for step in steps if step.action == "start"]:
-            self._start(starting)
-        if restarting := [service(step.index) for step in steps if step.action == "restart"]:
-            self._container.pebble.restart_services(restarting, timeout=0)
-        if stopping := [service(step.index) for step in steps if step.action == "stop"]:
-            self._container.pebble.stop_services(stopping, timeout=0)
+        names = {
+            action: [service(step.index) for step in steps if step.action == action]
+            for action in ("start", "restart", "stop")
+        }
+        if names["start"]:
+            self._start(names["start"])
+        if names["restart"]:
+            self._container.pebble.restart_services(names["restart"], timeout=0)
+        if names["stop"]:
+            self._container.pebble.stop_services(names["stop"], timeout=0)
+        run = dict.fromkeys((*names["start"], *names["restart"]), True)
+        self._observed.expect(run | dict.fromkeys(names["stop"], False))
+
+
+def _texts(config: PoolerConfig) -> dict[str, str]:
+    """Return the text of every file, by path, in the order in which they are written."""
+    common, alone = rendering.split(config.instances)
+    return {
+        **{path: rendering.script(path.rpartition("/")[2]) for path in (DRAIN, ALIVE)},
+        LAYOUT.auth_file: rendering.userlist(config.users),
+        LAYOUT.hba_file: rendering.hba(config.rules),
+        COMMON: rendering.pgbouncer_ini(common),
+        **{
+            LAYOUT.ini(index): rendering.pgbouncer_ini(lines, COMMON)
+            for index, lines in alone.items()
+        },
+    }
+
+
+def _identity(path: str, text: str) -> str:
+    """Return what the record keeps of a file: the text, or a digest where the text is secret."""
+    return text if path.endswith(".ini") else hashlib.sha256(text.encode()).hexdigest()
 
 
 @contextmanager

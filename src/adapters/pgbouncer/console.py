@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, LiteralString, TypeVar
 
 from adapters.connections import ping
 from adapters.connections.messages import last_line
-from adapters.connections.statement_timeout import patient
+from adapters.connections.statement_timeout import timed_connection
 from adapters.connections.waiting import WaitingBudget
 from app.errors import ConsoleFailed
 from domain.console import STAND_IN, PooledDatabase, PoolState, first_line_not_applied
@@ -99,7 +99,7 @@ class PsycopgConsoles:
 
         patience = max(waiting.left(), _MOMENT) if self._waiting else _PATIENCE
         try:
-            with patient(patience).connect(
+            with timed_connection(patience).connect(
                 host=self._directory(index),
                 port=port,
                 user=admin.username,
@@ -269,10 +269,6 @@ class PsycopgConsole:
         for one in self.databases():
             if one.paused:
                 self._tell(_named("RESUME", one.alias))
-
-    def kill(self, alias: str) -> None:
-        """All connections of this pool end at once, and nothing new begins until it is resumed."""
-        self._tell(_named("KILL", alias))
 
     def _paused(self) -> bool:
         paused = {"key": "paused", "value": "yes"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from app.errors import ConsoleFailed, PoolerFailed, PoolerUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from domain.instances import Instance
     from domain.users import Login
@@ -28,23 +28,21 @@ class ReloadConsoles(Protocol):
 class Reloading:
     """Reloads processes by their consoles, and by SIGHUP where a console cannot be used yet.
 
-    `put` writes the configuration file of a process, and `hang_up` sends SIGHUP to processes.
+    `restore` writes the configuration files before, and `hang_up` sends SIGHUP to processes.
     """
 
     def __init__(
         self,
         consoles: ReloadConsoles,
-        put: Callable[[int, str], None],
+        restore: Callable[[], None],
         hang_up: Callable[[Sequence[int]], None],
     ) -> None:
         self._consoles = consoles
-        self._put = put
+        self._restore = restore
         self._hang_up = hang_up
 
-    def __call__(
-        self, processes: Sequence[Instance], admin: Login | None, before: Mapping[int, str]
-    ) -> None:
-        """Reload the processes with their new files, or restore the files in `before` for all of them.
+    def __call__(self, processes: Sequence[Instance], admin: Login | None) -> None:
+        """Reload the processes with their new files, or restore the files before for all of them.
 
         Raises PoolerFailed with the line that a process refuses. Raises PoolerUnreachable if a process
         cannot be asked after its reload: it keeps the new file, and has to reload again. Without `admin`
@@ -59,8 +57,7 @@ class Reloading:
             filter(None, (self._not_in_force(process, admin) for process in processes)), ""
         )
         if line or complaint:
-            for instance in processes:
-                self._put(instance.index, before[instance.index])
+            self._restore()
             self._tell(processes, admin)
             raise PoolerFailed(
                 f"PgBouncer refuses the line {line}"

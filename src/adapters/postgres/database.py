@@ -1,58 +1,64 @@
-"""What may be asked of PostgreSQL?"""
+"""The operations of the application on PostgreSQL, over an open connection."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from contextlib import contextmanager
 from functools import partial
-from typing import LiteralString
+from typing import TYPE_CHECKING, LiteralString
 
+from adapters.postgres.auth_function import AuthFunction
+from adapters.postgres.client_databases import ClientDatabases
 from adapters.postgres.lockout import lock_out
-from adapters.postgres.lookup import Lookup
-from adapters.postgres.ours import heir_name
-from adapters.postgres.reaching import reaches
+from adapters.postgres.ownership import new_owner_name
+from adapters.postgres.role_rights import rights_of_roles
 from adapters.postgres.roles import Roles
-from adapters.postgres.session import ReadOnly, Session, not_ours
-from adapters.postgres.sharing import Sharing
+from adapters.postgres.session import ReadOnly, Session, foreign_role
 from adapters.postgres.statements import literal
 from app.errors import AccessRefused, DatabaseRefused
-from domain.consent import Holding, Reach
-from domain.made import Made
-from domain.users import AuthMaterial, Grant, Login
+from domain.consent import RoleRights, ServerDatabase
+from domain.made import AUTH, CLIENT, GROUP, Made
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+
+    from domain.users import AuthMaterial, Grant, Login
 
 
 class PsycopgDatabase:
-    """An open conversation with PostgreSQL.
+    """An open connection of the backend's user to PostgreSQL.
 
-    - Only roles of ours are altered or dropped, by their OID in the ledger or the seal in their comment.
-    - Access to a database belongs to a group, which owns it if it was made here. Its clients are
-      the members, so they use each other's tables, and what one leaves stays with the others.
-    - Everything is looked at before it is changed: a second call changes nothing.
+    - Only roles that this application made are altered or dropped. They are recognized by their OID in
+      the ledger or by the signature in their comment.
+    - Access to a database belongs to a group, which owns the database if the charm created it. The
+      clients of the database are members of the group, so that they use each other's tables, and objects
+      of a client that leaves stay with the remaining clients.
+    - Every method reads the state before it changes it: a second call changes nothing.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._roles = Roles(session)
-        self._lookup = Lookup(session, self._roles)
-        self._sharing = Sharing(session, self._roles)
+        self._auth_function = AuthFunction(session, self._roles)
+        self._client_databases = ClientDatabases(session, self._roles)
 
     def provision(self, auth: AuthMaterial, database: str) -> None:
-        """Make the auth user, and in `database` the function by which it looks passwords up.
+        """Create the auth user, and in `database` the function by which it looks passwords up.
 
-        An auth user of ours from before is dropped.
+        An auth user of an earlier backend relation is dropped.
         """
-        session, mark = self._session, self._session.marks.auth
-        session.insist(lambda: self._lookup.provision(auth, database))
-        # A relation that has ended may have taken our credentials along before we could clean up.
-        for name in session.insist(lambda: session.marked(mark)):
+        session = self._session
+        session.with_retry(lambda: self._auth_function.provision(auth, database))
+        # The credentials of a relation that has ended may have been withdrawn before its auth user was dropped.
+        for name in session.with_retry(partial(session.ownership.roles, AUTH)):
             if name != auth.auth_user:
-                session.attempt(partial(self._roles.drop, name, mark, self._heir))
+                session.logged(partial(self._roles.drop, name, AUTH, self._new_owner))
 
     def server(self) -> str:
-        """Which server this is, and since when it runs, e.g. `10.1.0.7/32 5432 2026-02-03 04:05:06+00`."""
+        """Return the address and start time of the server, e.g. `10.1.0.7/32 5432 2026-02-03 04:05:06+00`."""
         query = """
             SELECT concat_ws(' ', inet_server_addr(), inet_server_port(), pg_postmaster_start_time())
         """
-        return str(self._one(query))[:200]
+        return str(self._value(query))[:200]
 
     def capacity(self) -> int:
         """Return the number of connections that PostgreSQL accepts from ordinary users, without reserved slots."""
@@ -62,17 +68,17 @@ class PsycopgDatabase:
                  - current_setting('superuser_reserved_connections')::int
                  - coalesce(current_setting('reserved_connections', true), '0')::int
         """
-        return max(1, int(str(self._one(query))))
+        return max(1, int(str(self._value(query))))
 
-    def knows(self, address: str) -> bool:
-        """Whether there is a connection from this address."""
+    def has_connection_from(self, address: str) -> bool:
+        """Return whether a connection from this address is open."""
         query = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE host(client_addr) = %s)"
-        return bool(self._one(query, address))
+        return bool(self._value(query, address))
 
     def users(self) -> frozenset[str]:
-        """The client users that this application made."""
+        """Return the client users that this application made."""
         session = self._session
-        return frozenset(session.insist(lambda: session.marked(session.marks.client)))
+        return frozenset(session.with_retry(partial(session.ownership.roles, CLIENT)))
 
     def lock_out(self, usernames: Iterable[str]) -> dict[str, str]:
         """Take logins and sessions of client users away; return the users that can still log in, and why."""
@@ -84,18 +90,16 @@ class PsycopgDatabase:
 
     def made(self) -> Made:
         """Return the roles of this application that exist, and the databases that the ledger has."""
-        return self._session.insist(self._session.ours.made)
+        return self._session.with_retry(self._session.ownership.made)
 
-    def reaches(self, roles: Iterable[str], database: str) -> tuple[Reach, ...]:
-        """Return the reach of each of these roles. Raises AccessRefused."""
-        try:
-            return self._session.insist(lambda: reaches(self._session, roles, database))
-        except ReadOnly:
-            raise
-        except DatabaseRefused as error:
-            raise AccessRefused(str(error)) from None
+    def role_rights(self, roles: Iterable[str], database: str) -> tuple[RoleRights, ...]:
+        """Return the rights of each of these roles outside of this database. Raises AccessRefused."""
+        with _refusing_a_client():
+            return self._session.with_retry(
+                lambda: rights_of_roles(self._session, roles, database)
+            )
 
-    def holdings(self) -> tuple[Holding, ...]:
+    def server_databases(self) -> tuple[ServerDatabase, ...]:
         """Return every database of this server with its owner."""
         query = """
             SELECT datname, oid, pg_get_userbyid(datdba),
@@ -104,22 +108,22 @@ class PsycopgDatabase:
                    shobj_description(oid, 'pg_database')
             FROM pg_database ORDER BY datname
         """
-        rows = self._session.insist(lambda: self._session.connection.execute(query).fetchall())
+        rows = self._session.with_retry(lambda: self._session.connection.execute(query).fetchall())
         return tuple(
-            Holding(
+            ServerDatabase(
                 name=name,
                 oid=oid,
                 owner=owner,
-                group=self._sharing.group_name(name),
+                group=self._client_databases.group_name(name),
                 open=is_open,
-                application=self._session.ours.application_of(oid, name, comment),
+                application=self._session.ownership.application_of(oid, name, comment),
             )
             for name, oid, owner, is_open, comment in rows
         )
 
     def close(self, database: str) -> None:
         """Take the right to connect to a database that a client made away from PUBLIC."""
-        self._session.attempt(lambda: self._sharing.close(database))
+        self._session.logged(lambda: self._client_databases.close(database))
 
     def notes(self) -> tuple[str, ...]:
         """Return sentences for the operator about objects that clients left."""
@@ -127,76 +131,70 @@ class PsycopgDatabase:
 
     def left(self) -> tuple[str, ...]:
         """Return a sentence for everything that stays in PostgreSQL when this application leaves it."""
-        return self._session.insist(self._left)
+        return self._session.with_retry(self._left)
 
     def _left(self) -> tuple[str, ...]:
         session = self._session
-        found = list(session.notes)
-        noted = {database.oid for database in session.ours.made().databases}
-        heir = heir_name(session.owner)
-        found += (
-            f"database {held.name}, which belongs to role {held.owner}"
-            for held in self.holdings()
-            if held.oid in noted or held.owner == heir
+        recorded = {database.oid for database in session.ownership.made().databases}
+        new_owner = new_owner_name(session.owner)
+        return (
+            *session.notes,
+            *(
+                f"database {database.name}, which belongs to role {database.owner}"
+                for database in self.server_databases()
+                if database.oid in recorded or database.owner == new_owner
+            ),
+            *(
+                f"role {name}, whose comment says that this application made it, which it did not"
+                for name in session.ownership.imitations()
+            ),
         )
-        found += (
-            f"role {name}, whose comment says that this application made it, which it did not"
-            for name in session.ours.imitations()
-        )
-        return tuple(found)
 
     def grant(self, grant: Grant, oid: int = 0) -> bool:
-        """Make the user and its database, with the roles asked for. Raises AccessRefused.
+        """Create the user and its database, with the requested roles. Raises AccessRefused.
 
         A database that existed before is given only if it has this OID: the decision to give it was
         made for that database.
 
-        True if the user is new, which it is for as long as it has no password: who was killed
-        before giving it one is told again.
+        Returns whether the user has no password yet. A hook that is killed before it sets the password is
+        told so again.
         """
         self._session.check_time()
-        try:
-            return self._session.insist(lambda: self._sharing.grant(grant, oid))
-        except (ReadOnly, AccessRefused):
-            raise
-        except DatabaseRefused as error:
-            raise AccessRefused(str(error)) from None
+        with _refusing_a_client():
+            return self._session.with_retry(lambda: self._client_databases.grant(grant, oid))
 
     def set_password(self, credentials: Login) -> None:
-        """Give a user of ours this password."""
-        try:
-            self._session.insist(lambda: self._set_password(credentials))
-        except (ReadOnly, AccessRefused):
-            raise
-        except DatabaseRefused as error:
-            raise AccessRefused(str(error)) from None
+        """Set the password of a client user that this application made. Raises AccessRefused."""
+        with _refusing_a_client():
+            self._session.with_retry(lambda: self._set_password(credentials))
 
     def revoke(self, username: str) -> None:
-        """Drop a user of ours; what it made stays with its database."""
+        """Drop a client user that this application made; its objects stay in its database."""
         self._session.check_time()
-        mark, heir = self._session.marks.client, self._sharing.heir
-        self._session.insist(lambda: self._roles.drop(username, mark, heir))
+        new_owner = self._client_databases.new_owner
+        self._session.with_retry(lambda: self._roles.drop(username, CLIENT, new_owner))
 
     def withdraw(self) -> None:
-        """Drop all that this application made, except for databases and what is in them.
+        """Drop everything that this application made, except databases and the objects in them.
 
-        What cannot be dropped does not keep the rest; it is told by DatabaseRefused at the end.
+        A role that cannot be dropped does not keep the other roles from being dropped; DatabaseRefused
+        names it at the end.
         """
-        session, marks = self._session, self._session.marks
+        session = self._session
         self.lock_out(self.users())
-        failures = session.attempt(self._lookup.drop)
-        for mark in (marks.client, marks.auth, marks.group):
-            for name in session.insist(partial(session.marked, mark)):
-                failures += session.attempt(partial(self._roles.drop, name, mark, self._heir))
-        session.attempt(self._roles.drop_idle_heir)
-        session.attempt(self._sign_databases)
+        failures = session.logged(self._auth_function.drop)
+        for kind in (CLIENT, AUTH, GROUP):
+            for name in session.with_retry(partial(session.ownership.roles, kind)):
+                failures += session.logged(partial(self._roles.drop, name, kind, self._new_owner))
+        session.logged(self._roles.drop_idle_new_owner)
+        session.logged(self._sign_databases)
         if failures:
             more = f" (and {len(failures) - 1} more)" if failures[1:] else ""
             raise DatabaseRefused(failures[0] + more)
 
-    def _one(self, query: LiteralString, *values: str) -> object:
-        """What is in the only field of the only row."""
-        row = self._session.insist(
+    def _value(self, query: LiteralString, *values: str) -> object:
+        """Return the only value that a query finds; '' if it finds no row."""
+        row = self._session.with_retry(
             lambda: self._session.connection.execute(query, values).fetchone()
         )
         return row[0] if row else ""
@@ -205,24 +203,40 @@ class PsycopgDatabase:
         name = credentials.username
         role = self._session.role(name)
         if role is None:
-            raise DatabaseRefused(f"PostgreSQL has no user {name}")
-        if role.mark != self._session.marks.client:
-            raise not_ours(name)
-        self._roles.have_password(name, credentials.password)
+            raise DatabaseRefused(f"PostgreSQL has no user {name}: the next hook creates it")
+        if role.kind != CLIENT:
+            raise foreign_role(name)
+        self._roles.ensure_password(name, credentials.password)
 
     def _sign_databases(self) -> None:
         """Write to the comment of each database for which application it was made.
 
         An application that is related again gets its database back by this comment.
         """
-        session = self._session
-        there = {held.oid: held for held in self.holdings()}
-        for noted in session.ours.made().databases:
-            held = there.get(noted.oid)
-            if held and not held.application:
-                text = session.ours.database_comment(noted.application, held.oid, held.name)
-                session.run("COMMENT ON DATABASE {d} IS {c}", d=held.name, c=literal(text))
+        comments = self._session.ownership
+        existing = {database.oid: database for database in self.server_databases()}
+        for recorded in comments.made().databases:
+            database = existing.get(recorded.oid)
+            if database and not database.application:
+                text = comments.of_database(recorded.application, database.oid, database.name)
+                self._session.run(
+                    "COMMENT ON DATABASE {d} IS {c}", d=database.name, c=literal(text)
+                )
 
-    def _heir(self, _database: str) -> str:
+    def _new_owner(self, _database: str) -> str:
         """Return the role that owns the objects in a database whose group is dropped."""
-        return self._roles.have_heir()
+        return self._roles.ensure_new_owner()
+
+
+@contextmanager
+def _refusing_a_client() -> Generator[None]:
+    """Turn a refusal of PostgreSQL into AccessRefused, which concerns a single client.
+
+    ReadOnly passes: it concerns the whole server.
+    """
+    try:
+        yield
+    except (ReadOnly, AccessRefused):
+        raise
+    except DatabaseRefused as error:
+        raise AccessRefused(str(error)) from None

@@ -1,4 +1,4 @@
-"""How is a PostgreSQL server found, and who is let in?"""
+"""Open connections to PostgreSQL, and find out whether it answers and which logins it accepts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from adapters.connections.waiting import WaitingBudget
 from adapters.postgres.database import PsycopgDatabase
-from adapters.postgres.server import Server, answering, named
+from adapters.postgres.server import Server, answering_endpoints, unreachable
 from adapters.postgres.session import ReadOnly, Session
 from app.errors import DatabaseRefused, DatabaseUnreachable
+from domain.endpoints import Endpoint
 from domain.facts import BackendLogin
-from domain.pools import Endpoint
 from domain.users import Login
 
 if TYPE_CHECKING:
@@ -21,36 +21,46 @@ if TYPE_CHECKING:
     from adapters.postgres.server import Connection
     from domain.facts import Ledger
 
-OLDEST = 140_000  # PostgreSQL 14, as libpq counts: pg_database_owner came with it.
+# PostgreSQL 14, in the form of the protocol (server_version_num), introduced pg_database_owner.
+OLDEST_VERSION = 140_000
 
+# Seconds that all logins of clients in a hook may wait for a change of pg_hba.conf.
 _ADMIT_SECONDS = 1.8
-_PAUSE = 0.2
+_RETRY_SECONDS = 0.2
 
-# Upper limits of the seconds that a server that works takes for a TCP answer, a login, and its own work.
+# Upper and lower limits of the seconds in which a server answers a ping and a login, and the seconds that are
+# work, not waiting.
 _PING_SECONDS, _LEAST_PING_SECONDS = 1.0, 0.2
 _LOGIN_SECONDS, _LEAST_LOGIN_SECONDS = 1.0, 0.25
 _WORK_SECONDS = 0.2
 
-# More than the statement_timeout: whoever still runs, has said so by then.
-_PATIENCE = 12.0
+# More than the statement_timeout of a session, which the server enforces itself while it works.
+_STATEMENT_SECONDS = 12.0
 
 
 class PsycopgDatabases:
-    """A PostgreSQL server, in which this application makes roles.
+    """Opens connections to PostgreSQL servers.
 
-    `owner` names the application in all the world, e.g. `<model uuid>/pgbouncer`; `patience` is how
-    many seconds a server that let us in may say nothing. A server that was not reached is not tried
-    again by the same object: every hook makes a new object, with the `waiting` that the hook has left.
+    `owner` names this application among those of all models, e.g. `<model uuid>/pgbouncer`. A connection
+    is closed if the server says nothing for `statement_seconds` while a statement runs. A server that
+    did not answer is not tried again by this object: every hook makes a new object, with the `waiting`
+    that the hook has left. Logins of clients wait `admit_seconds` at most for a change of pg_hba.conf.
     """
 
     def __init__(
-        self, owner: str, patience: float = _PATIENCE, waiting: WaitingBudget | None = None
+        self,
+        owner: str,
+        statement_seconds: float = _STATEMENT_SECONDS,
+        waiting: WaitingBudget | None = None,
+        admit_seconds: float = _ADMIT_SECONDS,
     ) -> None:
         self._owner = owner
-        self._patience = patience
+        self._statement_seconds = statement_seconds
         self._waiting = waiting or WaitingBudget()
-        self._stalled = False
-        self._silent: set[tuple[Endpoint, ...]] = set()
+        self._admit_seconds = admit_seconds
+        # Whether a login took so long that the time for logins of this hook is used.
+        self._login_timed_out = False
+        self._unreachable: set[tuple[Endpoint, ...]] = set()
 
     @contextmanager
     def open(
@@ -60,26 +70,29 @@ class PsycopgDatabases:
 
         Raises DatabaseUnreachable or DatabaseRefused.
         """
-        server = Server(backend, self._reached(backend), self._patience)
+        server = Server(backend, self._reachable(backend), self._statement_seconds)
         try:
             with server.connect(backend.database) as connection:
-                if connection.info.server_version < OLDEST:
-                    raise DatabaseRefused(f"PostgreSQL is older than version {OLDEST // 10_000}")
+                if connection.info.server_version < OLDEST_VERSION:
+                    oldest = OLDEST_VERSION // 10_000
+                    raise DatabaseRefused(
+                        f"PostgreSQL is older than version {oldest}: relate to version {oldest} or later"
+                    )
                 if _read_only(connection):
                     raise ReadOnly
                 session = Session(server, connection, self._owner, self._waiting, ledger)
                 yield PsycopgDatabase(session)
         except DatabaseUnreachable:
-            self._silent.add(backend.endpoints)
+            self._unreachable.add(backend.endpoints)
             raise
 
     def answers(self, backend: BackendLogin) -> bool:
-        """Whether something that speaks PostgreSQL's protocol listens, without logging in."""
-        if backend.endpoints in self._silent:
+        """Return whether a server that speaks PostgreSQL's protocol answers, without logging in."""
+        if backend.endpoints in self._unreachable:
             return False
         if self._answering(backend, enough=1):
             return True
-        self._silent.add(backend.endpoints)
+        self._unreachable.add(backend.endpoints)
         return False
 
     def admits(self, backend: BackendLogin, credentials: Login, database: str) -> bool:
@@ -87,39 +100,41 @@ class PsycopgDatabases:
 
         Raises DatabaseUnreachable.
         """
-        server = Server(backend, self._reached(backend), self._patience)
-        with self._waiting.spent(_ADMIT_SECONDS, work=_WORK_SECONDS) as seconds:
+        server = Server(backend, self._reachable(backend), self._statement_seconds)
+        with self._waiting.spent(self._admit_seconds, work=_WORK_SECONDS) as seconds:
             end = time.monotonic() + seconds
-            while not self._stalled:
+            while not self._login_timed_out:
                 left = max(_LEAST_LOGIN_SECONDS, min(_LOGIN_SECONDS, end - time.monotonic()))
                 admitted = server.admits(credentials, database, left)
                 if admitted:
                     return True
-                if time.monotonic() + _PAUSE > end:
+                if time.monotonic() + _RETRY_SECONDS > end:
                     # Another login that hangs would take longer than the hook may wait.
-                    self._stalled = admitted is None
+                    self._login_timed_out = admitted is None
                     break
-                time.sleep(_PAUSE)
-        # What went away in the meantime has refused nobody.
+                time.sleep(_RETRY_SECONDS)
+        # A server that has stopped in the meantime has not refused the login.
         if not self.answers(backend):
-            raise DatabaseUnreachable(f"PostgreSQL at {named(backend.endpoints)} does not answer")
+            raise unreachable(backend.endpoints)
         return False
 
     def _answering(self, backend: BackendLogin, enough: int = 0) -> tuple[Endpoint, ...]:
         with self._waiting.spent(_PING_SECONDS, work=_WORK_SECONDS) as seconds:
-            return answering(backend.endpoints, enough, max(_LEAST_PING_SECONDS, seconds))
+            return answering_endpoints(
+                backend.endpoints, enough, max(_LEAST_PING_SECONDS, seconds)
+            )
 
-    def _reached(self, backend: BackendLogin) -> tuple[Endpoint, ...]:
-        """The endpoints that answer, in their order.
+    def _reachable(self, backend: BackendLogin) -> tuple[Endpoint, ...]:
+        """Return the endpoints that answer, in their order. Raises DatabaseUnreachable.
 
-        They are asked before anybody logs in: libpq waits two seconds for each that is silent, and
-        its errors do not tell a server that refuses from one that is not there.
+        The endpoints are asked before a login: libpq waits two seconds for each silent endpoint, and its
+        errors do not tell a server that refuses a login from a server that does not exist.
         """
-        if backend.endpoints not in self._silent:
-            if found := self._answering(backend):
-                return found
-            self._silent.add(backend.endpoints)
-        raise DatabaseUnreachable(f"PostgreSQL at {named(backend.endpoints)} does not answer")
+        if backend.endpoints not in self._unreachable:
+            if endpoints := self._answering(backend):
+                return endpoints
+            self._unreachable.add(backend.endpoints)
+        raise unreachable(backend.endpoints)
 
 
 def _read_only(connection: Connection) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from adapters.postgres.statements import literal, run
 from app.errors import DatabaseRefused
+from domain.made import CLIENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LOCK_SECONDS = 0.1
-_LEAVE_SECONDS = 0.5
-_LOOK_EVERY = 0.02
-_WORK_SECONDS = 0.1  # what ending sessions takes where nothing delays their end
+_END_SECONDS = 0.5
+_POLL_SECONDS = 0.02
+# Seconds that ending sessions takes where nothing delays their end.
+_WORK_SECONDS = 0.1
 _ROUNDS = 3
 
 
@@ -33,43 +35,42 @@ def lock_out(session: Session, usernames: Iterable[str]) -> dict[str, str]:
     that had begun may have waited for a lock of those sessions.
     """
     roles = {name: session.role(name) for name in sorted(usernames)}
-    ours = {
-        name: role.oid
-        for name, role in roles.items()
-        if role is not None and role.mark == session.marks.client
+    oids = {
+        name: role.oid for name, role in roles.items() if role is not None and role.kind == CLIENT
     }
-    failures: dict[str, str] = dict.fromkeys(ours, "")
+    failures: dict[str, str] = dict.fromkeys(oids, "")
     for _ in range(_ROUNDS):
         if failures:
-            end_sessions(session, ours.values())
-            failures = _refused(session, failures)
+            end_sessions(session, oids.values())
+            failures = _remove_logins(session, failures)
         for name in failures:
-            session.attempt(partial(_roll_back_prepared, session, name))
-    for _ in range(2 if ours else 0):
-        end_sessions(session, ours.values())
+            session.logged(partial(_roll_back_prepared, session, name))
+    for _ in range(2 if oids else 0):
+        end_sessions(session, oids.values())
     for name, reason in failures.items():
         logger.warning("User %s can still log in to PostgreSQL: %s", name, reason)
     return failures
 
 
 def end_sessions(session: Session, oids: Iterable[int]) -> None:
-    """End the sessions of these roles; returns when they are gone, or after half a second."""
-    listed = list(oids)
+    """End the sessions of these roles, and return when they have ended, or after half a second."""
+    roles = list(oids)
     # A statement for each role: an error for a role does not keep the sessions of the other roles alive.
-    for oid in listed:
-        session.attempt(partial(_terminate, session, oid))
-    with session.waiting.spent(_LEAVE_SECONDS, work=_WORK_SECONDS) as seconds:
-        end = time.monotonic() + max(seconds, 5 * _LOOK_EVERY)
-        while session.insist(lambda: _sessions(session, listed)) and time.monotonic() < end:
-            time.sleep(_LOOK_EVERY)
+    for oid in roles:
+        session.logged(partial(_terminate, session, oid))
+    with session.waiting.spent(_END_SECONDS, work=_WORK_SECONDS) as seconds:
+        end = time.monotonic() + max(seconds, 5 * _POLL_SECONDS)
+        while session.with_retry(lambda: _has_sessions(session, roles)) and time.monotonic() < end:
+            time.sleep(_POLL_SECONDS)
 
 
-def _refused(session: Session, names: Iterable[str]) -> dict[str, str]:
+def _remove_logins(session: Session, names: Iterable[str]) -> dict[str, str]:
+    """Take the logins of users away; return the users that keep their login, and why."""
     failures: dict[str, str] = {}
     before, session.lock_seconds = session.lock_seconds, _LOCK_SECONDS
     for name in names:
         try:
-            session.insist(partial(_no_login, session, name), again=False)
+            session.with_retry(partial(_remove_login, session, name), again=False)
         except DatabaseRefused as error:
             failures[name] = str(error)
     session.lock_seconds = before
@@ -82,7 +83,7 @@ def _terminate(session: Session, oid: int) -> None:
     )
 
 
-def _sessions(session: Session, oids: list[int]) -> bool:
+def _has_sessions(session: Session, oids: list[int]) -> bool:
     row = session.connection.execute(
         "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usesysid = ANY(%s::oid[]))", (oids,)
     ).fetchone()
@@ -96,11 +97,11 @@ def _roll_back_prepared(session: Session, name: str) -> None:
     ).fetchall()
     for gid, database in rows:
         logger.warning("Rolling back transaction %r, which user %s had prepared", gid, name)
-        with session.inside(database) as inside:
-            run(inside, "ROLLBACK PREPARED {gid}", gid=literal(gid))
+        with session.connect_to(database) as connection:
+            run(connection, "ROLLBACK PREPARED {gid}", gid=literal(gid))
 
 
-def _no_login(session: Session, name: str) -> None:
+def _remove_login(session: Session, name: str) -> None:
     row = session.connection.execute(
         "SELECT rolcanlogin OR rolpassword IS NOT NULL FROM pg_authid WHERE rolname = %s", (name,)
     ).fetchone()

@@ -1,17 +1,18 @@
-"""How does a role come to be as wanted, and how does it go without taking others' things along?"""
+"""Create and alter the roles of this application, and drop them without dropping the objects that they own."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, LiteralString
 
-from adapters.postgres import remains
+from adapters.postgres import leftover_code
 from adapters.postgres.lockout import end_sessions
-from adapters.postgres.ours import heir_name
+from adapters.postgres.ownership import new_owner_name
 from adapters.postgres.server import WRITABLE
-from adapters.postgres.session import Session, not_ours
+from adapters.postgres.session import Session, foreign_role
 from adapters.postgres.statements import literal, regrole, run
 from app.errors import AccessRefused, DatabaseRefused
 from domain import scram
+from domain.made import GROUP, NEW_OWNER
 from domain.roles import GROUPS
 from domain.users import NAME_BYTES
 
@@ -20,25 +21,17 @@ if TYPE_CHECKING:
 
     import pydantic
 
-# Members of it are named in pg_hba.conf by the PostgreSQL charms, where it exists.
+# A group that some PostgreSQL charms create: a rule in their pg_hba.conf admits its members.
 HBA_GROUP = "relation_access"
 
 _V15 = 150_000  # in the form of the protocol (server_version_num)
 
-# A password can be guessed from its verifier, so that verifiers must not be logged.
+# A weak password can be guessed from its verifier, so that verifiers must not be in the server's log.
 _NO_LOG: LiteralString = """
-SELECT set_config(name, value, true)
-FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)
-WHERE current_setting(name, true) IS NOT NULL
-AND has_parameter_privilege(name, 'SET')
-"""
-
-_NO_LOG_14: LiteralString = """
-SELECT set_config(name, value, true)
-FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)
-WHERE current_setting(name, true) IS NOT NULL
-AND (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
-"""
+SELECT set_config(name, value, true) FROM unnest(%s::text[], %s::text[]) AS wanted (name, value)
+WHERE current_setting(name, true) IS NOT NULL AND """
+_MAY_SET: LiteralString = "has_parameter_privilege(name, 'SET')"
+_MAY_SET_14: LiteralString = "(SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"
 
 _UNLOGGED = {
     "log_statement": "none",
@@ -56,55 +49,70 @@ class Roles:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def groups(self, asked: frozenset[str]) -> frozenset[str]:
-        """Those that were asked for, and the one for pg_hba.conf if there is one."""
-        found: set[str] = set()
-        for name in sorted(asked | {HBA_GROUP}):
+    def groups(self, requested: frozenset[str]) -> frozenset[str]:
+        """Return the requested groups, and the group for pg_hba.conf if it exists. Raises AccessRefused."""
+        groups: set[str] = set()
+        for name in sorted(requested | {HBA_GROUP}):
             role = self._session.role(name)
             if role is None and name != HBA_GROUP:
-                raise AccessRefused(f"PostgreSQL has no role {name}")
+                raise AccessRefused(
+                    f"PostgreSQL has no role {name}: create it, or change the roles that the"
+                    " application asks for"
+                )
             if role is None:
                 continue
             # The operator may have allowed a role that a client asks for, but not this group.
-            if role.mighty and name == HBA_GROUP:
-                raise AccessRefused(f"role {name} of PostgreSQL has more power than a client may")
-            # The PostgreSQL charms have one among their groups that may log in.
+            if role.privileged and name == HBA_GROUP:
+                raise AccessRefused(
+                    f"role {name} of PostgreSQL has more power than a client may have: take"
+                    " SUPERUSER, REPLICATION and BYPASSRLS away from it"
+                )
+            # A group of the PostgreSQL charms may have the attribute LOGIN.
             if role.login and not name.startswith("charmed_"):
-                raise AccessRefused(f"role {name} of PostgreSQL is a user, and no group of users")
-            found.add(name)
-        return frozenset(found)
+                raise AccessRefused(
+                    f"role {name} of PostgreSQL is a user, and no group of users: run"
+                    f" `ALTER ROLE {regrole(name)} NOLOGIN`, or change the roles that the"
+                    " application asks for"
+                )
+            groups.add(name)
+        return frozenset(groups)
 
-    def have_role(self, name: str, mark: str) -> None:
-        """Make a role unless it exists, and let the backend's user act as it. Raises AccessRefused."""
+    def ensure_role(self, name: str, kind: str) -> None:
+        """Create a role unless it exists, and let the backend's user act as it. Raises AccessRefused."""
         if len(name.encode()) > NAME_BYTES:
-            raise DatabaseRefused(f"the name of role {name} is longer than {NAME_BYTES} bytes")
+            raise DatabaseRefused(
+                f"the name of role {name} is longer than {NAME_BYTES} bytes: shorten it"
+            )
         session = self._session
         role = session.role(name)
-        if role and role.mark != mark:
-            raise not_ours(name)
-        if role:
-            group = mark == session.marks.group
-            if foreign := session.ours.foreign_members(role.oid, group=group):
-                raise AccessRefused(
-                    f"role {name} of PostgreSQL was given to {foreign[0]}, not by this application:"
-                    f" run `REVOKE {regrole(name)} FROM {regrole(foreign[0])}`"
-                )
+        if role and role.kind != kind:
+            raise foreign_role(name)
+        if role and (foreign := session.ownership.foreign_members(role.oid, kind)):
+            raise AccessRefused(
+                f"role {name} of PostgreSQL was given to {foreign[0]}, not by this application:"
+                f" run `REVOKE {regrole(name)} FROM {regrole(foreign[0])}`"
+            )
         with session.connection.transaction():
             if role is None:
                 session.run("CREATE ROLE {r}", r=name)
                 role = session.role(name)
                 if role is None:
-                    raise AccessRefused(f"role {name} was made in PostgreSQL and is gone again")
-                comment = session.ours.comment(mark, role.oid, name)
-                session.run("COMMENT ON ROLE {r} IS {mark}", r=name, mark=literal(comment))
-                session.ours.note(mark, role.oid, name)
+                    raise AccessRefused(
+                        f"role {name} was created in PostgreSQL and is gone again: find out who drops"
+                        " it; every hook tries again"
+                    )
+                comment = session.ownership.of_role(kind, role.oid, name)
+                session.run("COMMENT ON ROLE {r} IS {comment}", r=name, comment=literal(comment))
+                session.ownership.record(kind, role.oid, name)
             if not role.usable:
-                # A superuser has all rights; anybody else needs them to share and to drop.
-                options = " WITH INHERIT TRUE, SET TRUE" if session.knows_grantors else ""
+                # A user that is not superuser needs the rights of the role to share and to drop its objects.
+                options = (
+                    " WITH INHERIT TRUE, SET TRUE" if session.memberships_have_grantors else ""
+                )
                 session.run("GRANT {r} TO CURRENT_USER" + options, r=name)
 
-    def have_attributes(self, name: str, wanted: frozenset[str]) -> None:
-        """The user may log in, and has exactly these of the attributes that clients may have."""
+    def ensure_attributes(self, name: str, wanted: frozenset[str]) -> None:
+        """Let the user log in, and give it exactly these of the attributes that a client may have."""
         role = self._session.role(name)
         if role is None:
             return
@@ -118,8 +126,8 @@ class Roles:
         if changes:
             self._session.run("ALTER ROLE {r} " + " ".join(changes), r=name)
 
-    def have_memberships(self, name: str, wanted: frozenset[str]) -> None:
-        """The user is in these groups, and in no other that is ours to give."""
+    def ensure_memberships(self, name: str, wanted: frozenset[str]) -> None:
+        """Add the user to these groups, and remove it from other groups that this application gives."""
         rows = self._session.connection.execute(
             """
             SELECT g.rolname, pg_get_userbyid(m.grantor)
@@ -130,22 +138,20 @@ class Roles:
         ).fetchall()
         for group in sorted(wanted - {row[0] for row in rows}):
             self._session.run("GRANT {g} TO {r}", g=group, r=name)
-        own = self._session.marked(self._session.marks.group)
+        own = self._session.ownership.roles(GROUP)
         for group, grantor in rows:
             if group not in wanted and (group in GROUPS or group in own):
-                if self._session.knows_grantors:
-                    self._session.run(
-                        "REVOKE {g} FROM {r} GRANTED BY {by}", g=group, r=name, by=grantor
-                    )
-                else:
-                    self._session.run("REVOKE {g} FROM {r}", g=group, r=name)
+                by = " GRANTED BY {by}" if self._session.memberships_have_grantors else ""
+                self._session.run("REVOKE {g} FROM {r}" + by, g=group, r=name, by=grantor)
 
-    def have_password(self, name: str, password: pydantic.SecretStr) -> None:
-        """PostgreSQL is given a verifier: the password itself never is in a statement or a log."""
+    def ensure_password(self, name: str, password: pydantic.SecretStr) -> None:
+        """Set the password of a user by its verifier: a password is never in a statement or a log."""
         try:
             verifier = scram.verifier(name, password.get_secret_value())
         except UnicodeEncodeError:
-            raise DatabaseRefused(f"the password of {name} has other than ASCII letters") from None
+            raise DatabaseRefused(
+                f"the password of {name} has other than ASCII letters: choose an ASCII password"
+            ) from None
         row = self._session.connection.execute(
             "SELECT rolpassword FROM pg_authid WHERE rolname = %s", (name,)
         ).fetchone()
@@ -158,24 +164,23 @@ class Roles:
     def _keep_out_of_logs(self) -> None:
         """Turn off the logging of statements for this transaction, as far as the backend's user may."""
         connection = self._session.connection
-        knows_rights = connection.info.server_version >= _V15
-        query = _NO_LOG if knows_rights else _NO_LOG_14
-        connection.execute(query, ([*_UNLOGGED], [*_UNLOGGED.values()]))
+        may_set = _MAY_SET if connection.info.server_version >= _V15 else _MAY_SET_14
+        connection.execute(_NO_LOG + may_set, ([*_UNLOGGED], [*_UNLOGGED.values()]))
 
-    def have_heir(self) -> str:
-        """Make the role that owns objects that clients left, and return its name.
+    def ensure_new_owner(self) -> str:
+        """Create the role that owns objects of clients that have left, and return its name.
 
         The role has no rights, and no client is a member.
         """
-        name = heir_name(self._session.owner)
-        self.have_role(name, self._session.marks.heir)
+        name = new_owner_name(self._session.owner)
+        self.ensure_role(name, NEW_OWNER)
         return name
 
-    def drop_idle_heir(self) -> None:
-        """Drop the heir if it owns nothing."""
-        name = heir_name(self._session.owner)
+    def drop_idle_new_owner(self) -> None:
+        """Drop the role that owns objects of clients that have left, if it owns nothing."""
+        name = new_owner_name(self._session.owner)
         role = self._session.role(name)
-        if role is None or role.mark != self._session.marks.heir:
+        if role is None or role.kind != NEW_OWNER:
             return
         owns = self._session.connection.execute(
             """
@@ -187,53 +192,53 @@ class Roles:
         if owns is None:
             self._session.run("DROP ROLE {r}", r=name)
 
-    def drop(self, name: str, mark: str, heir: Callable[[str], str]) -> None:
-        """Drop a role of ours; its objects in each database then belong to the heir for that database.
+    def drop(self, name: str, kind: str, new_owner: Callable[[str], str]) -> None:
+        """Drop a role of this application, if it exists.
 
-        `heir` returns the name of a role without rights for a database.
+        `new_owner` returns the role that then owns the objects of the role in a database.
         """
         role = self._session.role(name)
-        if role is None or role.mark != mark:
+        if role is None or role.kind != kind:
             return
         if role.login:
             self._session.run("ALTER ROLE {r} NOLOGIN PASSWORD NULL", r=name)
         # A login that had begun before may have succeeded only now.
         end_sessions(self._session, [role.oid])
-        owned = self._session.connection.execute(
-            "SELECT datname FROM pg_database WHERE datdba = %s ORDER BY datname", (role.oid,)
-        )
-        for (database,) in owned.fetchall():
-            self._session.run(
-                "ALTER DATABASE {d} OWNER TO {h}",
-                d=database,
-                h=heir(database),
-            )
-        touched = self._session.connection.execute(
+        for database in self._names("SELECT datname FROM pg_database WHERE datdba = %s", role.oid):
+            self._session.run("ALTER DATABASE {d} OWNER TO {o}", d=database, o=new_owner(database))
+        with_objects = self._names(
             """
             SELECT datname FROM pg_database WHERE oid IN (
                 SELECT dbid FROM pg_shdepend
                 WHERE refclassid = 'pg_authid'::regclass AND refobjid = %s)
-            ORDER BY datname
             """,
-            (role.oid,),
+            role.oid,
         )
-        for (database,) in touched.fetchall():
-            to = heir(database)
-            with self._session.inside(database, WRITABLE) as inside, inside.transaction():
-                left = remains.defuse(inside, role.oid)
-                run(inside, "REASSIGN OWNED BY {r} TO {h}", r=name, h=to)
-                run(inside, "DROP OWNED BY {r}", r=name)
-            for text in left:
+        for database in with_objects:
+            owner = new_owner(database)
+            with (
+                self._session.connect_to(database, WRITABLE) as connection,
+                connection.transaction(),
+            ):
+                code = leftover_code.make_functions_invoker(connection, role.oid)
+                run(connection, "REASSIGN OWNED BY {r} TO {o}", r=name, o=owner)
+                run(connection, "DROP OWNED BY {r}", r=name)
+            for text in code:
                 self._session.note(f"user {name} left in database {database}: {text}")
-        administered = self._session.connection.execute(
+        administered = self._names(
             """
             SELECT DISTINCT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
-            WHERE m.member = %s AND m.admin_option ORDER BY 1
+            WHERE m.member = %s AND m.admin_option
             """,
-            (role.oid,),
+            role.oid,
         )
-        for (other,) in administered.fetchall():
+        for other in administered:
             self._session.note(f"role {other} of PostgreSQL stays: user {name} made or managed it")
         with self._session.connection.transaction():
-            self._session.run("DROP OWNED BY {r}", r=name)  # Rights on databases.
+            # The rights on databases.
+            self._session.run("DROP OWNED BY {r}", r=name)
             self._session.run("DROP ROLE {r}", r=name)
+
+    def _names(self, query: LiteralString, oid: int) -> list[str]:
+        """Return the names that a query with the OID of a role finds, in alphabetical order."""
+        return [row[0] for row in self._session.connection.execute(query + " ORDER BY 1", (oid,))]

@@ -1,20 +1,20 @@
-"""How is a PostgreSQL server reached, and how long is it waited for?"""
+"""Find the endpoints of a PostgreSQL server that answer, and log in there within a time limit."""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from adapters.connections import ping
-from adapters.connections.login import log_in, unproved
+from adapters.connections.login import log_in, weak_method
 from adapters.connections.messages import one_line
-from adapters.connections.statement_timeout import patient
+from adapters.connections.statement_timeout import timed_connection
 from app.errors import DatabaseRefused, DatabaseUnreachable
+from domain.endpoints import Endpoint
 from domain.facts import BackendLogin
-from domain.pools import Endpoint
 from domain.users import Login
 
 if TYPE_CHECKING:
@@ -27,14 +27,13 @@ if TYPE_CHECKING:
 
 APPLICATION_NAME = "pgbouncer-k8s"
 
-# Two seconds are the least that libpq knows.
+# The least connect_timeout that libpq accepts.
 _CONNECT_SECONDS = 2
 _LOGIN_SECONDS = 2.0
 _PING_SECONDS = 1.0
 
-# Options of the session win over those that an owner set for a database or a role: nobody else's
-# objects stand in for the catalog's, and whoever a role becomes at login, we are the user that
-# we log in as.
+# Options of a session take precedence over options that an owner set for a database or a role. So
+# search_path cannot put a user's objects before the catalog, and the session keeps the role that logged in.
 LOCK_SECONDS = 1.0
 _OPTIONS = (
     f"-c statement_timeout=10s -c lock_timeout={LOCK_SECONDS:.0f}s -c search_path=pg_catalog,pg_temp -c role=none"
@@ -43,23 +42,33 @@ _OPTIONS = (
     " -c default_transaction_deferrable=off"
 )
 
-# The server itself was seen to take changes; a database's owner may say otherwise there.
+# The server accepts changes, but the owner of a database may have set this option for the database.
 WRITABLE = "-c default_transaction_read_only=off"
 
-
 # Parts of PostgreSQL's errors when all connections but the reserved connections are in use.
-_FULL = ("too many clients", "too many connections", "connection slots are reserved")
+_ALL_CONNECTIONS_USED = (
+    "too many clients",
+    "too many connections",
+    "connection slots are reserved",
+)
 
 
 class Server:
-    """The way to each database of one server, for the backend's user."""
+    """Logs in to the databases of a server.
+
+    `endpoints` are the endpoints of the backend that answer; a connection is closed if the server says
+    nothing for `statement_seconds` while a statement runs.
+    """
 
     def __init__(
-        self, backend: BackendLogin, endpoints: tuple[Endpoint, ...], patience: float
+        self,
+        backend: BackendLogin,
+        endpoints: tuple[Endpoint, ...],
+        statement_seconds: float,
     ) -> None:
         self._backend = backend
         self._endpoints = endpoints
-        self._patience = patience
+        self._statement_seconds = statement_seconds
 
     @property
     def user(self) -> str:
@@ -68,7 +77,7 @@ class Server:
 
     @property
     def password(self) -> pydantic.SecretStr:
-        """Return the password of the backend's user."""
+        """The password of the backend's user."""
         return self._backend.password
 
     @property
@@ -78,36 +87,33 @@ class Server:
 
     @contextmanager
     def connect(self, database: str, options: str = "") -> Generator[Connection]:
-        """An open connection. Raises DatabaseUnreachable or DatabaseRefused."""
+        """Yield a connection of the backend's user. Raises DatabaseUnreachable or DatabaseRefused."""
         import psycopg
 
-        user, password = self._backend.user, self._backend.password
         # Time for a second endpoint, in case the first does not answer a login.
         seconds = _LOGIN_SECONDS * min(2, len(self._endpoints))
         try:
-            connection = self._login(user, password, database, seconds, options)
+            connection = self._login(self.user, self.password, database, seconds, options)
         except psycopg.Error as error:
-            raise self._not_let_in(error, user) from None
-        try:
+            raise self._translate_login_error(error) from None
+        with closing(connection):
             yield connection
-        finally:
-            connection.close()
 
     @contextmanager
-    def enter(self, database: str, seconds: float, options: str = "") -> Generator[Connection]:
-        """Yield a connection to a client's database. Raises psycopg.Error."""
-        user, password = self._backend.user, self._backend.password
-        connection = self._login(user, password, database, seconds, options)
-        try:
+    def connect_to_client(
+        self, database: str, seconds: float, options: str
+    ) -> Generator[Connection]:
+        """Yield a connection of the backend's user to a client's database. Raises psycopg.Error."""
+        with closing(
+            self._login(self.user, self.password, database, seconds, options)
+        ) as connection:
             yield connection
-        finally:
-            connection.close()
 
     def reason(self, error: psycopg.Error) -> str:
         """Return the reason that the server, or libpq, gives for a login that failed."""
-        first = str(error).partition("\n")[0].rpartition(" failed: ")[2].removeprefix("FATAL:")
-        password = self._backend.password.get_secret_value() or "\0"
-        return one_line(first.strip().replace(password, "…"))
+        text = str(error).partition("\n")[0].rpartition(" failed: ")[2].removeprefix("FATAL:")
+        password = self.password.get_secret_value() or "\0"
+        return one_line(text.strip().replace(password, "…"))
 
     def admits(self, credentials: Login, database: str, seconds: float) -> bool | None:
         """Return whether these credentials can log in now; None if the login takes longer than `seconds`."""
@@ -132,7 +138,7 @@ class Server:
         options: str | None,
     ) -> Connection:
         return log_in(
-            patient(self._patience).connect,
+            timed_connection(self._statement_seconds).connect,
             seconds,
             host=",".join(endpoint.host for endpoint in self._endpoints),
             port=",".join(str(endpoint.port) for endpoint in self._endpoints),
@@ -148,20 +154,23 @@ class Server:
             prepare_threshold=None,
         )
 
-    def _not_let_in(
-        self, error: psycopg.Error, user: str
+    def _translate_login_error(
+        self, error: psycopg.Error
     ) -> DatabaseUnreachable | DatabaseRefused:
         import psycopg
 
-        where = f"PostgreSQL at {named(self._backend.endpoints)}"
-        if ends := unproved(error):
-            return DatabaseRefused(f"{where} is not trusted with user {user}: it {ends}")
+        where, user = f"PostgreSQL at {endpoint_list(self._backend.endpoints)}", self.user
+        if weakness := weak_method(error):
+            return DatabaseRefused(f"{where} is not trusted with user {user}: it {weakness}")
         if isinstance(error, psycopg.errors.ConnectionTimeout):
-            return DatabaseUnreachable(f"{where} does not answer when user {user} logs in")
-        if not answering(self._endpoints, enough=1):
-            return DatabaseUnreachable(f"{where} does not answer")
+            return DatabaseUnreachable(
+                f"{where} does not answer when user {user} logs in: check that it runs and has"
+                " processor time"
+            )
+        if not answering_endpoints(self._endpoints, enough=1):
+            return unreachable(self._backend.endpoints)
         reason = self.reason(error)
-        if any(words in reason for words in _FULL):
+        if any(words in reason for words in _ALL_CONNECTIONS_USED):
             return DatabaseUnreachable(
                 f"{where} has no connection left for user {user}:"
                 " lower max_db_connections, or raise max_connections of PostgreSQL"
@@ -169,12 +178,20 @@ class Server:
         return DatabaseRefused(f"{where} refuses user {user}: {reason}")
 
 
-def answering(
+def unreachable(endpoints: tuple[Endpoint, ...]) -> DatabaseUnreachable:
+    """Return the error for a server none of whose endpoints answers."""
+    return DatabaseUnreachable(
+        f"PostgreSQL at {endpoint_list(endpoints)} does not answer: check that it runs, and the"
+        " network between"
+    )
+
+
+def answering_endpoints(
     endpoints: tuple[Endpoint, ...], enough: int = 0, seconds: float = _PING_SECONDS
 ) -> tuple[Endpoint, ...]:
     """Return the endpoints that answer within `seconds`, in their order; stop after `enough` answers.
 
-    All are asked at the same time, so that one that is silent does not use up another's time.
+    All endpoints are asked at a time, so that a silent endpoint does not use up the time of the next.
     """
     answers: queue.SimpleQueue[tuple[Endpoint, bool]] = queue.SimpleQueue()
 
@@ -182,20 +199,20 @@ def answering(
         answers.put((endpoint, ping.answers([(endpoint.host, endpoint.port)], seconds)))
 
     for endpoint in endpoints:
-        # A daemon: a name that takes long to look up does not keep the process.
+        # A daemon thread does not keep the process from ending while a name is resolved.
         threading.Thread(target=ask, args=(endpoint,), daemon=True).start()
-    end, found, left = time.monotonic() + seconds, set[Endpoint](), len(endpoints)
-    while left and not (enough and len(found) >= enough):
+    end, answering, left = time.monotonic() + seconds, set[Endpoint](), len(endpoints)
+    while left and not (enough and len(answering) >= enough):
         try:
             endpoint, answered = answers.get(timeout=max(0.0, end - time.monotonic()))
         except queue.Empty:
             break
         left -= 1
         if answered:
-            found.add(endpoint)
-    return tuple(endpoint for endpoint in endpoints if endpoint in found)
+            answering.add(endpoint)
+    return tuple(endpoint for endpoint in endpoints if endpoint in answering)
 
 
-def named(endpoints: tuple[Endpoint, ...]) -> str:
-    """How they are told to a reader."""
-    return ", ".join(str(endpoint) for endpoint in endpoints)
+def endpoint_list(endpoints: tuple[Endpoint, ...]) -> str:
+    """Return endpoints as a list in a sentence."""
+    return ", ".join(map(str, endpoints))

@@ -1,4 +1,4 @@
-"""How is a statement put together, so that a name or a text in it is nothing else?"""
+"""Compose SQL statements in which every name and text is quoted."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def run(connection: Connection, text: LiteralString, **parts: str | sql.Composable) -> None:
-    """Run a statement; a part that is a plain text is an identifier."""
+    """Run a statement; a part of type `str` is an identifier."""
     connection.execute(statement(text, **parts))
 
 
 def statement(text: LiteralString, **parts: str | sql.Composable) -> sql.Composed:
-    """A statement; a part that is a plain text is an identifier."""
+    """Return a statement; a part of type `str` is an identifier."""
     from psycopg import sql
 
     return sql.SQL(text).format(
@@ -28,12 +28,12 @@ def statement(text: LiteralString, **parts: str | sql.Composable) -> sql.Compose
 
 
 def literal(value: str) -> sql.Literal:
-    """A text within a statement."""
+    """Return a text as a literal of a statement."""
     from psycopg import sql
 
     return sql.Literal(value)
 
 
 def regrole(name: str) -> str:
-    """As a regrole is read."""
+    """Return the name of a role in the form that the type regrole reads."""
     return '"' + name.replace('"', '""') + '"'

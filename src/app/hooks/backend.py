@@ -1,4 +1,6 @@
-"""Use cases: the relation backend-database comes, changes and goes."""
+"""The hooks of the relation backend-database, with PostgreSQL."""
+
+import dataclasses
 
 from app.converge import Converge
 from app.intents.withdraw_access import WithdrawAccess
@@ -7,36 +9,41 @@ from app.ports import Departures, FactsSource
 from domain.leadership import may_write_for_app
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class BackendChanged:
-    """The hooks backend-database-relation-created and -changed.
+    """The hooks backend-database-relation-created and backend-database-relation-changed.
 
-    - Users are made in PostgreSQL once PgBouncer runs and the connection facts are complete.
-    - The leader makes them and shares what the others need; those wait for it.
+    - Roles are made in PostgreSQL once PgBouncer runs and the login is complete.
+    - The leader makes them and shares what other units need. The other units wait for that.
     """
 
-    def __init__(self, world: FactsSource, converge: Converge) -> None:
-        self._world = world
-        self._converge = converge
+    source: FactsSource
+    converge: Converge
+    verify: Converge
 
     def __call__(self) -> Outcome:
-        """The pools lead to PostgreSQL."""
-        facts = self._world.read()
+        """Lead the pools to PostgreSQL, and defer while something is missing for that."""
+        facts = self.source.read()
         if not facts.container.runs:
-            # The request need not wait: the answer takes time.
-            facts = self._converge(facts).facts
+            # The request need not wait for PgBouncer: PostgreSQL's charm takes time to answer it.
+            outcome = self.converge(facts)
+            facts = outcome.facts
             if not facts.container.runs:
-                return Deferred(facts, "waiting for PgBouncer to run")
+                return Deferred(facts, "waiting for PgBouncer to run", outcome.problems)
         if may_write_for_app(facts) and facts.backend.credentials is None:
-            facts = self._converge(facts).facts
-            return Deferred(facts, facts.backend.problem)
-        outcome = self._converge(facts, verify=True)
-        if outcome.facts.backend_ready or isinstance(outcome, Deferred):
-            return outcome
-        if may_write_for_app(facts):
-            return Deferred(outcome.facts, "waiting for PostgreSQL")
-        return Deferred(outcome.facts, "waiting for the leader to share the backend")
+            outcome = self.converge(facts)
+            return Deferred(outcome.facts, facts.backend.problem, outcome.problems)
+        outcome = self.verify(facts)
+        match outcome:
+            case Done(facts=now, problems=problems) if not now.backend_ready:
+                leads = may_write_for_app(facts)
+                missing = "PostgreSQL" if leads else "the leader to share the backend"
+                return Deferred(now, f"waiting for {missing}", problems)
+            case _:
+                return outcome
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class BackendDeparted:
     """The backend-database-relation-departed hook.
 
@@ -45,53 +52,31 @@ class BackendDeparted:
       application from PostgreSQL while it still can.
     """
 
-    def __init__(
-        self,
-        world: FactsSource,
-        departures: Departures,
-        withdraw: WithdrawAccess,
-        converge: Converge,
-    ) -> None:
-        self._world = world
-        self._departures = departures
-        self._withdraw = withdraw
-        self._converge = converge
+    source: FactsSource
+    departures: Departures
+    withdraw: WithdrawAccess
+    converge: Converge
 
     def __call__(self, departing: str) -> Outcome:
         """Announce a departure, remove the roles if the relation ends for all units, and converge."""
-        facts = self._world.read()
-        if departing == facts.unit and self._departures.flag():
-            facts = self._world.read()
-        facts = self._withdraw(facts)
-        return Done(facts) if facts.leaving else self._converge(facts)
+        facts = self.source.read()
+        if departing == facts.unit and self.departures.flag():
+            facts = self.source.read()
+        facts = self.withdraw(facts)
+        return Done(facts) if facts.leaving else self.converge(facts)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class BackendBroken:
     """The backend-database-relation-broken hook.
 
-    A unit that leaves does nothing more. The others stop serving and forget the passwords.
+    A unit that is being removed does nothing. The other units stop serving and remove the passwords.
     """
 
-    def __init__(self, world: FactsSource, converge: Converge) -> None:
-        self._world = world
-        self._converge = converge
+    source: FactsSource
+    converge: Converge
 
     def __call__(self) -> Outcome:
-        """Nobody is led to a PostgreSQL that is no longer ours."""
-        facts = self._world.read()
-        return Done(facts) if facts.leaving else self._converge(facts)
-
-
-class BackendReturned:
-    """PostgreSQL was away for some time, and answers again.
-
-    It may be another server under the same name: then no connection stays with the one before.
-    """
-
-    def __init__(self, world: FactsSource, converge: Converge) -> None:
-        self._world = world
-        self._converge = converge
-
-    def __call__(self) -> Outcome:
-        """The pools lead to the server that answers."""
-        return self._converge(self._world.read(), verify=True)
+        """Remove the pools and the passwords, unless this unit is being removed."""
+        facts = self.source.read()
+        return Done(facts) if facts.leaving else self.converge(facts)

@@ -1,4 +1,6 @@
-"""Use cases: applications come, ask and go."""
+"""The hooks of the relation database, with client applications."""
+
+import dataclasses
 
 from app.converge import Converge
 from app.outcome import Deferred, Done, Outcome
@@ -6,63 +8,68 @@ from app.ports import Departures, FactsSource
 from domain.leadership import may_write_for_app
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class ClientsChanged:
-    """The hooks database-relation-created and -changed.
+    """The hooks database-relation-created and database-relation-changed.
 
-    - Requests are the leader's to serve, once the backend is ready.
-    - Each gets a user, its database and the roles asked for; credentials are published when every
-      unit serves the database.
-    - One that cannot be served is named in the status and keeps nobody else waiting.
+    - The leader serves requests, when the backend is ready.
+    - A client gets a user, its database and the roles that it asks for. Its credentials are published
+      when every unit serves the database.
+    - The status names a client that cannot be served. Other clients are served nevertheless.
     """
 
-    def __init__(self, world: FactsSource, converge: Converge) -> None:
-        self._world = world
-        self._converge = converge
+    source: FactsSource
+    converge: Converge
 
     def __call__(self) -> Outcome:
-        """The client has what it asked for."""
-        facts = self._world.read()
+        """Serve the requests if this unit is the leader, and defer while the backend is not ready."""
+        facts = self.source.read()
         if not may_write_for_app(facts):
             return Done(facts)
-        outcome = self._converge(facts)
-        if facts.clients and not outcome.facts.backend_ready and isinstance(outcome, Done):
-            return Deferred(outcome.facts, "waiting for the backend database")
-        return outcome
+        # Only after this is it known whether the backend is ready: a lost event may have left it undone.
+        outcome = self.converge(facts)
+        match outcome:
+            case Done(facts=now, problems=problems) if now.clients and not now.backend_ready:
+                return Deferred(now, "waiting for the backend database", problems)
+            case _:
+                return outcome
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class ClientsDeparted:
-    """The database-relation-departed hook: connection information is refreshed.
+    """The database-relation-departed hook: the connection information of clients is updated.
 
-    A unit that is being removed announces that in its databags.
+    A unit that is being removed announces that in its databags, and does nothing more.
     """
 
-    def __init__(self, world: FactsSource, departures: Departures, converge: Converge) -> None:
-        self._world = world
-        self._departures = departures
-        self._converge = converge
+    source: FactsSource
+    departures: Departures
+    converge: Converge
 
     def __call__(self, departing: str) -> Outcome:
-        """The clients that stay know how to connect."""
-        facts = self._world.read()
-        if departing == facts.unit:
-            return Done(self._world.read() if self._departures.flag() else facts)
-        return self._converge(facts)
+        """Announce the departure of this unit, or update the clients that stay."""
+        facts = self.source.read()
+        if departing != facts.unit:
+            return self.converge(facts)
+        return Done(self.source.read() if self.departures.flag() else facts)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class ClientsBroken:
     """The database-relation-broken hook.
 
-    - The leader removes pools that no one else uses and drops the user; the data stays.
-    - While the backend is not ready nothing can be dropped; that is made up for when it is back.
+    - The leader removes the pools that no other client uses, and drops the user. The data stays.
+    - While the backend is not ready nothing can be dropped. A later hook drops it.
     """
 
-    def __init__(self, world: FactsSource, converge: Converge) -> None:
-        self._world = world
-        self._converge = converge
+    source: FactsSource
+    converge: Converge
 
     def __call__(self) -> Outcome:
-        """The client that has gone cannot come in any more."""
-        facts = self._world.read()
+        """Take access away from the client that has left, if this unit is the leader."""
+        facts = self.source.read()
         if not may_write_for_app(facts):
             return Done(facts)
-        return Done(self._converge(facts).facts)
+        outcome = self.converge(facts)
+        # The relation is gone, so Juju cannot deliver this event again. Any later hook does what is left.
+        return Done(outcome.facts, outcome.problems)

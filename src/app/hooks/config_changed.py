@@ -1,4 +1,6 @@
-"""Use case: the operator changed an option."""
+"""The config-changed hook."""
+
+import dataclasses
 
 from app.converge import Converge
 from app.outcome import Deferred, Done, Outcome
@@ -6,23 +8,23 @@ from app.ports import FactsSource
 from domain.leadership import may_write_for_app
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class ConfigChanged:
     """The config-changed hook.
 
-    - Options are the leader's to read: the others follow what it shares.
-    - An option that cannot be honoured changes nothing, and the status names it.
-    - Otherwise the configuration is made to match, shared, rendered and reloaded.
+    - Only the leader reads options. The other units follow the plan that the leader shares.
+    - An invalid option changes nothing, and the status names it.
+    - Otherwise the leader changes the configuration, shares and renders it, and PgBouncer reloads.
     """
 
-    def __init__(self, world: FactsSource, converge: Converge) -> None:
-        self._world = world
-        self._converge = converge
+    source: FactsSource
+    verify: Converge
 
     def __call__(self) -> Outcome:
-        """The pooler runs with the options, if they are valid."""
-        facts = self._world.read()
+        """Apply the options, if this unit is the leader and has a configuration."""
+        facts = self.source.read()
         if not may_write_for_app(facts):
             return Done(facts)
         if not facts.configured:
             return Deferred(facts, "waiting for a configuration to change")
-        return self._converge(facts, verify=True)
+        return self.verify(facts)

@@ -1,57 +1,62 @@
-"""Use cases: an operator is about to do something to PostgreSQL, and has done it."""
+"""The actions pause and resume, for maintenance of PostgreSQL."""
+
+import dataclasses
 
 from app.ports import Consoles, FactsSource
 from domain.applied import AppliedInstance
 from domain.facts import Facts
 
-# How long one process may keep us waiting for its transactions, in seconds.
-PATIENCE = 5.0
+# How long the transactions of a process are waited for, in seconds.
+WAIT_SECONDS = 5.0
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class Pause:
-    """No transaction begins, and those that are open end; whoever wants one waits.
+    """Pause every process: no transaction begins, and open transactions end.
 
-    - All processes hear of it before any is waited for.
+    - Every process is paused before any process is waited for.
     - Clients wait as long as query_wait_timeout lets them.
     """
 
-    def __init__(self, world: FactsSource, consoles: Consoles) -> None:
-        self._world = world
-        self._consoles = consoles
+    source: FactsSource
+    consoles: Consoles
 
-    def __call__(self, seconds: float = PATIENCE) -> int:
-        """How many processes still have transactions after so long each. Raises ConsoleFailed."""
-        facts = self._world.read()
+    def __call__(self, seconds: float = WAIT_SECONDS) -> int:
+        """Return how many processes still have transactions after so many seconds for each process.
+
+        Raises ConsoleFailed.
+        """
+        facts = self.source.read()
         running = _running(facts)
-        for one in running:
-            self._paused(facts, one, 0.0)
-        return sum(not self._paused(facts, one, seconds) for one in running)
+        for process in running:
+            self._paused(facts, process, 0.0)
+        return sum(not self._paused(facts, process, seconds) for process in running)
 
     def _paused(self, facts: Facts, process: AppliedInstance, seconds: float) -> bool:
         if facts.auth is None:
             return True
-        with self._consoles.open(process.index, process.port, facts.auth) as console:
+        with self.consoles.open(process.index, process.port, facts.auth) as console:
             return console.pause(seconds)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class Resume:
-    """What waits goes on, on new connections: those that were open may lead to another server now."""
+    """Resume every process, with new server connections: PostgreSQL may be another server now."""
 
-    def __init__(self, world: FactsSource, consoles: Consoles) -> None:
-        self._world = world
-        self._consoles = consoles
+    source: FactsSource
+    consoles: Consoles
 
     def __call__(self) -> None:
-        """Nothing is paused. Raises ConsoleFailed."""
-        facts = self._world.read()
-        for one in _running(facts):
+        """Reconnect and resume every process. Raises ConsoleFailed."""
+        facts = self.source.read()
+        for process in _running(facts):
             if facts.auth:
-                with self._consoles.open(one.index, one.port, facts.auth) as console:
+                with self.consoles.open(process.index, process.port, facts.auth) as console:
                     console.reconnect()
                     console.resume()
 
 
 def _running(facts: Facts) -> list[AppliedInstance]:
-    known = facts.container.applied
-    processes = known.instances if known else ()
-    return [one for one in processes if one.index in facts.container.running]
+    applied = facts.container.applied
+    processes = applied.instances if applied else ()
+    return [process for process in processes if process.index in facts.container.running]

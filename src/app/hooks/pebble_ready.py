@@ -1,24 +1,26 @@
-"""Use case: the workload container came up, for the first time or again."""
+"""The pgbouncer-pebble-ready hook."""
+
+import dataclasses
 
 from app.converge import Converge
 from app.outcome import Deferred, Outcome
 from app.ports import FactsSource
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class PebbleReady:
-    """The pgbouncer-pebble-ready hook.
+    """The pgbouncer-pebble-ready hook: the container came up, for the first time or again.
 
     - Without a configuration there is nothing to run.
-    - With one the processes are started and verified.
+    - With a configuration the processes are started and verified.
     """
 
-    def __init__(self, world: FactsSource, converge: Converge) -> None:
-        self._world = world
-        self._converge = converge
+    source: FactsSource
+    verify: Converge
 
     def __call__(self) -> Outcome:
-        """PgBouncer runs."""
-        facts = self._world.read()
+        """Start the processes if there is a configuration."""
+        facts = self.source.read()
         if not facts.configured:
             return Deferred(facts, "waiting for a configuration")
-        return self._converge(facts, verify=True)
+        return self.verify(facts)

@@ -1,4 +1,6 @@
-"""Use cases: the units of the application come, speak and go."""
+"""The hooks of the relation pgb-peers, between the units of the application."""
+
+import dataclasses
 
 from app.converge import Converge
 from app.intents.withdraw_access import WithdrawAccess
@@ -7,43 +9,44 @@ from app.ports import Departures, FactsSource, Peers
 from domain.leadership import may_write_for_app
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class PeersCreated:
-    """The pgb-peers-relation-created hook: every unit says where it is.
+    """The pgb-peers-relation-created hook.
 
-    A leader without a configuration has nothing to share yet.
+    Every unit writes its address to its databag. A leader without a configuration has nothing to share.
     """
 
-    def __init__(self, world: FactsSource, peers: Peers, converge: Converge) -> None:
-        self._world = world
-        self._peers = peers
-        self._converge = converge
+    source: FactsSource
+    peers: Peers
+    converge: Converge
 
     def __call__(self) -> Outcome:
-        """This unit's address is known, and what can be shared is."""
-        facts = self._world.read()
-        if not facts.configured:
-            self._peers.announce(facts.address, None, facts.stake)
-            if may_write_for_app(facts):
-                return Deferred(facts, "waiting for a configuration to share")
-            return Done(facts)
-        return self._converge(facts)
+        """Announce the address of this unit, and converge if there is a configuration."""
+        facts = self.source.read()
+        if facts.configured:
+            return self.converge(facts)
+        self.peers.announce(facts.address, None, facts.stake)
+        if may_write_for_app(facts):
+            return Deferred(facts, "waiting for a configuration to share")
+        return Done(facts)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class PeersChanged:
-    """The pgb-peers-relation-changed hook, and that of a changed secret.
+    """The hooks pgb-peers-relation-changed and secret-changed.
 
-    The leader learns what the others serve; the others do what the leader shared.
+    The leader reads what the other units serve. The other units apply the plan that the leader shared.
     """
 
-    def __init__(self, world: FactsSource, converge: Converge) -> None:
-        self._world = world
-        self._converge = converge
+    source: FactsSource
+    converge: Converge
 
     def __call__(self) -> Outcome:
-        """This unit is where the others are."""
-        return self._converge(self._world.read())
+        """Converge with what the other units wrote."""
+        return self.converge(self.source.read())
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class PeersDeparted:
     """The pgb-peers-relation-departed hook.
 
@@ -52,23 +55,16 @@ class PeersDeparted:
     roles of this application from PostgreSQL.
     """
 
-    def __init__(
-        self,
-        world: FactsSource,
-        departures: Departures,
-        withdraw: WithdrawAccess,
-        converge: Converge,
-    ) -> None:
-        self._world = world
-        self._departures = departures
-        self._withdraw = withdraw
-        self._converge = converge
+    source: FactsSource
+    departures: Departures
+    withdraw: WithdrawAccess
+    converge: Converge
 
     def __call__(self, departing: str) -> Outcome:
         """Announce the departure of this unit, or converge without the unit that departs."""
-        facts = self._world.read()
-        if departing == facts.unit:
-            if self._departures.flag():
-                facts = self._world.read()
-            return Done(self._withdraw(facts))
-        return self._converge(facts)
+        facts = self.source.read()
+        if departing != facts.unit:
+            return self.converge(facts)
+        if self.departures.flag():
+            facts = self.source.read()
+        return Done(self.withdraw(facts))

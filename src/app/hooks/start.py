@@ -1,4 +1,6 @@
-"""Use case: the unit starts."""
+"""The start hook."""
+
+import dataclasses
 
 from app.converge import Converge
 from app.outcome import Deferred, Outcome
@@ -7,30 +9,29 @@ from domain import planning
 from domain.leadership import may_write_for_app
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class Start:
-    """The start hook, and the first hook of a pod that came back.
+    """The start hook, also of a pod that was replaced.
 
     - Without a container there is nothing to configure yet.
-    - The first configuration is the leader's to generate and to share; the others wait for it.
-    - With a configuration, it is rendered and relations are brought up to date.
+    - Without a configuration the leader makes the first one and shares it. The other units wait for it.
+    - With a configuration, it is rendered and the relations are updated.
     """
 
-    def __init__(self, world: FactsSource, peers: Peers, converge: Converge) -> None:
-        self._world = world
-        self._peers = peers
-        self._converge = converge
+    source: FactsSource
+    peers: Peers
+    verify: Converge
 
     def __call__(self) -> Outcome:
-        """PgBouncer has its configuration."""
-        facts = self._world.read()
+        """Make the first configuration if there is none, and converge."""
+        facts = self.source.read()
         if not facts.container.reachable:
             return Deferred(facts, "waiting for the pgbouncer container")
         if not facts.configured:
             if not may_write_for_app(facts):
-                return Deferred(
-                    facts, "waiting for the leader to generate and share a configuration"
-                )
+                reason = "waiting for the leader to generate and share a configuration"
+                return Deferred(facts, reason)
             first = planning.plan(facts)
-            self._peers.share(first)
-            facts = facts.model_copy(update={"plan": first})
-        return self._converge(facts, verify=True)
+            self.peers.share(first)
+            facts = facts.starting_with(first)
+        return self.verify(facts)

@@ -1,46 +1,51 @@
-"""Use case: some time has passed."""
+"""The update-status hook."""
 
-import logging
+import dataclasses
 
 from app.converge import Converge
 from app.outcome import Outcome
 from app.ports import Databases, FactsSource, Peers
+from domain import sentences
+from domain.endpoints import Endpoint, endpoints_text
 from domain.facts import Facts
 from domain.leadership import may_write_for_app
-from domain.pools import endpoints_text
-from domain.status import Level, Problem
-
-logger = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class UpdateStatus:
     """The update-status hook.
 
-    - The leader asks whether PostgreSQL answers, and tells the others.
-    - Then the leader's address and the clients' connection information are brought up to date, with
-      all else that a lost event may have left undone.
+    - The leader asks whether PostgreSQL answers, and records in the ledger if it does not.
+    - Then the address of the leader, the connection information of clients, and all that a lost event
+      may have left undone are updated.
     """
 
-    def __init__(
-        self, world: FactsSource, databases: Databases, peers: Peers, converge: Converge
-    ) -> None:
-        self._world = world
-        self._databases = databases
-        self._peers = peers
-        self._converge = converge
+    source: FactsSource
+    databases: Databases
+    peers: Peers
+    converge: Converge
 
     def __call__(self) -> Outcome:
-        """What is known is up to date."""
-        return self._converge(self._asked(self._world.read()))
+        """Ask whether PostgreSQL answers, and converge."""
+        return self.converge(self._probe_backend(self.source.read()))
 
-    def _asked(self, facts: Facts) -> Facts:
+    def _probe_backend(self, facts: Facts) -> Facts:
+        """Return the facts, with a problem in the ledger if PostgreSQL does not answer."""
         backend = facts.backend.credentials
-        if not may_write_for_app(facts) or not facts.backend_ready or backend is None:
+        if not probed_servers(facts) or backend is None or self.databases.answers(backend):
             return facts
-        if self._databases.answers(backend):
-            return facts
-        text = f"PostgreSQL does not answer at {endpoints_text(backend.endpoints)}"
-        problem = Problem(topic="database", level=Level.BLOCKED, text=text)
+        problem = sentences.POSTGRESQL_SILENT.problem(
+            "database",
+            endpoints=endpoints_text(backend.endpoints),
+            cure="check that PostgreSQL runs, and the network",
+        )
         ledger = facts.ledger.with_problem(problem)
-        self._peers.record(ledger)
-        return facts.model_copy(update={"ledger": ledger})
+        self.peers.record(ledger)
+        return facts.recording(ledger)
+
+
+def probed_servers(facts: Facts) -> tuple[Endpoint, ...]:
+    """Return where this unit has to ask whether PostgreSQL answers; nowhere if it does not lead."""
+    backend = facts.backend.credentials
+    probes = may_write_for_app(facts) and facts.backend_ready
+    return backend.endpoints if probes and backend else ()

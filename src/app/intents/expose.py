@@ -1,41 +1,43 @@
-"""Intent: one name leads clients to all units."""
+"""Intent: the Service of Kubernetes leads clients to the ports of all units."""
 
+import dataclasses
 import logging
 
 from app.errors import ExposureFailed, ExposureForbidden
-from app.outcome import Done, Outcome
+from app.outcome import Done
 from app.ports import Exposure, Peers
 from domain.facts import Facts
 from domain.leadership import may_write_for_app
-from domain.status import Level, Problem
+from domain.problems import Level, Problem
 
 logger = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class Expose:
-    """The leader keeps the Service at the ports that the units listen on.
+    """Keeps the Service at the ports that the units listen on, on the leader.
 
-    The ledger remembers them, so that the platform is asked only when they changed, or to be
-    thorough: then a Service that somebody deleted or edited is put right. It remembers a failure
-    likewise, and every later hook tries again.
+    The ledger has the ports of the Service, so that Kubernetes is asked only when they change. With
+    `verify` it is asked always, and a Service that was deleted or edited is repaired. The ledger has a
+    failure too, and every later hook tries again.
     """
 
-    def __init__(self, exposure: Exposure, peers: Peers) -> None:
-        self._exposure = exposure
-        self._peers = peers
+    exposure: Exposure
+    peers: Peers
+    verify: bool
 
-    def __call__(self, facts: Facts, *, verify: bool) -> Outcome:
-        """The platform leads to our ports, or the ledger says why not."""
+    def __call__(self, facts: Facts) -> Done:
+        """Apply the Service, and record its ports or the failure in the ledger."""
         if not may_write_for_app(facts) or facts.plan is None or not facts.service_host:
             return Done(facts)
         ports = facts.plan.ports
-        done = facts.ledger.exposed_ports == ports and not facts.ledger.has("service")
-        if done and not verify:
+        exposed = facts.ledger.exposed_ports == ports and not facts.ledger.has("service")
+        if exposed and not self.verify:
             return Done(facts)
         ledger = facts.ledger.without("service")
         try:
-            self._exposure.expose(ports)
-            ledger = ledger.model_copy(update={"exposed_ports": ports})
+            self.exposure.expose(ports)
+            ledger = ledger.exposing(ports)
         except ExposureForbidden as error:
             problem = Problem(topic="service", level=Level.BLOCKED, text=str(error))
             ledger = ledger.with_problem(problem)
@@ -43,5 +45,5 @@ class Expose:
             problem = Problem(topic="service", level=Level.WAITING, text=str(error))
             ledger = ledger.with_problem(problem)
         if ledger != facts.ledger:
-            self._peers.record(ledger)
-        return Done(facts.model_copy(update={"ledger": ledger}))
+            self.peers.record(ledger)
+        return Done(facts.recording(ledger))

@@ -8,7 +8,7 @@ from app.ports import Database
 from domain import consent
 from domain.facts import Client, Facts
 from domain.made import CLIENT
-from domain.status import Level, Problem
+from domain.problems import Level, Problem
 from domain.users import AccessRequest, Grant, grant_for
 
 logger = logging.getLogger(__name__)
@@ -31,9 +31,9 @@ class GrantRound:
         here = facts.ledger.made.cluster in ("", self.made.cluster)
         self._before = {grant.username: grant for grant in facts.ledger.grants} if here else {}
         self._pending = dict(self._before)
-        self._over_budget = consent.over_budget(facts.clients, self._before)
+        self._above_limit = consent.above_database_limit(facts.clients, self._before)
         self._applications: dict[str, str] = {}
-        self._holdings: dict[str, consent.Holding] = {}
+        self._databases: dict[str, consent.ServerDatabase] = {}
         self._noted_before = {database.oid for database in self.made.databases}
         self.given = list(kept)
         self.problems: list[Problem] = []
@@ -47,7 +47,7 @@ class GrantRound:
 
     def clients(self) -> list[Client]:
         """Return the clients in the order in which they are served: clients with a grant come first."""
-        return consent.in_order(self._facts.clients, self._before)
+        return consent.serving_order(self._facts.clients, self._before)
 
     def give(self, request: AccessRequest) -> bool | None:
         """Give a client its user and database; return whether the user has no password yet, None if refused."""
@@ -55,16 +55,16 @@ class GrantRound:
         who = f"{request.application} (relation {grant.relation_id})"
         before = self._before.get(grant.username)
         self._pending.pop(grant.username, None)
-        holding = self._holdings.get(grant.database)
+        existing = self._databases.get(grant.database)
         try:
-            verdict = self._verdict(request, grant, holding, before)
+            verdict = self._verdict(request, grant, existing, before)
             if verdict.problem:
                 return self._refused(grant, f"{who} {verdict.problem}", before)
-            locked = self._database.grant(grant, holding.oid if holding else 0)
+            locked = self._database.grant(grant, existing.oid if existing else 0)
         except AccessRefused as error:
             return self._refused(grant, f"{who}: {error}", before, error)
         self.given.append(grant)
-        known = holding is not None and self.made.owner_of(holding.oid)
+        known = existing is not None and self.made.owner_of(existing.oid)
         if not known:
             self._note()
         self._belongs(grant, request.application)
@@ -86,34 +86,34 @@ class GrantRound:
     def roamed(self) -> tuple[str, ...]:
         """Return the databases that clients made and that get pools; revoke CONNECT on them from PUBLIC."""
         self._note()
-        holdings = self._holdings.values()
-        usable, unusable = consent.roamed(holdings, self.made, self.given)
+        databases = self._databases.values()
+        usable, unusable = consent.databases_made_by_clients(databases, self.made, self.given)
         if unusable:
             logger.warning("PgBouncer can have no pool of the databases %s", ", ".join(unusable))
         clients = self.made.names(CLIENT)
-        for holding in holdings:
-            new = holding.oid not in self._noted_before
-            if holding.owner in clients and new and holding.open:
-                self._database.close(holding.name)
+        for database in databases:
+            new = database.oid not in self._noted_before
+            if database.owner in clients and new and database.open:
+                self._database.close(database.name)
         return usable
 
     def _verdict(
         self,
         request: AccessRequest,
         grant: Grant,
-        holding: consent.Holding | None,
+        existing: consent.ServerDatabase | None,
         before: Grant | None,
     ) -> consent.Verdict:
-        if grant.username in self._over_budget:
-            return consent.Verdict(problem=consent.OVER_BUDGET)
+        if grant.username in self._above_limit:
+            return consent.Verdict(problem=consent.TOO_MANY_DATABASES)
         given = (*self.given, *self._pending.values())
         on_database = consent.on_database(
-            request, grant, holding, self.made, given, before, self._consent
+            request, grant, existing, self.made, given, before, self._consent
         )
         if on_database.problem:
             return on_database
         asked = [role for role in grant.roles if role not in self._consent.roles]
-        found = self._database.reaches(asked, grant.database) if asked else ()
+        found = self._database.role_rights(asked, grant.database) if asked else ()
         on_roles = consent.on_roles(found, before, self._consent)
         if on_roles.problem:
             return on_roles
@@ -139,11 +139,13 @@ class GrantRound:
     def _belongs(self, grant: Grant, application: str) -> None:
         """Record the application of a client, and of its database if no application has that database yet."""
         self._applications.setdefault(grant.username, application)
-        if found := self._holdings.get(grant.database):
+        if found := self._databases.get(grant.database):
             self._applications.setdefault(found.group, application)
 
     def _note(self) -> None:
         """Read the roles and databases again, and record to which application each database belongs."""
-        self._holdings = {holding.name: holding for holding in self._database.holdings()}
-        made = self.made.model_copy(update={"roles": self._database.made().roles})
-        self.made = consent.noted(made, self._holdings.values(), self._applications)
+        self._databases = {
+            database.name: database for database in self._database.server_databases()
+        }
+        made = self.made.with_roles(self._database.made().roles)
+        self.made = consent.with_databases(made, self._databases.values(), self._applications)

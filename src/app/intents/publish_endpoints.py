@@ -1,9 +1,10 @@
-"""Intent: every client knows how to connect, as soon as it could and not before."""
+"""Intent: every client has the connection information of its database, once the client can connect."""
 
+import dataclasses
 import logging
 
 from app.errors import DatabaseRefused, DatabaseUnreachable
-from app.outcome import Deferred, Done, Outcome
+from app.outcome import AskAgain, Done
 from app.ports import Clients, Databases, NewPassword
 from domain import planning
 from domain.facts import BackendLogin, Client, Facts, Ledger
@@ -13,74 +14,72 @@ from domain.users import Login, Offer
 logger = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class PublishEndpoints:
-    """The leader tells clients what has changed for them.
+    """Publishes connection information to clients, on the leader.
 
-    - A client gets credentials once every unit serves its database and PostgreSQL lets them in.
-    - One that has credentials keeps them; it is only told new endpoints.
+    - A client gets credentials once every unit serves its database and PostgreSQL lets its user log in.
+    - A client that has credentials keeps them, and only gets new endpoints.
     """
 
-    def __init__(self, databases: Databases, clients: Clients, new_password: NewPassword) -> None:
-        self._databases = databases
-        self._clients = clients
-        self._new_password = new_password
+    databases: Databases
+    clients: Clients
+    new_password: NewPassword
 
-    def __call__(self, facts: Facts, *, verify: bool) -> Outcome:
-        """What can be told was told."""
+    def __call__(self, facts: Facts) -> Done | AskAgain:
+        """Publish what has changed for each client that can connect."""
         if not may_write_for_app(facts):
             return Done(facts)
-        outcome = self._published(facts) if facts.backend_ready else Done(facts)
+        waiting: list[str] = []
+        if facts.backend_ready:
+            facts, waiting = self._publish(facts)
+        # PostgreSQL lets a user log in without an event; the credentials of the backend come with an event.
+        if waiting and facts.backend.credentials:
+            return AskAgain(facts, f"waiting for PostgreSQL to let in {', '.join(waiting)}")
         plan = facts.plan
-        if (
-            isinstance(outcome, Done)
-            and plan
-            and plan.former_port
-            and planning.port_is_told(outcome.facts)
-        ):
-            # What is told now reaches clients when this hook has ended.
-            return Deferred(outcome.facts, f"about to close port {plan.former_port}", soon=True)
-        return outcome
+        if plan and plan.former_port and planning.port_is_published(facts):
+            # Clients get what this hook publishes when the hook has ended.
+            return AskAgain(facts, f"about to close port {plan.former_port}")
+        return Done(facts)
 
-    def _published(self, facts: Facts) -> Outcome:
+    def _publish(self, facts: Facts) -> tuple[Facts, list[str]]:
+        """Publish all offers; return the facts after that, and the users that cannot log in yet."""
         offers = [planning.offer(facts, client.request) for client in facts.clients]
         clients = tuple(
-            client if offer is None or offer == client.told else self._told(facts, client, offer)
+            client
+            if offer is None or offer == client.published
+            else self._published(facts, client, offer)
             for client, offer in zip(facts.clients, offers, strict=True)
         )
-        facts = facts.model_copy(update={"clients": clients})
         waiting = [
             client.request.username
             for client, offer in zip(clients, offers, strict=True)
-            if offer and not client.told
+            if offer and not client.published
         ]
-        # That it lets them in nobody will tell us; of its credentials Juju does.
-        if waiting and facts.backend.credentials:
-            reason = f"waiting for PostgreSQL to let in {', '.join(waiting)}"
-            return Deferred(facts, reason, soon=True)
-        return Done(facts)
+        return facts.with_clients(clients), waiting
 
-    def _told(self, facts: Facts, client: Client, offer: Offer) -> Client:
-        """The client as it is once it was told, or could not be."""
-        if client.told:
-            self._clients.publish(client.request, offer, None)
-        elif facts.backend.credentials is None or not self._welcome(
+    def _published(self, facts: Facts, client: Client, offer: Offer) -> Client:
+        """Publish an offer to a client, and return the client; it is unchanged if it cannot log in yet."""
+        if client.published:
+            self.clients.publish(client.request, offer, None)
+        elif facts.backend.credentials is None or not self._issue_credentials(
             client, offer, facts.backend.credentials, facts.ledger
         ):
             return client
-        return client.model_copy(update={"told": offer})
+        return client.publishing(offer)
 
-    def _welcome(
+    def _issue_credentials(
         self, client: Client, offer: Offer, backend: BackendLogin, ledger: Ledger
     ) -> bool:
-        """Give a client its first credentials, if they work."""
-        credentials = Login(username=client.request.username, password=self._new_password())
+        """Give a client its first credentials; return whether they work and were published."""
+        credentials = Login(username=client.request.username, password=self.new_password())
         try:
-            with self._databases.open(backend, ledger) as database:
+            with self.databases.open(backend, ledger) as database:
                 database.set_password(credentials)
-            if not self._databases.admits(backend, credentials, offer.database):
+            if not self.databases.admits(backend, credentials, offer.database):
                 return False
         except (DatabaseUnreachable, DatabaseRefused) as error:
             logger.warning("%s gets no credentials yet: %s", client.request.application, error)
             return False
-        self._clients.publish(client.request, offer, credentials)
+        self.clients.publish(client.request, offer, credentials)
         return True

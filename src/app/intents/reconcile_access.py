@@ -1,82 +1,68 @@
-"""Intent: PostgreSQL knows exactly the users that are asked for."""
+"""Intent: PostgreSQL has exactly the client users that applications request."""
 
+import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 
-from app.errors import (
-    DatabaseRefused,
-    DatabaseUnreachable,
-    NoTimeLeft,
-)
+from app.errors import DatabaseRefused, DatabaseUnreachable, NoTimeLeft
 from app.intents.grant_round import GrantRound, topic_of
-from app.outcome import Deferred, Done, Outcome
+from app.outcome import AskAgain, Done
 from app.ports import Clients, Database, Databases, NewPassword, Peers, Secrets
-from domain import consent
+from domain import consent, sentences
 from domain.facts import BackendLogin, Client, Facts, Ledger
 from domain.leadership import may_write_for_app
-from domain.status import Level, Problem
-from domain.users import (
-    AuthMaterial,
-    Login,
-    auth_user,
-    grant_for,
-)
+from domain.problems import Level, Problem
+from domain.users import AuthMaterial, Login, auth_user, grant_for
 
 logger = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class ReconcileAccess:
-    """Gives and takes back access, on the leader.
+    """Gives access to clients and takes it away, on the leader.
 
     - Users that no client asks for any more lose their logins and sessions first. Then PgBouncer's own
       user is made, then new users, and then users whose clients have left are dropped.
     - A client whose database made an earlier hook wait comes last, and is waited for only a moment.
-    - PostgreSQL is asked only if something is unfinished, or to be thorough; then anything that
-      was lost there is made again, with the passwords that are known already.
+    - PostgreSQL is asked only if something is unfinished, or with `verify`. Then roles that were lost
+      there are made again, with the passwords that they had.
     - A refusal for a client does not delay other clients, and the client keeps the access that it has.
     - A role or a database that leads out of a client's own database needs the operator's consent.
     - While PostgreSQL refuses, the backend is not ready, and every later hook tries again.
-    - A backend that has gone takes with it all that was given.
+    - When the relation with PostgreSQL has ended, everything that was published to clients is withdrawn.
     """
 
-    def __init__(
-        self,
-        databases: Databases,
-        secrets: Secrets,
-        clients: Clients,
-        peers: Peers,
-        new_password: NewPassword,
-    ) -> None:
-        self._databases = databases
-        self._secrets = secrets
-        self._clients = clients
-        self._peers = peers
-        self._new_password = new_password
+    databases: Databases
+    secrets: Secrets
+    clients: Clients
+    peers: Peers
+    new_password: NewPassword
+    verify: bool
 
-    def __call__(self, facts: Facts, *, verify: bool) -> Outcome:
-        """Users, databases and privileges are as asked for; the ledger says so."""
+    def __call__(self, facts: Facts) -> Done | AskAgain:
+        """Make users, databases and privileges as requested, and record them in the ledger."""
         if not may_write_for_app(facts) or not facts.configured:
             return Done(facts)
         if not facts.backend.attached:
-            return Done(self._let_go(facts))
+            return Done(self._forget_backend(facts))
         backend = facts.backend.credentials
-        if backend is None or not (verify or _unfinished(facts, backend)):
+        if backend is None or not (self.verify or _unfinished(facts, backend)):
             return Done(facts)
         auth = self._auth_for(facts, backend)
         try:
-            with self._databases.open(backend, facts.ledger) as database:
+            with self.databases.open(backend, facts.ledger) as database:
                 ledger = self._reconcile(facts, backend, auth, database)
         except (DatabaseUnreachable, DatabaseRefused) as error:
             logger.warning("Access stays as it is: %s", error)
             problem = Problem(topic="database", level=Level.BLOCKED, text=str(error))
             facts = self._record(facts, facts.ledger.with_problem(problem))
-            # A moment of silence may pass without anybody telling us.
-            gone = isinstance(error, DatabaseUnreachable)
-            return Deferred(facts, str(error), soon=True) if gone else Done(facts)
-        self._secrets.store(auth)
-        facts = self._record(facts.model_copy(update={"auth": auth}), ledger)
+            # PostgreSQL may answer again without an event.
+            silent = isinstance(error, DatabaseUnreachable)
+            return AskAgain(facts, str(error)) if silent else Done(facts)
+        self.secrets.store(auth)
+        facts = self._record(facts.with_auth(auth), ledger)
         if any(problem.untried for problem in ledger.problems):
-            return Deferred(facts, "waiting for the next hook to go on in PostgreSQL", soon=True)
+            return AskAgain(facts, "waiting for the next hook to go on in PostgreSQL")
         return Done(facts)
 
     def _auth_for(self, facts: Facts, backend: BackendLogin) -> AuthMaterial:
@@ -86,18 +72,18 @@ class ReconcileAccess:
         application = facts.unit.partition("/")[0].replace("-", "_")
         return AuthMaterial(
             auth_user=name,
-            auth_password=self._new_password(),
+            auth_password=self.new_password(),
             stats_user=f"pgbouncer_stats_{application}",
-            stats_password=self._new_password(),
+            stats_password=self.new_password(),
             admin_user=f"pgbouncer_admin_{application}",
-            admin_password=self._new_password(),
+            admin_password=self.new_password(),
         )
 
     def _reconcile(
         self, facts: Facts, backend: BackendLogin, auth: AuthMaterial, database: Database
     ) -> Ledger:
         asked = {client.request.username for client in facts.clients}
-        kept = [grant for grant in facts.standing if grant.username not in asked]
+        kept = [grant for grant in facts.grants_to_keep if grant.username not in asked]
         wanted = asked.union(grant.username for grant in kept)
         leaving = sorted(database.users() - wanted)
         # Before any wait for a lock, which a session of a client that has left may hold.
@@ -105,7 +91,7 @@ class ReconcileAccess:
         database.provision(auth, backend.database)
         for grant in facts.ledger.grants:
             if grant.username not in wanted:
-                self._clients.forget(grant)
+                self.clients.forget(grant)
         problems = [p for p in facts.ledger.problems if p.topic == "service"]
         granting = GrantRound(facts, database, kept)
         for hurried, clients, usernames in _by_trouble(facts.ledger, granting.clients(), leaving):
@@ -143,7 +129,7 @@ class ReconcileAccess:
         locked = granting.give(client.request)
         # The user is new although its client has a password: the user, or the server, was lost. The client
         # keeps its password.
-        if locked and client.told and (password := self._clients.password(client.request)):
+        if locked and client.published and (password := self.clients.password(client.request)):
             username = client.request.username
             try:
                 database.set_password(Login(username=username, password=password))
@@ -156,42 +142,33 @@ class ReconcileAccess:
         try:
             database.revoke(username)
         except DatabaseRefused as error:
-            text = f"{username} cannot log in any more, and is still in PostgreSQL: {error}"
-            return [_problem(ledger, username, Level.WAITING, text, error)]
+            kind = sentences.STILL_IN_POSTGRESQL
+            text = kind.text(username=username, reason=error)
+            return [_problem(ledger, username, kind.level, text, error)]
         return []
 
-    def _let_go(self, facts: Facts) -> Facts:
-        """Nothing is left here of what belonged to a backend that has gone."""
+    def _forget_backend(self, facts: Facts) -> Facts:
+        """Remove the passwords and all that was published, after the relation with PostgreSQL has ended."""
         if facts.auth:
-            self._secrets.forget()
+            self.secrets.forget()
         for client in facts.clients:
-            if client.told:
-                self._clients.withdraw(client.request)
+            if client.published:
+                self.clients.withdraw(client.request)
         for grant in facts.ledger.grants:
-            self._clients.forget(grant)
-        ledger = Ledger(
-            exposed_ports=facts.ledger.exposed_ports,
-            problems=tuple(p for p in facts.ledger.problems if p.topic == "service"),
-            # Roles that could not be dropped still exist, and stay ours if this PostgreSQL is related again.
-            made=facts.ledger.made,
-            left=facts.ledger.left,
-        )
-        clients = tuple(c.model_copy(update={"told": None}) for c in facts.clients)
-        return self._record(facts.model_copy(update={"auth": None, "clients": clients}), ledger)
+            self.clients.forget(grant)
+        clients = tuple(client.withdrawing() for client in facts.clients)
+        facts = facts.with_auth(None).with_clients(clients)
+        return self._record(facts, facts.ledger.without_backend())
 
     def _record(self, facts: Facts, ledger: Ledger) -> Facts:
         if ledger != facts.ledger:
-            self._peers.record(ledger)
-        return facts.model_copy(update={"ledger": ledger})
+            self.peers.record(ledger)
+        return facts.recording(ledger)
 
 
 def _still_in(failures: dict[str, str]) -> list[Problem]:
     return [
-        Problem(
-            topic=topic_of(username),
-            level=Level.BLOCKED,
-            text=f"{username} has left and can still log in to PostgreSQL: {reason}",
-        )
+        sentences.STILL_LOGS_IN.problem(topic_of(username), username=username, reason=reason)
         for username, reason in failures.items()
     ]
 
@@ -239,5 +216,5 @@ def _unfinished(facts: Facts, backend: BackendLogin) -> bool:
         or facts.ledger.allowed != consent.consent_of(facts).names
         or any(problem.topic != "service" for problem in facts.ledger.troubles)
         or any(grant not in facts.ledger.grants for grant in asked)
-        or facts.standing != facts.ledger.grants
+        or facts.grants_to_keep != facts.ledger.grants
     )

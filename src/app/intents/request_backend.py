@@ -1,21 +1,22 @@
-"""Intent: PostgreSQL's charm knows what we need."""
+"""Intent: the relation with PostgreSQL has the request of this application."""
 
-from app.outcome import Done, Outcome
+import dataclasses
+
+from app.outcome import Done
 from app.ports import Backend
 from domain.facts import Facts
 from domain.leadership import may_write_for_app
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class RequestBackend:
-    """The leader asks once, for all units."""
+    """Requests a database and a superuser from PostgreSQL's charm, on the leader."""
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    backend: Backend
 
-    def __call__(self, facts: Facts, *, verify: bool) -> Outcome:
-        """The request stands in the relation."""
+    def __call__(self, facts: Facts) -> Done:
+        """Write the request, if the relation has none."""
         if may_write_for_app(facts) and facts.backend.related and not facts.backend.requested:
-            self._backend.request()
-            backend = facts.backend.model_copy(update={"requested": True})
-            facts = facts.model_copy(update={"backend": backend})
+            self.backend.request()
+            facts = facts.requesting_backend()
         return Done(facts)

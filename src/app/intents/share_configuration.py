@@ -1,9 +1,10 @@
-"""Intent: all units know what to do, and where their leader is."""
+"""Intent: the peer databag has the plan for all units, and the address of the leader."""
 
+import dataclasses
 import logging
 
 from app.errors import DatabaseRefused, DatabaseUnreachable
-from app.outcome import Deferred, Done, Outcome
+from app.outcome import AskAgain, Done
 from app.ports import Databases, Peers
 from domain import planning
 from domain.facts import Facts
@@ -12,43 +13,46 @@ from domain.leadership import may_write_for_app
 logger = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
 class ShareConfiguration:
-    """The leader decides, once there is a configuration; the others read.
+    """Makes the plan and shares it, on the leader, once there is a configuration.
 
-    The connections of a unit that has left are handed out when PostgreSQL sees none of them any more.
+    The connections of a unit that has left are given to other units when PostgreSQL sees none of them.
     """
 
-    def __init__(self, peers: Peers, databases: Databases) -> None:
-        self._peers = peers
-        self._databases = databases
+    peers: Peers
+    databases: Databases
 
-    def __call__(self, facts: Facts, *, verify: bool) -> Outcome:
-        """What is shared is what the facts call for."""
+    def __call__(self, facts: Facts) -> Done | AskAgain:
+        """Share the plan that follows from the facts, if the peer databag has another."""
         if not may_write_for_app(facts):
             return Done(facts)
         if facts.leader_address != facts.address:
-            self._peers.name_leader(facts.address)
-            facts = facts.model_copy(update={"leader_address": facts.address})
+            self.peers.name_leader(facts.address)
+            facts = facts.naming_leader()
         if not facts.configured:
             return Done(facts)
-        wanted = planning.plan(facts, self._ended(facts))
+        wanted = planning.plan(facts, self._without_connections(facts))
         if wanted != facts.plan:
-            self._peers.share(wanted)
-            agreed = planning.agreed(facts, wanted)
-            facts = facts.model_copy(update={"plan": wanted, "agreed": agreed})
-        if waiting := planning.missing(facts):
-            names = ", ".join(one.name for one in waiting)
-            return Deferred(facts, f"waiting for the last transactions of {names}", soon=True)
+            self.peers.share(wanted)
+            facts = facts.sharing(wanted)
+        if holding := planning.departed_holding_connections(facts):
+            names = ", ".join(unit.name for unit in holding)
+            return AskAgain(facts, f"waiting for the last transactions of {names}")
         return Done(facts)
 
-    def _ended(self, facts: Facts) -> frozenset[str]:
-        """Units that have left, and whose connections have ended."""
-        left, backend = planning.missing(facts), facts.backend.credentials
-        if not left or backend is None or not facts.backend.attached:
-            return frozenset(one.name for one in left)
+    def _without_connections(self, facts: Facts) -> frozenset[str]:
+        """Return the names of the departed units whose connections to PostgreSQL have ended."""
+        departed, backend = planning.departed_holding_connections(facts), facts.backend.credentials
+        if not departed or backend is None or not facts.backend.attached:
+            return frozenset(unit.name for unit in departed)
         try:
-            with self._databases.open(backend) as database:
-                return frozenset(one.name for one in left if not database.knows(one.address))
+            with self.databases.open(backend) as database:
+                return frozenset(
+                    unit.name
+                    for unit in departed
+                    if not database.has_connection_from(unit.address)
+                )
         except (DatabaseUnreachable, DatabaseRefused) as error:
             logger.warning("The connections of units that have left stay reserved: %s", error)
             return frozenset()

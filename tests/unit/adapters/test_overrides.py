@@ -3,23 +3,16 @@
 import json
 import re
 
-import pydantic
 from hypothesis import example, given
 from hypothesis import strategies as st
 from plans import plan
+from samples import AUTH
 
 from adapters.pgbouncer import rendering
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.instances import Layout, pooler_config
 from domain.overrides import KEYS, LONGEST_TEXT, SECTIONS, overrides_in
 from domain.settings import Settings, settings_from
-from domain.users import AuthMaterial
-
-AUTH = AuthMaterial(
-    auth_user="auth", auth_password=pydantic.SecretStr("p1"),
-    stats_user="stats", stats_password=pydantic.SecretStr("p2"),
-    admin_user="admin", admin_password=pydantic.SecretStr("p3"),
-)  # fmt: skip
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

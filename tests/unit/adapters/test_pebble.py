@@ -10,7 +10,7 @@ from plans import plan
 
 from adapters.memory import MemoryConsoles
 from adapters.pebble import pooler as pebble
-from adapters.pebble.names import APPLIED
+from adapters.pebble.observed import ObservedContainer
 from adapters.pebble.pooler import PebblePooler
 from app.errors import PoolerFailed, PoolerUnreachable
 from domain.applied import Step, applied
@@ -32,6 +32,13 @@ CONFIG = pooler_config(
     AUTH,
 )
 MEMORY = applied(CONFIG, PgBouncerRuntime(version=Version(1, 24)))
+MORE = pooler_config(
+    plan(databases=("blog", "shop")),
+    "pgb/0",
+    PgBouncerRuntime(version=Version(1, 24), cpus=2),
+    pebble.LAYOUT,
+    AUTH,
+)
 START = (Step(action="start", index=0), Step(action="start", index=1))
 
 
@@ -40,7 +47,7 @@ class Workload:
 
     def __init__(self):
         self.files, self.services, self.signals, self.down = {}, {}, [], []
-        self.folders = set()
+        self.folders, self.pushed = set(), []
         self.layer = None
         self.faults = {}
         self.pebble = self
@@ -75,6 +82,7 @@ class Workload:
     def push(self, path, text, **how):
         self._may("push", path)
         assert how["permissions"] == 0o600
+        self.pushed.append(path)
         folder = pathlib.PurePath(path).parent
         if not how.get("make_dirs") and folder not in self.folders:
             raise ops.pebble.PathError("not-found", f"open {path}: no such file or directory")
@@ -111,8 +119,7 @@ class Workload:
 
     def exec(self, command, timeout):
         self._may("exec")
-        limits = self.files.get("limits", "1024\n2\nmax 100000\n")
-        said = self.files["version"] if command[0] == "pgbouncer" else limits
+        said = self.files.get("limits", "1024\n2\nmax 100000\n") + self.files.get("version", "")
         return type("Run", (), {"wait_output": lambda _: (said, "")})()
 
 
@@ -122,8 +129,13 @@ def container():
 
 
 @pytest.fixture
-def pooler(container):
-    return PebblePooler(container, consoles=MemoryConsoles())
+def record(tmp_path):
+    return tmp_path / "applied.json"
+
+
+@pytest.fixture
+def pooler(container, record):
+    return PebblePooler(ObservedContainer(container, record), consoles=MemoryConsoles())
 
 
 def test_what_was_applied_is_found_again(container, pooler):
@@ -134,9 +146,34 @@ def test_what_was_applied_is_found_again(container, pooler):
     assert seen.runs
 
 
-def test_what_is_remembered_first_finds_its_place_in_an_image_that_has_none(container, pooler):
-    pooler.remember(MEMORY)
+def test_a_container_that_was_replaced_has_nothing_of_what_was_applied(container, pooler):
+    pooler.apply(CONFIG, MEMORY, START)
     assert pooler.read().applied == MEMORY
+    container.files, container.services = {}, {}
+    assert pooler.read().applied is None
+    pooler.apply(CONFIG, MEMORY, START)
+    assert "/var/lib/pgbouncer/userlist.txt" in container.files
+
+
+def test_only_files_that_differ_are_written(container, pooler):
+    pooler.apply(CONFIG, MEMORY, START)
+    container.pushed.clear()
+    reloads = (Step(action="reload", index=0), Step(action="reload", index=1))
+    pooler.apply(MORE, applied(MORE, MEMORY.program), reloads)
+    assert container.pushed == ["/var/lib/pgbouncer/common.ini"]
+    pooler.apply(MORE, applied(MORE, MEMORY.program), reloads)
+    assert container.pushed == ["/var/lib/pgbouncer/common.ini"]
+
+
+def test_a_file_is_written_again_after_a_write_that_failed(container, pooler):
+    pooler.apply(CONFIG, MEMORY, START)
+    container.faults["push", "common.ini"] = OSError("broken pipe")
+    with pytest.raises(PoolerFailed):
+        pooler.apply(MORE, MEMORY, (Step(action="reload", index=0),))
+    container.faults.clear()
+    container.pushed.clear()
+    pooler.apply(CONFIG, MEMORY, (Step(action="reload", index=0),))
+    assert container.pushed == ["/var/lib/pgbouncer/common.ini"]
 
 
 def test_a_process_whose_check_fails_does_not_answer(container, pooler):
@@ -167,7 +204,7 @@ def test_a_service_of_somebody_else_is_none_of_ours(container, pooler):
     "error",
     [ops.pebble.ConnectionError("no socket"), ops.pebble.APIError({}, 500, "Internal", "oops")],
 )
-@pytest.mark.parametrize("where", ["services", "pull", "checks"])
+@pytest.mark.parametrize("where", ["services", "checks"])
 def test_a_pebble_that_does_not_answer_is_no_container(container, pooler, error, where):
     container.services["pgbouncer-0"] = ops.pebble.ServiceStatus.ACTIVE
     container.faults[where, ""] = error
@@ -175,8 +212,11 @@ def test_a_pebble_that_does_not_answer_is_no_container(container, pooler, error,
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": [1, 24, 0]}', '{"colour": "red"}'])
-def test_a_memory_that_makes_no_sense_is_none(container, pooler, text):
-    container.files[APPLIED] = text
+def test_a_record_that_cannot_be_read_is_none(container, pooler, record, text):
+    pooler.apply(CONFIG, MEMORY, START)
+    record.write_text(text)
+    assert pooler.read().applied is None
+    record.write_text(json.dumps({"applied": text, "files": {}, "layer": "", "pebble": ""}))
     assert pooler.read().applied is None
 
 
@@ -211,7 +251,6 @@ CHANGE = ops.pebble.ChangeError(
     ("where", "error", "sentence"),
     [
         (("push", "userlist"), FULL, "no space left on device"),
-        (("push", "applied"), FULL, "no space left on device"),
         (("make_dir", ""), READ_ONLY, "read-only file system"),
         (("add_layer", ""), ops.pebble.ConnectionError("gone"), "went away: this is tried again"),
         (("add_layer", ""), ops.pebble.APIError({}, 400, "Bad", "bad plan"), "refuses: bad plan"),
@@ -283,9 +322,9 @@ def test_each_step_reaches_its_process(container, pooler):
     assert pooler.read().running == {0}
 
 
-def test_a_process_without_a_console_is_signalled_and_not_believed(container):
+def test_a_process_without_a_console_is_signalled_and_not_believed(container, record):
     consoles = MemoryConsoles()
-    pooler = PebblePooler(container, consoles=consoles)
+    pooler = PebblePooler(ObservedContainer(container, record), consoles=consoles)
     pooler.apply(CONFIG, MEMORY, START)
     consoles.silent = True
     with pytest.raises(PoolerUnreachable, match="process 1 cannot be asked after its reload"):

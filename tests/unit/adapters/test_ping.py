@@ -1,4 +1,4 @@
-"""Does something speak PostgreSQL's protocol there?"""
+"""Pings: a server of PostgreSQL's protocol answers at an address or a socket."""
 
 import contextlib
 import socket
@@ -12,7 +12,7 @@ from adapters.connections import ping
 
 @contextlib.contextmanager
 def server(answer):
-    """Something that listens, and answers the first eight bytes like this; None is silence."""
+    """Listen, and answer the first eight bytes with `answer`; None is silence."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         kept = []
 
@@ -34,22 +34,22 @@ def server(answer):
 @pytest.mark.parametrize(
     ("answer", "speaks"), [(b"S", True), (b"N", True), (b"E", True), (b"H", False)]
 )
-def test_one_byte_tells(answer, speaks):
+def test_a_server_is_recognized_by_its_first_byte(answer, speaks):
     with server(answer) as address:
         assert ping.answers([address]) is speaks
 
 
-def test_one_of_several_is_enough():
+def test_an_answer_of_any_server_is_enough():
     with server(b"N") as address:
         assert ping.answers([("127.0.0.1", 1), address])
 
 
-def test_nobody_there_is_no_answer():
+def test_an_address_without_a_server_does_not_answer():
     assert not ping.answers([])
     assert not ping.answers([("127.0.0.1", 1), ("host.invalid", 5432)])
 
 
-def test_silence_takes_no_longer_than_was_given_for_all():
+def test_silent_servers_share_the_time_limit():
     with server(None) as address:
         begin = time.monotonic()
         assert not ping.answers([address] * 5, seconds=0.2)
@@ -58,7 +58,7 @@ def test_silence_takes_no_longer_than_was_given_for_all():
 
 @contextlib.contextmanager
 def unix_server(path, answer):
-    """A process that answers at a Unix socket; None is a process that hangs."""
+    """Listen at a Unix socket as a process that answers; None is a process that hangs."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen(0)
@@ -75,7 +75,7 @@ def unix_server(path, answer):
         yield str(path)
 
 
-def test_of_several_sockets_only_those_that_answer_are_not_silent(tmp_path):
+def test_sockets_without_an_answer_are_silent(tmp_path):
     with (
         unix_server(tmp_path / "a", b"N") as well,
         unix_server(tmp_path / "b", b"x") as other,
@@ -86,9 +86,9 @@ def test_of_several_sockets_only_those_that_answer_are_not_silent(tmp_path):
         assert ping.silent(sockets, 0.3) == {1, 2, 3, 4}
 
 
-def test_silent_sockets_take_no_longer_than_was_given_for_all(tmp_path):
+def test_silent_sockets_share_the_time_limit(tmp_path):
     with unix_server(tmp_path / "a", None) as path, contextlib.ExitStack() as clients:
-        # Until the kernel keeps no more connections that the process has not accepted.
+        # The kernel queues no further connections that the process has not accepted.
         for _ in range(3):
             client = clients.enter_context(socket.socket(socket.AF_UNIX))
             client.setblocking(False)
@@ -98,5 +98,5 @@ def test_silent_sockets_take_no_longer_than_was_given_for_all(tmp_path):
         assert time.monotonic() - begin < 1
 
 
-def test_nothing_to_ask_is_nothing_silent():
+def test_without_sockets_none_is_silent():
     assert ping.silent({}) == frozenset()

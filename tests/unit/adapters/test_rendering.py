@@ -7,19 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plans import plan
+from samples import AUTH
 
 from adapters.pgbouncer import rendering
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.hba import access_rules
 from domain.instances import ConsoleUser, Instance, Layout, pooler_config
 from domain.pools import Pool
-from domain.users import AuthMaterial
-
-AUTH = AuthMaterial(
-    auth_user="auth", auth_password=pydantic.SecretStr("p1"),
-    stats_user="stats", stats_password=pydantic.SecretStr("p2"),
-    admin_user="admin", admin_password=pydantic.SecretStr("p3"),
-)  # fmt: skip
 
 
 def sections(text):
@@ -76,7 +70,7 @@ def test_a_pool_with_a_size_of_its_own_has_it_as_a_limit_too():
 
 def test_a_database_that_a_client_made_has_its_own_lifetime():
     found = sections(rendering.pgbouncer_ini(instances(short_lived=("shop",))[0]))["databases"]
-    assert connection(found["shop"])["server_lifetime"] == "30"
+    assert connection(found["shop"])["server_lifetime"] == "2"
     assert "server_lifetime" not in found["pgbouncer_auth"]
 
 

@@ -35,13 +35,13 @@ def test_all_waiting_of_a_hook_together_is_limited(budget):
     assert budget.left() == 0.0
 
 
-def test_work_between_two_waits_costs_nothing(budget, clock):
+def test_work_between_two_waits_is_not_subtracted(budget, clock):
     clock.now += 60
     assert budget.left() == 2.0
     assert budget.pause(0.5)
 
 
-def test_a_wait_may_take_no_more_than_what_is_left(budget, clock):
+def test_a_wait_is_limited_by_the_seconds_that_are_left(budget, clock):
     with budget.spent(at_most=1.0) as seconds:
         assert seconds == 1.0
         clock.now += 1.5
@@ -53,21 +53,21 @@ def test_a_wait_may_take_no_more_than_what_is_left(budget, clock):
     assert budget.left() == 0.0
 
 
-def test_what_a_block_needs_without_waiting_is_not_subtracted(budget, clock):
+def test_the_work_of_a_block_is_not_subtracted(budget, clock):
     for took in (0.1, 0.25, 0.75):
         with budget.spent(at_most=1.0, work=0.25):
             clock.now += took
     assert budget.left() == 1.5
 
 
-def test_a_wait_that_has_been_can_be_counted_afterwards(budget):
+def test_a_wait_can_be_subtracted_afterwards(budget):
     budget.subtract(1.5)
     assert budget.left() == 0.5
     budget.subtract(1.5)
     assert budget.left() == 0.0
 
 
-def test_a_wait_that_ends_in_an_error_is_counted(budget, clock):
+def test_a_wait_that_ends_in_an_error_is_subtracted(budget, clock):
     def fails():
         with budget.spent(at_most=1.0, work=0.5):
             clock.now += 0.75

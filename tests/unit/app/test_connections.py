@@ -4,9 +4,9 @@ import pytest
 from in_memory import related, worst
 
 from adapters.memory import MemoryPlatform
-from app.outcome import Deferred
+from app.outcome import AskAgain
 from domain.budget import UnitBudget
-from domain.status import Level
+from domain.problems import Level
 
 
 def limits(unit):
@@ -36,7 +36,7 @@ def test_a_new_unit_gets_its_share_when_the_others_have_given_it_up():
     platform.leader.pooler.consoles.busy = {}
     platform.settle()
     assert limits(new) == {0: 5, 1: 5}
-    assert platform.leader.peers_changed().settled
+    assert platform.leader.peers_changed().unchanged
 
 
 def test_whoever_keeps_connections_is_asked_again_in_a_moment():
@@ -44,8 +44,7 @@ def test_whoever_keeps_connections_is_asked_again_in_a_moment():
     platform.leader.pooler.consoles.busy = {0: 9}
     platform.model.options = {"max_db_connections": 4}
     outcome = platform.leader.config_changed()
-    assert isinstance(outcome, Deferred)
-    assert outcome.soon
+    assert isinstance(outcome, AskAgain)
     assert outcome.reason == "waiting for connections to be given up"
 
 
@@ -121,7 +120,7 @@ def test_the_leader_has_more_when_the_others_know_of_it(raised):
     outcome = platform.leader.config_changed()
     # If this hook failed now, another leader would go by the limit before.
     assert limits(platform.leader) == {0: 10, 1: 10}
-    assert isinstance(outcome, Deferred)
+    assert isinstance(outcome, AskAgain)
     assert outcome.reason == "waiting until the other units know of the new limit"
     platform.leader.peers_changed()
     assert limits(platform.leader) == {0: raised // 2, 1: raised // 2}
@@ -134,7 +133,7 @@ def test_the_first_limit_holds_before_anything_runs():
     for hook in (unit.peers_created, unit.leader_elected, unit.start, unit.pebble_ready):
         hook()
     assert limits(unit) == {0: 10, 1: 10}
-    assert unit.peers_changed().settled
+    assert unit.peers_changed().unchanged
 
 
 def test_what_a_unit_had_is_handed_out_when_its_last_connection_has_ended():
@@ -143,11 +142,8 @@ def test_what_a_unit_had_is_handed_out_when_its_last_connection_has_ended():
     platform.remove_unit("pgbouncer/1")
     assert limits(platform.leader) == {0: 5, 1: 5}
     outcome = platform.leader.update_status()
-    assert isinstance(outcome, Deferred)
-    assert (outcome.soon, outcome.reason) == (
-        True,
-        "waiting for the last transactions of pgbouncer/1",
-    )
+    assert isinstance(outcome, AskAgain)
+    assert outcome.reason == "waiting for the last transactions of pgbouncer/1"
     platform.server.down = "PostgreSQL does not answer"
     platform.leader.peers_changed()
     assert limits(platform.leader) == {0: 5, 1: 5}
@@ -193,11 +189,11 @@ def test_processes_that_end_count_until_they_have():
     pooler.ending = {0, 1}
     platform.settle()
     assert limits(platform.leader) == {16: 5, 17: 5}
-    assert isinstance(platform.leader.peers_changed(), Deferred)
+    assert isinstance(platform.leader.peers_changed(), AskAgain)
     pooler.ending = set()
     platform.leader.peers_changed()
     assert limits(platform.leader) == {16: 10, 17: 10}
-    assert platform.leader.peers_changed().settled
+    assert platform.leader.peers_changed().unchanged
 
 
 def test_a_process_that_still_ends_is_not_started_before_it_has():
@@ -209,20 +205,19 @@ def test_a_process_that_still_ends_is_not_started_before_it_has():
     pooler.ending = {1}
     platform.model.options = {"max_db_connections": 20}
     outcome = platform.leader.config_changed()
-    assert isinstance(outcome, Deferred)
-    assert outcome.soon
+    assert isinstance(outcome, AskAgain)
     assert 1 not in limits(platform.leader)
     pooler.ending = set()
     platform.leader.peers_changed()
     assert limits(platform.leader) == {0: 10, 1: 10}
-    assert platform.leader.peers_changed().settled
+    assert platform.leader.peers_changed().unchanged
 
 
 def test_processes_count_in_the_very_hook_that_stops_them():
     platform = pooling()
     platform.model.options = platform.model.options | {"listen_port": 7000}
     platform.leader.config_changed()
-    assert isinstance(platform.leader.update_status(), Deferred)
+    assert isinstance(platform.leader.update_status(), AskAgain)
     assert limits(platform.leader) == {16: 5, 17: 5}
     platform.leader.update_status()
     assert limits(platform.leader) == {16: 10, 17: 10}
@@ -364,4 +359,4 @@ def test_killed_while_a_configuration_is_applied_and_given_the_previous():
     platform.model.options = {"max_db_connections": 20}
     platform.leader.config_changed()
     assert limits(platform.leader) == {0: 10, 1: 10}
-    assert platform.leader.peers_changed().settled
+    assert platform.leader.peers_changed().unchanged

@@ -3,8 +3,9 @@
 import pytest
 from in_memory import deployed, related, worst
 
-from domain.consent import MOST_DATABASES, reach_of
-from domain.status import Level, assess
+from domain.consent import MAX_DATABASES, rights_of
+from domain.problems import Level
+from domain.status import assess
 from domain.users import Grant
 
 
@@ -39,7 +40,7 @@ def test_a_role_that_leads_outside_is_given_once_the_operator_allows_it():
 
 def test_a_group_is_judged_by_what_it_leads_to():
     platform = related()
-    platform.server.reaches["charmed_dba"] = reach_of(
+    platform.server.role_rights["charmed_dba"] = rights_of(
         "charmed_dba", 16, functions=["public.set_user_u"]
     )
     platform.relate("dba-app", "shop", "charmed_dba")
@@ -171,19 +172,19 @@ def test_a_database_that_an_earlier_release_gave_is_no_other_applications():
     model.ledger = model.ledger.model_copy(update={"made": type(model.ledger.made)()})
     model.clients[1].database = "shop"
     platform.leader.leader_elected()
-    noted = {one.name: one.application for one in model.ledger.made.databases}
-    assert noted == {"other": "late-app", "shop": "shop-app"}
+    owners = {one.name: one.application for one in model.ledger.made.databases}
+    assert owners == {"other": "late-app", "shop": "shop-app"}
     assert "asks for database shop, which belongs to shop-app" in worst(platform.leader).text
 
 
 def test_an_application_that_asks_for_too_many_databases_gets_the_first():
     platform = related(units=1)
-    for number in range(MOST_DATABASES + 1):
+    for number in range(MAX_DATABASES + 1):
         platform.model.relate("greedy-app", f"d{number}")
     platform.leader.clients_changed()
     platform.settle()
-    assert len(platform.server.databases) == MOST_DATABASES
-    assert f"relation {MOST_DATABASES + 1}) asks for more than 20" in worst(platform.leader).text
+    assert len(platform.server.databases) == MAX_DATABASES
+    assert f"relation {MAX_DATABASES + 1}) asks for more than 20" in worst(platform.leader).text
 
 
 @pytest.mark.parametrize("role", ["createdb", "charmed_databases_owner"])
@@ -196,7 +197,7 @@ def test_databases_that_a_client_makes_get_pools_when_they_appear(role, caplog):
     if role == "createdb":
         platform.server.open |= {"warehouse"}
     for _ in range(2):
-        assert not platform.leader.update_status().settled
+        assert not platform.leader.update_status().unchanged
         platform.settle()
     assert aliases(platform.leader)[1:] == ["shop", "warehouse"]
     assert platform.model.plan.short_lived == ("warehouse",)
@@ -222,7 +223,7 @@ def test_a_database_that_a_client_opens_again_stays_open():
 def test_a_hook_is_settled_where_no_client_makes_databases():
     platform = related()
     platform.relate("shop-app", "shop")
-    assert platform.leader.update_status().settled
+    assert platform.leader.update_status().unchanged
 
 
 def test_what_clients_left_behind_is_told_and_keeps_nothing_waiting():
@@ -231,7 +232,7 @@ def test_what_clients_left_behind_is_told_and_keeps_nothing_waiting():
     platform.relate("shop-app", "shop")
     assert worst(platform.leader).level == Level.ACTIVE
     assert "left in database shop: trigger t" in worst(platform.leader).text
-    assert platform.leader.update_status().settled
+    assert platform.leader.update_status().unchanged
 
 
 def test_a_user_that_was_given_to_others_keeps_its_pool_and_is_named():

@@ -2,8 +2,9 @@
 
 from in_memory import related
 
-from app.outcome import Deferred
-from domain.status import Level, assess
+from app.outcome import AskAgain, Done
+from domain.problems import Level
+from domain.status import assess
 
 HUNG = "database shop lets no session in while user relation_id_1 locks its catalog"
 
@@ -92,8 +93,7 @@ def test_a_hook_that_has_waited_long_is_followed_by_another():
     numbers = asked_at_once(platform, *names)
     platform.server.hung = {name: f"database {name} is locked" for name in names[:3]}
     outcome = platform.leader.clients_changed()
-    assert isinstance(outcome, Deferred)
-    assert outcome.soon
+    assert isinstance(outcome, AskAgain)
     assert [one.rpartition(": ")[2] for one in sentences(platform)] == [
         "database a is locked",
         "database b is locked",
@@ -102,7 +102,7 @@ def test_a_hook_that_has_waited_long_is_followed_by_another():
     ]
     # What was not tried comes first; what keeps it waiting comes last, and only for a moment.
     outcome = platform.leader.clients_changed()
-    assert not isinstance(outcome, Deferred)
+    assert isinstance(outcome, Done)
     platform.settle()
     assert platform.model.clients[numbers[3]].told
     assert [one.rpartition(": ")[2] for one in sentences(platform)] == [
@@ -120,4 +120,4 @@ def test_what_is_known_of_a_client_stays_when_no_time_is_left_to_look():
     told = sorted(one.rpartition(": ")[2] for one in sentences(platform))
     assert told == sorted(f"database {name} is locked" for name in names)
     assert all(platform.model.clients[number].told for number in numbers)
-    assert not isinstance(platform.leader.update_status(), Deferred)
+    assert isinstance(platform.leader.update_status(), Done)

@@ -4,10 +4,12 @@ import pytest
 from in_memory import deployed, related, settings_of, worst
 
 from adapters.memory import MemoryPlatform
-from app.outcome import Deferred, Done
+from app.outcome import AskAgain, Deferred, Done
+from domain import sentences
 from domain.capabilities import Version
 from domain.facts import Container
-from domain.status import Level, assess
+from domain.problems import Level
+from domain.status import assess
 
 
 @pytest.mark.flow("start/1")
@@ -134,8 +136,7 @@ def test_the_old_port_closes_in_a_later_hook_than_clients_were_told_the_new():
     outcome = platform.leader.config_changed()
     assert platform.model.clients[number].told.endpoints == "pool-service:7000"
     assert platform.model.plan.former_port == 6432
-    assert isinstance(outcome, Deferred)
-    assert outcome.soon
+    assert isinstance(outcome, AskAgain)
     assert outcome.reason == "about to close port 6432"
     assert outcome.facts.plan == platform.model.plan
     platform.leader.update_status()
@@ -169,17 +170,17 @@ def test_update_status_blocks_without_a_backend():
     platform = deployed()
     platform.model.leader_address = ""
     outcome = platform.leader.update_status()
-    assert assess(outcome.facts)[0].text == "missing relation: backend-database"
+    assert assess(outcome.facts, outcome.problems)[0].text == "missing relation: backend-database"
     assert platform.model.leader_address == "10.0.0.1"
 
 
 @pytest.mark.flow("update/1")
 def test_update_status_notices_a_silent_postgresql_and_its_return():
     platform = related()
-    platform.server.down = "PostgreSQL does not answer at 10.1.0.1:5432"
+    platform.server.down = "PostgreSQL at 10.1.0.1:5432 does not answer: check the network"
     platform.leader.update_status()
     for unit in platform.units.values():
-        assert worst(unit).text == "PostgreSQL does not answer at 10.1.0.1:5432"
+        assert sentences.POSTGRESQL_SILENT.matches(worst(unit).text)
     platform.server.down = ""
     platform.leader.update_status()
     assert worst(platform.leader).level is Level.ACTIVE
@@ -198,7 +199,7 @@ def test_update_status_waits_for_a_pooler_that_does_not_run():
     platform = related()
     platform.leader.pooler.running.discard(1)
     outcome = platform.leader.update_status()
-    assert assess(outcome.facts)[0].text == "waiting for PgBouncer to run"
+    assert assess(outcome.facts, outcome.problems)[0].text == "waiting for PgBouncer to run"
     assert platform.leader.pooler.running == {0}
 
 
@@ -238,7 +239,7 @@ def test_an_old_pgbouncer_is_refused_with_a_sentence():
     platform.leader.pooler.release = Version(1, 20, 1)
     outcome = platform.leader.start()
     assert platform.leader.pooler.config is None
-    texts = [sentence.text for sentence in assess(outcome.facts)]
+    texts = [sentence.text for sentence in assess(outcome.facts, outcome.problems)]
     assert "PgBouncer 1.20.1 is too old: 1.21 or later is needed" in texts
 
 
@@ -247,8 +248,8 @@ def test_a_container_that_refuses_is_quoted_and_tried_again():
     platform.leader.pooler.failure = "no space left on device"
     platform.model.options = {"max_db_connections": 10}
     outcome = platform.leader.config_changed()
-    assert assess(outcome.facts)[0].text == "no space left on device"
-    assert not outcome.settled
+    assert assess(outcome.facts, outcome.problems)[0].text == "no space left on device"
+    assert not outcome.unchanged
     platform.leader.pooler.failure = ""
     platform.leader.update_status()
     assert settings_of(platform.leader)["max_db_connections"] == "5"
@@ -260,13 +261,12 @@ def test_what_fails_for_a_passing_reason_waits_and_is_tried_again_soon():
     pooler.failure, pooler.passing = "the container does not answer in time", True
     platform.model.options = {"max_db_connections": 40}
     outcome = platform.leader.config_changed()
-    assert isinstance(outcome, Deferred)
-    assert outcome.soon
-    found = assess(outcome.facts)[0]
+    assert isinstance(outcome, AskAgain)
+    found = assess(outcome.facts, outcome.problems)[0]
     assert (found.level, found.text) == (Level.WAITING, pooler.failure)
     pooler.failure = ""
     outcome = platform.leader.update_status()
-    assert assess(outcome.facts)[0].text != found.text
+    assert assess(outcome.facts, outcome.problems)[0].text != found.text
     assert platform.leader.read().container.applied.serving
 
 
@@ -275,14 +275,14 @@ def test_a_container_that_did_not_answer_in_time_is_asked_again_soon():
     pooler = platform.leader.pooler
     pooler.reachable, pooler.timed_out = False, True
     outcome = platform.leader.update_status()
-    assert (isinstance(outcome, Deferred), outcome.soon) == (True, True)
+    assert isinstance(outcome, AskAgain)
     assert worst(platform.leader).text == "waiting for the pgbouncer container"
 
 
 def test_what_is_missing_has_another_name_after_any_progress():
     platform = related()
-    before = Deferred(platform.leader.read(), "waiting for shop")
-    assert before.topic == Deferred(platform.leader.read(), "waiting for shop").topic
+    before = AskAgain(platform.leader.read(), "waiting for shop")
+    assert before.topic == AskAgain(platform.leader.read(), "waiting for shop").topic
     assert before.topic != before._replace(reason="waiting for till").topic
     platform.relate("shop-app", "shop")
     assert before.topic != before._replace(facts=platform.leader.read()).topic

@@ -4,11 +4,11 @@ import functools
 
 import pytest
 from crashing import twin
+from hooks import HOOKS, run_hook
 from in_memory import deployed, related
 
 from adapters.memory import MemoryPlatform
-from app.outcome import Deferred
-from domain.budget import UNLIMITED
+from app.outcome import AskAgain, Done
 from domain.capabilities import Version
 from domain.facts import BackendRelation
 from domain.status import assess
@@ -61,11 +61,6 @@ SITUATIONS = (
     MemoryPlatform, deployed, with_clients, exposed, server_is_down, backend_has_gone,
     options_have_changed, backend_is_new, container_is_away,
 )  # fmt: skip
-HOOKS = (
-    "start", "pebble_ready", "config_changed", "update_status", "leader_elected", "peers_created",
-    "peers_changed", "peers_departed", "backend_changed", "backend_departed", "backend_broken",
-    "backend_returned", "clients_changed", "clients_departed", "clients_broken",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -75,14 +70,9 @@ def situations():
     return lambda situation: twin(made(situation))
 
 
-def runs(unit, hook, departing="pgbouncer/9"):
-    """What a hook ended with; of those that are told who departs, a stranger."""
-    return getattr(unit, hook)(*[departing] * hook.endswith("_departed"))
-
-
 def agrees(outcome, unit):
     """All that it said is there to be seen, for whoever looks next."""
-    assert outcome.facts.model_copy(update={"agreed": UNLIMITED}) == unit.read()
+    assert outcome.facts.model_copy(update={"peers_plan": None}) == unit.read()
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
@@ -90,7 +80,7 @@ def agrees(outcome, unit):
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_hook_tells_what_is_true_now(situations, situation, hook, place):
     unit = list(situations(situation).units.values())[place]
-    agrees(runs(unit, hook), unit)
+    agrees(run_hook(unit, hook), unit)
 
 
 @pytest.mark.parametrize("hook", ["peers_departed", "backend_departed", "clients_departed"])
@@ -100,7 +90,7 @@ def test_a_unit_that_leaves_says_so_and_does_nothing_more(hook, place):
     plan = platform.model.plan
     unit = list(platform.units.values())[place]
     platform.model.plan = plan.model_copy(update={"databases": ("shop",)})
-    outcome = runs(unit, hook, departing=unit.name)
+    outcome = run_hook(unit, hook, departing=unit.name)
     assert outcome.facts.leaving
     agrees(outcome, unit)
     # What a leader would share, and what a follower would do, is left to the others.
@@ -149,16 +139,16 @@ def test_what_may_be_left_in_postgresql_is_in_the_log(caplog, trouble):
     agrees(unit.peers_departed(unit.name), unit)
     why = {"credentials": "the credentials have been withdrawn already"}
     expected = why.get(trouble, "PostgreSQL has its reasons")
-    assert f"Users of ours may be left in PostgreSQL: {expected}" in caplog.text
+    assert f"Users of this application may stay in PostgreSQL: {expected}" in caplog.text
 
 
 def test_whoever_cannot_do_anything_waits_for_no_connections():
     away = container_is_away().leader
-    assert not isinstance(away.update_status(), Deferred)
+    assert isinstance(away.update_status(), Done)
     old = with_clients(units=1)
     old.leader.pooler.release = Version(1, 18)
     old.leader.pooler.lose_disk()
-    assert not isinstance(old.leader.update_status(), Deferred)
+    assert isinstance(old.leader.update_status(), Done)
 
 
 def test_a_unit_of_which_a_process_is_missing_says_that_it_serves_nobody():
@@ -176,11 +166,11 @@ def test_nobody_is_served_once_the_backend_has_gone():
 
 
 def test_a_client_that_has_what_it_asked_for_waits_for_nothing():
-    assert not isinstance(with_clients().leader.clients_changed(), Deferred)
+    assert isinstance(with_clients().leader.clients_changed(), Done)
 
 
 def reason(outcome):
-    assert isinstance(outcome, Deferred)
+    assert not isinstance(outcome, Done)
     return outcome.reason
 
 
@@ -217,7 +207,7 @@ def test_whoever_waits_for_postgresql_says_for_what():
     refusing.server.refuses = "FATAL: not you"
     refusing.backend()
     assert reason(refusing.leader.backend_changed()) == "waiting for PostgreSQL"
-    assert not isinstance(follower.clients_changed(), Deferred)
+    assert isinstance(follower.clients_changed(), Done)
 
 
 def test_clients_that_postgresql_does_not_let_in_yet_are_named():
@@ -229,13 +219,13 @@ def test_clients_that_postgresql_does_not_let_in_yet_are_named():
     for unit in platform.followers:
         unit.peers_changed()
     outcome = platform.leader.clients_changed()
-    assert outcome.soon
+    assert isinstance(outcome, AskAgain)
     assert reason(outcome) == "waiting for PostgreSQL to let in relation_id_1, relation_id_2"
 
 
 def test_a_server_that_does_not_answer_is_asked_again_in_a_moment():
     outcome = server_is_down().leader.config_changed()
-    assert outcome.soon
+    assert isinstance(outcome, AskAgain)
     assert reason(outcome) == "PostgreSQL does not answer"
 
 
@@ -243,14 +233,14 @@ def test_a_server_that_refuses_is_not_asked_until_somebody_has_news():
     platform = with_clients()
     platform.model.clients[1].told = None
     platform.server.refuses = "FATAL: not you"
-    assert not isinstance(platform.leader.config_changed(), Deferred)
+    assert isinstance(platform.leader.config_changed(), Done)
 
 
 def test_nobody_waits_for_a_server_of_which_nothing_is_known():
     platform = with_clients()
     platform.model.clients[1].told = None
     platform.model.backend = platform.model.backend.model_copy(update={"credentials": None})
-    assert not isinstance(platform.leader.update_status(), Deferred)
+    assert isinstance(platform.leader.update_status(), Done)
 
 
 def test_nothing_is_requested_where_there_is_nobody_to_ask():
@@ -269,7 +259,7 @@ def test_a_server_that_does_not_answer_is_told_by_the_leader_alone():
     assert platform.model.ledger.problems == ()
     outcome = platform.leader.update_status()
     assert not outcome.facts.backend_ready
-    assert assess(outcome.facts)[0].text == "PostgreSQL does not answer"
+    assert assess(outcome.facts, outcome.problems)[0].text == "PostgreSQL does not answer"
 
 
 def test_whoever_asked_for_what_has_gone_is_dropped_in_that_hook():

@@ -9,9 +9,9 @@ from adapters.local.model import related as related_backend
 from adapters.memory import MemoryPlatform, Role
 from adapters.passwords import new_password
 from app.errors import ExposureFailed, ExposureForbidden
-from app.outcome import Deferred, Done
+from app.outcome import AskAgain, Deferred, Done
 from domain.pools import AUTH_ALIAS
-from domain.status import Level
+from domain.problems import Level
 
 
 def aliases(unit):
@@ -121,7 +121,6 @@ def test_a_backend_that_refuses_is_asked_again_with_the_next_hook():
     platform.backend()
     outcome = platform.leader.backend_changed()
     assert isinstance(outcome, Deferred)
-    assert not outcome.soon
     assert worst(platform.leader).text == "PostgreSQL says no"
 
 
@@ -264,7 +263,7 @@ def test_credentials_that_are_taken_away_first_are_said_in_the_log(caplog):
     platform.leader.peers_departed("pgbouncer/0")
     assert platform.server.roles != {}
     assert caplog.messages[-1] == (
-        "Users of ours may be left in PostgreSQL: the credentials have been withdrawn already"
+        "Users of this application may stay in PostgreSQL: the credentials have been withdrawn already"
     )
 
 
@@ -352,8 +351,7 @@ def test_credentials_are_told_only_when_postgresql_lets_them_in():
     platform.server.lets_in = False
     number = platform.model.relate("shop-app", "shop")
     outcome = platform.leader.clients_changed()
-    assert isinstance(outcome, Deferred)
-    assert outcome.soon
+    assert isinstance(outcome, AskAgain)
     assert platform.model.clients[number].told is None
     platform.server.lets_in = True
     assert isinstance(platform.leader.update_status(), Done)
@@ -512,12 +510,12 @@ def test_nobody_is_told_a_name_that_leads_nowhere(error, level):
     assert [one.topic for one in platform.model.ledger.problems] == ["service"]
     assert platform.model.clients[number].told is None
     # As long as it has not worked nothing is settled: another hook shall try again.
-    assert not platform.leader.update_status().settled
+    assert not platform.leader.update_status().unchanged
     Refusing.error = None
     platform.leader.update_status()
     assert platform.model.clients[number].told.endpoints == "pool-service:6432"
     assert platform.model.ledger.problems == ()
-    assert platform.leader.update_status().settled
+    assert platform.leader.update_status().unchanged
 
 
 def test_what_was_exposed_before_it_failed_is_exposed_again():
@@ -537,7 +535,7 @@ def test_what_was_exposed_before_it_failed_is_exposed_again():
 def test_a_service_that_was_edited_is_put_right_by_whoever_is_thorough():
     platform = related(units=1, service_host="pool-service")
     platform.model.service_ports = (80,)
-    assert platform.leader.update_status().settled
+    assert platform.leader.update_status().unchanged
     assert platform.model.service_ports == (80,)
     platform.leader.config_changed()
     assert platform.model.service_ports == (6432,)

@@ -143,9 +143,9 @@ def test_update_status_is_blocked_without_a_backend(deployed):
 
 @pytest.mark.flow("update/1")
 def test_update_status_notices_a_silent_postgresql_and_its_return(related, network):
-    network.answers, related.server.down = False, "PostgreSQL does not answer at 10.1.0.1:5432"
+    network.answers, related.server.down = False, "PostgreSQL at 10.1.0.1:5432 does not answer: x"
     related.emit(related.context.on.update_status())
-    assert related.status == "blocked PostgreSQL does not answer at 10.1.0.1:5432"
+    assert related.status == "blocked PostgreSQL at 10.1.0.1:5432 does not answer: x"
     network.answers, related.server.down = True, ""
     related.emit(related.context.on.update_status())
     assert related.status == "active"
@@ -211,7 +211,7 @@ def test_an_old_pgbouncer_is_refused_with_a_sentence(make):
 
 
 def test_an_upgraded_charm_renders_what_changed(related):
-    (related.disk / "applied.json").unlink()
+    related.record.unlink()
     (related.disk / "0" / "pgbouncer.ini").write_text("old")
     related.emit(related.context.on.upgrade_charm())
     assert related.setting("listen_port") == "6432"

@@ -1,16 +1,19 @@
-"""A hook that has nothing to do: what it loads, what it remembers, and what ends that memory."""
+"""Hooks that bring nothing new: what they import, what they compare, and what ends the memory."""
 
 import contextlib
 import dataclasses
+import json
 import pathlib
 import pickle
 import subprocess
 import sys
 from functools import partial
 
+import ops
 import pytest
 from killing import effects
-from on_juju import CONFIG, META, V0
+from on_juju import APP, CONFIG, META, V0
+from ops import testing
 
 SOURCE = pathlib.Path(__file__).parents[3] / "src"
 HEAVY = {"psycopg", "lightkube", "jinja2", "httpx2", "cryptography"}
@@ -19,7 +22,7 @@ UNNEEDED = {"pydantic", "domain", "app", "wiring", "dependency_injector"}
 
 @pytest.fixture
 def quiet(related):
-    """All is well, and known to be so."""
+    """A unit with nothing left to do, which it remembers."""
     related.shop = related.client("shop-app", {"database": "shop", **V0})
     related.emit(related.context.on.update_status())
     assert memory(related).exists()
@@ -27,19 +30,123 @@ def quiet(related):
 
 
 def memory(juju):
-    return pathlib.Path(juju.context.charm_root, ".quiet")
+    return pathlib.Path(juju.context.charm_root, ".unchanged")
 
 
-def looked(juju):
-    """Whether an update-status hook took a closer look: then it forgot first."""
+def looked(juju, event=None):
+    """Return whether the hook of an event read everything again: then it removed the memory first."""
     before = memory(juju).stat()
-    juju.emit(juju.context.on.update_status())
+    juju.emit(event or juju.context.on.update_status())
     return not memory(juju).exists() or memory(juju).stat().st_mtime_ns != before.st_mtime_ns
 
 
-def test_nothing_new_is_nothing_to_look_at(quiet):
-    assert not looked(quiet)
+def failed(juju, name):
+    """Let a check of the container fail, and return it."""
+    infos = {info for info in juju.container.check_infos if info.name != name}
+    known = juju.container.plan.checks[name]
+    check = testing.CheckInfo(
+        name, threshold=known.threshold, failures=3, status=ops.pebble.CheckStatus.DOWN
+    )
+    juju.with_container(check_infos=frozenset({*infos, check}))
+    return check
+
+
+def relation_events(juju):
+    """Return an event of each relation that can bring nothing new."""
+    on = juju.context.on
+    for relation in juju.state.relations:
+        unit = next(iter(juju.units_of(relation)), None)
+        if unit is not None:
+            yield on.relation_joined(relation, remote_unit=unit)
+            yield on.relation_changed(relation, remote_unit=unit)
+        if relation.endpoint != "pgb-peers":
+            yield on.relation_changed(relation)
+
+
+def test_no_hook_without_news_reads_everything_again(quiet):
+    on = quiet.context.on
+    events = [
+        on.update_status(),
+        on.config_changed(),
+        on.leader_elected(),
+        *relation_events(quiet),
+    ]
+    assert [event.path for event in events if looked(quiet, event)] == []
+    check = failed(quiet, "postgresql")
+    for event in (on.pebble_check_failed, on.pebble_check_recovered):
+        assert not looked(quiet, event(quiet.container, check))
     assert quiet.status == "active"
+
+
+def test_events_that_are_news_themselves_are_never_skipped(quiet):
+    on = quiet.context.on
+    client = quiet.relation(quiet.shop)
+    secret = quiet.state.get_secret(id="secret:backend")
+    for event in (
+        on.start(),
+        on.upgrade_charm(),
+        on.pebble_ready(quiet.container),
+        on.relation_created(client),
+        on.secret_changed(secret),
+    ):
+        quiet.emit(on.update_status())
+        assert memory(quiet).exists(), event.path
+        assert looked(quiet, event), event.path
+
+
+def test_a_process_that_did_not_answer_ends_the_memory(quiet):
+    check = failed(quiet, "pgbouncer-0")
+    assert looked(quiet, quiet.context.on.pebble_check_failed(quiet.container, check))
+
+
+def reads(juju):
+    """Return the databags that the last complete hook read, as (relation, owner)."""
+    known = json.loads(memory(juju).read_text())["reads"]
+    return [(relation, owner) for kind, relation, owner, _ in known if kind == "databag"]
+
+
+@pytest.fixture
+def three_units(make):
+    """A leader among three units, with a relation at every endpoint and nothing left to do."""
+    juju = make(others=(1, 2)).deploy().backend()
+    juju.client("shop-app", {"database": "shop", **V0})
+    juju.emit(juju.context.on.update_status())
+    return juju
+
+
+def test_every_databag_that_a_hook_reads_ends_the_memory(three_units):
+    juju = three_units
+    endpoints = {*META["peers"], *META["requires"], *META["provides"]}
+    assert {relation.endpoint for relation in juju.state.relations} == endpoints
+    databags = reads(juju)
+    assert {relation for relation, _ in databags} == {one.id for one in juju.state.relations}
+    for number, owner in databags:
+        before = juju.relation(number)
+        juju.with_relation(juju.with_field(before, owner, "news"))
+        assert looked(juju), (before.endpoint, owner)
+        juju.with_relation(before)
+        juju.emit(juju.context.on.update_status())
+        juju.emit(juju.context.on.update_status())
+
+
+def test_a_follower_reads_no_databag_that_only_the_leader_may_read(three_units):
+    juju = three_units
+    juju.emit(juju.context.on.update_status(), leader=False)
+    peers = juju.relation("pgb-peers").id
+    assert set(reads(juju)) == {(peers, APP), (peers, f"{APP}/0")}
+    client = juju.relation("database")
+    on = juju.context.on
+    assert not looked(juju, on.relation_changed(client, remote_unit=0))
+    assert not looked(juju, on.relation_created(client))
+    assert not looked(juju, on.config_changed())
+
+
+def test_a_deferred_event_keeps_every_hook_awake(deployed):
+    deployed.backend(granted=False)
+    assert deployed.deferred
+    for _ in range(2):
+        deployed.emit(deployed.context.on.update_status())
+        assert not memory(deployed).exists()
 
 
 def test_a_hook_that_dies_before_it_tells_its_status_is_not_the_last_to_look(quiet, tmp_path):
@@ -77,10 +184,6 @@ def spoiled_answer(juju):
     juju.with_relation(dataclasses.replace(juju.relation(juju.shop), local_app_data=bag))
 
 
-def new_client(juju):
-    juju.client("blog-app", {"database": "blog", **V0}, hook=False)
-
-
 def gone_client(juju):
     juju.without(juju.shop)
 
@@ -103,7 +206,7 @@ def dead_process(juju):
 
 
 def lost_memory_of_the_container(juju):
-    (juju.disk / "applied.json").unlink()
+    juju.record.unlink()
 
 
 def no_container(juju):
@@ -113,7 +216,7 @@ def no_container(juju):
 @pytest.mark.parametrize(
     "change",
     [
-        changed_option, changed_request, spoiled_answer, new_client, gone_client, gone_backend,
+        changed_option, changed_request, spoiled_answer, gone_client, gone_backend,
         new_unit, lost_leadership, dead_process, lost_memory_of_the_container, no_container,
     ],
     ids=lambda change: change.__name__,
@@ -137,10 +240,12 @@ def test_trouble_is_never_quiet(quiet):
     assert quiet.status == "active"
 
 
-HOOK = """
+HOOK = f"""
 import pickle, sys
+sys.path.append({str(SOURCE.parent / "tests" / "unit")!r})
 import yaml
 from ops import testing
+import hook_tools
 from adapters.connections import ping
 from charm import PgBouncerCharm
 
@@ -149,7 +254,7 @@ state, root, meta, config = pickle.load(sys.stdin.buffer)
 context = testing.Context(PgBouncerCharm, meta=meta, config=config, charm_root=root)
 out = context.run(context.on.update_status(), state)
 assert out.unit_status.name == "active", out.unit_status
-print(*{name.partition(".")[0] for name in sys.modules})
+print(*{{name.partition(".")[0] for name in sys.modules}})
 """
 
 

@@ -267,7 +267,7 @@ def test_what_could_not_be_removed_from_postgresql_is_logged(related):
     related.change(planned_units=0)
     related.server.down = "PostgreSQL says no"
     related.departs(f"{APP}/0", "backend-database")
-    assert "Users of ours may be left in PostgreSQL: PostgreSQL says no" in [
+    assert "Users of this application may stay in PostgreSQL: PostgreSQL says no" in [
         log.message for log in related.context.juju_log
     ]
 

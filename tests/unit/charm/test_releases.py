@@ -153,8 +153,9 @@ def test_an_older_leader_understands_what_units_of_a_later_release_say(in_state)
 
 def test_what_a_later_release_remembered_beside_the_files_is_read(in_state):
     juju = in_state(settled)
-    file = juju.disk / "applied.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"from-later": 1}))
+    record = json.loads(juju.record.read_text())
+    applied = json.dumps(json.loads(record["applied"]) | {"from-later": 1})
+    juju.record.write_text(json.dumps(record | {"applied": applied, "from-later": 1}))
     before = juju.workload.changes()
     run(juju, "update-status")
     assert juju.workload.changes() == before

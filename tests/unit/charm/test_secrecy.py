@@ -10,7 +10,7 @@ from on_juju import APP, BACKEND_PASSWORD, V0
 from adapters.postgres.databases import PsycopgDatabases
 from app.errors import DatabaseRefused, DatabaseUnreachable
 from domain import facts as domain_facts
-from domain.pools import endpoints_in
+from domain.endpoints import endpoints_in
 
 
 def secrets_of(juju):
@@ -59,8 +59,8 @@ def test_no_secret_is_in_a_databag_a_status_a_log_or_the_plan(make):
             [(one.local_app_data, one.local_unit_data) for one in juju.state.relations]
         ),
         "the Pebble plan": str(juju.container.plan),
-        "the quiet memory": pathlib.Path(juju.context.charm_root, ".quiet").read_text(),
-        "applied.json": (juju.disk / "applied.json").read_text(),
+        "the quiet memory": pathlib.Path(juju.context.charm_root, ".unchanged").read_text(),
+        "applied.json": juju.record.read_text(),
         "pgbouncer.ini": juju.ini(),
         "deferred events": repr(juju.state.deferred) + repr(juju.state.stored_states),
     }
@@ -107,7 +107,7 @@ def test_a_hook_that_fails_shows_no_secret_in_its_traceback(make):
     juju, *_ = lived(make)
     juju.kubernetes.error = RuntimeError("something nobody thought of")
     with pytest.raises(Exception, match="something nobody thought of") as caught:
-        juju.emit(juju.context.on.leader_elected())
+        juju.emit(juju.context.on.upgrade_charm())
     shown = "".join(traceback.format_exception(caught.value))
     assert "something nobody thought of" in shown
     assert not [one for one in secrets_of(juju) if one in shown]

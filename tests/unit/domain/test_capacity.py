@@ -3,8 +3,9 @@ from in_memory import related, worst
 from plans import plan
 
 from domain.capacity import demand
-from domain.pools import Member
-from domain.status import Level, Sentence, assess
+from domain.plan import Member
+from domain.problems import Level, Sentence
+from domain.status import assess
 
 
 def demanded(users=1, *, units=2, processors=2, limit=100, databases=("shop",), **options):
@@ -17,12 +18,12 @@ def demanded(users=1, *, units=2, processors=2, limit=100, databases=("shop",), 
     return demand(made.model_copy(update={"members": members, "settings": settings}), users)
 
 
-def test_each_database_may_take_the_limit_and_each_process_looks_up():
+def test_the_demand_is_the_limit_of_each_database_and_look_ups():
     found = demanded(databases=("shop", "blog"))
     assert (found.total, found.look_ups) == (208, 8)
 
 
-def test_a_process_with_a_small_limit_looks_up_with_fewer_connections():
+def test_a_process_with_a_small_limit_has_fewer_look_up_connections():
     assert demanded(units=1, limit=1, processors=1).look_ups == 1
 
 
@@ -44,7 +45,7 @@ def test_the_largest_limit_leaves_connections_for_look_ups(capacity, limit):
     assert (found.look_ups, found.largest_limit(capacity)) == (4, limit)
 
 
-def test_without_a_client_nothing_is_demanded_but_look_ups():
+def test_without_clients_the_demand_is_only_look_ups():
     assert demanded(0, databases=()).largest_limit(97) == 89
 
 
@@ -71,20 +72,20 @@ def sentence(capacity):
         ),
     ],
 )
-def test_a_demand_above_what_postgresql_accepts_is_told(capacity, said):
+def test_a_demand_above_the_capacity_of_postgresql_is_in_the_status(capacity, said):
     assert sentence(capacity) == Sentence(level=Level.ACTIVE, text=said)
 
 
-def test_what_a_release_before_did_not_record_is_not_told():
+def test_a_capacity_that_is_not_recorded_is_not_in_the_status():
     platform = related()
     ledger = platform.model.ledger.model_copy(update={"capacity": 0})
     facts = platform.leader.read().model_copy(update={"ledger": ledger})
     assert assess(facts) == (Sentence(level=Level.ACTIVE),)
 
 
-def test_while_no_server_is_known_no_demand_is_told():
+def test_without_a_server_the_demand_is_not_in_the_status():
     platform = related()
     ledger = platform.model.ledger.model_copy(update={"capacity": 1})
     bare = platform.model.plan.without_upstream()
     facts = platform.leader.read().model_copy(update={"ledger": ledger, "plan": bare})
-    assert not [one for one in assess(facts) if "connections" in one.text]
+    assert not [problem for problem in assess(facts) if "connections" in problem.text]

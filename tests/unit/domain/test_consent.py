@@ -2,20 +2,29 @@ import pytest
 from in_memory import related
 
 from domain.consent import (
-    MOST_DATABASES,
+    MAX_DATABASES,
     Consent,
-    Holding,
+    ServerDatabase,
+    above_database_limit,
     consent_of,
-    in_order,
-    noted,
+    databases_made_by_clients,
     on_database,
     on_roles,
-    over_budget,
-    reach_of,
-    roamed,
+    rights_of,
+    serving_order,
+    with_databases,
 )
 from domain.facts import Client
-from domain.made import CLIENT, GROUP, HEIR, Made, OwnDatabase, OwnRole, seal, seal_key
+from domain.made import (
+    CLIENT,
+    GROUP,
+    NEW_OWNER,
+    Made,
+    OwnDatabase,
+    OwnRole,
+    signature,
+    signing_key,
+)
 from domain.users import AccessRequest, Grant, grant_for
 
 CONSENT = Consent(roles=("charmed_dml",), databases=("hall",), command="juju config pool")
@@ -31,59 +40,59 @@ def asked(number=7, database="shop", *roles, application="shop-app", request_id=
     )
 
 
-# ---- what a role leads to --------------------------------------------------------------------
+# ---- roles -----------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    ("reach", "sentence"),
+    ("rights", "sentence"),
     [
-        (reach_of("charmed_read", 16), ""),
-        (reach_of("createdb", 16), "can make databases"),
-        (reach_of("admin", 16), "can make databases"),
-        (reach_of("createrole", 16), "can make roles"),
+        (rights_of("charmed_read", 16), ""),
+        (rights_of("createdb", 16), "can make databases"),
+        (rights_of("admin", 16), "can make databases"),
+        (rights_of("createrole", 16), "can make roles"),
         (
-            reach_of("createrole", 15),
+            rights_of("createrole", 15),
             "amounts to superuser in PostgreSQL 15 and earlier, as it can take any role",
         ),
-        (reach_of("x", 16, attributes=[("superuser", "x")]), "is superuser"),
-        (reach_of("x", 16, attributes=[("superuser", "y")]), "can become superuser by y"),
+        (rights_of("x", 16, attributes=[("superuser", "x")]), "is superuser"),
+        (rights_of("x", 16, attributes=[("superuser", "y")]), "can become superuser by y"),
         (
-            reach_of("x", 16, functions=["public.set_user_u"]),
+            rights_of("x", 16, functions=["public.set_user_u"]),
             "can become superuser by set_user_u",
         ),
         (
-            reach_of("x", 16, attributes=[("replication", "y")]),
+            rights_of("x", 16, attributes=[("replication", "y")]),
             "can copy the whole server by replication by y",
         ),
-        (reach_of("x", 16, attributes=[("novelty", "x")]), "has novelty"),
+        (rights_of("x", 16, attributes=[("novelty", "x")]), "has novelty"),
         (
-            reach_of("x", 16, predefined=["pg_read_all_data"]),
+            rights_of("x", 16, predefined=["pg_read_all_data"]),
             "can read all data of every database, password verifiers too, by pg_read_all_data",
         ),
-        (reach_of("x", 16, predefined=["pg_novelty"]), "has the rights of pg_novelty"),
+        (rights_of("x", 16, predefined=["pg_novelty"]), "has the rights of pg_novelty"),
         (
-            reach_of("x", 16, functions=["a.f"]),
+            rights_of("x", 16, functions=["a.f"]),
             "can call a.f, which acts with a superuser's rights",
         ),
-        (reach_of("x", 16, databases=["bank"]), "has rights in database bank"),
-        (reach_of("x", 16, others=["tablespace fast"]), "has rights on tablespace fast"),
+        (rights_of("x", 16, databases=["bank"]), "has rights in database bank"),
+        (rights_of("x", 16, objects=["tablespace fast"]), "has rights on tablespace fast"),
         (
-            reach_of("x", 16, databases=["a", "b"], functions=["s.set_user"]),
+            rights_of("x", 16, databases=["a", "b"], functions=["s.set_user"]),
             "can become superuser by set_user and has rights in database a and has rights in database b",
         ),
         (
-            reach_of("x", 16, databases=["a", "b", "c", "d"]),
+            rights_of("x", 16, databases=["a", "b", "c", "d"]),
             "has rights in database a and has rights in database b and has rights in database c and more",
         ),
     ],
 )
-def test_a_role_is_told_by_what_it_does_outside(reach, sentence):
-    assert reach.outside() == sentence
+def test_a_role_is_described_by_its_rights_outside_of_the_database(rights, sentence):
+    assert rights.outside() == sentence
 
 
-DBA = reach_of("charmed_dba", 16, functions=["public.set_user_u"])
+DBA = rights_of("charmed_dba", 16, functions=["public.set_user_u"])
 
 
-def test_a_role_that_leads_outside_needs_consent():
-    verdict = on_roles([DBA, reach_of("charmed_read", 16)], None, CONSENT)
+def test_a_role_with_rights_outside_of_the_database_needs_consent():
+    verdict = on_roles([DBA, rights_of("charmed_read", 16)], None, CONSENT)
     assert verdict.problem == (
         "asks for role charmed_dba, which can become superuser by set_user_u: to allow it, run"
         " `juju config pool allowed-roles=charmed_dba,charmed_dml`"
@@ -92,21 +101,21 @@ def test_a_role_that_leads_outside_needs_consent():
 
 
 def test_all_roles_that_need_consent_are_named_with_a_single_command():
-    verdict = on_roles([DBA, reach_of("createdb", 16)], None, CONSENT)
+    verdict = on_roles([DBA, rights_of("createdb", 16)], None, CONSENT)
     assert "role charmed_dba, which can become superuser by set_user_u, and role createdb" in (
         verdict.problem
     )
     assert verdict.problem.endswith("allowed-roles=charmed_dba,charmed_dml,createdb`")
 
 
-def test_a_role_that_is_allowed_or_stays_inside_needs_nothing():
+def test_a_role_that_is_allowed_or_gives_no_rights_needs_no_consent():
     allowed = CONSENT.model_copy(update={"roles": ("charmed_dba",)})
-    for reaches in ([DBA], [reach_of("charmed_read", 16)], []):
-        verdict = on_roles(reaches, None, allowed)
+    for rights in ([DBA], [rights_of("charmed_read", 16)], []):
+        verdict = on_roles(rights, None, allowed)
         assert (verdict.problem, verdict.note) == ("", "")
 
 
-def test_a_role_that_was_granted_before_stays_and_is_named():
+def test_a_role_that_was_granted_before_stays_with_a_note():
     before = grant_for(asked(7, "shop", "charmed_dba"))
     verdict = on_roles([DBA], before, CONSENT)
     assert verdict.problem == ""
@@ -115,25 +124,25 @@ def test_a_role_that_was_granted_before_stays_and_is_named():
         " for good, run `juju config pool allowed-roles=charmed_dba,charmed_dml`, or else remove the"
         " relation"
     )
-    more = on_roles([DBA, reach_of("createdb", 16)], before, CONSENT)
+    more = on_roles([DBA, rights_of("createdb", 16)], before, CONSENT)
     assert more.problem.startswith("asks for role createdb, which can make databases: ")
 
 
-# ---- whose a database is ---------------------------------------------------------------------
+# ---- databases -------------------------------------------------------------------------------
 def holding(name="shop", oid=20_000, owner="", **how):
     group = f"group of {name}"
-    return Holding(name=name, oid=oid, owner=owner or group, group=group, **how)
+    return ServerDatabase(name=name, oid=oid, owner=owner or group, group=group, **how)
 
 
 def made(*applications, groups=("group of shop",), clients=()):
     return Made(
         cluster="1",
         roles=(
-            *(OwnRole(kind=GROUP, name=one, oid=1 + n) for n, one in enumerate(groups)),
-            *(OwnRole(kind=CLIENT, name=one, oid=90 + n) for n, one in enumerate(clients)),
+            *(OwnRole(kind=GROUP, name=name, oid=1 + n) for n, name in enumerate(groups)),
+            *(OwnRole(kind=CLIENT, name=name, oid=90 + n) for n, name in enumerate(clients)),
         ),
         databases=tuple(
-            OwnDatabase(name="shop", oid=20_000, application=one) for one in applications
+            OwnDatabase(name="shop", oid=20_000, application=name) for name in applications
         ),
     )
 
@@ -152,7 +161,7 @@ def judged(request, held, known, given=(), before=None, consent=CONSENT):
         (holding(owner="heir", application="shop-app"), made()),  # all else was removed meanwhile
     ],
 )
-def test_a_database_of_its_own_is_given_to_an_application(held, known):
+def test_an_application_gets_its_own_database_without_consent(held, known):
     verdict = judged(asked(), held, known)
     assert (verdict.problem, verdict.note) == ("", "")
 
@@ -179,7 +188,7 @@ def test_a_database_of_its_own_is_given_to_an_application(held, known):
         ),
     ],
 )
-def test_a_database_of_others_needs_consent(held, known, reason):
+def test_a_database_of_another_owner_needs_consent(held, known, reason):
     verdict = judged(asked(), held, known)
     assert verdict.problem == (
         f"asks for database shop, {reason}: to share it, run"
@@ -193,7 +202,7 @@ def test_a_database_of_others_needs_consent(held, known, reason):
     assert (verdict.problem, verdict.note) == ("", "")
 
 
-def test_clients_with_unlike_roles_share_no_database():
+def test_clients_with_different_roles_share_no_database():
     plain, rich = asked(1), asked(2, "shop", "createdb")
     known = made("shop-app")
     assert (
@@ -201,8 +210,8 @@ def test_clients_with_unlike_roles_share_no_database():
     )
     verdict = judged(plain, holding(), known, [grant_for(rich)])
     assert verdict.problem == (
-        "asks for database shop, with other roles than user relation_id_2 has, who may set traps"
-        " there: to share it, run `juju config pool shared-databases=hall,shop`"
+        "asks for database shop, with other roles than user relation_id_2 has, whose code"
+        " there may run with these roles: to share it, run `juju config pool shared-databases=hall,shop`"
     )
     kept = judged(plain, holding(), known, [grant_for(rich)], before=grant_for(plain))
     assert (kept.problem, kept.note[:19]) == ("", "has database shop, ")
@@ -212,21 +221,21 @@ def test_clients_with_unlike_roles_share_no_database():
     assert judged(plain, holding(), known, [grant_for(elsewhere)]).problem == ""
 
 
-def test_a_database_is_noted_for_the_first_application_and_stays_its_own():
+def test_a_database_belongs_to_the_first_application_that_asked_for_it():
     held = [holding(), holding("bank", 20_001), holding("own", 20_002, "relation_id_1")]
     known = made("old-app", groups=("group of bank",), clients=("relation_id_1",))
     applications = {"group of shop": "new", "group of bank": "bank-app", "relation_id_1": "maker"}
-    found = noted(known, held, applications)
-    assert [(one.name, one.oid, one.application) for one in found.databases] == [
+    found = with_databases(known, held, applications)
+    assert [(entry.name, entry.oid, entry.application) for entry in found.databases] == [
         ("shop", 20_000, "old-app"),
         ("bank", 20_001, "bank-app"),
         ("own", 20_002, "maker"),
     ]
-    assert noted(known, [], applications).databases == ()
-    assert noted(made(groups=()), held, applications).databases == ()
+    assert with_databases(known, [], applications).databases == ()
+    assert with_databases(made(groups=()), held, applications).databases == ()
 
 
-def test_databases_that_clients_made_are_found():
+def test_databases_that_clients_created_are_found():
     grants = [
         Grant(
             relation_id=1,
@@ -247,30 +256,32 @@ def test_databases_that_clients_made_are_found():
         holding("strange", 8, "relation_id_2"),
     ]
     known = made(groups=("group of shop", "group of bank"))
-    usable, unusable = roamed(held, known, grants)
+    usable, unusable = databases_made_by_clients(held, known, grants)
     assert usable == ("closed", "of-the-group", "warehouse")
     assert unusable == ("it's", "x_readonly")
-    assert roamed(held, known, []) == (("of-the-group",), ())
+    assert databases_made_by_clients(held, known, []) == (("of-the-group",), ())
 
 
-# ---- budgets and options ---------------------------------------------------------------------
-def test_an_application_has_so_many_databases_and_keeps_those_it_has():
+# ---- limits and options ----------------------------------------------------------------------
+def test_the_limit_of_databases_does_not_take_granted_databases():
     clients = [Client(request=asked(1, f"d{n}", request_id=f"{n:02}")) for n in range(25)]
     other = Client(request=asked(2, "other", application="bank-app"))
-    found = over_budget([*clients, other], ())
-    assert found == {f"relation_id_1_{n}" for n in range(MOST_DATABASES, 25)}
+    found = above_database_limit([*clients, other], ())
+    assert found == {f"relation_id_1_{n}" for n in range(MAX_DATABASES, 25)}
     granted = {f"relation_id_1_{n:02}" for n in range(10, 25)}
-    assert over_budget(clients, granted) == {f"relation_id_1_{n:02}" for n in range(5, 10)}
-    assert over_budget(clients, {one.request.username for one in clients}) == set()
+    assert above_database_limit(clients, granted) == {
+        f"relation_id_1_{n:02}" for n in range(5, 10)
+    }
+    assert above_database_limit(clients, {client.request.username for client in clients}) == set()
 
 
-def test_who_has_something_is_served_first():
+def test_clients_with_a_grant_are_served_first():
     clients = [Client(request=asked(number)) for number in (3, 1, 2)]
-    order = [one.request.relation_id for one in in_order(clients, {"relation_id_3"})]
+    order = [client.request.relation_id for client in serving_order(clients, {"relation_id_3"})]
     assert order == [3, 1, 2]
 
 
-def test_consent_is_what_the_options_say_and_while_invalid_what_runs():
+def test_consent_comes_from_the_options_in_force():
     platform = related()
     platform.model.options = {"allowed-roles": "createdb", "shared-databases": "shop"}
     platform.leader.config_changed()
@@ -282,24 +293,24 @@ def test_consent_is_what_the_options_say_and_while_invalid_what_runs():
     assert consent_of(invalid.model_copy(update={"plan": None})).names == ()
 
 
-# ---- what was made ---------------------------------------------------------------------------
-def test_oids_of_another_cluster_are_forgotten():
+# ---- recorded roles --------------------------------------------------------------------------
+def test_oids_of_another_cluster_do_not_count():
     known = made("shop-app")
     assert known.here("1") == known
     assert known.here("2") == Made(cluster="2")
     assert (known.owner_of(20_000), known.owner_of(5)) == ("shop-app", "")
-    assert (known.names(GROUP), known.names(HEIR)) == ({"group of shop"}, set())
+    assert (known.names(GROUP), known.names(NEW_OWNER)) == ({"group of shop"}, set())
 
 
-def test_a_seal_fits_a_single_role_of_a_single_application():
-    key = seal_key("secret", "a-model/pool")
-    fits = seal(key, CLIENT, 16_400, "relation_id_1")
+def test_a_signature_is_valid_for_a_single_role_of_an_application():
+    key = signing_key("secret", "a-model/pool")
+    fits = signature(key, CLIENT, 16_400, "relation_id_1")
     assert len(fits) == 32
     others = {
-        seal(key, CLIENT, 16_401, "relation_id_1"),
-        seal(key, GROUP, 16_400, "relation_id_1"),
-        seal(key, CLIENT, 16_400, "relation_id_2"),
-        seal(seal_key("guess", "a-model/pool"), CLIENT, 16_400, "relation_id_1"),
-        seal(seal_key("secret", "b-model/pool"), CLIENT, 16_400, "relation_id_1"),
+        signature(key, CLIENT, 16_401, "relation_id_1"),
+        signature(key, GROUP, 16_400, "relation_id_1"),
+        signature(key, CLIENT, 16_400, "relation_id_2"),
+        signature(signing_key("guess", "a-model/pool"), CLIENT, 16_400, "relation_id_1"),
+        signature(signing_key("secret", "b-model/pool"), CLIENT, 16_400, "relation_id_1"),
     }
     assert len(others | {fits}) == 6

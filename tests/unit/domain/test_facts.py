@@ -3,8 +3,8 @@ import pytest
 from in_memory import related
 
 from domain.facts import Container, Ledger
-from domain.pools import Member
-from domain.status import Level, Problem
+from domain.plan import Member
+from domain.problems import Level, Problem
 
 
 def problem(topic, text="x"):

@@ -1,20 +1,13 @@
-"""Who may try to log in to PgBouncer, from where, and how?"""
+"""The rules of PgBouncer's HBA file."""
 
-import pydantic
 import pytest
+from samples import AUTH
 
 from domain.hba import access_rules
-from domain.users import AuthMaterial
-
-AUTH = AuthMaterial(
-    auth_user="auth", auth_password=pydantic.SecretStr("p1"),
-    stats_user="stats", stats_password=pydantic.SecretStr("p2"),
-    admin_user="admin", admin_password=pydantic.SecretStr("p3"),
-)  # fmt: skip
 
 
 def admitted(origin, database, user, *, auth=AUTH, replication=False):
-    """Return what the first rule that matches says."""
+    """Return whether the first rule that matches admits the login."""
     return next(
         rule.admits
         for rule in access_rules(auth)
@@ -28,17 +21,17 @@ def admitted(origin, database, user, *, auth=AUTH, replication=False):
 @pytest.mark.parametrize("origin", ["local", "host"])
 @pytest.mark.parametrize("database", ["shop", "pgbouncer", "pgbouncer_auth"])
 @pytest.mark.parametrize("user", ["relation_id_7", "stats", "admin", "auth"])
-def test_only_clients_come_from_the_network_and_only_to_databases(origin, database, user):
+def test_the_network_admits_only_clients_and_only_to_databases(origin, database, user):
     console = origin == "local" and database == "pgbouncer" and user in ("stats", "admin")
     client = database == "shop" and user == "relation_id_7"
     assert admitted(origin, database, user) is (console or client)
 
 
 @pytest.mark.parametrize("origin", ["local", "host"])
-def test_nothing_is_replicated_through_the_pooler(origin):
+def test_replication_connections_are_refused(origin):
     assert not admitted(origin, "shop", "relation_id_7", replication=True)
 
 
-def test_without_users_of_our_own_no_client_is_admitted():
+def test_without_the_users_of_pgbouncer_no_client_is_admitted():
     assert not admitted("local", "pgbouncer", "admin", auth=None)
     assert not admitted("host", "shop", "relation_id_7", auth=None)

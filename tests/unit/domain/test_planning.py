@@ -9,7 +9,7 @@ from domain.leadership import (
     must_clean_backend,
     serving_everywhere,
 )
-from domain.pools import Serving
+from domain.plan import Serving
 from domain.users import AccessRequest
 
 
@@ -142,7 +142,7 @@ def test_a_leader_misses_what_is_on_record_and_cannot_be_seen():
     assert not misses_something(facts)
     assert misses_something(facts.model_copy(update={"peers": ()}))
     assert misses_something(facts.model_copy(update={"clients": ()}))
-    silent = {"clients": (), "silent": frozenset({1})}
+    silent = {"clients": (), "relations_without_request": frozenset({1})}
     assert not misses_something(facts.model_copy(update=silent))
     gone = {"backend": facts.backend.model_copy(update={"present": False})}
     assert misses_something(facts.model_copy(update=gone))
@@ -219,7 +219,7 @@ def test_what_a_unit_that_leaves_may_still_have_stays_its_own():
         ("pgbouncer/1", "10.0.0.2", 60),
         ("pgbouncer/2", "10.0.0.3", 33),
     ]
-    assert [one.name for one in planning.missing(left)] == ["pgbouncer/2"]
+    assert [one.name for one in planning.departed_holding_connections(left)] == ["pgbouncer/2"]
     plan = planning.plan(left, ended=("pgbouncer/2",))
     assert [one.name for one in plan.leavers] == ["pgbouncer/1"]
     # And it is not forgotten when it is no member any more.
@@ -241,62 +241,75 @@ def test_an_address_that_is_in_use_again_is_nobodys_that_left():
 
 def test_nobody_is_missed_where_there_is_no_limit():
     facts = looked(world(units=2), peers=())
-    assert [one.name for one in planning.missing(facts)] == ["pgbouncer/1"]
+    assert [one.name for one in planning.departed_holding_connections(facts)] == ["pgbouncer/1"]
     least = facts.plan.settings.model_copy(update={"max_db_connections": 1})
     plan = facts.plan.model_copy(update={"settings": least})
-    assert planning.missing(facts.model_copy(update={"plan": plan})) != ()
+    assert planning.departed_holding_connections(facts.model_copy(update={"plan": plan})) != ()
     none = facts.plan.settings.model_copy(update={"max_db_connections": 0})
     plan = facts.plan.model_copy(update={"settings": none})
-    assert planning.missing(facts.model_copy(update={"plan": plan})) == ()
-    assert planning.missing(facts.model_copy(update={"plan": None})) == ()
+    assert planning.departed_holding_connections(facts.model_copy(update={"plan": plan})) == ()
+    assert planning.departed_holding_connections(facts.model_copy(update={"plan": None})) == ()
 
 
 # ---- and the rest ----------------------------------------------------------------------------
-def test_a_leader_may_have_what_was_known_before_it_decided():
+def limited(facts, limit):
+    """The plan with another max_db_connections."""
+    settings = facts.plan.settings.model_copy(update={"max_db_connections": limit})
+    return facts.plan.model_copy(update={"settings": settings})
+
+
+def test_a_leader_may_have_what_every_plan_in_force_allows():
     facts = looked(world(units=2))
-    raised = facts.plan.settings.model_copy(update={"max_db_connections": 200})
-    wanted = planning.plan(facts.model_copy(update={"settings": raised}))
-    assert planning.agreed(facts, wanted) == 50
-    assert planning.agreed(facts.model_copy(update={"agreed": 10}), wanted) == 10
+    assert planning.limit_known_to_peers(facts) == 50
+    raised = planning.plan(facts.model_copy(update={"settings": limited(facts, 200).settings}))
+    assert planning.limit_known_to_peers(facts.sharing(raised)) == 50
+    assert planning.limit_known_to_peers(facts.sharing(raised).sharing(raised)) == 50
+    unlimited = facts.sharing(limited(facts, 0))
+    assert planning.limit_known_to_peers(unlimited) == 50
+    assert (
+        planning.limit_known_to_peers(unlimited.model_copy(update={"peers_plan": None}))
+        == UNLIMITED
+    )
+
+
+def test_the_peers_of_a_leader_without_a_plan_know_of_no_connections():
+    facts = looked(world(units=2))
     first = facts.model_copy(update={"plan": None})
-    assert planning.agreed(first, wanted) == 0
-    none = wanted.settings.model_copy(update={"max_db_connections": 0})
-    unlimited = wanted.model_copy(update={"settings": none})
-    assert planning.agreed(first, unlimited) == UNLIMITED
-    assert planning.agreed(facts.model_copy(update={"plan": unlimited}), wanted) == UNLIMITED
+    assert planning.limit_known_to_peers(first) == UNLIMITED
+    assert planning.limit_known_to_peers(first.sharing(facts.plan)) == 0
+    assert planning.limit_known_to_peers(first.starting_with(facts.plan)) == 50
+    assert planning.limit_known_to_peers(first.sharing(limited(facts, 0))) == UNLIMITED
 
 
 def test_ports_take_turns_between_two_sets_of_processes():
     platform = world()
-    lanes = [platform.model.plan.lane]
+    lanes = [platform.model.plan.process_set]
     for port in (7000, 8000, 9000):
         platform.model.options = {"listen_port": port}
         platform.leader.config_changed()
         platform.settle()
         platform.leader.update_status()
-        lanes.append(platform.model.plan.lane)
+        lanes.append(platform.model.plan.process_set)
     assert lanes == [0, 1, 0, 1]
     assert platform.model.plan.ports == (9000,)
 
 
 def test_nobody_is_told_a_port_before_there_is_a_plan():
     facts = looked(world())
-    assert planning.port_is_told(facts)
-    assert not planning.port_is_told(facts.model_copy(update={"plan": None}))
+    assert planning.port_is_published(facts)
+    assert not planning.port_is_published(facts.model_copy(update={"plan": None}))
     told = tuple(
-        one.model_copy(
-            update={"told": one.told.model_copy(update={"endpoints": "pool-service:1"})}
-        )
-        for one in facts.clients
+        client.publishing(client.published.model_copy(update={"endpoints": "pool-service:1"}))
+        for client in facts.clients
     )
     # Port 1 is a port like any other, and none that nobody has.
-    assert not planning.port_is_told(facts.model_copy(update={"plan": None, "clients": told}))
+    assert not planning.port_is_published(facts.model_copy(update={"plan": None, "clients": told}))
 
 
 def test_a_plan_without_a_server_serves_nobody():
     facts = looked(world())
     plan = planning.plan(facts.model_copy(update={"auth": None}))
-    assert (plan.upstream, plan.databases, plan.everywhere) == (None, (), False)
+    assert (plan.upstream, plan.databases, plan.any_database) == (None, (), False)
 
 
 def test_what_the_backend_says_of_its_server_is_passed_on():

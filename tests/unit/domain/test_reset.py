@@ -5,16 +5,17 @@ from in_memory import related
 
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.overrides import overrides_in
+from domain.problems import Level
 from domain.reset import (
-    DISCARD_BUT_PATH,
     DISCARD_BUT_STATEMENTS,
+    DISCARD_BUT_STATEMENTS_OR_END,
     DISCARD_OR_END,
     LONGEST_RESET,
     reset_problem,
     reset_settings,
 )
 from domain.settings import Settings
-from domain.status import Level, assess
+from domain.status import assess
 
 NOW, BEFORE, OLDEST = Version(1, 26), Version(1, 25, 2), Version(1, 21)
 REPORTS = Version(18)  # a PostgreSQL that reports search_path
@@ -79,19 +80,19 @@ def test_pools_in_session_mode_are_not_left_with_statements(mode, text):
 
 
 @pytest.mark.parametrize("server", [None, Version(14), Version(17, 9)])
-def test_a_search_path_of_a_login_survives_a_reset_that_hides_it(server):
-    ended, kept = (
-        [("server_reset_query", DISCARD_OR_END)],
-        ("server_reset_query", DISCARD_BUT_PATH),
-    )
-    assert lines("session", server=server) == ended
-    assert lines("transaction", server=server) == ended
-    assert lines("transaction", always=True, server=server) == [kept, ALWAYS[1]]
+def test_a_reset_that_pgbouncer_does_not_see_ends_the_connection(server):
+    after_a_session = [("server_reset_query", DISCARD_OR_END)]
+    after_a_transaction = ("server_reset_query", DISCARD_BUT_STATEMENTS_OR_END)
+    assert lines("session", server=server) == after_a_session
+    assert lines("transaction", server=server) == after_a_session
+    assert lines("transaction", always=True, server=server) == [after_a_transaction, ALWAYS[1]]
     # Before 1.26 PgBouncer refuses such a login.
     assert lines("session", server=server, version=BEFORE) == IN_SESSION
 
 
-@pytest.mark.parametrize("query", [DISCARD_BUT_PATH, DISCARD_BUT_STATEMENTS, DISCARD_OR_END])
+@pytest.mark.parametrize(
+    "query", [DISCARD_BUT_STATEMENTS_OR_END, DISCARD_BUT_STATEMENTS, DISCARD_OR_END]
+)
 def test_a_reset_fits_into_the_packet_that_pgbouncer_sends(query):
     assert len(query) < LONGEST_RESET
     assert "DISCARD ALL" not in query

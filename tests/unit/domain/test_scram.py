@@ -19,12 +19,12 @@ def test_a_client_that_knows_the_password_can_prove_it():
     assert base64.b64encode(hmac.digest(salted, b"Server Key", "sha256")).decode() == server
 
 
-def test_it_does_not_hold_the_password_and_is_always_the_same():
+def test_a_verifier_is_constant_and_does_not_contain_the_password():
     assert "hunter2" not in verifier("shop", "hunter2")
     assert verifier("shop", "hunter2") == verifier("shop", "hunter2")
 
 
-def test_two_users_with_one_password_cannot_be_told_to_share_it():
+def test_verifiers_of_users_with_an_equal_password_differ():
     assert verifier("shop", "hunter2") != verifier("blog", "hunter2")
 
 

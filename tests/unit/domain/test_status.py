@@ -1,17 +1,19 @@
 import pytest
 from in_memory import deployed, related
+from samples import but
 
 from domain.capabilities import PgBouncerRuntime, Version
-from domain.status import Level, Problem, Sentence, assess
+from domain.problems import Level, Problem, Sentence
+from domain.status import assess
 from domain.users import Refusal
 
 
 def facts_of(platform, **changes):
-    return platform.leader.read().model_copy(update=changes)
+    return but(platform.leader.read(), **changes)
 
 
-def texts(facts):
-    return [sentence.text for sentence in assess(facts)]
+def texts(facts, *problems):
+    return [sentence.text for sentence in assess(facts, problems)]
 
 
 def test_all_is_well():
@@ -22,8 +24,8 @@ def test_all_is_well():
 def test_the_worst_comes_first_and_every_sentence_is_said():
     platform = deployed(units=1)
     problem = Problem(topic="service", level=Level.WAITING, text="Kubernetes does not answer")
-    facts = facts_of(platform, settings_problems=("option a", "option b"), problems=(problem,))
-    assert texts(facts) == [
+    facts = facts_of(platform, settings_problems=("option a", "option b"))
+    assert texts(facts, problem) == [
         "option a",
         "option b",
         "missing relation: backend-database",
@@ -116,7 +118,7 @@ def test_one_connection_for_each_unit_is_enough():
 
 def test_a_problem_is_told_in_letters_that_show():
     problem = Problem(topic="database", level=Level.BLOCKED, text="a\x00b\nc" + "x" * 9000)
-    (told,) = texts(facts_of(related(units=1), problems=(problem,)))
+    (told,) = texts(facts_of(related(units=1)), problem)
     assert told == "a b c" + "x" * 895
 
 

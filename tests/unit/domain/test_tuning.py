@@ -1,9 +1,9 @@
 """How do options and overrides get from the operator to each process?"""
 
-import pydantic
 import pytest
 from in_memory import related, settings_of
 from plans import plan
+from samples import AUTH
 
 from domain.budget import Process
 from domain.capabilities import PgBouncerRuntime, Version
@@ -14,14 +14,8 @@ from domain.planning import plan as decide
 from domain.pools import WHOLE, Part, PoolSizes, part_of, pool_sizes, pool_users, pools
 from domain.settings import Settings
 from domain.status import assess
-from domain.users import AuthMaterial
 
 NOW = Version(1, 24, 1)
-AUTH = AuthMaterial(
-    auth_user="auth", auth_password=pydantic.SecretStr("p1"),
-    stats_user="stats", stats_password=pydantic.SecretStr("p2"),
-    admin_user="admin", admin_password=pydantic.SecretStr("p3"),
-)  # fmt: skip
 
 
 def tuned(text="", *, known=(), readers="", databases=("shop", "blog"), **options):
@@ -279,7 +273,7 @@ def test_what_it_lacks_is_not_written_and_all_else_is():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("version", "lifetime"), [(Version(1, 22), None), (NOW, 30)])
+@pytest.mark.parametrize(("version", "lifetime"), [(Version(1, 22), None), (NOW, 2)])
 def test_a_database_has_its_own_lifetime_where_pgbouncer_can(version, lifetime):
     shared = tuned().model_copy(update={"short_lived": ("shop",)})
     (instance,) = config(shared, version=version, cpus=1).instances

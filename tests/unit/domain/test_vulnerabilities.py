@@ -1,10 +1,11 @@
-"""Which PgBouncer is known to be broken, and does the operator read it?"""
+"""The known vulnerabilities of PgBouncer releases, and the warning in the status."""
 
 import pytest
 from in_memory import deployed, related
 
 from domain.capabilities import OLDEST, PgBouncerRuntime, Version
-from domain.status import Level, Problem, assess
+from domain.problems import Level, Problem
+from domain.status import assess
 from domain.vulnerabilities import SAFE, held_vulnerabilities, vulnerabilities, warning
 
 RELEASES = [
@@ -38,22 +39,22 @@ def test_a_release_without_known_vulnerabilities_is_not_warned_of(version):
         (Version(1, 26), "CVE-2026-107350"),
     ],
 )
-def test_the_worst_is_named(version, worst):
+def test_the_worst_vulnerability_is_named(version, worst):
     assert vulnerabilities(version)[0].cve == worst
 
 
-def test_the_worst_comes_first():
+def test_the_worst_vulnerability_comes_first():
     order = ["critical", "high", "medium", "low"]
-    found = [order.index(one.severity) for one in vulnerabilities(Version(1, 24))]
+    found = [order.index(entry.severity) for entry in vulnerabilities(Version(1, 24))]
     assert found == sorted(found)
     assert len(set(found)) > 1
 
 
-def test_what_our_configuration_holds_is_kept_apart():
-    held = {one.cve for one in held_vulnerabilities(Version(1, 24))}
+def test_vulnerabilities_that_the_configuration_prevents_are_separate():
+    held = {entry.cve for entry in held_vulnerabilities(Version(1, 24))}
     assert held == {"CVE-2026-107349", "CVE-2026-107348", "CVE-2025-12819", "CVE-2025-2291"}
-    assert held.isdisjoint(one.cve for one in vulnerabilities(Version(1, 24)))
-    assert "CVE-2025-2291" not in {one.cve for one in held_vulnerabilities(Version(1, 24, 1))}
+    assert held.isdisjoint(entry.cve for entry in vulnerabilities(Version(1, 24)))
+    assert "CVE-2025-2291" not in {entry.cve for entry in held_vulnerabilities(Version(1, 24, 1))}
 
 
 def facts_with(platform, version):
@@ -62,20 +63,19 @@ def facts_with(platform, version):
     return facts.model_copy(update={"container": container})
 
 
-def test_the_status_is_active_and_says_what_to_run():
+def test_the_status_stays_active_and_names_a_safe_release():
     (only,) = assess(facts_with(related(), Version(1, 24, 1)))
     assert (only.level, only.text) == (Level.ACTIVE, warning(Version(1, 24, 1)))
 
 
-def test_what_is_wrong_comes_before_a_warning():
+def test_a_problem_comes_before_a_warning():
     found = assess(facts_with(deployed(units=1), Version(1, 24, 1)))
-    assert [(one.level, one.text) for one in found] == [
+    assert [(sentence.level, sentence.text) for sentence in found] == [
         (Level.BLOCKED, "missing relation: backend-database")
     ]
 
 
-def test_several_warnings_are_a_single_sentence():
+def test_several_vulnerabilities_are_a_single_sentence():
     told = Problem(topic="service", level=Level.ACTIVE, text="it is late")
-    facts = facts_with(related(), Version(1, 26)).model_copy(update={"problems": (told,)})
-    (only,) = assess(facts)
+    (only,) = assess(facts_with(related(), Version(1, 26)), (told,))
     assert only.text == f"{warning(Version(1, 26))}; it is late"

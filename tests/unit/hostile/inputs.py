@@ -2,10 +2,7 @@
 
 import json
 
-import pydantic
 from hypothesis import strategies as st
-
-from domain.users import AuthMaterial
 
 BRACKETS = 100_000
 LARGE = 1_000_000
@@ -101,13 +98,6 @@ def damaged(draw, *wholes):
 def a_sentence(text):
     """Whether an operator can read it in a status: one line, that shows, not too long."""
     return bool(text) and text.isprintable() and len(text) < 1000
-
-
-AUTH = AuthMaterial(
-    auth_user="auth", auth_password=pydantic.SecretStr("p1"),
-    stats_user="stats", stats_password=pydantic.SecretStr("p2"),
-    admin_user="admin", admin_password=pydantic.SecretStr("p3"),
-)  # fmt: skip
 
 
 def outcome(act, *refusals):

@@ -13,18 +13,19 @@ from profiles import given
 
 from adapters.juju import databags
 from adapters.juju.secrets import _KEYS, JujuSecrets
-from adapters.juju.skip_unchanged import _server
+from adapters.juju.state import JujuState
 from adapters.pgbouncer import rendering
 from domain.applied import applied
 from domain.budget import UnitBudget
 from domain.capabilities import PgBouncerRuntime, Version
+from domain.endpoints import MOST_ENDPOINTS, endpoints_in
 from domain.facts import Ledger
 from domain.instances import Layout, pooler_config
 from domain.overrides import Override, Overrides
-from domain.pools import MOST_ENDPOINTS, DepartedUnit, Plan, Serving, endpoints_in
+from domain.plan import DepartedUnit, Plan, Serving
+from domain.problems import Level, Problem
 from domain.roles import ROLES
 from domain.settings import ACCEPTS, settings_from
-from domain.status import Level, Problem
 from domain.users import Grant
 
 LAYOUT = Layout(root="/var/lib/pgbouncer")
@@ -184,17 +185,6 @@ def test_endpoints_are_understood_or_one_is_named(text):
             assert ":" in one.host or one.host.encode("idna")
 
 
-@given(LISTS | ANY_TEXT)
-@example("host:\u00b2")
-@example("host:")
-@example("host:" + "9" * 5000)
-def test_a_quiet_hook_knocks_where_others_would_connect(text):
-    for part in set(text.split(",")):
-        knocks = _server(part.strip())
-        found, _ = outcome(lambda part=part: endpoints_in(part), ValueError)
-        assert [(one.host, one.port) for one in found or ()] in ([], [knocks])
-
-
 # ---- secrets and options ---------------------------------------------------------------------
 HONEST = {_KEYS[name]: getattr(AUTH, name) for name in ("auth_user", "stats_user", "admin_user")}
 HONEST |= {key: "secret" for key in _KEYS.values() if key.endswith("password")}
@@ -202,8 +192,8 @@ HONEST |= {key: "secret" for key in _KEYS.values() if key.endswith("password")}
 
 def secrets_with(content):
     held = SimpleNamespace(get_content=lambda refresh: content)
-    model = SimpleNamespace(get_secret=lambda label: held)
-    return JujuSecrets(SimpleNamespace(model=model, app=None), "label")
+    charm = SimpleNamespace(model=SimpleNamespace(get_secret=lambda label: held), app=None)
+    return JujuSecrets(charm, JujuState(charm), "label")
 
 
 @given(st.sampled_from([*HONEST, "unknown"]), ANY_TEXT)
@@ -227,7 +217,7 @@ def test_a_secret_that_cannot_be_had_counts_as_none(error):
         raise error
 
     charm = SimpleNamespace(model=SimpleNamespace(get_secret=refuse), app=None)
-    assert JujuSecrets(charm, "label").read() is None
+    assert JujuSecrets(charm, JujuState(charm), "label").read() is None
 
 
 OPTIONS = st.dictionaries(

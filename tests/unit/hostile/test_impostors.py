@@ -15,8 +15,8 @@ from hostile.scram_server import Refused, asks, message, prove
 
 from adapters.postgres.databases import PsycopgDatabases
 from app.errors import DatabaseRefused, DatabaseUnreachable
+from domain.endpoints import Endpoint
 from domain.facts import BackendLogin
-from domain.pools import Endpoint
 from domain.users import Login
 from pooler import server as local
 from pooler.server import ServerFailed
@@ -30,7 +30,7 @@ SECONDS = 3.5
 
 
 class Impostor:
-    """It answers as `pretend` does after the first message, and keeps all that it hears."""
+    """A server that answers as `pretend` after the first message, and keeps everything that it receives."""
 
     def __init__(self, pretend):
         self._pretend = pretend
@@ -147,7 +147,7 @@ def refusal(backend):
         (settings, "does not answer when user postgres logs in"),
     ],
 )
-def test_an_impostor_is_named_in_time_and_hears_no_password(pretend, sentence):
+def test_an_impostor_is_named_in_time_and_gets_no_password(pretend, sentence):
     with Impostor(pretend) as impostor:
         begin = time.monotonic()
         said = refusal(impostor.backend)
@@ -160,7 +160,7 @@ def test_an_impostor_is_named_in_time_and_hears_no_password(pretend, sentence):
 
 
 @pytest.mark.parametrize("pretend", [plain, md5, trust, silent])
-def test_an_impostor_admits_no_client_and_hears_no_password_of_it(pretend):
+def test_an_impostor_admits_no_client_and_gets_no_password(pretend):
     client = Login(username="relation_id_1", password=pydantic.SecretStr(PASSWORD))
     with Impostor(pretend) as impostor:
         databases = PsycopgDatabases("model/pgb")
@@ -171,19 +171,19 @@ def test_an_impostor_admits_no_client_and_hears_no_password_of_it(pretend):
         assert PASSWORD.encode() not in impostor.heard
 
 
-def test_the_local_platform_tells_an_impostor_no_password():
+def test_the_local_platform_gives_an_impostor_no_password():
     with Impostor(plain) as impostor, pytest.raises(ServerFailed, match="in plain text"):
         local.greet(impostor.backend)
     assert PASSWORD.encode() not in impostor.heard
 
 
-# In a process of its own: the threads that hash would keep a processor from the tests that follow.
+# In a separate process: the threads that hash would take a processor from the tests that follow.
 HASHING = """
 import sys, time, pydantic
 sys.path.insert(0, sys.argv[1])
 from adapters.postgres.databases import PsycopgDatabases
 from domain.facts import BackendLogin
-from domain.pools import Endpoint
+from domain.endpoints import Endpoint
 from domain.users import Login
 password = pydantic.SecretStr(sys.argv[3])
 endpoints = (Endpoint(host="127.0.0.1", port=int(sys.argv[2])),)
@@ -199,13 +199,13 @@ try:
 except Exception as error:
     print(error)
 print(time.monotonic() - begin)
-from adapters.connections.login import leave
-leave(0)
+from adapters.connections.login import end_process
+end_process(0)
 """
 
 
 @pytest.mark.parametrize("what", ["open", "admits"])
-def test_a_server_that_asks_for_many_hashes_keeps_no_process(what):
+def test_a_server_that_asks_for_many_hashes_delays_no_process(what):
     source = str(pathlib.Path(local.__file__).parents[1])
     with Impostor(many_iterations) as impostor:
         port = str(impostor.backend.endpoints[0].port)
@@ -219,5 +219,6 @@ def test_a_server_that_asks_for_many_hashes_keeps_no_process(what):
     assert took < 10, "the same hashes, to the end, take 37 s"
     if what == "open":
         assert said == [
-            f"PostgreSQL at 127.0.0.1:{port} does not answer when user postgres logs in"
+            f"PostgreSQL at 127.0.0.1:{port} does not answer when user postgres logs in:"
+            " check that it runs and has processor time"
         ]

@@ -16,8 +16,8 @@ from profiles import given
 
 from adapters.local.model import ClientRecord, Model, UnitRecord
 from adapters.local.store import ServerRecord, State, Store, Unreadable
+from domain.endpoints import Endpoint
 from domain.facts import BackendLogin, BackendRelation
-from domain.pools import Endpoint
 from domain.settings import ACCEPTS
 from domain.status import assess
 from domain.users import Offer

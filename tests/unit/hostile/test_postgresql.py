@@ -1,4 +1,4 @@
-"""Whatever listens where PostgreSQL or a console should be, what it says is understood, or is one sentence."""
+"""Any answer of a program in the place of PostgreSQL or a console is read, or refused in a short sentence."""
 
 import contextlib
 import pathlib
@@ -27,18 +27,18 @@ from adapters.postgres.databases import PsycopgDatabases
 from app.errors import ConsoleFailed, DatabaseRefused, DatabaseUnreachable
 from domain.capabilities import PgBouncerRuntime, Version, version_in
 from domain.console import first_line_not_applied, held
+from domain.endpoints import Endpoint
 from domain.facts import BackendLogin
 from domain.instances import Layout, pooler_config
-from domain.pools import Endpoint
 from domain.users import Grant
 
 PASSWORD = AUTH.admin_password.get_secret_value()
 SILENCE = b"nothing at all"
-PATIENCE = 5.0  # seconds
+PATIENCE_SECONDS = 5.0
 ENCRYPTION = {struct.pack("!ii", 8, code): b"N" for code in (80877103, 80877104)}
 
 
-# ---- somebody who speaks as PostgreSQL does --------------------------------------------------
+# ---- a program that speaks the protocol of PostgreSQL ----------------------------------------
 def error(text):
     fields = {"S": "ERROR", "V": "ERROR", "C": "28000", "M": text.replace("\0", "")}
     body = "".join(f"{kind}{said}\0" for kind, said in fields.items())
@@ -46,7 +46,7 @@ def error(text):
 
 
 def row(*values):
-    """An answer of one row of texts."""
+    """Return an answer with a single row of texts."""
     columns = b"".join(b"c\0" + struct.pack("!ihihih", 0, 0, 25, -1, -1, 0) for _ in values)
     fields = b"".join(struct.pack("!i", len(value)) + value for value in values)
     return (
@@ -58,7 +58,7 @@ def row(*values):
 
 
 class Login(bytes):
-    """What follows once the server has proved that it knows the password."""
+    """The messages after the server has proved that it knows the password."""
 
 
 def login(version):
@@ -69,12 +69,12 @@ def login(version):
 
 @contextlib.contextmanager
 def stranger(listener, first, then=b""):
-    """It answers a login with this, and whatever comes after that with something else, or nothing."""
+    """Answer a login with `first`, and every later message with `then`, or with nothing."""
 
     def talk(connection):
         answer = first
         with connection, contextlib.suppress(OSError, Refused):
-            connection.settimeout(PATIENCE)
+            connection.settimeout(PATIENCE_SECONDS)
             while data := connection.recv(8192):
                 if isinstance(answer, Login) and data not in ENCRYPTION:
                     prove(connection, PASSWORD)
@@ -86,7 +86,7 @@ def stranger(listener, first, then=b""):
                         answer = b""
                         continue
                     answer = then
-                    # Whoever waits for the rest of what is no answer shall not wait long.
+                    # A client that waits for the rest of an invalid answer does not wait long.
                     connection.settimeout(0.05)
 
     def serve():
@@ -115,11 +115,13 @@ def backend(address):
     )
 
 
-def tried(first, then=b"", act=lambda database: database.server(), patience=PATIENCE):
-    """What a conversation with such a server ends in: a value, or the sentence of a refusal."""
+def tried(
+    first, then=b"", act=lambda database: database.server(), statement_seconds=PATIENCE_SECONDS
+):
+    """Return the value that a call ends in with such a server, and the sentence of a refusal."""
 
     def talk():
-        with PsycopgDatabases("model/pgb", patience).open(backend(address)) as database:
+        with PsycopgDatabases("model/pgb", statement_seconds).open(backend(address)) as database:
             return act(database)
 
     with stranger(tcp(), first, then) as address:
@@ -140,14 +142,14 @@ ANSWERS = (
 @example(error("\x1b[2J" * 1000 + f"{PASSWORD}\r\n"))
 @example(b"E" + struct.pack("!i", 2**31 - 1))
 @example(b"H" * 100_000)
-def test_nobody_logs_in_where_a_login_is_not_answered_as_it_should_be(answer):
+def test_a_login_with_an_invalid_answer_is_refused(answer):
     _, refusal = tried(answer)
     assert refusal.startswith("PostgreSQL at 127.0.0.1:")
 
 
 ACTS = (
     lambda database: database.server(),
-    lambda database: database.knows("10.0.0.1"),
+    lambda database: database.has_connection_from("10.0.0.1"),
     lambda database: database.users(),
     lambda database: database.provision(AUTH, "pgbouncer"),
     lambda database: database.grant(Grant(relation_id=1, username="u", database="shop")),
@@ -161,29 +163,29 @@ QUERIES = ANSWERS | st.lists(BYTES, max_size=8).map(lambda values: row(*values))
 @example(b"16.4", row(b"a" * 5000), ACTS[0])
 @example(b"16.4", row(), ACTS[3])
 @example(b"16.4", row(b"\xff", b"t"), ACTS[4])
-def test_an_answer_that_makes_no_sense_is_refused_in_one_sentence(version, answer, act):
+def test_an_invalid_answer_to_a_query_is_a_short_error(version, answer, act):
     found, _ = tried(login(version), answer, act)
     assert not isinstance(found, str) or len(found) <= 200
 
 
 @pytest.mark.parametrize("act", ACTS)
-def test_a_server_that_says_nothing_more_is_left(act):
+def test_a_server_that_falls_silent_is_given_up(act):
     begin = time.monotonic()
-    _, refusal = tried(login(b"16.4"), SILENCE, act, patience=0.1)
-    assert refusal == "the connection to PostgreSQL broke off"
-    assert time.monotonic() - begin < PATIENCE / 2
+    _, refusal = tried(login(b"16.4"), SILENCE, act, statement_seconds=0.1)
+    assert refusal == "the connection to PostgreSQL broke off: every hook connects again"
+    assert time.monotonic() - begin < PATIENCE_SECONDS / 2
 
 
 @pytest.mark.parametrize("version", [b"", b"abc", b"9.6", b"9" * 5000, b"\xff"])
-def test_a_server_of_no_known_version_is_refused(version):
+def test_a_server_of_an_unknown_version_is_refused(version):
     _, refusal = tried(login(version), row(b"x"))
-    assert refusal == "PostgreSQL is older than version 14"
+    assert refusal == "PostgreSQL is older than version 14: relate to version 14 or later"
 
 
-# ---- a knock at the door ---------------------------------------------------------------------
+# ---- pings -----------------------------------------------------------------------------------
 @given(BYTES)
 @example(b"S" * 1_000_000)
-def test_one_byte_tells_whoever_sends_it(answer):
+def test_only_an_answer_of_postgresql_counts_as_an_answer(answer):
     with tcp() as listener:
         done = threading.Event()
 
@@ -201,7 +203,7 @@ def test_one_byte_tells_whoever_sends_it(answer):
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 64, "x" * 300, "a\0b", "\ud800", "", "[::1", "%"])
 @pytest.mark.parametrize("port", [0, 5432, 65536, 10**400, -1])
-def test_nobody_answers_at_an_address_that_cannot_be(host, port):
+def test_an_invalid_address_does_not_answer(host, port):
     assert not ping.answers([(host, port), ("127.0.0.1", -port)])
 
 
@@ -230,7 +232,7 @@ PAUSED = {"database": "", "current_connections": 0, "max_connections": 0, "pause
 
 
 class Connection:
-    """A console that answers everything with the same rows, and hears commands as PgBouncer does."""
+    """A console that answers every query with `rows`, and reads commands as PgBouncer does."""
 
     # admin.c: a word, or a text in double quotes in which they are doubled.
     _COMMAND = re.compile(r'(\w+)(?: "((?:[^"]|"")+)")?')
@@ -243,7 +245,8 @@ class Connection:
             found = self._COMMAND.fullmatch(command.decode())
             assert found, command
             self.heard.append((found[1], (found[2] or "").replace('""', '"')))
-            self.rows = []  # What had too many connections has none.
+            # After a command no pool is above its limit.
+            self.rows = []
         return SimpleNamespace(fetchall=lambda: self.rows)
 
 
@@ -254,7 +257,7 @@ class Connection:
 @example([dict.fromkeys(COLUMNS) | PAUSED | {"name": ""}])
 @example([dict.fromkeys(COLUMNS) | PAUSED | {"name": "\ud800"}])
 @example([dict.fromkeys(COLUMNS) | PAUSED | {"name": 'a"; SHUTDOWN; "'}])
-def test_what_a_console_shows_is_understood_or_it_failed(rows):
+def test_rows_of_a_console_are_read_or_raise_console_failed(rows):
     console = PsycopgConsole(Connection(rows), WaitingBudget())
     for ask in (
         lambda: first_line_not_applied(INSTANCE, console.settings(), console.aliases()),
@@ -275,7 +278,7 @@ ALIASES = LINES | st.text(st.characters(exclude_categories=["Cs"]), min_size=1).
 @given(ALIASES, times=0.3)
 @example('a"; SHUTDOWN; "')
 @example("a'b\\")
-def test_every_name_that_a_client_can_choose_is_told_exactly(alias):
+def test_names_that_a_client_chooses_are_quoted_in_commands(alias):
     connection = Connection([{"name": alias, **OVER}])
     PsycopgConsole(connection, WaitingBudget()).shed(5, reconnect=True)
     PsycopgConsole(connection, WaitingBudget()).kill(alias)
@@ -283,7 +286,7 @@ def test_every_name_that_a_client_can_choose_is_told_exactly(alias):
 
 
 def at_a_socket(first, then=b""):
-    """What a process says of its settings that has a stranger's socket."""
+    """Return the names that another program shows at the socket of a process."""
     with tempfile.TemporaryDirectory() as folder:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(pathlib.Path(folder, ".s.PGSQL.6432")))
@@ -297,29 +300,29 @@ def at_a_socket(first, then=b""):
 
 @given(ANSWERS, times=0.5)
 @example(error("\x1b[2J" * 1000 + "\r\n"))
-def test_a_stranger_at_the_socket_of_a_process_is_no_console(answer):
+def test_another_program_at_the_socket_of_a_process_is_no_console(answer):
     _, refusal = outcome(lambda: at_a_socket(answer), ConsoleFailed)
     assert refusal
 
 
-def test_a_name_that_is_no_text_does_not_hide_the_others():
+def test_an_undecodable_name_does_not_hide_other_names():
     answer = row(b"\xff\xfe").replace(b"c\0", b"name\0")
     length = struct.pack("!i", 4 + 2 + len(b"name\0") + 18)
     answer = answer[:1] + length + answer[5:]
     assert at_a_socket(login(b"1.24.1"), answer) == {"\ufffd\ufffd"}
 
 
-def test_of_a_name_that_cannot_be_told_all_are_told():
+def test_an_undecodable_name_makes_a_command_address_all_pools():
     connection = Connection([{"name": "a\ufffd", **OVER}])
     PsycopgConsole(connection, WaitingBudget()).shed(5, reconnect=True)
     assert connection.heard == [("RECONNECT", "")]
 
 
-# ---- what was said ---------------------------------------------------------------------------
+# ---- texts -----------------------------------------------------------------------------------
 @given(ANY_TEXT | st.lists(TEXT).map("\n".join))
 @example("\n" * 10**6)
 @example("\u202e" * 10**6)
-def test_whatever_was_said_is_one_line_that_shows(text):
+def test_every_text_becomes_a_single_printable_line(text):
     assert a_sentence(one_line(text))
     assert a_sentence(last_line(text))
 
@@ -327,6 +330,6 @@ def test_whatever_was_said_is_one_line_that_shows(text):
 @pytest.mark.parametrize(
     "text", [*HUGE, "1." * 10**6, "1.1.1.1 " * 10**5], ids=range(len(HUGE) + 2)
 )
-def test_a_version_is_found_or_not(text):
+def test_a_version_is_found_or_none(text):
     found = version_in(text)
     assert found is None or max(found) < 10**5

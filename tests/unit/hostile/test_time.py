@@ -11,17 +11,17 @@ from types import SimpleNamespace
 import ops
 import pytest
 from hostile.test_local import LIVED, kept
-from hostile.test_platform import LEFT, container, service
+from hostile.test_platform import LEFT, observed, service
 
 from adapters.connections.messages import last_line, one_line
 from adapters.juju import databags
-from adapters.juju.skip_unchanged import _server
 from adapters.local.store import State
 from adapters.pebble.pooler import PebblePooler
 from app.errors import PoolerFailed
 from domain.capabilities import version_in
+from domain.endpoints import endpoints_in
 from domain.overrides import overrides_in
-from domain.pools import Plan, endpoints_in
+from domain.plan import Plan
 from domain.settings import settings_from
 from pooler.address import given_credentials
 from pooler.arguments import Mistake
@@ -33,12 +33,12 @@ def looked(services=(), summaries=(), memory=MEMORY):
     changes = [
         SimpleNamespace(kind="stop", tasks=[SimpleNamespace(summary=one) for one in summaries])
     ]
-    there = container(services=list(map(service, services)), memory=memory, changes=changes)
+    there = observed(services=list(map(service, services)), memory=memory, changes=changes)
     return PebblePooler(there).read()
 
 
 def program(text):
-    return PebblePooler(container(printed=(text, text))).program()
+    return PebblePooler(observed(printed=(text, text))).program()
 
 
 def client(told="", **asks):
@@ -51,7 +51,7 @@ def shared(text):
 
 def complaint(text):
     error = ops.pebble.ChangeError(text, SimpleNamespace(tasks=[]))
-    return PebblePooler(container(printed=(error, ""))).program()
+    return PebblePooler(observed(printed=(error, ""))).program()
 
 
 STATE = kept(LIVED)
@@ -63,7 +63,6 @@ READ = {
     "an address that does not end": (endpoints_in, "[", ":", ""),
     "a host of many labels": (endpoints_in, "", "a.", "!"),
     "a host of many dashes": (endpoints_in, "", "a-", "!"),
-    "a knock": (_server, "[", ":", ""),
     "a version": (version_in, "", "1.1.1.1", ""),
     "a version of many digits": (version_in, "", "1", "."),
     "roles": (lambda text: client(database="x", **{"extra-user-roles": text}), "", "a,", ""),

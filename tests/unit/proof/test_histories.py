@@ -9,6 +9,7 @@ import re
 
 import pydantic
 from crashing import run, works
+from hooks import PLAIN
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from lingering import LingeringPooler, most_of
@@ -18,14 +19,10 @@ from removals import MOST_UNITS, Removals
 from adapters.local.model import related as related_backend
 from adapters.memory import LAYOUT, MemoryPlatform, MemoryUnit, Role
 from domain import planning
+from domain.endpoints import endpoints_in, endpoints_text
 from domain.facts import BackendLogin, BackendRelation
 from domain.instances import pooler_config
-from domain.pools import endpoints_in, endpoints_text, share
-
-HOOKS = (
-    "start", "pebble_ready", "config_changed", "update_status", "leader_elected", "peers_created",
-    "peers_changed", "backend_changed", "backend_returned", "clients_changed", "clients_broken",
-)  # fmt: skip
+from domain.plan import share
 
 
 class Platform(MemoryPlatform):
@@ -138,12 +135,12 @@ class History(Removals, RuleBasedStateMachine):
     def staying(self):
         return [name for name in self.platform.units if name not in self.leaving]
 
-    @rule(place=st.integers(0, MOST_UNITS), which=st.sampled_from(HOOKS))
+    @rule(place=st.integers(0, MOST_UNITS), which=st.sampled_from(PLAIN))
     def some_hook(self, place, which):
         names = list(self.platform.units)
         self.hook(names[place % len(names)], which)
 
-    @rule(place=st.integers(0, MOST_UNITS), which=st.sampled_from(HOOKS), last=st.integers(0, 25))
+    @rule(place=st.integers(0, MOST_UNITS), which=st.sampled_from(PLAIN), last=st.integers(0, 25))
     def some_hook_dies(self, place, which, last):
         names = list(self.platform.units)
         self.hook(names[place % len(names)], which, last)
@@ -463,7 +460,7 @@ class History(Removals, RuleBasedStateMachine):
             return self.model.model_dump_json(), [len(unit.pooler.taken) for unit in units]
 
         before = state()
-        for which in HOOKS:
+        for which in PLAIN:
             for name in self.platform.units:
                 self.hook(name, which)
         assert state() == before

@@ -1,4 +1,4 @@
-"""May the auth user look passwords up in a real PostgreSQL, and nobody else?"""
+"""The auth function in a real PostgreSQL: only the auth user may look passwords up."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_auth_user_looks_up_clients(server: PostgreSQL) -> None:
 
 
 def is_stand_in(server: PostgreSQL, name: str) -> bool:
-    """Whether the answer for a name is a stand-in; it is one row with a verifier in any case."""
+    """Return whether the answer for a name is a stand-in; the answer is a row with a verifier in any case."""
     [(found, secret)] = looked_up(server, name)
     assert VERIFIER.fullmatch(secret), name
     return found != name and STAND_IN.fullmatch(found) is not None
@@ -64,7 +64,7 @@ def test_stand_ins_are_few_and_each_has_its_own_verifier(server: PostgreSQL) -> 
     assert len(parts) == len(set(parts)) == 48
 
 
-def test_another_password_of_the_auth_user_makes_other_stand_ins(server: PostgreSQL) -> None:
+def test_a_new_password_of_the_auth_user_changes_the_stand_ins(server: PostgreSQL) -> None:
     provide(server)
     names = [f"user_{number}" for number in range(20)]
     before = {looked_up(server, name)[0][1] for name in names}
@@ -92,7 +92,7 @@ def test_a_role_without_a_scram_verifier_gets_a_stand_in(server: PostgreSQL) -> 
     assert is_stand_in(server, "ancient")
 
 
-def test_the_mighty_and_the_expired_are_not_looked_up(server: PostgreSQL) -> None:
+def test_privileged_and_expired_users_are_not_looked_up(server: PostgreSQL) -> None:
     provide(server)
     for name, attributes, found in (
         ("plain", "LOGIN", True),
@@ -109,7 +109,7 @@ def test_the_mighty_and_the_expired_are_not_looked_up(server: PostgreSQL) -> Non
     assert is_stand_in(server, ADMIN)
 
 
-def test_nobody_else_may_look_up(server: PostgreSQL) -> None:
+def test_no_user_but_the_auth_user_may_call_get_auth(server: PostgreSQL) -> None:
     provide(server, asked(1))
     server.sql("CREATE ROLE stranger LOGIN PASSWORD 'x'")
     server.sql(f"GRANT CONNECT ON DATABASE {OWN} TO stranger")
@@ -169,7 +169,7 @@ def test_objects_before_the_catalog_in_the_search_path_are_not_used(server: Post
     assert is_stand_in(server, "operator")
 
 
-def test_a_password_is_changed_only_to_another(server: PostgreSQL) -> None:
+def test_an_unchanged_password_is_not_set_again(server: PostgreSQL) -> None:
     provide(server)
     before = server.transactions()
     do(server, lambda database: database.provision(material(), OWN))
@@ -198,7 +198,7 @@ def test_a_password_is_changed_only_to_another(server: PostgreSQL) -> None:
         f"REVOKE CONNECT ON DATABASE {OWN} FROM {AUTH_USER}",
     ],
 )
-def test_what_was_damaged_is_repaired(server: PostgreSQL, damage: str) -> None:
+def test_a_damaged_auth_function_is_repaired(server: PostgreSQL, damage: str) -> None:
     server.sql("CREATE ROLE stranger")
     provide(server)
     query = """
@@ -219,7 +219,7 @@ def test_what_was_damaged_is_repaired(server: PostgreSQL, damage: str) -> None:
     assert look() == before
 
 
-def test_a_schema_of_somebody_else_is_refused_and_untouched(server: PostgreSQL) -> None:
+def test_a_foreign_schema_is_refused_and_unchanged(server: PostgreSQL) -> None:
     server.sql("CREATE ROLE stranger")
     server.sql("CREATE SCHEMA pgbouncer AUTHORIZATION stranger", database=OWN)
     with pytest.raises(DatabaseRefused, match="belongs to stranger and was not made by"):
@@ -228,7 +228,7 @@ def test_a_schema_of_somebody_else_is_refused_and_untouched(server: PostgreSQL) 
     assert server.sql("SELECT 1 FROM pg_namespace WHERE nspname = 'pgbouncer'", database=OWN)
 
 
-def test_strange_functions_beside_ours_are_refused(server: PostgreSQL) -> None:
+def test_foreign_functions_in_the_schema_are_refused(server: PostgreSQL) -> None:
     provide(server)
     server.sql(
         "CREATE FUNCTION pgbouncer.get_auth(varchar) RETURNS int LANGUAGE sql AS 'SELECT 1'",
@@ -238,8 +238,8 @@ def test_strange_functions_beside_ours_are_refused(server: PostgreSQL) -> None:
         provide(server)
 
 
-def test_what_a_former_backend_user_left_is_taken_over(server: PostgreSQL) -> None:
-    """The PostgreSQL charms give what a relation's user owned to their own, and drop it."""
+def test_objects_of_a_former_backend_user_are_taken_over(server: PostgreSQL) -> None:
+    """The PostgreSQL charms give the objects of a relation's user to a user of their own, and drop the user."""
     server.sql("CREATE ROLE former LOGIN SUPERUSER PASSWORD 'x'")
     with PsycopgDatabases(OWNER).open(server.credentials(OWN, "former", "x")) as database:
         database.provision(material(), OWN)
@@ -266,7 +266,7 @@ def test_a_common_database_stays_open(server: PostgreSQL) -> None:
     ]
 
 
-def test_the_charms_group_for_pg_hba_is_joined(server: PostgreSQL) -> None:
+def test_the_auth_user_joins_the_group_that_pg_hba_conf_names(server: PostgreSQL) -> None:
     server.sql("CREATE ROLE relation_access")
     provide(server, asked(1))
     members = server.sql(
@@ -276,7 +276,7 @@ def test_the_charms_group_for_pg_hba_is_joined(server: PostgreSQL) -> None:
     assert members == [(AUTH_USER,), ("relation_id_1",)]
 
 
-def test_look_ups_use_reserved_connections_where_there_are_some(server: PostgreSQL) -> None:
+def test_look_ups_use_reserved_connections(server: PostgreSQL) -> None:
     provide(server, asked(1))
     query = """
         SELECT pg_has_role(%s, oid, 'MEMBER') FROM pg_roles

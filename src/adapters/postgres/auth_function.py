@@ -1,4 +1,4 @@
-"""How may the auth user look passwords up, and nobody else?"""
+"""Install the function by which the auth user, and no other user, reads password verifiers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from adapters.postgres.roles import Roles
 from adapters.postgres.session import Session
 from adapters.postgres.statements import literal, regrole, run, statement
 from app.errors import DatabaseRefused
+from domain.made import AUTH
 from domain.users import AuthMaterial
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ SCHEMA = "pgbouncer"
 RESERVED = "pg_use_reserved_connections"
 FUNCTION = pathlib.Path(__file__).parents[3] / "templates" / "get_auth.sql"
 
-# Everybody uses these as their first database, whoever owns them.
+# Every user may connect to these databases: programs connect to them by default.
 COMMON_DATABASES = frozenset({"postgres", "template1"})
 
 _SCHEMA_RIGHTS = """
@@ -37,35 +38,34 @@ WHERE nspname = %s AND proname = 'get_auth' AND grantee <> proowner
 """
 
 
-class Lookup:
-    """The function get_auth, in a schema of its own."""
+class AuthFunction:
+    """The function get_auth in the schema pgbouncer, and the auth user that calls it."""
 
     def __init__(self, session: Session, roles: Roles) -> None:
         self._session = session
         self._roles = roles
 
     def provision(self, auth: AuthMaterial, database: str) -> None:
-        """The auth user is there, and in `database` the function, which nobody else may use."""
+        """Create the auth user, and in `database` the function, which no other user may call."""
         self._check_rights()
         name = auth.auth_user
-        self._roles.have_role(name, self._session.marks.auth)
-        self._roles.have_attributes(name, frozenset())
-        self._roles.have_password(name, auth.auth_password)
-        self._roles.have_memberships(name, self._roles.groups(frozenset()))
-        self._reserve(name)
-        with self._session.inside(database) as inside, inside.transaction():
-            self._have_schema(inside, database)
-            self._have_function(inside)
-            self._only_for(
-                inside, name, "USAGE", statement("SCHEMA {s}", s=SCHEMA), _SCHEMA_RIGHTS
-            )
-            self._only_for(inside, name, "EXECUTE", _get_auth(), _FUNCTION_RIGHTS)
-        self._close(database, name)
+        self._roles.ensure_role(name, AUTH)
+        self._roles.ensure_attributes(name, frozenset())
+        self._roles.ensure_password(name, auth.auth_password)
+        self._roles.ensure_memberships(name, self._roles.groups(frozenset()))
+        self._grant_reserved_connections(name)
+        with self._session.connect_to(database) as connection, connection.transaction():
+            self._ensure_schema(connection, database)
+            self._ensure_function(connection)
+            schema = statement("SCHEMA {s}", s=SCHEMA)
+            self._restrict(connection, name, "USAGE", schema, _SCHEMA_RIGHTS)
+            self._restrict(connection, name, "EXECUTE", _get_auth(), _FUNCTION_RIGHTS)
+        self._restrict_database(database, name)
 
-    def _reserve(self, name: str) -> None:
+    def _grant_reserved_connections(self, name: str) -> None:
         """Let look-ups use the reserved connections of PostgreSQL 16, if the backend's user may grant that.
 
-        Clients can be let in then although all other connections are taken. See `reserved_connections`
+        Clients can then log in to PgBouncer although all other connections are in use. See `reserved_connections`
         (https://www.postgresql.org/docs/current/runtime-config-connection.html).
         """
         row = self._session.connection.execute(
@@ -80,6 +80,7 @@ class Lookup:
             self._session.run("GRANT {g} TO {r}", g=RESERVED, r=name)
 
     def _check_rights(self) -> None:
+        """Raise DatabaseRefused if the backend's user lacks a right that the function takes."""
         row = self._session.connection.execute(
             """
             SELECT rolsuper OR rolcreaterole, has_table_privilege('pg_authid', 'SELECT')
@@ -100,8 +101,8 @@ class Lookup:
                 f" superuser, or be granted SELECT on it in database {self._session.database}"
             )
 
-    def _have_schema(self, inside: Connection, database: str) -> None:
-        row = inside.execute(
+    def _ensure_schema(self, connection: Connection, database: str) -> None:
+        row = connection.execute(
             """
             SELECT pg_get_userbyid(nspowner), pg_get_userbyid(nspowner) = current_user,
                    obj_description(n.oid, 'pg_namespace'),
@@ -113,32 +114,29 @@ class Lookup:
             (SCHEMA,),
         ).fetchone()
         if row is None:
-            run(inside, "CREATE SCHEMA {s}", s=SCHEMA)
-            run(
-                inside,
-                "COMMENT ON SCHEMA {s} IS {mark}",
-                s=SCHEMA,
-                mark=literal(self._session.marks.application),
-            )
+            comment = literal(self._session.ownership.application)
+            run(connection, "CREATE SCHEMA {s}", s=SCHEMA)
+            run(connection, "COMMENT ON SCHEMA {s} IS {comment}", s=SCHEMA, comment=comment)
             return
-        owner, owned, mark, usable, crowded = row
-        if mark != self._session.marks.application or not usable:
+        owner, owned, comment, usable, has_other_functions = row
+        if comment != self._session.ownership.application or not usable:
             raise DatabaseRefused(
                 f"schema {SCHEMA} in database {database} belongs to {owner} and was not made by"
                 " this application: rename or drop it"
             )
-        if crowded:
+        if has_other_functions:
             raise DatabaseRefused(
                 f"schema {SCHEMA} in database {database} has functions that were not made by this"
                 " application: drop them"
             )
-        if not owned:  # Who made it has gone, and somebody inherited it.
-            run(inside, "ALTER SCHEMA {s} OWNER TO CURRENT_USER", s=SCHEMA)
+        # The user of an earlier backend relation made the schema, and another role owns it now.
+        if not owned:
+            run(connection, "ALTER SCHEMA {s} OWNER TO CURRENT_USER", s=SCHEMA)
 
-    def _have_function(self, inside: Connection) -> None:
-        """It is as it should be, or made anew, so that no former owner keeps a hold on it."""
-        body = FUNCTION.read_text()
-        row = inside.execute(
+    def _ensure_function(self, connection: Connection) -> None:
+        """Create the function; drop a function that differs before, so that an earlier owner has no hold on it."""
+        body, comment = FUNCTION.read_text(), self._session.ownership.application
+        row = connection.execute(
             """
             SELECT pg_get_userbyid(proowner) = current_user, prosrc, prosecdef, provolatile = 's',
                    proconfig, lanname, pg_get_function_result(p.oid),
@@ -149,23 +147,14 @@ class Lookup:
             """,
             (SCHEMA,),
         ).fetchone()
-        returned = "TABLE(username text, password text)"
-        pinned = ["search_path=pg_catalog, pg_temp"]
-        if row == (
-            True,
-            body,
-            True,
-            True,
-            pinned,
-            "sql",
-            returned,
-            self._session.marks.application,
-        ):
+        result = "TABLE(username text, password text)"
+        options = ["search_path=pg_catalog, pg_temp"]
+        if row == (True, body, True, True, options, "sql", result, comment):
             return
         if row:
-            run(inside, "DROP {f}", f=_get_auth())
+            run(connection, "DROP {f}", f=_get_auth())
         run(
-            inside,
+            connection,
             """
             CREATE FUNCTION {s}.get_auth(p_username pg_catalog.text)
             RETURNS TABLE (username pg_catalog.text, password pg_catalog.text)
@@ -175,43 +164,43 @@ class Lookup:
             s=SCHEMA,
             body=literal(body),
         )
-        run(
-            inside,
-            "COMMENT ON {f} IS {mark}",
-            f=_get_auth(),
-            mark=literal(self._session.marks.application),
-        )
+        run(connection, "COMMENT ON {f} IS {comment}", f=_get_auth(), comment=literal(comment))
 
-    def _only_for(
+    def _restrict(
         self,
-        inside: Connection,
+        connection: Connection,
         role: str,
         right: LiteralString,
         target: sql.Composed,
         query: LiteralString,
     ) -> None:
-        """Beside its owner nobody has a right on the target but this role, and it this one only."""
-        held = {(grantee, one) for grantee, one in inside.execute(query, (SCHEMA,))}
-        others = {grantee for grantee, one in held if (grantee, one) != (role, right)}
-        for grantee in sorted(others):
+        """Give a role this right on the target, and take all other rights away from all but the owner."""
+        granted = set(connection.execute(query, (SCHEMA,)))
+        for grantee in sorted({grantee for grantee, _ in granted - {(role, right)}}):
             who = statement("{r}", r=grantee) if grantee else statement("PUBLIC")
-            run(inside, "REVOKE ALL ON {t} FROM {who} CASCADE", t=target, who=who)
-            held -= {(role, right)} if grantee == role else set()
-        if (role, right) not in held:
-            run(inside, "GRANT {right} ON {t} TO {r}", right=statement(right), t=target, r=role)
+            run(connection, "REVOKE ALL ON {t} FROM {who} CASCADE", t=target, who=who)
+            granted -= {(role, right)} if grantee == role else set()
+        if (role, right) not in granted:
+            run(
+                connection, "GRANT {right} ON {t} TO {r}", right=statement(right), t=target, r=role
+            )
 
-    def _close(self, database: str, auth_user: str) -> None:
-        """The auth user enters this database; if it is our own, clients do not."""
-        held = self._session.held(database)
-        if held is None:
-            raise DatabaseRefused(f"PostgreSQL has no database {database}")
-        if held.usable and (auth_user, "CONNECT") not in held.rights:
+    def _restrict_database(self, database: str, auth_user: str) -> None:
+        """Let the auth user connect; if the backend's user owns the database, let no client connect."""
+        access = self._session.database_access(database)
+        if access is None:
+            raise DatabaseRefused(
+                f"PostgreSQL has no database {database}: create it, or relate to PostgreSQL again"
+            )
+        if access.usable and (auth_user, "CONNECT") not in access.rights:
             self._session.run("GRANT CONNECT ON DATABASE {d} TO {r}", d=database, r=auth_user)
-        if held.ours and database not in COMMON_DATABASES and ("", "CONNECT") in held.rights:
+        public = ("", "CONNECT") in access.rights
+        if access.owned and database not in COMMON_DATABASES and public:
             self._session.run("REVOKE CONNECT ON DATABASE {d} FROM PUBLIC", d=database)
 
     def drop(self) -> None:
-        """The function and its schema are gone from the backend's own database, if they were ours."""
+        """Drop the function and its schema from the backend's own database, if this application made them."""
+        comment = self._session.ownership.application
         row = self._session.connection.execute(
             """
             SELECT (SELECT obj_description(p.oid, 'pg_proc') FROM pg_proc p
@@ -220,12 +209,12 @@ class Lookup:
             FROM pg_namespace n
             WHERE nspname = %s AND obj_description(n.oid, 'pg_namespace') = %s
             """,
-            (SCHEMA, self._session.marks.application),
+            (SCHEMA, comment),
         ).fetchone()
         if row is None:
             return
         with self._session.connection.transaction():
-            if row[0] == self._session.marks.application:
+            if row[0] == comment:
                 self._session.run("DROP {f}", f=_get_auth())
             self._session.run("DROP SCHEMA {s}", s=SCHEMA)
 

@@ -1,4 +1,4 @@
-"""Does a real PostgreSQL let a client pass off as ours what it made, or hide what we made?"""
+"""Roles and databases of the charm are told from those of clients in a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from provided import (
 )
 
 from adapters.postgres.databases import PsycopgDatabases
-from adapters.postgres.ours import group_name
+from adapters.postgres.ownership import group_name
 from app.errors import AccessRefused, DatabaseRefused
 from domain.facts import Ledger
 from domain.made import CLIENT, Made, OwnDatabase
@@ -45,7 +45,7 @@ def test_a_copied_comment_under_the_name_of_a_group_is_refused(server: PostgreSQ
         row for row in before if row[0] == group
     ]
     assert server.sql("SELECT 1 FROM pg_database WHERE datname = 'payroll'") == []
-    # Neither does the end drop it; it is told.
+    # A withdrawal does not drop the role, and names it.
     left = do(server, lambda database: (database.withdraw(), database.left())[1])
     assert server.sql("SELECT 1 FROM pg_roles WHERE rolname = %s", (group,)) == [(1,)]
     assert [text for text in left if f"role {group}, whose comment" in text]
@@ -53,7 +53,7 @@ def test_a_copied_comment_under_the_name_of_a_group_is_refused(server: PostgreSQ
         assert [text for text in left if text.startswith("role evil of PostgreSQL stays")]
 
 
-def test_a_group_that_was_given_to_others_lets_no_new_client_in(server: PostgreSQL) -> None:
+def test_a_group_with_a_foreign_member_gets_no_new_client(server: PostgreSQL) -> None:
     made = provide(server, asked(1))
     server.sql("CREATE ROLE evil LOGIN PASSWORD 'x'")
     group = group_name(OWNER, "shop")
@@ -66,7 +66,7 @@ def test_a_group_that_was_given_to_others_lets_no_new_client_in(server: PostgreS
         provide(server, asked(2), ledger=Ledger(made=made))
 
 
-def test_a_client_that_erases_its_comment_is_dropped_all_the_same(server: PostgreSQL) -> None:
+def test_a_client_that_erases_its_comment_is_still_dropped(server: PostgreSQL) -> None:
     made = provide(server, asked(1, "shop", "createrole"), asked(2, "bank"))
     for name in ("relation_id_1", group_name(OWNER, "bank")):
         server.sql(f"COMMENT ON ROLE {name} IS NULL")
@@ -87,7 +87,7 @@ def test_a_client_that_erases_its_comment_is_dropped_all_the_same(server: Postgr
     )
 
 
-def test_what_a_killed_hook_made_is_found_by_its_seal(server: PostgreSQL) -> None:
+def test_roles_of_a_killed_hook_are_found_by_their_signature(server: PostgreSQL) -> None:
     provide(server, asked(1))
     assert do(server, lambda database: database.made()).names(CLIENT) == {"relation_id_1"}
     server.sql("ALTER ROLE operator PASSWORD 'another'")
@@ -100,7 +100,7 @@ def test_what_a_killed_hook_made_is_found_by_its_seal(server: PostgreSQL) -> Non
             connection.execute(f"ALTER ROLE operator PASSWORD '{PASSWORD}'")
 
 
-def test_oids_of_another_cluster_mean_nothing(server: PostgreSQL) -> None:
+def test_oids_of_another_cluster_are_ignored(server: PostgreSQL) -> None:
     made = provide(server, asked(1))
     server.sql("COMMENT ON ROLE relation_id_1 IS NULL")
     elsewhere = made.model_copy(update={"cluster": "1"})
@@ -112,7 +112,7 @@ def test_oids_of_another_cluster_mean_nothing(server: PostgreSQL) -> None:
 
 
 def as_the_release_before(server: PostgreSQL) -> None:
-    """Comments without seals."""
+    """Set comments without signatures, as an earlier release did."""
     rows = server.sql(
         "SELECT rolname, shobj_description(oid, 'pg_authid') FROM pg_roles"
         " WHERE shobj_description(oid, 'pg_authid') ~ '^managed by'"
@@ -121,22 +121,22 @@ def as_the_release_before(server: PostgreSQL) -> None:
         server.sql(f"COMMENT ON ROLE \"{name}\" IS '{comment.partition(' [')[0]}'")
 
 
-def test_roles_of_the_release_before_are_taken_over_once(server: PostgreSQL) -> None:
+def test_roles_of_an_earlier_release_are_taken_over_once(server: PostgreSQL) -> None:
     made = provide(server, asked(1), asked(2, "bank"))
     as_the_release_before(server)
     before = state(server)
     ledger = Ledger(provisioned_for="operator", grants=(asked(1),))
     taken = provide(server, asked(1), ledger=ledger)
     assert taken.roles == tuple(
-        one
-        for one in made.roles
-        if one.name in (AUTH_USER, "relation_id_1", group_name(OWNER, "shop"))
+        role
+        for role in made.roles
+        if role.name in (AUTH_USER, "relation_id_1", group_name(OWNER, "shop"))
     )
     assert state(server) == before
-    # Which is not in the ledger is not ours, whatever its comment says.
+    # A role that is not in the ledger is foreign, whatever its comment says.
     with pytest.raises(AccessRefused, match="role relation_id_2 exists"):
         provide(server, asked(2, "bank"), ledger=ledger)
-    # Nor is any once OIDs are noted.
+    # So is every role without a recorded OID, once OIDs are recorded.
     with pytest.raises(DatabaseRefused, match=f"role {AUTH_USER} exists"):
         provide(server, ledger=Ledger(provisioned_for="operator", made=Made(cluster="1")))
     provide(server, asked(1), ledger=Ledger(made=taken))
@@ -150,7 +150,9 @@ def test_a_database_made_in_advance_is_not_given(server: PostgreSQL) -> None:
     with pytest.raises(AccessRefused, match="database payroll appeared in PostgreSQL just now"):
         do(server, lambda database: database.grant(asked(2, "payroll")), ledger=Ledger(made=made))
     (found,) = (
-        one for one in do(server, lambda database: database.holdings()) if one.name == "payroll"
+        entry
+        for entry in do(server, lambda database: database.server_databases())
+        if entry.name == "payroll"
     )
     assert (found.owner, found.open) == ("relation_id_1", True)
     do(server, lambda database: database.close("payroll"))
@@ -160,9 +162,13 @@ def test_a_database_made_in_advance_is_not_given(server: PostgreSQL) -> None:
     assert as_client(server, 1, "SELECT 1", "payroll")
 
 
-def test_a_copied_comment_proves_nothing_of_a_database(server: PostgreSQL) -> None:
+def test_a_copied_comment_does_not_prove_who_made_a_database(server: PostgreSQL) -> None:
     made = provide(server, asked(1))
-    (shop,) = (one for one in do(server, lambda open_: open_.holdings()) if one.name == "shop")
+    (shop,) = (
+        entry
+        for entry in do(server, lambda open_: open_.server_databases())
+        if entry.name == "shop"
+    )
     noted = OwnDatabase(name="shop", oid=shop.oid, application="shop-app")
     ledger = Ledger(made=made.model_copy(update={"databases": (noted,)}))
     do(server, lambda database: database.withdraw(), ledger=ledger)
@@ -170,7 +176,10 @@ def test_a_copied_comment_proves_nothing_of_a_database(server: PostgreSQL) -> No
     ((comment,),) = server.sql(query)
     server.sql("CREATE DATABASE payroll")
     server.sql(f"COMMENT ON DATABASE payroll IS '{comment}'")
-    found = {one.name: one.application for one in do(server, lambda open_: open_.holdings())}
+    found = {
+        entry.name: entry.application
+        for entry in do(server, lambda open_: open_.server_databases())
+    }
     assert (found["shop"], found["payroll"]) == ("shop-app", "")
 
 
@@ -184,7 +193,7 @@ def test_no_client_gets_the_right_to_set_a_trigger(server: PostgreSQL) -> None:
     listed = ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES"]
     more = ["TRIGGER", *(["MAINTAIN"] if server.version >= 17 else [])]
     assert server.sql(rights, (listed + more,), database="shop") == [(",".join(listed),)]
-    # An earlier release gave them, also for what would be made later.
+    # An earlier release granted TRIGGER and MAINTAIN, also on future tables.
     group = group_name(OWNER, "shop")
     server.sql(
         f"ALTER DEFAULT PRIVILEGES FOR ROLE relation_id_1 GRANT ALL ON TABLES TO {group}",
@@ -201,7 +210,7 @@ def test_no_client_gets_the_right_to_set_a_trigger(server: PostgreSQL) -> None:
     assert server.transactions() == before
 
 
-def test_functions_that_a_client_leaves_run_as_their_callers(server: PostgreSQL) -> None:
+def test_functions_of_a_departed_client_run_as_their_callers(server: PostgreSQL) -> None:
     provide(server, asked(1), asked(2))
     as_client(
         server,
@@ -223,8 +232,8 @@ def test_functions_that_a_client_leaves_run_as_their_callers(server: PostgreSQL)
         database.revoke("relation_id_1")
         return database.notes()
 
-    defused, code = do(server, leave)
-    assert defused.startswith(
+    disarmed, code = do(server, leave)
+    assert disarmed.startswith(
         'user relation_id_1 left in database shop: public."it\'s a trap"(), now'
     )
     assert "rule r on table public.t, trigger spy on table public.t, run with the rights" in code
@@ -238,7 +247,7 @@ def test_functions_that_a_client_leaves_run_as_their_callers(server: PostgreSQL)
     assert told.startswith("clients that have gone left in database shop: rule r on table")
 
 
-def test_what_a_limited_user_inherits_runs_without_its_rights(server: PostgreSQL) -> None:
+def test_inherited_code_runs_without_the_backend_users_rights(server: PostgreSQL) -> None:
     server.sql("CREATE ROLE limited LOGIN CREATEROLE CREATEDB PASSWORD 'x'")
     server.sql("ALTER DATABASE pgbouncer OWNER TO limited")
     server.sql("GRANT SELECT ON pg_catalog.pg_authid TO limited", database=OWN)

@@ -1,19 +1,20 @@
-"""How do the clients of a database share it, and nobody else enters?"""
+"""Create the databases of clients, and let the clients of a database share the objects in it."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, LiteralString
 
-from adapters.postgres import remains
-from adapters.postgres.creation import create_database
-from adapters.postgres.lookup import SCHEMA
-from adapters.postgres.ours import group_name, heir_name
+from adapters.postgres import leftover_code
+from adapters.postgres.auth_function import SCHEMA
+from adapters.postgres.database_creation import create_database
+from adapters.postgres.ownership import group_name, new_owner_name
 from adapters.postgres.roles import Roles
 from adapters.postgres.server import WRITABLE
 from adapters.postgres.session import Session
 from adapters.postgres.statements import regrole, run, statement
 from app.errors import AccessRefused
+from domain.made import CLIENT, GROUP
 from domain.roles import ATTRIBUTES, attributes_of
 from domain.users import NAME_BYTES, Grant
 
@@ -46,8 +47,8 @@ _LARGE_OBJECTS: tuple[tuple[str, LiteralString, LiteralString], ...] = (
     ("L", "LARGE OBJECTS", "SELECT, UPDATE"),
 )
 
-# What a group cannot use in the schemas that are neither PostgreSQL's nor an extension's nor ours:
-# its kind, whether the backend's user may give it away, and its name in parts.
+# The objects that a group cannot use, in schemas that belong neither to PostgreSQL nor to an extension nor to
+# the auth function: kind, whether the backend's user may grant rights on the object, and the parts of its name.
 _UNSHARED: LiteralString = """
 WITH team AS (
     SELECT %(group)s::regrole::oid AS oid
@@ -56,7 +57,7 @@ WITH team AS (
 ), schema AS (
     SELECT oid, nspname, nspowner FROM pg_namespace n
     WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
-    AND NOT (nspname = %(schema)s AND obj_description(oid, 'pg_namespace') = %(mark)s)
+    AND NOT (nspname = %(schema)s AND obj_description(oid, 'pg_namespace') = %(comment)s)
     AND ('pg_namespace'::regclass, oid) NOT IN (SELECT classid, objid FROM extension)
 ), relation AS (
     SELECT c.oid, nspname, relname, relowner, relkind
@@ -94,8 +95,8 @@ _GRANTS: tuple[tuple[str, LiteralString], ...] = (
     ("TABLE", "GRANT " + _TABLE_RIGHTS + " ON TABLE {names} TO {g}"),
 )
 
-# Tables on which earlier releases gave a group more than is listed.
-_TOO_MUCH: LiteralString = """
+# Tables on which earlier releases gave a group rights that are not listed above.
+_EXCESS_RIGHTS: LiteralString = """
 SELECT DISTINCT nspname, relname
 FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace, aclexplode(relacl) AS a
 WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND grantee = %(group)s::regrole
@@ -105,31 +106,34 @@ ORDER BY 1, 2
 """
 
 
-class Sharing:
-    """The databases of clients, each of which belongs to a group."""
+class ClientDatabases:
+    """The databases of clients. Each belongs to a group, whose members are the clients of the database."""
 
     def __init__(self, session: Session, roles: Roles) -> None:
         self._session = session
         self._roles = roles
 
     def grant(self, grant: Grant, oid: int) -> bool:
-        """The user is there with its database and its roles; whether it has no password yet."""
+        """Create the user and its database, with its roles; return whether the user has no password yet."""
         name, database = grant.username, grant.database
         if len(database.encode()) > NAME_BYTES:
-            raise AccessRefused(f"the name {database} is longer than {NAME_BYTES} bytes")
+            raise AccessRefused(
+                f"the name of database {database} is longer than {NAME_BYTES} bytes: the application"
+                " has to ask for a shorter name"
+            )
         groups = self._roles.groups(frozenset(grant.roles) - ATTRIBUTES)
-        self._roles.have_role(name, self._session.marks.client)
+        self._roles.ensure_role(name, CLIENT)
         group = self.group_name(database)
-        self._roles.have_role(group, self._session.marks.group)
+        self._roles.ensure_role(group, GROUP)
         self._check_database(database, group, oid)
-        self._roles.have_attributes(name, attributes_of(frozenset(grant.roles)))
-        self._roles.have_memberships(name, groups | {group})
-        self._have_database(database, group)
-        with self._session.inside(database, WRITABLE) as inside:
-            self._share_future(inside, name, group)
-            self._share_present(inside, database, group)
+        self._roles.ensure_attributes(name, attributes_of(frozenset(grant.roles)))
+        self._roles.ensure_memberships(name, groups | {group})
+        self._ensure_database(database, group)
+        with self._session.connect_to(database, WRITABLE) as connection:
+            self._share_future_objects(connection, name, group)
+            self._share_existing_objects(connection, database, group)
             if grant.roles:
-                self._note_code(inside, database, group)
+                self._note_code(connection, database, group)
         row = self._session.connection.execute(
             "SELECT rolpassword IS NULL FROM pg_authid WHERE rolname = %s", (name,)
         ).fetchone()
@@ -139,43 +143,46 @@ class Sharing:
         """Return the name of the group of a database."""
         return group_name(self._session.owner, database)
 
-    def group_of(self, database: str) -> str | None:
-        """The group to which a database belongs, if it has one."""
-        name = self.group_name(database)
-        role = self._session.role(name)
-        return name if role and role.mark == self._session.marks.group else None
-
-    def heir(self, database: str) -> str:
+    def new_owner(self, database: str) -> str:
         """Return the role that will own a database, or the objects in it, after its clients have left.
 
         The role has rights only on objects that it owns, because a client's function or view that it
         owns runs with its rights.
         """
-        return self.group_of(database) or self._roles.have_heir()
+        name = self.group_name(database)
+        role = self._session.role(name)
+        return name if role and role.kind == GROUP else self._roles.ensure_new_owner()
 
     def _check_database(self, name: str, group: str, oid: int) -> None:
         """Raise AccessRefused if the database is not the database that the decision was made for."""
-        held = self._session.held(name)
-        if held and held.owner != group and held.oid != oid:
-            raise AccessRefused(f"database {name} appeared in PostgreSQL just now")
+        access = self._session.database_access(name)
+        if access and access.owner != group and access.oid != oid:
+            raise AccessRefused(
+                f"database {name} appeared in PostgreSQL just now: the next hook decides who gets it"
+            )
 
-    def _have_database(self, name: str, group: str) -> None:
-        held = self._session.held(name)
-        if held is None:
+    def _ensure_database(self, name: str, group: str) -> None:
+        access = self._session.database_access(name)
+        if access is None:
             create_database(self._session, name, group)
-            held = self._session.held(name)
-        if held is None:
-            raise AccessRefused(f"database {name} was made in PostgreSQL and is gone again")
-        if held.owner == heir_name(self._session.owner):
+            access = self._session.database_access(name)
+        if access is None:
+            raise AccessRefused(
+                f"database {name} was created in PostgreSQL and is gone again: find out who drops it;"
+                " every hook tries again"
+            )
+        owner = access.owner
+        if owner == new_owner_name(self._session.owner):
             self._session.run("ALTER DATABASE {d} OWNER TO {g}", d=name, g=group)
-            held = held._replace(owner=group)
-        if held.owner == group:
+            owner = group
+        if owner == group:
             self.close(name)
-        elif not held.rights.issuperset((group, right) for right in _DATABASE_RIGHTS):
-            if not held.usable:
+        elif not access.rights.issuperset((group, right) for right in _DATABASE_RIGHTS):
+            if not access.usable:
                 raise AccessRefused(
                     f"user {self._session.user} of PostgreSQL cannot give access to database {name},"
-                    f" which belongs to {held.owner}"
+                    f" which belongs to {owner}: run"
+                    f" `GRANT {regrole(owner)} TO {regrole(self._session.user)}`"
                 )
             self._session.run(
                 "GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {d} TO {g}", d=name, g=group
@@ -183,20 +190,21 @@ class Sharing:
 
     def close(self, name: str) -> None:
         """Take the rights to connect to a database, and to make temporary tables, from PUBLIC."""
-        held = self._session.held(name)
-        if held and held.rights & {("", "CONNECT"), ("", "TEMPORARY")}:
+        access = self._session.database_access(name)
+        if access and access.rights & {("", "CONNECT"), ("", "TEMPORARY")}:
             self._session.run("REVOKE CONNECT, TEMPORARY ON DATABASE {d} FROM PUBLIC", d=name)
 
-    def _note_code(self, inside: Connection, database: str, group: str) -> None:
+    def _note_code(self, connection: Connection, database: str, group: str) -> None:
         """Note code of clients that have left, which would run with the rights of a client with roles."""
-        roles = map(self._session.role, (group, heir_name(self._session.owner)))
-        if code := remains.runs_as_others(inside, [role.oid for role in roles if role]):
+        roles = map(self._session.role, (group, new_owner_name(self._session.owner)))
+        oids = [role.oid for role in roles if role]
+        if code := leftover_code.code_run_by_others(connection, oids):
             self._session.note(f"clients that have gone left in database {database}: {code}")
 
-    def _share_future(self, inside: Connection, user: str, group: str) -> None:
-        """What the user makes from now on, the group may use."""
-        kinds = _KINDS + (_LARGE_OBJECTS if inside.info.server_version >= _V18 else ())
-        rows = inside.execute(
+    def _share_future_objects(self, connection: Connection, user: str, group: str) -> None:
+        """Let the group use the objects that the user will create."""
+        kinds = _KINDS + (_LARGE_OBJECTS if connection.info.server_version >= _V18 else ())
+        rows = connection.execute(
             """
             SELECT defaclobjtype::text, privilege_type
             FROM pg_default_acl, aclexplode(defaclacl)
@@ -204,46 +212,49 @@ class Sharing:
             """,
             (regrole(user), regrole(group)),
         )
-        held = set(rows)
+        granted = set(rows)
         for kind, plural, rights in kinds:
-            has = {right for found, right in held if found == kind}
+            before = {right for granted_kind, right in granted if granted_kind == kind}
             wanted = set(rights.split(", "))
             parts = {"u": user, "kinds": statement(plural), "g": group}
-            if has - wanted:
+            if before - wanted:
                 run(
-                    inside,
+                    connection,
                     "ALTER DEFAULT PRIVILEGES FOR ROLE {u} REVOKE ALL ON {kinds} FROM {g}",
                     **parts,
                 )
-            if has != wanted:
+            if before != wanted:
                 run(
-                    inside,
+                    connection,
                     "ALTER DEFAULT PRIVILEGES FOR ROLE {u} GRANT {rights} ON {kinds} TO {g}",
                     rights=statement(rights),
                     **parts,
                 )
 
-    def _share_present(self, inside: Connection, database: str, group: str) -> None:
-        """What is there already, the group may use, as far as it is ours to give."""
+    def _share_existing_objects(self, connection: Connection, database: str, group: str) -> None:
+        """Let the group use the objects that exist, as far as the backend's user may grant it."""
         from psycopg import sql
 
-        rows = inside.execute(
-            _UNSHARED,
-            {"group": regrole(group), "schema": SCHEMA, "mark": self._session.marks.application},
-        ).fetchall()
-        if kept := [".".join(parts) for _, ours, parts in rows if not ours]:
+        comment = self._session.ownership.application
+        values = {"group": regrole(group), "schema": SCHEMA, "comment": comment}
+        rows = connection.execute(_UNSHARED, values).fetchall()
+        if kept := [".".join(parts) for _, grantable, parts in rows if not grantable]:
             logger.warning(
-                "Clients of database %s cannot use what belongs to others there: %s",
+                "Clients of database %s cannot use objects there that belong to other roles: %s",
                 database,
                 ", ".join(kept[:5]) + (", …" if kept[5:] else ""),
             )
         for kind, text in _GRANTS:
-            names = [sql.Identifier(*parts) for k, ours, parts in rows if ours and k == kind]
+            names = [
+                sql.Identifier(*parts)
+                for row_kind, grantable, parts in rows
+                if grantable and row_kind == kind
+            ]
             if names:
-                run(inside, text, names=sql.SQL(", ").join(names), g=group)
-        found = inside.execute(_TOO_MUCH, {"group": regrole(group)}).fetchall()
-        if found:
-            more: LiteralString = ", MAINTAIN" if inside.info.server_version >= _V17 else ""
-            names = [sql.Identifier(*parts) for parts in found]
+                run(connection, text, names=sql.SQL(", ").join(names), g=group)
+        tables = connection.execute(_EXCESS_RIGHTS, {"group": regrole(group)}).fetchall()
+        if tables:
+            more: LiteralString = ", MAINTAIN" if connection.info.server_version >= _V17 else ""
+            names = [sql.Identifier(*parts) for parts in tables]
             text = "REVOKE TRIGGER" + more + " ON TABLE {names} FROM {g}"
-            run(inside, text, names=sql.SQL(", ").join(names), g=group)
+            run(connection, text, names=sql.SQL(", ").join(names), g=group)

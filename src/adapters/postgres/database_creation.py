@@ -1,4 +1,4 @@
-"""Create a database as a copy of template1, in which other sessions may be."""
+"""Create a database as a copy of template1, where sessions of other users may be open."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import time
 from typing import TYPE_CHECKING, LiteralString
 
 from app.errors import DatabaseBusy
+from domain.made import CLIENT
 
 if TYPE_CHECKING:
     from adapters.postgres.session import Session
 
 _TEMPLATE = "template1"
 _WORK_SECONDS = 0.2
-_LOOK_EVERY = 0.05
+_POLL_SECONDS = 0.05
 
 # PostgreSQL does not copy a database that has sessions: it waits 5 s for their end, and then refuses.
 # It ends autovacuum workers itself.
@@ -25,22 +26,22 @@ ORDER BY pid
 
 
 def create_database(session: Session, name: str, owner: str) -> None:
-    """Create a database, and end the sessions of client users in template1 before.
+    """Create a database, after ending the sessions of client users in template1.
 
-    Raises DatabaseBusy if another session stays in template1.
+    Raises DatabaseBusy if a session of another user stays in template1.
     """
-    clients = list(session.marked(session.marks.client))
-    with session.waiting.spent(session.patience, work=_WORK_SECONDS) as seconds:
+    clients = list(session.ownership.roles(CLIENT))
+    with session.waiting.spent(session.client_seconds, work=_WORK_SECONDS) as seconds:
         end = time.monotonic() + seconds
-        while found := session.connection.execute(_SESSIONS, (clients, _TEMPLATE)).fetchall():
-            for pid, _, ours in found:
-                if ours:
+        while rows := session.connection.execute(_SESSIONS, (clients, _TEMPLATE)).fetchall():
+            for pid, _, is_client in rows:
+                if is_client:
                     session.connection.execute("SELECT pg_terminate_backend(%s)", (pid,))
-            if time.monotonic() + _LOOK_EVERY > end:
-                user = found[0][1]
+            if time.monotonic() + _POLL_SECONDS > end:
+                user = rows[0][1]
                 raise DatabaseBusy(
                     f"database {name} cannot be made while user {user} is in {_TEMPLATE}, of which it"
                     " is a copy: end that user's sessions there"
                 )
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_POLL_SECONDS)
     session.run("CREATE DATABASE {d} OWNER {g}", d=name, g=owner)

@@ -37,13 +37,13 @@ WITH lock AS (
 ), session AS (
     SELECT pid, usename FROM pg_stat_activity
     WHERE usename IS NOT NULL AND datname = %(database)s AND xact_start IS NOT NULL
-    AND NOT (usename = current_user AND application_name = %(ours)s)
-), told AS (
+    AND NOT (usename = current_user AND application_name = %(application_name)s)
+), shown AS (
     SELECT * FROM session WHERE pid IN (SELECT pid FROM holder)
     UNION ALL
     SELECT * FROM session WHERE NOT EXISTS (SELECT FROM session JOIN holder USING (pid))
 )
-SELECT 'user ' || usename FROM told
+SELECT 'user ' || usename FROM shown
 UNION
 SELECT 'prepared transaction ' || quote_literal(gid) || ' of user ' || owner FROM pg_prepared_xacts
 WHERE database = %(database)s
@@ -60,8 +60,8 @@ AND l.database = (SELECT oid FROM pg_database WHERE datname = %s)
 """
 
 
-def closed(connection: Connection, database: str) -> str:
-    """Return why this database accepts no connection, as a sentence; '' if it accepts connections."""
+def closed_reason(connection: Connection, database: str) -> str:
+    """Return why this database accepts no connection, with the statement that helps; '' if it accepts some."""
     row = connection.execute(
         """
         SELECT datallowconn, datconnlimit, rolsuper,
@@ -75,7 +75,7 @@ def closed(connection: Connection, database: str) -> str:
     allowed, limit, superuser, sessions = row
     if limit == _INVALID:  # https://www.postgresql.org/docs/current/catalog-pg-database.html
         return (
-            f"database {database} is what an interrupted DROP DATABASE left: run"
+            f"an interrupted DROP DATABASE left database {database} unusable: run"
             f' DROP DATABASE "{database}"'
         )
     if not allowed:
@@ -97,13 +97,13 @@ def catalog_locked(connection: Connection, database: str) -> bool:
     return bool(row and row[0])
 
 
-def holders(connection: Connection, database: str) -> str:
-    """Return the users whose sessions keep other sessions of this database waiting, as a list in a sentence.
-
-    Returns '' if there are none.
-    """
-    ours = connection.info.get_parameters().get("application_name", "")
-    rows = connection.execute(_HOLDERS, {"database": database, "ours": ours}).fetchall()
+def lock_holders(connection: Connection, database: str) -> str:
+    """Return the users whose sessions block other sessions of this database, as a list; '' if there are none."""
+    values = {
+        "database": database,
+        "application_name": connection.info.get_parameters().get("application_name", ""),
+    }
+    rows = connection.execute(_HOLDERS, values).fetchall()
     return ", ".join(str(row[0]) for row in rows)
 
 

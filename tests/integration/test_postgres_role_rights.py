@@ -1,4 +1,4 @@
-"""Is what a role of a real PostgreSQL leads to followed to its end?"""
+"""The rights that roles of a real PostgreSQL give, through all memberships."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from postgresql import PostgreSQL
 from provided import OWN, asked, do, provide
 
-from domain.consent import Reach
+from domain.consent import RoleRights
 
 
 @pytest.fixture(autouse=True)
@@ -14,8 +14,8 @@ def own_database(server: PostgreSQL) -> None:
     provide(server, asked(1))
 
 
-def reach(server: PostgreSQL, role: str, database: str = "shop") -> Reach:
-    (found,) = do(server, lambda open_: open_.reaches((role,), database))
+def reach(server: PostgreSQL, role: str, database: str = "shop") -> RoleRights:
+    (found,) = do(server, lambda open_: open_.role_rights((role,), database))
     return found
 
 
@@ -23,7 +23,7 @@ def outside(server: PostgreSQL, role: str) -> str:
     return reach(server, role).outside()
 
 
-def test_a_group_inside_of_the_clients_own_database_reaches_nothing(server: PostgreSQL) -> None:
+def test_a_group_of_the_clients_own_database_gives_no_other_rights(server: PostgreSQL) -> None:
     server.sql("CREATE ROLE charmed_dml")
     server.sql("CREATE TABLE t (i int)", database="shop")
     server.sql("GRANT ALL ON t TO charmed_dml", database="shop")
@@ -54,7 +54,7 @@ def test_a_role_is_followed_through_every_membership(
     assert outside(server, "charmed_dba") == sentence
 
 
-def test_createrole_is_named_for_what_it_is_in_this_version(server: PostgreSQL) -> None:
+def test_createrole_counts_as_superuser_before_postgresql_16(server: PostgreSQL) -> None:
     found = outside(server, "createrole")
     assert ("amounts to superuser" in found) == (server.version <= 15)
     assert ("can make roles" in found) == (server.version >= 16)
@@ -69,7 +69,7 @@ def test_a_predefined_role_is_named(server: PostgreSQL) -> None:
     assert "has the rights of pg_monitor" in outside(server, "charmed_stats")
 
 
-def test_set_user_is_found_whatever_its_schema(server: PostgreSQL) -> None:
+def test_set_user_is_found_in_every_schema(server: PostgreSQL) -> None:
     server.sql("CREATE ROLE charmed_dba")
     server.sql("CREATE SCHEMA x", database=OWN)
     server.sql(

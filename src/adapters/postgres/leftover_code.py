@@ -1,4 +1,4 @@
-"""Find and disarm code of a client in its database that would run with the rights of other users."""
+"""Find code of a client in its database that runs with the rights of other users, and disable what can be."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from adapters.postgres.server import Connection
 
 # Seconds for changing the functions of a single client in a single database.
-SECONDS = 1.0
+_SECONDS = 1.0
 
-_MOST_NAMES = 10
+# A sentence names at most as many objects.
+_MAX_NAMES = 10
 
 # Functions that run with the rights of their owner.
 _DEFINERS: LiteralString = """
@@ -38,38 +39,39 @@ ORDER BY 1
 """
 
 
-def defuse(inside: Connection, oid: int, seconds: float = SECONDS) -> tuple[str, ...]:
+def make_functions_invoker(connection: Connection, oid: int) -> tuple[str, ...]:
     """Make the functions of a role SECURITY INVOKER; return its functions and triggers, as sentences.
 
-    Call this in a transaction inside the client's database, before another role owns the client's
-    objects. After `seconds` the remaining functions stay SECURITY DEFINER and are named: their owner
-    will be a role that has no rights outside of this database. Raises psycopg.Error.
+    Call this in a transaction in the client's database, before another role owns the client's objects.
+    After `_SECONDS` the remaining functions stay SECURITY DEFINER and are named: their new owner has no
+    rights outside of this database. Raises psycopg.Error.
     """
-    found = [str(row[0]) for row in inside.execute(_DEFINERS, (oid,))]
-    end, changed = time.monotonic() + seconds, 0
-    for name in found:
+    functions = [str(row[0]) for row in connection.execute(_DEFINERS, (oid,))]
+    end, changed = time.monotonic() + _SECONDS, 0
+    for name in functions:
         if time.monotonic() > end:
             break
         # PostgreSQL has quoted this name (regprocedure).
-        inside.execute(f"ALTER ROUTINE {name} SECURITY INVOKER".encode())
+        connection.execute(f"ALTER ROUTINE {name} SECURITY INVOKER".encode())
         changed += 1
-    told: list[str] = []
+    sentences: list[str] = []
     if changed:
-        told.append(f"{_listed(found[:changed])}, now SECURITY INVOKER: SECURITY DEFINER before")
-    if found[changed:]:
-        told.append(f"{_listed(found[changed:])}, still SECURITY DEFINER")
-    if code := runs_as_others(inside, [oid]):
-        told.append(code)
-    return tuple(told)
+        names = _listed(functions[:changed])
+        sentences.append(f"{names}, now SECURITY INVOKER: SECURITY DEFINER before")
+    if functions[changed:]:
+        sentences.append(f"{_listed(functions[changed:])}, still SECURITY DEFINER")
+    if code := code_run_by_others(connection, [oid]):
+        sentences.append(code)
+    return tuple(sentences)
 
 
-def runs_as_others(inside: Connection, oids: Iterable[int]) -> str:
+def code_run_by_others(connection: Connection, oids: Iterable[int]) -> str:
     """Return triggers, rules and event triggers of these roles, as part of a sentence; '' if there are none."""
-    rows = inside.execute(_RUNS_AS_OTHERS, {"oids": [*oids]})
+    rows = connection.execute(_RUNS_AS_OTHERS, {"oids": [*oids]})
     names = [str(row[0]) for row in rows]
     return f"{_listed(names)}, run with the rights of other users" if names else ""
 
 
 def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if names[_MOST_NAMES:] else ""
-    return ", ".join(names[:_MOST_NAMES]) + more
+    more = f" and {len(names) - _MAX_NAMES} more" if names[_MAX_NAMES:] else ""
+    return ", ".join(names[:_MAX_NAMES]) + more

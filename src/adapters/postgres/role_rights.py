@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, LiteralString
 
-from domain.consent import BECOME_SUPERUSER, Reach, reach_of
+from domain.consent import BECOME_SUPERUSER, RoleRights, rights_of
 from domain.roles import ATTRIBUTES
 
 if TYPE_CHECKING:
@@ -12,15 +12,16 @@ if TYPE_CHECKING:
 
     from adapters.postgres.session import Session
 
-# Each membership is followed, whether it has the option INHERIT, SET or only ADMIN.
+# All memberships count, also those without the options INHERIT and SET: an administrator of a membership
+# can set them.
 _ROLES: LiteralString = """
-WITH RECURSIVE leads AS (
+WITH RECURSIVE reached AS (
     SELECT oid FROM pg_roles WHERE rolname = %s
     UNION
-    SELECT m.roleid FROM pg_auth_members m JOIN leads ON m.member = leads.oid
+    SELECT m.roleid FROM pg_auth_members m JOIN reached ON m.member = reached.oid
 )
 SELECT r.oid, rolname, rolsuper, rolreplication, rolbypassrls, rolcreaterole, rolcreatedb
-FROM pg_roles r JOIN leads USING (oid) ORDER BY rolname
+FROM pg_roles r JOIN reached USING (oid) ORDER BY rolname
 """
 _ATTRIBUTES = ("superuser", "replication", "bypassrls", "createrole", "createdb")
 
@@ -62,41 +63,45 @@ ORDER BY 1
 """
 
 
-def reaches(session: Session, roles: Iterable[str], database: str) -> tuple[Reach, ...]:
-    """Return the reach of each of these roles, for a client of this database.
+def rights_of_roles(
+    session: Session, roles: Iterable[str], database: str
+) -> tuple[RoleRights, ...]:
+    """Return the rights of each of these roles outside of this database, the database of a client.
 
-    Raises psycopg.Error, and the errors of `Session.inside`.
+    Raises psycopg.Error, and the errors of `Session.connect_to`.
     """
     major = session.connection.info.server_version // 10_000
     return tuple(
-        reach_of(role, major) if role in ATTRIBUTES else _followed(session, role, database, major)
+        rights_of(role, major)
+        if role in ATTRIBUTES
+        else _rights_of_group(session, role, database, major)
         for role in roles
     )
 
 
-def _followed(session: Session, role: str, database: str, major: int) -> Reach:
-    found = session.connection.execute(_ROLES, (role,)).fetchall()
-    oids = [row[0] for row in found]
+def _rights_of_group(session: Session, role: str, database: str, major: int) -> RoleRights:
+    rows = session.connection.execute(_ROLES, (role,)).fetchall()
+    oids = [row[0] for row in rows]
     attributes = [
         (attribute, row[1])
-        for row in found
+        for row in rows
         for attribute, has in zip(_ATTRIBUTES, row[2:], strict=True)
         if has
     ]
     functions, objects = set[str](), set[str]()
-    inside = [session.database, *([database] if session.held(database) else [])]
-    for name in dict.fromkeys(inside) if oids else ():
-        with session.inside(name) as connection:
+    searched = [session.database, *([database] if session.database_access(database) else [])]
+    for name in dict.fromkeys(searched) if oids else ():
+        with session.connect_to(name) as connection:
             parts = {"oids": oids, "names": sorted(BECOME_SUPERUSER)}
             functions.update(row[0] for row in connection.execute(_FUNCTIONS, parts))
             objects.update(row[0] for row in connection.execute(_FOREIGN, parts))
     shared = session.connection.execute(_SHARED_OBJECTS, (oids,))
-    return reach_of(
+    return rights_of(
         role,
         major,
         attributes=attributes,
-        predefined=[name for _, name, *_ in found if name.startswith("pg_")],
+        predefined=[name for _, name, *_ in rows if name.startswith("pg_")],
         functions=sorted(functions),
         databases=[row[0] for row in session.connection.execute(_DATABASES, (oids, database))],
-        others=sorted(objects.union(row[0] for row in shared)),
+        objects=sorted(objects.union(row[0] for row in shared)),
     )

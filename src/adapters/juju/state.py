@@ -1,0 +1,163 @@
+"""Read and write Juju's state, and tell later whether anything that was read has changed.
+
+All adapters for Juju read and write databags, options and leadership here. Each read is noted, and the next
+hook compares exactly what was read. So an endpoint that is added later is compared as soon as an adapter
+reads its databags, and an endpoint without a relation costs no hook tool.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import ops
+from ops import hookcmds
+
+
+class Read(NamedTuple):
+    """A piece of Juju's state. `relation` is -1 for what belongs to no relation."""
+
+    kind: str
+    relation: int = -1
+    name: str = ""
+
+
+# Events by which Juju announces a relation and its end.
+_NEW_OR_ENDING = ops.RelationCreatedEvent | ops.RelationBrokenEvent
+
+LEADER, OPTIONS, RELATIONS, UNITS, DATABAG = "leader", "options", "relations", "units", "databag"
+
+
+class JujuState:
+    """Juju's state as this unit may see it, with notes of what was read.
+
+    Three things are not read again. Juju announces each new relation by relation-created and each end by
+    relation-broken, and new content of a secret by secret-changed. The address of a pod stays for as long
+    as the disk of the charm.
+    """
+
+    def __init__(self, charm: ops.CharmBase) -> None:
+        self._charm = charm
+        self._reads: dict[Read, ops.Relation | None] = {}
+        # Whether a later hook can see all that this hook read and wrote.
+        self.comparable = True
+
+    def is_leader(self) -> bool:
+        """Return whether this unit leads the application."""
+        self._reads[Read(LEADER)] = None
+        return self._charm.unit.is_leader()
+
+    def options(self) -> Mapping[str, bool | int | float | str]:
+        """Return the options of the application."""
+        self._reads[Read(OPTIONS)] = None
+        return self._charm.config
+
+    def relations(self, endpoint: str) -> list[ops.Relation]:
+        """Return the relations of an endpoint, without a relation that breaks in this hook."""
+        self._reads[Read(RELATIONS, name=endpoint)] = None
+        # In relation-broken Juju still lists the relation.
+        return [relation for relation in self._charm.model.relations[endpoint] if relation.active]
+
+    def relation(self, endpoint: str) -> ops.Relation | None:
+        """Return the relation of an endpoint that has at most one."""
+        return next(iter(self.relations(endpoint)), None)
+
+    def units(self, relation: ops.Relation) -> list[ops.Unit]:
+        """Return the remote units of a relation, by name."""
+        self._reads[Read(UNITS, relation.id)] = relation
+        return sorted(relation.units, key=lambda unit: unit.name)
+
+    def databag(
+        self, relation: ops.Relation, owner: ops.Application | ops.Unit
+    ) -> Mapping[str, str]:
+        """Return the databag of an application or unit in a relation."""
+        self._reads[Read(DATABAG, relation.id, owner.name)] = relation
+        return relation.data[owner]
+
+    def app_databag(self, relation: ops.Relation) -> Mapping[str, str]:
+        """Return the databag of this application in a relation. Only a leader may, except for peers."""
+        return self.databag(relation, self._charm.app)
+
+    def unit_databag(self, relation: ops.Relation) -> Mapping[str, str]:
+        """Return the databag of this unit in a relation."""
+        return self.databag(relation, self._charm.unit)
+
+    def put(
+        self,
+        relation: ops.Relation,
+        owner: ops.Application | ops.Unit,
+        fields: Mapping[str, str],
+    ) -> None:
+        """Write the fields that differ, by one hook tool; '' removes a field."""
+        databag = self.databag(relation, owner)
+        if changed := {key: text for key, text in fields.items() if databag.get(key, "") != text}:
+            relation.data[owner].update(changed)
+
+    def put_for_app(self, relation: ops.Relation, fields: Mapping[str, str]) -> None:
+        """Write fields of the databag of this application."""
+        self.put(relation, self._charm.app, fields)
+
+    def put_for_unit(self, relation: ops.Relation, fields: Mapping[str, str]) -> None:
+        """Write fields of the databag of this unit."""
+        self.put(relation, self._charm.unit, fields)
+
+    def incomparable(self) -> None:
+        """Note that this hook read or wrote what a later hook cannot see, such as a secret."""
+        self.comparable = False
+
+    def digests(self) -> list[list[str | int]]:
+        """Return each read with a digest of its value at the end of this hook.
+
+        Values that this hook wrote count as written: Juju keeps all of them or none. If it keeps none,
+        the next hook sees other values.
+        """
+        return [[*read, _digest(self._now(read, at))] for read, at in self._reads.items()]
+
+    def _now(self, read: Read, relation: ops.Relation | None) -> object:
+        if read.kind == LEADER:
+            return self._charm.unit.is_leader()
+        if read.kind == OPTIONS:
+            return dict(self._charm.config)
+        if relation is None:
+            return None
+        if read.kind == UNITS:
+            return sorted(unit.name for unit in relation.units)
+        model = self._charm.model
+        owner = model.get_unit(read.name) if "/" in read.name else model.get_app(read.name)
+        return dict(relation.data[owner])
+
+    def unchanged(
+        self, digests: Iterable[tuple[str, int, str, str]], event: ops.EventBase
+    ) -> bool:
+        """Return whether all reads of an earlier hook would have the same values now.
+
+        Ends at the first that differs. Reads of the relation of the event come first, because there a
+        change is most likely.
+        """
+        noted = [(Read(kind, relation, name), digest) for kind, relation, name, digest in digests]
+        if isinstance(event, ops.RelationEvent):
+            listed = any(read == Read(RELATIONS, name=event.relation.name) for read, _ in noted)
+            known = any(read.relation == event.relation.id for read, _ in noted)
+            if listed and (not known or isinstance(event, _NEW_OR_ENDING)):
+                return False
+        first = event.relation.id if isinstance(event, ops.RelationEvent) else -1
+        noted.sort(key=lambda item: item[0].relation != first)
+        return all(_digest(self._reread(read)) == digest for read, digest in noted)
+
+    def _reread(self, read: Read) -> object:
+        """Return a value by a single hook tool; the model of ops would list the relations before."""
+        if read.kind == LEADER:
+            return self._charm.unit.is_leader()
+        if read.kind == OPTIONS:
+            return hookcmds.config_get()
+        if read.kind == RELATIONS:
+            return None
+        if read.kind == UNITS:
+            return sorted(hookcmds.relation_list(read.relation))
+        return hookcmds.relation_get(read.relation, unit=read.name, app="/" not in read.name)
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

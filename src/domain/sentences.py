@@ -1,0 +1,160 @@
+"""Every sentence of the status that the domain and the application decide, with what to do about it.
+
+docs/reference.md has a row for each of them. `domain.failures` has the sentences of errors of adapters.
+"""
+
+from domain.problems import Kind, Level
+
+# Options
+
+UNKNOWN_OPTION = Kind(
+    Level.BLOCKED,
+    "unknown option {name}: there are {known}",
+    "remove the option",
+)
+INVALID_OPTION = Kind(
+    Level.BLOCKED,
+    "option {name} must be {accepts}, not {value}",
+    "set the option to a value that the sentence names; until then the value before stays",
+)
+INVALID_VALUE = Kind(
+    Level.BLOCKED,
+    "option {name}: {reason}",
+    "correct the text; the sentence names the place in it",
+)
+USERS_NOT_SUPPORTED = Kind(
+    Level.BLOCKED,
+    "option overrides: users need PgBouncer {needed} or later: {version} runs here",
+    "refresh to an image with that version, or remove `users`. Overrides of databases work",
+)
+RESET_NOT_SUPPORTED = Kind(
+    Level.BLOCKED,
+    "option server_reset_query_always needs PgBouncer {needed} or later: {version} runs"
+    " here, and works as with false",
+    "refresh to an image with that version, or set the option to false. Until then the"
+    " option works as false",
+)
+RESET_IN_MIXED_MODES = Kind(
+    Level.BLOCKED,
+    "option server_reset_query_always cannot be true while pools in session mode run beside"
+    " pools in another mode, and works as with false: set it to false, or give all pools"
+    " the same pool_mode",
+    "set it to false, or give all pools the mode of `pool_mode`",
+)
+TOO_FEW_CONNECTIONS = Kind(
+    Level.BLOCKED,
+    "max_db_connections {total} is too few for {units} units: raise it, or remove units",
+    "raise the option, or remove units; until then some units serve no clients",
+)
+TOO_FEW_FOR_READ_ONLY = Kind(
+    Level.BLOCKED,
+    "max_db_connections {total} is too few for read-only pools of {units} units: {needed}"
+    " are needed",
+    "raise the option; until then there are no read-only pools",
+)
+OVER_CAPACITY = Kind(
+    Level.ACTIVE,
+    "the pools may open {needed} connections and PostgreSQL accepts {capacity}: {cure}"
+    " max_connections of PostgreSQL",
+    "lower `max_db_connections` to the number in the sentence, or raise PostgreSQL's"
+    " `max_connections`. Until then PostgreSQL may refuse connections, and clients wait",
+)
+
+# PostgreSQL
+
+NO_BACKEND = Kind(
+    Level.BLOCKED,
+    "missing relation: backend-database",
+    "`juju integrate pgbouncer-k8s:backend-database postgresql-k8s:database`",
+)
+SETTING_UP_USERS = Kind(
+    Level.BLOCKED,
+    "backend-database: setting up users in PostgreSQL",
+    "wait. If it stays, run `juju debug-log --include pgbouncer-k8s`",
+)
+POSTGRESQL_SILENT = Kind(
+    Level.BLOCKED,
+    "PostgreSQL at {endpoints} does not answer: {cure}",
+    "check that PostgreSQL runs, and the network. Every hook tries again",
+)
+STILL_LOGS_IN = Kind(
+    Level.BLOCKED,
+    "{username} has left and can still log in to PostgreSQL: {reason}",
+    "end the transaction that locks the role. Every hook tries again",
+)
+STILL_IN_POSTGRESQL = Kind(
+    Level.WAITING,
+    "{username} cannot log in any more, and is still in PostgreSQL: {reason}",
+    "see the reason in the sentence. The user has no login and no session",
+)
+
+# Applications
+
+REFUSED = Kind(
+    Level.BLOCKED,
+    "{application} (relation {relation}) {reason}",
+    "change what the application asks for; the sentence says what is allowed",
+)
+
+# PgBouncer and its container
+
+TOO_OLD = Kind(
+    Level.BLOCKED,
+    "PgBouncer {version} is too old: {needed} or later is needed",
+    "refresh to an image with that version",
+)
+FEW_FILES = Kind(
+    Level.BLOCKED,
+    "PgBouncer may open {files} files, enough for {clients} clients of each process: raise"
+    " the limit of open files, or lower max_db_connections",
+    "raise the container's limit of open files, or lower `max_db_connections`",
+)
+NO_CONTAINER = Kind(
+    Level.WAITING,
+    "waiting for the pgbouncer container",
+    "wait for Kubernetes: `kubectl describe pod`",
+)
+NOT_RUNNING = Kind(
+    Level.WAITING,
+    "waiting for PgBouncer to run",
+    "look at `juju ssh --container pgbouncer pgbouncer-k8s/0 pebble logs`",
+)
+RESTARTING = Kind(
+    Level.WAITING,
+    "PgBouncer process {index} does not answer: it is being restarted",
+    "wait. If it happens often, refresh to an image with a newer version",
+)
+RESTART_NEEDED = Kind(
+    Level.WAITING,
+    "PgBouncer process {index} does not answer: restart it with `pooler up`",
+    "run `./pooler up`",
+)
+VULNERABLE = Kind(
+    Level.ACTIVE,
+    "PgBouncer {version} has known vulnerabilities, the worst is {cve} ({text}): use an"
+    " image with PgBouncer {safe} or later",
+    "refresh to an image with PgBouncer 1.26.1 or later",
+)
+
+# Units and Kubernetes
+
+UNREADABLE = Kind(
+    Level.BLOCKED,
+    "{what} was written by another release and this release cannot read it: refresh all"
+    " units to the same release with `juju refresh {application}`; until then this unit"
+    " keeps what it serves",
+    "refresh all units to one release: `juju refresh pgbouncer-k8s`. Until then the unit"
+    " keeps its configuration",
+)
+NO_CONFIGURATION = Kind(
+    Level.WAITING,
+    "waiting for the leader's configuration",
+    "wait",
+)
+NO_SHARE_YET = Kind(
+    Level.WAITING,
+    "waiting for other units to give up connections",
+    "wait until transactions, or sessions, end. `./pooler top` or `show pools` shows whose",
+)
+
+KINDS = tuple(value for value in dict(globals()).values() if isinstance(value, Kind))

@@ -1,0 +1,25 @@
+"""The hooks of the application, as its attributes list them."""
+
+from app.application import Application
+from app.hooks.pause import Pause, Resume
+from app.ports import Ports
+
+_APPLICATION = Application(Ports(*[None] * len(Ports._fields)))
+
+# Every hook; the actions pause and resume are no hooks.
+HOOKS = tuple(
+    name
+    for name, hook in vars(_APPLICATION).items()
+    if type(hook).__module__.startswith("app.hooks.") and not isinstance(hook, (Pause, Resume))
+)
+
+# Hooks that are called with the name of the unit that departs.
+DEPARTED = tuple(name for name in HOOKS if name.endswith("_departed"))
+
+# Hooks that are called without an argument.
+PLAIN = tuple(name for name in HOOKS if name not in DEPARTED)
+
+
+def run_hook(unit, name, departing="pgbouncer/9"):
+    """Run a hook of a unit and return its outcome; `departing` is the unit that departs."""
+    return getattr(unit, name)(*[departing] * (name in DEPARTED))
