@@ -30,12 +30,14 @@ class Pooler:
         here = {"POOLER_HOME": str(self.home), "PYTHONPATH": str(ROOT / "src")}
         self.environment = os.environ | here | environment
         self.port = free_port()
+        self._ran = False
 
     def run(self, *words: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
         """Run one verb and return how it ended."""
-        if words[:1] != ("up",):
+        if self._ran:
             return forking.run(words, self.environment, timeout)
-        # What starts every server is run in a new interpreter, as an operator runs it.
+        # The first verb starts every server: it runs in a new interpreter, as for an operator.
+        self._ran = True
         return subprocess.run(
             [*COMMAND, *words],
             capture_output=True,
