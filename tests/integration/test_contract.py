@@ -24,7 +24,7 @@ from adapters.local.processes import LocalPooler
 from adapters.local.run_as import pooler_owner
 from adapters.pebble import pooler as pebble
 from adapters.pgbouncer.console import PsycopgConsoles
-from adapters.postgres.databases import PsycopgDatabases, databases
+from adapters.postgres.databases import PsycopgDatabases
 from contract.consoles import ConsolesContract
 from contract.databases import DatabasesContract
 from contract.pooler import PoolerContract, SupervisedContract
@@ -144,8 +144,8 @@ class RealServer:
 class TestDatabases(DatabasesContract):
     @pytest.fixture
     def server(self, postgresql, monkeypatch):
-        # Who is not let in here will not be in a moment.
-        monkeypatch.setattr(databases, "_ADMIT_SECONDS", 0.0)
+        # This server changes no pg_hba.conf, so a login that it refuses now stays refused.
+        monkeypatch.setattr("adapters.postgres.databases._ADMIT_SECONDS", 0.0)
         yield RealServer(postgresql)
         postgresql.wipe()
 
