@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import ops
 
     from adapters.local.model import Model
-    from adapters.local.run_as import Owner
+    from adapters.local.run_as import RunAs
     from adapters.pgbouncer.console import PsycopgConsoles
     from domain.instances import Layout
 
@@ -39,7 +39,7 @@ def on_juju(charm: ops.CharmBase, consoles: PsycopgConsoles | None = None) -> Ap
 
 
 def on_machine(
-    model: Model, unit: str, program: pathlib.Path, layout: Layout, owner: Owner | None
+    model: Model, unit: str, program: pathlib.Path, layout: Layout, owner: RunAs | None
 ) -> Application:
     """Return the application of a unit on this machine; `program` is the path of PgBouncer."""
     ports = providers.Callable(local_ports, model, unit, program, layout, owner)
@@ -84,7 +84,7 @@ def juju_ports(charm: ops.CharmBase, consoles: PsycopgConsoles | None) -> Ports:
 
 
 def local_ports(
-    model: Model, unit: str, program: pathlib.Path, layout: Layout, owner: Owner | None
+    model: Model, unit: str, program: pathlib.Path, layout: Layout, owner: RunAs | None
 ) -> Ports:
     """Fill the ports with processes and files of this machine, and PostgreSQL."""
     from adapters.connections.waiting import WaitingBudget

@@ -20,6 +20,7 @@ from domain.facts import (
 from domain.instances import Layout
 from domain.leadership import misses_something
 from domain.pools import Address, Plan, Serving
+from domain.roles import roles_in
 from domain.settings import settings_from
 from domain.users import (
     AccessRequest,
@@ -37,7 +38,7 @@ class NotLeader(Exception):
     """A unit that does not lead tried to speak for the application."""
 
 
-class Record(pydantic.BaseModel):
+class StoredModel(pydantic.BaseModel):
     """Part of the state; what is assigned to it is what the next look finds."""
 
     model_config = pydantic.ConfigDict(extra="forbid")
@@ -47,7 +48,7 @@ class Record(pydantic.BaseModel):
 UnitName = Annotated[str, pydantic.Field(pattern=r"^[a-z0-9-]{1,60}/(0|[1-9][0-9]{0,8})$")]
 
 
-class UnitRecord(Record):
+class UnitRecord(StoredModel):
     """One unit, as the others see it."""
 
     address: Address
@@ -60,7 +61,7 @@ class UnitRecord(Record):
     unseen: frozenset[str] = frozenset()
 
 
-class ClientRecord(Record):
+class ClientRecord(StoredModel):
     """One application that asks for a database, and what it was told."""
 
     application: str
@@ -70,7 +71,7 @@ class ClientRecord(Record):
     password: pydantic.SecretStr | None = None
 
 
-class Model(Record):
+class Model(StoredModel):
     """All that the units of one application share."""
 
     application: str = "pgbouncer"
@@ -200,7 +201,7 @@ class LocalFacts:
 
 
 def _asked(number: int, record: ClientRecord) -> Client | Refusal | None:
-    roles = tuple(filter(None, (role.strip().lower() for role in record.roles.split(","))))
+    roles = roles_in(record.roles)
     if not record.database:
         return None
     if problem := request_problem(record.database, roles):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from adapters.connections import ping
 from adapters.local import environment, files
-from adapters.local.run_as import Owner, identity, own, pooler_users
+from adapters.local.run_as import RunAs, chown, identity, pooler_users
 from adapters.local.running import command_of, pid_in, pids, send, user_of
 from adapters.pgbouncer import rendering
 from adapters.pgbouncer.console import PsycopgConsoles
@@ -53,7 +53,7 @@ class LocalPooler:
         self,
         program: pathlib.Path,
         layout: Layout,
-        owner: Owner | None,
+        owner: RunAs | None,
         waiting: WaitingBudget | None = None,
     ) -> None:
         if owner and not layout.sockets:
@@ -168,7 +168,7 @@ class LocalPooler:
         """Make a directory of the current user that PgBouncer can read, and no other user can."""
         files.make_parents(path)
         if self._owner:
-            files.make_directory(path, 0o750, self._owner[1])
+            files.make_directory(path, 0o750, self._owner.group)
         else:
             files.make_directory(path, 0o700)
 
@@ -177,11 +177,11 @@ class LocalPooler:
         files.make_parents(path)
         files.remove(path)
         path.mkdir(0o700)
-        own(path, self._owner)
+        chown(path, self._owner)
 
     def _put(self, path: pathlib.Path, text: str) -> None:
         """Replace a file that PgBouncer can read, and no other user can at any moment."""
-        files.write(path, text, self._owner[1] if self._owner else None)
+        files.write(path, text, self._owner.group if self._owner else None)
 
     def _claim(self, port: int) -> None:
         """Nobody but us listens there; the kernel would let a pooler of the same user join in."""
@@ -335,7 +335,7 @@ class LocalPooler:
         return self._is_left(pid, ()) and user_of(pid) != self._user()
 
     def _user(self) -> int:
-        return self._owner[0] if self._owner else os.geteuid()
+        return self._owner.user if self._owner else os.geteuid()
 
     def _index_of(self, pid: int) -> int | None:
         """Return the index in the command line of a process of this unit; None for any other process."""

@@ -13,19 +13,19 @@ import pytest
 
 from adapters.local import environment, files, running
 from adapters.local.model import NotLeader
-from adapters.local.store import ServerRecord, State, Store, Unreadable
 from adapters.memory import MemoryPlatform
 from domain.capabilities import Version
 from pooler import binaries
 from pooler.address import given_credentials
-from pooler.arguments import Mistake
+from pooler.arguments import UsageError
+from pooler.store import ServerRecord, State, Store, Unreadable
 
 
 # ---- the state -------------------------------------------------------------------------------
 @pytest.fixture
 def store(tmp_path):
     store = Store(tmp_path / "home")
-    with store.alone(lambda _: None):
+    with store.locked(lambda _: None):
         yield store
 
 
@@ -61,7 +61,7 @@ def test_there_is_none_at_first(store):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"colour": "red"}', '{"model": {"leader": 5}}'])
 def test_a_state_that_makes_no_sense_is_named_with_what_to_do(store, text):
     (store.home / "state.json").write_text(text)
-    with pytest.raises(Unreadable, match=r"state\.json is not readable: mend it, or remove"):
+    with pytest.raises(Unreadable, match=r"state\.json is not readable: repair it, or remove"):
         store.load()
 
 
@@ -75,8 +75,8 @@ def test_a_save_that_dies_leaves_the_state_before_it(store, monkeypatch):
 
 HOLD = """
 import pathlib, sys
-from adapters.local.store import Store
-with Store(pathlib.Path(sys.argv[1])).alone(print):
+from pooler.store import Store
+with Store(pathlib.Path(sys.argv[1])).locked(print):
     print("entered", flush=True)
     sys.stdin.readline()
 """
@@ -95,10 +95,12 @@ def test_two_commands_take_turns_and_the_second_says_so(tmp_path):
         said.append(text)
         other.stdin.close()
 
-    with Store(tmp_path).alone(say):
+    with Store(tmp_path).locked(say):
         assert other.wait(10) == 0
     other.stdout.close()
-    assert said == [f"another pooler command is at work (process {other.pid}): waiting"]
+    assert said == [
+        f"another pooler command is running (process {other.pid}): waiting for its end"
+    ]
 
 
 def test_only_the_leader_speaks_for_all():
@@ -156,7 +158,7 @@ def test_a_vulnerable_one_is_taken_where_none_can_be_fetched(nothing):
     path = program(nothing / "bin" / "pgbouncer", "PgBouncer 1.26.0")
     said = []
     assert binaries.pgbouncer(nothing / "cache", said.append) == path
-    assert "the PgBouncer of this machine is taken, 1.26.0" in said[-1]
+    assert "the PgBouncer of this machine is used, 1.26.0" in said[-1]
 
 
 @pytest.mark.parametrize(("version", "fetched"), [("1.26.1", False), ("1.24.1", True)])
@@ -208,7 +210,7 @@ def test_without_apt_nothing_can_be_fetched_and_it_says_what_to_set(nothing):
 
 def test_a_cache_that_cannot_be_written_is_named(nothing):
     (nothing / "file").write_text("")
-    with pytest.raises(binaries.Missing, match=r"set \$POOLER_CACHE to another place"):
+    with pytest.raises(binaries.Missing, match=r"set \$POOLER_CACHE to another directory"):
         binaries.pgbouncer(nothing / "file" / "cache", silent)
 
 
@@ -320,7 +322,7 @@ def test_an_address_is_read_as_libpq_reads_it(uri, endpoints):
     ],
 )
 def test_an_address_that_cannot_be_honoured_is_refused_by_name(uri, said):
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UsageError) as caught:
         given_credentials(uri, LIBPQ)
     assert said in str(caught.value)
     assert "the-password" not in str(caught.value)
@@ -334,7 +336,7 @@ def test_an_address_that_cannot_be_honoured_is_refused_by_name(uri, said):
     ],
 )
 def test_a_variable_that_cannot_be_honoured_is_refused_by_name(libpq, said):
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UsageError) as caught:
         given_credentials("postgresql://u@db", libpq)
     assert said in str(caught.value)
 

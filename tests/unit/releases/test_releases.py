@@ -7,12 +7,12 @@ import pytest
 
 from adapters.juju import databags
 from adapters.juju.secrets import JujuSecrets
-from adapters.local.store import State, Store
 from domain.applied import AppliedState
 from domain.budget import UnitBudget
 from domain.facts import Ledger
 from domain.pools import Endpoint, Plan, Serving
 from domain.status import Level
+from pooler.store import State, Store
 
 HERE = pathlib.Path(__file__).parent
 RELEASES = sorted(item.name for item in HERE.iterdir() if item.name[0].isdigit())
