@@ -180,7 +180,10 @@ class LocalServer:
             raise ServerFailed(f"{path} cannot be written: {one_line(_cause(done.stdout))}")
 
     def _port_when_ready(self) -> int:
-        """Return the port of the server when it accepts connections (pidfile.h of PostgreSQL). Raises ServerFailed."""
+        """Return the port of the server when it accepts connections. Raises ServerFailed.
+
+        The pid file has the port and the state (pidfile.h of PostgreSQL).
+        """
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             lines = self._pid_file()

@@ -103,7 +103,7 @@ class Store:
         )
 
     def save(self, state: State) -> None:
-        """Replace the state on disk. If the process is killed, the old or the new state is there. Raises Unwritable."""
+        """Replace the state on disk; a process that is killed leaves the old or the new state. Raises Unwritable."""
         new = self._file.with_suffix(".new")
         text = json.dumps(state.model_dump(), indent=1, default=_plain)
         try:

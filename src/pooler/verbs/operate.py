@@ -32,7 +32,7 @@ def restart(run: Invocation, arguments: argparse.Namespace) -> int:
     return show_status(platform)
 
 
-def pause(run: Invocation, arguments: argparse.Namespace) -> int:
+def pause(run: Invocation, _: argparse.Namespace) -> int:
     """Let open transactions end, and let new transactions wait, so that PostgreSQL can be restarted.
 
     Returns 1 if a process still has an open transaction.
@@ -50,7 +50,7 @@ def pause(run: Invocation, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def resume(run: Invocation, arguments: argparse.Namespace) -> int:
+def resume(run: Invocation, _: argparse.Namespace) -> int:
     """Let the transactions that wait continue."""
     run.platform().resume()
     run.say("transactions continue")

@@ -18,7 +18,7 @@ _HEAD = ("unit", "address", "processes", "status", "a query answers")
 _STATUS_COLUMN = 3
 
 
-def status(run: Invocation, arguments: argparse.Namespace) -> int:
+def status(run: Invocation, _: argparse.Namespace) -> int:
     """Print the state of every unit; return 1 if a unit is not active."""
     return show_status(run.platform())
 
