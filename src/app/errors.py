@@ -39,7 +39,3 @@ class ExposureForbidden(Exception):
 
 class ExposureFailed(Exception):
     """The platform did not expose us this time."""
-
-
-class SecretUnavailable(Exception):
-    """A secret of ours cannot be read now."""

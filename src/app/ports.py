@@ -1,6 +1,6 @@
 """What does the application need from outside? Ports, named by role.
 
-Effects that return a bool return whether anything changed. All of them are idempotent.
+All effects are idempotent.
 """
 
 from collections.abc import Callable, Iterable
@@ -80,10 +80,6 @@ class Console(Protocol):
         """What waits goes on."""
         ...
 
-    def kill(self, alias: str) -> None:
-        """All connections of this pool end at once, and nothing new begins until it is resumed."""
-        ...
-
 
 class Consoles(Protocol):
     """The consoles of this unit's processes, each by a socket of its own."""
@@ -96,19 +92,19 @@ class Consoles(Protocol):
 class Peers(Protocol):
     """What units tell one another. The first three are the leader's, for the application."""
 
-    def share(self, plan: Plan) -> bool:
+    def share(self, plan: Plan) -> None:
         """Tell all units what to do."""
         ...
 
-    def record(self, ledger: Ledger) -> bool:
+    def record(self, ledger: Ledger) -> None:
         """Keep the ledger where the next leader finds it."""
         ...
 
-    def name_leader(self, address: str) -> bool:
+    def name_leader(self, address: str) -> None:
         """Tell all units where the leader is."""
         ...
 
-    def announce(self, address: str, serving: Serving | None, stake: UnitBudget) -> bool:
+    def announce(self, address: str, serving: Serving | None, stake: UnitBudget) -> None:
         """Tell where this unit is, what it serves, and its part of max_db_connections."""
         ...
 
@@ -116,11 +112,11 @@ class Peers(Protocol):
 class Secrets(Protocol):
     """Where the passwords of PgBouncer's own users are kept, for all units to read."""
 
-    def store(self, auth: AuthMaterial) -> bool:
+    def store(self, auth: AuthMaterial) -> None:
         """Keep them."""
         ...
 
-    def forget(self) -> bool:
+    def forget(self) -> None:
         """Remove them."""
         ...
 
@@ -128,7 +124,7 @@ class Secrets(Protocol):
 class Backend(Protocol):
     """The relation with PostgreSQL."""
 
-    def request(self) -> bool:
+    def request(self) -> None:
         """Ask for a database and a user that may make others."""
         ...
 
@@ -140,15 +136,15 @@ class Clients(Protocol):
         """The password that a client was told, None if it was told none."""
         ...
 
-    def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> bool:
+    def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> None:
         """Tell a client how to connect; without credentials it keeps those that it has."""
         ...
 
-    def withdraw(self, request: AccessRequest) -> bool:
+    def withdraw(self, request: AccessRequest) -> None:
         """Take back all that a client was told."""
         ...
 
-    def forget(self, grant: Grant) -> bool:
+    def forget(self, grant: Grant) -> None:
         """Remove what was kept for a client that has gone."""
         ...
 
@@ -157,7 +153,7 @@ class Departures(Protocol):
     """Who is leaving."""
 
     def flag(self) -> bool:
-        """Note in this unit's part of every relation that it is leaving."""
+        """Note in this unit's databag of every relation that the unit leaves; return whether a note is new."""
         ...
 
 
@@ -167,7 +163,7 @@ class Exposure(Protocol):
     May raise ExposureForbidden and ExposureFailed.
     """
 
-    def expose(self, ports: tuple[int, ...]) -> bool:
+    def expose(self, ports: tuple[int, ...]) -> None:
         """Lead that name to these ports, and no others, of every unit that is ready."""
         ...
 

@@ -80,7 +80,6 @@ class ConsolesContract(Applying):
     def test_a_process_that_is_restarted_remembers_no_pause(self, unit):
         self.apply(unit, self.config(unit))
         with self.console(unit) as console:
-            console.kill(DATABASE)
             assert console.pause(2.0)
         self.apply(unit, self.config(unit, port=unit.ports[1]))
         assert unit.serves(0, unit.ports[1])
@@ -98,26 +97,3 @@ class ConsolesContract(Applying):
                 console.resume()
             assert open_one.lives()
         assert unit.serves(0, unit.ports[0])
-
-    def test_a_pool_that_is_killed_loses_what_was_open_and_begins_nothing_until_it_is_resumed(
-        self, unit
-    ):
-        self.apply(unit, self.config(unit))
-        with unit.transaction(0, unit.ports[0]) as open_one, self.console(unit) as console:
-            console.kill(DATABASE)
-            assert not open_one.lives()
-            assert [one.alias for one in console.databases() if one.paused] == [DATABASE]
-            assert held(console.databases()) == 0
-        assert not unit.serves(0, unit.ports[0])
-        with self.console(unit) as console:
-            console.resume()
-        assert unit.serves(0, unit.ports[0])
-
-    def test_what_is_paused_cannot_be_killed(self, unit):
-        self.apply(unit, self.config(unit))
-        with unit.transaction(0, unit.ports[0]) as open_one:
-            with self.console(unit) as console:
-                console.pause(0.0)
-            with pytest.raises(ConsoleFailed), self.console(unit) as console:
-                console.kill(DATABASE)
-            assert open_one.lives()

@@ -37,15 +37,15 @@ class JujuClients:
         found = content.get("password") or (databag or {}).get("password")
         return pydantic.SecretStr(found) if found else None
 
-    def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> bool:
+    def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> None:
         """The client can read how to connect; without credentials it keeps those that it has."""
         relation = self._relation(request.relation_id)
         if relation is None:
-            return False
+            return
         if credentials is None:
             password = self.password(request)
             if password is None:
-                return False
+                return
             credentials = Login(username=request.username, password=password)
         remote = relation.data[relation.app]
         fields = _fields(offer, credentials)
@@ -60,39 +60,41 @@ class JujuClients:
             content = {k: v for k, v in fields.items() if k in wanted and _GROUPS[k] == group}
             if content:
                 told[f"secret-{group}"] = self._secret(request, group).write(content, relation)
-        return self._tell(relation, request, told)
+        self._tell(relation, request, told)
 
-    def withdraw(self, request: AccessRequest) -> bool:
+    def withdraw(self, request: AccessRequest) -> None:
         """The client can read nothing of it any more."""
         relation = self._relation(request.relation_id)
         if relation is None:
-            return False
+            return
         if request.request_id:
-            return self.forget(request)
-        gone = self._remove_secrets(request)
+            self.forget(request)
+            return
+        self._remove_secrets(request)
         databag = relation.data[self._charm.app]
         keys = (*_PLAIN, *_GROUPS, "secret-user", "secret-tls", "data")
-        return put_all(databag, dict.fromkeys(keys, "")) or gone
+        put_all(databag, dict.fromkeys(keys, ""))
 
-    def forget(self, grant: Grant | AccessRequest) -> bool:
+    def forget(self, grant: Grant | AccessRequest) -> None:
         """Nothing is kept for a client that has gone; others of its relation keep what they have."""
-        gone = self._remove_secrets(grant)
+        self._remove_secrets(grant)
         relation = self._relation(grant.relation_id)
         if not grant.request_id or relation is None or not relation.active:
-            return gone
+            return
         databag = relation.data[self._charm.app]
         left = [one for one in responses(databag) if one.get("request-id") != grant.request_id]
-        return put(databag, "requests", json.dumps(left)) or gone
+        put(databag, "requests", json.dumps(left))
 
     def _tell(
         self, relation: ops.Relation, request: AccessRequest, told: Mapping[str, str]
-    ) -> bool:
+    ) -> None:
         databag, remote = relation.data[self._charm.app], relation.data[relation.app]
         if not is_v1(remote):
             # The library compares with what it finds under `data` to tell new requests from old.
             echo = json.dumps({key: remote[key] for key in remote if key != "data"})
             # `database` first: the library refuses to read anything before it.
-            return put_all(databag, {**told, "data": echo})
+            put_all(databag, {**told, "data": echo})
+            return
         asked = requests_by_id(remote)
         answer: dict[str, pydantic.JsonValue] = {
             **{key: value for key, value in told.items() if value and key != "database"},
@@ -107,13 +109,11 @@ class JujuClients:
         ]
         listed = sorted([*others, answer], key=lambda one: str(one.get("request-id")))
         fields = {"version": "v1", "requests": json.dumps(listed), "data": json.dumps(asked)}
-        return put_all(databag, fields)
+        put_all(databag, fields)
 
-    def _remove_secrets(self, of: AccessRequest | Grant) -> bool:
-        removed = False
+    def _remove_secrets(self, of: AccessRequest | Grant) -> None:
         for group in dict.fromkeys(_GROUPS.values()):
-            removed |= self._secret(of, group).remove()
-        return removed
+            self._secret(of, group).remove()
 
     def _secret(self, of: AccessRequest | Grant, group: str) -> LabelledSecret:
         parts = (CLIENTS, str(of.relation_id), of.request_id, group, "secret")

@@ -31,12 +31,10 @@ def put(databag: ops.RelationDataContent, key: str, value: str) -> bool:
     return True
 
 
-def put_all(databag: ops.RelationDataContent, fields: Mapping[str, str]) -> bool:
-    """The databag has all these values, in their order; returns whether anything changed."""
-    changed = False
+def put_all(databag: ops.RelationDataContent, fields: Mapping[str, str]) -> None:
+    """The databag has all these values, in their order."""
     for key, value in fields.items():
-        changed |= put(databag, key, value)
-    return changed
+        put(databag, key, value)
 
 
 class JujuPeers:
@@ -45,37 +43,37 @@ class JujuPeers:
     def __init__(self, charm: ops.CharmBase) -> None:
         self._charm = charm
 
-    def share(self, plan: Plan) -> bool:
+    def share(self, plan: Plan) -> None:
         """All units can read what to do."""
-        return self._replace("plan", plan)
+        self._replace("plan", plan)
 
-    def record(self, ledger: Ledger) -> bool:
+    def record(self, ledger: Ledger) -> None:
         """The next leader can read what was made."""
-        return self._replace("ledger", ledger)
+        self._replace("ledger", ledger)
 
-    def name_leader(self, address: str) -> bool:
+    def name_leader(self, address: str) -> None:
         """All units can read where the leader is."""
-        return self._put_for_all("leader", address)
+        self._put_for_all("leader", address)
 
-    def announce(self, address: str, serving: Serving | None, stake: UnitBudget) -> bool:
+    def announce(self, address: str, serving: Serving | None, stake: UnitBudget) -> None:
         """All units can read where this one is, what it serves, and its part of the connections."""
         if (relation := self._relation()) is None:
-            return False
+            return
         told = {
             "address": address,
             "serving": serving.model_dump_json() if serving else "",
             "stake": stake.model_dump_json(),
         }
-        return put_all(relation.data[self._charm.unit], told)
+        put_all(relation.data[self._charm.unit], told)
 
-    def _replace(self, key: str, value: Plan | Ledger) -> bool:
+    def _replace(self, key: str, value: Plan | Ledger) -> None:
         relation = self._relation()
         before = relation.data[self._charm.app].get(key, "") if relation else ""
-        return self._put_for_all(key, replacing(before, value))
+        self._put_for_all(key, replacing(before, value))
 
-    def _put_for_all(self, key: str, value: str) -> bool:
-        relation = self._relation()
-        return relation is not None and put(relation.data[self._charm.app], key, value)
+    def _put_for_all(self, key: str, value: str) -> None:
+        if relation := self._relation():
+            put(relation.data[self._charm.app], key, value)
 
     def _relation(self) -> ops.Relation | None:
         return self._charm.model.get_relation(PEERS)
@@ -87,15 +85,15 @@ class JujuBackend:
     def __init__(self, charm: ops.CharmBase) -> None:
         self._charm = charm
 
-    def request(self) -> bool:
+    def request(self) -> None:
         """Our request stands in the relation."""
         relation = self._charm.model.get_relation(BACKEND)
         if relation is None:
-            return False
+            return
         # The library writes the fields that it wants as secrets for the unit, too.
         secrets = {"requested-secrets": REQUEST["requested-secrets"]}
-        changed = put_all(relation.data[self._charm.app], REQUEST)
-        return put_all(relation.data[self._charm.unit], secrets) or changed
+        put_all(relation.data[self._charm.app], REQUEST)
+        put_all(relation.data[self._charm.unit], secrets)
 
 
 class JujuDepartures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 import ops
@@ -40,13 +41,10 @@ class LabelledSecret:
                 secret.get_content(refresh=True)
         return secret.id or secret.get_info().id
 
-    def remove(self) -> bool:
-        """There is none; returns whether there was."""
-        try:
+    def remove(self) -> None:
+        """There is none."""
+        with contextlib.suppress(ops.SecretNotFoundError):
             self._model.get_secret(label=self._label).remove_all_revisions()
-        except ops.SecretNotFoundError:
-            return False
-        return True
 
 
 # The names that a release before ours gave to what means the same.
@@ -78,7 +76,7 @@ class JujuSecrets:
             self.unreadable = bool(content)
             return None
 
-    def store(self, auth: AuthMaterial) -> bool:
+    def store(self, auth: AuthMaterial) -> None:
         """Write the secret, which all units can read, and keep the keys of another release in it."""
         before = self._secret.content()
         ours = {
@@ -86,11 +84,9 @@ class JujuSecrets:
             for key, value in ((key, getattr(auth, name)) for name, key in _KEYS.items())
         }
         content = {**before, **ours}
-        if before == content:
-            return False
-        self._secret.write(content)
-        return True
+        if before != content:
+            self._secret.write(content)
 
-    def forget(self) -> bool:
+    def forget(self) -> None:
         """Nobody can read it any more."""
-        return self._secret.remove()
+        self._secret.remove()

@@ -31,7 +31,7 @@ class LightkubeExposure:
         self._namespace = namespace
         self._pod = pod
 
-    def expose(self, ports: tuple[int, ...]) -> bool:
+    def expose(self, ports: tuple[int, ...]) -> None:
         """The Service leads to these ports of every ready unit, whoever wrote it before.
 
         Raises ExposureForbidden and ExposureFailed.
@@ -66,7 +66,6 @@ class LightkubeExposure:
             # Server-side apply keeps what others wrote into fields that we do not name; where both
             # name one, the endpoint that clients were promised comes first.
             client.apply(wanted, field_manager=self._application, force=True)
-        return True
 
     def _client(self) -> lightkube.Client:
         import httpx2

@@ -219,33 +219,25 @@ class LocalPeers:
         self._model = model
         self._unit = unit
 
-    def share(self, plan: Plan) -> bool:
+    def share(self, plan: Plan) -> None:
         """All units can read what to do."""
         self._model.speak_for_all(self._unit)
-        changed = self._model.plan != plan
         self._model.plan = plan
-        return changed
 
-    def record(self, ledger: Ledger) -> bool:
+    def record(self, ledger: Ledger) -> None:
         """The next leader can read what was made."""
         self._model.speak_for_all(self._unit)
-        changed = self._model.ledger != ledger
         self._model.ledger = ledger
-        return changed
 
-    def name_leader(self, address: str) -> bool:
+    def name_leader(self, address: str) -> None:
         """All units can read where the leader is."""
         self._model.speak_for_all(self._unit)
-        changed = self._model.leader_address != address
         self._model.leader_address = address
-        return changed
 
-    def announce(self, address: str, serving: Serving | None, stake: UnitBudget) -> bool:
+    def announce(self, address: str, serving: Serving | None, stake: UnitBudget) -> None:
         """All units can read where this one is, what it serves, and its part of the connections."""
         me = self._model.units[self._unit]
-        changed = (me.address, me.serving, me.stake) != (address, serving, stake)
         me.address, me.serving, me.stake = address, serving, stake
-        return changed
 
 
 class LocalSecrets:
@@ -255,19 +247,15 @@ class LocalSecrets:
         self._model = model
         self._unit = unit
 
-    def store(self, auth: AuthMaterial) -> bool:
+    def store(self, auth: AuthMaterial) -> None:
         """All units can read them."""
         self._model.speak_for_all(self._unit)
-        changed = self._model.auth != auth
         self._model.auth = auth
-        return changed
 
-    def forget(self) -> bool:
+    def forget(self) -> None:
         """Nobody can read them any more."""
         self._model.speak_for_all(self._unit)
-        had = self._model.auth is not None
         self._model.auth = None
-        return had
 
 
 class LocalBackend:
@@ -277,12 +265,10 @@ class LocalBackend:
         self._model = model
         self._unit = unit
 
-    def request(self) -> bool:
+    def request(self) -> None:
         """The request stands."""
         self._model.speak_for_all(self._unit)
-        changed = not self._model.backend.requested
         self._model.backend = self._model.backend.model_copy(update={"requested": True})
-        return changed
 
 
 class LocalClients:
@@ -297,27 +283,22 @@ class LocalClients:
         record = self._model.clients.get(request.relation_id)
         return record.password if record else None
 
-    def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> bool:
+    def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> None:
         """The client can read how to connect."""
         self._model.speak_for_all(self._unit)
         record = self._model.clients[request.relation_id]
-        before = (record.told, record.password)
         record.told = offer
         record.password = credentials.password if credentials else record.password
-        return before != (record.told, record.password)
 
-    def withdraw(self, request: AccessRequest) -> bool:
+    def withdraw(self, request: AccessRequest) -> None:
         """The client can read nothing of it any more."""
         self._model.speak_for_all(self._unit)
         record = self._model.clients[request.relation_id]
-        had = record.told is not None
         record.told = record.password = None
-        return had
 
-    def forget(self, grant: Grant) -> bool:
+    def forget(self, grant: Grant) -> None:
         """What was told stands in the relation, and went with it."""
         self._model.speak_for_all(self._unit)
-        return False
 
 
 class LocalDepartures:
@@ -341,12 +322,10 @@ class LocalExposure:
         self._model = model
         self._unit = unit
 
-    def expose(self, ports: tuple[int, ...]) -> bool:
+    def expose(self, ports: tuple[int, ...]) -> None:
         """The name leads to these ports."""
         self._model.speak_for_all(self._unit)
-        changed = self._model.service_ports != ports
         self._model.service_ports = ports
-        return changed
 
 
 def related(credentials: BackendLogin | None, problem: str = "") -> BackendRelation:

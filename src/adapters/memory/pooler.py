@@ -143,7 +143,6 @@ class MemoryConsoles:
         self.busy: dict[int, int] = {}  #: connections of a process that clients hold on to
         self.silent = False  #: whether nobody answers
         self.paused: set[int] = set()
-        self.killed: set[tuple[int, str]] = set()  #: pools, by process and alias
         self.reconnected: set[int] = set()
 
     def open(
@@ -174,7 +173,6 @@ class MemoryConsoles:
         """The process has gone, and with it all that it was told."""
         self.busy.pop(index, None)
         self.paused.discard(index)
-        self.killed = {one for one in self.killed if one[0] != index}
 
     @staticmethod
     def _instance(pooler: MemoryPooler, index: int, port: int) -> Instance:
@@ -210,7 +208,6 @@ class MemoryConsole:
                 database=one.database or one.alias,
                 connections=self._busy() if one is pools[-1] else 0,
                 most=one.connections or (self._instance.limit if self._instance else 0),
-                paused=(self._index, one.alias) in self._consoles.killed,
             )
             for one in pools
         )
@@ -246,15 +243,6 @@ class MemoryConsole:
     def resume(self) -> None:
         """Nothing waits any more."""
         self._consoles.paused.discard(self._index)
-        self._consoles.killed = {one for one in self._consoles.killed if one[0] != self._index}
-
-    def kill(self, alias: str) -> None:
-        """Nothing is open any more. Raises ConsoleFailed."""
-        if self._index in self._consoles.paused:
-            raise ConsoleFailed("already suspended/paused")
-        self._consoles.killed.add((self._index, alias))
-        if self._pools()[-1:] and self._pools()[-1].alias == alias:
-            self._consoles.busy.pop(self._index, None)
 
     def _pools(self) -> tuple[Pool, ...]:
         return self._instance.pools if self._instance else ()

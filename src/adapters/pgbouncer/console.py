@@ -270,10 +270,6 @@ class PsycopgConsole:
             if one.paused:
                 self._tell(_named("RESUME", one.alias))
 
-    def kill(self, alias: str) -> None:
-        """All connections of this pool end at once, and nothing new begins until it is resumed."""
-        self._tell(_named("KILL", alias))
-
     def _paused(self) -> bool:
         paused = {"key": "paused", "value": "yes"}
         return any(self._read("SHOW STATE", lambda row: row == paused))

@@ -125,7 +125,7 @@ def test_anything_else_is_tried_again(exposure, method, fault):
         exposure.expose((6432,))
     assert "the-token" not in str(caught.value)
     Api.faults.clear()
-    assert exposure.expose((6432,))
+    exposure.expose((6432,))
 
 
 def test_nobody_there_is_tried_again(configured):

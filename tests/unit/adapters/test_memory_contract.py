@@ -10,7 +10,6 @@ from adapters.memory import LAYOUT, MemoryDatabases, MemoryPooler, MemoryServer,
 from contract.consoles import ConsolesContract
 from contract.databases import DatabasesContract
 from contract.pooler import PoolerContract, SupervisedContract
-from contract.unit import DATABASE
 from domain.facts import BackendLogin
 from domain.pools import Endpoint, endpoints_in
 
@@ -117,7 +116,7 @@ class UnitInMemory:
 
     def serves(self, index, port):
         instance, consoles = self.pooler.instances().get(index), self.consoles
-        waits = index in consoles.paused or (index, DATABASE) in consoles.killed
+        waits = index in consoles.paused
         answers = index in self.pooler.running - self.pooler.hung
         return answers and instance.port == port and not waits
 

@@ -144,7 +144,9 @@ def test_the_secret_of_release_0_1_0():
     assert not secrets.unreadable
     assert auth.auth_user == "pgbouncer_auth_relation_id_7"
     assert auth.admin_password.get_secret_value() == content["admin-password"]
-    assert not secrets.store(auth)
+    before = dict(content)
+    secrets.store(auth)
+    assert content == before
 
 
 def test_a_secret_keeps_what_a_later_release_added():
