@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from domain.facts import Facts
-from domain.instances import digest
+from domain.value import digest
 
 
 class Done(NamedTuple):

@@ -17,7 +17,7 @@ from domain.console import PooledDatabase, PoolState
 from domain.facts import BackendLogin, Facts, Ledger
 from domain.instances import PoolerConfig
 from domain.made import Made
-from domain.pools import Plan, Serving
+from domain.plan import Plan, Serving
 from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer
 
 NewPassword = Callable[[], pydantic.SecretStr]

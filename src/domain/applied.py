@@ -5,9 +5,9 @@ from typing import Literal
 
 from domain.budget import UNLIMITED, ProcessHolding
 from domain.capabilities import PgBouncerRuntime
-from domain.instances import PoolerConfig, digest
-from domain.pools import Serving
-from domain.value import Count, Value
+from domain.instances import PoolerConfig
+from domain.plan import Serving
+from domain.value import Count, Value, digest
 
 
 class AppliedInstance(Value):

@@ -6,7 +6,8 @@ times whoever has too much gives up first, and only what is free is handed out.
 
 from collections.abc import Iterable, Sequence
 
-from domain.pools import Plan, has_read_only_pools, read_only_part, share
+from domain.plan import Plan, share
+from domain.pools import has_read_only_pools, read_only_part
 from domain.value import Count, Value
 
 # More processes than this on one address gain nothing: the kernel spreads connections at random.
@@ -107,7 +108,7 @@ def processes(plan: Plan, unit: str, cpus: int) -> tuple[Process, ...]:
         each = min(cpus, total // pools, max(1, total // (MIN_CONNECTIONS_PER_POOL * pools)))
     count, readers = each * len(ports), has_read_only_pools(plan)
     places = [
-        ((plan.lane ^ turn) * MOST_PROCESSES + number, port)
+        ((plan.process_set ^ turn) * MOST_PROCESSES + number, port)
         for turn, port in enumerate(ports)
         for number in range(each)
     ]

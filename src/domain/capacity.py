@@ -1,7 +1,8 @@
 """Compare the server connections that the pools may open with the connections that PostgreSQL accepts."""
 
 from domain.budget import processes
-from domain.pools import AUTH_CONNECTIONS, UNLIMITED_POOL_SIZE, Plan
+from domain.plan import Plan
+from domain.pools import AUTH_CONNECTIONS, UNLIMITED_POOL_SIZE
 from domain.value import Value
 
 

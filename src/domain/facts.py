@@ -5,9 +5,10 @@ import pydantic
 from domain.applied import AppliedState
 from domain.budget import UNLIMITED, UnitBudget
 from domain.capabilities import PgBouncerRuntime, Version, capabilities
+from domain.endpoints import Endpoint
 from domain.instances import Layout
 from domain.made import Made
-from domain.pools import Endpoint, Plan, Serving
+from domain.plan import Plan, Serving
 from domain.roles import ROAMING
 from domain.settings import Settings
 from domain.status import Level, Problem

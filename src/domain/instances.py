@@ -1,7 +1,5 @@
 """What does each PgBouncer process of a unit run with?"""
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 
 import pydantic
@@ -18,14 +16,13 @@ from domain.capabilities import (
 )
 from domain.hba import Rule, access_rules
 from domain.overrides import usable
+from domain.plan import Plan, Serving
 from domain.pools import (
     AUTH_ALIAS,
     UNLIMITED_POOL_SIZE,
     Part,
-    Plan,
     Pool,
     PoolUser,
-    Serving,
     part_of,
     pool_sizes,
     pool_users,
@@ -34,7 +31,7 @@ from domain.pools import (
 )
 from domain.reset import reset_settings
 from domain.users import AuthMaterial, Login
-from domain.value import Value, number_of
+from domain.value import Value, digest, number_of
 
 MAX_CLIENTS = 10_000
 
@@ -132,11 +129,6 @@ class PoolerConfig(Value):
     admin: Login | None = None  #: for the consoles; None where nobody may use them
 
 
-def digest(data: object) -> str:
-    """A short name for some plain data; the same in every process, unlike hash()."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:32]
-
-
 def pooler_config(
     plan: Plan,
     unit: str,
@@ -191,7 +183,7 @@ def pooler_config(
         users=_users(auth),
         rules=access_rules(auth),
         serving=serving(served, program.cpus, readers=readers),
-        server=plan.upstream.server if plan.upstream else "",
+        server=plan.upstream.server_id if plan.upstream else "",
         admin=admin,
     )
 

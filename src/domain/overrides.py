@@ -7,14 +7,12 @@ sentence that names the culprit by its path.
 import json
 import re
 from collections.abc import Iterable
-from typing import Annotated, Literal, NoReturn, cast, get_args
+from typing import Annotated, NoReturn, cast, get_args
 
 import pydantic
 
 from domain.capabilities import OWN_USERS, Version
-from domain.value import Name, Value
-
-PoolMode = Literal["session", "transaction", "statement"]
+from domain.value import Name, PoolMode, Value
 
 # PostgreSQL runs no more (MAX_BACKENDS), and PgBouncer can add and double it without an overflow.
 MOST_CONNECTIONS = 2**18 - 1

@@ -3,17 +3,11 @@
 from collections.abc import Collection, Iterator
 
 from domain.budget import UnitAllotment, next_unit_limits, unit_limit
+from domain.endpoints import Endpoint, endpoints_text
 from domain.facts import Facts, Peer
 from domain.leadership import serving_everywhere
-from domain.pools import (
-    DepartedUnit,
-    Endpoint,
-    Member,
-    Plan,
-    Upstream,
-    endpoints_text,
-    read_only_alias,
-)
+from domain.plan import DepartedUnit, Member, Plan, Upstream
+from domain.pools import read_only_alias
 from domain.settings import Settings
 from domain.users import AccessRequest, Offer, grant_for
 from domain.value import number_of
@@ -27,13 +21,17 @@ def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
     """
     current = facts.plan or Plan(settings=facts.settings or Settings(), members=())
     settings = facts.settings or current.settings
-    port, former, lane = current.settings.listen_port, current.former_port, current.lane
+    port, former, process_set = (
+        current.settings.listen_port,
+        current.former_port,
+        current.process_set,
+    )
     if former is not None:
         # One change of ports after another.
         settings = settings.model_copy(update={"listen_port": port})
         former = None if port_is_told(facts) else former
     elif settings.listen_port != port:
-        former, lane = port, 1 if lane == 0 else 0
+        former, process_set = port, 1 if process_set == 0 else 0
     leavers = tuple(one for one in _leavers(facts) if one.name not in ended)
     total = settings.max_db_connections
     roamed = facts.ledger.roamed if facts.standing else ()
@@ -44,7 +42,7 @@ def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
         upstream=upstream(facts),
         databases=tuple(sorted({grant.database for grant in facts.standing}.union(roamed))),
         short_lived=roamed,
-        lane=lane,
+        process_set=process_set,
         former_port=former,
         known_users=_known_users(settings, current),
     )
@@ -88,7 +86,7 @@ def upstream(facts: Facts) -> Upstream | None:
         auth_database=known.database,
         auth_user=auth.auth_user,
         version=known.version,
-        server=facts.ledger.server,
+        server_id=facts.ledger.server,
     )
 
 

@@ -1,19 +1,13 @@
 """Which pools lead where, and how large may they be?"""
 
-import ipaddress
-import re
-from collections.abc import Iterable
-from typing import Annotated, Literal
-
-import pydantic
-
-from domain.overrides import MOST_CONNECTIONS, PoolMode
+from domain.endpoints import Endpoint
+from domain.overrides import MOST_CONNECTIONS
+from domain.plan import Plan, Serving, share
 from domain.settings import Settings
-from domain.value import Count, Line, Name, Value
+from domain.value import PoolMode, Value
 
 AUTH_ALIAS = "pgbouncer_auth"
 READ_ONLY_SUFFIX = "_readonly"
-POSTGRESQL_PORT = 5432
 
 # Used where the operator set no limit; PgBouncer's own default, per user, database and process.
 UNLIMITED_POOL_SIZE = 20
@@ -27,154 +21,6 @@ AUTH_CONNECTIONS = 2
 # Seconds until idle connections to a short-lived database end: DROP DATABASE fails while there are any.
 SHORT_LIFETIME = 30
 _ALIAS_BYTES = 63
-_PORTS = range(1, 65536)
-_BRACKETED = re.compile(r"\[([^\]]*:[^\]]*)\](?::([^:]*))?")
-_LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
-_LONGEST_HOST = 253
-_LONGEST_ENDPOINT = _LONGEST_HOST + len("[]:65535")
-
-# PostgreSQL has fewer replicas; each is asked by a thread of its own.
-MOST_ENDPOINTS = 64
-
-
-def _is_host(text: str) -> bool:
-    if len(text) > _LONGEST_HOST:
-        return False
-    if ":" not in text:
-        return bool(_HOST.fullmatch(text))
-    try:
-        ipaddress.IPv6Address(text)
-    except ValueError:
-        return False
-    return "%" not in text  # a zone means something to one machine only
-
-
-def address_in(text: str) -> str:
-    """The address that a text is; '' if it is none."""
-    return text if _is_host(text) else ""
-
-
-def _host(text: str) -> str:
-    if not _is_host(text):
-        raise ValueError("no host")
-    return text
-
-
-def _address(text: str) -> str:
-    return _host(text) if text else text
-
-
-Host = Annotated[str, pydantic.AfterValidator(_host)]
-Address = Annotated[str, pydantic.AfterValidator(_address)]  #: '' is not known yet
-Port = Annotated[int, pydantic.Field(ge=_PORTS.start, lt=_PORTS.stop)]
-
-
-class Endpoint(Value):
-    """Where a server listens. IPv6 addresses are kept without brackets."""
-
-    host: Host
-    port: Port
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def endpoints_in(text: str) -> tuple[Endpoint, ...]:
-    """The endpoints in `host:port,[2001:db8::1]:5432,other`; the port may be missing.
-
-    Raises ValueError, with a sentence about the part that is no endpoint.
-    """
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if len(parts) > MOST_ENDPOINTS:
-        raise ValueError(f"there are {len(parts)} endpoints: {MOST_ENDPOINTS} are the most")
-    return tuple(map(_endpoint, parts))
-
-
-def _endpoint(text: str) -> Endpoint:
-    host, port = text, ""
-    if len(text) > _LONGEST_ENDPOINT:
-        raise ValueError(f"{text[:80]!r}… is no endpoint")
-    if bracketed := _BRACKETED.fullmatch(text):
-        host, port = bracketed[1], bracketed[2] or ""
-    elif text.count(":") == 1:
-        host, _, port = text.partition(":")
-    number = int(port) if re.fullmatch(r"[0-9]{1,5}", port) else 0 if port else POSTGRESQL_PORT
-    if number not in _PORTS or not _is_host(host):
-        raise ValueError(f"{text[:80]!r} is no endpoint")
-    return Endpoint(host=host, port=number)
-
-
-def endpoints_text(endpoints: Iterable[Endpoint]) -> str:
-    """Endpoints as they travel, separated by commas."""
-    return ",".join(map(str, endpoints))
-
-
-class Upstream(Value):
-    """The PostgreSQL that the pools lead to, as every unit has to know it."""
-
-    endpoints: tuple[Endpoint, ...] = pydantic.Field(min_length=1)
-    read_only: tuple[Endpoint, ...] = ()
-    auth_database: Line  #: where passwords are looked up
-    auth_user: Line
-    version: str = ""
-    server: str = ""  #: which server answers there: another text is another server, or a new start
-
-
-class Member(Value):
-    """One unit of the application."""
-
-    name: str
-    address: Address
-    processors: Count = 0  #: that its processes may use; 0 until it has said so
-    share: Count = 0  #: of max_db_connections; means nothing where that is no limit
-
-
-class DepartedUnit(Value):
-    """A unit that is no member any more, and lets its last transactions end."""
-
-    name: str
-    address: Address
-    held: Count  #: connections to one database that it may still have
-
-
-class Plan(Value):
-    """What the leader decided for all units: they do as it says and decide nothing."""
-
-    settings: Settings
-    members: tuple[Member, ...]  #: ordered by the units' numbers
-    leavers: tuple[DepartedUnit, ...] = ()
-    upstream: Upstream | None = None
-    databases: tuple[Name, ...] = ()
-    #: Earlier releases wrote true for pools that led every name to a database. It is always false now.
-    everywhere: bool = False
-    #: Databases that clients made: idle server connections to them end after SHORT_LIFETIME.
-    short_lived: tuple[Name, ...] = ()
-    #: Two sets of processes take turns when the port changes: a new one opens before the old closes.
-    lane: Literal[0, 1] = 0
-    former_port: Port | None = (
-        None  #: still open on the other lane, for clients that know no other
-    )
-    #: Who ever had settings of its own: a reload that does not name a user leaves it what it had.
-    known_users: tuple[Name, ...] = ()
-
-    @property
-    def ports(self) -> tuple[int, ...]:
-        """Every port that is open, that of the settings first."""
-        port = self.settings.listen_port
-        return (port,) if self.former_port is None else (port, self.former_port)
-
-    def share_of(self, unit: str) -> int:
-        """The part of max_db_connections that a unit has; a stranger has none."""
-        return next((member.share for member in self.members if member.name == unit), 0)
-
-    def serves_by(self, unit: str) -> bool:
-        """Whether this unit has what it takes to serve clients."""
-        return not self.settings.max_db_connections or self.share_of(unit) > 0
-
-    def without_upstream(self) -> "Plan":
-        """The same plan, serving nobody."""
-        return self.model_copy(update={"upstream": None, "databases": (), "short_lived": ()})
 
 
 class Pool(Value):
@@ -334,11 +180,6 @@ def _reachable_as_one(endpoints: tuple[Endpoint, ...]) -> tuple[tuple[str, ...],
     return tuple(endpoint.host for endpoint in endpoints if endpoint.port == port), port
 
 
-def share(total: int, parts: int, index: int) -> int:
-    """Part `index` of `total`: shares differ by one at most and add up to the total."""
-    return total // parts + (index < total % parts)
-
-
 class PoolSizes(Value):
     """Sizes of every pool of one process."""
 
@@ -379,18 +220,6 @@ def pool_users(plan: Plan, part: Part) -> tuple[PoolUser, ...]:
         )
         for own in map(overrides.of_user, names)
     )
-
-
-class Serving(Value):
-    """What the PgBouncer of one unit serves just now."""
-
-    port: Port
-    databases: tuple[str, ...] = ()
-    processors: Count = 0  #: that its processes may use
-
-    def serves(self, database: str, port: int) -> bool:
-        """Whether a client of this database would be let in at this port."""
-        return port == self.port and database in self.databases
 
 
 def serving(plan: Plan, processors: int, *, readers: bool = True) -> Serving:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import pydantic
 
-from domain.overrides import MOST_CONNECTIONS, Overrides, PoolMode, overrides_in
+from domain.overrides import MOST_CONNECTIONS, Overrides, overrides_in
 from domain.roles import ROLES
-from domain.value import Name, Value
+from domain.value import Name, PoolMode, Value
 
 _INT_MAX = 2**31 - 1  # PgBouncer keeps numbers as C ints.
 _SECONDS_MAX = 2**31 - 1  # It counts microseconds in 64 bits, where these are far from the end.

@@ -8,8 +8,8 @@ from typing import Any
 import pydantic
 
 from adapters.local.environment import UNENCRYPTED
+from domain.endpoints import Endpoint, endpoints_in
 from domain.facts import BackendLogin
-from domain.pools import Endpoint, endpoints_in
 from pooler.arguments import UsageError
 
 AUTH_DATABASE = "pgbouncer"

@@ -6,7 +6,7 @@ import argparse
 import re
 from collections.abc import Mapping, Sequence
 
-from domain.pools import Endpoint, endpoints_in
+from domain.endpoints import Endpoint, endpoints_in
 from domain.settings import settings_from
 
 ABOUT = "Run PgBouncer in several units on this machine, with the verbs that Juju has."

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from domain.endpoints import Endpoint, endpoints_in
 from domain.facts import BackendLogin
-from domain.pools import Endpoint, endpoints_in
 from domain.users import username_of
 from pooler import server
 from pooler.platform import LocalPlatform

@@ -24,8 +24,8 @@ from adapters.local.run_as import RunAs, chown, identity
 from adapters.local.running import command_of, pid_in, pids, send, user_of
 from adapters.passwords import new_password
 from domain.capabilities import Version
+from domain.endpoints import Endpoint
 from domain.facts import BackendLogin
-from domain.pools import Endpoint
 from pooler.address import AUTH_DATABASE, FIRST_DATABASE
 from pooler.binaries import version_of
 from pooler.store import ServerRecord

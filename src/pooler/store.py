@@ -16,7 +16,7 @@ import pydantic
 
 from adapters.local import files
 from adapters.local.model import Model, StoredModel
-from domain.pools import Port
+from domain.endpoints import Port
 
 # How long `pooler down` waits for programs that still write to the directory, in seconds.
 REMOVAL_SECONDS = 10.0
@@ -103,7 +103,7 @@ class Store:
         )
 
     def save(self, state: State) -> None:
-        """Replace the state on disk; a process that is killed leaves the old or the new state. Raises Unwritable."""
+        """Replace the state on disk, as a whole or not at all if the process is killed. Raises Unwritable."""
         new = self._file.with_suffix(".new")
         text = json.dumps(state.model_dump(), indent=1, default=_plain)
         try:

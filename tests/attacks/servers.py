@@ -30,7 +30,7 @@ sys.path[:0] = {path!r}
 import pydantic
 from adapters.postgres.databases import PsycopgDatabases
 from domain.facts import Credentials
-from domain.pools import Endpoint
+from domain.endpoints import Endpoint
 from domain.users import Credentials as Client
 secret = pydantic.SecretStr({password!r})
 here = (Endpoint(host="127.0.0.1", port={port}),)

@@ -19,7 +19,8 @@ from postgresql import PostgreSQL
 
 from adapters.local.run_as import identity, own
 from domain.capabilities import Version
-from domain.pools import endpoints_in, share
+from domain.endpoints import endpoints_in
+from domain.plan import share
 from domain.reset import reset_settings
 from domain.settings import Settings
 from pooler import binaries

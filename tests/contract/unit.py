@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 import pydantic
 
 from domain.applied import applied, steps
+from domain.endpoints import Endpoint
 from domain.facts import Container
 from domain.instances import PoolerConfig, pooler_config
-from domain.pools import Endpoint, Member, Plan, Upstream
+from domain.plan import Member, Plan, Upstream
 from domain.settings import Settings
 from domain.users import AuthMaterial
 

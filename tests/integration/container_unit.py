@@ -9,8 +9,9 @@ from adapters.pebble import pooler as pebble
 from adapters.pebble.pooler import LAYOUT, PebblePooler
 from adapters.pgbouncer.console import PsycopgConsoles
 from domain.applied import applied, steps
+from domain.endpoints import Endpoint
 from domain.instances import ConsoleUser, pooler_config
-from domain.pools import Endpoint, Member, Plan, Upstream
+from domain.plan import Member, Plan, Upstream
 from domain.settings import Settings
 from domain.users import AuthMaterial
 

@@ -19,8 +19,8 @@ import psycopg
 import pydantic
 from psycopg import sql
 
+from domain.endpoints import Endpoint
 from domain.facts import BackendLogin
-from domain.pools import Endpoint
 from pooler.binaries import default_cache, postgresql, postgresql_from_wheel, postgresql_owner
 
 if TYPE_CHECKING:

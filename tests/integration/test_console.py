@@ -17,8 +17,9 @@ from app.errors import ConsoleFailed, PoolerFailed
 from domain.applied import applied, steps
 from domain.capabilities import PgBouncerRuntime
 from domain.console import held
+from domain.endpoints import Endpoint
 from domain.instances import ConsoleUser, Layout, pooler_config
-from domain.pools import Endpoint, Member, Plan, Upstream
+from domain.plan import Member, Plan, Upstream
 from domain.settings import Settings
 from domain.users import AuthMaterial
 

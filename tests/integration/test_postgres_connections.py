@@ -19,8 +19,8 @@ from provided import OWN, OWNER, client
 
 from adapters.postgres.databases import PsycopgDatabases
 from app.errors import DatabaseRefused, DatabaseUnreachable
+from domain.endpoints import Endpoint
 from domain.facts import BackendLogin
-from domain.pools import Endpoint
 
 
 def test_importing_the_adapter_imports_no_driver() -> None:

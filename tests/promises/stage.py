@@ -16,7 +16,7 @@ from platform_under_test import Pooler
 from postgresql import ADMIN, PASSWORD, PostgreSQL
 from report import EXAMPLES, Report, Row
 
-from domain.pools import endpoints_in
+from domain.endpoints import endpoints_in
 from pooler.store import Store
 
 VERB_SECONDS = 90

@@ -1,6 +1,7 @@
 """A plan of the leader's, as the tests of the domain vary it."""
 
-from domain.pools import Member, Plan, Upstream, endpoints_in, share
+from domain.endpoints import endpoints_in
+from domain.plan import Member, Plan, Upstream, share
 from domain.settings import Settings
 
 

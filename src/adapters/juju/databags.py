@@ -79,8 +79,12 @@ def _with_unknown_keys(before: object, value: object) -> object:
     unchanged = value
     if isinstance(value, pydantic.BaseModel):
         old = cast("dict[str, object]", before) if isinstance(before, dict) else {}
-        known = type(value).model_fields
-        new = {name: _with_unknown_keys(old.get(name), getattr(value, name)) for name in known}
+        fields = type(value).model_fields
+        known = {field.serialization_alias or name: name for name, field in fields.items()}
+        new = {
+            key: _with_unknown_keys(old.get(key), getattr(value, name))
+            for key, name in known.items()
+        }
         return new | {key: text for key, text in old.items() if key not in known}
     if isinstance(value, tuple) and isinstance(before, list):
         items = cast("tuple[object, ...]", value)

@@ -13,10 +13,11 @@ from adapters.juju.names import BACKEND, CLIENTS, LEAVING, PEERS
 from adapters.juju.peers import REQUEST
 from adapters.juju.secrets import JujuSecrets
 from domain.budget import UnitBudget
+from domain.endpoints import address_in, endpoints_in
 from domain.facts import BackendLogin, BackendRelation, Container, Facts, Ledger, Peer
 from domain.instances import Layout
 from domain.leadership import misses_something
-from domain.pools import Plan, Serving, address_in, endpoints_in
+from domain.plan import Plan, Serving
 from domain.settings import settings_from
 
 

@@ -11,7 +11,7 @@ from adapters.juju.databags import replacing
 from adapters.juju.names import BACKEND, LEAVING, PEERS
 from domain.budget import UnitBudget
 from domain.facts import Ledger
-from domain.pools import Plan, Serving
+from domain.plan import Plan, Serving
 
 # We need to make users and databases, and a function that reads password verifiers.
 REQUEST = {

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 import pydantic
 
 from domain.budget import UnitBudget
+from domain.endpoints import Address
 from domain.facts import (
     BackendLogin,
     BackendRelation,
@@ -19,7 +20,7 @@ from domain.facts import (
 )
 from domain.instances import Layout
 from domain.leadership import misses_something
-from domain.pools import Address, Plan, Serving
+from domain.plan import Plan, Serving
 from domain.roles import roles_in
 from domain.settings import settings_from
 from domain.users import (

@@ -23,9 +23,9 @@ from adapters.memory.pooler import MemoryPooler
 from adapters.memory.server import MemoryDatabases, MemoryServer
 from app.application import Application
 from app.ports import NewPassword, Ports
+from domain.endpoints import endpoints_in
 from domain.facts import BackendLogin
 from domain.instances import Layout
-from domain.pools import endpoints_in
 
 LAYOUT = Layout(root="/var/lib/pgbouncer")
 

@@ -11,8 +11,8 @@ from adapters.postgres.database import PsycopgDatabase
 from adapters.postgres.server import Server, answering, named
 from adapters.postgres.session import ReadOnly, Session
 from app.errors import DatabaseRefused, DatabaseUnreachable
+from domain.endpoints import Endpoint
 from domain.facts import BackendLogin
-from domain.pools import Endpoint
 from domain.users import Login
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from adapters.connections.login import log_in, unproved
 from adapters.connections.messages import one_line
 from adapters.connections.statement_timeout import patient
 from app.errors import DatabaseRefused, DatabaseUnreachable
+from domain.endpoints import Endpoint
 from domain.facts import BackendLogin
-from domain.pools import Endpoint
 from domain.users import Login
 
 if TYPE_CHECKING:

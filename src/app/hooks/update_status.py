@@ -5,9 +5,9 @@ import logging
 from app.converge import Converge
 from app.outcome import Outcome
 from app.ports import Databases, FactsSource, Peers
+from domain.endpoints import endpoints_text
 from domain.facts import Facts
 from domain.leadership import may_write_for_app
-from domain.pools import endpoints_text
 from domain.status import Level, Problem
 
 logger = logging.getLogger(__name__)

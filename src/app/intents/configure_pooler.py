@@ -11,7 +11,7 @@ from domain.capabilities import PgBouncerRuntime
 from domain.console import held
 from domain.facts import Container, Facts
 from domain.instances import PoolerConfig, pooler_config
-from domain.pools import Plan
+from domain.plan import Plan
 from domain.status import Level, Problem
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from on_juju import APP, BACKEND_PASSWORD, V0
 from adapters.postgres.databases import PsycopgDatabases
 from app.errors import DatabaseRefused, DatabaseUnreachable
 from domain import facts as domain_facts
-from domain.pools import endpoints_in
+from domain.endpoints import endpoints_in
 
 
 def secrets_of(juju):

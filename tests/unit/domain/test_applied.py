@@ -7,7 +7,7 @@ from domain.applied import AppliedInstance, AppliedState, applied, begun, server
 from domain.budget import UNLIMITED, ProcessHolding
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.instances import Layout, pooler_config
-from domain.pools import Serving
+from domain.plan import Serving
 
 OLD, NEW = PgBouncerRuntime(version=Version(1, 24, 1)), PgBouncerRuntime(version=Version(1, 26, 1))
 

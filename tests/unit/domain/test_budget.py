@@ -166,15 +166,15 @@ def test_there_are_fewer_processes_where_the_share_is_too_small_for_all():
 
 
 def test_each_port_has_as_many_processes_and_the_old_one_closes_where_there_are_too_few():
-    two = processes(plan(1, limit=9, former_port=7000, lane=1), "pgb/0", 2)
+    two = processes(plan(1, limit=9, former_port=7000, process_set=1), "pgb/0", 2)
     assert [(one.index, one.port, one.limit) for one in two] == [
         (16, 6432, 3), (17, 6432, 2), (0, 7000, 2), (1, 7000, 2),
     ]  # fmt: skip
-    fewer = processes(plan(1, limit=3, former_port=7000, lane=1), "pgb/0", 2)
+    fewer = processes(plan(1, limit=3, former_port=7000, process_set=1), "pgb/0", 2)
     assert [(one.index, one.port, one.limit) for one in fewer] == [(16, 6432, 2), (0, 7000, 1)]
-    least = processes(plan(1, limit=2, former_port=7000, lane=1), "pgb/0", 2)
+    least = processes(plan(1, limit=2, former_port=7000, process_set=1), "pgb/0", 2)
     assert [(one.index, one.port, one.limit) for one in least] == [(16, 6432, 1), (0, 7000, 1)]
-    one = processes(plan(1, limit=1, former_port=7000, lane=1), "pgb/0", 2)
+    one = processes(plan(1, limit=1, former_port=7000, process_set=1), "pgb/0", 2)
     assert [(one.index, one.port) for one in one] == [(16, 6432)]
 
 

@@ -3,7 +3,7 @@ from in_memory import related, worst
 from plans import plan
 
 from domain.capacity import demand
-from domain.pools import Member
+from domain.plan import Member
 from domain.status import Level, Sentence, assess
 
 

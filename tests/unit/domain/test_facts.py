@@ -3,7 +3,7 @@ import pytest
 from in_memory import related
 
 from domain.facts import Container, Ledger
-from domain.pools import Member
+from domain.plan import Member
 from domain.status import Level, Problem
 
 

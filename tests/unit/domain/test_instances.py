@@ -6,9 +6,10 @@ from domain.applied import applied, begun, steps
 from domain.budget import MOST_PROCESSES
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.console import PooledDatabase, first_line_not_applied, held
-from domain.instances import Layout, digest, pooler_config
-from domain.pools import Member
+from domain.instances import Layout, pooler_config
+from domain.plan import Member
 from domain.users import AuthMaterial
+from domain.value import digest
 
 NOW = Version(1, 24, 1)
 PROGRAM = PgBouncerRuntime(version=NOW)
@@ -111,7 +112,7 @@ def test_five_hundred_units_later_peer_ids_start_again():
 
 def test_without_a_server_none_is_remembered():
     shared = plan(databases=("shop",))
-    assert config(shared).server == shared.upstream.server
+    assert config(shared).server == shared.upstream.server_id
     assert config(shared.without_upstream()).server == ""
 
 
@@ -168,7 +169,7 @@ def test_a_unit_of_which_nothing_is_known_is_no_peer():
 
 
 def test_peers_are_on_both_ports_while_the_port_changes():
-    moving = across(1, 1).model_copy(update={"former_port": 7000, "lane": 1})
+    moving = across(1, 1).model_copy(update={"former_port": 7000, "process_set": 1})
     assert [(one.peer_id, one.host, one.port) for one in config(moving, cpus=1).instances[0].peers] == [
         (17, "/var/lib/pgbouncer/16", 6432), (1, "/var/lib/pgbouncer/0", 7000),
         (49, "10.0.0.1", 6432), (33, "10.0.0.1", 7000),
@@ -276,7 +277,7 @@ def moving(**how):
     """The leader has decided on port 7000, and clients still know 6432."""
     shared = plan(databases=("shop",), **how)
     settings = shared.settings.model_copy(update={"listen_port": 7000})
-    return shared.model_copy(update={"settings": settings, "lane": 1, "former_port": 6432})
+    return shared.model_copy(update={"settings": settings, "process_set": 1, "former_port": 6432})
 
 
 def test_a_new_port_is_open_before_the_old_one_closes():
@@ -343,7 +344,7 @@ def test_a_line_that_is_not_in_force_after_a_reload_was_refused(changes, line):
 
 
 def test_a_database_that_is_not_there_after_a_reload_was_refused():
-    one = config(plan(databases=("blog", "shop"), everywhere=True), cpus=1).instances[0]
+    one = config(plan(databases=("blog", "shop"), any_database=True), cpus=1).instances[0]
     assert (
         first_line_not_applied(one, shown(one), {"shop", "pgbouncer_auth"})
         == "blog = … in [databases]"

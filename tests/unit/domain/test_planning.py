@@ -9,7 +9,7 @@ from domain.leadership import (
     must_clean_backend,
     serving_everywhere,
 )
-from domain.pools import Serving
+from domain.plan import Serving
 from domain.users import AccessRequest
 
 
@@ -268,13 +268,13 @@ def test_a_leader_may_have_what_was_known_before_it_decided():
 
 def test_ports_take_turns_between_two_sets_of_processes():
     platform = world()
-    lanes = [platform.model.plan.lane]
+    lanes = [platform.model.plan.process_set]
     for port in (7000, 8000, 9000):
         platform.model.options = {"listen_port": port}
         platform.leader.config_changed()
         platform.settle()
         platform.leader.update_status()
-        lanes.append(platform.model.plan.lane)
+        lanes.append(platform.model.plan.process_set)
     assert lanes == [0, 1, 0, 1]
     assert platform.model.plan.ports == (9000,)
 
@@ -296,7 +296,7 @@ def test_nobody_is_told_a_port_before_there_is_a_plan():
 def test_a_plan_without_a_server_serves_nobody():
     facts = looked(world())
     plan = planning.plan(facts.model_copy(update={"auth": None}))
-    assert (plan.upstream, plan.databases, plan.everywhere) == (None, (), False)
+    assert (plan.upstream, plan.databases, plan.any_database) == (None, (), False)
 
 
 def test_what_the_backend_says_of_its_server_is_passed_on():

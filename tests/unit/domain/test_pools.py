@@ -2,21 +2,9 @@ import pydantic
 import pytest
 from plans import plan
 
-from domain.pools import (
-    AUTH_ALIAS,
-    MOST_ENDPOINTS,
-    Endpoint,
-    Member,
-    Part,
-    Serving,
-    address_in,
-    endpoints_in,
-    endpoints_text,
-    has_read_only_pools,
-    pools,
-    serving,
-    share,
-)
+from domain.endpoints import MOST_ENDPOINTS, Endpoint, address_in, endpoints_in, endpoints_text
+from domain.plan import Member, Serving, share
+from domain.pools import AUTH_ALIAS, Part, has_read_only_pools, pools, serving
 
 
 # ---- endpoints -------------------------------------------------------------------------------
@@ -106,7 +94,7 @@ def test_a_name_that_is_too_long_for_the_suffix_has_no_replicas(length, has_one)
 
 
 def test_a_plan_of_an_earlier_release_opens_no_pool_for_any_name():
-    found = pools(plan(databases=("shop",), everywhere=True))
+    found = pools(plan(databases=("shop",), any_database=True))
     assert [pool.alias for pool in found] == [AUTH_ALIAS, "shop"]
 
 
@@ -147,7 +135,7 @@ def test_a_unit_serves_what_it_is_told_but_not_the_look_up_of_passwords():
     assert now.serves("shop", 6432)
     assert not now.serves("shop", 7000)
     assert not now.serves("blog", 6432)
-    assert not serving(plan(everywhere=True), 1).serves("blog", 6432)
+    assert not serving(plan(any_database=True), 1).serves("blog", 6432)
 
 
 def test_a_plan_without_a_server_serves_nothing_and_keeps_the_rest():

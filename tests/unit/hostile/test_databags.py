@@ -18,10 +18,11 @@ from adapters.pgbouncer import rendering
 from domain.applied import applied
 from domain.budget import UnitBudget
 from domain.capabilities import PgBouncerRuntime, Version
+from domain.endpoints import MOST_ENDPOINTS, endpoints_in
 from domain.facts import Ledger
 from domain.instances import Layout, pooler_config
 from domain.overrides import Override, Overrides
-from domain.pools import MOST_ENDPOINTS, DepartedUnit, Plan, Serving, endpoints_in
+from domain.plan import DepartedUnit, Plan, Serving
 from domain.roles import ROLES
 from domain.settings import ACCEPTS, settings_from
 from domain.status import Level, Problem

@@ -15,8 +15,8 @@ from hostile.scram_server import Refused, asks, message, prove
 
 from adapters.postgres.databases import PsycopgDatabases
 from app.errors import DatabaseRefused, DatabaseUnreachable
+from domain.endpoints import Endpoint
 from domain.facts import BackendLogin
-from domain.pools import Endpoint
 from domain.users import Login
 from pooler import server as local
 from pooler.server import ServerFailed
@@ -183,7 +183,7 @@ import sys, time, pydantic
 sys.path.insert(0, sys.argv[1])
 from adapters.postgres.databases import PsycopgDatabases
 from domain.facts import BackendLogin
-from domain.pools import Endpoint
+from domain.endpoints import Endpoint
 from domain.users import Login
 password = pydantic.SecretStr(sys.argv[3])
 endpoints = (Endpoint(host="127.0.0.1", port=int(sys.argv[2])),)

@@ -14,7 +14,7 @@ from ops import testing
 from profiles import given
 
 from adapters.juju.secrets import _KEYS
-from domain.pools import address_in
+from domain.endpoints import address_in
 from domain.roles import ATTRIBUTES, GROUPS
 
 SHOP = {"database": "shop", **SECRETS}

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from profiles import given
 
 from adapters.local.model import ClientRecord, Model, UnitRecord
+from domain.endpoints import Endpoint
 from domain.facts import BackendLogin, BackendRelation
-from domain.pools import Endpoint
 from domain.settings import ACCEPTS
 from domain.status import assess
 from domain.users import Offer

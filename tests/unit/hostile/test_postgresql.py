@@ -27,9 +27,9 @@ from adapters.postgres.databases import PsycopgDatabases
 from app.errors import ConsoleFailed, DatabaseRefused, DatabaseUnreachable
 from domain.capabilities import PgBouncerRuntime, Version, version_in
 from domain.console import first_line_not_applied, held
+from domain.endpoints import Endpoint
 from domain.facts import BackendLogin
 from domain.instances import Layout, pooler_config
-from domain.pools import Endpoint
 from domain.users import Grant
 
 PASSWORD = AUTH.admin_password.get_secret_value()

@@ -12,9 +12,10 @@ from profiles import given
 from adapters.pgbouncer import rendering
 from domain.budget import MOST_PROCESSES
 from domain.capabilities import PgBouncerRuntime, Version
+from domain.endpoints import Endpoint
 from domain.instances import ConsoleUser, Layout, pooler_config
 from domain.overrides import Override, Overrides
-from domain.pools import Endpoint, Member, Plan, Upstream
+from domain.plan import Member, Plan, Upstream
 from domain.settings import Settings
 from domain.users import AuthMaterial, Login, Offer, read_only_uri, uri
 
@@ -62,9 +63,9 @@ PLANS = st.builds(
     members=MEMBERS,
     upstream=st.none() | UPSTREAMS,
     databases=st.lists(NAMES, max_size=5).map(tuple),
-    everywhere=st.booleans(),
+    any_database=st.booleans(),
     short_lived=st.lists(NAMES, max_size=5).map(tuple),
-    lane=st.sampled_from((0, 1)),
+    process_set=st.sampled_from((0, 1)),
     former_port=st.none() | st.integers(1024, 65535),
     known_users=st.lists(NAMES, max_size=3).map(tuple),
 )

@@ -19,8 +19,9 @@ from adapters.juju.skip_unchanged import _server
 from adapters.pebble.pooler import PebblePooler
 from app.errors import PoolerFailed
 from domain.capabilities import version_in
+from domain.endpoints import endpoints_in
 from domain.overrides import overrides_in
-from domain.pools import Plan, endpoints_in
+from domain.plan import Plan
 from domain.settings import settings_from
 from pooler.address import given_credentials
 from pooler.arguments import UsageError

@@ -18,9 +18,10 @@ from removals import MOST_UNITS, Removals
 from adapters.local.model import related as related_backend
 from adapters.memory import LAYOUT, MemoryPlatform, MemoryUnit, Role
 from domain import planning
+from domain.endpoints import endpoints_in, endpoints_text
 from domain.facts import BackendLogin, BackendRelation
 from domain.instances import pooler_config
-from domain.pools import endpoints_in, endpoints_text, share
+from domain.plan import share
 
 HOOKS = (
     "start", "pebble_ready", "config_changed", "update_status", "leader_elected", "peers_created",

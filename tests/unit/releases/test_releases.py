@@ -9,8 +9,9 @@ from adapters.juju import databags
 from adapters.juju.secrets import JujuSecrets
 from domain.applied import AppliedState
 from domain.budget import UnitBudget
+from domain.endpoints import Endpoint
 from domain.facts import Ledger
-from domain.pools import Endpoint, Plan, Serving
+from domain.plan import Plan, Serving
 from domain.status import Level
 from pooler.store import State, Store
 
@@ -100,7 +101,7 @@ def test_keys_that_only_a_later_release_knows_are_ignored(release, name):
 def test_a_plan_of_release_0_1_0():
     plan = recorded("plan")
     assert plan.ports == (7000, 6432)
-    assert plan.lane == 1
+    assert plan.process_set == 1
     assert (plan.settings.pool_mode, plan.settings.max_db_connections) == ("transaction", 60)
     assert plan.settings.query_wait_timeout == 30
     assert plan.settings.overrides.of_database("shop").pool_size == 6
@@ -113,7 +114,7 @@ def test_a_plan_of_release_0_1_0():
     assert plan.upstream.endpoints == (Endpoint(host="10.1.0.1", port=5432),)
     assert [item.host for item in plan.upstream.read_only] == ["10.1.0.2", "10.1.0.3"]
     assert plan.upstream.auth_user == "pgbouncer_auth_relation_id_7"
-    assert (plan.databases, plan.everywhere) == (("blog", "reports"), True)
+    assert (plan.databases, plan.any_database) == (("blog", "reports"), True)
 
 
 def test_a_ledger_of_release_0_1_0():

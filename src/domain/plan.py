@@ -1,0 +1,100 @@
+"""What do all units of the application do? The plan that the leader shares, and what a unit reports as served."""
+
+from typing import Annotated, Literal
+
+import pydantic
+
+from domain.endpoints import Address, Endpoint, Port
+from domain.settings import Settings
+from domain.value import Count, Line, Name, Value, stored_as
+
+
+class Upstream(Value):
+    """The PostgreSQL server that the pools lead to, as every unit has to know it."""
+
+    endpoints: tuple[Endpoint, ...] = pydantic.Field(min_length=1)
+    read_only: tuple[Endpoint, ...] = ()
+    # The database with the function that looks up passwords, and the role that calls it.
+    auth_database: Line
+    auth_user: Line
+    version: str = ""
+    # Identifies the server that answers at the endpoints; it changes with the server and with each restart.
+    server_id: Annotated[str, stored_as("server")] = ""
+
+
+class Member(Value):
+    """One unit of the application."""
+
+    name: str
+    address: Address
+    # Processors that the processes of the unit may use; 0 until the unit has reported them.
+    processors: Count = 0
+    # Connections to one database that the unit may have; without meaning if max_db_connections is 0.
+    share: Count = 0
+
+
+class DepartedUnit(Value):
+    """A unit that is no member any more, and whose last transactions may still run."""
+
+    name: str
+    address: Address
+    # Connections to one database that the unit may still have.
+    held: Count
+
+
+class Plan(Value):
+    """What the leader decided for all units. A follower configures its processes from the plan alone."""
+
+    settings: Settings
+    # Ordered by the numbers of the units.
+    members: tuple[Member, ...]
+    leavers: tuple[DepartedUnit, ...] = ()
+    upstream: Upstream | None = None
+    databases: tuple[Name, ...] = ()
+    # Earlier releases wrote true for pools that led every name to a database. It is always false now.
+    any_database: Annotated[bool, stored_as("everywhere")] = False
+    # Databases that clients made: idle server connections to them end after SHORT_LIFETIME.
+    short_lived: tuple[Name, ...] = ()
+    # Two sets of processes take turns when the port changes: a new port opens before the old port closes.
+    process_set: Annotated[Literal[0, 1], stored_as("lane")] = 0
+    # Still open on the other set of processes, for clients that were told no other port yet.
+    former_port: Port | None = None
+    # Every user that has or had an override: a reload leaves a user that it does not name what it had.
+    known_users: tuple[Name, ...] = ()
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Return every port that is open, first that of the settings."""
+        port = self.settings.listen_port
+        return (port,) if self.former_port is None else (port, self.former_port)
+
+    def share_of(self, unit: str) -> int:
+        """Return the part of max_db_connections that a unit has; 0 for a unit that is no member."""
+        return next((member.share for member in self.members if member.name == unit), 0)
+
+    def serves_by(self, unit: str) -> bool:
+        """Return whether this unit has connections enough to serve clients."""
+        return not self.settings.max_db_connections or self.share_of(unit) > 0
+
+    def without_upstream(self) -> "Plan":
+        """Return this plan without a server and without databases."""
+        return self.model_copy(update={"upstream": None, "databases": (), "short_lived": ()})
+
+
+def share(total: int, parts: int, index: int) -> int:
+    """Return part `index` of `total`. All parts add up to `total`, and differ by 1 at most."""
+    return total // parts + (index < total % parts)
+
+
+class Serving(Value):
+    """What the PgBouncer processes of one unit serve at present, as the unit reports it to its peers."""
+
+    port: Port
+    # Names of databases as clients use them.
+    databases: tuple[str, ...] = ()
+    # Processors that the processes may use.
+    processors: Count = 0
+
+    def serves(self, database: str, port: int) -> bool:
+        """Return whether a client of this database can log in at this port."""
+        return port == self.port and database in self.databases
