@@ -89,7 +89,7 @@ def local_ports(
     """Fill the ports with processes and files of this machine, and PostgreSQL."""
     from adapters.connections.waiting import WaitingBudget
     from adapters.local import model as local
-    from adapters.local.processes import LocalPooler
+    from adapters.local.pooler import LocalPooler
     from adapters.passwords import new_password
     from adapters.pgbouncer.console import PsycopgConsoles
     from adapters.postgres.databases import PsycopgDatabases

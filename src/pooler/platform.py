@@ -14,7 +14,7 @@ import wiring
 from adapters.connections.waiting import WaitingBudget
 from adapters.local.departure import Departure
 from adapters.local.model import LocalFacts, related
-from adapters.local.processes import LocalPooler
+from adapters.local.pooler import LocalPooler
 from adapters.local.run_as import RunAs
 from adapters.pgbouncer.console import PsycopgConsoles
 from app.application import Application

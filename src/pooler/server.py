@@ -21,7 +21,7 @@ from adapters.connections.login import log_in, unproved
 from adapters.connections.messages import one_line
 from adapters.local import environment, files
 from adapters.local.run_as import RunAs, chown, identity
-from adapters.local.running import command_of, pid_in, pids, send, user_of
+from adapters.local.system_processes import command_of, pid_in, pids, send, user_of
 from adapters.passwords import new_password
 from domain.capabilities import Version
 from domain.endpoints import Endpoint

@@ -10,7 +10,7 @@ import pydantic
 import pytest
 from postgresql import ADMIN, PASSWORD, free_port
 
-from adapters.local.processes import LocalPooler
+from adapters.local.pooler import LocalPooler
 from adapters.local.run_as import pooler_owner
 from adapters.pgbouncer.console import PsycopgConsoles
 from app.errors import ConsoleFailed, PoolerFailed

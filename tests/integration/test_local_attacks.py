@@ -16,7 +16,7 @@ from dying import processes, until
 from platform_under_test import Pooler, lives, value
 
 from adapters.local.run_as import identity, pooler_owner
-from adapters.local.running import user_of
+from adapters.local.system_processes import user_of
 from pooler import binaries
 
 # Servers run as other users where `pooler` is root.

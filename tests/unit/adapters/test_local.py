@@ -11,7 +11,7 @@ import time
 import pydantic
 import pytest
 
-from adapters.local import environment, files, running
+from adapters.local import environment, files, system_processes
 from adapters.local.model import NotLeader
 from adapters.memory import MemoryPlatform
 from domain.capabilities import Version
@@ -403,15 +403,17 @@ def test_what_is_no_regular_file_is_neither_read_nor_written(tmp_path, what):
     ],
 )
 def test_a_pid_file_names_a_process_or_none(text, pid):
-    assert running.pid_in(text) == pid
+    assert system_processes.pid_in(text) == pid
 
 
 def test_a_signal_reaches_only_a_process_that_is_recognized():
     with subprocess.Popen(["sleep", "60"]) as other:
-        running.send(other.pid, signal.SIGTERM, lambda _: False)
+        system_processes.send(other.pid, signal.SIGTERM, lambda _: False)
         assert other.poll() is None
-        while running.command_of(other.pid)[:1] != ["sleep"]:
+        while system_processes.command_of(other.pid)[:1] != ["sleep"]:
             time.sleep(0.01)  # The system shows the command of a new process a moment later.
-        running.send(other.pid, signal.SIGTERM, lambda pid: running.command_of(pid)[0] == "sleep")
+        system_processes.send(
+            other.pid, signal.SIGTERM, lambda pid: system_processes.command_of(pid)[0] == "sleep"
+        )
         assert other.wait(timeout=10) == -signal.SIGTERM
-        running.send(other.pid, signal.SIGTERM, lambda _: True)
+        system_processes.send(other.pid, signal.SIGTERM, lambda _: True)

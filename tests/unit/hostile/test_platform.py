@@ -17,7 +17,7 @@ from plans import plan
 from profiles import given
 
 from adapters.kubernetes.exposure import LightkubeExposure
-from adapters.local.processes import LocalPooler
+from adapters.local.pooler import LocalPooler
 from adapters.pebble import pooler as pebble
 from adapters.pebble.names import ASK_AGAIN
 from adapters.pebble.pooler import PebblePooler
