@@ -88,7 +88,8 @@ def local_ports(
 ) -> Ports:
     """Fill the ports with processes and files of this machine, and PostgreSQL."""
     from adapters.connections.waiting import WaitingBudget
-    from adapters.local import model as local
+    from adapters.local import ports as local
+    from adapters.local.facts import LocalFacts
     from adapters.local.pooler import LocalPooler
     from adapters.passwords import new_password
     from adapters.pgbouncer.console import PsycopgConsoles
@@ -97,7 +98,7 @@ def local_ports(
     waiting = WaitingBudget()
     pooler = LocalPooler(program, layout, owner, waiting)
     return Ports(
-        facts=local.LocalFacts(model, unit, layout, pooler.read),
+        facts=LocalFacts(model, unit, layout, pooler.read),
         pooler=pooler,
         consoles=PsycopgConsoles(layout.socket_directory, waiting),
         peers=local.LocalPeers(model, unit),

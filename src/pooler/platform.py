@@ -13,7 +13,8 @@ from contextlib import contextmanager
 import wiring
 from adapters.connections.waiting import WaitingBudget
 from adapters.local.departure import Departure
-from adapters.local.model import LocalFacts, related
+from adapters.local.facts import LocalFacts
+from adapters.local.model import related
 from adapters.local.pooler import LocalPooler
 from adapters.local.run_as import RunAs
 from adapters.pgbouncer.console import PsycopgConsoles

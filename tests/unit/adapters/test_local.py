@@ -106,7 +106,7 @@ def test_two_commands_take_turns_and_the_second_says_so(tmp_path):
 def test_only_the_leader_speaks_for_all():
     platform = MemoryPlatform(units=2)
     with pytest.raises(NotLeader, match="pgbouncer/1 does not lead"):
-        platform.model.speak_for_all("pgbouncer/1")
+        platform.model.check_leader("pgbouncer/1")
 
 
 # ---- where programs come from ----------------------------------------------------------------
