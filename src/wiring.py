@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from adapters.pgbouncer.console import PsycopgConsoles
     from domain.instances import Layout
 
+# The name of the application in the comments that mark its roles in PostgreSQL.
 LOCAL_OWNER = "the pooler on this machine"
 
 
