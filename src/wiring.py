@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
     from adapters.juju.state import JujuState
     from adapters.local.model import Model
-    from adapters.local.run_as import Owner
+    from adapters.local.run_as import RunAs
     from adapters.pebble.observed import ObservedContainer
     from adapters.pgbouncer.console import PsycopgConsoles
     from domain.instances import Layout
 
+# The name of the application in the comments that mark its roles in PostgreSQL.
 LOCAL_OWNER = "the pooler on this machine"
 
 
@@ -46,7 +47,7 @@ def on_juju(
 
 
 def on_machine(
-    model: Model, unit: str, program: pathlib.Path, layout: Layout, owner: Owner | None
+    model: Model, unit: str, program: pathlib.Path, layout: Layout, owner: RunAs | None
 ) -> Application:
     """Return the application of a unit on this machine; `program` is the path of PgBouncer."""
     ports = providers.Callable(local_ports, model, unit, program, layout, owner)
@@ -97,12 +98,13 @@ def juju_ports(
 
 
 def local_ports(
-    model: Model, unit: str, program: pathlib.Path, layout: Layout, owner: Owner | None
+    model: Model, unit: str, program: pathlib.Path, layout: Layout, owner: RunAs | None
 ) -> Ports:
     """Fill the ports with processes and files of this machine, and PostgreSQL."""
     from adapters.connections.waiting import WaitingBudget
-    from adapters.local import model as local
-    from adapters.local.processes import LocalPooler
+    from adapters.local import ports as local
+    from adapters.local.facts import LocalFacts
+    from adapters.local.pooler import LocalPooler
     from adapters.passwords import new_password
     from adapters.pgbouncer.console import PsycopgConsoles
     from adapters.postgres.databases import PsycopgDatabases
@@ -110,7 +112,7 @@ def local_ports(
     waiting = WaitingBudget()
     pooler = LocalPooler(program, layout, owner, waiting)
     return Ports(
-        facts=local.LocalFacts(model, unit, layout, pooler.read),
+        facts=LocalFacts(model, unit, layout, pooler.read),
         pooler=pooler,
         consoles=PsycopgConsoles(layout.socket_directory, waiting),
         peers=local.LocalPeers(model, unit),

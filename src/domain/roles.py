@@ -30,6 +30,11 @@ DATABASE_CREATORS = frozenset(
 )
 
 
+def roles_in(text: str) -> tuple[str, ...]:
+    """Return the roles in a list that commas separate, in lower case, as PostgreSQL has them."""
+    return tuple(filter(None, (role.strip().lower() for role in text.split(","))))
+
+
 def attributes_of(roles: frozenset[str]) -> frozenset[str]:
     """Return the attributes that a client with these roles has."""
     return frozenset(_IMPLIED.get(role, role) for role in roles) & ATTRIBUTES

@@ -73,7 +73,12 @@ class AccessRequest(Value):
     @property
     def username(self) -> str:
         """Return the role in PostgreSQL of the client."""
-        return "_".join(filter(None, (f"relation_id_{self.relation_id}", self.request_id)))
+        return username_of(self.relation_id, self.request_id)
+
+
+def username_of(relation_id: int, request_id: str = "") -> str:
+    """Return the name of the role in PostgreSQL that serves the request of a client."""
+    return "_".join(filter(None, (f"relation_id_{relation_id}", request_id)))
 
 
 class Refusal(Value):

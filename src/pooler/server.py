@@ -1,4 +1,4 @@
-"""A PostgreSQL of this platform's own, where none is given."""
+"""Make, start and stop a PostgreSQL server, and ask any PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from typing import IO, TYPE_CHECKING
 from adapters.connections.login import log_in, weak_method
 from adapters.connections.messages import one_line
 from adapters.local import environment, files
-from adapters.local.run_as import Owner, identity, own
-from adapters.local.running import command_of, pid_in, pids, send, user_of
-from adapters.local.store import ServerRecord
+from adapters.local.run_as import RunAs, chown, identity
+from adapters.local.system_processes import command_of, pid_in, pids, send, user_of
 from adapters.passwords import new_password
 from domain.capabilities import Version
 from domain.endpoints import Endpoint
 from domain.facts import BackendLogin
 from pooler.address import AUTH_DATABASE, FIRST_DATABASE
 from pooler.binaries import version_of
+from pooler.store import ServerRecord
 
 if TYPE_CHECKING:
     import psycopg
@@ -58,7 +58,7 @@ _RESERVED = "reserved_connections = 10\n"
 
 
 class ServerFailed(Exception):
-    """PostgreSQL did not do what it was asked to; says what it said."""
+    """PostgreSQL does not run, does not answer or refuses; the text says which, and what to do next."""
 
 
 class LocalServer:
@@ -67,25 +67,25 @@ class LocalServer:
     The data belongs to the server's user, `owner`, so `pooler` as root writes no file below it.
     """
 
-    def __init__(self, home: pathlib.Path, owner: Owner | None) -> None:
+    def __init__(self, home: pathlib.Path, owner: RunAs | None) -> None:
         self._data = home / "postgresql"
         self._log = home / "postgresql.log"
         self._owner = owner
 
     def make(self, programs: pathlib.Path) -> ServerRecord:
-        """A new cluster with a superuser who logs in by SCRAM. Raises ServerFailed."""
+        """Make a cluster whose superuser logs in by SCRAM, and return its record. Raises ServerFailed."""
         password = new_password()
-        # An `initdb` outlives the command that was killed, so every one gets a directory of its own,
-        # and all that it leaves behind lies beside the data.
+        # `initdb` outlives a `pooler` that is killed, so each `initdb` has a directory of its own. What a
+        # killed command leaves lies beside the data, and is removed below.
         new = pathlib.Path(tempfile.mkdtemp(prefix=f"{self._data.name}-", dir=self._data.parent))
-        own(new, self._owner)
+        chown(new, self._owner)
         with tempfile.NamedTemporaryFile(
             "w", prefix=f"{self._data.name}-", suffix=".password", dir=self._data.parent
         ) as file:
             file.write(password.get_secret_value())
             file.flush()
             # PostgreSQL's user cannot replace a file in this directory.
-            own(pathlib.Path(file.name), self._owner)
+            chown(pathlib.Path(file.name), self._owner)
             self._run(
                 programs / "initdb",
                 *("-D", str(new), "-U", SUPERUSER, f"--pwfile={file.name}"),
@@ -103,9 +103,9 @@ class LocalServer:
         return ServerRecord(programs=str(programs), port=_free_port(), password=password)
 
     def start(self, server: ServerRecord) -> bool:
-        """It takes connections at its port, another one if the last is taken by now.
+        """Start the server unless it runs, at another port if another program uses its port.
 
-        Returns whether it had to be started. Raises ServerFailed.
+        Returns whether it was started. Raises ServerFailed.
         """
         started = not self._runs()
         if started:
@@ -120,35 +120,35 @@ class LocalServer:
                         pg_ctl, "-D", str(self._data), *wait, "-o", f"-p {port}", "start", log=log
                     )
             except ServerFailed:
-                # That of a command which was killed may have been about to run.
+                # A command that was killed may have started the server at this moment.
                 if not self._runs():
                     raise
         server.port = self._port_when_ready()
         return started
 
     def stop(self, server: ServerRecord) -> None:
-        """It does not run. Raises ServerFailed."""
+        """Stop the server. Raises ServerFailed."""
         if self._runs():
             pg_ctl = pathlib.Path(server.programs, "pg_ctl")
             self._run(pg_ctl, "-D", str(self._data), "-w", "-m", "fast", "stop")
         self._clear()
 
     def _runs(self) -> bool:
-        return self._noted() in self._workers()
+        return self._recorded_pid() in self._workers()
 
     def _clear(self) -> None:
         """End every process that writes to the data, and remove a pid file that names another program."""
         end = time.monotonic() + LEAVE_SECONDS
         while (workers := self._workers()) and time.monotonic() < end:
-            # A busy one does not notice that it is alone.
+            # A busy process does not notice that the server has ended.
             for pid in workers:
                 send(pid, signal.SIGQUIT, self._is_worker)
             time.sleep(0.05)
-        if not workers and command_of(self._noted()):
+        if not workers and command_of(self._recorded_pid()):
             (self._data / "postmaster.pid").unlink(missing_ok=True)
 
-    def _noted(self) -> int:
-        """The process that PostgreSQL says it is; 0 if it says nothing."""
+    def _recorded_pid(self) -> int:
+        """Return the process ID in the pid file of PostgreSQL; 0 if there is none."""
         return pid_in("\n".join(self._pid_file()))
 
     def _workers(self) -> list[int]:
@@ -160,7 +160,7 @@ class LocalServer:
         name = [*command_of(pid), ""][0]
         if not (name.startswith("postgres:") or name.endswith("/postgres")):
             return False
-        user = self._owner[0] if self._owner else os.geteuid()
+        user = self._owner.user if self._owner else os.geteuid()
         try:
             here = pathlib.Path(f"/proc/{pid}/cwd").samefile(self._data)
         except OSError:
@@ -180,7 +180,10 @@ class LocalServer:
             raise ServerFailed(f"{path} cannot be written: {one_line(_cause(done.stdout))}")
 
     def _port_when_ready(self) -> int:
-        """The port of the server that runs, once it takes connections (pidfile.h of PostgreSQL)."""
+        """Return the port of the server when it accepts connections. Raises ServerFailed.
+
+        The pid file has the port and the state (pidfile.h of PostgreSQL).
+        """
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             lines = self._pid_file()
@@ -189,7 +192,7 @@ class LocalServer:
                 return int(lines[_PID_PORT])
             time.sleep(0.05)
         raise ServerFailed(
-            f"PostgreSQL takes no connections after {START_SECONDS:.0f} s; see {self._log}"
+            f"PostgreSQL accepts no connections after {START_SECONDS:.0f} s: see {self._log}"
         )
 
     def _run(self, program: pathlib.Path, *arguments: str, log: IO[str] | None = None) -> None:
@@ -198,17 +201,17 @@ class LocalServer:
         if done.returncode:
             logged = self._logged()[before:].decode(errors="replace")
             cause = _cause(logged + done.stdout)
-            raise ServerFailed(f"{program.name} failed: {one_line(cause)}; see {self._log}")
+            raise ServerFailed(f"{program.name} failed: {one_line(cause)}: see {self._log}")
 
     def _call(
         self, program: pathlib.Path, *arguments: str, text: str = "", log: IO[str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run a program as PostgreSQL's user with this text as its input, and return its output.
 
-        With `log`, the output goes to the log, and so does the later output of a server it starts.
+        With `log`, its output goes to the log, and so does the later output of a server that it starts.
         """
         with tempfile.TemporaryFile("w+", errors="replace") as output:
-            # A server would keep a pipe open, and `subprocess.run` would wait for its end for ever.
+            # With a pipe, `subprocess.run` would wait for the end of a server that `pg_ctl` starts.
             done = subprocess.run(
                 [program, *arguments],
                 input=text.encode(),
@@ -226,14 +229,14 @@ class LocalServer:
         return self._log.read_bytes() if self._log.exists() else b""
 
 
-def _cause(said: str) -> str:
-    """The first line that tells of an error; the last one if none does."""
-    errors = re.findall(r"(?:FATAL|PANIC|error): +(.+)", said)
-    return [*errors[:1], *said.strip().splitlines()[-1:], "no reason given"][0]
+def _cause(output: str) -> str:
+    """Return the first line about an error in the output of a program, or else the last line."""
+    errors = re.findall(r"(?:FATAL|PANIC|error): +(.+)", output)
+    return [*errors[:1], *output.strip().splitlines()[-1:], "it gave no reason"][0]
 
 
 def own_credentials(server: ServerRecord) -> BackendLogin:
-    """How to log in to a server of our own."""
+    """Return how to log in to the server that `pooler` has made."""
     return BackendLogin(
         user=SUPERUSER,
         password=server.password,
@@ -242,17 +245,17 @@ def own_credentials(server: ServerRecord) -> BackendLogin:
     )
 
 
-def greet(credentials: BackendLogin) -> tuple[str, bool]:
+def inspect_server(credentials: BackendLogin) -> tuple[str, bool]:
     """Return the server's version, and whether it has the auth database.
 
-    Raises ServerFailed, also if the user cannot make roles and databases.
+    Raises ServerFailed, also if the user has no right to make roles and databases.
     """
     with _connected(credentials) as connection:
-        said = connection.info.parameter_status("server_version") or ""
+        version = connection.info.parameter_status("server_version") or ""
         _check_rights(connection)
         query = "SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s"
-        found = connection.execute(query, [AUTH_DATABASE]).fetchone()
-        return said.partition(" ")[0], bool(found)
+        row = connection.execute(query, [AUTH_DATABASE]).fetchone()
+        return version.partition(" ")[0], bool(row)
 
 
 def _check_rights(connection: psycopg.Connection) -> None:
@@ -263,13 +266,14 @@ def _check_rights(connection: psycopg.Connection) -> None:
         "SELECT rolname, rolsuper OR rolcreaterole, rolsuper OR rolcreatedb"
         " FROM pg_catalog.pg_roles WHERE rolname = current_user"
     ).fetchone()
-    name, *able = row or ("", True, True)
-    lacks = [word for word, has in zip(("CREATEROLE", "CREATEDB"), able, strict=True) if not has]
+    name, *attributes = row or ("", True, True)
+    named = zip(("CREATEROLE", "CREATEDB"), attributes, strict=True)
+    lacks = [word for word, has in named if not has]
     if lacks:
         alter = sql.SQL("ALTER ROLE {}").format(sql.Identifier(name)).as_string(connection)
         raise ServerFailed(
-            f"user {name} of PostgreSQL lacks {' and '.join(lacks)}, which users and databases of"
-            f" clients need: `{alter} {' '.join(lacks)}`, or name a superuser in --backend"
+            f"user {name} of PostgreSQL lacks {' and '.join(lacks)}, and cannot make users and databases"
+            f" for clients: run `{alter} {' '.join(lacks)}`, or name a superuser in --backend"
         )
 
 
@@ -278,18 +282,21 @@ def remaining(
 ) -> tuple[list[str], list[str]]:
     """Return which of these databases and roles the server has. Raises ServerFailed."""
     with _connected(credentials) as connection:
-        first = connection.execute(
+        known_databases = connection.execute(
             "SELECT datname FROM pg_catalog.pg_database WHERE datname = ANY(%s)",
             [sorted(databases)],
         ).fetchall()
-        second = connection.execute(
+        known_roles = connection.execute(
             "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY(%s)", [sorted(roles)]
         ).fetchall()
-    return sorted(str(row[0]) for row in first), sorted(str(row[0]) for row in second)
+    return (
+        sorted(str(row[0]) for row in known_databases),
+        sorted(str(row[0]) for row in known_roles),
+    )
 
 
 def make_auth_database(credentials: BackendLogin) -> None:
-    """The auth database is there. Raises ServerFailed."""
+    """Make the auth database. Raises ServerFailed."""
     from psycopg import sql
 
     with _connected(credentials) as connection:
@@ -297,7 +304,7 @@ def make_auth_database(credentials: BackendLogin) -> None:
 
 
 def drop_auth_database(credentials: BackendLogin) -> None:
-    """The auth database is gone. Raises ServerFailed."""
+    """Drop the auth database. Raises ServerFailed."""
     from psycopg import sql
 
     with _connected(credentials) as connection:
@@ -306,7 +313,7 @@ def drop_auth_database(credentials: BackendLogin) -> None:
 
 
 def ask(credentials: BackendLogin, statement: str) -> str:
-    """The first value of the answer. Raises ServerFailed, also if it takes long."""
+    """Return the first value of a query's answer. Raises ServerFailed, also after ASK_SECONDS."""
     answers: queue.SimpleQueue[str | ServerFailed] = queue.SimpleQueue()
 
     def wait() -> None:
@@ -317,12 +324,12 @@ def ask(credentials: BackendLogin, statement: str) -> str:
         except ServerFailed as error:
             answers.put(error)
 
-    # A daemon: in a pool whose connections are all taken an answer may take minutes.
+    # The thread is a daemon, because a query may wait for minutes in a pool without a free connection.
     threading.Thread(target=wait, daemon=True).start()
     try:
         answer = answers.get(timeout=ASK_SECONDS)
     except queue.Empty:
-        raise ServerFailed(f"no answer in {ASK_SECONDS:.0f} s: see `pooler top`") from None
+        raise ServerFailed(f"no answer within {ASK_SECONDS:.0f} s: see `pooler top`") from None
     if isinstance(answer, ServerFailed):
         raise answer
     return answer
@@ -349,9 +356,9 @@ def _connected(
         ) as connection:
             yield connection
     except psycopg.Error as error:
-        if ends := weak_method(error):
+        if reason := weak_method(error):
             raise ServerFailed(
-                f"PostgreSQL is not trusted with user {credentials.user}: it {ends}"
+                f"PostgreSQL is not trusted with user {credentials.user}: it {reason}"
             ) from None
         first, _, _ = str(error).strip().partition("\n")
         raise ServerFailed(f"PostgreSQL says: {one_line(first)}") from None

@@ -1,4 +1,4 @@
-"""What `pooler` has to show, in columns."""
+"""Print tables: the pools, and the options."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ POOLS = (
 
 
 def pools(platform: LocalPlatform) -> Iterator[tuple[str, ...]]:
-    """A row for each pool of each process."""
+    """Yield a row with the columns POOLS for each pool of each process.
+
+    A process whose console fails has a single row, with the error in place of a database.
+    """
     for unit in sorted(platform.model.units, key=number_of):
         facts, consoles = platform.read(unit), platform.consoles(unit)
         for process in facts.container.applied.instances if facts.container.applied else ():
@@ -27,15 +30,16 @@ def pools(platform: LocalPlatform) -> Iterator[tuple[str, ...]]:
                 if facts.auth is None:
                     continue
                 with consoles.open(process.index, process.port, facts.auth) as console:
-                    found = console.pools()
+                    states = console.pools()
             except ConsoleFailed as error:
                 yield (unit, str(process.index), str(error), *[""] * 7)
                 continue
-            for one in found:
+            for pool in states:
                 yield (
-                    *(unit, str(process.index), one.alias, one.user, one.mode),
-                    *(str(one.clients_active), str(one.clients_waiting)),
-                    *(str(one.servers_active), str(one.servers_idle), f"{one.longest_wait:.3f} s"),
+                    *(unit, str(process.index), pool.alias, pool.user, pool.mode),
+                    *(str(pool.clients_active), str(pool.clients_waiting)),
+                    *(str(pool.servers_active), str(pool.servers_idle)),
+                    f"{pool.longest_wait:.3f} s",
                 )
 
 
@@ -49,7 +53,7 @@ def show_options(settings: Settings) -> None:
     """Print the options with their values, as `pooler config KEY=VALUE` takes them."""
     values = {name: _option_text(getattr(settings, field_of(name))) for name in ACCEPTS}
     overrides = values["overrides"]
-    # A long text would make every line as long.
+    # A long value would widen the whole column.
     values |= {"overrides": "see below" if overrides else ""}
     show(
         ("option", "value", "accepts"),
@@ -66,7 +70,7 @@ def _option_text(value: object) -> str:
 
 
 def show(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table, below an empty line."""
+    """Print an empty line and a table."""
     lines = [tuple(head), *map(tuple, rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     print()

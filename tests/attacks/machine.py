@@ -202,7 +202,7 @@ import pathlib, sys
 sys.path[:0] = [sys.argv[1]]
 from pooler import binaries
 try:
-    print("UNPACKED", binaries._fetched(pathlib.Path(sys.argv[2]), "trixie", print))
+    print("UNPACKED", binaries.fetch_pgbouncer(pathlib.Path(sys.argv[2]), "trixie", print))
 except binaries.Missing as error:
     print("REFUSED", error)
 ' "$3" "$1/cache"

@@ -105,7 +105,7 @@ def units(pooler: Pooler) -> list[Target]:
 def by_hand(server: PostgreSQL, mode: str, *, reset: bool) -> Iterator[Target]:
     """As many processes as a unit of ours has, on one port, with as many connections."""
     folder, port = pathlib.Path(tempfile.mkdtemp(prefix="poolB-", dir="/tmp")), _free_port()
-    owner = binaries.unprivileged()
+    owner = binaries.postgresql_owner()
     own(folder, owner)
     (folder / "userlist.txt").write_text('"bench_auth" "bench"\n')
     count = len(os.sched_getaffinity(0))

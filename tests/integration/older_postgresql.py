@@ -28,20 +28,20 @@ def older(cache: pathlib.Path, say: Say) -> pathlib.Path:
 
     Raises binaries.Missing.
     """
-    if binaries._serves(INSTALLED):
+    if binaries.can_serve(INSTALLED):
         return INSTALLED
     place = cache / f"postgresql-{MAJOR}"
-    with binaries._alone(place):
+    with binaries.cache_lock(place):
         if not (place / "root").exists():
             say(f"fetching PostgreSQL {MAJOR} from Debian {SUITE}")
-            with binaries._made_whole(place / "root") as root:
+            with binaries.complete_directory(place / "root") as root:
                 _unpack(root)
         # The path of a library is absolute, so the programs are linked where they stay.
         if not (place / "linked").exists():
             _link(place / "root")
             (place / "linked").touch()
     programs = place / "root" / PROGRAMS
-    if not binaries._serves(programs):
+    if not binaries.can_serve(programs):
         raise binaries.Missing(
             f"the PostgreSQL in {place} does not run: remove that directory and try again"
         )
@@ -55,7 +55,7 @@ def _unpack(root: pathlib.Path) -> None:
         for name in ("sources", "lists/partial", "cache/archives/partial", "debs"):
             (view / name).mkdir(parents=True)
         (view / "status").touch()
-        (view / "sources" / "view.sources").write_text(binaries._source(SUITE))
+        (view / "sources" / "view.sources").write_text(binaries.apt_source(SUITE))
         (view / "apt.conf").write_text(
             f'Dir::Etc::sourceparts "{view}/sources";\nDir::Etc::sourcelist "/dev/null";\n'
             f'Dir::State "{view}";\nDir::State::status "{view}/status";\n'
@@ -63,11 +63,11 @@ def _unpack(root: pathlib.Path) -> None:
             'Acquire::Languages "none";\nAPT::Sandbox::User "";\nDebug::NoLocking "true";\n'
         )
         environment = for_tools() | {"APT_CONFIG": str(view / "apt.conf")}
-        _run(["apt-get", "-q", *binaries._SIGNED_ONLY, "update"], view, environment)
-        packages = binaries._with_libraries(f"postgresql-{MAJOR}", view, environment)
+        _run(["apt-get", "-q", *binaries.SIGNED_ONLY, "update"], view, environment)
+        packages = binaries.with_libraries(f"postgresql-{MAJOR}", view, environment)
         # Compiling queries at run time takes the largest library, and no test needs it.
         packages = [name for name in packages if not name.startswith("libllvm")]
-        download = ["apt-get", "-q", *binaries._SIGNED_ONLY, "download", *packages]
+        download = ["apt-get", "-q", *binaries.SIGNED_ONLY, "download", *packages]
         _run(download, view / "debs", environment)
         for package in sorted((view / "debs").glob("*.deb")):
             _run(["dpkg-deb", "-x", str(package), str(root)], view, environment)
@@ -93,7 +93,7 @@ def _link(root: pathlib.Path) -> None:
 
 def _run(command: list[str], folder: pathlib.Path, environment: Mapping[str, str]) -> None:
     try:
-        binaries._run(command, folder, environment)
+        binaries.run_tool(command, folder, environment)
     except OSError:
         raise binaries.Missing(
             f"there is no PostgreSQL {MAJOR}, and no {command[0]} to fetch it with"

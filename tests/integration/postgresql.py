@@ -21,7 +21,7 @@ from psycopg import sql
 
 from domain.endpoints import Endpoint
 from domain.facts import BackendLogin
-from pooler.binaries import default_cache, postgresql, postgresql_from_wheel, unprivileged
+from pooler.binaries import default_cache, postgresql, postgresql_from_wheel, postgresql_owner
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -252,12 +252,12 @@ class PostgreSQL:
         assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
 
     def _as(self) -> dict[str, Any]:
-        if found := unprivileged():
+        if found := postgresql_owner():
             return {"user": found[0], "group": found[1], "extra_groups": []}
         return {}
 
     def _own(self, path: pathlib.Path) -> None:
-        if found := unprivileged():
+        if found := postgresql_owner():
             os.chown(path, *found)
 
     def _write_hba(self, users: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from ports import free_port
 from postgresql import ADMIN, PASSWORD
 
-from adapters.local.processes import LocalPooler
+from adapters.local.pooler import LocalPooler
 from adapters.local.run_as import pooler_owner
 from adapters.pgbouncer.console import PsycopgConsoles
 from app.errors import ConsoleFailed, PoolerFailed

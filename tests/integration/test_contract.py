@@ -21,7 +21,7 @@ from psycopg import sql
 from psycopg.pq import ExecStatus
 from workload import Workload
 
-from adapters.local.processes import LocalPooler
+from adapters.local.pooler import LocalPooler
 from adapters.local.run_as import pooler_owner
 from adapters.pebble import pooler as pebble
 from adapters.pgbouncer.console import PsycopgConsoles

@@ -109,7 +109,7 @@ def both_wait(pooler, *commands):
         fcntl.flock(lock, fcntl.LOCK_EX)
         running = [begun(pooler, *words.split()) for words in commands]
         for one in running:
-            assert "another pooler command is at work" in one.stderr.readline()
+            assert "another pooler command is running" in one.stderr.readline()
     yield running
     for one in running:
         one.communicate()
@@ -142,9 +142,9 @@ def test_an_up_that_waited_for_a_down_begins_anew(fresh):
     down.stdout.readline()
     down.send_signal(signal.SIGSTOP)
     up = begun(fresh, "up", f"listen_port={fresh.port}")
-    assert f"another pooler command is at work (process {down.pid})" in up.stderr.readline()
+    assert f"another pooler command is running (process {down.pid})" in up.stderr.readline()
     down.send_signal(signal.SIGCONT)
-    assert "nothing is left" in down.communicate()[0]
+    assert "no file of `pooler` is left" in down.communicate()[0]
     said = up.communicate()
     assert up.returncode == 0, said
     assert serves(fresh)

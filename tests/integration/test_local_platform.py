@@ -15,8 +15,8 @@ import psycopg
 import pytest
 from platform_under_test import COMMAND, Pooler, lives, value
 
-from adapters.local.store import State
 from pooler import server
+from pooler.store import State
 
 
 @pytest.fixture(scope="module")

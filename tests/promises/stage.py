@@ -16,8 +16,8 @@ from platform_under_test import Pooler
 from postgresql import ADMIN, PASSWORD, PostgreSQL
 from report import EXAMPLES, Report, Row
 
-from adapters.local.store import Store
 from domain.endpoints import endpoints_in
+from pooler.store import Store
 
 VERB_SECONDS = 90
 DEMO = "demo"
@@ -161,7 +161,7 @@ class Platform:
     def leads(self, unit: str) -> None:
         """This unit leads from now on, as Juju may decide at any time; `up` runs what follows."""
         store = Store(self.pooler.home)
-        with store.alone(self._say):
+        with store.locked(self._say):
             state = store.load()
             state.model.leader = unit
             store.save(state)

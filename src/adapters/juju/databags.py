@@ -16,6 +16,7 @@ import pydantic_core
 
 from domain.facts import Client
 from domain.pools import READ_ONLY_SUFFIX
+from domain.roles import roles_in
 from domain.users import AccessRequest, Offer, Refusal, request_problem
 
 logger = logging.getLogger(__name__)
@@ -204,13 +205,12 @@ def _request(relation_id: int, application: str, fields: Fields) -> AccessReques
     database = _text(fields, "database") or _text(fields, "resource")
     if not database:
         return None
-    roles = (role.strip().lower() for role in _text(fields, "extra-user-roles").split(","))
     return AccessRequest(
         relation_id=relation_id,
         request_id=_text(fields, "request-id"),
         application=application,
         database=database,
-        roles=tuple(filter(None, roles)),
+        roles=roles_in(_text(fields, "extra-user-roles")),
     )
 
 

@@ -1,1 +1,1 @@
-"""The platform without Juju: real processes on one machine, or only a memory of them."""
+"""The ports without Juju: processes of this machine, and the records that units share."""

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 
 from adapters.local.run_as import user_name
 
-_MOST_BYTES = 65_536  # of a file that is written by a server
+# The most bytes that are read of a file that a server writes.
+_MOST_BYTES = 65_536
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -27,19 +28,19 @@ def insecure(path: pathlib.Path) -> str:
         return ""
     for part in _parts(path):
         try:
-            found = part.lstat()
+            status = part.lstat()
         except OSError:
             continue
-        if found.st_uid != 0:
-            name = user_name(found.st_uid) or f"number {found.st_uid}"
+        if status.st_uid != 0:
+            name = user_name(status.st_uid) or f"number {status.st_uid}"
             return (
                 f"{part} belongs to user {name}, who could replace files of root there:"
                 f" `chown root {part}`, or set $POOLER_HOME to a directory of root"
             )
         # In a sticky directory, such as /tmp, users cannot rename or remove files of other users.
-        sticky = stat.S_ISLNK(found.st_mode) or found.st_mode & stat.S_ISVTX
-        open_to = stat.S_IWOTH if found.st_gid == 0 else _OTHERS_WRITE
-        if not sticky and found.st_mode & open_to:
+        sticky = stat.S_ISLNK(status.st_mode) or status.st_mode & stat.S_ISVTX
+        open_to = stat.S_IWOTH if status.st_gid == 0 else _OTHERS_WRITE
+        if not sticky and status.st_mode & open_to:
             return (
                 f"other users can write to {part}, and could replace files of root there:"
                 f" `chmod go-w {part}`, or set $POOLER_HOME to another directory of root"
@@ -55,10 +56,10 @@ def _parts(path: pathlib.Path) -> Iterator[pathlib.Path]:
 def is_ours(directory: pathlib.Path) -> bool:
     """Return whether the path is a directory that belongs to the current user, and not a link."""
     try:
-        found = directory.lstat()
+        status = directory.lstat()
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def make_parents(path: pathlib.Path) -> None:
@@ -123,11 +124,11 @@ def open_log(path: pathlib.Path) -> int:
     """Open a log of the current user for appending; its directory has to belong to the user, too."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(path, flags, 0o600)
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise OSError(0, "is no regular file", str(path))
-    if found.st_uid != os.geteuid():
+    if status.st_uid != os.geteuid():
         # An earlier release gave the log to the servers' user. The directory belongs to the current
         # user, so this is still the file that `pooler` made.
         os.chown(descriptor, os.geteuid(), os.getegid())

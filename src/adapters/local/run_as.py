@@ -5,9 +5,15 @@ from __future__ import annotations
 import os
 import pathlib
 import pwd
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
-Owner = tuple[int, int]  #: a user ID and a group ID
+
+class RunAs(NamedTuple):
+    """The user ID and the group ID that a program runs as."""
+
+    user: int
+    group: int
+
 
 # PgBouncer needs no entry in /etc/passwd. No distribution gives these user IDs to a user
 # (https://systemd.io/UIDS-GIDS/), so no other service has the rights of this user.
@@ -26,18 +32,18 @@ class Identity(TypedDict, total=False):
     extra_groups: list[int]
 
 
-def identity(owner: Owner | None) -> Identity:
+def identity(owner: RunAs | None) -> Identity:
     """Return the arguments that run a program as this owner, or as the current user without an owner."""
-    return {"user": owner[0], "group": owner[1], "extra_groups": []} if owner else {}
+    return {"user": owner.user, "group": owner.group, "extra_groups": []} if owner else {}
 
 
-def own(path: pathlib.Path, owner: Owner | None) -> None:
+def chown(path: pathlib.Path, owner: RunAs | None) -> None:
     """Give a file or directory to this owner; the target of a link keeps its owner."""
     if owner:
         os.chown(path, *owner, follow_symlinks=False)
 
 
-def pooler_owner() -> Owner | None:
+def pooler_owner() -> RunAs | None:
     """Return the user and group that PgBouncer runs as; None unless `pooler` runs as root.
 
     The user ID belongs to no other service. If no process on this machine can have such an ID,
@@ -47,9 +53,11 @@ def pooler_owner() -> Owner | None:
         return None
     for number in _NUMBERS:
         if _is_mapped(number) and user_name(number) is None:
-            return number, number
+            return RunAs(number, number)
     named = [entry for name in _POOLER_USERS if (entry := _entry(name))]
-    return (named[0].pw_uid, named[0].pw_gid) if named else (_NUMBERS[0], _NUMBERS[0])
+    if named:
+        return RunAs(named[0].pw_uid, named[0].pw_gid)
+    return RunAs(_NUMBERS[0], _NUMBERS[0])
 
 
 def pooler_users() -> frozenset[int]:
@@ -60,13 +68,13 @@ def pooler_users() -> frozenset[int]:
     return frozenset(_NUMBERS) | {entry.pw_uid for entry in named if entry}
 
 
-def shared_user(owner: Owner | None) -> str:
+def shared_user(owner: RunAs | None) -> str:
     """Return a warning if PgBouncer would run as this user of PostgreSQL, too; '' if not."""
     if owner is None or owner != pooler_owner():
         return ""
     return (
-        f"PgBouncer and PostgreSQL both run as user {user_name(owner[0])}, so each can read files of"
-        " the other: add a user `pgbouncer`"
+        f"PgBouncer and PostgreSQL both run as user {user_name(owner.user)}, so each program can read"
+        " the files of the other program: add a user `pgbouncer` to this machine"
     )
 
 

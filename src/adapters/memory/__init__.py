@@ -1,20 +1,20 @@
-"""The whole platform in memory: the double of the unit tests, with faults that can be switched on.
+"""The platform in memory: the double of the unit tests, with faults that a test can switch on.
 
     platform = MemoryPlatform(units=2)
-    platform.deploy()                                  # every unit: start, pebble-ready
-    platform.backend()                                 # PostgreSQL is there
+    platform.deploy()                                  # the hooks of every new unit
+    platform.backend()                                 # relates PostgreSQL
     shop = platform.relate("shop-app", "shop")
-    platform.settle()                                  # hooks as Juju would deliver them
+    platform.settle()                                  # hooks of the peer relation
     platform.model.clients[shop].told.endpoints        # '10.0.0.1:6432,10.0.0.2:6432'
-    platform.unit("pgbouncer/0").update_status()       # one hook of one unit
+    platform.unit("pgbouncer/0").update_status()       # a hook of a unit
     platform.server.down = "PostgreSQL does not answer"
 
-Needs nothing but pydantic.
+It needs only pydantic.
 """
 
 from adapters.memory.platform import LAYOUT, MemoryPlatform, MemoryUnit
 from adapters.memory.pooler import MemoryConsole, MemoryConsoles, MemoryPooler
-from adapters.memory.server import MemoryDatabase, MemoryDatabases, MemoryServer, Role
+from adapters.memory.server import MemoryDatabase, MemoryDatabases, MemoryRole, MemoryServer
 
 __all__ = [
     "LAYOUT",
@@ -24,7 +24,7 @@ __all__ = [
     "MemoryDatabases",
     "MemoryPlatform",
     "MemoryPooler",
+    "MemoryRole",
     "MemoryServer",
     "MemoryUnit",
-    "Role",
 ]

@@ -1,4 +1,4 @@
-"""The units of one application in memory, with their hooks."""
+"""The units of an application in memory, with their hooks."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from collections.abc import Callable
 import pydantic
 
 from adapters.local.departure import Departure
-from adapters.local.model import (
+from adapters.local.facts import LocalFacts
+from adapters.local.model import Model, related
+from adapters.local.ports import (
     LocalBackend,
     LocalClients,
     LocalDepartures,
     LocalExposure,
-    LocalFacts,
     LocalPeers,
     LocalReminder,
     LocalSecrets,
-    Model,
-    related,
 )
 from adapters.memory.pooler import MemoryPooler
 from adapters.memory.server import MemoryDatabases, MemoryServer
@@ -65,7 +64,7 @@ class MemoryUnit(Application):
 
 
 class MemoryPlatform:
-    """Units of one application on a platform that only remembers."""
+    """The units of an application, and their PostgreSQL, in memory."""
 
     def __init__(self, units: int = 2, *, service_host: str = "", cpus: int = 2) -> None:
         self.model = Model(service_host=service_host)
@@ -78,7 +77,7 @@ class MemoryPlatform:
             self.add_unit()
 
     def add_unit(self) -> MemoryUnit:
-        """One more unit, of which no hook has run."""
+        """Add a unit, of which no hook has run."""
         name = self.model.add_unit(f"10.0.0.{len(self.model.units) + 1}")
         self.units[name] = MemoryUnit(
             self.model,
@@ -91,7 +90,7 @@ class MemoryPlatform:
         return self.units[name]
 
     def exposure(self, name: str) -> LocalExposure:
-        """How a unit exposes the application; a test may put a failing one here."""
+        """Return the port that exposes the application; a test may replace this by a port that fails."""
         return LocalExposure(self.model, name)
 
     def remove_unit(
@@ -102,7 +101,7 @@ class MemoryPlatform:
     ) -> None:
         """Remove a unit: run the hooks that Juju gives to this unit and to the units that stay.
 
-        `order` chooses the relation of the next hook. `between` is called with the unit after each of
+        `order` returns the relation of the next hook. `between` is called with the unit after each of
         its hooks.
         """
         departure = Departure(self.model, name, servers=2)
@@ -136,21 +135,21 @@ class MemoryPlatform:
             self.units[self.model.leader].leader_elected()
 
     def unit(self, name: str) -> MemoryUnit:
-        """A unit by its name."""
+        """Return a unit by its name."""
         return self.units[name]
 
     @property
     def leader(self) -> MemoryUnit:
-        """The unit that leads."""
+        """Return the unit that leads."""
         return self.units[self.model.leader]
 
     @property
     def followers(self) -> list[MemoryUnit]:
-        """The units that do not."""
+        """Return the units that do not lead."""
         return [unit for name, unit in self.units.items() if name != self.model.leader]
 
     def deploy(self) -> None:
-        """Every unit has started."""
+        """Run the hooks that start all units."""
         for unit in [self.leader, *self.followers]:
             unit.peers_created()
         self.leader.leader_elected()
@@ -163,7 +162,7 @@ class MemoryPlatform:
     def backend(
         self, user: str = "relation_id_1", endpoints: str = "10.1.0.1:5432", readers: str = ""
     ) -> None:
-        """PostgreSQL was related and has answered."""
+        """Relate PostgreSQL, which answers at once, and run the hooks of its relation."""
         self.model.backend = related(
             BackendLogin(
                 user=user,
@@ -179,7 +178,7 @@ class MemoryPlatform:
         self.settle()
 
     def relate(self, application: str, database: str, roles: str = "") -> int:
-        """An application asked; its hooks ran on every unit. Returns the relation's number."""
+        """Relate an application, run the hooks of its relation, and return the number of the relation."""
         number = self.model.relate(application, database, roles)
         for unit in self.units.values():
             unit.clients_changed()
@@ -187,7 +186,7 @@ class MemoryPlatform:
         return number
 
     def unrelate(self, number: int) -> None:
-        """The application has gone."""
+        """Remove the relation with an application, and run its hooks."""
         for unit in self.units.values():
             unit.clients_departed("application/0")
         del self.model.clients[number]
@@ -196,14 +195,14 @@ class MemoryPlatform:
         self.settle()
 
     def settle(self, rounds: int = 10) -> None:
-        """Every unit hears of the others until nobody has news. Raises RuntimeError if none ends."""
+        """Run the hooks of the peer relation until they change nothing. Raises RuntimeError after `rounds`."""
         for _ in range(rounds):
             before = self.model.model_dump_json()
             for unit in [self.leader, *self.followers]:
                 unit.peers_changed()
             if self.model.model_dump_json() == before:
                 return
-        raise RuntimeError(f"not settled after {rounds} rounds")
+        raise RuntimeError(f"the hooks still change the state after {rounds} rounds")
 
     def _new_password(self) -> pydantic.SecretStr:
         return pydantic.SecretStr(f"password{next(self._passwords)}")

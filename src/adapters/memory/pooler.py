@@ -1,6 +1,6 @@
-"""PgBouncer in memory: processes that are only remembered, and their consoles.
+"""PgBouncer processes in memory, and their consoles.
 
-It does what tests/contract/pooler.py says.
+tests/contract holds them to what the real processes and consoles do.
 """
 
 from __future__ import annotations
@@ -20,27 +20,33 @@ RELEASE = Version(1, 26, 1)
 
 
 class MemoryPooler:
-    """PgBouncer processes that are only remembered."""
+    """The PgBouncer processes of a unit in memory."""
 
     def __init__(self, version: Version = RELEASE, cpus: int = 2) -> None:
         self.reachable = True
-        self.timed_out = False  #: whether a container that cannot be reached exists, and timed out
+        # Whether a container that cannot be reached exists, and timed out.
+        self.timed_out = False
         self.release = version
         self.files = 0
         self.cpus = cpus
-        self.failure = ""  #: a sentence: what the container refuses with
-        self.passing = False  #: whether `failure` is a PoolerUnreachable
-        self.impossible: set[IniLine] = set()  #: lines that PgBouncer refuses
+        # The error of every change, as a sentence; '' if changes succeed.
+        self.failure = ""
+        # Whether `failure` is a PoolerUnreachable.
+        self.passing = False
+        # Lines that PgBouncer refuses.
+        self.impossible: set[IniLine] = set()
+        # Processes by index: those that run, that do not answer, and whose clients have not left yet.
         self.running: set[int] = set()
-        self.hung: set[int] = set()  #: processes, by index, that do not answer
-        self.ending: set[int] = set()  #: processes whose clients have not left yet
+        self.hung: set[int] = set()
+        self.ending: set[int] = set()
         self.consoles = MemoryConsoles(self)
         self.applied: AppliedState | None = None
-        self.config: PoolerConfig | None = None  #: of each process what it runs with
+        # The configuration that the processes run with.
+        self.config: PoolerConfig | None = None
         self.taken: list[Step] = []
 
     def read(self) -> Container:
-        """What is there now."""
+        """Return the state of the processes."""
         if not self.reachable:
             return Container(timed_out=self.timed_out)
         return Container(
@@ -53,12 +59,12 @@ class MemoryPooler:
         )
 
     def program(self) -> PgBouncerRuntime:
-        """Ask the program itself. Raises PoolerFailed."""
+        """Return the version of PgBouncer, and how many files and CPUs it may use. Raises PoolerFailed."""
         self._reach()
         return PgBouncerRuntime(version=self.release, files=self.files, cpus=self.cpus)
 
     def apply(self, config: PoolerConfig, applied: AppliedState, steps: tuple[Step, ...]) -> None:
-        """Each process that is told to does as it is told. Raises PoolerFailed."""
+        """Take the steps in their order, and store `applied` last. Raises PoolerFailed."""
         self._reach()
         if self.failure:
             raise (PoolerUnreachable if self.passing else PoolerFailed)(self.failure)
@@ -66,7 +72,7 @@ class MemoryPooler:
         for step in steps:
             self.take(config, step)
         runs = self.instances()
-        instances = tuple(runs.get(one.index, one) for one in config.instances)
+        instances = tuple(runs.get(instance.index, instance) for instance in config.instances)
         self.config = config.model_copy(update={"instances": instances})
         self.remember(applied)
 
@@ -74,9 +80,7 @@ class MemoryPooler:
         """Raise PoolerFailed for a reload that a process refuses, before any process has reloaded."""
         reloading = {step.index for step in steps if step.action == "reload"}
         for instance in config.instances:
-            line = next(
-                (setting for setting in instance.settings if setting in self.impossible), None
-            )
+            line = self._refused_line(instance)
             if line and instance.index in reloading:
                 raise PoolerFailed(f"PgBouncer refuses the line {line[0]} = {line[1]}")
         if reloading & self.hung:
@@ -85,47 +89,52 @@ class MemoryPooler:
             )
 
     def take(self, config: PoolerConfig, step: Step) -> None:
-        """One process does as it is told, and nothing is remembered. Raises PoolerFailed."""
-        told = {one.index: one for one in config.instances}
+        """Take a step without storing a state. Raises PoolerFailed."""
+        wanted = {instance.index: instance for instance in config.instances}
         runs = self.instances()
         if step.action == "stop":
             self.stop(step.index)
             runs.pop(step.index, None)
         else:
-            line = next((one for one in told[step.index].settings if one in self.impossible), None)
+            line = self._refused_line(wanted[step.index])
             if step.action != "reload":
                 self.die(step.index)
             if line:
                 raise PoolerFailed(f"PgBouncer refuses the line {line[0]} = {line[1]}")
-            runs[step.index] = told[step.index]
+            runs[step.index] = wanted[step.index]
             self.running.add(step.index)
         self.config = config.model_copy(update={"instances": tuple(runs.values())})
         self.taken.append(step)
 
     def remember(self, applied: AppliedState) -> None:
-        """Remember this instead. Raises PoolerFailed."""
+        """Store this state in place of the state before. Raises PoolerFailed."""
         self._reach()
         self.applied = applied
 
     def instances(self) -> dict[int, Instance]:
-        """What each process runs with, or ran with when it died."""
-        return {one.index: one for one in self.config.instances} if self.config else {}
+        """Return what each process runs with, or ran with when it died, by index."""
+        return (
+            {instance.index: instance for instance in self.config.instances} if self.config else {}
+        )
 
     def stop(self, index: int) -> None:
-        """It has ended when its clients have: here that is at once."""
+        """Stop a process. Its clients leave at once here."""
         self.die(index)
 
     def die(self, index: int) -> None:
-        """The process has gone, and all that was connected."""
+        """End a process with all its connections."""
         self.running.discard(index)
         self.hung.discard(index)
         self.consoles.forget(index)
 
     def lose_disk(self) -> None:
-        """The container came back with nothing on its disk."""
+        """Replace the container by a new container with an empty disk."""
         for index in list(self.running):
             self.die(index)
         self.applied = self.config = None
+
+    def _refused_line(self, instance: Instance) -> IniLine | None:
+        return next((line for line in instance.settings if line in self.impossible), None)
 
     def _reach(self) -> None:
         if not self.reachable:
@@ -133,22 +142,24 @@ class MemoryPooler:
 
 
 class MemoryConsoles:
-    """The consoles of a unit's processes, with what a test says that clients do there.
+    """The consoles of the processes of a unit, with the connections that a test gives to clients.
 
-    Those of a pooler that is not in memory all answer, and tell of no database.
+    Without a pooler in memory every console answers, and shows no database.
     """
 
     def __init__(self, pooler: MemoryPooler | None = None) -> None:
         self.pooler = pooler
-        self.busy: dict[int, int] = {}  #: connections of a process that clients hold on to
-        self.silent = False  #: whether nobody answers
+        # The number of server connections that clients use, by the index of the process.
+        self.busy: dict[int, int] = {}
+        # Whether no console answers.
+        self.silent = False
         self.paused: set[int] = set()
         self.reconnected: set[int] = set()
 
     def open(
         self, index: int, port: int, auth: AuthMaterial
     ) -> AbstractContextManager[MemoryConsole]:
-        """The console of one process. Raises ConsoleFailed."""
+        """Return the console of a process. Raises ConsoleFailed."""
         if self.silent:
             raise ConsoleFailed(f"process {index} does not answer")
         instance = None
@@ -170,7 +181,7 @@ class MemoryConsoles:
         return self.reload(instance, admin)
 
     def forget(self, index: int) -> None:
-        """The process has gone, and with it all that it was told."""
+        """Forget the connections and the pause of a process that has ended."""
         self.busy.pop(index, None)
         self.paused.discard(index)
 
@@ -185,7 +196,7 @@ class MemoryConsoles:
 
 
 class MemoryConsole:
-    """The console of a process that is only remembered."""
+    """The console of a process in memory."""
 
     def __init__(self, consoles: MemoryConsoles, index: int, instance: Instance | None) -> None:
         self._consoles = consoles
@@ -193,27 +204,27 @@ class MemoryConsole:
         self._instance = instance
 
     def shed(self, seconds: float, *, reconnect: bool) -> tuple[PooledDatabase, ...]:
-        """What clients hold on to stays."""
-        found = self.databases()
-        if reconnect and any(0 < one.most < one.connections for one in found):
+        """Return the databases: connections that clients use stay."""
+        databases = self.databases()
+        if reconnect and any(0 < database.most < database.connections for database in databases):
             self.reconnect()
-        return found
+        return databases
 
     def databases(self) -> tuple[PooledDatabase, ...]:
-        """What it was told of; connections that are busy are to the last."""
+        """Return the databases; all connections that clients use belong to the last database."""
         pools = self._pools()
         return tuple(
             PooledDatabase(
-                alias=one.alias,
-                database=one.database or one.alias,
-                connections=self._busy() if one is pools[-1] else 0,
-                most=one.connections or (self._instance.limit if self._instance else 0),
+                alias=pool.alias,
+                database=pool.database or pool.alias,
+                connections=self._busy() if pool is pools[-1] else 0,
+                most=pool.connections or (self._instance.limit if self._instance else 0),
             )
-            for one in pools
+            for pool in pools
         )
 
     def pools(self) -> tuple[PoolState, ...]:
-        """The one that is busy."""
+        """Return the pool whose connections clients use."""
         if self._instance is None or not (self._busy() and self._pools()):
             return ()
         pool = self._pools()[-1]
@@ -221,7 +232,7 @@ class MemoryConsole:
         return (
             PoolState(
                 alias=pool.alias,
-                user="somebody",
+                user="relation_id_1",
                 clients_active=self._busy(),
                 clients_waiting=0,
                 servers_active=self._busy(),
@@ -232,16 +243,16 @@ class MemoryConsole:
         )
 
     def reconnect(self) -> None:
-        """Every connection is a new one."""
+        """Note that the connections were replaced."""
         self._consoles.reconnected.add(self._index)
 
     def pause(self, seconds: float) -> bool:
-        """Whether nothing is open."""
+        """Pause the process; return whether clients use no connection."""
         self._consoles.paused.add(self._index)
         return not self._busy()
 
     def resume(self) -> None:
-        """Nothing waits any more."""
+        """End the pause."""
         self._consoles.paused.discard(self._index)
 
     def _pools(self) -> tuple[Pool, ...]:

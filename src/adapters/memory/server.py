@@ -1,4 +1,7 @@
-"""PostgreSQL in memory, and the way to it. It does what tests/contract/databases.py says."""
+"""PostgreSQL in memory, and the ports that reach it.
+
+tests/contract/databases.py holds it to what the real server does.
+"""
 
 from __future__ import annotations
 
@@ -22,64 +25,84 @@ from domain.made import AUTH, CLIENT, GROUP, Made, OwnRole
 from domain.roles import ATTRIBUTES, GROUPS
 from domain.users import AuthMaterial, Grant, Login
 
-# The owner of the databases of clients that have left.
+# The role that owns the databases of clients that have left.
 NEW_OWNER = "heir"
 
 
 @dataclass
-class Role:
+class MemoryRole:
     """A role in the server in memory."""
 
+    # Whether this application made the role.
     ours: bool = True
     password: str = ""
-    database: str = ""  #: that it is a client of; '' for all others
+    # The database of a client user; '' for every other role.
+    database: str = ""
     groups: frozenset[str] = frozenset()
-    members: set[str] = field(default_factory=set[str])  #: roles that other users have added
-    login: bool = True  #: not once it was begun to be dropped
+    # Roles that other users have made members of this role.
+    members: set[str] = field(default_factory=set[str])
+    # Whether the role can log in: not after the application has begun to drop it.
+    login: bool = True
 
     @property
     def client(self) -> bool:
-        """Whether it is a client user that this application made."""
+        """Return whether this is a client user that this application made."""
         return self.ours and bool(self.database)
 
 
 @dataclass
 class MemoryServer:
-    """A PostgreSQL in memory."""
+    """A PostgreSQL server in memory."""
 
-    roles: dict[str, Role] = field(default_factory=dict[str, Role])
+    roles: dict[str, MemoryRole] = field(default_factory=dict[str, MemoryRole])
     databases: set[str] = field(default_factory=set[str])
-    #: The owner of a database that this application did not make for a client, by the database's name.
+    # The owner of a database that this application did not make for a client, by the database's name.
     owners: dict[str, str] = field(default_factory=dict[str, str])
-    #: The related application that a database was made for, by the database's name, after a withdrawal.
+    # The related application that a database was made for, by the database's name, after a withdrawal.
     signed: dict[str, str] = field(default_factory=dict[str, str])
-    open: set[str] = field(default_factory=set[str])  #: databases to which PUBLIC may connect
+    # Databases to which PUBLIC may connect.
+    open: set[str] = field(default_factory=set[str])
     # The rights of groups.
     role_rights: dict[str, RoleRights] = field(default_factory=dict[str, RoleRights])
-    major: int = 16  #: major version
-    cluster: str = "7000000000000000001"  #: system identifier
-    behind: list[str] = field(default_factory=list[str])  #: sentences on objects that clients left
-    functions: set[str] = field(default_factory=set[str])  #: databases with our auth function
-    groups: set[str] = field(default_factory=lambda: set(GROUPS))  #: that exist
-    password: str = ""  #: of the backend's user; '' lets in whoever comes
-    closed: set[str] = field(default_factory=set[str])  #: databases that are not ours to share
-    down: str = ""  #: a sentence: why nobody gets an answer
-    refuses: str = ""  #: a sentence: why an answer is no
-    stuck: str = ""  #: a sentence: why client users cannot be dropped
+    # The major version.
+    major: int = 16
+    # The system identifier.
+    cluster: str = "7000000000000000001"
+    # Sentences about objects that clients left.
+    behind: list[str] = field(default_factory=list[str])
+    # Databases with the auth function of this application.
+    functions: set[str] = field(default_factory=set[str])
+    # The groups that exist.
+    groups: set[str] = field(default_factory=lambda: set(GROUPS))
+    # The password of the backend's user; with '' every password is accepted.
+    password: str = ""
+    # Databases to which this application may give no user access.
+    closed: set[str] = field(default_factory=set[str])
+    # Why the server does not answer, why it refuses everything, and why client users cannot be dropped:
+    # a sentence each, or ''.
+    down: str = ""
+    refuses: str = ""
+    stuck: str = ""
     # Databases that cannot be entered, each with a sentence that says why, and users whose logins
     # cannot be taken away.
     hung: dict[str, str] = field(default_factory=dict[str, str])
     undying: dict[str, str] = field(default_factory=dict[str, str])
-    refuses_passwords: str = ""  #: a sentence: why passwords cannot be set
-    lets_in: bool = True  #: whether pg_hba.conf names new users
-    connected: set[str] = field(default_factory=set[str])  #: addresses
-    capacity: int = 1000  #: connections that the server accepts
+    # Why passwords cannot be set, as a sentence, or ''.
+    refuses_passwords: str = ""
+    # Whether pg_hba.conf names new users.
+    lets_in: bool = True
+    # The addresses that are connected.
+    connected: set[str] = field(default_factory=set[str])
+    # The number of connections that the server accepts.
+    capacity: int = 1000
+    # The server's address and the time of its start.
     identity: str = "10.1.0.1 since Monday"
-    asked: int = 0  #: conversations so far
+    # The number of logins so far.
+    asked: int = 0
 
 
 class MemoryDatabases:
-    """The way to a server in memory."""
+    """The port `Databases` over a server in memory."""
 
     def __init__(self, server: MemoryServer) -> None:
         self.server = server
@@ -88,7 +111,7 @@ class MemoryDatabases:
     def open(
         self, backend: BackendLogin, ledger: Ledger | None = None
     ) -> Generator[MemoryDatabase]:
-        """Log in; `ledger` has the roles made before. Raises DatabaseUnreachable or DatabaseRefused."""
+        """Log in; `ledger` has the roles that were made before. Raises DatabaseUnreachable or DatabaseRefused."""
         self.server.asked += 1
         if self.server.down:
             raise DatabaseUnreachable(self.server.down)
@@ -99,52 +122,55 @@ class MemoryDatabases:
         yield MemoryDatabase(self.server, ledger or Ledger())
 
     def answers(self, backend: BackendLogin) -> bool:
-        """Whether the server is up."""
+        """Return whether the server answers."""
         return not self.server.down
 
     def admits(self, backend: BackendLogin, credentials: Login, database: str) -> bool:
-        """Whether user, password and database go together. Raises DatabaseUnreachable."""
+        """Return whether these credentials can log in to a database. Raises DatabaseUnreachable."""
         if self.server.down:
             raise DatabaseUnreachable(self.server.down)
         role = self.server.roles.get(credentials.username)
         if role is None or not (role.login and self.server.lets_in and role.password):
             return False
-        home = {role.database} & self.server.databases if role.client else self.server.functions
+        own = {role.database} & self.server.databases if role.client else self.server.functions
         known = role.password == credentials.password.get_secret_value()
-        return known and database in home and database not in self.server.hung
+        return known and database in own and database not in self.server.hung
 
 
 class MemoryDatabase:
-    """An open conversation with a server in memory."""
+    """An open connection with a server in memory."""
 
     def __init__(self, server: MemoryServer, ledger: Ledger) -> None:
-        self._asked = server
-        self._left = 8  # quarters of a second that this hook may wait
-        self._patience = 4
-        self._met: set[str] = set()  # databases that hang, as this hook has seen
+        self._memory = server
+        # Quarters of a second: that this hook may still wait, and for each database that hangs.
+        self._left = 8
+        self._wait = 4
+        # Databases that hang, as this hook has seen.
+        self._hung: set[str] = set()
         self._ledger = ledger
 
     @property
     def _server(self) -> MemoryServer:
-        """The server, as long as it is there. Raises DatabaseUnreachable."""
-        if self._asked.down:
-            raise DatabaseUnreachable(self._asked.down)
-        return self._asked
+        """Return the server. Raises DatabaseUnreachable if it has gone since the login."""
+        if self._memory.down:
+            raise DatabaseUnreachable(self._memory.down)
+        return self._memory
 
     def provision(self, auth: AuthMaterial, database: str) -> None:
-        """The auth user and its function are there."""
-        role = self._server.roles.get(auth.auth_user, Role())
+        """Make the auth user and its function; other auth users of this application are dropped."""
+        role = self._server.roles.get(auth.auth_user, MemoryRole())
         if role.client or not role.ours:
             raise _not_ours(auth.auth_user)
         role.password = _ascii(auth.auth_user, auth.auth_password)
-        others = {name for name, one in self._server.roles.items() if one.ours and not one.client}
-        for name in others - {auth.auth_user}:
+        roles = self._server.roles
+        auth_users = {name for name, role in roles.items() if role.ours and not role.client}
+        for name in auth_users - {auth.auth_user}:
             del self._server.roles[name]
         self._server.roles[auth.auth_user] = role
         self._server.functions.add(database)
 
     def server(self) -> str:
-        """The server that a test says it is."""
+        """Return the identity that a test has set."""
         return self._server.identity
 
     def capacity(self) -> int:
@@ -152,11 +178,11 @@ class MemoryDatabase:
         return self._server.capacity
 
     def has_connection_from(self, address: str) -> bool:
-        """Whether a test says that there is a connection."""
+        """Return whether a test has set a connection from this address."""
         return address in self._server.connected
 
     def users(self) -> frozenset[str]:
-        """Client users of ours."""
+        """Return the client users of this application."""
         return frozenset(name for name, role in self._server.roles.items() if role.client)
 
     def lock_out(self, usernames: Iterable[str]) -> dict[str, str]:
@@ -172,16 +198,16 @@ class MemoryDatabase:
 
     def hurry(self) -> None:
         """Wait only a quarter of a second for each database that hangs."""
-        self._patience = 1
+        self._wait = 1
 
     def _enter(self, database: str) -> None:
         """Raise DatabaseBusy if a database hangs, and NoTimeLeft if the hook may wait no more."""
         if self._left <= 0:
             raise NoTimeLeft("is tried again soon")
         if database in self._server.hung:
-            if database not in self._met:
-                self._left -= self._patience
-            self._met.add(database)
+            if database not in self._hung:
+                self._left -= self._wait
+            self._hung.add(database)
             raise DatabaseBusy(self._server.hung[database])
 
     def made(self) -> Made:
@@ -196,9 +222,7 @@ class MemoryDatabase:
         names = map(_group, groups | owned)
         roles += [OwnRole(kind=GROUP, name=name, oid=oid_of(name)) for name in names]
         before = self._ledger.made.here(self._server.cluster)
-        return before.model_copy(
-            update={"roles": tuple(sorted(roles, key=lambda role: role.name))}
-        )
+        return before.with_roles(tuple(sorted(roles, key=lambda role: role.name)))
 
     def role_rights(self, roles: Iterable[str], database: str) -> tuple[RoleRights, ...]:
         """Return the rights that a test has set for each role; without them a group has none."""
@@ -233,11 +257,15 @@ class MemoryDatabase:
         noted = {database.oid for database in self.made().databases}
         return (
             *self.notes(),
-            *(f"database {found.name}" for found in self.server_databases() if found.oid in noted),
+            *(
+                f"database {database.name}"
+                for database in self.server_databases()
+                if database.oid in noted
+            ),
         )
 
     def grant(self, grant: Grant, oid: int = 0) -> bool:
-        """The user and its database are there. Raises AccessRefused."""
+        """Make the user and its database; return whether the user has no password. Raises AccessRefused."""
         if missing := sorted({*grant.roles} - ATTRIBUTES - self._server.groups):
             raise AccessRefused(f"PostgreSQL has no role {missing[0]}")
         role = self._server.roles.get(grant.username)
@@ -246,21 +274,22 @@ class MemoryDatabase:
         if role and role.members:
             raise AccessRefused(f"role {grant.username} was given to {min(role.members)}")
         if role is None:
-            role = self._server.roles[grant.username] = Role(database=grant.database)
-        found = {held.name: held for held in self.server_databases()}.get(grant.database)
-        if found and found.owner != found.group and found.oid != oid:
+            role = self._server.roles[grant.username] = MemoryRole(database=grant.database)
+        databases = {database.name: database for database in self.server_databases()}
+        known = databases.get(grant.database)
+        if known and known.owner != known.group and known.oid != oid:
             raise AccessRefused(f"database {grant.database} appeared just now")
         role.database, role.groups, role.login = grant.database, frozenset(grant.roles), True
         self._enter(grant.database)
         if grant.database in self._server.closed:
             raise AccessRefused(f"nobody can be given access to database {grant.database}")
         self._server.databases.add(grant.database)
-        if found and found.owner == NEW_OWNER:
+        if known and known.owner == NEW_OWNER:
             del self._server.owners[grant.database]
         return not role.password
 
     def set_password(self, credentials: Login) -> None:
-        """The user can log in with it. Raises DatabaseRefused."""
+        """Set the password of a client user. Raises DatabaseRefused."""
         name = credentials.username
         if self._server.refuses_passwords:
             raise DatabaseRefused(self._server.refuses_passwords)
@@ -271,7 +300,7 @@ class MemoryDatabase:
         self._server.roles[name].password = _ascii(name, credentials.password)
 
     def revoke(self, username: str) -> None:
-        """The client user is gone; its database stays. Raises DatabaseRefused."""
+        """Drop a client user; its database stays. Raises DatabaseRefused."""
         role = self._server.roles.get(username)
         if role and role.client:
             role.login, role.password = False, ""
@@ -281,7 +310,7 @@ class MemoryDatabase:
             del self._server.roles[username]
 
     def withdraw(self) -> None:
-        """Nothing of ours is left, but for databases. Raises DatabaseRefused if something else is."""
+        """Drop everything that this application made, except databases. Raises DatabaseRefused if a user stays."""
         self.lock_out(self.users())
         self._server.functions.clear()
         for name, role in list(self._server.roles.items()):
@@ -313,7 +342,7 @@ def _not_ours(name: str) -> AccessRefused:
 
 
 def _ascii(name: str, password: pydantic.SecretStr) -> str:
-    """As the real one, which sends verifiers, takes no other."""
+    """Return the password. Raises DatabaseRefused for other characters, as the adapter of PostgreSQL does."""
     text = password.get_secret_value()
     if not text.isascii():
         raise DatabaseRefused(f"the password of {name} has other than ASCII letters")

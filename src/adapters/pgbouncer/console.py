@@ -1,6 +1,6 @@
-"""How is a PgBouncer process asked and told? On its console, by its own Unix socket, as the admin user.
+"""Use the admin console of a PgBouncer process, through its own Unix socket.
 
-Commands: https://www.pgbouncer.org/usage.html#admin-console. By psycopg, imported on first use.
+Commands: https://www.pgbouncer.org/usage.html#admin-console. psycopg is imported on first use.
 """
 
 from __future__ import annotations
@@ -26,32 +26,37 @@ if TYPE_CHECKING:
     import psycopg
     from psycopg.adapt import Loader
 
-CONSOLE = "pgbouncer"  #: the name of the console's database
+# The name of the console's database.
+CONSOLE = "pgbouncer"
 
 _CONNECT_SECONDS = 2
 _ANSWER_SECONDS, _LEAST_ANSWER_SECONDS = 0.5, 0.02
-_PATIENCE = 5.0  #: seconds without a waiting budget
+
+# Seconds that a command may take without a waiting budget.
+_COMMAND_SECONDS = 5.0
 
 # Seconds in which a process that works answers a command. They are not subtracted from the waiting
 # budget, and a process has this long when nothing is left of the budget.
-_MOMENT = 0.1
-_LOOK_EVERY = 0.05
+_WORK_SECONDS = 0.1
+
+# Seconds between two queries while the process changes.
+_POLL_SECONDS = 0.05
 
 Row = dict[str, Any]
 T = TypeVar("T")
 
-# What stands for bytes that are no text.
+# The character that replaces bytes that are no text.
 _NO_TEXT = "\N{REPLACEMENT CHARACTER}"
 
 
 def _named(command: str, alias: str) -> str:
-    """The command for one database; for all of them, if its name cannot be told."""
+    """Return a command for a database; for all databases if its name contains bytes that are no text."""
     quoted = alias.replace('"', '""')
     return command if _NO_TEXT in alias else f'{command} "{quoted}"'
 
 
 def _alias(name: object) -> str:
-    """A name that can be said in a command. Raises ValueError for what is none."""
+    """Return the name of a database as text for a command. Raises ValueError if it is no text."""
     if not isinstance(name, str) or not name:
         raise ValueError("no name")
     return name.encode().decode()
@@ -61,7 +66,7 @@ def _text_loader() -> type[Loader]:
     from psycopg.adapt import Buffer, Loader
 
     class Text(Loader):
-        """Text in which bytes that are none have a character of their own."""
+        """Load text, and replace bytes that are no text by a character."""
 
         def load(self, data: Buffer) -> str:
             return bytes(data).decode(errors="replace")
@@ -70,7 +75,7 @@ def _text_loader() -> type[Loader]:
 
 
 class PsycopgConsoles:
-    """The consoles of the processes whose sockets lie in these directories.
+    """The consoles of the processes whose sockets are in `directory(index)`.
 
     All waiting for consoles is subtracted from `waiting`, the budget of a hook. Without `waiting`, each
     login has a budget of its own.
@@ -91,15 +96,15 @@ class PsycopgConsoles:
 
     @contextmanager
     def login(self, index: int, port: int, admin: Login) -> Generator[PsycopgConsole]:
-        """The same, for whoever has no more than these credentials."""
+        """Log in as a user that has the rights of an admin. Raises ConsoleFailed."""
         waiting = self._waiting or WaitingBudget()
-        self._ask(index, port, waiting)
+        self._check_answers(index, port, waiting)
         import psycopg
         from psycopg.rows import dict_row
 
-        patience = max(waiting.left(), _MOMENT) if self._waiting else _PATIENCE
+        seconds = max(waiting.left(), _WORK_SECONDS) if self._waiting else _COMMAND_SECONDS
         try:
-            with timed_connection(patience).connect(
+            with timed_connection(seconds).connect(
                 host=self._directory(index),
                 port=port,
                 user=admin.username,
@@ -110,18 +115,18 @@ class PsycopgConsoles:
                 prepare_threshold=None,
                 row_factory=dict_row,
             ) as connection:
-                # Clients choose names of databases where any name leads to one.
+                # Where every name leads to a database, clients choose the names, also bytes that are no text.
                 connection.adapters.register_loader("text", _text_loader())
                 yield PsycopgConsole(connection, waiting)
         except psycopg.Error as error:
             raise ConsoleFailed(last_line(str(error))) from None
 
-    def _ask(self, index: int, port: int, waiting: WaitingBudget) -> None:
+    def _check_answers(self, index: int, port: int, waiting: WaitingBudget) -> None:
         """Raise ConsoleFailed unless the process answers: a login would wait for two seconds or longer."""
         path = self._socket(index, port)
         if not path.exists():
             raise ConsoleFailed(f"process {index} has no socket for port {port}")
-        with waiting.spent(_ANSWER_SECONDS, _MOMENT) as seconds:
+        with waiting.spent(_ANSWER_SECONDS, _WORK_SECONDS) as seconds:
             if ping.silent({index: str(path)}, max(seconds, _LEAST_ANSWER_SECONDS)):
                 raise ConsoleFailed(f"PgBouncer process {index} does not answer")
 
@@ -150,7 +155,7 @@ class PsycopgConsoles:
             if not line and not failure:
                 return ""
             if not self._socket(instance.index, instance.port).exists() or not waiting.pause(
-                _LOOK_EVERY
+                _POLL_SECONDS
             ):
                 if failure:
                     raise failure
@@ -161,23 +166,23 @@ class PsycopgConsoles:
 
 
 class PsycopgConsole:
-    """The console of one process."""
+    """An open console of a process."""
 
     def __init__(self, connection: psycopg.Connection[Row], waiting: WaitingBudget) -> None:
         self._connection = connection
         self._waiting = waiting
 
     def settings(self) -> dict[str, str]:
-        """What the section [pgbouncer] has now."""
+        """Return the settings of the section [pgbouncer] that the process runs with."""
         return dict(self._read("SHOW CONFIG", lambda row: (row["key"], row["value"] or "")))
 
     def aliases(self) -> frozenset[str]:
-        """The names under which databases can be reached."""
+        """Return the names under which clients can reach databases."""
         return frozenset(self._read("SHOW DATABASES", lambda row: str(row["name"])))
 
     def databases(self) -> tuple[PooledDatabase, ...]:
-        """What the process has of each database."""
-        found = self._read(
+        """Return each database with its server connections, without the console."""
+        databases = self._read(
             "SHOW DATABASES",
             lambda row: PooledDatabase(
                 alias=_alias(row["name"]),
@@ -187,11 +192,11 @@ class PsycopgConsole:
                 paused=bool(row["paused"]),
             ),
         )
-        return tuple(one for one in found if one.alias != CONSOLE)
+        return tuple(database for database in databases if database.alias != CONSOLE)
 
     def pools(self) -> tuple[PoolState, ...]:
-        """What its pools are doing."""
-        found = self._read(
+        """Return the pools with their clients and server connections, without the console."""
+        pools = self._read(
             "SHOW POOLS",
             lambda row: PoolState(
                 alias=row["database"],
@@ -206,26 +211,26 @@ class PsycopgConsole:
         )
         # Stand-ins for unknown names have pools without connections.
         return tuple(
-            pool for pool in found if pool.alias != CONSOLE and not pool.user.startswith(STAND_IN)
+            pool for pool in pools if pool.alias != CONSOLE and not pool.user.startswith(STAND_IN)
         )
 
     def shed(self, seconds: float, *, reconnect: bool) -> tuple[PooledDatabase, ...]:
-        """Connections above a limit end; waits for so many seconds at most. Returns what is left.
+        """Wait up to `seconds` until server connections above a limit have ended; return the databases then.
 
-        With `reconnect` those that are never idle end, too, each with its transaction, or its session.
+        With `reconnect`, connections that are never idle end, too: each with its transaction, or its session.
         """
         end, asked = time.monotonic() + seconds, False
         while True:
             now = self.databases()
-            over = [one for one in now if 0 < one.most < one.connections]
-            if not over or time.monotonic() > end or self._waiting.left() < _LOOK_EVERY:
+            above = [database for database in now if 0 < database.most < database.connections]
+            if not above or time.monotonic() > end or self._waiting.left() < _POLL_SECONDS:
                 return now
             if reconnect and not asked:
-                # Idle ones end by themselves; one that is always wanted is never idle.
+                # PgBouncer closes idle connections itself; a connection in constant use is never idle.
                 asked = True
-                for one in over:
-                    self._tell(_named("RECONNECT", one.alias))
-            self._waiting.pause(_LOOK_EVERY)
+                for database in above:
+                    self._tell(_named("RECONNECT", database.alias))
+            self._waiting.pause(_POLL_SECONDS)
 
     def reload(self) -> str:
         """Tell the process to read its files again, and return the error that it reports; '' if none."""
@@ -240,49 +245,49 @@ class PsycopgConsole:
         return ""
 
     def reconnect(self) -> None:
-        """Every connection to PostgreSQL ends with its transaction, and others take their place."""
+        """Replace every server connection at the end of its transaction."""
         self._tell("RECONNECT")
 
     def pause(self, seconds: float) -> bool:
-        """Nothing new begins; whether all that was open has ended after so many seconds at most."""
+        """Let no new transaction begin; return whether open transactions end within `seconds`."""
         end = time.monotonic() + seconds
         if not self._paused():
-            # The answer comes when all has ended. Nobody has to wait for it: the pause stays.
+            # PgBouncer answers when the last transaction has ended. The pause stays without the answer.
             raw = self._connection.pgconn
             raw.send_query(b"PAUSE")
             raw.flush()
             readable, _, _ = select.select([raw.socket], [], [], seconds)
-            # Whether it came or not, nothing else can be said on this connection.
+            # The connection takes no other command until the answer has come.
             self._connection.close()
             return bool(readable)
         while any(pool.servers_active for pool in self.pools()):
             if time.monotonic() > end:
                 return False
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_POLL_SECONDS)
         return True
 
     def resume(self) -> None:
-        """What waits goes on."""
+        """Let the transactions that wait continue."""
         if self._paused():
             self._tell("RESUME")
-        # Pools that were killed are paused each by itself, of which that command knows nothing.
-        for one in self.databases():
-            if one.paused:
-                self._tell(_named("RESUME", one.alias))
+        # RESUME without a name does not end the pause of a single database, for example after KILL.
+        for database in self.databases():
+            if database.paused:
+                self._tell(_named("RESUME", database.alias))
 
     def _paused(self) -> bool:
         paused = {"key": "paused", "value": "yes"}
         return any(self._read("SHOW STATE", lambda row: row == paused))
 
     def _read(self, command: LiteralString, meaning: Callable[[Row], T]) -> list[T]:
-        """What each row of the answer means. Raises ConsoleFailed for one that means nothing to us."""
-        with self._waiting.spent(_PATIENCE, _MOMENT):
+        """Return the rows of an answer as values. Raises ConsoleFailed for a row of an unknown form."""
+        with self._waiting.spent(_COMMAND_SECONDS, _WORK_SECONDS):
             rows = self._connection.execute(command).fetchall()
         try:
             return [meaning(row) for row in rows]
         except (ArithmeticError, LookupError, TypeError, ValueError):
-            raise ConsoleFailed(f"{command} is answered with what is not known here") from None
+            raise ConsoleFailed(f"PgBouncer answers {command} in an unknown form") from None
 
     def _tell(self, command: str) -> None:
-        with self._waiting.spent(_PATIENCE, _MOMENT):
+        with self._waiting.spent(_COMMAND_SECONDS, _WORK_SECONDS):
             self._connection.execute(command.encode())

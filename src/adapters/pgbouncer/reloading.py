@@ -54,7 +54,7 @@ class Reloading:
         if admin is None:
             return
         line = next(
-            filter(None, (self._not_in_force(process, admin) for process in processes)), ""
+            filter(None, (self._line_not_applied(process, admin) for process in processes)), ""
         )
         if line or complaint:
             self._restore()
@@ -67,20 +67,20 @@ class Reloading:
 
     def _tell(self, processes: Sequence[Instance], admin: Login | None) -> str:
         complaints: list[str] = []
-        unheard: list[int] = []
+        not_told: list[int] = []
         for instance in processes:
             try:
                 if admin is None:
-                    unheard.append(instance.index)
+                    not_told.append(instance.index)
                 else:
                     complaints.append(self._consoles.reload(instance, admin))
             except ConsoleFailed:  # For example, the process does not know this admin user yet.
-                unheard.append(instance.index)
-        if unheard:
-            self._hang_up(unheard)
+                not_told.append(instance.index)
+        if not_told:
+            self._hang_up(not_told)
         return next(filter(None, complaints), "")
 
-    def _not_in_force(self, instance: Instance, admin: Login) -> str:
+    def _line_not_applied(self, instance: Instance, admin: Login) -> str:
         try:
             return self._consoles.first_line_not_applied(instance, admin)
         except ConsoleFailed as error:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pooler.arguments import Mistake, options
+from pooler.arguments import UsageError, options
 
 
 @pytest.mark.parametrize(
@@ -22,11 +22,11 @@ def test_a_word_is_an_option_of_the_right_type(word, value):
 
 @pytest.mark.parametrize("word", ["True", "yes", "1", "0", "on", ""])
 def test_what_is_neither_true_nor_false_is_refused(word):
-    with pytest.raises(Mistake, match="must be true or false, not"):
+    with pytest.raises(UsageError, match="must be true or false, not"):
         options({}, [f"server_reset_query_always={word}"])
 
 
 @pytest.mark.parametrize("word", ["listen_port=true", "pool_mode=false", "overrides=true"])
 def test_an_option_of_another_type_is_neither_true_nor_false(word):
-    with pytest.raises(Mistake, match="must be"):
+    with pytest.raises(UsageError, match="must be"):
         options({}, [word])

@@ -11,21 +11,21 @@ import time
 import pydantic
 import pytest
 
-from adapters.local import environment, files, running
+from adapters.local import environment, files, system_processes
 from adapters.local.model import NotLeader
-from adapters.local.store import ServerRecord, State, Store, Unreadable
 from adapters.memory import MemoryPlatform
 from domain.capabilities import Version
 from pooler import binaries
 from pooler.address import given_credentials
-from pooler.arguments import Mistake
+from pooler.arguments import UsageError
+from pooler.store import ServerRecord, State, Store, Unreadable
 
 
 # ---- the state -------------------------------------------------------------------------------
 @pytest.fixture
 def store(tmp_path):
     store = Store(tmp_path / "home")
-    with store.alone(lambda _: None):
+    with store.locked(lambda _: None):
         yield store
 
 
@@ -61,7 +61,7 @@ def test_there_is_none_at_first(store):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"colour": "red"}', '{"model": {"leader": 5}}'])
 def test_a_state_that_makes_no_sense_is_named_with_what_to_do(store, text):
     (store.home / "state.json").write_text(text)
-    with pytest.raises(Unreadable, match=r"state\.json is not readable: mend it, or remove"):
+    with pytest.raises(Unreadable, match=r"state\.json is not readable: repair it, or remove"):
         store.load()
 
 
@@ -75,8 +75,8 @@ def test_a_save_that_dies_leaves_the_state_before_it(store, monkeypatch):
 
 HOLD = """
 import pathlib, sys
-from adapters.local.store import Store
-with Store(pathlib.Path(sys.argv[1])).alone(print):
+from pooler.store import Store
+with Store(pathlib.Path(sys.argv[1])).locked(print):
     print("entered", flush=True)
     sys.stdin.readline()
 """
@@ -95,16 +95,18 @@ def test_two_commands_take_turns_and_the_second_says_so(tmp_path):
         said.append(text)
         other.stdin.close()
 
-    with Store(tmp_path).alone(say):
+    with Store(tmp_path).locked(say):
         assert other.wait(10) == 0
     other.stdout.close()
-    assert said == [f"another pooler command is at work (process {other.pid}): waiting"]
+    assert said == [
+        f"another pooler command is running (process {other.pid}): waiting for its end"
+    ]
 
 
 def test_only_the_leader_speaks_for_all():
     platform = MemoryPlatform(units=2)
     with pytest.raises(NotLeader, match="pgbouncer/1 does not lead"):
-        platform.model.speak_for_all("pgbouncer/1")
+        platform.model.check_leader("pgbouncer/1")
 
 
 # ---- where programs come from ----------------------------------------------------------------
@@ -156,7 +158,7 @@ def test_a_vulnerable_one_is_taken_where_none_can_be_fetched(nothing):
     path = program(nothing / "bin" / "pgbouncer", "PgBouncer 1.26.0")
     said = []
     assert binaries.pgbouncer(nothing / "cache", said.append) == path
-    assert "the PgBouncer of this machine is taken, 1.26.0" in said[-1]
+    assert "the PgBouncer of this machine is used, 1.26.0" in said[-1]
 
 
 @pytest.mark.parametrize(("version", "fetched"), [("1.26.1", False), ("1.24.1", True)])
@@ -208,7 +210,7 @@ def test_without_apt_nothing_can_be_fetched_and_it_says_what_to_set(nothing):
 
 def test_a_cache_that_cannot_be_written_is_named(nothing):
     (nothing / "file").write_text("")
-    with pytest.raises(binaries.Missing, match=r"set \$POOLER_CACHE to another place"):
+    with pytest.raises(binaries.Missing, match=r"set \$POOLER_CACHE to another directory"):
         binaries.pgbouncer(nothing / "file" / "cache", silent)
 
 
@@ -320,7 +322,7 @@ def test_an_address_is_read_as_libpq_reads_it(uri, endpoints):
     ],
 )
 def test_an_address_that_cannot_be_honoured_is_refused_by_name(uri, said):
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UsageError) as caught:
         given_credentials(uri, LIBPQ)
     assert said in str(caught.value)
     assert "the-password" not in str(caught.value)
@@ -334,7 +336,7 @@ def test_an_address_that_cannot_be_honoured_is_refused_by_name(uri, said):
     ],
 )
 def test_a_variable_that_cannot_be_honoured_is_refused_by_name(libpq, said):
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UsageError) as caught:
         given_credentials("postgresql://u@db", libpq)
     assert said in str(caught.value)
 
@@ -401,15 +403,17 @@ def test_what_is_no_regular_file_is_neither_read_nor_written(tmp_path, what):
     ],
 )
 def test_a_pid_file_names_a_process_or_none(text, pid):
-    assert running.pid_in(text) == pid
+    assert system_processes.pid_in(text) == pid
 
 
 def test_a_signal_reaches_only_a_process_that_is_recognized():
     with subprocess.Popen(["sleep", "60"]) as other:
-        running.send(other.pid, signal.SIGTERM, lambda _: False)
+        system_processes.send(other.pid, signal.SIGTERM, lambda _: False)
         assert other.poll() is None
-        while running.command_of(other.pid)[:1] != ["sleep"]:
+        while system_processes.command_of(other.pid)[:1] != ["sleep"]:
             time.sleep(0.01)  # The system shows the command of a new process a moment later.
-        running.send(other.pid, signal.SIGTERM, lambda pid: running.command_of(pid)[0] == "sleep")
+        system_processes.send(
+            other.pid, signal.SIGTERM, lambda pid: system_processes.command_of(pid)[0] == "sleep"
+        )
         assert other.wait(timeout=10) == -signal.SIGTERM
-        running.send(other.pid, signal.SIGTERM, lambda _: True)
+        system_processes.send(other.pid, signal.SIGTERM, lambda _: True)

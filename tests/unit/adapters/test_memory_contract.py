@@ -6,7 +6,7 @@ import pydantic
 import pytest
 from lingering import LingeringPooler
 
-from adapters.memory import LAYOUT, MemoryDatabases, MemoryPooler, MemoryServer, Role
+from adapters.memory import LAYOUT, MemoryDatabases, MemoryPooler, MemoryRole, MemoryServer
 from contract.consoles import ConsolesContract
 from contract.databases import DatabasesContract
 from contract.pooler import PoolerContract, SupervisedContract
@@ -31,7 +31,7 @@ class ServerInMemory:
         return MemoryDatabases(self.server)
 
     def has_role(self, name):
-        self.server.roles[name] = Role(ours=False, password="the-password-of-somebody")
+        self.server.roles[name] = MemoryRole(ours=False, password="the-password-of-somebody")
 
     def roles_of(self, name):
         return set(self.server.roles[name].groups)

@@ -4,9 +4,9 @@ import pydantic
 import pytest
 from in_memory import deployed, related, settings_of, worst
 
-from adapters.local.model import LocalExposure
 from adapters.local.model import related as related_backend
-from adapters.memory import MemoryPlatform, Role
+from adapters.local.ports import LocalExposure
+from adapters.memory import MemoryPlatform, MemoryRole
 from adapters.passwords import new_password
 from app.errors import ExposureFailed, ExposureForbidden
 from app.outcome import AskAgain, Deferred, Done
@@ -222,7 +222,7 @@ def ended(platform):
 def test_the_end_of_the_relation_leaves_nothing_of_ours():
     platform = related()
     platform.relate("shop-app", "shop")
-    platform.server.roles["somebody"] = Role(ours=False)
+    platform.server.roles["somebody"] = MemoryRole(ours=False)
     ended(platform)
     assert set(platform.server.roles) == {"somebody"}
     assert (platform.server.functions, platform.server.databases) == (set(), {"shop"})

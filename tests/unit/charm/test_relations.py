@@ -7,7 +7,7 @@ import pytest
 from on_juju import APP, BACKEND_PASSWORD, TOLD, V0
 from ops import testing
 
-from adapters.memory import Role
+from adapters.memory import MemoryRole
 from app.errors import ExposureFailed, ExposureForbidden
 
 SHOP = {"database": "shop", **V0}
@@ -240,7 +240,7 @@ def test_a_postgresql_that_loses_a_unit_loses_nothing_of_ours(related):
 @pytest.mark.flow("backend/8", "backend/10")
 def test_the_end_of_the_relation_leaves_nothing_of_ours(related):
     shop = related.client("shop-app", SHOP)
-    related.server.roles["somebody"] = Role(ours=False)
+    related.server.roles["somebody"] = MemoryRole(ours=False)
     related.ends(2)
     assert set(related.server.roles) == {"somebody"}
     assert related.server.databases == {"shop"}

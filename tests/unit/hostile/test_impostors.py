@@ -173,7 +173,7 @@ def test_an_impostor_admits_no_client_and_gets_no_password(pretend):
 
 def test_the_local_platform_gives_an_impostor_no_password():
     with Impostor(plain) as impostor, pytest.raises(ServerFailed, match="in plain text"):
-        local.greet(impostor.backend)
+        local.inspect_server(impostor.backend)
     assert PASSWORD.encode() not in impostor.heard
 
 

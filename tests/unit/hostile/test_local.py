@@ -16,16 +16,16 @@ from profiles import given
 from samples import AUTH
 
 from adapters.local.model import ClientRecord, Model, UnitRecord
-from adapters.local.store import ServerRecord, State, Store, Unreadable
 from domain.endpoints import Endpoint
 from domain.facts import BackendLogin, BackendRelation
 from domain.settings import ACCEPTS
 from domain.status import assess
 from domain.users import Offer
 from pooler.address import given_credentials
-from pooler.arguments import Mistake
-from pooler.cli import Command, main
+from pooler.arguments import UsageError, parser
+from pooler.cli import main
 from pooler.platform import LocalPlatform
+from pooler.store import ServerRecord, State, Store, Unreadable
 
 PASSWORD = pydantic.SecretStr("the-password")
 LIVED = State(
@@ -81,7 +81,7 @@ def test_a_state_is_of_use_or_the_way_out_is_told(text):
         store = Store(pathlib.Path(home))
         state, refusal = outcome(store.load, Unreadable)
         if refusal:
-            assert refusal.endswith(f"remove {home} to begin anew")
+            assert refusal.endswith(f"remove {home} to start with no units")
             return
         platform = LocalPlatform(store, state, None)
         for unit in platform.leader_first():
@@ -162,11 +162,8 @@ def test_no_word_of_an_operator_is_a_traceback(home, arguments):
 
 
 @pytest.mark.parametrize("seconds", ["inf", "nan", "1e300", "-1"])
-def test_a_pause_has_an_end_that_a_clock_knows(home, seconds, monkeypatch):
-    paused = []
-    monkeypatch.setattr(Command, "top", lambda self, every, *, once: paused.append(every) or 0)
-    assert ran(home, "top", "--every", seconds) == 0
-    assert 0.1 <= paused[0] <= 3600
+def test_top_waits_between_a_tenth_of_a_second_and_an_hour(seconds):
+    assert 0.1 <= parser().parse_args(["top", "--every", seconds]).every <= 3600
 
 
 def test_options_of_another_release_are_named(home, capsys):
@@ -194,7 +191,7 @@ PARTS = st.tuples(NAMES | TEXT, LISTS | ANY_TEXT, TEXT)
 @example("postgresql://u@h?sslmode=\n", {"PGPASSWORD": "p"})
 @example("postgresql://u@h", {"PGPASSWORD": "p", "PGSSLMODE": "\udcff"})
 def test_the_address_of_a_server_is_understood_or_refused(uri, libpq):
-    found, refusal = outcome(lambda: given_credentials(uri, libpq), Mistake)
+    found, refusal = outcome(lambda: given_credentials(uri, libpq), UsageError)
     if refusal:
         assert a_sentence(refusal)
     else:
@@ -203,5 +200,5 @@ def test_the_address_of_a_server_is_understood_or_refused(uri, libpq):
 
 def test_a_password_of_the_environment_that_is_no_text_is_refused():
     libpq = {"PGPASSWORD": os.fsdecode(b"the-password\xff")}
-    _, refusal = outcome(lambda: given_credentials("postgresql://u@h", libpq), Mistake)
+    _, refusal = outcome(lambda: given_credentials("postgresql://u@h", libpq), UsageError)
     assert refusal.startswith("the user and the password have to be")

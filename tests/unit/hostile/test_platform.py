@@ -18,7 +18,7 @@ from profiles import given
 from samples import AUTH
 
 from adapters.kubernetes.exposure import LightkubeExposure
-from adapters.local.processes import LocalPooler
+from adapters.local.pooler import LocalPooler
 from adapters.pebble import pooler as pebble
 from adapters.pebble.names import ASK_AGAIN
 from adapters.pebble.observed import ObservedContainer

@@ -15,7 +15,6 @@ from hostile.test_platform import LEFT, observed, service
 
 from adapters.connections.messages import last_line, one_line
 from adapters.juju import databags
-from adapters.local.store import State
 from adapters.pebble.pooler import PebblePooler
 from app.errors import PoolerFailed
 from domain.capabilities import version_in
@@ -24,7 +23,8 @@ from domain.overrides import overrides_in
 from domain.plan import Plan
 from domain.settings import settings_from
 from pooler.address import given_credentials
-from pooler.arguments import Mistake
+from pooler.arguments import UsageError
+from pooler.store import State
 
 MEMORY = json.dumps(LEFT)
 
@@ -99,7 +99,7 @@ def seconds(read, text):
 
     def once():
         begin = time.process_time()
-        with contextlib.suppress(ValueError, PoolerFailed, Mistake):
+        with contextlib.suppress(ValueError, PoolerFailed, UsageError):
             read(text)
         return time.process_time() - begin
 

@@ -17,7 +17,7 @@ from profiles import CHOSEN
 from removals import MOST_UNITS, Removals
 
 from adapters.local.model import related as related_backend
-from adapters.memory import LAYOUT, MemoryPlatform, MemoryUnit, Role
+from adapters.memory import LAYOUT, MemoryPlatform, MemoryRole, MemoryUnit
 from domain import planning
 from domain.endpoints import endpoints_in, endpoints_text
 from domain.facts import BackendLogin, BackendRelation
@@ -61,7 +61,7 @@ class History(Removals, RuleBasedStateMachine):
     def begin(self, units, cpus, service, begun, clients):
         self.platform = Platform(units=units, cpus=cpus, service_host="pool" if service else "")
         self.model, self.server = self.platform.model, self.platform.server
-        self.server.roles["somebody"] = Role(ours=False)
+        self.server.roles["somebody"] = MemoryRole(ours=False)
         self.failed: dict[str, str] = {}  # hooks that Juju tries again before any other
         self.leaving = {}  # units that are being removed, and the hooks that they still get
         # Units that have gone: their addresses, and the connections that they still have.
@@ -260,7 +260,7 @@ class History(Removals, RuleBasedStateMachine):
     def backend_comes(self, readers):
         self.backends += 1
         self.void = set(self.model.clients)
-        self.server.roles = {"somebody": Role(ours=False)}
+        self.server.roles = {"somebody": MemoryRole(ours=False)}
         self.answers(endpoints="10.1.0.1:5432", readers="10.1.0.2:5432" if readers else "")
 
     def answers(self, endpoints, readers):
@@ -337,7 +337,7 @@ class History(Removals, RuleBasedStateMachine):
                 assert works(self.platform, number)
 
     def what_is_not_ours_stays(self):
-        assert self.server.roles["somebody"] == Role(ours=False)
+        assert self.server.roles["somebody"] == MemoryRole(ours=False)
         assert self.server.databases >= self.databases
         self.databases = set(self.server.databases)
 

@@ -7,13 +7,13 @@ import pytest
 
 from adapters.juju import databags
 from adapters.juju.secrets import JujuSecrets
-from adapters.local.store import State, Store
 from domain.applied import AppliedState
 from domain.budget import UnitBudget
 from domain.endpoints import Endpoint
 from domain.facts import Ledger
 from domain.plan import Plan, Serving
 from domain.problems import Level
+from pooler.store import State, Store
 
 HERE = pathlib.Path(__file__).parent
 RELEASES = sorted(item.name for item in HERE.iterdir() if item.name[0].isdigit())

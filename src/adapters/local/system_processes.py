@@ -20,8 +20,8 @@ def pids() -> Iterator[int]:
 
 def pid_in(text: str) -> int:
     """Return the process ID in the first line of a pid file; 0 if there is none."""
-    found = re.match(r"\s*([0-9]{1,10})\s*(\n|$)", text)
-    return int(found[1]) if found else 0
+    match = re.match(r"\s*([0-9]{1,10})\s*(\n|$)", text)
+    return int(match[1]) if match else 0
 
 
 def command_of(pid: int) -> list[str]:
@@ -39,10 +39,10 @@ def user_of(pid: int) -> int | None:
         status = (_PROC / str(pid) / "status").read_text(errors="replace")
     except OSError:
         return None
-    found = re.search(r"^Uid:\t([0-9]+)\t([0-9]+)\t([0-9]+)", status, re.MULTILINE)
-    if not found or len(set(found.groups())) > 1:
+    match = re.search(r"^Uid:\t([0-9]+)\t([0-9]+)\t([0-9]+)", status, re.MULTILINE)
+    if not match or len(set(match.groups())) > 1:
         return None
-    return int(found[1])
+    return int(match[1])
 
 
 def send(pid: int, number: signal.Signals, recognized: Callable[[int], bool]) -> None:

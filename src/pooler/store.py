@@ -1,4 +1,4 @@
-"""How does the state survive? As one file, replaced whole, that one command at a time may change."""
+"""Keep the state of `pooler` between two commands, in a file that a single command at a time may change."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from typing import cast
 import pydantic
 
 from adapters.local import files
-from adapters.local.model import Model, Record
+from adapters.local.model import Model, StoredModel
 from domain.endpoints import Port
 
-PATIENCE = 10.0  # seconds
+# How long `pooler down` waits for programs that still write to the directory, in seconds.
+REMOVAL_SECONDS = 10.0
 
 
 def default_home() -> pathlib.Path:
@@ -30,35 +31,41 @@ def default_home() -> pathlib.Path:
     return pathlib.Path(state, "pgbouncer-k8s")
 
 
-class ServerRecord(Record):
-    """The PostgreSQL that this platform runs itself."""
+class ServerRecord(StoredModel):
+    """The PostgreSQL server that `pooler` has made."""
 
-    programs: str  #: the directory with its programs
+    # The directory with the programs of this server.
+    programs: str
     port: Port
     password: pydantic.SecretStr
 
 
-class State(Record):
-    """All that is kept between two commands."""
+class State(StoredModel):
+    """Everything that is kept between two commands."""
 
-    pgbouncer: str = ""  #: the program
-    server: ServerRecord | None = None  #: None where a server was given
-    made_database: bool = False  #: the auth database is ours to drop
-    units: int = 1  #: how many there shall be
-    paused: bool = False  #: no transaction begins until `pooler resume`
+    # The path of PgBouncer.
+    pgbouncer: str = ""
+    # None if the server was given by `--backend`.
+    server: ServerRecord | None = None
+    # Whether `pooler` has made the auth database, and so drops it.
+    made_database: bool = False
+    # The number of units that the operator wants.
+    units: int = 1
+    # Whether new transactions wait for `pooler resume`.
+    paused: bool = False
     model: Model = Model()
 
 
 class Unreadable(Exception):
-    """The state on disk makes no sense; says what to do next."""
+    """The state on disk cannot be read; the text says what to do next."""
 
 
 class Unwritable(Exception):
-    """The state could not be kept; says what to do next."""
+    """The state cannot be written; the text says what to do next."""
 
 
 class Store:
-    """A directory with the state, a lock, and what the servers keep."""
+    """A directory with the state, a lock, and the files of the servers."""
 
     def __init__(self, home: pathlib.Path) -> None:
         self.home = home
@@ -71,7 +78,7 @@ class Store:
             raise Unwritable(problem)
 
     def exists(self) -> bool:
-        """Whether there is a state."""
+        """Return whether there is a state."""
         return self._file.exists()
 
     def load(self) -> State:
@@ -80,22 +87,23 @@ class Store:
         Keys that only a later release knows are ignored, and lost when the state is saved.
         """
         try:
-            found = State.model_validate_json(self._file.read_text(), extra="ignore")
+            state = State.model_validate_json(self._file.read_text(), extra="ignore")
         except FileNotFoundError:
             return State()
         except (ValueError, OSError):
             raise self._unreadable() from None
         # Every release writes this key. A file without it must not be read as an empty state.
-        if "model" not in found.model_fields_set:
+        if "model" not in state.model_fields_set:
             raise self._unreadable()
-        return found
+        return state
 
     def _unreadable(self) -> Unreadable:
-        text = f"{self._file} is not readable: mend it, or remove {self.home} to begin anew"
-        return Unreadable(text)
+        return Unreadable(
+            f"{self._file} is not readable: repair it, or remove {self.home} to start with no units"
+        )
 
     def save(self, state: State) -> None:
-        """The state is on disk: killed at any moment, the old one or the new one is found. Raises Unwritable."""
+        """Replace the state on disk, as a whole or not at all if the process is killed. Raises Unwritable."""
         new = self._file.with_suffix(".new")
         text = json.dumps(state.model_dump(), indent=1, default=_plain)
         try:
@@ -110,40 +118,43 @@ class Store:
         except OSError as error:
             new.unlink(missing_ok=True)
             raise Unwritable(
-                f"{self.home} takes no files ({error.strerror}):"
-                " make room there, then `pooler up` goes on from here"
+                f"{self.home} cannot be written ({error.strerror}):"
+                " free some space there, then run `pooler up`"
             ) from None
 
     def remove(self) -> None:
-        """Nothing is left; without the state, half of the rest is nothing that a command would go on with."""
+        """Remove the directory, the state first.
+
+        If the process is killed, the next command finds no state, and uses nothing that is left.
+        """
         self._file.unlink(missing_ok=True)
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + REMOVAL_SECONDS
         while True:
             try:
                 self._empty()
                 break
             except OSError:
-                # A program that outlived a killed command still writes here, and fails soon.
+                # A program that a killed command has started may still write to this directory.
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.1)
         self._lock.unlink()
-        # Whoever waited for us may have begun anew there; and it may be a file system of its own.
+        # Another command that waited for the lock may use the directory again; or it is a mount point.
         with suppress(OSError):
             self.home.rmdir()
 
     def _empty(self) -> None:
-        for one in self.home.iterdir():
-            if one.is_dir() and not one.is_symlink():
-                shutil.rmtree(one)
-            elif one != self._lock:
-                one.unlink()
+        for path in self.home.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path != self._lock:
+                path.unlink()
 
     @contextmanager
-    def alone(self, say: Callable[[str], None]) -> Generator[None]:
-        """No other command changes the state meanwhile."""
+    def locked(self, say: Callable[[str], None]) -> Generator[None]:
+        """Hold the lock of the state; `say` is told if another command holds it."""
         while True:
-            # Others may pass through, since servers run as another user; they may not look around.
+            # The servers run as other users, who have to pass through the directory, but not to list it.
             self.home.mkdir(parents=True, exist_ok=True)
             self.check()
             self.home.chmod(0o711)
@@ -153,11 +164,13 @@ class Store:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     holder = lock.read().strip()
-                    say(f"another pooler command is at work (process {holder}): waiting")
+                    say(
+                        f"another pooler command is running (process {holder}): waiting for its end"
+                    )
                     fcntl.flock(lock, fcntl.LOCK_EX)
                 if not self._is_lock(lock.fileno()):
-                    continue  # The other was `down`, which took the lock away with all else.
-                # For those who wait, no more: on a full disk `down` has to work, too.
+                    continue  # `pooler down` has removed the directory with this lock.
+                # Only commands that wait read this, and `pooler down` has to work on a full disk.
                 with suppress(OSError):
                     os.truncate(lock.fileno(), 0)
                     os.pwrite(lock.fileno(), str(os.getpid()).encode(), 0)
@@ -172,9 +185,9 @@ class Store:
 
 
 def _plain(value: object) -> object:
-    """What JSON has no word for. Passwords are written as they are: the file is its owner's alone."""
+    """Return a value for JSON. Passwords are written in plain text: only the owner can read the file."""
     if isinstance(value, pydantic.SecretStr):
         return value.get_secret_value()
     if isinstance(value, frozenset):
         return sorted(cast("frozenset[int]", value))
-    raise TypeError(f"{type(value).__name__} cannot be kept")
+    raise TypeError(f"{type(value).__name__} cannot be stored")

@@ -1,34 +1,40 @@
-"""Send a query through a unit, as a client does."""
+"""Send a query through a unit as the client that `pooler up` relates for a demonstration."""
 
 from __future__ import annotations
 
 from domain.endpoints import Endpoint, endpoints_in
 from domain.facts import BackendLogin
+from domain.users import username_of
 from pooler import server
 from pooler.platform import LocalPlatform
 from pooler.server import ServerFailed
 
-WHO_AND_WHERE = """
+DEMO = "demo"
+
+_QUERY = """
     SELECT format('%s in %s, PostgreSQL %s',
                   current_user, current_database(), current_setting('server_version'))
 """
 
 
-def answer(platform: LocalPlatform, number: int, address: str) -> str:
-    """Return PostgreSQL's answer to the client of this relation through the unit at this address."""
+def answer_through(platform: LocalPlatform, number: int, address: str) -> str:
+    """Return PostgreSQL's answer to the client of a relation through the unit at an address.
+
+    Without an answer, return why there is none.
+    """
     record = platform.model.clients[number]
     if record.told is None or record.password is None:
-        return "not yet"
+        return "no access yet"
     if platform.state.paused:
-        return "paused: it waits for `pooler resume`"
+        return "paused: run `pooler resume`"
     port = endpoints_in(record.told.endpoints)[0].port
     login = BackendLogin(
-        user=f"relation_id_{number}",
+        user=username_of(number),
         password=record.password,
         database=record.told.database,
         endpoints=(Endpoint(host=address, port=port),),
     )
     try:
-        return server.ask(login, WHO_AND_WHERE)
+        return server.ask(login, _QUERY)
     except ServerFailed as error:
         return str(error)

@@ -1,22 +1,23 @@
-"""Remove the users and the auth database from a PostgreSQL server that was given by `--backend`."""
+"""Remove the roles and the auth database from a PostgreSQL server that was given by `--backend`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from domain.facts import BackendLogin
+from domain.users import username_of
 from pooler import server
 from pooler.platform import LocalPlatform
 
 
-def leave(
+def clean_up(
     platform: LocalPlatform, credentials: BackendLogin, say: Callable[[str], None], *, made: bool
 ) -> None:
-    """Remove the roles and the auth database that `pooler` made in the server, and say what stays."""
+    """Remove the roles that `pooler` made, and its auth database if it `made` that; say what stays."""
     model = platform.model
     databases = {client.database for client in model.clients.values()}
     databases |= {grant.database for grant in model.ledger.grants}
-    roles = {f"relation_id_{number}" for number in model.clients}
+    roles = {username_of(number) for number in model.clients}
     roles |= {grant.username for grant in model.ledger.grants}
     if model.auth:
         roles.add(model.auth.auth_user)
@@ -26,14 +27,15 @@ def leave(
         model.leader = staying[0]
     model.backend = model.backend.without_servers()
     if model.leader:
-        platform.run_on_all_units(lambda application: application.backend_departed("postgresql/0"))
+        for application in platform.applications():
+            application.backend_departed("postgresql/0")
     if made:
         server.drop_auth_database(credentials)
     where = f"PostgreSQL at {credentials.endpoints[0]}"
     kept, left = server.remaining(credentials, databases, roles)
     for names, what in (
         (kept, "keeps databases of clients:"),
-        (left, "has roles that were not dropped:"),
+        (left, "has roles that could not be dropped:"),
     ):
         if names:
             say(f"{where} {what} {', '.join(names)}")
@@ -41,4 +43,4 @@ def leave(
     for text in remains:
         say(f"{where} keeps {text}")
     if not kept and not left and not remains:
-        say(f"{where} keeps nothing of ours")
+        say(f"{where} keeps no role and no database of `pooler`")

@@ -1,0 +1,106 @@
+"""Read the facts of a unit from the state that all units share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from adapters.local.model import ClientRecord, Model, UnitRecord
+from domain.facts import BackendRelation, Client, Container, Facts, Peer
+from domain.instances import Layout
+from domain.leadership import misses_something
+from domain.roles import roles_in
+from domain.settings import settings_from
+from domain.users import AccessRequest, Refusal, request_problem
+
+
+class LocalFacts:
+    """The facts of a unit. `container` reads the state of its processes."""
+
+    def __init__(
+        self, model: Model, unit: str, layout: Layout, container: Callable[[], Container]
+    ) -> None:
+        self._model = model
+        self._unit = unit
+        self._layout = layout
+        self._container = container
+
+    def read(self) -> Facts:
+        """Return what the unit sees now."""
+        facts = self._facts()
+        if facts.leader and (facts.leaving or misses_something(facts)):
+            units = self._model.units
+            facts = facts.with_survivors([name for name in units if not units[name].dying])
+        return facts
+
+    def _facts(self) -> Facts:
+        model, leads = self._model, self._model.leader == self._unit
+        me = model.units[self._unit]
+        settings, problems = settings_from(model.options)
+        clients = {
+            number: record
+            for number, record in model.clients.items()
+            if f"client {number}" not in me.unseen
+        }
+        parsed = [_parsed(number, record) for number, record in clients.items()]
+        return Facts(
+            unit=self._unit,
+            address=me.address,
+            leader=leads,
+            leaving=me.leaving,
+            settings=settings if leads else None,
+            settings_problems=problems if leads else (),
+            layout=self._layout,
+            container=self._container(),
+            leader_address=model.leader_address,
+            plan=model.plan,
+            auth=model.auth,
+            ledger=model.ledger,
+            serving=me.serving,
+            stake=me.stake,
+            peers=self._peers() if leads else (),
+            backend=self._backend(me),
+            clients=tuple(client for client in parsed if isinstance(client, Client))
+            if leads
+            else (),
+            refusals=tuple(refusal for refusal in parsed if isinstance(refusal, Refusal))
+            if leads
+            else (),
+            relations_without_request=frozenset(
+                number for number, record in clients.items() if not record.database
+            ),
+            service_host=model.service_host,
+            configure_command="pooler config",
+        )
+
+    def _backend(self, me: UnitRecord) -> BackendRelation:
+        if "backend" in me.unseen:
+            return BackendRelation()
+        backend = self._model.backend
+        return backend.without_servers() if "servers" in me.unseen else backend
+
+    def _peers(self) -> tuple[Peer, ...]:
+        unseen = self._model.units[self._unit].unseen
+        return tuple(
+            Peer(
+                name=name,
+                address=unit.address,
+                leaving=unit.leaving,
+                serving=unit.serving,
+                stake=unit.stake,
+            )
+            for name, unit in self._model.units.items()
+            if name != self._unit and name not in unseen
+        )
+
+
+def _parsed(number: int, record: ClientRecord) -> Client | Refusal | None:
+    """Return the request of an application, or why it is refused; None if it has not asked yet."""
+    if not record.database:
+        return None
+    roles = roles_in(record.roles)
+    if problem := request_problem(record.database, roles):
+        return Refusal(relation_id=number, application=record.application, reason=problem)
+    request = AccessRequest(
+        relation_id=number, application=record.application, database=record.database, roles=roles
+    )
+    return Client(request=request, published=record.told)

@@ -1,0 +1,120 @@
+"""The ports that write to the state that all units share. What Juju lets only a leader write raises NotLeader."""
+
+from __future__ import annotations
+
+import pydantic
+
+from adapters.local.model import Model
+from domain.budget import UnitBudget
+from domain.facts import Ledger
+from domain.plan import Plan, Serving
+from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer
+
+
+class _LocalPort:
+    def __init__(self, model: Model, unit: str) -> None:
+        self._model = model
+        self._unit = unit
+
+
+class LocalPeers(_LocalPort):
+    """The port `Peers`."""
+
+    def share(self, plan: Plan) -> None:
+        """Let all units read this plan."""
+        self._model.check_leader(self._unit)
+        self._model.plan = plan
+
+    def record(self, ledger: Ledger) -> None:
+        """Keep the ledger for the next leader."""
+        self._model.check_leader(self._unit)
+        self._model.ledger = ledger
+
+    def name_leader(self, address: str) -> None:
+        """Let all units read the address of the leader."""
+        self._model.check_leader(self._unit)
+        self._model.leader_address = address
+
+    def announce(self, address: str, serving: Serving | None, stake: UnitBudget) -> None:
+        """Let all units read the address of this unit, what it serves, and its server connections."""
+        me = self._model.units[self._unit]
+        me.address, me.serving, me.stake = address, serving, stake
+
+
+class LocalSecrets(_LocalPort):
+    """The port `Secrets`: the passwords of PgBouncer's own users."""
+
+    def store(self, auth: AuthMaterial) -> None:
+        """Let all units read these passwords."""
+        self._model.check_leader(self._unit)
+        self._model.auth = auth
+
+    def forget(self) -> None:
+        """Remove the passwords."""
+        self._model.check_leader(self._unit)
+        self._model.auth = None
+
+
+class LocalBackend(_LocalPort):
+    """The port `Backend`, where the server is given and no charm has to be asked."""
+
+    def request(self) -> None:
+        """Note the request."""
+        self._model.check_leader(self._unit)
+        self._model.backend = self._model.backend.requesting()
+
+
+class LocalClients(_LocalPort):
+    """The port `Clients`: what each application can read."""
+
+    def password(self, request: AccessRequest) -> pydantic.SecretStr | None:
+        """Return the password that was published to a client; None if none was."""
+        record = self._model.clients.get(request.relation_id)
+        return record.password if record else None
+
+    def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> None:
+        """Let a client read how to connect; without credentials its password stays."""
+        self._model.check_leader(self._unit)
+        record = self._model.clients[request.relation_id]
+        record.told = offer
+        record.password = credentials.password if credentials else record.password
+
+    def withdraw(self, request: AccessRequest) -> None:
+        """Remove everything that was published to a client."""
+        self._model.check_leader(self._unit)
+        record = self._model.clients[request.relation_id]
+        record.told = record.password = None
+
+    def forget(self, grant: Grant) -> None:
+        """Do nothing: the record of a client has everything that was published, and is removed with it."""
+        self._model.check_leader(self._unit)
+
+
+class LocalDepartures(_LocalPort):
+    """The port `Departures`."""
+
+    def flag(self) -> bool:
+        """Let all units read that this unit is being removed; return whether they could not read it yet."""
+        me = self._model.units[self._unit]
+        changed, me.leaving = not me.leaving, True
+        return changed
+
+
+class LocalExposure(_LocalPort):
+    """The port `Exposure`. A single machine has no Service, so this only notes what a Service would do."""
+
+    def expose(self, ports: tuple[int, ...]) -> None:
+        """Note the ports of the Service."""
+        self._model.check_leader(self._unit)
+        self._model.service_ports = ports
+
+
+class LocalReminder:
+    """The port `Reminder`: the loop of the command runs the hooks of a unit that asks again."""
+
+    def remind(self, topic: str) -> bool:
+        """Return True: the loop runs the unit again, whatever is missing."""
+        return True
+
+    def stop(self) -> None:
+        """Do nothing: the loop ends when no unit waits."""
