@@ -58,7 +58,7 @@ def _is_verb(name):
     """Return whether `pooler` knows this verb."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         try:
-            parser(None).parse_args([name, "--help"])
+            parser().parse_args([name, "--help"])
         except SystemExit as end:
             return end.code == 0
     return False

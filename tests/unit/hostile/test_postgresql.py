@@ -282,8 +282,7 @@ ALIASES = LINES | st.text(st.characters(exclude_categories=["Cs"]), min_size=1).
 def test_names_that_a_client_chooses_are_quoted_in_commands(alias):
     connection = Connection([{"name": alias, **OVER}])
     PsycopgConsole(connection, WaitingBudget()).shed(5, reconnect=True)
-    PsycopgConsole(connection, WaitingBudget()).kill(alias)
-    assert connection.heard == [("RECONNECT", alias), ("KILL", alias)]
+    assert connection.heard == [("RECONNECT", alias)]
 
 
 def at_a_socket(first, then=b""):

@@ -60,7 +60,7 @@ def secrets_with(content):
     class Charm:
         model, app = Model(), None
 
-    return JujuSecrets(Charm(), "label")
+    return JujuSecrets(Charm(), None, "label")
 
 
 @pytest.mark.parametrize("release", RELEASES)
