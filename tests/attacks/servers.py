@@ -30,12 +30,12 @@ import sys
 sys.path[:0] = {path!r}
 import pydantic
 from adapters.postgres.databases import PsycopgDatabases
-from domain.facts import Credentials
+from domain.facts import BackendLogin
 from domain.endpoints import Endpoint
-from domain.users import Credentials as Client
+from domain.users import Login
 secret = pydantic.SecretStr({password!r})
 here = (Endpoint(host="127.0.0.1", port={port}),)
-backend = Credentials(user="operator", password=secret, database="pgbouncer", endpoints=here)
+backend = BackendLogin(user="operator", password=secret, database="pgbouncer", endpoints=here)
 databases = PsycopgDatabases("attacks")
 for act in ("open", "admits"):
     try:
@@ -43,7 +43,7 @@ for act in ("open", "admits"):
             with databases.open(backend):
                 print("logged in")
         else:
-            client = Client(username="relation_id_1", password=secret)
+            client = Login(username="relation_id_1", password=secret)
             print(databases.admits(backend, client, "shop"))
     except Exception as error:
         print(type(error).__name__, error)

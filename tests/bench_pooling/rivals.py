@@ -17,7 +17,7 @@ from pgbench import DATABASE, Target
 from platform_under_test import Pooler, lives
 from postgresql import PostgreSQL
 
-from adapters.local.run_as import identity, own
+from adapters.local.run_as import chown, identity
 from domain.capabilities import Version
 from domain.endpoints import endpoints_in
 from domain.plan import share
@@ -106,7 +106,7 @@ def by_hand(server: PostgreSQL, mode: str, *, reset: bool) -> Iterator[Target]:
     """As many processes as a unit of ours has, on one port, with as many connections."""
     folder, port = pathlib.Path(tempfile.mkdtemp(prefix="poolB-", dir="/tmp")), _free_port()
     owner = binaries.postgresql_owner()
-    own(folder, owner)
+    chown(folder, owner)
     (folder / "userlist.txt").write_text('"bench_auth" "bench"\n')
     count = len(os.sched_getaffinity(0))
     cleared = _reset(binaries.version_of(program()), Version(server.version)) if reset else ""

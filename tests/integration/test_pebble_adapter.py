@@ -18,7 +18,7 @@ from workload import POSTGRES, Workload
 
 from adapters.pebble import pooler as pebble
 from adapters.pebble.layer import ALIVE, BACKEND_CHECK, DRAIN
-from adapters.pebble.names import APPLIED, ASK_AGAIN
+from adapters.pebble.names import ASK_AGAIN
 from adapters.pebble.pooler import LABEL, LAYOUT, PebblePooler
 from adapters.pebble.reminder import PebbleReminder
 from adapters.pgbouncer.console import PsycopgConsoles
@@ -99,7 +99,7 @@ def test_files_are_their_owners_alone_and_no_password_is_in_the_plan(unit, workl
     modes = {
         LAYOUT.directory(0): 0o700, LAYOUT.socket_directory(0): 0o711, LAYOUT.ini(0): 0o600,
         LAYOUT.auth_file: 0o600, LAYOUT.hba_file: 0o600,
-        DRAIN: 0o600, ALIVE: 0o600, APPLIED: 0o600,
+        DRAIN: 0o600, ALIVE: 0o600,
     }  # fmt: skip
     for path, mode in modes.items():
         found = workload.path(path).stat()

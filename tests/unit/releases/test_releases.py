@@ -60,7 +60,11 @@ def secrets_with(content):
     class Charm:
         model, app = Model(), None
 
-    return JujuSecrets(Charm(), None, "label")
+    class State:
+        def incomparable(self):
+            """Nothing is compared in these tests."""
+
+    return JujuSecrets(Charm(), State(), "label")
 
 
 @pytest.mark.parametrize("release", RELEASES)
