@@ -1,17 +1,42 @@
-# `make up` runs the pooler on this machine, `make test` proves it. Everything else is a part of these.
+# `make up` runs the pooler on this machine, `make check` is the quick test, `make test` is the whole test.
 
 # The first interpreter that is new enough and really runs (a shim may not).
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 TOX = .venv-tox/bin/tox
+DISCOVER = $(if $(PYTHON),--discover $(shell command -v $(PYTHON)))
+ROOT = $(filter 0,$(shell id -u))
 
-.PHONY: up down test lint types core unit integration juju promises attacks proof flows bench lock clean
+.PHONY: up down check test test-root one format words lint types core unit integration juju promises attacks \
+	proof flows bench lock clean
 
 up down: .venv/ready
 	@./pooler $@
 
-test: .venv-tox/ready
-	$(TOX) run $(if $(PYTHON),--discover $(shell command -v $(PYTHON)))
+check: .venv-tox/ready ## lint, types and the tests without real parts
+	$(TOX) run $(DISCOVER) -e lint,types,core,unit
+
+test: .venv-tox/ready ## all tests that this user can run: for root, all tests
+	$(TOX) run $(DISCOVER) $(if $(ROOT),,--skip-env '^root$$')
+	@$(if $(ROOT),,echo "Only root can run the rest: sudo make test-root")
+
+test-root: .venv-tox/ready ## the tests that need root, and all attacks
+	@$(if $(ROOT),,echo "make test-root needs root: sudo make test-root"; exit 1)
+	$(TOX) run $(DISCOVER) -e root,attacks
+
+# The environment of a test, by its path.
+ENVIRONMENT = $(if $(filter tests/unit/domain% tests/unit/app%,$(T)),core,$(if $(filter tests/unit%,$(T)),unit,integration))
+
+one: .venv-tox/ready ## make one T=tests/unit/app/test_start.py::test_name A="-x --lf"
+	@test -n "$(T)" || { echo "Which test? make one T=tests/unit/app, or T=FILE::TEST"; exit 1; }
+	@$(TOX) exec -q $(DISCOVER) -e $(ENVIRONMENT) -- pytest -q $(T) $(A)
+
+format: .venv-tox/ready ## format Python files, and repair what ruff can repair
+	@$(TOX) exec -q $(DISCOVER) -e lint -- ruff check -q --fix-only src tests
+	@$(TOX) exec -q $(DISCOVER) -e lint -- ruff format src tests
+
+words: .venv-tox/ready ## the words of documentation, comments and messages, by Vale; make words P="src docs"
+	@$(TOX) exec -q $(DISCOVER) -e lint -- python tests/words $(P)
 
 lint types core unit integration juju: .venv-tox/ready
 	$(TOX) run -e $@
@@ -28,7 +53,7 @@ proof: .venv-tox/ready ## what takes long: histories, faults, mutation; ends wit
 flows: ## each path of the specification, with the tests that prove it
 	$(PYTHON) tests/flows.py
 
-bench: .venv-tox/ready ## what a quiet hook costs, and the pool beside one by hand, in ratios
+bench: .venv-tox/ready ## what a quiet hook costs, and the pool beside a pool that is set up by hand, in ratios
 	$(TOX) run -e $@
 
 .venv/ready: requirements/local.txt
@@ -52,4 +77,4 @@ lock: ## pin again what requirements/*.in ask for; needs uv
 			--no-emit-index-url --no-emit-find-links requirements/$$f.in -o requirements/$$f.txt || exit 1; done
 
 clean:
-	rm -rf .venv .venv-tox .tox .ruff_cache .coverage
+	rm -rf .venv .venv-tox .tox .ruff_cache .pytest_cache .coverage

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import ops
 
 from adapters.juju.names import BACKEND, CLIENTS, PEERS
-from adapters.juju.quiet import Quiet
-from adapters.workload import ASK_AGAIN, CONTAINER, process_of
+from adapters.juju.skip_unchanged import Quiet
+from adapters.pebble.names import ASK_AGAIN, CONTAINER, process_of
 
 if TYPE_CHECKING:
+    from app.application import Application
     from app.outcome import Outcome
     from domain.status import Sentence
-    from wiring import Application
 
 logger = logging.getLogger(__name__)
 
@@ -73,19 +73,19 @@ class PgBouncerCharm(ops.CharmBase):
         return wiring.on_juju(self)
 
     def _on_start(self, event: ops.EventBase) -> None:
-        self._run(event, self.application.start())
+        self._run(event, self.application.start)
 
     def _on_pebble_ready(self, event: ops.EventBase) -> None:
-        outcome = self._run(event, self.application.pebble_ready())
+        outcome = self._run(event, self.application.pebble_ready)
         if version := outcome.facts.container.version:
             self.unit.set_workload_version(str(version))
 
     def _on_config_changed(self, event: ops.EventBase) -> None:
-        self._run(event, self.application.config_changed())
+        self._run(event, self.application.config_changed)
 
     def _on_update_status(self, event: ops.EventBase) -> None:
         if not self._quiet.holds():
-            self._run(event, self.application.update_status())
+            self._run(event, self.application.update_status)
 
     def _on_check_failed(self, event: ops.PebbleCheckFailedEvent) -> None:
         name = event.info.name
@@ -96,49 +96,49 @@ class PgBouncerCharm(ops.CharmBase):
         if process_of(name) is None:
             self._on_update_status(event)
         else:  # `_on_update_status` might find no change: Pebble restarts the process at once.
-            self._run(event, self.application.update_status())
+            self._run(event, self.application.update_status)
 
     def _on_check_recovered(self, event: ops.PebbleCheckRecoveredEvent) -> None:
         if process_of(event.info.name) is None:
-            self._run(event, self.application.backend_returned())
+            self._run(event, self.application.backend_returned)
         else:
-            self._run(event, self.application.update_status())
+            self._run(event, self.application.update_status)
 
     def _on_leader_elected(self, event: ops.EventBase) -> None:
-        self._run(event, self.application.leader_elected())
+        self._run(event, self.application.leader_elected)
 
     def _on_peers_created(self, event: ops.EventBase) -> None:
-        self._run(event, self.application.peers_created())
+        self._run(event, self.application.peers_created)
 
     def _on_peers_changed(self, event: ops.EventBase) -> None:
-        self._run(event, self.application.peers_changed())
+        self._run(event, self.application.peers_changed)
 
     def _on_peers_departed(self, event: ops.RelationDepartedEvent) -> None:
-        departed = functools.partial(self.application.peers_departed(), _departing(event))
+        departed = functools.partial(self.application.peers_departed, _departing(event))
         self._run(event, departed)
 
     def _on_secret_remove(self, event: ops.SecretRemoveEvent) -> None:
         event.remove_revision()
 
     def _on_backend_changed(self, event: ops.EventBase) -> None:
-        self._run(event, self.application.backend_changed())
+        self._run(event, self.application.backend_changed)
 
     def _on_backend_departed(self, event: ops.RelationDepartedEvent) -> None:
-        departed = functools.partial(self.application.backend_departed(), _departing(event))
+        departed = functools.partial(self.application.backend_departed, _departing(event))
         self._run(event, departed)
 
     def _on_backend_broken(self, event: ops.EventBase) -> None:
-        self._run(event, self.application.backend_broken())
+        self._run(event, self.application.backend_broken)
 
     def _on_clients_changed(self, event: ops.EventBase) -> None:
-        self._run(event, self.application.clients_changed())
+        self._run(event, self.application.clients_changed)
 
     def _on_clients_departed(self, event: ops.RelationDepartedEvent) -> None:
-        departed = functools.partial(self.application.clients_departed(), _departing(event))
+        departed = functools.partial(self.application.clients_departed, _departing(event))
         self._run(event, departed)
 
     def _on_clients_broken(self, event: ops.EventBase) -> None:
-        self._run(event, self.application.clients_broken())
+        self._run(event, self.application.clients_broken)
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
         """Where nothing was looked at, or nothing new was seen, the status that stands is true."""
@@ -175,5 +175,6 @@ def _departing(event: ops.RelationDepartedEvent) -> str:
 
 if __name__ == "__main__":
     ops.main(PgBouncerCharm)
-    if login := sys.modules.get("adapters.login"):  # Most hooks do not log in to PostgreSQL.
+    # Most hooks do not log in to PostgreSQL.
+    if login := sys.modules.get("adapters.connections.login"):
         login.leave(0)

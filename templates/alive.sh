@@ -3,20 +3,20 @@
 #
 #     alive.sh DIRECTORY SOCKET
 #
-# A process that does not answer in LOOKS looks is killed, and the exit code is 1. drain.sh ends with
-# its process, and the supervisor starts both again. This script kills, and not the supervisor: Pebble
-# acts when a check begins to fail, and does not act again if the next process stops answering before
-# the check has succeeded.
+# If the process does not answer in LOOKS attempts, this script kills it and exits with 1. drain.sh ends
+# with its process, and the supervisor starts both again. The kill is here and not in the supervisor,
+# because Pebble acts only when a check begins to fail: it would not act again if the next process also
+# stopped answering before the check had succeeded.
 #
 # drain.sh writes the process id to DIRECTORY/pid, and removes that file before PgBouncer closes SOCKET.
-# In each look, which takes two seconds at most:
-# - Where there is Perl, it sends an SSLRequest to SOCKET, which PgBouncer answers with a byte without
-#   any login (https://www.postgresql.org/docs/current/protocol-message-formats.html).
-# - A process that opens no more connections may still serve those that are open. Its event loop goes to
-#   sleep some times a second, which is a voluntary context switch: so a process is killed only if there
-#   is no such switch either. A process that spins, is stopped or waits for a lock has none.
-# - Without Perl, time that the kernel works for the process counts too: under full load an event loop
-#   need not sleep.
+# Each attempt takes two seconds at most:
+# - With Perl, it sends an SSLRequest to SOCKET. PgBouncer answers with a byte, without a login
+#   (https://www.postgresql.org/docs/current/protocol-message-formats.html).
+# - A process that accepts no new connections may still serve its clients. Its event loop sleeps some
+#   times a second, and each sleep is a voluntary context switch. So the process is killed only if it has
+#   no such switch. A process that spins, is stopped or waits for a lock has none.
+# - Without Perl, time that the kernel spends for the process counts as an answer, too: under full load
+#   an event loop may never sleep.
 : "${LOOKS:=3}"
 ANSWER_SECONDS=1
 directory=$1 socket=$2
@@ -32,7 +32,7 @@ switches() {
     done <"/proc/$pid/status"
 }
 
-# In ticks: the field 15 of /proc/PID/stat, counted after the name, which may have spaces.
+# Field 15 of /proc/PID/stat, in ticks. It is counted after the name, which may contain spaces.
 system_time() {
     read -r stat <"/proc/$pid/stat"
     # shellcheck disable=SC2086 # split into fields
@@ -59,7 +59,7 @@ is_alive() {
         sleep "$ANSWER_SECONDS"
         works=$(system_time)
     fi
-    # Where the connection was refused, no time has passed yet.
+    # A refused connection takes no time, so wait before counting context switches.
     sleep 1
     [ "$(($(switches) - switches))" -gt 1 ] || [ "$works" -gt "$worked" ]
 }

@@ -1,7 +1,8 @@
--- A name that may log in gets its verifier. Every other name gets a stand-in, so that PgBouncer keeps its server
--- connection and asks the client for a proof as usual. PgBouncer remembers the names that it reads here, so there
--- are few stand-ins. No client can give the proof: it would need 32 bytes whose SHA-256 is the stored key, which is
--- the SHA-256 of a longer text. That text has the verifier of the user that calls, which clients do not know.
+-- Returns the verifier of a user that may log in. For every other name it returns a stand-in: a user name with a
+-- verifier that matches no password. So PgBouncer keeps its server connection, and asks the client for a proof as
+-- usual. There are only 16 stand-ins, because PgBouncer remembers every name that it reads here.
+-- No client can give the proof for a stand-in: it would need 32 bytes whose SHA-256 is the stored key, and the stored
+-- key is the SHA-256 of a longer text. That text contains the verifier of the auth user, which clients do not know.
 SELECT coalesce(a.rolname::pg_catalog.text, n.name),
        coalesce(
            a.rolpassword,

@@ -4,13 +4,13 @@ from typing import Protocol
 
 from app.outcome import Deferred, Done, Outcome
 from domain.facts import Facts
-from domain.leadership import decides
+from domain.leadership import may_write_for_app
 
 
 class Intent(Protocol):
     """Something that is to be true; acts only where it is not."""
 
-    def __call__(self, facts: Facts, *, thorough: bool) -> Outcome:
+    def __call__(self, facts: Facts, *, verify: bool) -> Outcome:
         """Make it true, and return what is true now."""
         ...
 
@@ -25,18 +25,18 @@ class Converge:
     def __init__(self, *intents: Intent) -> None:
         self._intents = intents
 
-    def __call__(self, facts: Facts, *, thorough: bool = False) -> Outcome:
+    def __call__(self, facts: Facts, *, verify: bool = False) -> Outcome:
         """All intents hold as far as they can; the first that has to wait gives the reason.
 
         `thorough` asks PostgreSQL and the platform also where our own records say that all is well.
         """
         seen, waiting = facts, None
         for intent in self._intents:
-            outcome = intent(facts, thorough=thorough)
+            outcome = intent(facts, verify=verify)
             facts = outcome.facts
             if isinstance(outcome, Deferred):
                 waiting = waiting or outcome
         if waiting:
             return waiting._replace(facts=facts)
-        quiet = not facts.troubled and not (decides(facts) and facts.roaming)
+        quiet = not facts.has_problems and not (may_write_for_app(facts) and facts.roaming)
         return Done(facts, settled=facts == seen and quiet)

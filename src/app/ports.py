@@ -5,29 +5,28 @@ Effects that return a bool return whether anything changed. All of them are idem
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import pydantic
 
-from domain.applied import Applied, Step
-from domain.budget import Stake
-from domain.capabilities import Program
+from domain.applied import AppliedState, Step
+from domain.budget import UnitBudget
+from domain.capabilities import PgBouncerRuntime
 from domain.consent import Holding, Reach
 from domain.console import PooledDatabase, PoolState
-from domain.facts import Credentials as BackendCredentials
-from domain.facts import Facts, Ledger
+from domain.facts import BackendLogin, Facts, Ledger
 from domain.instances import PoolerConfig
 from domain.made import Made
 from domain.pools import Plan, Serving
-from domain.users import AccessRequest, AuthMaterial, Credentials, Grant, Offer
+from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer
 
 NewPassword = Callable[[], pydantic.SecretStr]
 
 
-class World(Protocol):
+class FactsSource(Protocol):
     """Where facts come from."""
 
-    def look(self) -> Facts:
+    def read(self) -> Facts:
         """Take one frozen look."""
         ...
 
@@ -35,18 +34,18 @@ class World(Protocol):
 class Pooler(Protocol):
     """The PgBouncer processes of this unit. Every method may raise PoolerFailed."""
 
-    def program(self) -> Program:
+    def program(self) -> PgBouncerRuntime:
         """Ask the program itself, and what it may take of its machine."""
         ...
 
-    def apply(self, config: PoolerConfig, applied: Applied, steps: tuple[Step, ...]) -> None:
+    def apply(self, config: PoolerConfig, applied: AppliedState, steps: tuple[Step, ...]) -> None:
         """Write the files, take the steps in their order, and remember `applied` last of all.
 
         A configuration that PgBouncer refuses is taken back, and the error says which line it was.
         """
         ...
 
-    def remember(self, applied: Applied) -> None:
+    def remember(self, applied: AppliedState) -> None:
         """Keep this in place of what was remembered."""
         ...
 
@@ -109,7 +108,7 @@ class Peers(Protocol):
         """Tell all units where the leader is."""
         ...
 
-    def announce(self, address: str, serving: Serving | None, stake: Stake) -> bool:
+    def announce(self, address: str, serving: Serving | None, stake: UnitBudget) -> bool:
         """Tell where this unit is, what it serves, and its part of max_db_connections."""
         ...
 
@@ -141,9 +140,7 @@ class Clients(Protocol):
         """The password that a client was told, None if it was told none."""
         ...
 
-    def publish(
-        self, request: AccessRequest, offer: Offer, credentials: Credentials | None
-    ) -> bool:
+    def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> bool:
         """Tell a client how to connect; without credentials it keeps those that it has."""
         ...
 
@@ -248,7 +245,7 @@ class Database(Protocol):
         """
         ...
 
-    def set_password(self, credentials: Credentials) -> None:
+    def set_password(self, credentials: Login) -> None:
         """Give a user of ours this password."""
         ...
 
@@ -268,7 +265,7 @@ class Databases(Protocol):
     """The way to PostgreSQL."""
 
     def open(
-        self, backend: BackendCredentials, ledger: Ledger | None = None
+        self, backend: BackendLogin, ledger: Ledger | None = None
     ) -> AbstractContextManager[Database]:
         """Log in as the backend's user; `ledger` has the roles that this application made there.
 
@@ -276,13 +273,29 @@ class Databases(Protocol):
         """
         ...
 
-    def answers(self, backend: BackendCredentials) -> bool:
+    def answers(self, backend: BackendLogin) -> bool:
         """Whether something that speaks PostgreSQL's protocol listens. Quick, without logging in."""
         ...
 
-    def admits(self, backend: BackendCredentials, credentials: Credentials, database: str) -> bool:
+    def admits(self, backend: BackendLogin, credentials: Login, database: str) -> bool:
         """Return whether these credentials can log in; waits as long as this hook may.
 
         A new user is let in only when PostgreSQL's own charm has named it in pg_hba.conf.
         """
         ...
+
+
+class Ports(NamedTuple):
+    """All ports of one unit. Each platform fills them."""
+
+    facts: FactsSource
+    pooler: Pooler
+    consoles: Consoles
+    peers: Peers
+    secrets: Secrets
+    backend: Backend
+    clients: Clients
+    departures: Departures
+    exposure: Exposure
+    databases: Databases
+    new_password: NewPassword

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from domain.budget import MANY, Lease
-from domain.capabilities import Program
+from domain.budget import UNLIMITED, ProcessHolding
+from domain.capabilities import PgBouncerRuntime
 from domain.instances import PoolerConfig, digest
 from domain.pools import Serving
 from domain.value import Count, Value
@@ -26,27 +26,27 @@ class AppliedInstance(Value):
         """Whether it may have more connections than its limit allows."""
         return self.held > self.limit > 0
 
-    def lease(self) -> Lease:
+    def lease(self) -> ProcessHolding:
         """How this counts when connections are given out."""
-        return Lease(index=self.index, held=self.most, readers=self.readers)
+        return ProcessHolding(index=self.index, held=self.most, readers=self.readers)
 
     @property
     def most(self) -> int:
         """The most connections to one database that it may have."""
-        return max(self.held, self.limit) if self.limit else MANY
+        return max(self.held, self.limit) if self.limit else UNLIMITED
 
 
-class Applied(Value):
+class AppliedState(Value):
     """What a platform remembers, beside the files, of the last configuration that it finished applying."""
 
-    program: Program
+    program: PgBouncerRuntime
     instances: tuple[AppliedInstance, ...]
     ending: tuple[AppliedInstance, ...] = ()  #: told to stop, and waiting for their transactions
     users: str
     serving: Serving
     server: str = ""
 
-    def holding(self, measured: Mapping[int, int]) -> "Applied":
+    def holding(self, measured: Mapping[int, int]) -> "AppliedState":
         """The same, with what processes were seen to have; nothing is known of the others."""
         seen = (
             one.model_copy(update={"held": measured.get(one.index, one.held)})
@@ -60,11 +60,11 @@ class Applied(Value):
         """Processes that have been asked to give up connections, and may not have yet."""
         return tuple(one for one in self.instances if one.over)
 
-    def leases(self) -> tuple[Lease, ...]:
+    def leases(self) -> tuple[ProcessHolding, ...]:
         """How all processes count when connections are given out."""
         return tuple(one.lease() for one in (*self.instances, *self.ending))
 
-    def without_ended(self, ending: frozenset[int]) -> "Applied":
+    def without_ended(self, ending: frozenset[int]) -> "AppliedState":
         """The same, of those that were told to stop only with these."""
         left = tuple(one for one in self.ending if one.index in ending)
         return self.model_copy(update={"ending": left})
@@ -72,10 +72,10 @@ class Applied(Value):
 
 def applied(
     config: PoolerConfig,
-    program: Program,
-    before: Applied | None = None,
+    program: PgBouncerRuntime,
+    before: AppliedState | None = None,
     running: frozenset[int] = frozenset(),
-) -> Applied:
+) -> AppliedState:
     """How to remember a configuration, given what ran before it."""
     old = {one.index: one for one in before.instances if one.index in running} if before else {}
     instances = tuple(
@@ -92,7 +92,7 @@ def applied(
     )
     stay = {one.index for one in instances}
     ending = (*(before.ending if before else ()), *old.values())
-    return Applied(
+    return AppliedState(
         program=program,
         instances=instances,
         ending=tuple({one.index: one for one in ending if one.index not in stay}.values()),
@@ -107,7 +107,7 @@ def applied(
     )
 
 
-def begun(before: Applied | None, after: Applied) -> Applied:
+def begun(before: AppliedState | None, after: AppliedState) -> AppliedState:
     """What to remember while one configuration takes the place of another.
 
     Whoever finds this was killed on the way: each process may run with the one or the other, so it is
@@ -141,7 +141,7 @@ def _either(old: AppliedInstance | None, new: AppliedInstance | None) -> Applied
     return both[-1].model_copy(update=update)
 
 
-def has_moved(before: Applied | None, after: Applied) -> bool:
+def server_changed(before: AppliedState | None, after: AppliedState) -> bool:
     """Whether connections that are open lead to a server that is not the one to be led to."""
     return before is not None and bool(before.server) and before.server != after.server
 
@@ -158,7 +158,9 @@ class Step(Value):
     index: int
 
 
-def steps(before: Applied | None, after: Applied, running: frozenset[int]) -> tuple[Step, ...]:
+def steps(
+    before: AppliedState | None, after: AppliedState, running: frozenset[int]
+) -> tuple[Step, ...]:
     """What takes the processes from one configuration to the next, one after another.
 
     A process that does not run is started; one that runs with another port, or with nobody knows

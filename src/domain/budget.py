@@ -13,37 +13,39 @@ from domain.value import Count, Value
 MOST_PROCESSES = 16
 
 # Of one connection whose client thinks, nobody else has any use while others wait in the next process.
-GOOD_SHARE = 2
+MIN_CONNECTIONS_PER_POOL = 2
 
 #: What a process may have that had no limit.
-MANY = 2**31 - 1
+UNLIMITED = 2**31 - 1
 
 
-class Stake(Value):
+class UnitBudget(Value):
     """What a unit says of its part of max_db_connections."""
 
     share: Count = 0  #: the part that it works under
     held: Count = 0  #: the most connections to one database that it may still have
 
 
-def most_of(plan: Plan, unit: str) -> int:
+def unit_limit(plan: Plan, unit: str) -> int:
     """The most connections to one database that a unit may have as planned; MANY without a limit."""
-    return plan.share_of(unit) if plan.settings.max_db_connections else MANY
+    return plan.share_of(unit) if plan.settings.max_db_connections else UNLIMITED
 
 
-def stake(plan: Plan, unit: str, leases: Iterable["Lease"]) -> Stake:
+def stake(plan: Plan, unit: str, leases: Iterable["ProcessHolding"]) -> UnitBudget:
     """What a unit says that has configured its processes as planned."""
     if not plan.settings.max_db_connections:
-        return Stake()
+        return UnitBudget()
     mine = plan.share_of(unit)
-    return Stake(share=mine, held=max(mine, min(MANY, sum(lease.held for lease in leases))))
+    return UnitBudget(
+        share=mine, held=max(mine, min(UNLIMITED, sum(lease.held for lease in leases)))
+    )
 
 
-class Claim(Value):
+class UnitAllotment(Value):
     """What the leader knows of a unit's part."""
 
     told: int  #: as the plan has it
-    stake: Stake
+    stake: UnitBudget
 
     @property
     def held(self) -> int:
@@ -56,7 +58,9 @@ class Claim(Value):
         return self.stake.share == self.told
 
 
-def shared_out(total: int, claims: Sequence[Claim], reserved: int = 0) -> tuple[int, ...]:
+def next_unit_limits(
+    total: int, claims: Sequence[UnitAllotment], reserved: int = 0
+) -> tuple[int, ...]:
     """The next share of each unit; again and again, it ends in even ones.
 
     At any moment the sum of what units may have stays within the total, unless that was lowered.
@@ -100,7 +104,7 @@ def processes(plan: Plan, unit: str, cpus: int) -> tuple[Process, ...]:
         if total < least * len(ports):
             ports = ports[:1]
         pools = least * len(ports)
-        each = min(cpus, total // pools, max(1, total // (GOOD_SHARE * pools)))
+        each = min(cpus, total // pools, max(1, total // (MIN_CONNECTIONS_PER_POOL * pools)))
     count, readers = each * len(ports), has_read_only_pools(plan)
     places = [
         ((plan.lane ^ turn) * MOST_PROCESSES + number, port)
@@ -113,7 +117,7 @@ def processes(plan: Plan, unit: str, cpus: int) -> tuple[Process, ...]:
     )
 
 
-class Lease(Value):
+class ProcessHolding(Value):
     """The most that a process may have, be it from before."""
 
     index: int
@@ -121,8 +125,8 @@ class Lease(Value):
     readers: bool = False  #: whether its pools for replicas have their part of that
 
 
-def allotted(
-    wanted: Sequence[Process], total: int, leases: Iterable[Lease]
+def next_process_limits(
+    wanted: Sequence[Process], total: int, leases: Iterable[ProcessHolding]
 ) -> tuple[Process, ...]:
     """How far each process can go now towards what it shall have; one that gets nothing has to wait.
 
@@ -130,31 +134,31 @@ def allotted(
     run or still end.
     """
     had = {lease.index: lease for lease in leases}
-    free = total if total == MANY else total - sum(lease.held for lease in had.values())
+    free = total if total == UNLIMITED else total - sum(lease.held for lease in had.values())
     found: list[Process] = []
     for process in wanted:
-        lease = had.get(process.index, Lease(index=process.index, held=0))
-        limit = process.limit or MANY
+        lease = had.get(process.index, ProcessHolding(index=process.index, held=0))
+        limit = process.limit or UNLIMITED
         if limit > lease.held:
             more = max(0, min(limit - lease.held, free))
-            free -= more if total < MANY else 0
+            free -= more if total < UNLIMITED else 0
             limit = lease.held + more
         if limit:
             found.append(_with_readers(process, lease, limit))
     return tuple(found)
 
 
-def _with_readers(process: Process, lease: Lease, limit: int) -> Process:
+def _with_readers(process: Process, lease: ProcessHolding, limit: int) -> Process:
     """What a process can have now, with pools for replicas if what they need is free.
 
     Those that it has already cannot be made to leave their connections to others by a smaller number:
     PgBouncer only opens no more. So they give up first, and then the new pools appear.
     """
     readers = process.readers
-    if readers and not lease.readers and limit < MANY:
+    if readers and not lease.readers and limit < UNLIMITED:
         others = limit - read_only_part(limit)
         readers = lease.held <= others > 0
         if not readers:
             limit = max(1, others)
-    update = {"limit": 0 if limit == MANY else limit, "readers": readers}
+    update = {"limit": 0 if limit == UNLIMITED else limit, "readers": readers}
     return process.model_copy(update=update)

@@ -20,7 +20,7 @@ class Version(NamedTuple):
 OLDEST = Version(1, 21)
 
 
-class Program(Value):
+class PgBouncerRuntime(Value):
     """The PgBouncer that is there, and what it may take of its machine."""
 
     version: Version

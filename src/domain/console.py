@@ -9,7 +9,9 @@ from domain.value import Value
 STAND_IN = "pgbouncer_unknown_"
 
 
-def not_in_force(instance: Instance, shown: Mapping[str, str], aliases: Collection[str]) -> str:
+def first_line_not_applied(
+    instance: Instance, shown: Mapping[str, str], aliases: Collection[str]
+) -> str:
     """The first line that a process does not run with after it was told to reload; '' if it took all.
 
     PgBouncer stops reading at the first line that it refuses. `shown` is what its console says of the

@@ -2,9 +2,9 @@
 
 import pydantic
 
-from domain.applied import Applied
-from domain.budget import MANY, Stake
-from domain.capabilities import Program, Version, capabilities
+from domain.applied import AppliedState
+from domain.budget import UNLIMITED, UnitBudget
+from domain.capabilities import PgBouncerRuntime, Version, capabilities
 from domain.instances import Layout
 from domain.made import Made
 from domain.pools import Endpoint, Plan, Serving
@@ -20,12 +20,12 @@ class Container(Value):
 
     reachable: bool = False
     timed_out: bool = False  #: the container exists, and did not answer in time
-    program: Program | None = None  #: None until it was asked
+    program: PgBouncerRuntime | None = None  #: None until it was asked
     running: frozenset[int] = frozenset()  #: processes, by index
     #: processes, by index, that did not answer on their sockets, until they have answered again
     unresponsive: frozenset[int] = frozenset()
     ending: frozenset[int] = frozenset()  #: processes that let their transactions finish
-    applied: Applied | None = None  #: the last configuration that was applied in full
+    applied: AppliedState | None = None  #: the last configuration that was applied in full
 
     @property
     def version(self) -> Version | None:
@@ -44,7 +44,7 @@ class Container(Value):
         return self.applied is not None and self.running.issuperset(one.index for one in wanted)
 
 
-class Credentials(Value):
+class BackendLogin(Value):
     """What the PostgreSQL charm gave us: a superuser of its own, and where to find the server."""
 
     user: Line
@@ -55,7 +55,7 @@ class Credentials(Value):
     version: str = ""
 
 
-class Backend(Value):
+class BackendRelation(Value):
     """The relation with PostgreSQL."""
 
     related: bool = False
@@ -63,7 +63,7 @@ class Backend(Value):
         False  #: at least one of its units is there: none yet, or no more, is no backend
     )
     requested: bool = False  #: we have said what we need
-    credentials: Credentials | None = None
+    credentials: BackendLogin | None = None
     problem: str = ""  #: why there are no credentials yet, as a sentence
 
     @property
@@ -86,7 +86,7 @@ class Peer(Value):
     address: str = ""
     leaving: bool = False
     serving: Serving | None = None
-    stake: Stake = Stake()
+    stake: UnitBudget = UnitBudget()
 
 
 class Ledger(Value):
@@ -146,10 +146,10 @@ class Facts(Value):
     #: Values of the leader that this release cannot read: `plan`, `ledger` or `secret`.
     unreadable: tuple[str, ...] = ()
     serving: Serving | None = None  #: as this unit last announced
-    stake: Stake = Stake()  #: likewise
-    agreed: int = MANY  #: connections to one database, by the plan that others know already
+    stake: UnitBudget = UnitBudget()  #: likewise
+    agreed: int = UNLIMITED  #: connections to one database, by the plan that others know already
     peers: tuple[Peer, ...] = ()
-    backend: Backend = Backend()
+    backend: BackendRelation = BackendRelation()
     clients: tuple[Client, ...] = ()  #: only the leader looks
     refusals: tuple[Refusal, ...] = ()
     silent: frozenset[int] = frozenset()  #: relations of clients that ask for nothing (yet)
@@ -164,7 +164,7 @@ class Facts(Value):
         return self.plan is not None or self.container.applied is not None
 
     @property
-    def troubled(self) -> bool:
+    def has_problems(self) -> bool:
         """Whether something went wrong that may mend itself."""
         wrong = self.problems or self.ledger.troubles or self.unreadable
         return bool(wrong or self.container.unresponsive)

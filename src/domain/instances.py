@@ -12,7 +12,7 @@ from domain.capabilities import (
     CLIENT_LIMITS,
     OWN_LIFETIMES,
     OWN_USERS,
-    Program,
+    PgBouncerRuntime,
     Version,
     version_in,
 )
@@ -33,13 +33,13 @@ from domain.pools import (
     serving,
 )
 from domain.reset import reset_settings
-from domain.users import AuthMaterial, Credentials
+from domain.users import AuthMaterial, Login
 from domain.value import Value, number_of
 
 MAX_CLIENTS = 10_000
 
 # Fewer than that are no pool.
-FEW_CLIENTS = 100
+MIN_CLIENTS = 100
 
 # Files of a process that are neither clients nor servers: logs, sockets, peers.
 _OTHER_FILES = 100
@@ -53,7 +53,7 @@ RESTART = ("listen_addr", "listen_port", "unix_socket_dir", "so_reuseport", "pee
 
 AUTH_QUERY = "SELECT username, password FROM pgbouncer.get_auth($1)"
 
-Setting = tuple[str, str]
+IniLine = tuple[str, str]
 
 
 class Layout(Value):
@@ -87,7 +87,7 @@ class Layout(Value):
         return f"{self.root}/hba.conf"
 
 
-class Peer(Value):
+class CancelPeer(Value):
     """A process that may hold the query a cancel request is for."""
 
     peer_id: int
@@ -102,10 +102,10 @@ class Instance(Value):
     port: int
     limit: int = 0  #: connections to one database; 0 is no limit
     readers: bool = False  #: whether read-only pools have their part of that
-    settings: tuple[Setting, ...]  #: of the section [pgbouncer], in its order
+    settings: tuple[IniLine, ...]  #: of the section [pgbouncer], in its order
     pools: tuple[Pool, ...]
     users: tuple[PoolUser, ...] = ()
-    peers: tuple[Peer, ...] = ()
+    peers: tuple[CancelPeer, ...] = ()
 
     def restart_digest(self) -> str:
         """Changes when a reload would not be enough."""
@@ -129,7 +129,7 @@ class PoolerConfig(Value):
     rules: tuple[Rule, ...]  #: the rules of the HBA file
     serving: Serving
     server: str = ""  #: which PostgreSQL the pools lead to
-    admin: Credentials | None = None  #: for the consoles; None where nobody may use them
+    admin: Login | None = None  #: for the consoles; None where nobody may use them
 
 
 def digest(data: object) -> str:
@@ -140,7 +140,7 @@ def digest(data: object) -> str:
 def pooler_config(
     plan: Plan,
     unit: str,
-    program: Program,
+    program: PgBouncerRuntime,
     layout: Layout,
     auth: AuthMaterial | None,
     run: Sequence[Process] | None = None,
@@ -157,7 +157,9 @@ def pooler_config(
     planned = processes(plan, unit, program.cpus)
     run = planned if run is None else run
     siblings = (
-        Peer(peer_id=first + one.index, host=layout.socket_directory(one.index), port=one.port)
+        CancelPeer(
+            peer_id=first + one.index, host=layout.socket_directory(one.index), port=one.port
+        )
         for one in planned
     )
     peers = (*siblings, *_peers_elsewhere(plan, unit))
@@ -183,7 +185,7 @@ def pooler_config(
     open_now = [one for one in run if one.port == plan.settings.listen_port]
     served = plan if open_now else plan.without_upstream()
     readers = all(one.readers for one in open_now)
-    admin = auth and Credentials(username=auth.admin_user, password=auth.admin_password)
+    admin = auth and Login(username=auth.admin_user, password=auth.admin_password)
     return PoolerConfig(
         instances=instances,
         users=_users(auth),
@@ -215,7 +217,7 @@ def _parts(
         yield part_of(plan, unit, place, len(planned), one.limit, readers=one.readers)
 
 
-def _peers_elsewhere(plan: Plan, unit: str) -> Iterator[Peer]:
+def _peers_elsewhere(plan: Plan, unit: str) -> Iterator[CancelPeer]:
     """The processes of the other units, in a stable order.
 
     A unit is reached by its address, where the kernel picks any of its processes: that one passes a
@@ -226,7 +228,7 @@ def _peers_elsewhere(plan: Plan, unit: str) -> Iterator[Peer]:
             continue
         first = _first_peer_id(member.name)
         for one in processes(plan, member.name, member.processors):
-            yield Peer(peer_id=first + one.index, host=member.address, port=one.port)
+            yield CancelPeer(peer_id=first + one.index, host=member.address, port=one.port)
 
 
 def _first_peer_id(unit: str) -> int:
@@ -235,7 +237,7 @@ def _first_peer_id(unit: str) -> int:
     return 1 + number_of(unit) % 500 * 2 * MOST_PROCESSES
 
 
-def _listen(port: int, layout: Layout, index: int) -> tuple[Setting, ...]:
+def _listen(port: int, layout: Layout, index: int) -> tuple[IniLine, ...]:
     return (
         ("listen_addr", layout.listen_address),
         ("listen_port", str(port)),
@@ -250,8 +252,8 @@ def _listen(port: int, layout: Layout, index: int) -> tuple[Setting, ...]:
     )
 
 
-def _auth(plan: Plan, layout: Layout, auth: AuthMaterial | None) -> tuple[Setting, ...]:
-    lines: list[Setting] = [
+def _auth(plan: Plan, layout: Layout, auth: AuthMaterial | None) -> tuple[IniLine, ...]:
+    lines: list[IniLine] = [
         ("auth_type", "hba"),
         ("auth_hba_file", layout.hba_file),
         ("auth_file", layout.auth_file),
@@ -267,7 +269,7 @@ def _auth(plan: Plan, layout: Layout, auth: AuthMaterial | None) -> tuple[Settin
     return tuple(lines)
 
 
-def _pooling(plan: Plan, version: Version, part: Part, files: int) -> tuple[Setting, ...]:
+def _pooling(plan: Plan, version: Version, part: Part, files: int) -> tuple[IniLine, ...]:
     settings, sizes = plan.settings, pool_sizes(plan.settings, part)
     clients = most_clients(plan, part.limit, files)
     return (
@@ -313,7 +315,7 @@ def _pooling(plan: Plan, version: Version, part: Part, files: int) -> tuple[Sett
     )
 
 
-def _client_limits(clients: int, version: Version) -> tuple[Setting, ...]:
+def _client_limits(clients: int, version: Version) -> tuple[IniLine, ...]:
     """Return the limits that keep a single user or database from using all client connections of a process."""
     if version < CLIENT_LIMITS:
         return ()

@@ -3,7 +3,7 @@
 from domain.facts import Facts
 
 
-def decides(facts: Facts) -> bool:
+def may_write_for_app(facts: Facts) -> bool:
     """Whether this unit may write for the application.
 
     A leader that is being removed may not: its relations end while the application keeps them, and its
@@ -28,7 +28,7 @@ def misses_something(facts: Facts) -> bool:
     )
 
 
-def cleans_up(facts: Facts) -> bool:
+def must_clean_backend(facts: Facts) -> bool:
     """Return whether this unit has to remove the roles of this application from PostgreSQL.
 
     The leader does that when the relation with PostgreSQL ends for the application. For a leader that

@@ -79,7 +79,7 @@ def usable(overrides: Overrides, version: Version) -> Overrides:
     return overrides if version >= OWN_USERS else overrides.model_copy(update={"users": ()})
 
 
-def lacking(overrides: Overrides, version: Version) -> tuple[str, ...]:
+def unsupported_by(overrides: Overrides, version: Version) -> tuple[str, ...]:
     """A sentence for each thing that this PgBouncer cannot do."""
     if not overrides.users or version >= OWN_USERS:
         return ()

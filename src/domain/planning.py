@@ -2,12 +2,12 @@
 
 from collections.abc import Collection, Iterator
 
-from domain.budget import Claim, most_of, shared_out
+from domain.budget import UnitAllotment, next_unit_limits, unit_limit
 from domain.facts import Facts, Peer
 from domain.leadership import serving_everywhere
 from domain.pools import (
+    DepartedUnit,
     Endpoint,
-    Leaver,
     Member,
     Plan,
     Upstream,
@@ -57,7 +57,7 @@ def agreed(facts: Facts, wanted: Plan) -> int:
     If that hook fails, nobody hears of the new plan, and the next leader goes by the old one.
     """
     known = facts.plan or wanted.model_copy(update={"members": ()})
-    return min(facts.agreed, most_of(known, facts.unit))
+    return min(facts.agreed, unit_limit(known, facts.unit))
 
 
 def _known_users(settings: Settings, current: Plan) -> tuple[str, ...]:
@@ -92,14 +92,14 @@ def upstream(facts: Facts) -> Upstream | None:
     )
 
 
-def missing(facts: Facts) -> tuple[Leaver, ...]:
+def missing(facts: Facts) -> tuple[DepartedUnit, ...]:
     """Units that have left and may still have connections, of which nobody else will tell."""
     peers = {peer.name for peer in facts.peers}
     limited = facts.plan is not None and facts.plan.settings.max_db_connections > 0
     return tuple(one for one in _leavers(facts) if limited and one.name not in peers)
 
 
-def _leavers(facts: Facts) -> Iterator[Leaver]:
+def _leavers(facts: Facts) -> Iterator[DepartedUnit]:
     """Units that were members and are not any more.
 
     One that gives another its address is gone for sure, and so is one of which none is known.
@@ -110,7 +110,7 @@ def _leavers(facts: Facts) -> Iterator[Leaver]:
     staying = {peer.name: peer.address for peer in facts.peers if not peer.leaving}
     staying[facts.unit] = facts.address
     said = {peer.name: peer.stake.held for peer in facts.peers}
-    left = [Leaver(name=m.name, address=m.address, held=m.share) for m in before.members]
+    left = [DepartedUnit(name=m.name, address=m.address, held=m.share) for m in before.members]
     for one in {leaver.name: leaver for leaver in (*left, *before.leavers)}.values():
         if one.address and one.name not in staying and one.address not in staying.values():
             yield one.model_copy(update={"held": said.get(one.name, one.held)})
@@ -125,8 +125,8 @@ def _members(facts: Facts, total: int, reserved: int) -> tuple[Member, ...]:
     everybody = sorted((me, *facts.peers), key=_number)
     units = [one for one in everybody if not one.leaving]
     told = [before[one.name].share if one.name in before else one.stake.share for one in units]
-    claims = [Claim(told=t, stake=one.stake) for t, one in zip(told, units, strict=True)]
-    shares = shared_out(total, claims, reserved) if total else (0,) * len(units)
+    claims = [UnitAllotment(told=t, stake=one.stake) for t, one in zip(told, units, strict=True)]
+    shares = next_unit_limits(total, claims, reserved) if total else (0,) * len(units)
     return tuple(
         Member(
             name=one.name,

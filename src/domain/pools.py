@@ -133,7 +133,7 @@ class Member(Value):
     share: Count = 0  #: of max_db_connections; means nothing where that is no limit
 
 
-class Leaver(Value):
+class DepartedUnit(Value):
     """A unit that is no member any more, and lets its last transactions end."""
 
     name: str
@@ -146,7 +146,7 @@ class Plan(Value):
 
     settings: Settings
     members: tuple[Member, ...]  #: ordered by the units' numbers
-    leavers: tuple[Leaver, ...] = ()
+    leavers: tuple[DepartedUnit, ...] = ()
     upstream: Upstream | None = None
     databases: tuple[Name, ...] = ()
     #: Earlier releases wrote true for pools that led every name to a database. It is always false now.

@@ -9,8 +9,8 @@ import pydantic
 
 from domain.capabilities import OLDEST
 from domain.capacity import demand
-from domain.instances import FEW_CLIENTS, most_clients
-from domain.overrides import lacking
+from domain.instances import MIN_CLIENTS, most_clients
+from domain.overrides import unsupported_by
 from domain.pools import has_read_only_pools, least_for_read_only_pools
 from domain.reset import reset_problem
 from domain.value import Shown, Value
@@ -109,7 +109,7 @@ def _options(facts: Facts) -> tuple[Sentence, ...]:
     refused: tuple[str, ...] = ()
     if facts.plan and version:
         settings = facts.plan.settings
-        found = (reset_problem(settings, version), *lacking(settings.overrides, version))
+        found = (reset_problem(settings, version), *unsupported_by(settings.overrides, version))
         refused = tuple(filter(None, found))
     return (*map(_blocked, (*facts.settings_problems, *refused)), *_budget(facts))
 
@@ -194,7 +194,7 @@ def _few_clients(facts: Facts) -> str:
         return ""
     for process in run.instances:
         clients = most_clients(facts.plan, process.limit, program.files)
-        if clients < FEW_CLIENTS:
+        if clients < MIN_CLIENTS:
             return (
                 f"PgBouncer may open {program.files} files, enough for {clients} clients of each process:"
                 " raise the limit of open files, or lower max_db_connections"

@@ -48,7 +48,7 @@ class AuthMaterial(Value):
         return self
 
 
-class Credentials(Value):
+class Login(Value):
     """What a client logs in with."""
 
     username: str
@@ -154,18 +154,18 @@ def grant_for(request: AccessRequest) -> Grant:
     )
 
 
-def uri(offer: Offer, credentials: Credentials) -> str:
+def uri(offer: Offer, credentials: Login) -> str:
     """Connection string of the read-write database."""
     return _uri(offer.endpoints, offer.database, credentials)
 
 
-def read_only_uri(offer: Offer, credentials: Credentials) -> str:
+def read_only_uri(offer: Offer, credentials: Login) -> str:
     """Connection string for reading from replicas; '' if there are none."""
     if not offer.read_only_alias:
         return ""
     return _uri(offer.read_only_endpoints, offer.read_only_alias, credentials)
 
 
-def _uri(endpoints: str, database: str, credentials: Credentials) -> str:
+def _uri(endpoints: str, database: str, credentials: Login) -> str:
     user, password = credentials.username, credentials.password.get_secret_value()
     return f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@{endpoints}/{quote(database, safe='')}"

@@ -29,7 +29,7 @@ from attack import Attack, NotHeld, NotRun, attacks_in
 from report import Report, Row, not_held
 from stage import Stage
 
-from adapters.local import parts
+from pooler import binaries
 
 MOST_SECONDS = 240  #: for a single attack
 
@@ -100,12 +100,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _lanes(report: Report) -> list[Lane]:
     """What depends on PgBouncer is tried with each PgBouncer, and what depends on PostgreSQL with each."""
-    cache = parts.default_cache()
+    cache = binaries.default_cache()
     new, old = (
-        parts.pgbouncer(cache, report.say, suite=s) for s in (parts.SUITE, parts.OLDER_SUITE)
+        binaries.pgbouncer(cache, report.say, suite=s)
+        for s in (binaries.SUITE, binaries.OLDER_SUITE)
     )
     newest, older = (
-        find(cache, report.say) for find in (parts.postgresql_from_wheel, older_postgresql.older)
+        find(cache, report.say)
+        for find in (binaries.postgresql_from_wheel, older_postgresql.older)
     )
     packets = ("strangers", "budgets", "servers")
     clients = ("requested_roles", "ownership", "hostile_clients")
@@ -113,8 +115,8 @@ def _lanes(report: Report) -> list[Lane]:
     def lane(
         kind: str, modules: tuple[str, ...], pgbouncer: pathlib.Path, postgresql: pathlib.Path
     ) -> Lane:
-        version = str(parts.version_of(pgbouncer))
-        major = str(parts.version_of(postgresql / "postgres"))
+        version = str(binaries.version_of(pgbouncer))
+        major = str(binaries.version_of(postgresql / "postgres"))
         name = f"{version} {kind} {major.partition('.')[0]}"
         return Lane(name, modules, pgbouncer, version, pgbouncer == new, postgresql, major)
 

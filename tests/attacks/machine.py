@@ -22,7 +22,7 @@ CANARY = "canary-of-the-caller"
 
 def _as_root() -> None:
     if os.geteuid() != 0:
-        raise NotRun("only root runs servers as another user")
+        raise NotRun("only root runs servers as another user: run `make test-root` as root")
 
 
 def _as(user: int, script: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -200,10 +200,10 @@ mount --bind "$1/apt" /etc/apt
 exec "$2" -c '
 import pathlib, sys
 sys.path[:0] = [sys.argv[1]]
-from adapters.local import parts
+from pooler import binaries
 try:
-    print("UNPACKED", parts._fetched(pathlib.Path(sys.argv[2]), "trixie", print))
-except parts.Missing as error:
+    print("UNPACKED", binaries._fetched(pathlib.Path(sys.argv[2]), "trixie", print))
+except binaries.Missing as error:
     print("REFUSED", error)
 ' "$3" "$1/cache"
 """

@@ -13,7 +13,7 @@ from postgresql import PostgreSQL
 from provided import CLIENT_PASSWORD, OWN, OWNER, asked, client, material
 from stage import Stage
 
-from adapters.postgres import PsycopgDatabases
+from adapters.postgres.databases import PsycopgDatabases
 from app.errors import AccessRefused, DatabaseRefused
 
 PLATFORM = "the pooler on this machine"  #: the owner in the comments of the platform's roles

@@ -28,7 +28,7 @@ _HOOK = """
 import sys
 sys.path[:0] = {path!r}
 import pydantic
-from adapters.postgres import PsycopgDatabases
+from adapters.postgres.databases import PsycopgDatabases
 from domain.facts import Credentials
 from domain.pools import Endpoint
 from domain.users import Credentials as Client

@@ -39,8 +39,8 @@ from results import (
 )  # fmt: skip
 from rivals import BUDGET, LOOK_UP, by_hand, ours, program, units
 
-from adapters.local import parts
 from columns import columns
+from pooler import binaries
 
 CAPTION = f"""
 {OURS}: one unit of the platform. {HAND}: the least configuration of equal meaning. {PLAIN}: beside
@@ -116,7 +116,7 @@ def measured(asked: argparse.Namespace) -> tuple[list[Comparison], Spread, str]:
             found.append(compared(bench, CONNECT, SESSION, rivals, asked))
         pooler("config", "pool_mode=transaction")
         postgresql = server.sql("SHOW server_version")[0][0].split()[0]
-        versions = f"PgBouncer {parts.version_of(program())}, PostgreSQL {postgresql}"
+        versions = f"PgBouncer {binaries.version_of(program())}, PostgreSQL {postgresql}"
         return found, spread(bench, pooler, server, asked), versions
 
 

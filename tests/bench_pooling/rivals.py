@@ -17,12 +17,12 @@ from pgbench import DATABASE, Target
 from platform_under_test import Pooler, lives
 from postgresql import PostgreSQL
 
-from adapters.local import parts
-from adapters.local.owner import identity, own
+from adapters.local.run_as import identity, own
 from domain.capabilities import Version
 from domain.pools import endpoints_in, share
 from domain.reset import reset_settings
 from domain.settings import Settings
+from pooler import binaries
 
 BUDGET = 12  #: connections to PostgreSQL, for each who has a pool
 PORTS = range(7500, 7600)
@@ -91,7 +91,7 @@ def ours(server: PostgreSQL, mode: str) -> Iterator[Pooler]:
 
 def program() -> pathlib.Path:
     """The PgBouncer that ours and those by hand run: the newest, which knows every option."""
-    return parts.pgbouncer(parts.default_cache(), print, suite="sid")
+    return binaries.pgbouncer(binaries.default_cache(), print, suite="sid")
 
 
 def units(pooler: Pooler) -> list[Target]:
@@ -104,11 +104,11 @@ def units(pooler: Pooler) -> list[Target]:
 def by_hand(server: PostgreSQL, mode: str, *, reset: bool) -> Iterator[Target]:
     """As many processes as a unit of ours has, on one port, with as many connections."""
     folder, port = pathlib.Path(tempfile.mkdtemp(prefix="poolB-", dir="/tmp")), _free_port()
-    owner = parts.unprivileged()
+    owner = binaries.unprivileged()
     own(folder, owner)
     (folder / "userlist.txt").write_text('"bench_auth" "bench"\n')
     count = len(os.sched_getaffinity(0))
-    cleared = _reset(parts.version_of(program()), Version(server.version)) if reset else ""
+    cleared = _reset(binaries.version_of(program()), Version(server.version)) if reset else ""
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder)
         for index in range(count):

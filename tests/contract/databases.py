@@ -17,13 +17,13 @@ from app.errors import (
 )
 from domain.facts import Ledger
 from domain.made import AUTH, CLIENT, GROUP, OwnDatabase
-from domain.users import AuthMaterial, Credentials, Grant
+from domain.users import AuthMaterial, Grant, Login
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from app.ports import Database, Databases
-    from domain.facts import Credentials as BackendCredentials
+    from domain.facts import BackendLogin
 
 AUTH_USER = "pgbouncer_auth_operator"
 
@@ -31,7 +31,7 @@ AUTH_USER = "pgbouncer_auth_operator"
 class Server(Protocol):
     """A PostgreSQL, and what others do there."""
 
-    backend: BackendCredentials
+    backend: BackendLogin
     capacity: int  # connections that it accepts from ordinary users
 
     def databases(self) -> Databases:
@@ -77,9 +77,9 @@ def auth(password: str = "auth-pw", user: str = AUTH_USER) -> AuthMaterial:
     )
 
 
-def login(number: int | str, password: str = "client-pw") -> Credentials:
+def login(number: int | str, password: str = "client-pw") -> Login:
     name = number if isinstance(number, str) else f"relation_id_{number}"
-    return Credentials(username=name, password=pydantic.SecretStr(password))
+    return Login(username=name, password=pydantic.SecretStr(password))
 
 
 def asked(number: int, database: str = "shop", *roles: str) -> Grant:
@@ -101,7 +101,7 @@ class DatabasesContract:
                 database.set_password(login(grant.relation_id))
 
     @staticmethod
-    def admits(server: Server, credentials: Credentials, database: str = "shop") -> bool:
+    def admits(server: Server, credentials: Login, database: str = "shop") -> bool:
         return server.databases().admits(server.backend, credentials, database)
 
     @staticmethod

@@ -15,7 +15,7 @@ class PoolerContract(Applying):
     """The processes of a platform on which what is told to stop has gone when that was said."""
 
     def test_at_first_nothing_runs(self, unit):
-        assert unit.look() == Container(reachable=True)
+        assert unit.read() == Container(reachable=True)
         with pytest.raises(ConsoleFailed), self.console(unit):
             pass
 
@@ -28,7 +28,7 @@ class PoolerContract(Applying):
 
     def test_what_was_started_runs_and_is_remembered(self, unit):
         assert self.apply(unit, self.config(unit, 2)) == ("start 0", "start 1")
-        seen = unit.look()
+        seen = unit.read()
         assert (seen.running, seen.ending, seen.runs) == ({0, 1}, frozenset(), True)
         assert seen.program == unit.pooler.program()
         assert all(unit.serves(index, unit.ports[0]) for index in (0, 1))
@@ -38,8 +38,8 @@ class PoolerContract(Applying):
         self.apply(unit, self.config(unit))
         other, _ = self.wanted(unit, self.config(unit, max_db_connections=4))
         unit.pooler.remember(other)
-        assert unit.look().applied == other
-        assert unit.look().running == {0}
+        assert unit.read().applied == other
+        assert unit.read().running == {0}
         assert self.limits(unit, 0) == [8]
 
     def test_a_reload_is_in_force_at_once_and_ends_no_transaction(self, unit):
@@ -62,7 +62,7 @@ class PoolerContract(Applying):
         old, new = unit.ports
         self.apply(unit, self.config(unit))
         assert self.apply(unit, self.config(unit, port=new)) == ("restart 0",)
-        assert unit.look().running == {0}
+        assert unit.read().running == {0}
         assert (unit.serves(0, old), unit.serves(0, new)) == (False, True)
         with self.console(unit, port=new) as console:
             assert held(console.databases()) <= 1
@@ -73,24 +73,24 @@ class PoolerContract(Applying):
         self.apply(unit, self.config(unit, 2))
         with unit.transaction(1, unit.ports[0]) as open_one:
             unit.kill(1)
-            assert unit.look().running == {0}
-            assert not unit.look().runs
+            assert unit.read().running == {0}
+            assert not unit.read().runs
             assert not open_one.lives()
         with pytest.raises(ConsoleFailed), self.console(unit, 1):
             pass
         assert self.apply(unit, self.config(unit, 2)) == ("start 1",)
-        assert unit.look().runs
+        assert unit.read().runs
         assert unit.serves(1, unit.ports[0])
 
     def test_a_process_that_does_not_answer_is_found_and_replaced(self, unit):
         self.apply(unit, self.config(unit, 2))
         unit.hang(1)
-        seen = unit.look()
+        seen = unit.read()
         assert (seen.running, seen.unresponsive, seen.runs) == ({0}, {1}, False)
         with pytest.raises(ConsoleFailed), self.console(unit, 1):
             pass
         assert self.apply(unit, self.config(unit, 2)) == ("start 1",)
-        assert (unit.look().unresponsive, unit.look().runs) == (frozenset(), True)
+        assert (unit.read().unresponsive, unit.read().runs) == (frozenset(), True)
         assert unit.serves(1, unit.ports[0])
 
     def test_a_process_that_does_not_answer_can_be_stopped(self, unit):
@@ -98,7 +98,7 @@ class PoolerContract(Applying):
         unit.hang(1)
         wanted, _ = self.wanted(unit, self.config(unit, 1))
         unit.pooler.apply(self.config(unit, 1), wanted, (Step(action="stop", index=1),))
-        seen = unit.look()
+        seen = unit.read()
         assert (seen.running, seen.unresponsive, seen.runs) == ({0}, frozenset(), True)
 
     def test_what_was_stopped_is_gone_with_its_clients_and_the_others_go_on(self, unit):
@@ -106,7 +106,7 @@ class PoolerContract(Applying):
         port = unit.ports[0]
         with unit.transaction(0, port) as staying, unit.transaction(1, port) as stopped:
             assert self.apply(unit, self.config(unit, 1)) == ("reload 0", "stop 1")
-            seen = unit.look()
+            seen = unit.read()
             assert (seen.running, seen.ending) == ({0}, frozenset())
             assert (staying.lives(), stopped.lives()) == (True, False)
         assert not unit.serves(1, port)
@@ -118,7 +118,7 @@ class PoolerContract(Applying):
 
     def test_a_line_that_is_refused_is_named_and_all_stays_as_it_was(self, unit):
         self.apply(unit, self.config(unit))
-        before = unit.look()
+        before = unit.read()
         unit.refuse(WRONG)
         config = self.with_line(self.config(unit, max_db_connections=4), 0, WRONG)
         wanted, taken = self.wanted(unit, config)
@@ -130,7 +130,7 @@ class PoolerContract(Applying):
             assert open_one.lives()
             with self.console(unit) as console:
                 assert {pool.mode for pool in console.pools()} == {"transaction"}
-        assert unit.look() == before
+        assert unit.read() == before
         assert self.apply(unit, self.config(unit, max_db_connections=4)) == ("reload 0",)
         assert self.limits(unit, 0) == [4]
 
@@ -138,24 +138,24 @@ class PoolerContract(Applying):
         self, unit
     ):
         self.apply(unit, self.config(unit, 2))
-        before = unit.look()
+        before = unit.read()
         unit.refuse(WRONG)
         config = self.with_line(self.config(unit, 2, max_db_connections=4), 1, WRONG)
         wanted, taken = self.wanted(unit, config)
         with pytest.raises(PoolerFailed, match="sideways"):
             unit.pooler.apply(config, wanted, taken)
-        assert unit.look() == before
+        assert unit.read() == before
         assert self.limits(unit, 0, 1) == [4, 4], "the first process has taken it, and back"
 
     def test_a_process_that_cannot_be_asked_after_a_reload_has_not_done_it(self, unit):
         self.apply(unit, self.config(unit, 2))
-        before = unit.look().applied
+        before = unit.read().applied
         config = self.config(unit, 2, max_db_connections=4)
         wanted, taken = self.wanted(unit, config)
         unit.hang(1)
         with pytest.raises(PoolerUnreachable, match=r"process 1 cannot be asked after its reload"):
             unit.pooler.apply(config, wanted, taken)
-        assert unit.look().applied == before
+        assert unit.read().applied == before
         assert self.apply(unit, config) == ("reload 0", "start 1")
         assert self.limits(unit, 0, 1) == [2, 2]
 
@@ -167,19 +167,19 @@ class PoolerContract(Applying):
         wanted, taken = self.wanted(unit, config)
         with pytest.raises(PoolerFailed, match="sideways"):
             unit.pooler.apply(config, wanted, taken)
-        assert (unit.look().running, unit.look().applied) == (frozenset(), None)
+        assert (unit.read().running, unit.read().applied) == (frozenset(), None)
         assert self.apply(unit, self.config(unit)) == ("start 0",)
         assert unit.serves(0, unit.ports[0])
 
     def test_a_process_that_is_restarted_with_a_file_it_refuses_does_not_run(self, unit):
         self.apply(unit, self.config(unit))
-        before = unit.look().applied
+        before = unit.read().applied
         unit.refuse(WRONG)
         config = self.with_line(self.config(unit, port=unit.ports[1]), 0, WRONG)
         wanted, taken = self.wanted(unit, config)
         with pytest.raises(PoolerFailed, match="sideways"):
             unit.pooler.apply(config, wanted, taken)
-        assert (unit.look().running, unit.look().applied) == (frozenset(), before)
+        assert (unit.read().running, unit.read().applied) == (frozenset(), before)
 
 
 class SupervisedContract(Applying):
@@ -190,7 +190,7 @@ class SupervisedContract(Applying):
         eventually(lambda: unit.serves(1, unit.ports[0]))
         with unit.transaction(1, unit.ports[0]) as open_one:
             self.apply(unit, self.config(unit, 1))
-            seen = unit.look()
+            seen = unit.read()
             assert (seen.running, seen.ending, seen.runs) == ({0}, {1}, True)
             assert [one.index for one in seen.applied.ending] == [1]
             assert unit.serves(0, unit.ports[0])
@@ -198,22 +198,22 @@ class SupervisedContract(Applying):
             wanted, taken = self.wanted(unit, config)
             with pytest.raises(PoolerFailed, match="cannot start service while terminating"):
                 unit.pooler.apply(config, wanted, taken)
-            assert unit.look().applied == seen.applied
+            assert unit.read().applied == seen.applied
             assert open_one.lives()
             open_one.end()
-        eventually(lambda: not unit.look().ending)
-        assert unit.look().running == {0}
+        eventually(lambda: not unit.read().ending)
+        assert unit.read().running == {0}
         assert self.apply(unit, self.config(unit, 2))[-1] == "start 1"
-        assert unit.look().runs
+        assert unit.read().runs
 
     def test_a_process_that_does_not_answer_is_replaced_by_its_supervisor(self, unit):
         self.apply(unit, self.config(unit, 2))
         eventually(lambda: unit.serves(1, unit.ports[0]))
         unit.hang(1)
-        eventually(lambda: unit.look().unresponsive == {1}, 25)
+        eventually(lambda: unit.read().unresponsive == {1}, 25)
         eventually(lambda: unit.serves(1, unit.ports[0]))
-        eventually(lambda: unit.look().unresponsive == frozenset())
-        assert unit.look().runs
+        eventually(lambda: unit.read().unresponsive == frozenset())
+        assert unit.read().runs
 
     def test_a_restart_that_waits_for_a_transaction_needs_no_other(self, unit):
         self.apply(unit, self.config(unit))
@@ -221,18 +221,18 @@ class SupervisedContract(Applying):
         config = self.config(unit, port=unit.ports[1])
         with unit.transaction(0, unit.ports[0]) as open_one:
             assert self.apply(unit, config) == ("restart 0",)
-            assert (unit.look().runs, unit.look().ending) == (True, frozenset())
+            assert (unit.read().runs, unit.read().ending) == (True, frozenset())
             assert self.apply(unit, config) == ()
             open_one.end()
         eventually(lambda: unit.serves(0, unit.ports[1]))
-        assert unit.look().runs
+        assert unit.read().runs
 
     def test_a_container_that_is_away_refuses_all_and_comes_back_with_nothing(self, unit):
         self.apply(unit, self.config(unit))
         config = self.config(unit, max_db_connections=4)
         wanted, taken = self.wanted(unit, config)
         with unit.away():
-            assert unit.look() == Container()
+            assert unit.read() == Container()
             for attempt in (
                 unit.pooler.program,
                 lambda: unit.pooler.remember(wanted),
@@ -242,6 +242,6 @@ class SupervisedContract(Applying):
                     attempt()
             with pytest.raises(ConsoleFailed), self.console(unit):
                 pass
-        assert unit.look() == Container(reachable=True)
+        assert unit.read() == Container(reachable=True)
         assert self.apply(unit, self.config(unit)) == ("start 0",)
-        assert unit.look().runs
+        assert unit.read().runs

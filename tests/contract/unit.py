@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from app.ports import Consoles, Pooler
-    from domain.applied import Applied, Step
+    from domain.applied import AppliedState, Step
     from domain.instances import Layout
 
 AUTH = AuthMaterial(
@@ -51,7 +51,7 @@ class Unit(Protocol):
     server: Endpoint
     ports: tuple[int, int]  #: free ones
 
-    def look(self) -> Container:
+    def read(self) -> Container:
         """What is there now."""
 
     def with_clients(self, config: PoolerConfig) -> PoolerConfig:
@@ -99,9 +99,9 @@ class Applying:
         return unit.with_clients(pooler_config(plan, "p/0", program, unit.layout, AUTH))
 
     @staticmethod
-    def wanted(unit: Unit, config: PoolerConfig) -> tuple[Applied, tuple[Step, ...]]:
+    def wanted(unit: Unit, config: PoolerConfig) -> tuple[AppliedState, tuple[Step, ...]]:
         """What is to be remembered, and what has to be done."""
-        now = unit.look()
+        now = unit.read()
         wanted = applied(config, unit.pooler.program(), now.applied, now.running)
         return wanted, steps(now.applied, wanted, now.running)
 
@@ -109,7 +109,7 @@ class Applying:
         """It is applied; returns what that took."""
         wanted, taken = self.wanted(unit, config)
         unit.pooler.apply(config, wanted, taken)
-        assert unit.look().applied == wanted
+        assert unit.read().applied == wanted
         return tuple(f"{step.action} {step.index}" for step in taken)
 
     @staticmethod

@@ -13,8 +13,8 @@ from platform_under_test import Pooler
 from postgresql import PostgreSQL
 from provided import OWN, OWNER
 
-from adapters.local import parts
-from adapters.postgres import PsycopgDatabases
+from adapters.postgres.databases import PsycopgDatabases
+from pooler import binaries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,10 +41,10 @@ def databases() -> PsycopgDatabases:
     return PsycopgDatabases(OWNER)
 
 
-@pytest.fixture(scope="module", params=[parts.SUITE, parts.OLDER_SUITE])
+@pytest.fixture(scope="module", params=[binaries.SUITE, binaries.OLDER_SUITE])
 def program(request: pytest.FixtureRequest) -> pathlib.Path:
     """PgBouncer, in each version that is packaged."""
-    return parts.pgbouncer(parts.default_cache(), print, suite=request.param)
+    return binaries.pgbouncer(binaries.default_cache(), print, suite=request.param)
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import psycopg
 import pydantic
 from postgresql import ADMIN, PASSWORD, free_port
 
-from adapters import pebble
-from adapters.console import PsycopgConsoles
-from adapters.pebble import LAYOUT, PebblePooler
+from adapters.pebble import pooler as pebble
+from adapters.pebble.pooler import LAYOUT, PebblePooler
+from adapters.pgbouncer.console import PsycopgConsoles
 from domain.applied import applied, steps
 from domain.instances import ConsoleUser, pooler_config
 from domain.pools import Endpoint, Member, Plan, Upstream
@@ -51,7 +51,7 @@ class Unit:
         return found.model_copy(update={"users": (*found.users, known)})
 
     def apply(self, config, pooler=None):
-        now = self.pooler.look()
+        now = self.pooler.read()
         wanted = applied(config, self.program, now.applied, now.running)
         taken = steps(now.applied, wanted, now.running)
         (pooler or self.pooler).apply(config, wanted, taken)

@@ -10,17 +10,16 @@ import psycopg
 from postgresql import PostgreSQL
 from provided import OWN, OWNER
 
-from adapters.local.memory import MemoryPlatform
 from adapters.local.model import related
-from adapters.postgres import PsycopgDatabases
+from adapters.memory import MemoryPlatform
+from adapters.postgres.databases import PsycopgDatabases
 from domain.status import Level, assess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from domain.facts import Credentials as BackendCredentials
-    from domain.facts import Ledger
-    from domain.users import Credentials
+    from domain.facts import BackendLogin, Ledger
+    from domain.users import Login
 
 _HOOKS = (
     "update_status", "peers_changed", "clients_changed", "clients_departed", "clients_broken",
@@ -38,13 +37,13 @@ class EachHook:
     def __init__(self) -> None:
         self.now = PsycopgDatabases(OWNER)
 
-    def open(self, backend: BackendCredentials, ledger: Ledger | None = None):
+    def open(self, backend: BackendLogin, ledger: Ledger | None = None):
         return self.now.open(backend, ledger)
 
-    def answers(self, backend: BackendCredentials) -> bool:
+    def answers(self, backend: BackendLogin) -> bool:
         return self.now.answers(backend)
 
-    def admits(self, backend: BackendCredentials, credentials: Credentials, database: str) -> bool:
+    def admits(self, backend: BackendLogin, credentials: Login, database: str) -> bool:
         return self.now.admits(backend, credentials, database)
 
 
@@ -82,7 +81,7 @@ class HostilePlatform(MemoryPlatform):
     @property
     def sentences(self) -> list[str]:
         """What the leader's status says is wrong."""
-        found = assess(self.leader.look())
+        found = assess(self.leader.read())
         return [sentence.text for sentence in found if sentence.level is not Level.ACTIVE]
 
 
@@ -137,7 +136,7 @@ class Tenant:
         with contextlib.suppress(psycopg.OperationalError):
             self.session("postgres").close()
             return False
-        auth = self._platform.leader.look().auth
+        auth = self._platform.leader.read().auth
         assert auth
         found = server.sql(
             "SELECT username FROM pgbouncer.get_auth(%s)", (self.user,), database=OWN,

@@ -14,7 +14,7 @@ import psycopg
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "src"))
 
-import pooler
+from pooler import __main__ as pooler
 
 FILES = {"os.rename", "os.remove", "os.rmdir", "os.chown"}
 ASKS = ("SELECT", "SHOW", "WITH")

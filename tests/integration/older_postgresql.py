@@ -9,13 +9,13 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
-from adapters.local import parts
 from adapters.local.environment import for_tools
+from pooler import binaries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from adapters.local.parts import Say
+    from pooler.binaries import Say
 
 MAJOR = 15
 SUITE = "bookworm"  #: the release of Debian whose PostgreSQL has this version
@@ -26,23 +26,23 @@ INSTALLED = pathlib.Path("/") / PROGRAMS
 def older(cache: pathlib.Path, say: Say) -> pathlib.Path:
     """The directory with the programs of PostgreSQL 15: the machine's own, or unpacked packages.
 
-    Raises parts.Missing.
+    Raises binaries.Missing.
     """
-    if parts._serves(INSTALLED):
+    if binaries._serves(INSTALLED):
         return INSTALLED
     place = cache / f"postgresql-{MAJOR}"
-    with parts._alone(place):
+    with binaries._alone(place):
         if not (place / "root").exists():
             say(f"fetching PostgreSQL {MAJOR} from Debian {SUITE}")
-            with parts._made_whole(place / "root") as root:
+            with binaries._made_whole(place / "root") as root:
                 _unpack(root)
         # The path of a library is absolute, so the programs are linked where they stay.
         if not (place / "linked").exists():
             _link(place / "root")
             (place / "linked").touch()
     programs = place / "root" / PROGRAMS
-    if not parts._serves(programs):
-        raise parts.Missing(
+    if not binaries._serves(programs):
+        raise binaries.Missing(
             f"the PostgreSQL in {place} does not run: remove that directory and try again"
         )
     return programs
@@ -55,7 +55,7 @@ def _unpack(root: pathlib.Path) -> None:
         for name in ("sources", "lists/partial", "cache/archives/partial", "debs"):
             (view / name).mkdir(parents=True)
         (view / "status").touch()
-        (view / "sources" / "view.sources").write_text(parts._source(SUITE))
+        (view / "sources" / "view.sources").write_text(binaries._source(SUITE))
         (view / "apt.conf").write_text(
             f'Dir::Etc::sourceparts "{view}/sources";\nDir::Etc::sourcelist "/dev/null";\n'
             f'Dir::State "{view}";\nDir::State::status "{view}/status";\n'
@@ -63,11 +63,11 @@ def _unpack(root: pathlib.Path) -> None:
             'Acquire::Languages "none";\nAPT::Sandbox::User "";\nDebug::NoLocking "true";\n'
         )
         environment = for_tools() | {"APT_CONFIG": str(view / "apt.conf")}
-        _run(["apt-get", "-q", *parts._SIGNED_ONLY, "update"], view, environment)
-        packages = parts._with_libraries(f"postgresql-{MAJOR}", view, environment)
+        _run(["apt-get", "-q", *binaries._SIGNED_ONLY, "update"], view, environment)
+        packages = binaries._with_libraries(f"postgresql-{MAJOR}", view, environment)
         # Compiling queries at run time takes the largest library, and no test needs it.
         packages = [name for name in packages if not name.startswith("libllvm")]
-        download = ["apt-get", "-q", *parts._SIGNED_ONLY, "download", *packages]
+        download = ["apt-get", "-q", *binaries._SIGNED_ONLY, "download", *packages]
         _run(download, view / "debs", environment)
         for package in sorted((view / "debs").glob("*.deb")):
             _run(["dpkg-deb", "-x", str(package), str(root)], view, environment)
@@ -81,7 +81,7 @@ def _link(root: pathlib.Path) -> None:
     )
     if loader is None or patchelf is None:
         lacking = "patchelf" if loader else "the loader of Debian's libc6"
-        raise parts.Missing(f"PostgreSQL {MAJOR} cannot be linked: there is no {lacking}")
+        raise binaries.Missing(f"PostgreSQL {MAJOR} cannot be linked: there is no {lacking}")
     libraries = ":".join(sorted({str(file.parent) for file in root.glob("**/lib*.so.*")}))
     linked = ["--set-interpreter", str(loader), "--force-rpath", "--set-rpath", libraries]
     for program in sorted((root / PROGRAMS).iterdir()):
@@ -93,8 +93,8 @@ def _link(root: pathlib.Path) -> None:
 
 def _run(command: list[str], folder: pathlib.Path, environment: Mapping[str, str]) -> None:
     try:
-        parts._run(command, folder, environment)
+        binaries._run(command, folder, environment)
     except OSError:
-        raise parts.Missing(
+        raise binaries.Missing(
             f"there is no PostgreSQL {MAJOR}, and no {command[0]} to fetch it with"
         ) from None

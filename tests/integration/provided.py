@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 from postgresql import PostgreSQL
 
-from adapters.postgres import PsycopgDatabases
-from domain.users import AuthMaterial, Credentials, Grant
+from adapters.postgres.databases import PsycopgDatabases
+from domain.users import AuthMaterial, Grant, Login
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,8 +37,8 @@ def material(password: str = AUTH_PASSWORD) -> AuthMaterial:
     )
 
 
-def client(number: int, password: str = CLIENT_PASSWORD) -> Credentials:
-    return Credentials(username=f"relation_id_{number}", password=pydantic.SecretStr(password))
+def client(number: int, password: str = CLIENT_PASSWORD) -> Login:
+    return Login(username=f"relation_id_{number}", password=pydantic.SecretStr(password))
 
 
 def asked(number: int, database: str = "shop", *roles: str) -> Grant:

@@ -19,15 +19,15 @@ from ops import testing
 from scenario.mocking import _MockModelBackend
 from workload import Workload
 
-from adapters import pebble
-from adapters.local import parts
-from adapters.pebble import LABEL, LAYOUT, service
-from adapters.workload import ASK_AGAIN, ROOT
+from adapters.pebble import pooler as pebble
+from adapters.pebble.names import ASK_AGAIN, ROOT
+from adapters.pebble.pooler import LABEL, LAYOUT, service
+from pooler import binaries
 
 # What hooks have Pebble do; its other changes are its own, about checks.
 ASKED = {"start", "stop", "restart", "replan"}
 
-version_of = functools.cache(parts.version_of)
+version_of = functools.cache(binaries.version_of)
 
 
 class Machine(Workload):

@@ -10,12 +10,12 @@ import pydantic
 import pytest
 from postgresql import ADMIN, PASSWORD, free_port
 
-from adapters.console import PsycopgConsoles
-from adapters.local.owner import pooler_owner
 from adapters.local.processes import LocalPooler
+from adapters.local.run_as import pooler_owner
+from adapters.pgbouncer.console import PsycopgConsoles
 from app.errors import ConsoleFailed, PoolerFailed
 from domain.applied import applied, steps
-from domain.capabilities import Program
+from domain.capabilities import PgBouncerRuntime
 from domain.console import held
 from domain.instances import ConsoleUser, Layout, pooler_config
 from domain.pools import Endpoint, Member, Plan, Upstream
@@ -64,7 +64,7 @@ class Unit:
         )
 
     def apply(self, config):
-        now = self.pooler.look()
+        now = self.pooler.read()
         wanted = applied(config, self.program, now.applied, now.running)
         self.pooler.apply(config, wanted, steps(now.applied, wanted, now.running))
 
@@ -224,4 +224,4 @@ def test_nobody_has_the_console_without_the_password(unit):
         pass
     assert "wrong" not in str(failure.value)
     assert failure.value.__cause__ is None
-    assert isinstance(unit.program, Program)
+    assert isinstance(unit.program, PgBouncerRuntime)

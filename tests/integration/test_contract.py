@@ -20,11 +20,11 @@ from psycopg import sql
 from psycopg.pq import ExecStatus
 from workload import Workload
 
-from adapters import pebble
-from adapters.console import PsycopgConsoles
-from adapters.local.owner import pooler_owner
 from adapters.local.processes import LocalPooler
-from adapters.postgres import PsycopgDatabases, databases
+from adapters.local.run_as import pooler_owner
+from adapters.pebble import pooler as pebble
+from adapters.pgbouncer.console import PsycopgConsoles
+from adapters.postgres.databases import PsycopgDatabases, databases
 from contract.consoles import ConsolesContract
 from contract.databases import DatabasesContract
 from contract.pooler import PoolerContract, SupervisedContract
@@ -172,7 +172,7 @@ class RealUnit:
     """A contract.pooler.Unit, apart from where its processes are; clients come by their sockets."""
 
     def __init__(self, pooler, layout, socket_directory, server):
-        self.pooler, self.look, self.layout = pooler, pooler.look, layout
+        self.pooler, self.read, self.layout = pooler, pooler.read, layout
         self.server, self.ports = server.endpoint, (free_port(), free_port())
         self.consoles = PsycopgConsoles(socket_directory)
         self._socket_directory = socket_directory
@@ -211,7 +211,7 @@ class RealUnit:
 
     def kill(self, index):
         os.kill(self.pids()[index], signal.SIGKILL)
-        eventually(lambda: index not in self.look().running)
+        eventually(lambda: index not in self.read().running)
 
     def hang(self, index):
         os.kill(self.pids()[index], signal.SIGSTOP)
@@ -236,7 +236,7 @@ def unit(program, postgresql, home):
     pooler = LocalPooler(program, layout, pooler_owner())
     unit = RealUnit(pooler, layout, layout.socket_directory, postgresql)
     yield unit
-    seen = unit.look()
+    seen = unit.read()
     for index in (
         seen.running | seen.unresponsive
     ):  # Asked to stop, it would wait for who waits for it.
@@ -271,10 +271,8 @@ class RealContainer(RealUnit):
 
 
 class TestSupervisedPooler(SupervisedContract):
-    pytestmark = pytest.mark.skipif(
-        os.geteuid() != 0,
-        reason="a container's file system can be mounted by root only: run as root",
-    )
+    # A container's file system can be mounted by root only.
+    pytestmark = pytest.mark.root
 
     @pytest.fixture
     def unit(self, request, postgresql, monkeypatch):

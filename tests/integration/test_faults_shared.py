@@ -10,7 +10,7 @@ import sys
 
 import pytest
 from dying import MortalPooler, differences, end_state, kill, until
-from platform_under_test import ROOT, value
+from platform_under_test import COMMAND, ROOT, value
 
 OPTION = "max_db_connections=100"
 
@@ -97,7 +97,7 @@ def thief(address):
 
 def begun(pooler, *words):
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "src/pooler.py"), *words],
+        [*COMMAND, *words],
         env=pooler.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -160,9 +160,7 @@ import itertools, runpy, sys, time
 genuine, days = time.time, itertools.cycle([0, 400, -400, 4000, -4000])
 time.time = lambda: genuine() + 86400 * next(days)
 time.time_ns = lambda: int(time.time() * 1e9)
-sys.argv = sys.argv[1:]
-sys.path.insert(0, "src")
-runpy.run_path(sys.argv[0], run_name="__main__")
+runpy.run_module("pooler", run_name="__main__", alter_sys=True)
 """
 
 
@@ -176,7 +174,7 @@ def test_a_clock_that_jumps_disturbs_no_verb(pooler):
             with contextlib.suppress(FileNotFoundError):
                 os.utime(file, ((number % 2) * 4e9,) * 2)
         done = subprocess.run(
-            [sys.executable, "-c", JUMPS, "src/pooler.py", *words.split()],
+            [sys.executable, "-P", "-c", JUMPS, *words.split()],
             cwd=ROOT, env=pooler.environment, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == 0, words + done.stdout + done.stderr

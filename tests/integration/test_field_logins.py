@@ -10,8 +10,8 @@ import pytest
 from drivers import asyncpg_client, login
 from platform_under_test import Pooler, value
 
-from adapters.local.parts import version_of
 from domain.capabilities import Version
+from pooler.binaries import version_of
 
 # The values are none that a role, a database or a server has by default.
 KEPT = {

@@ -11,9 +11,8 @@ import pytest
 from dying import MortalPooler, differences, end_state, processes
 from platform_under_test import value
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="a small file system can be mounted by root only: run as root"
-)
+# A small file system can be mounted by root only.
+pytestmark = pytest.mark.root
 
 SIZE = "96m"
 MORE = "insert into kept select repeat('x', 1000) from generate_series(1, 100)"

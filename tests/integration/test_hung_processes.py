@@ -12,19 +12,18 @@ import pytest
 from container_unit import FAILED, RECOVERED, Unit, told, with_line
 from workload import Workload
 
-from adapters import pebble
-from adapters.local import parts
+from adapters.pebble import pooler as pebble
 from domain.capabilities import Version
+from pooler import binaries
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="a container's file system can be mounted by root only: run as root"
-)
+# A container's file system can be mounted by root only.
+pytestmark = pytest.mark.root
 
 
 @pytest.fixture(scope="module")
 def programs(request):
-    suite = getattr(request, "param", parts.SUITE)
-    pgbouncer = parts.pgbouncer(parts.default_cache(), built.aloud(request.config), suite)
+    suite = getattr(request, "param", binaries.SUITE)
+    pgbouncer = binaries.pgbouncer(binaries.default_cache(), built.aloud(request.config), suite)
     return built.program("pebble", request.config), pgbouncer
 
 
@@ -53,7 +52,7 @@ def hang_by_packet(unit):
             client.recv(1)
 
 
-@pytest.mark.parametrize("programs", [parts.OLDER_SUITE], indirect=True)
+@pytest.mark.parametrize("programs", [binaries.OLDER_SUITE], indirect=True)
 def test_a_process_that_spins_is_replaced_again_and_again(unit, workload):
     """Pebble acts on a check that begins to fail, and on none that goes on failing."""
     assert unit.program.version < Version(1, 26, 1), "the packet has to hang this PgBouncer"
@@ -67,7 +66,7 @@ def test_a_process_that_spins_is_replaced_again_and_again(unit, workload):
         workload.wait(lambda: workload.processes() not in ([], [pid]), 20)  # noqa: B023 — called in this turn of the loop only
         assert time.monotonic() - begin < 16
         workload.wait(lambda: not unit.refuses(), 5)
-    workload.wait(lambda: unit.pooler.look().unresponsive == frozenset(), 15)
+    workload.wait(lambda: unit.pooler.read().unresponsive == frozenset(), 15)
     assert {FAILED, RECOVERED} <= told(unit, "pgbouncer-0")
 
 
@@ -76,7 +75,7 @@ def test_without_perl_a_process_that_hangs_is_replaced_too(unit, workload):
     unit.apply(unit.config())
     workload.wait(unit.answers, 5)
     time.sleep(8)
-    assert unit.pooler.look().unresponsive == frozenset()
+    assert unit.pooler.read().unresponsive == frozenset()
     (pid,) = workload.processes()
     os.kill(pid, signal.SIGSTOP)
     workload.wait(lambda: workload.processes() not in ([], [pid]), 20)
@@ -93,7 +92,7 @@ def test_a_process_that_hangs_is_killed_as_soon_as_it_is_told_to_stop(unit, work
     unit.container.pebble.stop_services(["pgbouncer-0"], timeout=0)
     workload.wait(lambda: not workload.processes(), 10)
     assert time.monotonic() - begin < 6
-    workload.wait(lambda: unit.pooler.look().ending == frozenset(), 3)
+    workload.wait(lambda: unit.pooler.read().ending == frozenset(), 3)
 
 
 def test_a_process_that_stops_answering_while_it_ends_is_killed_in_time(unit, workload):

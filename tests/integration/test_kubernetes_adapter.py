@@ -9,7 +9,7 @@ import built
 import pytest
 from cluster import APPLICATIONS, HERE, MERGE, NAMESPACE, Cluster, Front, Refused
 
-from adapters.kubernetes import LightkubeExposure
+from adapters.kubernetes.exposure import LightkubeExposure
 from app.errors import ExposureFailed, ExposureForbidden
 
 APPLY = "application/apply-patch+yaml"

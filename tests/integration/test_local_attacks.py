@@ -15,13 +15,12 @@ import pytest
 from dying import processes, until
 from platform_under_test import Pooler, lives, value
 
-from adapters.local import parts
-from adapters.local.owner import identity, pooler_owner
+from adapters.local.run_as import identity, pooler_owner
 from adapters.local.running import user_of
+from pooler import binaries
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="servers run as other users where `pooler` is root: run as root"
-)
+# Servers run as other users where `pooler` is root.
+pytestmark = pytest.mark.root
 
 WATCHED = pathlib.Path(__file__).with_name("watched_pooler.py")
 ROOTS_TEXT = "this is root's\n"
@@ -79,7 +78,7 @@ def as_user(owner, act):
 
 
 def servers():
-    return {"PgBouncer": pooler_owner(), "PostgreSQL": parts.unprivileged()}
+    return {"PgBouncer": pooler_owner(), "PostgreSQL": binaries.unprivileged()}
 
 
 # ---- users and their rights -----------------------------------------------------------------
@@ -265,7 +264,7 @@ def test_links_in_the_data_of_postgresql_lead_root_nowhere(fresh, roots):
     data = fresh.home / "postgresql"
     names = ("postmaster.pid", "postgresql.auto.conf.tmp", "postmaster.opts")
     for words in ("up", "status", "down --keep", "up", "scale 1", "down"):
-        as_user(parts.unprivileged(), links(data, names, roots))
+        as_user(binaries.unprivileged(), links(data, names, roots))
         done = fresh.run(*words.split(), timeout=120)
         assert "Traceback" not in done.stderr
         assert ROOTS_TEXT.strip() not in done.stdout + done.stderr
@@ -280,7 +279,7 @@ def test_a_pid_file_of_postgresql_cannot_have_root_signal_another_process(fresh)
     data = fresh.home / "postgresql"
     with subprocess.Popen(["/usr/lib/postgres", "60"], executable="/bin/sleep", cwd=data) as other:
         text = f"{other.pid}\n{data}\n1\n1\n\n127.0.0.1\n\nready\n"
-        as_user(parts.unprivileged(), lambda: (data / "postmaster.pid").write_text(text))
+        as_user(binaries.unprivileged(), lambda: (data / "postmaster.pid").write_text(text))
         fresh("up")
         fresh("down", "--keep")
         assert other.poll() is None
@@ -300,7 +299,7 @@ def test_a_home_of_an_earlier_release_is_repaired_through_no_link(fresh, roots):
     """There all that belongs to a unit belonged to the user that both servers ran as."""
     fresh.up()
     program = json.loads((fresh.home / "state.json").read_text())["pgbouncer"]
-    former, unit = parts.unprivileged(), fresh.home / "units/0"
+    former, unit = binaries.unprivileged(), fresh.home / "units/0"
     fresh("down", "--keep")
     shutil.rmtree(fresh.home / "run")
     for path in (unit, *unit.rglob("*"), fresh.home / "postgresql.log"):
@@ -329,7 +328,7 @@ def test_a_home_of_an_earlier_release_is_repaired_through_no_link(fresh, roots):
 def test_a_home_that_another_user_can_replace_is_refused(fresh, above):
     home = fresh.home / "home" if above else fresh.home
     home.mkdir(parents=True)
-    os.chown(fresh.home, *parts.unprivileged())
+    os.chown(fresh.home, *binaries.unprivileged())
     fresh.environment["POOLER_HOME"] = str(home)
     for words in ("up", "status", "down", "logs"):
         done = fresh.run(words)

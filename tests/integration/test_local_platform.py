@@ -9,15 +9,14 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import time
 
 import psycopg
 import pytest
-from platform_under_test import ROOT, Pooler, lives, value
+from platform_under_test import COMMAND, Pooler, lives, value
 
-from adapters.local import server
 from adapters.local.store import State
+from pooler import server
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +251,7 @@ def test_a_process_that_hangs_is_named_and_replaced(pooler):
 
 def test_an_option_reaches_what_was_started_under_nohup(fresh):
     """`nohup` ignores SIGHUP, and so does all that it starts."""
-    command = ["nohup", sys.executable, str(ROOT / "src" / "pooler.py")]
+    command = ["nohup", *COMMAND]
     for words in (["up", f"listen_port={fresh.port}"], ["config", "query_wait_timeout=33"]):
         done = subprocess.run(
             [*command, *words],
@@ -285,7 +284,7 @@ def test_a_taken_port_is_named(fresh):
 
 
 def test_two_commands_at_once_take_turns(pooler):
-    command = [sys.executable, "src/pooler.py", "config", "max_db_connections=60"]
+    command = [*COMMAND, "config", "max_db_connections=60"]
     both = [
         subprocess.Popen(
             command, env=pooler.environment, cwd=pathlib.Path(__file__).parents[2],
@@ -316,7 +315,7 @@ def test_passwords_are_in_no_command_line_and_no_readable_file(pooler):
 
 def killed(pooler, moment, seconds):
     """An `up` that was killed so long after a file appeared, as by a machine out of memory."""
-    command = [sys.executable, "src/pooler.py", "up", f"listen_port={pooler.port}"]
+    command = [*COMMAND, "up", f"listen_port={pooler.port}"]
     one = subprocess.Popen(
         command, env=pooler.environment, cwd=pathlib.Path(__file__).parents[2],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

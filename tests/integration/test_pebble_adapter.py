@@ -15,21 +15,20 @@ from container_unit import AUTH, FAILED, RECOVERED, Unit, told, with_line
 from postgresql import PASSWORD, free_port
 from workload import POSTGRES, Workload
 
-from adapters import pebble
-from adapters.console import PsycopgConsoles
-from adapters.local import parts
-from adapters.pebble import LABEL, LAYOUT, PebblePooler
+from adapters.pebble import pooler as pebble
 from adapters.pebble.layer import ALIVE, BACKEND_CHECK, DRAIN
+from adapters.pebble.names import APPLIED, ASK_AGAIN
+from adapters.pebble.pooler import LABEL, LAYOUT, PebblePooler
 from adapters.pebble.reminder import PebbleReminder
-from adapters.workload import APPLIED, ASK_AGAIN
+from adapters.pgbouncer.console import PsycopgConsoles
 from app.errors import PoolerFailed
 from domain.applied import applied
 from domain.capabilities import Version, capabilities
 from domain.facts import Container
+from pooler import binaries
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="a container's file system can be mounted by root only: run as root"
-)
+# A container's file system can be mounted by root only.
+pytestmark = pytest.mark.root
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +54,7 @@ def unit(workload, postgresql):
 
 
 def test_the_program_is_asked_in_its_container(unit, workload, programs):
-    assert unit.program.version == parts.version_of(programs[1])
+    assert unit.program.version == binaries.version_of(programs[1])
     assert unit.program.files > 1024, "this says little on a machine that allows no more"
     assert 1 <= unit.program.cpus <= len(os.sched_getaffinity(0))
     workload.provide("echo Hello from an image of another kind")
@@ -79,9 +78,9 @@ def test_a_program_that_says_nothing_is_not_waited_for(unit, workload):
 
 def test_what_is_applied_runs_and_answers(unit, workload):
     config = unit.config(cpus=2)
-    assert unit.pooler.look() == Container(reachable=True)
+    assert unit.pooler.read() == Container(reachable=True)
     assert [step.action for step in unit.apply(config)] == ["start", "start"]
-    seen = unit.pooler.look()
+    seen = unit.pooler.read()
     assert (seen.running, seen.runs, seen.ending) == ({0, 1}, True, frozenset())
     assert seen.applied == applied(config, unit.program)
     workload.wait(unit.answers, 5)
@@ -129,7 +128,7 @@ def test_a_process_that_dies_comes_back_by_itself(unit, workload):
     os.kill(pid, signal.SIGKILL)
     workload.wait(lambda: workload.processes() not in ([], [pid]), 5)
     workload.wait(lambda: not unit.refuses(), 5)
-    assert unit.pooler.look().runs
+    assert unit.pooler.read().runs
 
 
 # ---- reload ------------------------------------------------------------------------------------
@@ -171,9 +170,9 @@ def test_a_process_that_ends_at_once_says_why_and_starts_the_next_time(unit, wor
     with pytest.raises(PoolerFailed, match=r"^PgBouncer does not start: .*sideways") as caught:
         unit.apply(with_line(unit.config(), "pool_mode", "sideways"))
     assert "\n" not in str(caught.value)
-    assert unit.pooler.look().applied is None
+    assert unit.pooler.read().applied is None
     unit.apply(unit.config())
-    assert unit.pooler.look().runs
+    assert unit.pooler.read().runs
     workload.wait(unit.answers, 5)
 
 
@@ -185,11 +184,11 @@ def test_a_change_that_takes_too_long_is_not_waited_for(unit, workload):
     hurried = PebblePooler(workload.container(Hurried))
     with pytest.raises(PoolerFailed, match="timed out"):
         unit.apply(unit.config(), hurried)
-    workload.wait(lambda: unit.pooler.look().running == {0}, 5)
-    assert unit.pooler.look().applied is None
+    workload.wait(lambda: unit.pooler.read().running == {0}, 5)
+    assert unit.pooler.read().applied is None
     # Nobody knows what it runs with, so it is restarted.
     assert [step.action for step in unit.apply(unit.config())] == ["restart"]
-    workload.wait(lambda: unit.pooler.look().runs, 10)
+    workload.wait(lambda: unit.pooler.read().runs, 10)
     workload.wait(lambda: not unit.refuses(), 5)
 
 
@@ -205,9 +204,9 @@ def test_a_container_that_goes_away_half_way_is_served_again_by_the_next_hook(
     setattr(Doomed, moment, Doomed._dies)
     with pytest.raises(PoolerFailed, match=r"^the pgbouncer container went away"):
         unit.apply(unit.config(), PebblePooler(workload.container(Doomed)))
-    assert unit.pooler.look() == Container()
+    assert unit.pooler.read() == Container()
     workload.start()
-    assert unit.pooler.look() == Container(reachable=True)
+    assert unit.pooler.read() == Container(reachable=True)
     unit.apply(unit.config())
     workload.wait(unit.answers, 5)
 
@@ -221,7 +220,7 @@ def test_a_container_that_was_killed_finds_its_own_sockets_and_starts(unit, work
     assert left.exists()
     unit.apply(unit.config(cpus=2))
     workload.wait(unit.answers, 5)
-    assert unit.pooler.look().runs
+    assert unit.pooler.read().runs
 
 
 def test_a_full_disk_is_said_and_breaks_nothing(unit, workload):
@@ -235,7 +234,7 @@ def test_a_full_disk_is_said_and_breaks_nothing(unit, workload):
     with pytest.raises(PoolerFailed, match=r"^the pgbouncer container refuses: .*no space left"):
         unit.apply(unit.config(query_wait_timeout=9))
     assert workload.path(LAYOUT.ini(0)).read_text() == before
-    assert unit.pooler.look().runs
+    assert unit.pooler.read().runs
     assert unit.answers()
     filler.unlink()
     unit.apply(unit.config(query_wait_timeout=9))
@@ -319,12 +318,12 @@ def is_down(unit, check):
 def test_a_process_that_nobody_uses_ends_in_a_moment(unit, workload):
     unit.apply(unit.config(cpus=2))
     assert [step.action for step in unit.apply(unit.config(cpus=1))] == ["reload", "stop"]
-    seen = unit.pooler.look()
+    seen = unit.pooler.read()
     assert (seen.running, seen.ending) == ({0}, {1})
     assert len(workload.processes()) == 2
-    workload.wait(lambda: unit.pooler.look().ending == frozenset(), 8)
+    workload.wait(lambda: unit.pooler.read().ending == frozenset(), 8)
     assert len(workload.processes()) == 1
-    assert unit.pooler.look().running == {0}
+    assert unit.pooler.read().running == {0}
     assert unit.answers()
     assert "startup: disabled" in unit.container.get_plan().to_yaml()
 
@@ -337,9 +336,9 @@ def test_a_process_that_shall_end_and_then_again_run_says_so(unit, workload):
         unit.apply(unit.config(cpus=1))
         with pytest.raises(PoolerFailed, match="cannot start service while terminating"):
             unit.apply(unit.config(cpus=2))
-    workload.wait(lambda: unit.pooler.look().ending == frozenset(), 8)
+    workload.wait(lambda: unit.pooler.read().ending == frozenset(), 8)
     unit.apply(unit.config(cpus=2))
-    assert unit.pooler.look().runs
+    assert unit.pooler.read().runs
 
 
 def on_both(unit, clients):

@@ -27,9 +27,9 @@ from provided import (
     state,
 )
 
-from adapters.postgres import PsycopgDatabases
+from adapters.postgres.databases import PsycopgDatabases
 from app.errors import AccessRefused, DatabaseRefused, DatabaseUnreachable
-from domain.users import Credentials, Grant
+from domain.users import Grant, Login
 
 if TYPE_CHECKING:
     from app.ports import Database
@@ -64,7 +64,7 @@ def test_a_new_client_has_no_way_in_before_its_password(
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_any_name_is_just_a_name(server: PostgreSQL, name: str) -> None:
     user = f"user {name}"[:40]
-    credentials = Credentials(username=user, password=pydantic.SecretStr(CLIENT_PASSWORD))
+    credentials = Login(username=user, password=pydantic.SecretStr(CLIENT_PASSWORD))
 
     def act(database: Database) -> None:
         database.provision(material().model_copy(update={"auth_user": f"auth {name}"}), OWN)

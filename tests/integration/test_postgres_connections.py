@@ -17,9 +17,9 @@ import pytest
 from postgresql import ADMIN, PostgreSQL, free_port
 from provided import OWN, OWNER, client
 
-from adapters.postgres import PsycopgDatabases
+from adapters.postgres.databases import PsycopgDatabases
 from app.errors import DatabaseRefused, DatabaseUnreachable
-from domain.facts import Credentials as BackendCredentials
+from domain.facts import BackendLogin
 from domain.pools import Endpoint
 
 
@@ -29,7 +29,7 @@ def test_importing_the_adapter_imports_no_driver() -> None:
 
 
 def test_a_server_that_is_not_there_is_unreachable(databases: PsycopgDatabases) -> None:
-    backend = BackendCredentials(
+    backend = BackendLogin(
         user="x",
         password=pydantic.SecretStr("secret"),
         database="y",
@@ -72,7 +72,7 @@ def test_what_speaks_another_protocol_does_not_answer(databases: PsycopgDatabase
             connection.close()
 
         threading.Thread(target=greet, daemon=True).start()
-        backend = BackendCredentials(
+        backend = BackendLogin(
             user="x",
             password=pydantic.SecretStr("secret"),
             database="y",

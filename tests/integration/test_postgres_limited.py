@@ -16,13 +16,13 @@ from provided import (
     roles_of_ours,
 )
 
-from adapters.postgres import PsycopgDatabases
+from adapters.postgres.databases import PsycopgDatabases
 from app.errors import AccessRefused, DatabaseRefused
-from domain.facts import Credentials as BackendCredentials
+from domain.facts import BackendLogin
 
 
 @pytest.fixture
-def limited(server: PostgreSQL) -> BackendCredentials:
+def limited(server: PostgreSQL) -> BackendLogin:
     server.sql("CREATE ROLE limited LOGIN CREATEROLE CREATEDB PASSWORD 'x'")
     server.sql("ALTER DATABASE pgbouncer OWNER TO limited")
     return server.credentials(OWN, "limited", "x")
@@ -38,7 +38,7 @@ def test_without_createrole_it_says_so(server: PostgreSQL, databases: PsycopgDat
 
 
 def test_without_pg_authid_it_says_so(
-    server: PostgreSQL, databases: PsycopgDatabases, limited: BackendCredentials
+    server: PostgreSQL, databases: PsycopgDatabases, limited: BackendLogin
 ) -> None:
     before = server.transactions()
     with (
@@ -50,7 +50,7 @@ def test_without_pg_authid_it_says_so(
 
 
 def test_with_pg_authid_no_superuser_is_needed(
-    server: PostgreSQL, databases: PsycopgDatabases, limited: BackendCredentials
+    server: PostgreSQL, databases: PsycopgDatabases, limited: BackendLogin
 ) -> None:
     server.sql("GRANT SELECT ON pg_catalog.pg_authid TO limited", database=OWN)
 
@@ -83,7 +83,7 @@ def test_with_pg_authid_no_superuser_is_needed(
 
 
 def test_without_rights_on_a_database_one_client_is_refused(
-    server: PostgreSQL, databases: PsycopgDatabases, limited: BackendCredentials
+    server: PostgreSQL, databases: PsycopgDatabases, limited: BackendLogin
 ) -> None:
     server.sql("GRANT SELECT ON pg_catalog.pg_authid TO limited", database=OWN)
     server.sql("CREATE DATABASE old")
@@ -100,7 +100,7 @@ def test_without_rights_on_a_database_one_client_is_refused(
 
 
 def test_without_createdb_one_client_is_refused(
-    server: PostgreSQL, databases: PsycopgDatabases, limited: BackendCredentials
+    server: PostgreSQL, databases: PsycopgDatabases, limited: BackendLogin
 ) -> None:
     server.sql("GRANT SELECT ON pg_catalog.pg_authid TO limited", database=OWN)
     server.sql("ALTER ROLE limited NOCREATEDB")

@@ -22,7 +22,7 @@ from provided import (
     provide,
 )
 
-from adapters.postgres import PsycopgDatabases
+from adapters.postgres.databases import PsycopgDatabases
 from app.errors import DatabaseRefused
 
 STAND_IN = re.compile(r"pgbouncer_unknown_(\d|1[0-5])")

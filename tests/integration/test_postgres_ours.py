@@ -22,7 +22,7 @@ from provided import (
     state,
 )
 
-from adapters.postgres import PsycopgDatabases
+from adapters.postgres.databases import PsycopgDatabases
 from adapters.postgres.ours import group_name
 from app.errors import AccessRefused, DatabaseRefused
 from domain.facts import Ledger

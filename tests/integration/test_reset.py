@@ -6,9 +6,9 @@ import psycopg
 import pytest
 from platform_under_test import value
 
-from adapters.local.parts import version_of
 from domain.capabilities import ALWAYS_RESET
 from domain.reset import SEARCH_PATH_TRACKED
+from pooler.binaries import version_of
 
 STATE = """
     SELECT pg_backend_pid(), current_setting('work_mem'), to_regclass('pg_temp.mine')::text,

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from platform_under_test import value
 
-from adapters.local.parts import version_of
 from domain.capabilities import Version
+from pooler.binaries import version_of
 
 SETTINGS = {
     "search_path": "tenant",

@@ -25,10 +25,10 @@ import newness
 from report import Report
 from stage import Stage
 
-from adapters.local import parts
+from pooler import binaries
 
 PROMISES = {"1": cancels, "2": limit, "3": failover, "4": changes, "5": newness}
-SUITES = (parts.SUITE, parts.OLDER_SUITE)
+SUITES = (binaries.SUITE, binaries.OLDER_SUITE)
 MOST_SECONDS = 300  #: for one promise, whatever happens
 
 
@@ -103,8 +103,8 @@ def _programs(report: Report, suites: tuple[str, ...]) -> dict[str, pathlib.Path
     """Each PgBouncer that can be had, by its version: a machine may have but one."""
     found: dict[str, pathlib.Path] = {}
     for suite in suites:
-        program = parts.pgbouncer(parts.default_cache(), report.say, suite=suite)
-        found.setdefault(str(parts.version_of(program)), program)
+        program = binaries.pgbouncer(binaries.default_cache(), report.say, suite=suite)
+        found.setdefault(str(binaries.version_of(program)), program)
     return found
 
 

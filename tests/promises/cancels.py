@@ -15,7 +15,7 @@ from stage import Login, Server, Stage, off, server
 
 TITLE = "1 a cancel finds its query"
 
-MANY, FEW = 200, 50
+UNLIMITED, FEW = 200, 50
 AT_ONCE = 10
 CANCEL = 80877102  #: protocol-message-formats.html, CancelRequest
 IN_TIME = 1.0  #: seconds
@@ -37,7 +37,7 @@ async def demonstrate(stage: Stage) -> None:
                 await _cancel_all(row, login, running, count, together=together)
                 stage.say(f"{row.operations - row.failures} of {count} arrived; {row.notes[0]}")
 
-        await cancels(MANY, "through another unit")
+        await cancels(UNLIMITED, "through another unit")
         await pooler("scale", "2")
         await cancels(FEW, "right after a unit left")
         await pooler("scale", "3")

@@ -108,7 +108,7 @@ def _survivors(copy: pathlib.Path) -> Iterator[Survivor]:
 
 
 def _function(name: str) -> str:
-    """What mutmut calls `app.pause.xǁPauseǁ_paused__mutmut_4`, as Python would."""
+    """What mutmut calls `app.hooks.pause.xǁPauseǁ_paused__mutmut_4`, as Python would."""
     module, _, mangled = name.rpartition(".")
     parts = mangled.rpartition("__mutmut_")[0].removeprefix("x").strip("ǁ").split("ǁ")
     return ".".join((module, *(parts if len(parts) > 1 else [parts[0].removeprefix("_")])))

@@ -11,9 +11,9 @@ import ops
 import scenario.mocking
 from ops import testing
 
-from adapters.local.memory import MemoryConsoles
-from adapters.pebble import service
-from adapters.workload import ASK_AGAIN, CONTAINER, ROOT
+from adapters.memory import MemoryConsoles
+from adapters.pebble.names import ASK_AGAIN, CONTAINER, ROOT
+from adapters.pebble.pooler import service
 
 # Scenario's Pebble has no changes: whatever was told to stop has ended.
 scenario.mocking._MockPebbleClient.get_changes = lambda *_: []

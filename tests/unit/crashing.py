@@ -8,8 +8,10 @@ import copy
 import dataclasses
 from contextlib import contextmanager
 
-from adapters.local.memory import MemoryPlatform, MemoryPooler, MemoryUnit
-from adapters.local.model import LocalWorld, Model
+from adapters.local.model import Model
+from adapters.memory import MemoryPlatform, MemoryUnit
+from app.application import Application
+from app.ports import Ports
 
 # Of the model, what Kubernetes keeps and not Juju.
 KEPT_ELSEWHERE = {"service_ports"}
@@ -75,34 +77,12 @@ class MortalPooler(Mortal):
 
 
 def mortal(platform, name, clock):
-    """The hooks of a unit, with ports that count; the platform's own unit stays as it is."""
-    own = platform.units[name]
-    unit = MemoryUnit(
-        platform.model,
-        name,
-        own.pooler,
-        platform.databases,
-        platform.exposure(name),
-        platform._new_password,
-    )
-    use_cases = [one for one in vars(unit).values() if type(one).__module__.startswith("app.")]
-    for use_case in use_cases:
-        spoil(use_case, clock)
-    return unit
-
-
-def spoil(thing, clock):
-    """Every port of a use case, and of what it is made of, can be the last."""
-    for name, part in vars(thing).items():
-        if isinstance(part, MemoryPooler):
-            setattr(thing, name, MortalPooler(part, clock))
-        elif type(part).__module__.startswith("adapters.") and not isinstance(part, LocalWorld):
-            setattr(thing, name, Mortal(part, clock))
-        elif type(part).__module__.startswith("app."):
-            spoil(part, clock)
-        elif isinstance(part, tuple):
-            for intent in part:
-                spoil(intent, clock)
+    """The hooks of a unit, over ports that count; the platform's own unit stays as it is."""
+    own = platform.units[name].ports
+    counted = {port: Mortal(getattr(own, port), clock) for port in own._fields}
+    # Reading facts, and making a password, change nothing outside.
+    unchanged = {"facts": own.facts, "new_password": own.new_password}
+    return Application(Ports(**counted | {"pooler": MortalPooler(own.pooler, clock)} | unchanged))
 
 
 def run(platform, name, hook, last=None):

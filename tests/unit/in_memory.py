@@ -1,6 +1,6 @@
 """What do several tests of the core need? A platform in memory at some point of its life."""
 
-from adapters.local.memory import MemoryPlatform
+from adapters.memory import MemoryPlatform
 from domain.status import assess
 
 
@@ -25,4 +25,4 @@ def settings_of(unit, process=0):
 
 def worst(unit):
     """What the operator reads first."""
-    return assess(unit.look())[0]
+    return assess(unit.read())[0]

@@ -1,8 +1,8 @@
 """Processes in memory as under a supervisor: told to stop, each ends when its clients have left."""
 
-from adapters.local.memory import MemoryPooler
+from adapters.memory import MemoryPooler
 from app.errors import PoolerFailed
-from domain.budget import MANY
+from domain.budget import UNLIMITED
 from domain.pools import read_only_part
 
 
@@ -13,9 +13,9 @@ class LingeringPooler(MemoryPooler):
         super().__init__(cpus=cpus)
         self.lingering: dict[int, int] = {}  # what each may still have
 
-    def look(self):
+    def read(self):
         """What is there now. Who does not answer is replaced by the supervisor, after this look."""
-        seen = super().look()
+        seen = super().read()
         for index in [*self.hung]:
             self.die(index)
             self.running.add(index)
@@ -66,4 +66,4 @@ def most_of(pooler, index):
     one = pooler.instances().get(index)
     if one is None or not one.pools:
         return 0
-    return max(one.limit or MANY, pooler.consoles.busy.get(index, 0))
+    return max(one.limit or UNLIMITED, pooler.consoles.busy.get(index, 0))

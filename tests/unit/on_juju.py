@@ -22,13 +22,13 @@ from unittest import mock
 import scenario.state
 import yaml
 from containers import ScenarioContainer
-from dependency_injector import providers
 from ops import hookcmds, testing
 from scenario._runtime import Runtime
 
 import wiring
-from adapters.local.memory import MemoryDatabases, MemoryServer
-from adapters.workload import CONTAINER
+from adapters.memory import MemoryDatabases, MemoryServer
+from adapters.pebble.names import CONTAINER
+from app.application import Application
 from charm import PgBouncerCharm
 
 # Scenario draws the ids of secrets. Hypothesis begins its draws anew with each example, and the ids of
@@ -69,10 +69,10 @@ def charm_with(server, kubernetes, consoles):
     class Charm(PgBouncerCharm):
         @functools.cached_property
         def application(self):
-            application = wiring.on_juju(self, consoles)
-            application.databases.override(providers.Object(MemoryDatabases(server)))
-            application.exposure.override(providers.Object(kubernetes))
-            return application
+            ports = wiring.juju_ports(self, consoles)
+            return Application(
+                ports._replace(databases=MemoryDatabases(server), exposure=kubernetes)
+            )
 
     return Charm
 

@@ -34,7 +34,7 @@ class Removals:
                 self.hook(name, "", ends)
             elif left := departure.relations:
                 hook = departure.next(left[relation % len(left)])
-                self.hook(name, " ".join((hook.name, *hook.arguments)), ends)
+                self.hook(name, f"{hook.name} {hook.departing}".strip(), ends)
             else:
                 self.remove(name)
                 return
@@ -53,7 +53,7 @@ class Removals:
         while left := [name for name, departure in self.leaving.items() if departure.relations]:
             name = turns.choice(left)
             hook = self.leaving[name].next(turns.choice(self.leaving[name].relations))
-            self.hook(name, " ".join((hook.name, *hook.arguments)))
+            self.hook(name, f"{hook.name} {hook.departing}".strip())
             if passes and turns.random() < 0.1:
                 self.model.leader = turns.choice(list(self.platform.units))
         if end and not passes:

@@ -17,7 +17,7 @@ from adapters.juju.databags import (
 from adapters.juju.names import CLIENTS
 from adapters.juju.peers import put, put_all
 from adapters.juju.secrets import LabelledSecret
-from domain.users import AccessRequest, Credentials, Grant, Offer, read_only_uri, uri
+from domain.users import AccessRequest, Grant, Login, Offer, read_only_uri, uri
 
 _GROUPS = {"username": "user", "password": "user", "uris": "user", "read-only-uris": "user",
            "tls": "tls"}  # fmt: skip
@@ -37,9 +37,7 @@ class JujuClients:
         found = content.get("password") or (databag or {}).get("password")
         return pydantic.SecretStr(found) if found else None
 
-    def publish(
-        self, request: AccessRequest, offer: Offer, credentials: Credentials | None
-    ) -> bool:
+    def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> bool:
         """The client can read how to connect; without credentials it keeps those that it has."""
         relation = self._relation(request.relation_id)
         if relation is None:
@@ -48,7 +46,7 @@ class JujuClients:
             password = self.password(request)
             if password is None:
                 return False
-            credentials = Credentials(username=request.username, password=password)
+            credentials = Login(username=request.username, password=password)
         remote = relation.data[relation.app]
         fields = _fields(offer, credentials)
         # The second version of the contract has JSON's booleans, the first has Python's.
@@ -130,7 +128,7 @@ class JujuClients:
         return relation.data[self._charm.app] if relation else None
 
 
-def _fields(offer: Offer, credentials: Credentials) -> dict[str, str]:
+def _fields(offer: Offer, credentials: Login) -> dict[str, str]:
     fields = {
         "database": offer.database,
         "endpoints": offer.endpoints,

@@ -9,7 +9,7 @@ import ops
 
 from adapters.juju.databags import replacing
 from adapters.juju.names import BACKEND, LEAVING, PEERS
-from domain.budget import Stake
+from domain.budget import UnitBudget
 from domain.facts import Ledger
 from domain.pools import Plan, Serving
 
@@ -57,7 +57,7 @@ class JujuPeers:
         """All units can read where the leader is."""
         return self._put_for_all("leader", address)
 
-    def announce(self, address: str, serving: Serving | None, stake: Stake) -> bool:
+    def announce(self, address: str, serving: Serving | None, stake: UnitBudget) -> bool:
         """All units can read where this one is, what it serves, and its part of the connections."""
         if (relation := self._relation()) is None:
             return False

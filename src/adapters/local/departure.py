@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from adapters.local.model import Model
+from app.application import Application
+from app.outcome import Outcome
 
 BACKEND = "backend"
 
@@ -12,13 +14,28 @@ BACKEND = "backend"
 class Hook(NamedTuple):
     """The name of a hook, and the departing unit if the hook is a departed hook."""
 
-    name: str
+    name: Literal[
+        "peers_departed",
+        "backend_departed",
+        "backend_broken",
+        "clients_departed",
+        "clients_broken",
+    ]
     departing: str = ""
 
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        """Return the arguments with which the use case of the hook is called."""
-        return (self.departing,) if self.departing else ()
+    def run(self, application: Application) -> Outcome:
+        """Run the hook in the application of the unit."""
+        match self.name:
+            case "peers_departed":
+                return application.peers_departed(self.departing)
+            case "backend_departed":
+                return application.backend_departed(self.departing)
+            case "backend_broken":
+                return application.backend_broken()
+            case "clients_departed":
+                return application.clients_departed(self.departing)
+            case "clients_broken":
+                return application.clients_broken()
 
 
 class Departure:

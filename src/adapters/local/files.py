@@ -12,7 +12,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 
-from adapters.local.owner import user_name
+from adapters.local.run_as import user_name
 
 _MOST_BYTES = 65_536  # of a file that is written by a server
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH

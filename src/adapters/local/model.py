@@ -7,12 +7,12 @@ from typing import Annotated, Any, Self
 
 import pydantic
 
-from domain.budget import Stake
+from domain.budget import UnitBudget
 from domain.facts import (
-    Backend,
+    BackendLogin,
+    BackendRelation,
     Client,
     Container,
-    Credentials,
     Facts,
     Ledger,
     Peer,
@@ -25,11 +25,11 @@ from domain.users import (
     AccessRequest,
     AuthMaterial,
     Grant,
+    Login,
     Offer,
     Refusal,
     request_problem,
 )
-from domain.users import Credentials as ClientCredentials
 from domain.value import number_of
 
 
@@ -52,7 +52,7 @@ class UnitRecord(Record):
 
     address: Address
     serving: Serving | None = None
-    stake: Stake = Stake()
+    stake: UnitBudget = UnitBudget()
     leaving: bool = False
     dying: bool = False  #: the unit is being removed, also before it has announced that
     #: Remote units and relations that a unit that is being removed does not see any more: names of other
@@ -83,7 +83,7 @@ class Model(Record):
     auth: AuthMaterial | None = None
     clients: dict[int, ClientRecord] = {}
     relations: int = 0  #: numbers given so far
-    backend: Backend = Backend()
+    backend: BackendRelation = BackendRelation()
     service_host: str = ""
     service_ports: tuple[int, ...] = ()  #: where the Service leads, for a platform that has one
 
@@ -121,7 +121,7 @@ class Model(Record):
             raise NotLeader(f"{unit} does not lead")
 
 
-class LocalWorld:
+class LocalFacts:
     """The state as one unit sees it."""
 
     def __init__(
@@ -132,7 +132,7 @@ class LocalWorld:
         self._layout = layout
         self._container = container
 
-    def look(self) -> Facts:
+    def read(self) -> Facts:
         """Take one frozen look."""
         facts = self._look()
         if facts.leader and (facts.leaving or misses_something(facts)):
@@ -178,9 +178,9 @@ class LocalWorld:
             configure_command="pooler config",
         )
 
-    def _backend(self, me: UnitRecord) -> Backend:
+    def _backend(self, me: UnitRecord) -> BackendRelation:
         if "backend" in me.unseen:
-            return Backend()
+            return BackendRelation()
         backend = self._model.backend
         return backend.model_copy(update={"present": False}) if "servers" in me.unseen else backend
 
@@ -239,7 +239,7 @@ class LocalPeers:
         self._model.leader_address = address
         return changed
 
-    def announce(self, address: str, serving: Serving | None, stake: Stake) -> bool:
+    def announce(self, address: str, serving: Serving | None, stake: UnitBudget) -> bool:
         """All units can read where this one is, what it serves, and its part of the connections."""
         me = self._model.units[self._unit]
         changed = (me.address, me.serving, me.stake) != (address, serving, stake)
@@ -296,9 +296,7 @@ class LocalClients:
         record = self._model.clients.get(request.relation_id)
         return record.password if record else None
 
-    def publish(
-        self, request: AccessRequest, offer: Offer, credentials: ClientCredentials | None
-    ) -> bool:
+    def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> bool:
         """The client can read how to connect."""
         self._model.speak_for_all(self._unit)
         record = self._model.clients[request.relation_id]
@@ -350,6 +348,6 @@ class LocalExposure:
         return changed
 
 
-def related(credentials: Credentials | None, problem: str = "") -> Backend:
+def related(credentials: BackendLogin | None, problem: str = "") -> BackendRelation:
     """A backend that is there, with what it told so far."""
-    return Backend(related=True, present=True, credentials=credentials, problem=problem)
+    return BackendRelation(related=True, present=True, credentials=credentials, problem=problem)

@@ -14,20 +14,21 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from adapters import ping, rendering
-from adapters.console import PsycopgConsoles
+from adapters.connections import ping
 from adapters.local import environment, files
-from adapters.local.owner import Owner, identity, own, pooler_users
+from adapters.local.run_as import Owner, identity, own, pooler_users
 from adapters.local.running import command_of, pid_in, pids, send, user_of
-from adapters.reloading import Reloading
+from adapters.pgbouncer import rendering
+from adapters.pgbouncer.console import PsycopgConsoles
+from adapters.pgbouncer.reloading import Reloading
 from app.errors import PoolerFailed
-from domain.applied import Applied, Step
-from domain.capabilities import Program, capabilities, version_in
+from domain.applied import AppliedState, Step
+from domain.capabilities import PgBouncerRuntime, capabilities, version_in
 from domain.facts import Container
 from domain.instances import Layout, PoolerConfig
 
 if TYPE_CHECKING:
-    from adapters.waiting import WaitingBudget
+    from adapters.connections.waiting import WaitingBudget
 
 # Sockets have short names: sun_path holds 108 bytes.
 _LONGEST_SOCKET = 100
@@ -64,7 +65,7 @@ class LocalPooler:
         self._memory = self._root / "applied.json"
         self._consoles = PsycopgConsoles(layout.socket_directory, waiting)
 
-    def look(self) -> Container:
+    def read(self) -> Container:
         """Return the state of the processes. A process that does not answer counts as not running."""
         applied = self._applied()
         alive = {index: pid for index in self._indexes() if (pid := self._pid(index))}
@@ -77,7 +78,7 @@ class LocalPooler:
             applied=applied,
         )
 
-    def program(self) -> Program:
+    def program(self) -> PgBouncerRuntime:
         """Ask the program itself, and what it may take of this machine. Raises PoolerFailed."""
         with _translated(self._root):
             done = subprocess.run(
@@ -88,10 +89,12 @@ class LocalPooler:
                 env=environment.for_servers(),
             )
         if found := version_in(done.stdout):
-            return Program(version=found, files=_files(), cpus=len(os.sched_getaffinity(0)))
+            return PgBouncerRuntime(
+                version=found, files=_files(), cpus=len(os.sched_getaffinity(0))
+            )
         raise PoolerFailed(f"{self._program} is no PgBouncer")
 
-    def apply(self, config: PoolerConfig, applied: Applied, steps: tuple[Step, ...]) -> None:
+    def apply(self, config: PoolerConfig, applied: AppliedState, steps: tuple[Step, ...]) -> None:
         """Write the files, take the steps in their order, and remember `applied` last of all.
 
         A configuration that PgBouncer refuses is taken back, and the error says which line it was.
@@ -112,7 +115,7 @@ class LocalPooler:
             self._stop([step.index for step in steps if step.action == "stop"])
             self.remember(applied)
 
-    def remember(self, applied: Applied) -> None:
+    def remember(self, applied: AppliedState) -> None:
         """Keep this in place of what was remembered."""
         with _translated(self._root):
             self._folder(self._root)
@@ -131,13 +134,15 @@ class LocalPooler:
         """The logs of all processes."""
         return [self.log(index) for index in self._indexes()]
 
-    def _applied(self) -> Applied | None:
+    def _applied(self) -> AppliedState | None:
         # An earlier release kept this file in a directory of the servers' user, who could have changed it.
         if not files.is_ours(self._root):
             return None
         try:
             text = self._memory.read_text()
-            return Applied.model_validate_json(text, extra="ignore")  # keys of a later release
+            return AppliedState.model_validate_json(
+                text, extra="ignore"
+            )  # keys of a later release
         except (OSError, ValueError):
             return None
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import ops
 
-from adapters.workload import CONTAINER, ROOT, process_of
+from adapters.pebble.names import CONTAINER, ROOT, process_of
 from domain.capabilities import Version, capabilities
 from domain.instances import Instance, Layout, PoolerConfig
 

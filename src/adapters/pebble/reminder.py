@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import ops
 
-from adapters.workload import ASK_AGAIN
+from adapters.pebble.names import ASK_AGAIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,7 +17,7 @@ from adapters.postgres.statements import literal
 from app.errors import AccessRefused, DatabaseRefused
 from domain.consent import Holding, Reach
 from domain.made import Made
-from domain.users import AuthMaterial, Credentials, Grant
+from domain.users import AuthMaterial, Grant, Login
 
 
 class PsycopgDatabase:
@@ -162,7 +162,7 @@ class PsycopgDatabase:
         except DatabaseRefused as error:
             raise AccessRefused(str(error)) from None
 
-    def set_password(self, credentials: Credentials) -> None:
+    def set_password(self, credentials: Login) -> None:
         """Give a user of ours this password."""
         try:
             self._session.insist(lambda: self._set_password(credentials))
@@ -201,7 +201,7 @@ class PsycopgDatabase:
         )
         return row[0] if row else ""
 
-    def _set_password(self, credentials: Credentials) -> None:
+    def _set_password(self, credentials: Login) -> None:
         name = credentials.username
         role = self._session.role(name)
         if role is None:

@@ -6,14 +6,14 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from adapters.connections.waiting import WaitingBudget
 from adapters.postgres.database import PsycopgDatabase
 from adapters.postgres.server import Server, answering, named
 from adapters.postgres.session import ReadOnly, Session
-from adapters.waiting import WaitingBudget
 from app.errors import DatabaseRefused, DatabaseUnreachable
-from domain.facts import Credentials as BackendCredentials
+from domain.facts import BackendLogin
 from domain.pools import Endpoint
-from domain.users import Credentials
+from domain.users import Login
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -54,7 +54,7 @@ class PsycopgDatabases:
 
     @contextmanager
     def open(
-        self, backend: BackendCredentials, ledger: Ledger | None = None
+        self, backend: BackendLogin, ledger: Ledger | None = None
     ) -> Generator[PsycopgDatabase]:
         """Log in as the backend's user; `ledger` has the roles that this application made there.
 
@@ -73,7 +73,7 @@ class PsycopgDatabases:
             self._silent.add(backend.endpoints)
             raise
 
-    def answers(self, backend: BackendCredentials) -> bool:
+    def answers(self, backend: BackendLogin) -> bool:
         """Whether something that speaks PostgreSQL's protocol listens, without logging in."""
         if backend.endpoints in self._silent:
             return False
@@ -82,7 +82,7 @@ class PsycopgDatabases:
         self._silent.add(backend.endpoints)
         return False
 
-    def admits(self, backend: BackendCredentials, credentials: Credentials, database: str) -> bool:
+    def admits(self, backend: BackendLogin, credentials: Login, database: str) -> bool:
         """Return whether these credentials can log in; all clients of a hook share the time to wait.
 
         Raises DatabaseUnreachable.
@@ -105,11 +105,11 @@ class PsycopgDatabases:
             raise DatabaseUnreachable(f"PostgreSQL at {named(backend.endpoints)} does not answer")
         return False
 
-    def _answering(self, backend: BackendCredentials, enough: int = 0) -> tuple[Endpoint, ...]:
+    def _answering(self, backend: BackendLogin, enough: int = 0) -> tuple[Endpoint, ...]:
         with self._waiting.spent(_PING_SECONDS, work=_WORK_SECONDS) as seconds:
             return answering(backend.endpoints, enough, max(_LEAST_PING_SECONDS, seconds))
 
-    def _reached(self, backend: BackendCredentials) -> tuple[Endpoint, ...]:
+    def _reached(self, backend: BackendLogin) -> tuple[Endpoint, ...]:
         """The endpoints that answer, in their order.
 
         They are asked before anybody logs in: libpq waits two seconds for each that is silent, and

@@ -8,14 +8,14 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from adapters import ping
-from adapters.login import log_in, unproved
-from adapters.patience import patient
-from adapters.said import one_line
+from adapters.connections import ping
+from adapters.connections.login import log_in, unproved
+from adapters.connections.messages import one_line
+from adapters.connections.statement_timeout import patient
 from app.errors import DatabaseRefused, DatabaseUnreachable
-from domain.facts import Credentials as BackendCredentials
+from domain.facts import BackendLogin
 from domain.pools import Endpoint
-from domain.users import Credentials
+from domain.users import Login
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -55,7 +55,7 @@ class Server:
     """The way to each database of one server, for the backend's user."""
 
     def __init__(
-        self, backend: BackendCredentials, endpoints: tuple[Endpoint, ...], patience: float
+        self, backend: BackendLogin, endpoints: tuple[Endpoint, ...], patience: float
     ) -> None:
         self._backend = backend
         self._endpoints = endpoints
@@ -109,7 +109,7 @@ class Server:
         password = self._backend.password.get_secret_value() or "\0"
         return one_line(first.strip().replace(password, "…"))
 
-    def admits(self, credentials: Credentials, database: str, seconds: float) -> bool | None:
+    def admits(self, credentials: Login, database: str, seconds: float) -> bool | None:
         """Return whether these credentials can log in now; None if the login takes longer than `seconds`."""
         import psycopg
 

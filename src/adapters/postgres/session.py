@@ -9,11 +9,11 @@ import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, LiteralString, NamedTuple, TypeVar
 
+from adapters.connections.messages import one_line
 from adapters.postgres import obstacles
 from adapters.postgres.ours import Marks, Ours
 from adapters.postgres.server import LOCK_SECONDS, Server
 from adapters.postgres.statements import literal, run
-from adapters.said import one_line
 from app.errors import (
     AccessRefused,
     DatabaseBusy,
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import psycopg
     from psycopg import sql
 
+    from adapters.connections.waiting import WaitingBudget
     from adapters.postgres.server import Connection
-    from adapters.waiting import WaitingBudget
     from domain.facts import Ledger
 
 logger = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from adapters.local.arguments import Mistake, options
+from pooler.arguments import Mistake, options
 
 
 @pytest.mark.parametrize(

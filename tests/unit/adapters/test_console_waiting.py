@@ -7,12 +7,12 @@ import time
 import pydantic
 import pytest
 
-from adapters.console import PsycopgConsoles
-from adapters.waiting import WaitingBudget
+from adapters.connections.waiting import WaitingBudget
+from adapters.pgbouncer.console import PsycopgConsoles
 from app.errors import ConsoleFailed
-from domain.users import Credentials
+from domain.users import Login
 
-ADMIN = Credentials(username="admin", password=pydantic.SecretStr("x"))
+ADMIN = Login(username="admin", password=pydantic.SecretStr("x"))
 
 
 def test_sixteen_processes_that_hang_take_no_longer_than_a_hook_may_wait(tmp_path):

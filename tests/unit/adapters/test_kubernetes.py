@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlparse
 
 import pytest
 
-from adapters.kubernetes import LightkubeExposure
+from adapters.kubernetes.exposure import LightkubeExposure
 from app.errors import ExposureFailed, ExposureForbidden
 
 OWNER = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "pgb", "uid": "u-1"}

@@ -1,4 +1,4 @@
-"""The platform without Juju, as far as it needs no PgBouncer and no PostgreSQL: state and parts."""
+"""The platform without Juju, as far as it needs no PgBouncer and no PostgreSQL: state and binaries."""
 
 import os
 import pathlib
@@ -11,13 +11,14 @@ import time
 import pydantic
 import pytest
 
-from adapters.local import environment, files, parts, running
-from adapters.local.address import given_credentials
-from adapters.local.arguments import Mistake
-from adapters.local.memory import MemoryPlatform
+from adapters.local import environment, files, running
 from adapters.local.model import NotLeader
 from adapters.local.store import ServerRecord, State, Store, Unreadable
+from adapters.memory import MemoryPlatform
 from domain.capabilities import Version
+from pooler import binaries
+from pooler.address import given_credentials
+from pooler.arguments import Mistake
 
 
 # ---- the state -------------------------------------------------------------------------------
@@ -135,26 +136,26 @@ def test_a_pgbouncer_that_was_named_and_will_not_do_is_refused(nothing, monkeypa
         program(path, says)
     monkeypatch.setenv("PGBOUNCER", str(path))
     with pytest.raises(
-        parts.Missing, match=r"\$PGBOUNCER is .*mine, which is no PgBouncer of 1\.21"
+        binaries.Missing, match=r"\$PGBOUNCER is .*mine, which is no PgBouncer of 1\.21"
     ):
-        parts.pgbouncer(nothing / "cache", silent)
+        binaries.pgbouncer(nothing / "cache", silent)
 
 
 def test_a_pgbouncer_that_was_named_is_taken(nothing, monkeypatch):
     path = program(nothing / "mine", "PgBouncer 1.21.0")
     monkeypatch.setenv("PGBOUNCER", str(path))
-    assert parts.pgbouncer(nothing / "cache", silent) == path
+    assert binaries.pgbouncer(nothing / "cache", silent) == path
 
 
 def test_the_machines_own_is_taken_if_it_has_no_known_vulnerability(nothing):
     path = program(nothing / "bin" / "pgbouncer", "PgBouncer 1.26.1")
-    assert parts.pgbouncer(nothing / "cache", silent) == path
+    assert binaries.pgbouncer(nothing / "cache", silent) == path
 
 
 def test_a_vulnerable_one_is_taken_where_none_can_be_fetched(nothing):
     path = program(nothing / "bin" / "pgbouncer", "PgBouncer 1.26.0")
     said = []
-    assert parts.pgbouncer(nothing / "cache", said.append) == path
+    assert binaries.pgbouncer(nothing / "cache", said.append) == path
     assert "the PgBouncer of this machine is taken, 1.26.0" in said[-1]
 
 
@@ -162,15 +163,15 @@ def test_a_vulnerable_one_is_taken_where_none_can_be_fetched(nothing):
 def test_a_vulnerable_one_is_not_taken_where_another_was_fetched(nothing, version, fetched):
     own = program(nothing / "bin" / "pgbouncer", f"PgBouncer {version}")
     found = program(nothing / "cache" / "pgbouncer-sid" / "pgbouncer", "PgBouncer 1.26.1")
-    assert parts.pgbouncer(nothing / "cache", silent) == (found if fetched else own)
+    assert binaries.pgbouncer(nothing / "cache", silent) == (found if fetched else own)
 
 
 def test_a_machine_of_ubuntu_keeps_its_own(nothing, monkeypatch):
-    monkeypatch.setattr(parts, "OS_RELEASE", nothing / "os-release")
+    monkeypatch.setattr(binaries, "OS_RELEASE", nothing / "os-release")
     (nothing / "os-release").write_text("NAME=Ubuntu\nID=ubuntu\n")
     own = program(nothing / "bin" / "pgbouncer", "PgBouncer 1.22.0")
     program(nothing / "cache" / "pgbouncer-sid" / "pgbouncer", "PgBouncer 1.26.1")
-    assert parts.pgbouncer(nothing / "cache", silent) == own
+    assert binaries.pgbouncer(nothing / "cache", silent) == own
 
 
 RECORDER = """#!/bin/sh
@@ -187,9 +188,9 @@ def test_apt_takes_nothing_unsigned_whatever_the_machine_says(nothing, monkeypat
         (nothing / "bin" / name).write_text(RECORDER)
         (nothing / "bin" / name).chmod(0o755)
     (nothing / "sources.list").write_text("deb http://mirror/debian stable main\n")
-    monkeypatch.setattr(parts, "APT", nothing)
-    with pytest.raises(parts.Missing, match="this machine has no network"):
-        parts.pgbouncer(nothing / "cache", silent)
+    monkeypatch.setattr(binaries, "APT", nothing)
+    with pytest.raises(binaries.Missing, match="this machine has no network"):
+        binaries.pgbouncer(nothing / "cache", silent)
     for option in (
         "Acquire::AllowInsecureRepositories=false",
         "Acquire::AllowWeakRepositories=false",
@@ -200,15 +201,15 @@ def test_apt_takes_nothing_unsigned_whatever_the_machine_says(nothing, monkeypat
 
 
 def test_without_apt_nothing_can_be_fetched_and_it_says_what_to_set(nothing):
-    with pytest.raises(parts.Missing, match=r"no apt-get to fetch it: set \$PGBOUNCER"):
-        parts.pgbouncer(nothing / "cache", silent)
+    with pytest.raises(binaries.Missing, match=r"no apt-get to fetch it: set \$PGBOUNCER"):
+        binaries.pgbouncer(nothing / "cache", silent)
     assert not list((nothing / "cache").glob("*/root"))
 
 
 def test_a_cache_that_cannot_be_written_is_named(nothing):
     (nothing / "file").write_text("")
-    with pytest.raises(parts.Missing, match=r"set \$POOLER_CACHE to another place"):
-        parts.pgbouncer(nothing / "file" / "cache", silent)
+    with pytest.raises(binaries.Missing, match=r"set \$POOLER_CACHE to another place"):
+        binaries.pgbouncer(nothing / "file" / "cache", silent)
 
 
 @pytest.mark.parametrize("version", ["postgres (PostgreSQL) 13.9", "hello", None])
@@ -217,24 +218,24 @@ def test_a_postgresql_that_was_named_and_will_not_do_is_refused(nothing, monkeyp
         if version:
             program(nothing / "pg" / name, version)
     monkeypatch.setenv("PG_BIN_DIR", str(nothing / "pg"))
-    with pytest.raises(parts.Missing, match=r"\$PG_BIN_DIR is .*pg, where there is no initdb"):
-        parts.postgresql(nothing / "cache", silent)
+    with pytest.raises(binaries.Missing, match=r"\$PG_BIN_DIR is .*pg, where there is no initdb"):
+        binaries.postgresql(nothing / "cache", silent)
 
 
 def test_a_postgresql_that_was_named_is_taken(nothing, monkeypatch):
     for name in ("initdb", "postgres", "pg_ctl"):
         program(nothing / "pg" / name, "postgres (PostgreSQL) 14.1")
     monkeypatch.setenv("PG_BIN_DIR", str(nothing / "pg"))
-    assert parts.postgresql(nothing / "cache", silent) == nothing / "pg"
+    assert binaries.postgresql(nothing / "cache", silent) == nothing / "pg"
 
 
 def test_a_program_that_hangs_has_no_version(tmp_path, monkeypatch):
     path = tmp_path / "slow"
     path.write_text("#!/bin/sh\nsleep 30\n")
     path.chmod(0o755)
-    monkeypatch.setattr(parts, "VERSION_SECONDS", 0.1)
+    monkeypatch.setattr(binaries, "VERSION_SECONDS", 0.1)
     begin = time.monotonic()
-    assert parts.version_of(path) == Version(0)
+    assert binaries.version_of(path) == Version(0)
     assert time.monotonic() - begin < 5
 
 
@@ -256,25 +257,25 @@ def test_packages_come_from_the_machines_own_mirror(tmp_path, monkeypatch, name,
     file = tmp_path / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
-    monkeypatch.setattr(parts, "APT", tmp_path)
-    assert parts.mirror() == "http://mirror/debian"
+    monkeypatch.setattr(binaries, "APT", tmp_path)
+    assert binaries.mirror() == "http://mirror/debian"
 
 
 def test_a_machine_without_a_mirror_is_told_what_to_set(tmp_path, monkeypatch):
-    monkeypatch.setattr(parts, "APT", tmp_path)
-    with pytest.raises(parts.Missing, match=r"apt knows no mirror: set \$PGBOUNCER"):
-        parts.mirror()
+    monkeypatch.setattr(binaries, "APT", tmp_path)
+    with pytest.raises(binaries.Missing, match=r"apt knows no mirror: set \$PGBOUNCER"):
+        binaries.mirror()
 
 
 def test_the_cache_is_where_it_was_said(monkeypatch, tmp_path):
     monkeypatch.setenv("POOLER_CACHE", str(tmp_path))
-    assert parts.default_cache() == tmp_path
+    assert binaries.default_cache() == tmp_path
     monkeypatch.delenv("POOLER_CACHE")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert parts.default_cache() == pathlib.Path("/var/cache/pgbouncer-k8s")
+    assert binaries.default_cache() == pathlib.Path("/var/cache/pgbouncer-k8s")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert parts.default_cache() == tmp_path / "pgbouncer-k8s"
+    assert binaries.default_cache() == tmp_path / "pgbouncer-k8s"
 
 
 # ---- a server that was given -----------------------------------------------------------------

@@ -6,12 +6,12 @@ import pydantic
 import pytest
 from lingering import LingeringPooler
 
-from adapters.local.memory import LAYOUT, MemoryDatabases, MemoryPooler, MemoryServer, Role
+from adapters.memory import LAYOUT, MemoryDatabases, MemoryPooler, MemoryServer, Role
 from contract.consoles import ConsolesContract
 from contract.databases import DatabasesContract
 from contract.pooler import PoolerContract, SupervisedContract
 from contract.unit import DATABASE
-from domain.facts import Credentials
+from domain.facts import BackendLogin
 from domain.pools import Endpoint, endpoints_in
 
 
@@ -21,7 +21,7 @@ class ServerInMemory:
     def __init__(self):
         self.server = MemoryServer(password="the-operators-password")
         self.capacity = self.server.capacity
-        self.backend = Credentials(
+        self.backend = BackendLogin(
             user="operator",
             password=pydantic.SecretStr(self.server.password),
             database="pgbouncer",
@@ -103,7 +103,7 @@ class UnitInMemory:
     server = Endpoint(host="10.1.0.1", port=5432)
 
     def __init__(self, pooler):
-        self.pooler, self.consoles, self.look = pooler, pooler.consoles, pooler.look
+        self.pooler, self.consoles, self.read = pooler, pooler.consoles, pooler.read
 
     def with_clients(self, config):
         return config

@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from plans import plan
 
-from adapters import rendering
-from domain.capabilities import Program, Version
+from adapters.pgbouncer import rendering
+from domain.capabilities import PgBouncerRuntime, Version
 from domain.instances import Layout, pooler_config
 from domain.overrides import KEYS, LONGEST_TEXT, SECTIONS, overrides_in
 from domain.settings import Settings, settings_from
@@ -104,7 +104,7 @@ def test_what_is_right_is_written_as_pgbouncer_reads_it(wanted):
     shared = plan(1, limit=0, databases=names).model_copy(update={"settings": settings})
     layout = Layout(root="/var/lib/pgbouncer")
     (instance,) = pooler_config(
-        shared, "pgb/0", Program(version=Version(1, 24)), layout, AUTH
+        shared, "pgb/0", PgBouncerRuntime(version=Version(1, 24)), layout, AUTH
     ).instances
     text = rendering.pgbouncer_ini(instance)
     databases, users = lines(text, "databases"), lines(text, "users")

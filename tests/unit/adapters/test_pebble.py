@@ -8,13 +8,13 @@ import pydantic
 import pytest
 from plans import plan
 
-from adapters import pebble
-from adapters.local.memory import MemoryConsoles
-from adapters.pebble import PebblePooler
-from adapters.workload import APPLIED
+from adapters.memory import MemoryConsoles
+from adapters.pebble import pooler as pebble
+from adapters.pebble.names import APPLIED
+from adapters.pebble.pooler import PebblePooler
 from app.errors import PoolerFailed, PoolerUnreachable
 from domain.applied import Step, applied
-from domain.capabilities import Program, Version
+from domain.capabilities import PgBouncerRuntime, Version
 from domain.facts import Container
 from domain.instances import pooler_config
 from domain.users import AuthMaterial
@@ -27,11 +27,11 @@ AUTH = AuthMaterial(
 CONFIG = pooler_config(
     plan(databases=("shop",)),
     "pgb/0",
-    Program(version=Version(1, 24), cpus=2),
+    PgBouncerRuntime(version=Version(1, 24), cpus=2),
     pebble.LAYOUT,
     AUTH,
 )
-MEMORY = applied(CONFIG, Program(version=Version(1, 24)))
+MEMORY = applied(CONFIG, PgBouncerRuntime(version=Version(1, 24)))
 START = (Step(action="start", index=0), Step(action="start", index=1))
 
 
@@ -128,7 +128,7 @@ def pooler(container):
 
 def test_what_was_applied_is_found_again(container, pooler):
     pooler.apply(CONFIG, MEMORY, START)
-    seen = pooler.look()
+    seen = pooler.read()
     assert (seen.reachable, seen.running, seen.applied) == (True, frozenset({0, 1}), MEMORY)
     assert seen.version == Version(1, 24)
     assert seen.runs
@@ -136,14 +136,14 @@ def test_what_was_applied_is_found_again(container, pooler):
 
 def test_what_is_remembered_first_finds_its_place_in_an_image_that_has_none(container, pooler):
     pooler.remember(MEMORY)
-    assert pooler.look().applied == MEMORY
+    assert pooler.read().applied == MEMORY
 
 
 def test_a_process_whose_check_fails_does_not_answer(container, pooler):
     pooler.apply(CONFIG, MEMORY, START)
-    assert pooler.look().unresponsive == frozenset()
+    assert pooler.read().unresponsive == frozenset()
     container.down = ["pgbouncer", "postgresql", "pgbouncer-1", "pgbouncer-x"]
-    assert pooler.look().unresponsive == {1}
+    assert pooler.read().unresponsive == {1}
 
 
 def test_each_process_has_a_check_of_its_own_and_of_no_level(container, pooler):
@@ -160,7 +160,7 @@ def test_each_process_has_a_check_of_its_own_and_of_no_level(container, pooler):
 
 def test_a_service_of_somebody_else_is_none_of_ours(container, pooler):
     container.services["logrotate"] = ops.pebble.ServiceStatus.ACTIVE
-    assert pooler.look().running == frozenset()
+    assert pooler.read().running == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -171,13 +171,13 @@ def test_a_service_of_somebody_else_is_none_of_ours(container, pooler):
 def test_a_pebble_that_does_not_answer_is_no_container(container, pooler, error, where):
     container.services["pgbouncer-0"] = ops.pebble.ServiceStatus.ACTIVE
     container.faults[where, ""] = error
-    assert pooler.look() == Container()
+    assert pooler.read() == Container()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": [1, 24, 0]}', '{"colour": "red"}'])
 def test_a_memory_that_makes_no_sense_is_none(container, pooler, text):
     container.files[APPLIED] = text
-    assert pooler.look().applied is None
+    assert pooler.read().applied is None
 
 
 NO_LOG = ops.pebble.Change.from_dict(
@@ -228,9 +228,9 @@ def test_what_goes_wrong_is_one_line_and_is_done_again(container, pooler, where,
     assert len(str(caught.value)) < 300
     assert "\n" not in str(caught.value)
     container.faults.clear()
-    assert pooler.look().applied is None
+    assert pooler.read().applied is None
     pooler.apply(CONFIG, MEMORY, START)
-    assert pooler.look().applied == MEMORY
+    assert pooler.read().applied == MEMORY
 
 
 def test_the_first_complaint_of_the_last_attempt_is_the_reason(container, pooler):
@@ -280,7 +280,7 @@ def test_each_step_reaches_its_process(container, pooler):
     assert container.layer.to_dict()["services"]["pgbouncer-1"]["startup"] == "disabled"
     container.services["pgbouncer-0"] = ops.pebble.ServiceStatus.ERROR
     pooler.apply(CONFIG, MEMORY, (Step(action="restart", index=0),))
-    assert pooler.look().running == {0}
+    assert pooler.read().running == {0}
 
 
 def test_a_process_without_a_console_is_signalled_and_not_believed(container):
@@ -305,7 +305,7 @@ def test_without_an_admin_user_a_reload_is_a_signal(container, pooler):
 
 def test_a_request_that_timed_out_is_no_container_that_went_away(container, pooler):
     container.faults["services", ""] = TimeoutError("timed out")
-    assert pooler.look() == Container(timed_out=True)
+    assert pooler.read() == Container(timed_out=True)
     container.faults = {("add_layer", ""): TimeoutError("timed out")}
     with pytest.raises(PoolerUnreachable, match="does not answer in time: timed out"):
         pooler.apply(CONFIG, MEMORY, START)
@@ -314,7 +314,7 @@ def test_a_request_that_timed_out_is_no_container_that_went_away(container, pool
 @pytest.mark.parametrize(("printed", "version"), [("PgBouncer 1.21.0\nlibevent", Version(1, 21))])
 def test_the_program_says_what_it_is(container, pooler, printed, version):
     container.files["version"] = printed
-    assert pooler.program() == Program(version=version, files=1024, cpus=2)
+    assert pooler.program() == PgBouncerRuntime(version=version, files=1024, cpus=2)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from adapters import ping
+from adapters.connections import ping
 
 
 @contextlib.contextmanager

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import ops
 import pytest
 
+from adapters.pebble.names import ASK_AGAIN
 from adapters.pebble.reminder import AGAIN, DELAYS, PebbleReminder
-from adapters.workload import ASK_AGAIN
 
 
 class Pebble:

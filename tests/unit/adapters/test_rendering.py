@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plans import plan
 
-from adapters import rendering
-from domain.capabilities import Program, Version
+from adapters.pgbouncer import rendering
+from domain.capabilities import PgBouncerRuntime, Version
 from domain.hba import access_rules
 from domain.instances import ConsoleUser, Instance, Layout, pooler_config
 from domain.pools import Pool
@@ -45,7 +45,7 @@ def instances(**how):
     config = pooler_config(
         shared,
         "pgb/0",
-        Program(version=Version(1, 24), cpus=2),
+        PgBouncerRuntime(version=Version(1, 24), cpus=2),
         Layout(root="/var/lib/pgbouncer"),
         AUTH,
     )

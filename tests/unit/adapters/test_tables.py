@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from adapters.local import tables
+from pooler import tables
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from adapters.waiting import WaitingBudget
+from adapters.connections.waiting import WaitingBudget
 
 
 class Clock:

@@ -3,9 +3,9 @@
 import pytest
 from in_memory import related, worst
 
-from adapters.local.memory import MemoryPlatform
+from adapters.memory import MemoryPlatform
 from app.outcome import Deferred
-from domain.budget import Stake
+from domain.budget import UnitBudget
 from domain.status import Level
 
 
@@ -31,7 +31,7 @@ def test_a_new_unit_gets_its_share_when_the_others_have_given_it_up():
     new.start()
     platform.settle()
     assert limits(platform.leader) == {0: 5, 1: 5}
-    assert platform.model.units["pgbouncer/0"].stake == Stake(share=10, held=14)
+    assert platform.model.units["pgbouncer/0"].stake == UnitBudget(share=10, held=14)
     assert limits(new) == {0: 3, 1: 3}
     platform.leader.pooler.consoles.busy = {}
     platform.settle()
@@ -250,7 +250,7 @@ def test_connections_of_a_pool_that_leads_nowhere_are_gone():
     platform.model.options = {"max_db_connections": 4}
     platform.leader.backend_broken()
     assert limits(platform.leader) == {0: 2, 1: 2}
-    assert platform.model.units[platform.leader.name].stake == Stake(share=4, held=4)
+    assert platform.model.units[platform.leader.name].stake == UnitBudget(share=4, held=4)
 
 
 def test_too_few_files_for_clients_are_told():

@@ -13,7 +13,7 @@ def aliases(unit):
 
 
 def texts(platform, level):
-    return [one.text for one in assess(platform.leader.look()) if one.level == level]
+    return [one.text for one in assess(platform.leader.read()) if one.level == level]
 
 
 def configure(platform, **options):

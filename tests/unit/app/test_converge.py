@@ -61,7 +61,7 @@ def end_of(platform):
         told,
         set(platform.server.roles),
         [unit.pooler.config for unit in platform.units.values()],
-        [assess(unit.look()) for unit in platform.units.values()],
+        [assess(unit.read()) for unit in platform.units.values()],
     )
 
 

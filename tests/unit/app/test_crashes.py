@@ -4,9 +4,9 @@ import pytest
 from crashing import run, twin, works
 from in_memory import deployed, related
 
-from adapters.local.memory import MemoryPlatform
-from adapters.local.model import Backend
 from adapters.local.model import related as related_backend
+from adapters.memory import MemoryPlatform
+from domain.facts import BackendRelation
 from domain.pools import endpoints_in
 from domain.status import assess
 
@@ -137,7 +137,7 @@ def empty(platform):
 
 
 def gone(platform):
-    platform.model.backend = Backend()
+    platform.model.backend = BackendRelation()
 
 
 def asked(platform):
@@ -242,7 +242,7 @@ def seen(platform):
             )
             for unit in platform.units.values()
         ],
-        "status": [assess(unit.look()) for unit in platform.units.values()],
+        "status": [assess(unit.read()) for unit in platform.units.values()],
     }
 
 

@@ -9,11 +9,11 @@ HUNG = "database shop lets no session in while user relation_id_1 locks its cata
 
 
 def sentences(platform):
-    return [one.text for one in assess(platform.leader.look())]
+    return [one.text for one in assess(platform.leader.read())]
 
 
 def levels(platform):
-    return {one.level for one in assess(platform.leader.look())}
+    return {one.level for one in assess(platform.leader.read())}
 
 
 def asked_at_once(platform, *databases):

@@ -3,7 +3,7 @@
 import pytest
 from in_memory import deployed, related, settings_of, worst
 
-from adapters.local.memory import MemoryPlatform
+from adapters.memory import MemoryPlatform
 from app.outcome import Deferred, Done
 from domain.capabilities import Version
 from domain.facts import Container
@@ -267,7 +267,7 @@ def test_what_fails_for_a_passing_reason_waits_and_is_tried_again_soon():
     pooler.failure = ""
     outcome = platform.leader.update_status()
     assert assess(outcome.facts)[0].text != found.text
-    assert platform.leader.look().container.applied.serving
+    assert platform.leader.read().container.applied.serving
 
 
 def test_a_container_that_did_not_answer_in_time_is_asked_again_soon():
@@ -281,10 +281,10 @@ def test_a_container_that_did_not_answer_in_time_is_asked_again_soon():
 
 def test_what_is_missing_has_another_name_after_any_progress():
     platform = related()
-    before = Deferred(platform.leader.look(), "waiting for shop")
-    assert before.topic == Deferred(platform.leader.look(), "waiting for shop").topic
+    before = Deferred(platform.leader.read(), "waiting for shop")
+    assert before.topic == Deferred(platform.leader.read(), "waiting for shop").topic
     assert before.topic != before._replace(reason="waiting for till").topic
     platform.relate("shop-app", "shop")
-    assert before.topic != before._replace(facts=platform.leader.look()).topic
+    assert before.topic != before._replace(facts=platform.leader.read()).topic
     empty = before.facts.model_copy(update={"container": Container()})
     assert before.topic != before._replace(facts=empty).topic

@@ -6,11 +6,11 @@ import pytest
 from crashing import twin
 from in_memory import deployed, related
 
-from adapters.local.memory import MemoryPlatform
-from adapters.local.model import Backend
+from adapters.memory import MemoryPlatform
 from app.outcome import Deferred
-from domain.budget import MANY
+from domain.budget import UNLIMITED
 from domain.capabilities import Version
+from domain.facts import BackendRelation
 from domain.status import assess
 
 
@@ -46,7 +46,7 @@ def options_have_changed():
 def backend_is_new():
     """It was related, and nobody has asked it for anything."""
     platform = deployed()
-    platform.model.backend = Backend(related=True, present=True)
+    platform.model.backend = BackendRelation(related=True, present=True)
     return platform
 
 
@@ -82,7 +82,7 @@ def runs(unit, hook, departing="pgbouncer/9"):
 
 def agrees(outcome, unit):
     """All that it said is there to be seen, for whoever looks next."""
-    assert outcome.facts.model_copy(update={"agreed": MANY}) == unit.look()
+    assert outcome.facts.model_copy(update={"agreed": UNLIMITED}) == unit.read()
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
@@ -296,7 +296,7 @@ def test_each_user_that_cannot_be_dropped_is_told():
     platform.server.stuck = "it owns something"
     platform.model.clients.clear()
     platform.leader.clients_broken()
-    assert [one.text for one in assess(platform.leader.look())] == [
+    assert [one.text for one in assess(platform.leader.read())] == [
         "relation_id_1 cannot log in any more, and is still in PostgreSQL: it owns something",
         "relation_id_2 cannot log in any more, and is still in PostgreSQL: it owns something",
     ]

@@ -4,12 +4,12 @@ import pydantic
 import pytest
 from in_memory import deployed, related, settings_of, worst
 
-from adapters.local.memory import MemoryPlatform, Role
 from adapters.local.model import LocalExposure
 from adapters.local.model import related as related_backend
+from adapters.memory import MemoryPlatform, Role
+from adapters.passwords import new_password
 from app.errors import ExposureFailed, ExposureForbidden
 from app.outcome import Deferred, Done
-from app.passwords import new_password
 from domain.pools import AUTH_ALIAS
 from domain.status import Level
 
@@ -546,7 +546,7 @@ def test_a_service_that_was_edited_is_put_right_by_whoever_is_thorough():
 def test_passwords_are_not_shown():
     platform = related()
     platform.relate("shop-app", "shop")
-    shown = repr(platform.model) + repr(platform.leader.look())
+    shown = repr(platform.model) + repr(platform.leader.read())
     assert isinstance(platform.model.clients[1].password, pydantic.SecretStr)
     assert "password1" not in shown
     assert platform.model.clients[1].password.get_secret_value() not in shown

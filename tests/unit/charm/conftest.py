@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from on_juju import V0, Juju
 
-from adapters import ping
+from adapters.connections import ping
 
 SELDOM = pytest.StashKey[list]()
 

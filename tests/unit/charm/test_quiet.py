@@ -141,7 +141,7 @@ HOOK = """
 import pickle, sys
 import yaml
 from ops import testing
-from adapters import ping
+from adapters.connections import ping
 from charm import PgBouncerCharm
 
 ping.answers = lambda servers, seconds=1.0: True

@@ -7,7 +7,7 @@ import pytest
 from on_juju import APP, BACKEND_PASSWORD, TOLD, V0
 from ops import testing
 
-from adapters.local.memory import Role
+from adapters.memory import Role
 from app.errors import ExposureFailed, ExposureForbidden
 
 SHOP = {"database": "shop", **V0}

@@ -7,7 +7,7 @@ import traceback
 import pytest
 from on_juju import APP, BACKEND_PASSWORD, V0
 
-from adapters.postgres import PsycopgDatabases
+from adapters.postgres.databases import PsycopgDatabases
 from app.errors import DatabaseRefused, DatabaseUnreachable
 from domain import facts as domain_facts
 from domain.pools import endpoints_in
@@ -89,7 +89,7 @@ def test_the_container_keeps_one_password_that_can_be_read(make):
 @pytest.mark.parametrize("endpoint", ["127.0.0.1:1", "host.invalid:5432"])
 def test_no_traceback_shows_the_backends_password(endpoint, caplog):
     caplog.set_level(logging.DEBUG)
-    backend = domain_facts.Credentials(
+    backend = domain_facts.BackendLogin(
         user="u", password=BACKEND_PASSWORD, database="pgbouncer", endpoints=endpoints_in(endpoint)
     )
     with (

@@ -3,13 +3,13 @@
 import pytest
 from plans import plan
 
-from domain.applied import Applied, AppliedInstance, applied, begun, has_moved, steps
-from domain.budget import MANY, Lease
-from domain.capabilities import Program, Version
+from domain.applied import AppliedInstance, AppliedState, applied, begun, server_changed, steps
+from domain.budget import UNLIMITED, ProcessHolding
+from domain.capabilities import PgBouncerRuntime, Version
 from domain.instances import Layout, pooler_config
 from domain.pools import Serving
 
-OLD, NEW = Program(version=Version(1, 24, 1)), Program(version=Version(1, 26, 1))
+OLD, NEW = PgBouncerRuntime(version=Version(1, 24, 1)), PgBouncerRuntime(version=Version(1, 26, 1))
 
 
 def process(index, **what):
@@ -19,7 +19,7 @@ def process(index, **what):
 
 def remembered(*processes, **what):
     known = {"program": OLD, "users": "u", "serving": Serving(port=6432), "server": "one"}
-    return Applied(instances=processes, **(known | what))
+    return AppliedState(instances=processes, **(known | what))
 
 
 def test_a_process_between_two_configurations_has_the_most_of_both_and_nothing_for_sure():
@@ -44,7 +44,7 @@ def test_what_takes_a_restart_in_one_of_them_takes_one_again():
 
 def test_no_limit_in_one_of_them_is_none():
     (either,) = begun(remembered(process(0)), remembered(process(0, limit=0))).instances
-    assert (either.limit, either.held, either.most) == (0, MANY, MANY)
+    assert (either.limit, either.held, either.most) == (0, UNLIMITED, UNLIMITED)
 
 
 def test_pools_for_replicas_that_may_not_be_there_yet_have_to_wait_again():
@@ -66,9 +66,9 @@ def test_the_first_configuration_is_remembered_as_begun():
 def test_a_process_counts_for_its_limit_or_for_what_it_still_has():
     found = remembered(process(0), process(1, limit=2, held=5), ending=(process(2, limit=0),))
     assert found.leases() == (
-        Lease(index=0, held=4, readers=True),
-        Lease(index=1, held=5, readers=True),
-        Lease(index=2, held=MANY, readers=True),
+        ProcessHolding(index=0, held=4, readers=True),
+        ProcessHolding(index=1, held=5, readers=True),
+        ProcessHolding(index=2, held=UNLIMITED, readers=True),
     )
     assert [one.index for one in found.over] == [1]
     assert not process(3, limit=0, held=5).over
@@ -81,7 +81,7 @@ def test_what_was_measured_replaces_what_was_feared():
 
 
 @pytest.mark.parametrize(
-    ("before", "limit", "held"), [(4, 1, 4), (4, 4, 0), (4, 0, 0), (0, 4, MANY)]
+    ("before", "limit", "held"), [(4, 1, 4), (4, 4, 0), (4, 0, 0), (0, 4, UNLIMITED)]
 )
 def test_what_a_process_may_have_from_before_is_told_where_that_is_more(before, limit, held):
     shared = plan(units=1, limit=limit)
@@ -97,10 +97,10 @@ def test_those_that_have_ended_are_forgotten():
 
 def test_another_server_is_noticed_and_the_first_is_none():
     there = remembered()
-    assert has_moved(there, remembered(server="two"))
-    assert not has_moved(there, there)
-    assert not has_moved(remembered(server=""), there)
-    assert not has_moved(None, there)
+    assert server_changed(there, remembered(server="two"))
+    assert not server_changed(there, there)
+    assert not server_changed(remembered(server=""), there)
+    assert not server_changed(None, there)
 
 
 def test_what_users_there_are_takes_a_reload_of_every_process():

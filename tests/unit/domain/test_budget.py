@@ -4,14 +4,14 @@ import pytest
 from plans import plan
 
 from domain.budget import (
-    MANY,
-    Claim,
-    Lease,
+    UNLIMITED,
     Process,
-    Stake,
-    allotted,
+    ProcessHolding,
+    UnitAllotment,
+    UnitBudget,
+    next_process_limits,
+    next_unit_limits,
     processes,
-    shared_out,
     stake,
 )
 from domain.pools import Part, pools
@@ -19,7 +19,9 @@ from domain.pools import Part, pools
 
 def claim(told, share=None, held=None):
     share = told if share is None else share
-    return Claim(told=told, stake=Stake(share=share, held=share if held is None else held))
+    return UnitAllotment(
+        told=told, stake=UnitBudget(share=share, held=share if held is None else held)
+    )
 
 
 # ---- among units -------------------------------------------------------------------------------
@@ -49,22 +51,22 @@ def claim(told, share=None, held=None):
     ],
 )
 def test_shares_go_to_whom_they_are_free_for(total, claims, shares):
-    assert list(shared_out(total, claims)) == shares
+    assert list(next_unit_limits(total, claims)) == shares
 
 
 def test_what_units_that_leave_still_have_is_not_handed_out():
-    assert shared_out(100, [claim(50)], reserved=30) == (70,)
+    assert next_unit_limits(100, [claim(50)], reserved=30) == (70,)
 
 
 class Unit:
     """A unit that reads the plan, opens and gives up connections, and says so, when it likes."""
 
     def __init__(self):
-        self.told, self.stake, self.limit, self.has = 0, Stake(), 0, 0
+        self.told, self.stake, self.limit, self.has = 0, UnitBudget(), 0, 0
 
     def read(self):
         self.limit = self.told
-        self.stake = Stake(share=self.limit, held=max(self.limit, self.has))
+        self.stake = UnitBudget(share=self.limit, held=max(self.limit, self.has))
 
     def open(self, count):
         self.has = max(self.has, min(count, self.limit))
@@ -74,8 +76,8 @@ class Unit:
 
 
 def decide(units, total):
-    claims = [Claim(told=unit.told, stake=unit.stake) for unit in units]
-    for unit, part in zip(units, shared_out(total, claims), strict=True):
+    claims = [UnitAllotment(told=unit.told, stake=unit.stake) for unit in units]
+    for unit, part in zip(units, next_unit_limits(total, claims), strict=True):
         unit.told = part
 
 
@@ -111,11 +113,13 @@ def test_units_never_have_more_than_the_total_whatever_they_hear_and_say_when(se
 
 def test_a_unit_says_what_it_works_under_and_what_it_still_has():
     shared = plan(2, limit=20)
-    assert stake(shared, "pgb/0", [Lease(index=0, held=5)]) == Stake(share=10, held=10)
-    many = [Lease(index=0, held=9), Lease(index=1, held=MANY)]
-    assert stake(shared, "pgb/0", many[:1] * 2) == Stake(share=10, held=18)
-    assert stake(shared, "pgb/0", many).held == MANY
-    assert stake(plan(limit=0), "pgb/0", many) == Stake()
+    assert stake(shared, "pgb/0", [ProcessHolding(index=0, held=5)]) == UnitBudget(
+        share=10, held=10
+    )
+    many = [ProcessHolding(index=0, held=9), ProcessHolding(index=1, held=UNLIMITED)]
+    assert stake(shared, "pgb/0", many[:1] * 2) == UnitBudget(share=10, held=18)
+    assert stake(shared, "pgb/0", many).held == UNLIMITED
+    assert stake(plan(limit=0), "pgb/0", many) == UnitBudget()
 
 
 # ---- among processes ---------------------------------------------------------------------------
@@ -181,7 +185,7 @@ def wanted(*limits, readers=False):
 
 
 def lease(index, limit, held=None, *, readers=False):
-    return Lease(index=index, held=limit if held is None else held, readers=readers)
+    return ProcessHolding(index=index, held=limit if held is None else held, readers=readers)
 
 
 @pytest.mark.parametrize(
@@ -199,10 +203,10 @@ def lease(index, limit, held=None, *, readers=False):
         # The share has become smaller: nobody grows until it is kept.
         (wanted(2, 2), 4, [lease(0, 5), lease(1, 1)], {0: 2, 1: 1}),
         # There was no limit.
-        (wanted(5, 5), 10, [lease(0, 0, MANY)], {0: 5}),
+        (wanted(5, 5), 10, [lease(0, 0, UNLIMITED)], {0: 5}),
         # There is none any more.
-        (wanted(0, 0), MANY, [lease(0, 5, 9)], {0: 0, 1: 0}),
-        (wanted(0, 0), MANY, [lease(0, 0, MANY)], {0: 0, 1: 0}),
+        (wanted(0, 0), UNLIMITED, [lease(0, 5, 9)], {0: 0, 1: 0}),
+        (wanted(0, 0), UNLIMITED, [lease(0, 0, UNLIMITED)], {0: 0, 1: 0}),
         # There will be none when the others know.
         (wanted(0, 0), 10, [lease(0, 5, 9)], {0: 10}),
         (wanted(0, 0), 10, [lease(0, 5), lease(1, 5)], {0: 5, 1: 5}),
@@ -210,12 +214,12 @@ def lease(index, limit, held=None, *, readers=False):
     ],
 )
 def test_a_process_gets_what_the_others_have_given_up(processes, total, leases, allowed):
-    found = allotted(processes, total, leases)
+    found = next_process_limits(processes, total, leases)
     assert {one.index: one.limit for one in found} == allowed
 
 
 def with_readers(limit, had, total=12):
-    (found,) = allotted(wanted(limit, readers=True), total, had)
+    (found,) = next_process_limits(wanted(limit, readers=True), total, had)
     return found.limit, found.readers
 
 
@@ -228,7 +232,7 @@ def test_new_pools_for_readers_wait_until_the_others_have_given_up_their_part():
     assert with_readers(3, [lease(0, 12, readers=True)]) == (3, True)
     # A new process has both at once, and one without a limit.
     assert with_readers(12, []) == (12, True)
-    assert with_readers(0, [lease(0, 0, MANY)], MANY) == (0, True)
+    assert with_readers(0, [lease(0, 0, UNLIMITED)], UNLIMITED) == (0, True)
     # One connection is not enough for both.
     assert with_readers(2, [], 1) == (1, False)
     assert with_readers(2, [lease(0, 2)], 2) == (1, False)
@@ -241,7 +245,7 @@ def test_new_pools_for_readers_wait_until_the_others_have_given_up_their_part():
 def test_all_pools_of_a_process_never_have_too_many_on_the_way_to_readers(limit, had, other):
     shared = plan(1, limit=limit, readers="10.1.0.2:5432", databases=("shop",))
     leases = [lease(index, held) for index, held in enumerate((had, other)) if held]
-    for one in allotted(wanted(limit, readers=True), limit, leases):
+    for one in next_process_limits(wanted(limit, readers=True), limit, leases):
         part = Part(limit=one.limit, readers=one.readers)
         ours = [pool for pool in pools(shared, part) if pool.database == "shop"]
         writes = one.limit if ours[0].connections is None else ours[0].connections

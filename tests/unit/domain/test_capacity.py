@@ -78,7 +78,7 @@ def test_a_demand_above_what_postgresql_accepts_is_told(capacity, said):
 def test_what_a_release_before_did_not_record_is_not_told():
     platform = related()
     ledger = platform.model.ledger.model_copy(update={"capacity": 0})
-    facts = platform.leader.look().model_copy(update={"ledger": ledger})
+    facts = platform.leader.read().model_copy(update={"ledger": ledger})
     assert assess(facts) == (Sentence(level=Level.ACTIVE),)
 
 
@@ -86,5 +86,5 @@ def test_while_no_server_is_known_no_demand_is_told():
     platform = related()
     ledger = platform.model.ledger.model_copy(update={"capacity": 1})
     bare = platform.model.plan.without_upstream()
-    facts = platform.leader.look().model_copy(update={"ledger": ledger, "plan": bare})
+    facts = platform.leader.read().model_copy(update={"ledger": ledger, "plan": bare})
     assert not [one for one in assess(facts) if "connections" in one.text]

@@ -274,7 +274,7 @@ def test_consent_is_what_the_options_say_and_while_invalid_what_runs():
     platform = related()
     platform.model.options = {"allowed-roles": "createdb", "shared-databases": "shop"}
     platform.leader.config_changed()
-    facts = platform.leader.look()
+    facts = platform.leader.read()
     assert consent_of(facts).names == ("createdb", "", "shop")
     assert consent_of(facts).command == "pooler config"
     invalid = facts.model_copy(update={"settings": None})

@@ -27,12 +27,12 @@ def test_a_container_without_a_configuration_does_not_run():
 
 
 def test_the_backend_is_ready_while_postgresql_answers():
-    facts = related().leader.look()
+    facts = related().leader.read()
     assert facts.backend_ready
-    assert not facts.troubled
+    assert not facts.has_problems
     silent = facts.model_copy(update={"ledger": facts.ledger.with_problem(problem("database"))})
     assert not silent.backend_ready
-    assert silent.troubled
+    assert silent.has_problems
 
 
 def test_values_cannot_be_changed_and_refuse_what_they_do_not_know():

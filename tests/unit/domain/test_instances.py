@@ -4,14 +4,14 @@ from plans import plan
 
 from domain.applied import applied, begun, steps
 from domain.budget import MOST_PROCESSES
-from domain.capabilities import Program, Version
-from domain.console import PooledDatabase, held, not_in_force
+from domain.capabilities import PgBouncerRuntime, Version
+from domain.console import PooledDatabase, first_line_not_applied, held
 from domain.instances import Layout, digest, pooler_config
 from domain.pools import Member
 from domain.users import AuthMaterial
 
 NOW = Version(1, 24, 1)
-PROGRAM = Program(version=NOW)
+PROGRAM = PgBouncerRuntime(version=NOW)
 LAYOUT = Layout(root="/var/lib/pgbouncer")
 AUTH = AuthMaterial(
     auth_user="auth", auth_password=pydantic.SecretStr("auth-pw"),
@@ -25,7 +25,7 @@ def config(
 ):
     shared = shared or plan(databases=("shop",))
     shared = shared.model_copy(update={"settings": shared.settings.model_copy(update=options)})
-    program = Program(version=version, files=files, cpus=cpus)
+    program = PgBouncerRuntime(version=version, files=files, cpus=cpus)
     return pooler_config(shared, unit, program, layout, auth)
 
 
@@ -338,13 +338,16 @@ def shown(instance, **changes):
 def test_a_line_that_is_not_in_force_after_a_reload_was_refused(changes, line):
     one = config(cpus=1).instances[0]
     aliases = {pool.alias for pool in one.pools}
-    assert not_in_force(one, shown(one, **changes), aliases) == line
-    assert not_in_force(one, {}, aliases) == ""
+    assert first_line_not_applied(one, shown(one, **changes), aliases) == line
+    assert first_line_not_applied(one, {}, aliases) == ""
 
 
 def test_a_database_that_is_not_there_after_a_reload_was_refused():
     one = config(plan(databases=("blog", "shop"), everywhere=True), cpus=1).instances[0]
-    assert not_in_force(one, shown(one), {"shop", "pgbouncer_auth"}) == "blog = … in [databases]"
+    assert (
+        first_line_not_applied(one, shown(one), {"shop", "pgbouncer_auth"})
+        == "blog = … in [databases]"
+    )
 
 
 def test_a_process_has_as_many_connections_as_to_its_busiest_database():

@@ -8,8 +8,8 @@ from domain.overrides import (
     MOST_CONNECTIONS,
     Override,
     Overrides,
-    lacking,
     overrides_in,
+    unsupported_by,
     usable,
 )
 from domain.settings import Settings, settings_from
@@ -163,7 +163,7 @@ def test_a_text_of_the_longest_length_is_read():
     ],
 )
 def test_what_an_old_pgbouncer_lacks_is_said(version, sentences):
-    assert lacking(BOTH, version) == sentences
+    assert unsupported_by(BOTH, version) == sentences
 
 
 def test_what_an_old_pgbouncer_lacks_is_left_out_and_the_rest_stays():
@@ -173,5 +173,8 @@ def test_what_an_old_pgbouncer_lacks_is_left_out_and_the_rest_stays():
 
 
 def test_whoever_asks_for_nothing_new_lacks_nothing():
-    assert lacking(Overrides(), Version(1, 21)) == ()
-    assert lacking(overrides_in('{"databases": {"a": {"pool_size": 1}}}'), Version(1, 21)) == ()
+    assert unsupported_by(Overrides(), Version(1, 21)) == ()
+    assert (
+        unsupported_by(overrides_in('{"databases": {"a": {"pool_size": 1}}}'), Version(1, 21))
+        == ()
+    )

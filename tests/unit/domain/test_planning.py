@@ -1,9 +1,14 @@
 from in_memory import related
 
 from domain import planning
-from domain.budget import MANY, Stake
+from domain.budget import UNLIMITED, UnitBudget
 from domain.facts import Peer
-from domain.leadership import cleans_up, decides, misses_something, serving_everywhere
+from domain.leadership import (
+    may_write_for_app,
+    misses_something,
+    must_clean_backend,
+    serving_everywhere,
+)
 from domain.pools import Serving
 from domain.users import AccessRequest
 
@@ -15,13 +20,13 @@ def world(units=2, **how):
 
 
 def looked(platform, **changes):
-    return platform.leader.look().model_copy(update=changes)
+    return platform.leader.read().model_copy(update=changes)
 
 
 def test_members_are_in_the_order_of_their_numbers_without_those_that_leave():
     platform = world(units=11)
     platform.model.units["pgbouncer/3"].leaving = True
-    names = [member.name for member in planning.plan(platform.leader.look()).members]
+    names = [member.name for member in planning.plan(platform.leader.read()).members]
     assert names == [f"pgbouncer/{n}" for n in (0, 1, 2, 4, 5, 6, 7, 8, 9, 10)]
 
 
@@ -62,7 +67,7 @@ def request(database="shop", number=1):
 
 def test_an_offer_is_made_when_all_is_in_place_and_not_before():
     platform = world(service_host="pool-service")
-    facts = platform.leader.look()
+    facts = platform.leader.read()
     assert planning.offer(facts, request()).endpoints == "pool-service:6432"
     for nothing in (
         {"plan": None},
@@ -100,34 +105,36 @@ def test_a_unit_that_leaves_keeps_nobody_waiting():
 def test_replicas_are_offered_where_there_are_some():
     platform = world()
     platform.backend(readers="10.1.0.2:5432")
-    offer = planning.offer(platform.leader.look(), request())
+    offer = planning.offer(platform.leader.read(), request())
     assert offer.read_only_alias == "shop_readonly"
     assert offer.read_only_endpoints == offer.endpoints
 
 
 def test_only_a_leader_that_stays_decides():
     facts = looked(world())
-    assert decides(facts)
-    assert not decides(facts.model_copy(update={"leaving": True}))
-    assert not decides(facts.model_copy(update={"leader": False}))
-    assert not decides(facts.model_copy(update={"unreadable": ("ledger",)}))
+    assert may_write_for_app(facts)
+    assert not may_write_for_app(facts.model_copy(update={"leaving": True}))
+    assert not may_write_for_app(facts.model_copy(update={"leader": False}))
+    assert not may_write_for_app(facts.model_copy(update={"unreadable": ("ledger",)}))
 
 
 def test_the_backend_is_left_clean_by_the_leader_at_the_end():
     facts = looked(world())
     gone = facts.backend.model_copy(update={"present": False})
-    assert not cleans_up(facts)
-    assert cleans_up(facts.model_copy(update={"backend": gone}))
-    assert not cleans_up(facts.model_copy(update={"backend": gone, "leader": False}))
-    assert not cleans_up(facts.model_copy(update={"backend": gone, "unreadable": ("plan",)}))
+    assert not must_clean_backend(facts)
+    assert must_clean_backend(facts.model_copy(update={"backend": gone}))
+    assert not must_clean_backend(facts.model_copy(update={"backend": gone, "leader": False}))
+    assert not must_clean_backend(
+        facts.model_copy(update={"backend": gone, "unreadable": ("plan",)})
+    )
 
 
 def test_a_leader_that_is_removed_cleans_up_only_where_no_unit_stays():
     facts = looked(world()).model_copy(update={"leaving": True})
     gone = facts.backend.model_copy(update={"present": False})
-    assert not cleans_up(facts.model_copy(update={"backend": gone}))
-    assert cleans_up(facts.model_copy(update={"last_unit": True}))
-    assert cleans_up(facts.model_copy(update={"last_unit": True, "backend": gone}))
+    assert not must_clean_backend(facts.model_copy(update={"backend": gone}))
+    assert must_clean_backend(facts.model_copy(update={"last_unit": True}))
+    assert must_clean_backend(facts.model_copy(update={"last_unit": True, "backend": gone}))
 
 
 def test_a_leader_misses_what_is_on_record_and_cannot_be_seen():
@@ -179,8 +186,8 @@ def test_a_leader_whose_container_is_away_keeps_its_processors():
 
 def test_what_the_plan_told_counts_for_a_member_and_what_it_says_for_a_stranger():
     facts = looked(world(units=2))
-    lazy = peer(1, stake=Stake(share=20, held=20))
-    facts = facts.model_copy(update={"peers": (lazy, peer(2, stake=Stake(share=7, held=7)))})
+    lazy = peer(1, stake=UnitBudget(share=20, held=20))
+    facts = facts.model_copy(update={"peers": (lazy, peer(2, stake=UnitBudget(share=7, held=7)))})
     shares = [one.share for one in planning.plan(facts).members]
     # The second was told 50 and has not said so: nothing is changed for it. The third gets what is free.
     assert shares == [34, 50, 7]
@@ -189,7 +196,7 @@ def test_what_the_plan_told_counts_for_a_member_and_what_it_says_for_a_stranger(
 def test_without_a_limit_shares_mean_nothing():
     platform = world(units=3)
     platform.model.options = {"max_db_connections": 0}
-    lazy = peer(1, stake=Stake(share=20, held=20))  # and the third has left
+    lazy = peer(1, stake=UnitBudget(share=20, held=20))  # and the third has left
     plan = planning.plan(looked(platform, peers=(lazy,)))
     assert [one.share for one in plan.members] == [0, 0]
     assert plan.leavers == ()
@@ -205,7 +212,7 @@ def test_a_unit_without_a_number_is_the_first_after_zero():
 # ---- leavers ---------------------------------------------------------------------------------
 def test_what_a_unit_that_leaves_may_still_have_stays_its_own():
     facts = looked(world(units=3))
-    said = peer(1, leaving=True, stake=Stake(share=33, held=60))
+    said = peer(1, leaving=True, stake=UnitBudget(share=33, held=60))
     left = facts.model_copy(update={"peers": (said,)})
     plan = planning.plan(left)
     assert [(one.name, one.address, one.held) for one in plan.leavers] == [
@@ -255,8 +262,8 @@ def test_a_leader_may_have_what_was_known_before_it_decided():
     assert planning.agreed(first, wanted) == 0
     none = wanted.settings.model_copy(update={"max_db_connections": 0})
     unlimited = wanted.model_copy(update={"settings": none})
-    assert planning.agreed(first, unlimited) == MANY
-    assert planning.agreed(facts.model_copy(update={"plan": unlimited}), wanted) == MANY
+    assert planning.agreed(first, unlimited) == UNLIMITED
+    assert planning.agreed(facts.model_copy(update={"plan": unlimited}), wanted) == UNLIMITED
 
 
 def test_ports_take_turns_between_two_sets_of_processes():

@@ -3,7 +3,7 @@
 import pytest
 from in_memory import related
 
-from domain.capabilities import Program, Version
+from domain.capabilities import PgBouncerRuntime, Version
 from domain.overrides import overrides_in
 from domain.reset import (
     DISCARD_BUT_STATEMENTS,
@@ -99,9 +99,9 @@ def test_a_reset_fits_into_the_packet_that_pgbouncer_sends(query):
 
 @pytest.mark.parametrize(("version", "level"), [(BEFORE, "blocked"), (NOW, "active")])
 def test_the_status_says_that_the_option_is_not_honoured(version, level):
-    facts = related(units=1).leader.look()
+    facts = related(units=1).leader.read()
     plan = facts.plan.model_copy(update={"settings": settings("transaction", always=True)})
-    container = facts.container.model_copy(update={"program": Program(version=version)})
+    container = facts.container.model_copy(update={"program": PgBouncerRuntime(version=version)})
     found = assess(facts.model_copy(update={"plan": plan, "container": container}))
     assert found[0].level is Level(level)
     named = [one for one in found if "server_reset_query_always" in one.text]

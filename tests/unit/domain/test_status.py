@@ -1,13 +1,13 @@
 import pytest
 from in_memory import deployed, related
 
-from domain.capabilities import Program, Version
+from domain.capabilities import PgBouncerRuntime, Version
 from domain.status import Level, Problem, Sentence, assess
 from domain.users import Refusal
 
 
 def facts_of(platform, **changes):
-    return platform.leader.look().model_copy(update=changes)
+    return platform.leader.read().model_copy(update=changes)
 
 
 def texts(facts):
@@ -46,7 +46,7 @@ def test_what_cannot_be_read_is_named_first_with_what_to_do(name, what):
         " the same release with `juju refresh pgbouncer`; until then this unit keeps what it serves",
         "option a",
     ]
-    assert facts.troubled
+    assert facts.has_problems
 
 
 def test_a_level_that_this_release_does_not_know_is_read_as_blocked():
@@ -63,7 +63,7 @@ def test_a_limit_below_the_number_of_units_is_named():
     platform = related(units=3)
     platform.model.options = {"max_db_connections": 2}
     platform.leader.config_changed()
-    assert texts(platform.leader.look()) == [
+    assert texts(platform.leader.read()) == [
         "max_db_connections 2 is too few for 3 units: raise it, or remove units"
     ]
 
@@ -71,7 +71,7 @@ def test_a_limit_below_the_number_of_units_is_named():
 def test_a_backend_that_has_told_everything_is_being_set_up():
     platform = related(units=1)
     platform.model.auth = None
-    assert texts(platform.leader.look()) == ["backend-database: setting up users in PostgreSQL"]
+    assert texts(platform.leader.read()) == ["backend-database: setting up users in PostgreSQL"]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_backend_that_has_told_everything_is_being_set_up():
     [
         ({"reachable": False}, "waiting for the pgbouncer container"),
         (
-            {"program": Program(version=Version(1, 20))},
+            {"program": PgBouncerRuntime(version=Version(1, 20))},
             "PgBouncer 1.20.0 is too old: 1.21 or later is needed",
         ),
         ({"running": frozenset()}, "waiting for PgBouncer to run"),
@@ -93,7 +93,7 @@ def test_what_the_container_lacks_is_said(change, text):
 
 def test_a_unit_without_a_configuration_waits_for_its_leader():
     platform = related(units=1)
-    container = platform.leader.look().container.model_copy(update={"applied": None})
+    container = platform.leader.read().container.model_copy(update={"applied": None})
     facts = facts_of(platform, plan=None, auth=None, container=container)
     assert "waiting for the leader's configuration" in texts(facts)
 
@@ -110,7 +110,7 @@ def test_one_connection_for_each_unit_is_enough():
     platform.leader.config_changed()
     platform.settle()
     for unit in platform.units.values():
-        (only,) = assess(unit.look())
+        (only,) = assess(unit.read())
         assert only.level is Level.ACTIVE
 
 
@@ -121,10 +121,10 @@ def test_a_problem_is_told_in_letters_that_show():
 
 
 def test_a_process_that_does_not_answer_is_named_with_the_cure():
-    facts = related().leader.look()
+    facts = related().leader.read()
     container = facts.container.model_copy(update={"unresponsive": frozenset({0, 1})})
     hung = facts.model_copy(update={"container": container})
-    assert hung.troubled, "the sentence would be taken for the end of all work"
+    assert hung.has_problems, "the sentence would be taken for the end of all work"
     supervised = facts.layout.model_copy(update={"with_pid_files": False})
     assert assess(hung.model_copy(update={"layout": supervised})) == (
         Sentence(

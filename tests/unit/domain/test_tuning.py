@@ -6,8 +6,8 @@ from in_memory import related, settings_of
 from plans import plan
 
 from domain.budget import Process
-from domain.capabilities import Program, Version
-from domain.console import not_in_force
+from domain.capabilities import PgBouncerRuntime, Version
+from domain.console import first_line_not_applied
 from domain.instances import Layout, pooler_config
 from domain.overrides import overrides_in
 from domain.planning import plan as decide
@@ -33,7 +33,7 @@ def tuned(text="", *, known=(), readers="", databases=("shop", "blog"), **option
 
 def config(shared, *, version=NOW, cpus=2, run=None):
     layout = Layout(root="/var/lib/pgbouncer")
-    program = Program(version=version, cpus=cpus)
+    program = PgBouncerRuntime(version=version, cpus=cpus)
     return pooler_config(shared, "pgb/0", program, layout, AUTH, run)
 
 
@@ -145,7 +145,7 @@ def test_a_time_is_written_as_it_was_given(name):
 def test_a_long_time_is_recognised_though_pgbouncer_rounds_it(shown, refused):
     (instance,) = config(tuned(server_lifetime=2**31 - 1), cpus=1).instances
     aliases = [pool.alias for pool in instance.pools]
-    assert not_in_force(instance, {"server_lifetime": shown}, aliases) == refused
+    assert first_line_not_applied(instance, {"server_lifetime": shown}, aliases) == refused
 
 
 @pytest.mark.parametrize("wait", [0, 1, 61, 2**31 - 1])
@@ -258,7 +258,7 @@ def test_only_a_pgbouncer_that_knows_settings_of_users_is_told_of_them(version, 
 
 
 def test_whoever_had_something_is_remembered():
-    facts = related(units=1).leader.look()
+    facts = related(units=1).leader.read()
     wanted = Settings(overrides=overrides_in(USERS))
     first = decide(facts.model_copy(update={"settings": wanted}))
     assert first.known_users == ("relation_id_7", "relation_id_8")
@@ -292,13 +292,13 @@ def test_a_database_has_its_own_lifetime_where_pgbouncer_can(version, lifetime):
     [(Version(1, 21), 1), (Version(1, 22), 1), (Version(1, 23), 0), (None, 0)],
 )
 def test_the_status_says_what_it_lacks(version, count):
-    facts = related(units=1).leader.look()
+    facts = related(units=1).leader.read()
     settings = Settings(overrides=overrides_in(ALL))
     facts = facts.model_copy(
         update={
             "plan": facts.plan.model_copy(update={"settings": settings}),
             "container": facts.container.model_copy(
-                update={"program": version and Program(version=version)}
+                update={"program": version and PgBouncerRuntime(version=version)}
             ),
         }
     )

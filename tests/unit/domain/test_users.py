@@ -5,7 +5,7 @@ from domain.roles import ROLES
 from domain.users import (
     AccessRequest,
     AuthMaterial,
-    Credentials,
+    Login,
     Offer,
     auth_user,
     grant_for,
@@ -92,7 +92,7 @@ def test_entities_and_groups_of_the_clients_own_are_refused():
 
 
 def test_a_uri_can_be_read_back_whatever_it_holds():
-    login = Credentials(username="a@/b", password=pydantic.SecretStr("p/wX?"))
+    login = Login(username="a@/b", password=pydantic.SecretStr("p/wX?"))
     offer = Offer(database="sh.op", endpoints="pool:6432")
     assert uri(offer, login) == "postgresql://a%40%2Fb:p%2FwX%3F@pool:6432/sh.op"
     strange = offer.model_copy(update={"database": "X/op"})

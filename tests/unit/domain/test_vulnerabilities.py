@@ -3,7 +3,7 @@
 import pytest
 from in_memory import deployed, related
 
-from domain.capabilities import OLDEST, Program, Version
+from domain.capabilities import OLDEST, PgBouncerRuntime, Version
 from domain.status import Level, Problem, assess
 from domain.vulnerabilities import SAFE, held_vulnerabilities, vulnerabilities, warning
 
@@ -57,8 +57,8 @@ def test_what_our_configuration_holds_is_kept_apart():
 
 
 def facts_with(platform, version):
-    facts = platform.leader.look()
-    container = facts.container.model_copy(update={"program": Program(version=version)})
+    facts = platform.leader.read()
+    container = facts.container.model_copy(update={"program": PgBouncerRuntime(version=version)})
     return facts.model_copy(update={"container": container})
 
 

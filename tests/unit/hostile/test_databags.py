@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from plans import plan
 from profiles import given
 
-from adapters import rendering
 from adapters.juju import databags
-from adapters.juju.quiet import _server
 from adapters.juju.secrets import _KEYS, JujuSecrets
+from adapters.juju.skip_unchanged import _server
+from adapters.pgbouncer import rendering
 from domain.applied import applied
-from domain.budget import Stake
-from domain.capabilities import Program, Version
+from domain.budget import UnitBudget
+from domain.capabilities import PgBouncerRuntime, Version
 from domain.facts import Ledger
 from domain.instances import Layout, pooler_config
 from domain.overrides import Override, Overrides
-from domain.pools import MOST_ENDPOINTS, Leaver, Plan, Serving, endpoints_in
+from domain.pools import MOST_ENDPOINTS, DepartedUnit, Plan, Serving, endpoints_in
 from domain.roles import ROLES
 from domain.settings import ACCEPTS, settings_from
 from domain.status import Level, Problem
@@ -108,7 +108,7 @@ OVERRIDES = Overrides(
 )
 PLAN = plan(
     databases=("shop",), readers="[2001:db8::1]:5433", former_port=6000, known_users=("old",),
-    leavers=(Leaver(name="pgb/7", address="10.0.0.7", held=3),),
+    leavers=(DepartedUnit(name="pgb/7", address="10.0.0.7", held=3),),
 )  # fmt: skip
 PLAN = PLAN.model_copy(
     update={
@@ -123,7 +123,7 @@ LEDGER = Ledger(
     exposed_ports=(6432,),
     problems=(Problem(topic="database", level=Level.BLOCKED, text="no"),),
 )
-SERVING, STAKE = Serving(port=6432, databases=("shop", "blog")), Stake(share=10, held=10)
+SERVING, STAKE = Serving(port=6432, databases=("shop", "blog")), UnitBudget(share=10, held=10)
 
 
 def plain(*values):
@@ -141,7 +141,7 @@ def test_a_plan_that_was_read_can_be_rendered(text):
     found = databags.own({"plan": text}, "plan", Plan)
     if found:
         for unit in ("pgb/0", "pgb/1", "pgb/9"):
-            program = Program(version=Version(1, 24), cpus=2, files=1000)
+            program = PgBouncerRuntime(version=Version(1, 24), cpus=2, files=1000)
             config = pooler_config(found, unit, program, LAYOUT, AUTH)
             assert rendering.userlist(config.users)
             assert all(rendering.pgbouncer_ini(one) for one in config.instances)
@@ -152,10 +152,10 @@ def test_a_plan_that_was_read_can_be_rendered(text):
 @example('{"share": 1, "held": -1000}')
 @example('{"share": 1, "held": 1' + "0" * 400 + "}")
 def test_what_another_unit_says_is_read_or_nothing(text):
-    for model in (Ledger, Serving, Stake):
+    for model in (Ledger, Serving, UnitBudget):
         found = databags.own({"key": text}, "key", model)
         assert found is None or isinstance(found, model)
-        if isinstance(found, Stake):
+        if isinstance(found, UnitBudget):
             # Less than nothing would be more for the others.
             assert 0 <= found.held < 2**31
 
@@ -215,7 +215,7 @@ def test_a_secret_is_of_use_or_counts_as_none(key, value):
     assert secrets_with(HONEST).read() is not None
     found = secrets_with(HONEST | {key: value}).read()
     if found:
-        program = Program(version=Version(1, 24))
+        program = PgBouncerRuntime(version=Version(1, 24))
         config = pooler_config(plan(), "pgb/0", program, LAYOUT, found)
         assert rendering.userlist(config.users).count("\n") == 3
         assert all(rendering.pgbouncer_ini(one) for one in config.instances)

@@ -13,17 +13,17 @@ import pydantic
 import pytest
 from hostile.scram_server import Refused, asks, message, prove
 
-from adapters.local import server as local
-from adapters.local.server import ServerFailed
-from adapters.postgres import PsycopgDatabases
+from adapters.postgres.databases import PsycopgDatabases
 from app.errors import DatabaseRefused, DatabaseUnreachable
-from domain.facts import Credentials
+from domain.facts import BackendLogin
 from domain.pools import Endpoint
-from domain.users import Credentials as ClientCredentials
+from domain.users import Login
+from pooler import server as local
+from pooler.server import ServerFailed
 
 PASSWORD = "Sup3rUserPassw0rd"
 ENCRYPTION = {struct.pack("!ii", 8, code) for code in (80877103, 80877104)}
-MANY = 20_000_000
+UNLIMITED = 20_000_000
 
 # A login has two seconds, and this machine may be busy.
 SECONDS = 3.5
@@ -48,7 +48,7 @@ class Impostor:
     @property
     def backend(self):
         host, port = self._listener.getsockname()
-        return Credentials(
+        return BackendLogin(
             user="postgres",
             password=pydantic.SecretStr(PASSWORD),
             database="postgres",
@@ -100,7 +100,7 @@ def trust(server):
 
 
 def many_iterations(server):
-    prove(server, PASSWORD, MANY)
+    prove(server, PASSWORD, UNLIMITED)
 
 
 def garbage(server):
@@ -161,7 +161,7 @@ def test_an_impostor_is_named_in_time_and_hears_no_password(pretend, sentence):
 
 @pytest.mark.parametrize("pretend", [plain, md5, trust, silent])
 def test_an_impostor_admits_no_client_and_hears_no_password_of_it(pretend):
-    client = ClientCredentials(username="relation_id_1", password=pydantic.SecretStr(PASSWORD))
+    client = Login(username="relation_id_1", password=pydantic.SecretStr(PASSWORD))
     with Impostor(pretend) as impostor:
         databases = PsycopgDatabases("model/pgb")
         begin = time.monotonic()
@@ -181,13 +181,13 @@ def test_the_local_platform_tells_an_impostor_no_password():
 HASHING = """
 import sys, time, pydantic
 sys.path.insert(0, sys.argv[1])
-from adapters.postgres import PsycopgDatabases
-from domain.facts import Credentials
+from adapters.postgres.databases import PsycopgDatabases
+from domain.facts import BackendLogin
 from domain.pools import Endpoint
-from domain.users import Credentials as ClientCredentials
+from domain.users import Login
 password = pydantic.SecretStr(sys.argv[3])
 endpoints = (Endpoint(host="127.0.0.1", port=int(sys.argv[2])),)
-backend = Credentials(user="postgres", password=password, database="postgres", endpoints=endpoints)
+backend = BackendLogin(user="postgres", password=password, database="postgres", endpoints=endpoints)
 databases = PsycopgDatabases("model/pgb")
 import psycopg
 begin = time.monotonic()
@@ -195,18 +195,18 @@ try:
     if sys.argv[4] == "open":
         databases.open(backend).__enter__()
     for _ in range(5):
-        databases.admits(backend, ClientCredentials(username="u", password=password), "shop")
+        databases.admits(backend, Login(username="u", password=password), "shop")
 except Exception as error:
     print(error)
 print(time.monotonic() - begin)
-from adapters.login import leave
+from adapters.connections.login import leave
 leave(0)
 """
 
 
 @pytest.mark.parametrize("what", ["open", "admits"])
 def test_a_server_that_asks_for_many_hashes_keeps_no_process(what):
-    source = str(pathlib.Path(local.__file__).parents[2])
+    source = str(pathlib.Path(local.__file__).parents[1])
     with Impostor(many_iterations) as impostor:
         port = str(impostor.backend.endpoints[0].port)
         command = [sys.executable, "-c", HASHING, source, port, PASSWORD, what]

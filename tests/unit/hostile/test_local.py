@@ -14,17 +14,17 @@ from hypothesis import example
 from hypothesis import strategies as st
 from profiles import given
 
-from adapters.local.address import given_credentials
-from adapters.local.arguments import Mistake
-from adapters.local.cli import Command, main
-from adapters.local.model import Backend, ClientRecord, Model, UnitRecord
-from adapters.local.platform import LocalPlatform
+from adapters.local.model import ClientRecord, Model, UnitRecord
 from adapters.local.store import ServerRecord, State, Store, Unreadable
-from domain.facts import Credentials
+from domain.facts import BackendLogin, BackendRelation
 from domain.pools import Endpoint
 from domain.settings import ACCEPTS
 from domain.status import assess
 from domain.users import Offer
+from pooler.address import given_credentials
+from pooler.arguments import Mistake
+from pooler.cli import Command, main
+from pooler.platform import LocalPlatform
 
 PASSWORD = pydantic.SecretStr("the-password")
 LIVED = State(
@@ -49,9 +49,9 @@ LIVED = State(
             )
         },
         relations=1,
-        backend=Backend(
+        backend=BackendRelation(
             related=True,
-            credentials=Credentials(
+            credentials=BackendLogin(
                 user="u",
                 password=PASSWORD,
                 database="d",
@@ -82,9 +82,9 @@ def test_a_state_is_of_use_or_the_way_out_is_told(text):
         if refusal:
             assert refusal.endswith(f"remove {home} to begin anew")
             return
-        platform = LocalPlatform(store, state, lambda _: None, None)
-        for unit in platform.in_turn():
-            assert all(a_sentence(one.text or "active") for one in assess(platform.look(unit)))
+        platform = LocalPlatform(store, state, None)
+        for unit in platform.leader_first():
+            assert all(a_sentence(one.text or "active") for one in assess(platform.read(unit)))
         store.save(state)
         assert kept(store.load()) == kept(state)
 
@@ -129,7 +129,7 @@ def ran(home, *arguments):
     """The exit code of a command in this place."""
     with mock.patch.dict(os.environ, {"POOLER_HOME": str(home)}):
         try:
-            return main(arguments, lambda _: None)
+            return main(arguments)
         except SystemExit as end:
             return end.code
 
@@ -197,7 +197,7 @@ def test_the_address_of_a_server_is_understood_or_refused(uri, libpq):
     if refusal:
         assert a_sentence(refusal)
     else:
-        assert Credentials.model_validate(found.model_dump()) == found
+        assert BackendLogin.model_validate(found.model_dump()) == found
 
 
 def test_a_password_of_the_environment_that_is_no_text_is_refused():

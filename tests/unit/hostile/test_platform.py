@@ -16,20 +16,20 @@ from hypothesis import strategies as st
 from plans import plan
 from profiles import given
 
-from adapters import pebble
-from adapters.kubernetes import LightkubeExposure
+from adapters.kubernetes.exposure import LightkubeExposure
 from adapters.local.processes import LocalPooler
-from adapters.pebble import PebblePooler
+from adapters.pebble import pooler as pebble
+from adapters.pebble.names import ASK_AGAIN
+from adapters.pebble.pooler import PebblePooler
 from adapters.pebble.reminder import DELAYS, PebbleReminder
-from adapters.workload import ASK_AGAIN
 from app.errors import ExposureFailed, ExposureForbidden, PoolerFailed
-from domain.applied import Applied, applied, begun, steps
-from domain.budget import allotted, processes
-from domain.capabilities import Program, Version
+from domain.applied import AppliedState, applied, begun, steps
+from domain.budget import next_process_limits, processes
+from domain.capabilities import PgBouncerRuntime, Version
 from domain.facts import Container
 from domain.instances import Layout, pooler_config
 
-PROGRAM = Program(version=Version(1, 24), cpus=2, files=1000)
+PROGRAM = PgBouncerRuntime(version=Version(1, 24), cpus=2, files=1000)
 PLANNED = plan(databases=("shop",))
 MEMORY = applied(pooler_config(PLANNED, "pgb/0", PROGRAM, pebble.LAYOUT, AUTH), PROGRAM)
 LEFT = MEMORY.model_copy(
@@ -90,7 +90,7 @@ def test_what_runs_is_seen_whatever_else_is_there(names, memory, summaries):
     tasks = [SimpleNamespace(summary=summary) for summary in summaries]
     changes = [SimpleNamespace(kind="stop", tasks=tasks)]
     there = container(services=list(map(service, names)), memory=memory, changes=changes)
-    found = PebblePooler(there).look()
+    found = PebblePooler(there).read()
     assert found.reachable
     assert {f"pgbouncer-{index}" for index in found.running} <= set(names)
     assert found.running.issuperset(
@@ -105,7 +105,9 @@ def goes_on(known, running):
     wanted = processes(PLANNED, "pgb/0", PROGRAM.cpus)
     total = PLANNED.share_of("pgb/0")
     held = {lease.index: lease.held for lease in known.leases()}
-    given_out = {one.index: one.limit for one in allotted(wanted, total, known.leases())}
+    given_out = {
+        one.index: one.limit for one in next_process_limits(wanted, total, known.leases())
+    }
     more = [max(0, limit - held.get(index, 0)) for index, limit in given_out.items()]
     assert sum(more) <= max(0, total - sum(held.values()))
     config = pooler_config(PLANNED, "pgb/0", PROGRAM, pebble.LAYOUT, AUTH)
@@ -114,7 +116,7 @@ def goes_on(known, running):
         0,
         1,
     }
-    assert Applied.model_validate_json(begun(known, after).model_dump_json())
+    assert AppliedState.model_validate_json(begun(known, after).model_dump_json())
 
 
 @pytest.mark.parametrize(
@@ -127,14 +129,14 @@ def goes_on(known, running):
     ids=lambda error: type(error).__name__,
 )
 def test_a_pebble_that_makes_no_sense_is_a_container_out_of_reach(error):
-    assert PebblePooler(container(services=error)).look() == Container()
-    assert PebblePooler(container(memory=error)).look() == Container()
+    assert PebblePooler(container(services=error)).read() == Container()
+    assert PebblePooler(container(memory=error)).read() == Container()
 
 
 def test_a_pebble_that_is_too_slow_is_there_and_says_nothing():
     late = ops.pebble.TimeoutError("late")
-    assert PebblePooler(container(services=late)).look() == Container(timed_out=True)
-    assert PebblePooler(container(memory=late)).look() == Container(timed_out=True)
+    assert PebblePooler(container(services=late)).read() == Container(timed_out=True)
+    assert PebblePooler(container(memory=late)).read() == Container(timed_out=True)
 
 
 NO_TEXT = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
@@ -142,7 +144,7 @@ NO_TEXT = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
 
 @pytest.mark.parametrize("error", [ops.pebble.PathError("not-found", "no"), NO_TEXT], ids=str)
 def test_a_memory_that_cannot_be_read_is_none(error):
-    found = PebblePooler(container(services=[service("pgbouncer-0")], memory=error)).look()
+    found = PebblePooler(container(services=[service("pgbouncer-0")], memory=error)).read()
     assert found == Container(reachable=True, running=frozenset({0}))
 
 
@@ -166,7 +168,7 @@ def test_a_program_says_its_version_or_that_it_has_none(printed, said):
     if not refusal:
         assert found.cpus >= 1
         assert found.files >= 0
-        assert Program.model_validate_json(found.model_dump_json()) == found
+        assert PgBouncerRuntime.model_validate_json(found.model_dump_json()) == found
 
 
 @given(ANY_TEXT | st.floats().map(str), ANY_TEXT | st.floats().map(str))
@@ -197,7 +199,7 @@ def test_a_local_unit_sees_its_processes_among_other_files(memory, names):
             pathlib.Path(home, name).mkdir(exist_ok=True)
             pathlib.Path(home, name, "pgbouncer.pid").write_bytes(memory[:20])
         pathlib.Path(home, "applied.json").write_bytes(memory)
-        found = LocalPooler(pathlib.Path("pgbouncer"), Layout(root=home), None).look()
+        found = LocalPooler(pathlib.Path("pgbouncer"), Layout(root=home), None).read()
         assert found.running == frozenset()
         if found.applied:
             goes_on(found.applied, frozenset())

@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 from plans import plan
 from profiles import given
 
-from adapters import ping
-from adapters.console import PsycopgConsole, PsycopgConsoles
-from adapters.postgres import PsycopgDatabases
-from adapters.said import last_line, one_line
-from adapters.waiting import WaitingBudget
+from adapters.connections import ping
+from adapters.connections.messages import last_line, one_line
+from adapters.connections.waiting import WaitingBudget
+from adapters.pgbouncer.console import PsycopgConsole, PsycopgConsoles
+from adapters.postgres.databases import PsycopgDatabases
 from app.errors import ConsoleFailed, DatabaseRefused, DatabaseUnreachable
-from domain.capabilities import Program, Version, version_in
-from domain.console import held, not_in_force
-from domain.facts import Credentials
+from domain.capabilities import PgBouncerRuntime, Version, version_in
+from domain.console import first_line_not_applied, held
+from domain.facts import BackendLogin
 from domain.instances import Layout, pooler_config
 from domain.pools import Endpoint
 from domain.users import Grant
@@ -107,7 +107,7 @@ def tcp():
 
 
 def backend(address):
-    return Credentials(
+    return BackendLogin(
         user="postgres",
         password=pydantic.SecretStr(PASSWORD),
         database="postgres",
@@ -223,7 +223,7 @@ PAUSED = {"database": "", "current_connections": 0, "max_connections": 0, "pause
 (INSTANCE,) = pooler_config(
     plan(1, databases=("shop",)),
     "pgb/0",
-    Program(version=Version(1, 24)),
+    PgBouncerRuntime(version=Version(1, 24)),
     Layout(root="/x"),
     AUTH,
 ).instances
@@ -257,7 +257,7 @@ class Connection:
 def test_what_a_console_shows_is_understood_or_it_failed(rows):
     console = PsycopgConsole(Connection(rows), WaitingBudget())
     for ask in (
-        lambda: not_in_force(INSTANCE, console.settings(), console.aliases()),
+        lambda: first_line_not_applied(INSTANCE, console.settings(), console.aliases()),
         lambda: held(console.databases()),
         console.pools,
         lambda: console.shed(0, reconnect=True),

@@ -9,14 +9,14 @@ from hypothesis import example
 from hypothesis import strategies as st
 from profiles import given
 
-from adapters import rendering
+from adapters.pgbouncer import rendering
 from domain.budget import MOST_PROCESSES
-from domain.capabilities import Program, Version
+from domain.capabilities import PgBouncerRuntime, Version
 from domain.instances import ConsoleUser, Layout, pooler_config
 from domain.overrides import Override, Overrides
 from domain.pools import Endpoint, Member, Plan, Upstream
 from domain.settings import Settings
-from domain.users import AuthMaterial, Credentials, Offer, read_only_uri, uri
+from domain.users import AuthMaterial, Login, Offer, read_only_uri, uri
 
 LABELS = st.from_regex(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", fullmatch=True)
 HOSTS = (
@@ -83,7 +83,7 @@ def meant(**values):
 
 @given(PLANS, AUTHS, st.sampled_from((Version(1, 21), Version(1, 24))), st.integers(1, 3))
 def test_every_line_is_read_as_it_was_meant(plan, auth, version, cpus):
-    program = Program(version=version, cpus=cpus)
+    program = PgBouncerRuntime(version=version, cpus=cpus)
     config = pooler_config(plan, "pgb/0", program, Layout(root="/var/lib/it's here"), auth)
     for instance in config.instances:
         found = readers.ini(rendering.pgbouncer_ini(instance))
@@ -114,7 +114,9 @@ def test_every_line_is_read_as_it_was_meant(plan, auth, version, cpus):
 
 @given(AUTHS)
 def test_users_of_ours_come_back_with_their_secrets(auth):
-    config = pooler_config(PLAN, "pgb/0", Program(version=Version(1, 24)), Layout(root="/x"), auth)
+    config = pooler_config(
+        PLAN, "pgb/0", PgBouncerRuntime(version=Version(1, 24)), Layout(root="/x"), auth
+    )
     assert readers.userlist(rendering.userlist(config.users)) == {
         user.name: user.secret.get_secret_value() for user in config.users
     }
@@ -169,7 +171,7 @@ def test_what_no_reader_takes_is_noticed():
 )
 @example((Endpoint(host="::1", port=1),), "shop", "u", "p@[:/?#%'\\ +é")
 def test_a_uri_leads_where_it_was_meant_to(servers, database, user, password):
-    login = Credentials(username=user, password=pydantic.SecretStr(password))
+    login = Login(username=user, password=pydantic.SecretStr(password))
     endpoints = ",".join(map(str, servers))
     offer = Offer(
         database=database,

@@ -13,18 +13,18 @@ import pytest
 from hostile.test_local import LIVED, kept
 from hostile.test_platform import LEFT, container, service
 
+from adapters.connections.messages import last_line, one_line
 from adapters.juju import databags
-from adapters.juju.quiet import _server
-from adapters.local.address import given_credentials
-from adapters.local.arguments import Mistake
+from adapters.juju.skip_unchanged import _server
 from adapters.local.store import State
-from adapters.pebble import PebblePooler
-from adapters.said import last_line, one_line
+from adapters.pebble.pooler import PebblePooler
 from app.errors import PoolerFailed
 from domain.capabilities import version_in
 from domain.overrides import overrides_in
 from domain.pools import Plan, endpoints_in
 from domain.settings import settings_from
+from pooler.address import given_credentials
+from pooler.arguments import Mistake
 
 MEMORY = json.dumps(LEFT)
 
@@ -34,7 +34,7 @@ def looked(services=(), summaries=(), memory=MEMORY):
         SimpleNamespace(kind="stop", tasks=[SimpleNamespace(summary=one) for one in summaries])
     ]
     there = container(services=list(map(service, services)), memory=memory, changes=changes)
-    return PebblePooler(there).look()
+    return PebblePooler(there).read()
 
 
 def program(text):

@@ -15,11 +15,10 @@ from lingering import LingeringPooler, most_of
 from profiles import CHOSEN
 from removals import MOST_UNITS, Removals
 
-from adapters.local.memory import LAYOUT, MemoryPlatform, MemoryUnit, Role
-from adapters.local.model import Backend
 from adapters.local.model import related as related_backend
+from adapters.memory import LAYOUT, MemoryPlatform, MemoryUnit, Role
 from domain import planning
-from domain.facts import Credentials
+from domain.facts import BackendLogin, BackendRelation
 from domain.instances import pooler_config
 from domain.pools import endpoints_in, endpoints_text, share
 
@@ -269,7 +268,7 @@ class History(Removals, RuleBasedStateMachine):
 
     def answers(self, endpoints, readers):
         self.model.backend = related_backend(
-            Credentials(
+            BackendLogin(
                 user=f"relation_id_{self.backends}",
                 password=pydantic.SecretStr("password0"),
                 database="pgbouncer",
@@ -295,7 +294,7 @@ class History(Removals, RuleBasedStateMachine):
         for place in order:
             if place < len(names):
                 self.hook(names[place], "backend_departed postgresql/0", last)
-        self.model.backend = Backend()
+        self.model.backend = BackendRelation()
         # What units that have gone left open leads to a PostgreSQL that is not ours any more.
         self.gone.clear()
         self.server.connected.clear()
@@ -410,7 +409,7 @@ class History(Removals, RuleBasedStateMachine):
         raise AssertionError("the units never come to an end")
 
     def check_rest(self):
-        model, plan, facts = self.model, self.model.plan, self.platform.leader.look()
+        model, plan, facts = self.model, self.model.plan, self.platform.leader.read()
         assert [one.name for one in plan.members] == sorted(self.platform.units)
         assert plan.leavers == ()
         assert plan.former_port is None

@@ -8,8 +8,8 @@ import pytest
 from adapters.juju import databags
 from adapters.juju.secrets import JujuSecrets
 from adapters.local.store import State, Store
-from domain.applied import Applied
-from domain.budget import Stake
+from domain.applied import AppliedState
+from domain.budget import UnitBudget
 from domain.facts import Ledger
 from domain.pools import Endpoint, Plan, Serving
 from domain.status import Level
@@ -17,7 +17,8 @@ from domain.status import Level
 HERE = pathlib.Path(__file__).parent
 RELEASES = sorted(item.name for item in HERE.iterdir() if item.name[0].isdigit())
 MODELS = {
-    "plan": Plan, "ledger": Ledger, "serving": Serving, "stake": Stake, "applied": Applied, "state": State,
+    "plan": Plan, "ledger": Ledger, "serving": Serving, "stake": UnitBudget,
+    "applied": AppliedState, "state": State,
 }  # fmt: skip
 
 

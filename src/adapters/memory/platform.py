@@ -1,0 +1,207 @@
+"""The units of one application in memory, with their hooks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pydantic
+
+from adapters.local.departure import Departure
+from adapters.local.model import (
+    LocalBackend,
+    LocalClients,
+    LocalDepartures,
+    LocalExposure,
+    LocalFacts,
+    LocalPeers,
+    LocalSecrets,
+    Model,
+    related,
+)
+from adapters.memory.pooler import MemoryPooler
+from adapters.memory.server import MemoryDatabases, MemoryServer
+from app.application import Application
+from app.ports import NewPassword, Ports
+from domain.facts import BackendLogin
+from domain.instances import Layout
+from domain.pools import endpoints_in
+
+LAYOUT = Layout(root="/var/lib/pgbouncer")
+
+
+class MemoryUnit(Application):
+    """The hooks of one unit, over ports in memory."""
+
+    def __init__(
+        self,
+        model: Model,
+        name: str,
+        pooler: MemoryPooler,
+        databases: MemoryDatabases,
+        exposure: LocalExposure,
+        new_password: NewPassword,
+    ) -> None:
+        facts = LocalFacts(model, name, LAYOUT, pooler.read)
+        self.name = name
+        self.pooler = pooler
+        self.read = facts.read
+        self.ports = Ports(
+            facts=facts,
+            pooler=pooler,
+            consoles=pooler.consoles,
+            peers=LocalPeers(model, name),
+            secrets=LocalSecrets(model, name),
+            backend=LocalBackend(model, name),
+            clients=LocalClients(model, name),
+            departures=LocalDepartures(model, name),
+            exposure=exposure,
+            databases=databases,
+            new_password=new_password,
+        )
+        super().__init__(self.ports)
+
+
+class MemoryPlatform:
+    """Units of one application on a platform that only remembers."""
+
+    def __init__(self, units: int = 2, *, service_host: str = "", cpus: int = 2) -> None:
+        self.model = Model(service_host=service_host)
+        self.server = MemoryServer()
+        self.databases = MemoryDatabases(self.server)
+        self._cpus = cpus
+        self._passwords = itertools.count(1)
+        self.units: dict[str, MemoryUnit] = {}
+        for _ in range(units):
+            self.add_unit()
+
+    def add_unit(self) -> MemoryUnit:
+        """One more unit, of which no hook has run."""
+        name = self.model.add_unit(f"10.0.0.{len(self.model.units) + 1}")
+        self.units[name] = MemoryUnit(
+            self.model,
+            name,
+            MemoryPooler(cpus=self._cpus),
+            self.databases,
+            self.exposure(name),
+            self._new_password,
+        )
+        return self.units[name]
+
+    def exposure(self, name: str) -> LocalExposure:
+        """How a unit exposes the application; a test may put a failing one here."""
+        return LocalExposure(self.model, name)
+
+    def remove_unit(
+        self,
+        name: str,
+        order: Callable[[tuple[str, ...]], str] = min,
+        between: Callable[[MemoryUnit], object] | None = None,
+    ) -> None:
+        """Remove a unit: run the hooks that Juju gives to this unit and to the units that stay.
+
+        `order` chooses the relation of the next hook. `between` is called with the unit after each of
+        its hooks.
+        """
+        departure = Departure(self.model, name, servers=2)
+        leaver = self.units[name]
+        while relations := departure.relations:
+            hook = departure.next(order(relations))
+            hook.run(leaver)
+            if between:
+                between(leaver)
+        self.gone(name)
+
+    def remove_all(self, order: Callable[[tuple[str, ...]], str] = min) -> None:
+        """Remove all units at once, the leader last."""
+        leaving = [unit.name for unit in (*self.followers, self.leader)]
+        departures = {name: Departure(self.model, name, servers=2) for name in leaving}
+        for name, departure in departures.items():
+            while relations := departure.relations:
+                hook = departure.next(order(relations))
+                hook.run(self.units[name])
+        for name in leaving:
+            self.gone(name)
+
+    def gone(self, name: str) -> None:
+        """Forget a unit whose hooks have run, and run the departed hooks of the units that stay."""
+        self.model.remove_unit(name)
+        del self.units[name]
+        staying = [unit for unit in self.units.values() if not self.model.units[unit.name].dying]
+        for unit in staying:
+            unit.peers_departed(name)
+        if staying:
+            self.units[self.model.leader].leader_elected()
+
+    def unit(self, name: str) -> MemoryUnit:
+        """A unit by its name."""
+        return self.units[name]
+
+    @property
+    def leader(self) -> MemoryUnit:
+        """The unit that leads."""
+        return self.units[self.model.leader]
+
+    @property
+    def followers(self) -> list[MemoryUnit]:
+        """The units that do not."""
+        return [unit for name, unit in self.units.items() if name != self.model.leader]
+
+    def deploy(self) -> None:
+        """Every unit has started."""
+        for unit in [self.leader, *self.followers]:
+            unit.peers_created()
+        self.leader.leader_elected()
+        for unit in [self.leader, *self.followers]:
+            unit.config_changed()
+            unit.start()
+            unit.pebble_ready()
+        self.settle()
+
+    def backend(
+        self, user: str = "relation_id_1", endpoints: str = "10.1.0.1:5432", readers: str = ""
+    ) -> None:
+        """PostgreSQL was related and has answered."""
+        self.model.backend = related(
+            BackendLogin(
+                user=user,
+                password=pydantic.SecretStr("backend"),
+                database="pgbouncer",
+                endpoints=endpoints_in(endpoints),
+                read_only=endpoints_in(readers),
+                version="16.4",
+            )
+        )
+        for unit in self.units.values():
+            unit.backend_changed()
+        self.settle()
+
+    def relate(self, application: str, database: str, roles: str = "") -> int:
+        """An application asked; its hooks ran on every unit. Returns the relation's number."""
+        number = self.model.relate(application, database, roles)
+        for unit in self.units.values():
+            unit.clients_changed()
+        self.settle()
+        return number
+
+    def unrelate(self, number: int) -> None:
+        """The application has gone."""
+        for unit in self.units.values():
+            unit.clients_departed("application/0")
+        del self.model.clients[number]
+        for unit in self.units.values():
+            unit.clients_broken()
+        self.settle()
+
+    def settle(self, rounds: int = 10) -> None:
+        """Every unit hears of the others until nobody has news. Raises RuntimeError if none ends."""
+        for _ in range(rounds):
+            before = self.model.model_dump_json()
+            for unit in [self.leader, *self.followers]:
+                unit.peers_changed()
+            if self.model.model_dump_json() == before:
+                return
+        raise RuntimeError(f"not settled after {rounds} rounds")
+
+    def _new_password(self) -> pydantic.SecretStr:
+        return pydantic.SecretStr(f"password{next(self._passwords)}")

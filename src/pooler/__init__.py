@@ -1,0 +1,1 @@
+"""The command `pooler`, which operates PgBouncer on a machine without Juju."""

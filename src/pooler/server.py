@@ -1,0 +1,370 @@
+"""A PostgreSQL of this platform's own, where none is given."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import queue
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
+
+from adapters.connections.login import log_in, unproved
+from adapters.connections.messages import one_line
+from adapters.local import environment, files
+from adapters.local.run_as import Owner, identity, own
+from adapters.local.running import command_of, pid_in, pids, send, user_of
+from adapters.local.store import ServerRecord
+from adapters.passwords import new_password
+from domain.capabilities import Version
+from domain.facts import BackendLogin
+from domain.pools import Endpoint
+from pooler.address import AUTH_DATABASE, FIRST_DATABASE
+from pooler.binaries import version_of
+
+if TYPE_CHECKING:
+    import psycopg
+
+SUPERUSER = "pooler"
+HOST = "127.0.0.1"
+START_SECONDS = 60.0
+ASK_SECONDS = 5.0
+LOGIN_SECONDS = 5.0
+LEAVE_SECONDS = 5.0
+
+# Lines of postmaster.pid.
+_PID_PORT, _PID_STATUS = 3, 7
+
+# Clients cannot use the last connections, so that `pooler` can always log in as the superuser.
+_SETTINGS = f"""
+listen_addresses = '{HOST}'
+unix_socket_directories = ''
+password_encryption = 'scram-sha-256'
+max_connections = 300
+superuser_reserved_connections = 10
+"""
+
+# From this version on PostgreSQL also reserves connections for members of pg_use_reserved_connections.
+_RESERVES = Version(16)
+_RESERVED = "reserved_connections = 10\n"
+
+
+class ServerFailed(Exception):
+    """PostgreSQL did not do what it was asked to; says what it said."""
+
+
+class LocalServer:
+    """A PostgreSQL server with its data in a directory.
+
+    The data belongs to the server's user, `owner`, so `pooler` as root writes no file below it.
+    """
+
+    def __init__(self, home: pathlib.Path, owner: Owner | None) -> None:
+        self._data = home / "postgresql"
+        self._log = home / "postgresql.log"
+        self._owner = owner
+
+    def make(self, programs: pathlib.Path) -> ServerRecord:
+        """A new cluster with a superuser who logs in by SCRAM. Raises ServerFailed."""
+        password = new_password()
+        # An `initdb` outlives the command that was killed, so every one gets a directory of its own,
+        # and all that it leaves behind lies beside the data.
+        new = pathlib.Path(tempfile.mkdtemp(prefix=f"{self._data.name}-", dir=self._data.parent))
+        own(new, self._owner)
+        with tempfile.NamedTemporaryFile(
+            "w", prefix=f"{self._data.name}-", suffix=".password", dir=self._data.parent
+        ) as file:
+            file.write(password.get_secret_value())
+            file.flush()
+            # PostgreSQL's user cannot replace a file in this directory.
+            own(pathlib.Path(file.name), self._owner)
+            self._run(
+                programs / "initdb",
+                *("-D", str(new), "-U", SUPERUSER, f"--pwfile={file.name}"),
+                *("-A", "scram-sha-256", "-E", "UTF8", "--locale=C"),
+            )
+        reserved = _RESERVED if version_of(programs / "postgres") >= _RESERVES else ""
+        self._append(new / "postgresql.auto.conf", _SETTINGS + reserved)
+        shutil.rmtree(self._data, ignore_errors=True)
+        new.rename(self._data)
+        for left in self._data.parent.glob(f"{self._data.name}-*"):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink()
+        return ServerRecord(programs=str(programs), port=_free_port(), password=password)
+
+    def start(self, server: ServerRecord) -> bool:
+        """It takes connections at its port, another one if the last is taken by now.
+
+        Returns whether it had to be started. Raises ServerFailed.
+        """
+        started = not self._runs()
+        if started:
+            self._clear()
+            port = server.port if _is_free(server.port) else _free_port()
+            pg_ctl = pathlib.Path(server.programs, "pg_ctl")
+            wait = ("-s", "-w", "-t", f"{START_SECONDS:.0f}")
+            try:
+                # `pooler` itself opens the log, so that PostgreSQL's user cannot replace it by a link.
+                with open(files.open_log(self._log), "a") as log:
+                    self._run(
+                        pg_ctl, "-D", str(self._data), *wait, "-o", f"-p {port}", "start", log=log
+                    )
+            except ServerFailed:
+                # That of a command which was killed may have been about to run.
+                if not self._runs():
+                    raise
+        server.port = self._port_when_ready()
+        return started
+
+    def stop(self, server: ServerRecord) -> None:
+        """It does not run. Raises ServerFailed."""
+        if self._runs():
+            pg_ctl = pathlib.Path(server.programs, "pg_ctl")
+            self._run(pg_ctl, "-D", str(self._data), "-w", "-m", "fast", "stop")
+        self._clear()
+
+    def _runs(self) -> bool:
+        return self._noted() in self._workers()
+
+    def _clear(self) -> None:
+        """End every process that writes to the data, and remove a pid file that names another program."""
+        end = time.monotonic() + LEAVE_SECONDS
+        while (workers := self._workers()) and time.monotonic() < end:
+            # A busy one does not notice that it is alone.
+            for pid in workers:
+                send(pid, signal.SIGQUIT, self._is_worker)
+            time.sleep(0.05)
+        if not workers and command_of(self._noted()):
+            (self._data / "postmaster.pid").unlink(missing_ok=True)
+
+    def _noted(self) -> int:
+        """The process that PostgreSQL says it is; 0 if it says nothing."""
+        return pid_in("\n".join(self._pid_file()))
+
+    def _workers(self) -> list[int]:
+        """Return the processes of PostgreSQL that use this data."""
+        return [pid for pid in pids() if self._is_worker(pid)]
+
+    def _is_worker(self, pid: int) -> bool:
+        """Return whether a process is PostgreSQL, runs as its user, and has the data as its directory."""
+        name = [*command_of(pid), ""][0]
+        if not (name.startswith("postgres:") or name.endswith("/postgres")):
+            return False
+        user = self._owner[0] if self._owner else os.geteuid()
+        try:
+            here = pathlib.Path(f"/proc/{pid}/cwd").samefile(self._data)
+        except OSError:
+            return False
+        return here and user_of(pid) == user
+
+    def _pid_file(self) -> list[str]:
+        try:
+            return files.read(self._data / "postmaster.pid").splitlines()
+        except OSError:
+            return []
+
+    def _append(self, path: pathlib.Path, text: str) -> None:
+        """Append settings to a file of PostgreSQL, as PostgreSQL's user. Raises ServerFailed."""
+        done = self._call(pathlib.Path("/bin/sh"), "-c", 'cat >>"$0"', str(path), text=text)
+        if done.returncode:
+            raise ServerFailed(f"{path} cannot be written: {one_line(_cause(done.stdout))}")
+
+    def _port_when_ready(self) -> int:
+        """The port of the server that runs, once it takes connections (pidfile.h of PostgreSQL)."""
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            lines = self._pid_file()
+            ready = len(lines) > _PID_STATUS and lines[_PID_STATUS].strip() == "ready"
+            if ready and re.fullmatch("[0-9]{1,5}", lines[_PID_PORT].strip()):
+                return int(lines[_PID_PORT])
+            time.sleep(0.05)
+        raise ServerFailed(
+            f"PostgreSQL takes no connections after {START_SECONDS:.0f} s; see {self._log}"
+        )
+
+    def _run(self, program: pathlib.Path, *arguments: str, log: IO[str] | None = None) -> None:
+        before = len(self._logged())
+        done = self._call(program, *arguments, log=log)
+        if done.returncode:
+            logged = self._logged()[before:].decode(errors="replace")
+            cause = _cause(logged + done.stdout)
+            raise ServerFailed(f"{program.name} failed: {one_line(cause)}; see {self._log}")
+
+    def _call(
+        self, program: pathlib.Path, *arguments: str, text: str = "", log: IO[str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program as PostgreSQL's user with this text as its input, and return its output.
+
+        With `log`, the output goes to the log, and so does the later output of a server it starts.
+        """
+        with tempfile.TemporaryFile("w+", errors="replace") as output:
+            # A server would keep a pipe open, and `subprocess.run` would wait for its end for ever.
+            done = subprocess.run(
+                [program, *arguments],
+                input=text.encode(),
+                stdout=log or output,
+                stderr=subprocess.STDOUT,
+                check=False,
+                cwd="/",
+                env=environment.for_servers(),
+                **identity(self._owner),
+            )
+            output.seek(0)
+            return subprocess.CompletedProcess(done.args, done.returncode, output.read(), "")
+
+    def _logged(self) -> bytes:
+        return self._log.read_bytes() if self._log.exists() else b""
+
+
+def _cause(said: str) -> str:
+    """The first line that tells of an error; the last one if none does."""
+    errors = re.findall(r"(?:FATAL|PANIC|error): +(.+)", said)
+    return [*errors[:1], *said.strip().splitlines()[-1:], "no reason given"][0]
+
+
+def own_credentials(server: ServerRecord) -> BackendLogin:
+    """How to log in to a server of our own."""
+    return BackendLogin(
+        user=SUPERUSER,
+        password=server.password,
+        database=AUTH_DATABASE,
+        endpoints=(Endpoint(host=HOST, port=server.port),),
+    )
+
+
+def greet(credentials: BackendLogin) -> tuple[str, bool]:
+    """Return the server's version, and whether it has the auth database.
+
+    Raises ServerFailed, also if the user cannot make roles and databases.
+    """
+    with _connected(credentials) as connection:
+        said = connection.info.parameter_status("server_version") or ""
+        _check_rights(connection)
+        query = "SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s"
+        found = connection.execute(query, [AUTH_DATABASE]).fetchone()
+        return said.partition(" ")[0], bool(found)
+
+
+def _check_rights(connection: psycopg.Connection) -> None:
+    """Raise ServerFailed, with the command to run, if the user of this connection lacks an attribute."""
+    from psycopg import sql
+
+    row = connection.execute(
+        "SELECT rolname, rolsuper OR rolcreaterole, rolsuper OR rolcreatedb"
+        " FROM pg_catalog.pg_roles WHERE rolname = current_user"
+    ).fetchone()
+    name, *able = row or ("", True, True)
+    lacks = [word for word, has in zip(("CREATEROLE", "CREATEDB"), able, strict=True) if not has]
+    if lacks:
+        alter = sql.SQL("ALTER ROLE {}").format(sql.Identifier(name)).as_string(connection)
+        raise ServerFailed(
+            f"user {name} of PostgreSQL lacks {' and '.join(lacks)}, which users and databases of"
+            f" clients need: `{alter} {' '.join(lacks)}`, or name a superuser in --backend"
+        )
+
+
+def remaining(
+    credentials: BackendLogin, databases: Collection[str], roles: Collection[str]
+) -> tuple[list[str], list[str]]:
+    """Return which of these databases and roles the server has. Raises ServerFailed."""
+    with _connected(credentials) as connection:
+        first = connection.execute(
+            "SELECT datname FROM pg_catalog.pg_database WHERE datname = ANY(%s)",
+            [sorted(databases)],
+        ).fetchall()
+        second = connection.execute(
+            "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY(%s)", [sorted(roles)]
+        ).fetchall()
+    return sorted(str(row[0]) for row in first), sorted(str(row[0]) for row in second)
+
+
+def make_auth_database(credentials: BackendLogin) -> None:
+    """The auth database is there. Raises ServerFailed."""
+    from psycopg import sql
+
+    with _connected(credentials) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(AUTH_DATABASE)))
+
+
+def drop_auth_database(credentials: BackendLogin) -> None:
+    """The auth database is gone. Raises ServerFailed."""
+    from psycopg import sql
+
+    with _connected(credentials) as connection:
+        drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+        connection.execute(drop.format(sql.Identifier(AUTH_DATABASE)))
+
+
+def ask(credentials: BackendLogin, statement: str) -> str:
+    """The first value of the answer. Raises ServerFailed, also if it takes long."""
+    answers: queue.SimpleQueue[str | ServerFailed] = queue.SimpleQueue()
+
+    def wait() -> None:
+        try:
+            with _connected(credentials, credentials.database) as connection:
+                row = connection.execute(statement.encode()).fetchone()
+                answers.put(str(row[0]) if row else "")
+        except ServerFailed as error:
+            answers.put(error)
+
+    # A daemon: in a pool whose connections are all taken an answer may take minutes.
+    threading.Thread(target=wait, daemon=True).start()
+    try:
+        answer = answers.get(timeout=ASK_SECONDS)
+    except queue.Empty:
+        raise ServerFailed(f"no answer in {ASK_SECONDS:.0f} s: see `pooler top`") from None
+    if isinstance(answer, ServerFailed):
+        raise answer
+    return answer
+
+
+@contextmanager
+def _connected(
+    credentials: BackendLogin, database: str = FIRST_DATABASE
+) -> Generator[psycopg.Connection]:
+    import psycopg
+
+    try:
+        with log_in(
+            psycopg.connect,
+            LOGIN_SECONDS,
+            host=",".join(endpoint.host for endpoint in credentials.endpoints),
+            port=",".join(str(endpoint.port) for endpoint in credentials.endpoints),
+            user=credentials.user,
+            password=credentials.password.get_secret_value(),
+            dbname=database,
+            connect_timeout=round(LOGIN_SECONDS),
+            client_encoding="utf8",  # With a server in SQL_ASCII psycopg would return bytes.
+            autocommit=True,
+        ) as connection:
+            yield connection
+    except psycopg.Error as error:
+        if ends := unproved(error):
+            raise ServerFailed(
+                f"PostgreSQL is not trusted with user {credentials.user}: it {ends}"
+            ) from None
+        first, _, _ = str(error).strip().partition("\n")
+        raise ServerFailed(f"PostgreSQL says: {one_line(first)}") from None
+
+
+def _free_port() -> int:
+    with socket.create_server((HOST, 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,3 @@
+module github.com/jdkato/go-tree-sitter-julia
+
+go 1.25
