@@ -282,7 +282,7 @@ class MemoryDatabase:
         role.database, role.groups, role.login = grant.database, frozenset(grant.roles), True
         self._enter(grant.database)
         if grant.database in self._server.closed:
-            raise AccessRefused(f"nobody can be given access to database {grant.database}")
+            raise AccessRefused(f"PostgreSQL cannot give access to database {grant.database}")
         self._server.databases.add(grant.database)
         if known and known.owner == NEW_OWNER:
             del self._server.owners[grant.database]
