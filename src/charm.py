@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The charm: which event of Juju runs which hook of the application.
+"""Run a hook of the application for each event of Juju, and set the status of the unit.
 
 The application and its libraries are imported only by a hook that has something to do.
 """
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class PgBouncerCharm(ops.CharmBase):
-    """PgBouncer on Kubernetes."""
+    """The charm: observes the events of Juju and Pebble, and runs the hook of the application for each."""
 
     def __init__(self, framework: ops.Framework) -> None:
         super().__init__(framework)
@@ -65,14 +65,14 @@ class PgBouncerCharm(ops.CharmBase):
             (clients.relation_departed, self._on_clients_departed),
             (clients.relation_broken, self._on_clients_broken),
             (self.on.collect_unit_status, self._on_collect_unit_status),
-            # The last event of a hook: the status is set.
+            # ops emits commit last, when the status is set.
             (framework.on.commit, self._on_commit),
         ):
             framework.observe(event, handler)
 
     @functools.cached_property
     def application(self) -> Application:
-        """The hooks of the application, wired to Juju."""
+        """Return the application over the ports of Juju."""
         import wiring
 
         return wiring.on_juju(self, self._state, self._container)
@@ -99,7 +99,7 @@ class PgBouncerCharm(ops.CharmBase):
             PebbleReminder(event.workload).stop()
         if process_of(name) is None:
             self._on_update_status(event)
-        else:  # Pebble restarts the process at once, so nothing that a hook reads may have changed.
+        else:  # Pebble restarts the process at once, so the values that a hook reads may all be unchanged.
             self._run(event, lambda application: application.update_status())
 
     def _on_check_recovered(self, event: ops.PebbleCheckRecoveredEvent) -> None:
@@ -150,12 +150,12 @@ class PgBouncerCharm(ops.CharmBase):
         hook: Callable[[Application], Callable[[str], Outcome]],
     ) -> None:
         departing = event.departing_unit.name if event.departing_unit else ""
-        # Nothing that is read shows that this unit itself is being removed.
+        # No value that a hook reads shows that this unit itself is being removed, so the hook has to run.
         run = self._run if departing == self.unit.name else self._run_unless_unchanged
         run(event, lambda application: hook(application)(departing))
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
-        """Report the status of the last hook of the application; if none ran, the status stays."""
+        """Set the status after the last hook of the application; if no hook ran, the status stays."""
         if not self._outcomes:
             return
         from domain.status import assess
@@ -165,7 +165,7 @@ class PgBouncerCharm(ops.CharmBase):
             event.add_status(ops.StatusBase.from_name(sentence.level.value, sentence.text))
 
     def _on_commit(self, _: ops.EventBase) -> None:
-        """Let later hooks end early if nothing was left to do."""
+        """Record what the hook read if nothing is left to do, so that later hooks can end early."""
         if not self._outcomes:
             return
         from app.hooks.update_status import probed_servers
@@ -182,7 +182,7 @@ class PgBouncerCharm(ops.CharmBase):
             self._run(event, hook)
 
     def _run(self, event: ops.EventBase, hook: Callable[[Application], Outcome]) -> Outcome:
-        """Run a hook of the application, and defer the event if the hook has to run again."""
+        """Run a hook of the application and return its outcome; defer the event if the hook has to run again."""
         from app.outcome import AskAgain, Done
 
         self._unchanged.forget()
@@ -197,10 +197,10 @@ class PgBouncerCharm(ops.CharmBase):
 
 
 if __name__ == "__main__":
-    # Each line of a log is a process (`juju-log`). Debug lines of ops and of HTTP clients repeat what Juju
+    # Each log line starts a process (`juju-log`). Debug lines of ops and of HTTP clients repeat what Juju
     # and Kubernetes log.
     logging.disable(logging.DEBUG)
     ops.main(PgBouncerCharm)
-    # Most hooks do not log in to PostgreSQL.
+    # A hook that has nothing to do does not import the module.
     if login := sys.modules.get("adapters.connections.login"):
         login.end_process(0)

@@ -1,4 +1,4 @@
-"""Where do passwords come from?"""
+"""Make passwords."""
 
 import secrets
 import string
@@ -9,5 +9,5 @@ _LETTERS = string.ascii_letters + string.digits
 
 
 def new_password() -> pydantic.SecretStr:
-    """24 letters and digits (143 bits): they need no quoting in any file, URI or statement."""
+    """Return 24 random letters and digits (143 bits), which need no quotes in any file, URI or statement."""
     return pydantic.SecretStr("".join(secrets.choice(_LETTERS) for _ in range(24)))

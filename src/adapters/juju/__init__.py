@@ -1,1 +1,1 @@
-"""Ports over databags, secrets and status, by ops."""
+"""The ports over Juju: databags, secrets, options and leadership, by ops."""

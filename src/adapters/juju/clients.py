@@ -1,4 +1,4 @@
-"""Writes what clients read in the relation `database`, in both versions of the contract."""
+"""Write what clients read in the relation `database`, in both versions of the contract."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _PLAIN = ("database", "endpoints", "read-only-endpoints", "version")
 
 
 class JujuClients:
-    """Writes databags and secrets of clients as the data platform's library does."""
+    """Writes the databags and secrets of clients as the library data_interfaces of Canonical does."""
 
     def __init__(self, charm: ops.CharmBase, state: JujuState) -> None:
         self._charm = charm
         self._state = state
 
     def password(self, request: AccessRequest) -> pydantic.SecretStr | None:
-        """Return the password that a client was given, or None."""
+        """Return the password that was published to a client; None if there is none."""
         content = self._secret(request, "user").content()
         relation = self._relation(request.relation_id)
         databag: Mapping[str, str] = self._state.app_databag(relation) if relation else {}
@@ -35,7 +35,7 @@ class JujuClients:
         return pydantic.SecretStr(password) if password else None
 
     def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> None:
-        """Write how to connect; without credentials the client keeps those that it has."""
+        """Write connection information; without `credentials` the client keeps the credentials that it has."""
         relation = self._relation(request.relation_id)
         if relation is None:
             return
@@ -64,7 +64,7 @@ class JujuClients:
         self._answer(relation, request, answer)
 
     def withdraw(self, request: AccessRequest) -> None:
-        """Remove everything that a client was given."""
+        """Remove everything that was published to a client."""
         relation = self._relation(request.relation_id)
         if relation is None:
             return
@@ -101,13 +101,13 @@ class JujuClients:
             "resource": request.database,
             "salt": requests.get(request.request_id, {}).get("salt", ""),
         }
-        others = [
-            other
-            for other in responses(self._state.app_databag(relation))
-            if other.get("request-id") in requests
-            and other.get("request-id") != request.request_id
+        answers = [
+            answer
+            for answer in responses(self._state.app_databag(relation))
+            if answer.get("request-id") in requests
+            and answer.get("request-id") != request.request_id
         ]
-        listed = sorted([*others, response], key=lambda item: str(item.get("request-id")))
+        listed = sorted([*answers, response], key=lambda item: str(item.get("request-id")))
         fields = {"version": "v1", "requests": json.dumps(listed), "data": json.dumps(requests)}
         self._state.put_for_app(relation, fields)
 

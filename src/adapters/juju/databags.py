@@ -1,6 +1,6 @@
-"""What is written in databags, and what does it mean to us?
+"""Parse the text of databags, which remote applications and units wrote, into values or reasons.
 
-Databags hold text that others wrote: each is parsed here, into a value or into a sentence.
+A reason is the text of a ValueError. The status of the unit shows it.
 """
 
 from __future__ import annotations
@@ -39,13 +39,15 @@ _ALWAYS = {
 
 _REQUEST_ID = re.compile(r"[0-9A-Za-z]{1,32}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_LONGEST = 65_536  # characters; no honest request comes near
-_LONGEST_LINE = 1000  # likewise
-_MOST_REQUESTS = 100  # in one relation; likewise
+# Limits in characters of a databag, in characters of a line, and in requests of a relation. The requests
+# of real applications are far smaller.
+_LONGEST = 65_536
+_LONGEST_LINE = 1000
+_MOST_REQUESTS = 100
 
 
-def own(databag: Databag, key: str, model: type[T]) -> T | None:
-    """Return what another unit of the application wrote; None if this release cannot read it, or if it is missing.
+def read_peer_value(databag: Databag, key: str, model: type[T]) -> T | None:
+    """Return a value that a unit of this application wrote; None if it is missing or unreadable.
 
     Units of two releases run simultaneously during a refresh. Keys that only a later release knows are
     ignored at every depth, and keys that an earlier release did not write have their defaults.
@@ -53,9 +55,9 @@ def own(databag: Databag, key: str, model: type[T]) -> T | None:
     if not (text := databag.get(key)):
         return None
     try:
-        found = model.model_validate_json(text, extra="ignore")
-        if found.model_fields_set.issuperset(_ALWAYS.get(key, ())):
-            return found
+        value = model.model_validate_json(text, extra="ignore")
+        if value.model_fields_set.issuperset(_ALWAYS.get(key, ())):
+            return value
     except pydantic.ValidationError:
         pass  # The message of the error would show the input.
     logger.warning("What the peers keep under %s is not readable for this release", key)
@@ -103,34 +105,34 @@ def _name(item: object) -> object:
     return None
 
 
-def bounded(databag: Databag) -> dict[str, str]:
-    """The same, if it is of a reasonable size. Raises ValueError."""
+def size_checked(databag: Databag) -> dict[str, str]:
+    """Return a copy of a databag. Raises ValueError if the databag is larger than any real request."""
     if sum(map(len, databag.values())) > _LONGEST:
         raise ValueError("wrote more than a request can hold")
     return dict(databag)
 
 
-def check_line(told: Databag, key: str) -> None:
-    """What was told under this key can stand in a configuration. Raises ValueError."""
-    text = told.get(key, "")
+def check_line(databag: Databag, key: str) -> None:
+    """Raise ValueError unless the text of this key can stand in a line of a configuration file."""
+    text = databag.get(key, "")
     if len(text) > _LONGEST_LINE or text != text.strip() or not text.isprintable():
         raise ValueError(f"{key} is not one line of at most {_LONGEST_LINE} letters that show")
 
 
-class Asked(pydantic.BaseModel):
-    """One client relation, understood: clients, or a refusal, or nothing yet."""
+class ParsedRelation(pydantic.BaseModel):
+    """A client relation: its clients, or the refusal of its requests, or neither before there is a request."""
 
     clients: tuple[Client, ...] = ()
     refusals: tuple[Refusal, ...] = ()
 
     @property
     def silent(self) -> bool:
-        """Whether nothing is asked for."""
+        """Return whether the relation has no request yet."""
         return not self.clients and not self.refusals
 
 
-def asked(relation_id: int, application: str, remote: Databag, local: Databag) -> Asked:
-    """What the application behind a client relation asks for, and what it was told."""
+def asked(relation_id: int, application: str, remote: Databag, local: Databag) -> ParsedRelation:
+    """Return what the application of a client relation requests, and what was published to it."""
     clients: list[Client] = []
     refusals: list[Refusal] = []
 
@@ -150,27 +152,27 @@ def asked(relation_id: int, application: str, remote: Databag, local: Databag) -
             ):
                 refuse(problem)
             else:
-                clients.append(Client(request=request, published=_told(request, local)))
+                clients.append(Client(request=request, published=_published(request, local)))
         requested_secrets(remote)
     except ValueError as error:
         refuse(str(error))
-    return Asked(clients=() if refusals else tuple(clients), refusals=tuple(refusals))
+    return ParsedRelation(clients=() if refusals else tuple(clients), refusals=tuple(refusals))
 
 
 def is_v1(remote: Databag) -> bool:
-    """Whether a client speaks the contract that has several requests in one relation."""
+    """Return whether a client uses version 1 of the contract, with several requests in a relation."""
     return remote.get("version") == "v1"
 
 
 def requests_by_id(remote: Databag) -> dict[str, dict[str, pydantic.JsonValue]]:
-    """The requests of a v1 client, as it wrote them. Raises ValueError."""
-    return {_text(one, "request-id"): dict(one) for one in _requests(remote)}
+    """Return the requests of a v1 client by their ids, as the client wrote them. Raises ValueError."""
+    return {_text(request, "request-id"): dict(request) for request in _requests(remote)}
 
 
 def requested_secrets(remote: Databag) -> frozenset[str]:
-    """The fields that a client wants as secrets; the others it gets in plain text.
+    """Return the fields that a client requests as secrets; it gets all other fields as plain text.
 
-    A v1 client wants them all so. Raises ValueError.
+    A v1 client requests all of these fields as secrets. Raises ValueError.
     """
     if is_v1(remote):
         return frozenset(("username", "password", "uris", "read-only-uris", "tls", "tls-ca"))
@@ -182,23 +184,23 @@ def requested_secrets(remote: Databag) -> frozenset[str]:
 
 def _requests(remote: Databag) -> Iterator[Fields]:
     if not is_v1(remote):
-        yield {key: value for key, value in bounded(remote).items() if key != "request-id"}
+        yield {key: value for key, value in size_checked(remote).items() if key != "request-id"}
         return
     try:
-        requests = _OBJECTS.validate_json(bounded(remote).get("requests") or "[]")
+        requests = _OBJECTS.validate_json(size_checked(remote).get("requests") or "[]")
     except pydantic.ValidationError:
         raise ValueError("wrote requests, which is no JSON list of objects") from None
     if len(requests) > _MOST_REQUESTS:
         raise ValueError(f"wrote {len(requests)} requests: {_MOST_REQUESTS} are the most")
     seen: set[str] = set()
-    for one in requests:
-        request_id = _text(one, "request-id")
+    for request in requests:
+        request_id = _text(request, "request-id")
         if not _REQUEST_ID.fullmatch(request_id):
             raise ValueError("wrote a request whose request-id is not letters and digits")
         if request_id in seen:
             raise ValueError(f"wrote two requests with the request-id {request_id}")
         seen.add(request_id)
-        yield one
+        yield request
 
 
 def _request(relation_id: int, application: str, fields: Fields) -> AccessRequest | None:
@@ -224,17 +226,18 @@ def _text(fields: Fields, key: str) -> str:
 
 
 def responses(local: Databag) -> list[dict[str, pydantic.JsonValue]]:
-    """What we told a v1 client; whatever else stands there is not ours."""
+    """Return the responses that this application wrote for a v1 client; [] if the text cannot be read."""
     try:
         return _OBJECTS.validate_json(local.get("requests") or "[]")
     except pydantic.ValidationError:
         return []
 
 
-def _told(request: AccessRequest, local: Databag) -> Offer | None:
+def _published(request: AccessRequest, local: Databag) -> Offer | None:
     fields: Fields = local
     if request.request_id:
-        mine = [one for one in responses(local) if one.get("request-id") == request.request_id]
+        answers = responses(local)
+        mine = [answer for answer in answers if answer.get("request-id") == request.request_id]
         fields = mine[0] if mine else {}
     database = fields.get("database") or fields.get("resource") or ""
     credentials = fields.get("secret-user") or (fields.get("username") and fields.get("password"))

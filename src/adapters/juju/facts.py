@@ -1,4 +1,4 @@
-"""Juju as the source of facts."""
+"""Read the facts of a unit from Juju and from its container."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class JujuFacts:
         self._service_host = service_host
 
     def read(self) -> Facts:
-        """Return the facts. Followers need not know the clients, so they do not read their databags.
+        """Return the facts. Only the leader reads the databags of clients.
 
         Juju is asked which units are being removed only where the answer matters, because `goal-state`
         is a call of a hook tool.
@@ -63,8 +63,8 @@ class JujuFacts:
         peers = state.relation(PEERS)
         shared: databags.Databag = state.app_databag(peers) if peers else {}
         mine: databags.Databag = state.unit_databag(peers) if peers else {}
-        plan = databags.own(shared, "plan", Plan)
-        ledger = databags.own(shared, "ledger", Ledger)
+        plan = databags.read_peer_value(shared, "plan", Plan)
+        ledger = databags.read_peer_value(shared, "ledger", Ledger)
         auth = self._secrets.read()
         if auth is None and plan and plan.upstream:
             # No event tells that a secret becomes readable. Before there is an upstream no unit needs the
@@ -93,8 +93,8 @@ class JujuFacts:
             auth=auth,
             ledger=ledger or Ledger(),
             unreadable=tuple(unreadable),
-            serving=databags.own(mine, "serving", Serving),
-            stake=databags.own(mine, "stake", UnitBudget) or UnitBudget(),
+            serving=databags.read_peer_value(mine, "serving", Serving),
+            stake=databags.read_peer_value(mine, "stake", UnitBudget) or UnitBudget(),
             peers=tuple(self._peers(peers)) if peers and leader else (),
             backend=self._backend(leader=leader),
             clients=tuple(client for _, parsed in requests for client in parsed.clients),
@@ -119,8 +119,8 @@ class JujuFacts:
                 name=unit.name,
                 address=address_in(databag.get("address", "")),
                 leaving=databag.get(LEAVING) == "true",
-                serving=databags.own(databag, "serving", Serving),
-                stake=databags.own(databag, "stake", UnitBudget) or UnitBudget(),
+                serving=databags.read_peer_value(databag, "serving", Serving),
+                stake=databags.read_peer_value(databag, "stake", UnitBudget) or UnitBudget(),
             )
 
     def _backend(self, *, leader: bool) -> BackendRelation:
@@ -144,24 +144,24 @@ class JujuFacts:
 
     def _credentials(self, relation: ops.Relation) -> BackendLogin:
         """Return what the PostgreSQL charm wrote. Raises ValueError with what is missing or wrong."""
-        told = databags.bounded(self._state.databag(relation, relation.app))
-        if uri := told.get("secret-user"):
-            told |= self._secret(uri, f"{BACKEND}.{relation.id}.user.secret")
+        fields = databags.size_checked(self._state.databag(relation, relation.app))
+        if uri := fields.get("secret-user"):
+            fields |= self._secret(uri, f"{BACKEND}.{relation.id}.user.secret")
         needed = ("username", "password", "endpoints")
-        if missing := [key for key in needed if not told.get(key)]:
+        if missing := [key for key in needed if not fields.get(key)]:
             raise ValueError(f"{relation.app.name} has not given {', '.join(missing)} yet")
         for key in ("username", "password", "database", "version"):
-            databags.check_line(told, key)
-        endpoints = endpoints_in(told["endpoints"])
+            databags.check_line(fields, key)
+        endpoints = endpoints_in(fields["endpoints"])
         if not endpoints:
             raise ValueError(f"{relation.app.name} has not given endpoints yet")
         return BackendLogin(
-            user=told["username"],
-            password=pydantic.SecretStr(told["password"]),
-            database=told.get("database") or REQUEST["database"],
+            user=fields["username"],
+            password=pydantic.SecretStr(fields["password"]),
+            database=fields.get("database") or REQUEST["database"],
             endpoints=endpoints,
-            read_only=endpoints_in(told.get("read-only-endpoints", "")),
-            version=told.get("version", ""),
+            read_only=endpoints_in(fields.get("read-only-endpoints", "")),
+            version=fields.get("version", ""),
         )
 
     def _secret(self, uri: str, label: str) -> dict[str, str]:
@@ -172,7 +172,7 @@ class JujuFacts:
             self._state.incomparable()  # No event tells that a secret becomes readable.
             raise ValueError("its secret is not readable yet") from None
 
-    def _requests(self) -> Iterable[tuple[int, databags.Asked]]:
+    def _requests(self) -> Iterable[tuple[int, databags.ParsedRelation]]:
         for relation in self._state.relations(CLIENTS):
             remote = self._state.databag(relation, relation.app)
             local = self._state.app_databag(relation)

@@ -1,8 +1,8 @@
-"""The names of metadata.yaml. Light to import, for hooks that turn out to have nothing to do."""
+"""The names of the endpoints in metadata.yaml. Every hook imports this module, so it imports nothing."""
 
 PEERS = "pgb-peers"
 BACKEND = "backend-database"
 CLIENTS = "database"
 
-# The note of a unit that leaves, in its databags.
+# The key in the databags of a unit that is being removed.
 LEAVING = "departing"

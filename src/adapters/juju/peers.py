@@ -1,4 +1,4 @@
-"""Writes the databags of pgb-peers, and the request in backend-database."""
+"""Write the databags of pgb-peers, the request in backend-database, and the departure of this unit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REQUEST = {
 
 
 class JujuPeers:
-    """What units tell one another in the databags of their peer relation."""
+    """Writes the values that units share in the databags of their peer relation."""
 
     def __init__(self, state: JujuState) -> None:
         self._state = state
@@ -59,7 +59,7 @@ class JujuPeers:
 
 
 class JujuBackend:
-    """What this application writes for the PostgreSQL charm, as the charm's own library writes it."""
+    """Writes the request to the PostgreSQL charm, with the fields that the library of that charm writes."""
 
     def __init__(self, state: JujuState) -> None:
         self._state = state
@@ -74,7 +74,7 @@ class JujuBackend:
 
 
 class JujuDepartures:
-    """The announcement, in every databag of this unit, that it is being removed."""
+    """Announces in every databag of this unit that the unit is being removed."""
 
     def __init__(self, charm: ops.CharmBase, state: JujuState) -> None:
         self._charm = charm

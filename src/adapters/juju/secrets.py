@@ -14,8 +14,8 @@ from domain.users import AuthMaterial
 class LabelledSecret:
     """A secret that this application owns, identified by its label.
 
-    Contents are not among what the next hook compares, so after a hook that writes a secret the next hook reads
-    everything again.
+    The next hook cannot compare the content of a secret. So after a hook that writes a secret, the next hook
+    reads everything again.
     """
 
     def __init__(self, charm: ops.CharmBase, state: JujuState, label: str) -> None:

@@ -1,12 +1,12 @@
-"""Skip a hook that brings nothing new, before the libraries are imported that doing something takes.
+"""Skip a hook that has nothing to do, before any library but ops is imported.
 
-Most hooks are about changes that mean nothing to this unit: a peer that joins, a check that fails and
-recovers, an update-status. A hook is a function of what it reads. If all that the last complete hook read
-has the same value now, the same hook would do nothing and set the same status.
+Most hooks change nothing on this unit: a peer joins, a check fails and recovers, update-status. The effects
+of a hook depend only on the values that it reads. If every value that the last complete hook read is
+unchanged, this hook would do nothing and set the status that is set already.
 
-Killed at any point: the memory is removed before a hook does anything, and written when all is done and the
-status is set. It holds values as the hook wrote them, and Juju keeps either all or none of these, so after a
-hook that Juju takes back the values differ.
+A unit may be killed at any point: the record is removed before a hook does anything, and written when the
+hook has done everything and the status is set. The record has the values that the hook wrote. Juju keeps
+all of these values or none, so after a hook that Juju rolls back the next hook reads other values.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Server = tuple[str, int]
 
 
 class SkipUnchanged:
-    """What the last complete hook of this pod read, on the disk of the charm, which ends with the pod."""
+    """The record of what the last complete hook read, on the disk of the charm, which ends with the pod."""
 
     def __init__(
         self, charm: ops.CharmBase, state: JujuState, container: ObservedContainer
@@ -38,10 +38,10 @@ class SkipUnchanged:
         self._file = pathlib.Path(charm.charm_dir, ".unchanged")
 
     def holds(self, event: ops.EventBase) -> bool:
-        """Return whether everything that was read is unchanged, and PostgreSQL still answers.
+        """Return whether every recorded value is unchanged, and PostgreSQL still answers.
 
-        The cheapest and most likely differences come first: the relation of the event, the other reads,
-        Pebble, the network.
+        The order is by cost and by how likely a difference is: the relation of the event, all other reads of
+        Juju, Pebble, the network.
         """
         try:
             known = json.loads(self._file.read_text())
@@ -57,7 +57,7 @@ class SkipUnchanged:
             return False  # For example, a relation has gone.
 
     def remember(self, servers: Sequence[Server]) -> None:
-        """Write what this hook read. `servers` are those that a hook asks whether PostgreSQL answers."""
+        """Record what this hook read, and the servers that a later hook asks whether PostgreSQL answers."""
         if not self._state.comparable:
             return
         reads, container = self._state.digests(), self._container.summary()
@@ -67,7 +67,7 @@ class SkipUnchanged:
         os.replace(new, self._file)
 
     def forget(self) -> None:
-        """Remove the memory, because this hook is about to do something."""
+        """Remove the record, because this hook is about to do something."""
         self._file.unlink(missing_ok=True)
 
 

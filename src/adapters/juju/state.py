@@ -1,8 +1,8 @@
-"""Read and write Juju's state, and tell later whether anything that was read has changed.
+"""Read and write Juju's state, and compare every value that a hook read with its value in the next hook.
 
-All adapters for Juju read and write databags, options and leadership here. Each read is noted, and the next
-hook compares exactly what was read. So an endpoint that is added later is compared as soon as an adapter
-reads its databags, and an endpoint without a relation costs no hook tool.
+All adapters for Juju read and write databags, options and leadership here. Each read is recorded, and the
+next hook compares exactly these values. So a new endpoint is compared as soon as an adapter reads its
+databags, and an endpoint without a relation costs no call of a hook tool.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ops import hookcmds
 
 
 class Read(NamedTuple):
-    """A piece of Juju's state. `relation` is -1 for what belongs to no relation."""
+    """A value of Juju that was read. `relation` is -1 for a value that belongs to no relation."""
 
     kind: str
     relation: int = -1
@@ -31,11 +31,11 @@ LEADER, OPTIONS, RELATIONS, UNITS, DATABAG = "leader", "options", "relations", "
 
 
 class JujuState:
-    """Juju's state as this unit may see it, with notes of what was read.
+    """Juju's state as this unit may see it, with a record of every read.
 
-    Three things are not read again. Juju announces each new relation by relation-created and each end by
-    relation-broken, and new content of a secret by secret-changed. The address of a pod stays for as long
-    as the disk of the charm.
+    Three values are not read again for a comparison. Juju announces a new relation by relation-created and
+    its end by relation-broken, and new content of a secret by secret-changed. The address of a pod stays
+    for as long as the disk of the charm.
     """
 
     def __init__(self, charm: ops.CharmBase) -> None:
@@ -55,7 +55,7 @@ class JujuState:
         return self._charm.config
 
     def relations(self, endpoint: str) -> list[ops.Relation]:
-        """Return the relations of an endpoint, without a relation that breaks in this hook."""
+        """Return the relations of an endpoint, except a relation that breaks in this hook."""
         self._reads[Read(RELATIONS, name=endpoint)] = None
         # In relation-broken Juju still lists the relation.
         return [relation for relation in self._charm.model.relations[endpoint] if relation.active]
@@ -77,7 +77,7 @@ class JujuState:
         return relation.data[owner]
 
     def app_databag(self, relation: ops.Relation) -> Mapping[str, str]:
-        """Return the databag of this application in a relation. Only a leader may, except for peers."""
+        """Return the databag of this application in a relation. A follower may read only that of pgb-peers."""
         return self.databag(relation, self._charm.app)
 
     def unit_databag(self, relation: ops.Relation) -> Mapping[str, str]:
@@ -90,7 +90,7 @@ class JujuState:
         owner: ops.Application | ops.Unit,
         fields: Mapping[str, str],
     ) -> None:
-        """Write the fields that differ, by one hook tool; '' removes a field."""
+        """Write the fields that differ, by a single call of a hook tool; '' removes a field."""
         databag = self.databag(relation, owner)
         if changed := {key: text for key, text in fields.items() if databag.get(key, "") != text}:
             relation.data[owner].update(changed)
@@ -104,14 +104,14 @@ class JujuState:
         self.put(relation, self._charm.unit, fields)
 
     def incomparable(self) -> None:
-        """Note that this hook read or wrote what a later hook cannot see, such as a secret."""
+        """Record that this hook read or wrote a value that a later hook cannot compare, such as a secret."""
         self.comparable = False
 
     def digests(self) -> list[list[str | int]]:
         """Return each read with a digest of its value at the end of this hook.
 
-        Values that this hook wrote count as written: Juju keeps all of them or none. If it keeps none,
-        the next hook sees other values.
+        The digests include what this hook wrote. Juju keeps all of these values or none. If it keeps none,
+        the next hook reads other values.
         """
         return [[*read, _digest(self._now(read, at))] for read, at in self._reads.items()]
 
@@ -131,10 +131,10 @@ class JujuState:
     def unchanged(
         self, digests: Iterable[tuple[str, int, str, str]], event: ops.EventBase
     ) -> bool:
-        """Return whether all reads of an earlier hook would have the same values now.
+        """Return whether every value that an earlier hook read is unchanged.
 
-        Ends at the first that differs. Reads of the relation of the event come first, because there a
-        change is most likely.
+        The comparison ends at the first value that differs. Values of the relation of the event come first,
+        because they are the most likely to differ.
         """
         noted = [(Read(kind, relation, name), digest) for kind, relation, name, digest in digests]
         if isinstance(event, ops.RelationEvent):
@@ -147,7 +147,7 @@ class JujuState:
         return all(_digest(self._reread(read)) == digest for read, digest in noted)
 
     def _reread(self, read: Read) -> object:
-        """Return a value by a single hook tool; the model of ops would list the relations before."""
+        """Return a value by a single call of a hook tool; the model of ops would list the relations first."""
         if read.kind == LEADER:
             return self._charm.unit.is_leader()
         if read.kind == OPTIONS:

@@ -1,1 +1,1 @@
-"""The Kubernetes API, over lightkube."""
+"""The port `Exposure` over the API of Kubernetes, by lightkube."""

@@ -1,4 +1,4 @@
-"""The Service by which clients reach all units under one name."""
+"""Apply the Service by which clients reach all units under a single name."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
 
     import lightkube
 
-TIMEOUT = 2.0  # seconds; the next hook tries again
+# Seconds for a request. The next hook tries again.
+TIMEOUT = 2.0
 
 
 def service_name(application: str) -> str:
-    """The name of our Service: Juju has one that bears the application's own name."""
+    """Return the name of the Service. Juju makes another Service with the name of the application."""
     return f"{application}-service"
 
 
 class LightkubeExposure:
-    """A Service of type ClusterIP that this application applies to its namespace."""
+    """Applies a Service of type ClusterIP to the namespace of the application."""
 
     def __init__(self, application: str, namespace: str, pod: str) -> None:
         self._application = application
@@ -32,11 +33,11 @@ class LightkubeExposure:
         self._pod = pod
 
     def expose(self, ports: tuple[int, ...]) -> None:
-        """The Service leads to these ports of every ready unit, whoever wrote it before.
+        """Apply a Service with these ports of every ready unit, also over fields that another manager wrote.
 
         Raises ExposureForbidden and ExposureFailed.
         """
-        # Imported here, as all of lightkube: most hooks never reach Kubernetes, and it is slow.
+        # Imported here, because the import of lightkube is slow and most hooks do not use Kubernetes.
         from lightkube.models.core_v1 import ServicePort, ServiceSpec
         from lightkube.models.meta_v1 import ObjectMeta
         from lightkube.resources.core_v1 import Pod, Service
@@ -51,7 +52,7 @@ class LightkubeExposure:
                     name=service_name(self._application),
                     namespace=self._namespace,
                     labels=labels,
-                    # Kubernetes removes the Service together with what owns our pods.
+                    # Kubernetes removes the Service together with the owner of the pod (the StatefulSet).
                     ownerReferences=owners,
                 ),
                 spec=ServiceSpec(
@@ -63,15 +64,15 @@ class LightkubeExposure:
                     ],
                 ),
             )
-            # Server-side apply keeps what others wrote into fields that we do not name; where both
-            # name one, the endpoint that clients were promised comes first.
+            # Server-side apply keeps the fields of another manager that this manifest does not have. With
+            # `force` it replaces those that the manifest has: clients use the endpoint that was published.
             client.apply(wanted, field_manager=self._application, force=True)
 
     def _client(self) -> lightkube.Client:
         import httpx2
         import lightkube
 
-        # It tells of every request, and every line is a process of its own.
+        # httpx2 logs every request, and each log line starts a process (`juju-log`).
         logging.getLogger("httpx2").setLevel(logging.WARNING)
         return lightkube.Client(
             namespace=self._namespace,
@@ -89,16 +90,16 @@ def _translated(application: str) -> Generator[None]:
     except ApiError as error:
         code = error.response.status_code
         if code == HTTPStatus.FORBIDDEN:
-            # `User "…" cannot create resource …`; else it is a quota, or a rule of the cluster's own.
-            said = one_line(str(error.status.message or ""))
-            if " cannot " in said:
-                said = f"run `juju trust {application} --scope=cluster`"
-            raise ExposureForbidden(f"Kubernetes forbids a Service: {said}") from None
+            # `User "…" cannot create resource …`; other messages name a quota or an admission rule.
+            reason = one_line(str(error.status.message or ""))
+            if " cannot " in reason:
+                reason = f"run `juju trust {application} --scope=cluster`"
+            raise ExposureForbidden(f"Kubernetes forbids a Service: {reason}") from None
         raise ExposureFailed(
             f"Kubernetes refuses the Service ({code}): this is tried again"
         ) from None
     except (httpx2.HTTPError, ConfigError, OSError, ValueError):
         raise ExposureFailed("Kubernetes does not answer: this is tried again") from None
     except (AttributeError, KeyError, TypeError, RecursionError):
-        # lightkube reads any JSON, and believes that it is what was asked for.
+        # lightkube takes any JSON for the object that was requested, and fails when it uses a missing field.
         raise ExposureFailed("Kubernetes answers something else: this is tried again") from None

@@ -1,4 +1,4 @@
-"""The platform in memory: the double of the unit tests, with faults that a test can switch on.
+"""The platform in memory, which is the double of the unit tests. A test can switch on faults.
 
     platform = MemoryPlatform(units=2)
     platform.deploy()                                  # the hooks of every new unit

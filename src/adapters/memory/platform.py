@@ -1,4 +1,4 @@
-"""The units of an application in memory, with their hooks."""
+"""Run the hooks of the units of an application in memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LAYOUT = Layout(root="/var/lib/pgbouncer")
 
 
 class MemoryUnit(Application):
-    """The hooks of one unit, over ports in memory."""
+    """The hooks of a unit, over ports in memory."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """PgBouncer processes in memory, and their consoles.
 
-tests/contract holds them to what the real processes and consoles do.
+The tests of tests/contract hold for them and for the real processes and consoles.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """PostgreSQL in memory, and the ports that reach it.
 
-tests/contract/databases.py holds it to what the real server does.
+The tests of tests/contract/databases.py hold for it and for the real server.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class MemoryDatabase:
 
     def __init__(self, server: MemoryServer, ledger: Ledger) -> None:
         self._memory = server
-        # Quarters of a second: that this hook may still wait, and for each database that hangs.
+        # The quarters of a second that this hook may still wait, and that it waits for a database that hangs.
         self._left = 8
         self._wait = 4
         # Databases that hang, as this hook has seen.
@@ -282,7 +282,7 @@ class MemoryDatabase:
         role.database, role.groups, role.login = grant.database, frozenset(grant.roles), True
         self._enter(grant.database)
         if grant.database in self._server.closed:
-            raise AccessRefused(f"PostgreSQL cannot give access to database {grant.database}")
+            raise AccessRefused(f"no user can be given access to database {grant.database}")
         self._server.databases.add(grant.database)
         if known and known.owner == NEW_OWNER:
             del self._server.owners[grant.database]

@@ -1,1 +1,1 @@
-"""The workload container, over Pebble."""
+"""The ports `Pooler` and `Reminder` over the workload container, by Pebble."""

@@ -1,4 +1,4 @@
-"""The services and checks by which Pebble runs the PgBouncer processes of a unit."""
+"""Make the Pebble layer: the services and checks of the PgBouncer processes of a unit."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
     from domain.applied import Step
 
-# The volume that both containers share, as the workload sees it and as the charm does.
+# The path in the workload container, and in the charm's container, of the volume that both share.
 SHARED, SHARED_HERE = "/charm/container", f"/charm/containers/{CONTAINER}"
 
 LAYOUT = Layout(root=ROOT, sockets=f"{SHARED}/sockets")
-LABEL = "pgbouncer"  #: the label of the layer, and the name of the check of the port
+# The label of the layer, and the name of the check of the port.
+LABEL = "pgbouncer"
 DRAIN = f"{LAYOUT.root}/drain.sh"
 ALIVE = f"{LAYOUT.root}/alive.sh"
 # The lines of pgbouncer.ini that all processes of the unit have in common.

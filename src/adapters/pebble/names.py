@@ -1,11 +1,12 @@
-"""Where PgBouncer is to be found on Juju. Light to import, as are the names of the relations."""
+"""The names of the container, its directory, services and checks. Every hook imports this module."""
 
 import re
 
-CONTAINER = "pgbouncer"  #: as in metadata.yaml
+# The container in metadata.yaml.
+CONTAINER = "pgbouncer"
 ROOT = "/var/lib/pgbouncer"
 
-# The name of the Pebble check that fails after a delay, so that the unit runs again.
+# The name of the Pebble check that fails after a delay, so that a hook of the unit runs again.
 ASK_AGAIN = "ask-again"
 
 # An image may have services and checks of its own whose names begin with `pgbouncer-`, too.

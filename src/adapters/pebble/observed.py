@@ -1,6 +1,7 @@
-"""The services of the workload container, and the record of the configuration that was applied there.
+"""Read the services of the workload container, and the record of the configuration that was applied there.
 
-Light to import: a hook that changes nothing reads both, and imports nothing else of this package.
+Every hook reads both, so this module imports only ops. A hook that changes nothing imports nothing else of
+this package.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ from adapters.pebble.names import CONTAINER, process_of
 
 
 class Record(TypedDict):
-    """What was written to the container. It is kept on the disk of the charm, so that reading is no request."""
+    """What was written to the container. The record is a file on the charm's disk: reading it needs no request."""
 
     # The configuration that was applied in full, as JSON of the domain's value.
     applied: str
-    # A text that identifies the content, by path, for each file that is known to be complete.
+    # For each file that is known to be complete, by path, a text that identifies its content.
     files: dict[str, str]
     # The Pebble layer, as text.
     layer: str
-    # What identifies the Pebble that got the layer.
+    # The identity of the Pebble that got the layer: the inode and the time of its socket.
     pebble: str
 
 
 class ObservedContainer:
-    """The container as a hook sees it; a hook that does something uses what the comparison has requested.
+    """The container as a hook sees it. The comparison and the hook share the answers of Pebble.
 
     The record is valid for the Pebble for which it was written. A container that was replaced has an empty
     disk, and its Pebble has a new socket and an empty plan. The record ends with the pod, as the containers do.
@@ -49,7 +50,7 @@ class ObservedContainer:
         return self._services
 
     def expect(self, running: dict[str, bool]) -> None:
-        """Note services that this hook has started or stopped."""
+        """Record services that this hook has started or stopped."""
         self._services = self.services() | running
 
     def refresh(self) -> None:
@@ -59,7 +60,7 @@ class ObservedContainer:
         self._was_read = True
 
     def record(self) -> Record | None:
-        """Return the record, or None if the container does not have what it says. Raises as `services`."""
+        """Return the record, or None if it does not describe this container. Raises as `services`."""
         services = self.services()
         try:
             record = cast("Record", json.loads(self._path.read_text()))
@@ -77,7 +78,7 @@ class ObservedContainer:
         os.replace(new, self._path)
 
     def _pebble(self) -> str:
-        """Return what tells one start of Pebble from another: it makes its socket when it starts."""
+        """Return a text that differs between starts of Pebble, which makes its socket when it starts."""
         try:
             socket = os.stat(f"/charm/containers/{CONTAINER}/pebble.socket")
         except OSError:
@@ -85,7 +86,7 @@ class ObservedContainer:
         return f"{socket.st_ino} {socket.st_mtime_ns}"
 
     def summary(self) -> list[object]:
-        """Return what a later hook compares; an empty list if Pebble cannot be asked."""
+        """Return the services and the applied configuration, for a later hook to compare; [] if Pebble fails."""
         try:
             record = self.record()
             return [

@@ -1,4 +1,4 @@
-"""PgBouncer under Pebble: files, services, checks and signals in the workload container."""
+"""Run PgBouncer under Pebble, by files, services, checks and signals in the workload container."""
 
 from __future__ import annotations
 

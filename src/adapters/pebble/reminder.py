@@ -13,10 +13,13 @@ from adapters.pebble.names import ASK_AGAIN
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-AGAIN = "pgbouncer-k8s.charm/ask-again"  #: the notice that a Pebble without such checks records
+# The key of the notice that is recorded if Pebble cannot start a single check.
+AGAIN = "pgbouncer-k8s.charm/ask-again"
 
-DELAYS = (1, 2, 4, 8, 16, 30)  #: seconds until the next attempt; the last is repeated
-GIVE_UP = 300.0  #: seconds without progress; after that only update-status runs the unit again
+# Seconds until the next attempt. The last delay is repeated.
+DELAYS = (1, 2, 4, 8, 16, 30)
+# Seconds without progress, after which only update-status runs the unit again.
+GIVE_UP = 300.0
 
 # The environment of the check keeps the state of the reminder between hooks.
 _TOPIC, _SINCE, _ATTEMPT = "TOPIC", "SINCE", "ATTEMPT"
@@ -36,7 +39,7 @@ class PebbleReminder:
         self._container = container
 
     def remind(self, topic: str) -> bool:
-        """Run this unit again after a delay, or at once; returns False if Pebble does neither.
+        """Run this unit again after a delay, or at once; return False if Pebble does neither.
 
         `topic` names what is missing. While `topic` does not change, each delay is longer than the
         delay before; with another `topic` the delays begin again.
@@ -58,7 +61,7 @@ class PebbleReminder:
         return True
 
     def _at_once(self, topic: str, now: float) -> bool:
-        """Record a notice, for a Pebble that cannot start single checks; returns False if that fails, too."""
+        """Record a notice, for a Pebble that cannot start single checks; return False if that fails, too."""
         try:
             known = next(iter(self._container.get_notices(keys=[AGAIN])), None)
             since = _since(known.last_data if known else {}, topic, now)

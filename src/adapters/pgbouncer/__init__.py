@@ -1,1 +1,1 @@
-"""PgBouncer: its configuration files and its console."""
+"""The configuration files and the consoles of PgBouncer."""

@@ -56,7 +56,7 @@ def _named(command: str, alias: str) -> str:
 
 
 def _alias(name: object) -> str:
-    """Return the name of a database as text for a command. Raises ValueError if it is no text."""
+    """Return the name of a database for use in a command. Raises ValueError if it is not UTF-8 text."""
     if not isinstance(name, str) or not name:
         raise ValueError("no name")
     return name.encode().decode()

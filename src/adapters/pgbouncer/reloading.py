@@ -26,9 +26,9 @@ class ReloadConsoles(Protocol):
 
 
 class Reloading:
-    """Reloads processes by their consoles, and by SIGHUP where a console cannot be used yet.
+    """Reloads processes by their consoles, and by SIGHUP if a process does not admit the admin user yet.
 
-    `restore` writes the configuration files before, and `hang_up` sends SIGHUP to processes.
+    `restore` writes the previous configuration files, and `hang_up` sends SIGHUP to processes.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Reloading:
         self._hang_up = hang_up
 
     def __call__(self, processes: Sequence[Instance], admin: Login | None) -> None:
-        """Reload the processes with their new files, or restore the files before for all of them.
+        """Reload the processes with their new files, or restore the previous files of all of them.
 
         Raises PoolerFailed with the line that a process refuses. Raises PoolerUnreachable if a process
         cannot be asked after its reload: it keeps the new file, and has to reload again. Without `admin`

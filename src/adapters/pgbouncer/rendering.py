@@ -36,7 +36,7 @@ _NEVER = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Lines(NamedTuple):
-    """What a configuration file of PgBouncer says, by section."""
+    """The lines of a configuration file of PgBouncer, by section."""
 
     settings: tuple[IniLine, ...]
     pools: tuple[Pool, ...]
@@ -51,10 +51,10 @@ def pgbouncer_ini(instance: Instance | Lines, include: str = "") -> str:
 
 
 def split(instances: Sequence[Instance]) -> tuple[Lines, dict[int, Lines]]:
-    """Return the lines that all processes have in common, and by index those of each process alone.
+    """Return the lines that all processes have in common, and by index the lines that differ.
 
-    A parameter of PER_PROCESS never stands in the common file, although its values may be equal: a process
-    that starts while the files are written must not miss a limit.
+    A parameter of PER_PROCESS never is in the common file, also if its values are equal: a process that
+    starts while the files are written must not miss a limit.
     """
     if not instances:
         return Lines((), (), (), ()), {}
@@ -122,7 +122,7 @@ def doubled(text: str) -> str:
 
 
 def line(text: str) -> str:
-    """Return the text itself. Raises ValueError if the text could end the line that it stands in."""
+    """Return the text itself. Raises ValueError if the text could end its line of the file."""
     if _NEVER.search(text):
         raise ValueError("control characters cannot be written to a configuration")
     return text
@@ -130,7 +130,7 @@ def line(text: str) -> str:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    # Imported here: a quiet hook renders nothing, and the import is slow.
+    # Imported here, because the import is slow and a hook with nothing to do renders nothing.
     import jinja2
 
     environment = jinja2.Environment(

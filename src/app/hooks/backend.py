@@ -22,7 +22,7 @@ class BackendChanged:
     verify: Converge
 
     def __call__(self) -> Outcome:
-        """Lead the pools to PostgreSQL, and defer while something is missing for that."""
+        """Connect the pools to PostgreSQL; defer until PgBouncer runs and the login to PostgreSQL is there."""
         facts = self.source.read()
         if not facts.container.runs:
             # The request need not wait for PgBouncer: PostgreSQL's charm takes time to answer it.
@@ -49,7 +49,7 @@ class BackendDeparted:
 
     - A unit that is being removed announces that in its databags, and removes no role: other units go on.
     - When the relation ends for all units, or no unit stays, the leader removes the roles of this
-      application from PostgreSQL while it still can.
+      application from PostgreSQL while its login works.
     """
 
     source: FactsSource

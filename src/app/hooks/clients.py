@@ -26,7 +26,7 @@ class ClientsChanged:
         facts = self.source.read()
         if not may_write_for_app(facts):
             return Done(facts)
-        # Only after this is it known whether the backend is ready: a lost event may have left it undone.
+        # Converge also makes the backend ready, if an event that should have done so was lost.
         outcome = self.converge(facts)
         match outcome:
             case Done(facts=now, problems=problems) if now.clients and not now.backend_ready:
@@ -71,5 +71,5 @@ class ClientsBroken:
         if not may_write_for_app(facts):
             return Done(facts)
         outcome = self.converge(facts)
-        # The relation is gone, so Juju cannot deliver this event again. Any later hook does what is left.
+        # The relation is gone, so Juju cannot deliver this event again. A later hook finishes the work.
         return Done(outcome.facts, outcome.problems)

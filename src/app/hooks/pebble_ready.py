@@ -9,7 +9,7 @@ from app.ports import FactsSource
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PebbleReady:
-    """The pgbouncer-pebble-ready hook: the container came up, for the first time or again.
+    """The pgbouncer-pebble-ready hook: the container has started, for the first time or again.
 
     - Without a configuration there is nothing to run.
     - With a configuration the processes are started and verified.

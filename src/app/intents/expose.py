@@ -1,4 +1,4 @@
-"""Intent: the Service of Kubernetes leads clients to the ports of all units."""
+"""Intent: the Service of Kubernetes has the ports of all units."""
 
 import dataclasses
 import logging
@@ -15,11 +15,11 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Expose:
-    """Keeps the Service at the ports that the units listen on, on the leader.
+    """Applies the Service with the ports that the units listen on, on the leader.
 
-    The ledger has the ports of the Service, so that Kubernetes is asked only when they change. With
-    `verify` it is asked always, and a Service that was deleted or edited is repaired. The ledger has a
-    failure too, and every later hook tries again.
+    The ledger records the ports of the Service, so that a hook calls Kubernetes only when the ports change.
+    With `verify` the hook always calls Kubernetes, which repairs a Service that was deleted or edited. The
+    ledger also records a failure, and every later hook tries again.
     """
 
     exposure: Exposure

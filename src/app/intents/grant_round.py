@@ -79,7 +79,7 @@ class GrantRound:
     def refuse(self, request: AccessRequest, error: DatabaseRefused) -> None:
         """Replace the grant that a client has just got by the problem that keeps the client from using it."""
         grant = grant_for(request)
-        self.given = [other for other in self.given if other.username != grant.username]
+        self.given = [given for given in self.given if given.username != grant.username]
         text = f"{request.application} (relation {grant.relation_id}): {error}"
         self._refused(grant, text, self._before.get(grant.username), error)
 
@@ -127,7 +127,7 @@ class GrantRound:
             self.given.append(before)
         topic = topic_of(grant.username)
         if isinstance(error, NoTimeLeft):
-            # The problem that an earlier hook found is still the best information about this client.
+            # The problem that an earlier hook recorded is the latest information about this client.
             ledger = self._facts.ledger
             known = [problem for problem in ledger.problems if problem.topic == topic]
             waiting = Problem(topic=topic, level=Level.WAITING, text=text, untried=True)

@@ -23,11 +23,12 @@ class ReconcileAccess:
 
     - Users that no client asks for any more lose their logins and sessions first. Then PgBouncer's own
       user is made, then new users, and then users whose clients have left are dropped.
-    - A client whose database made an earlier hook wait comes last, and is waited for only a moment.
+    - A client whose database made an earlier hook wait comes last, and the hook waits only 0.25 s for it.
     - PostgreSQL is asked only if something is unfinished, or with `verify`. Then roles that were lost
       there are made again, with the passwords that they had.
     - A refusal for a client does not delay other clients, and the client keeps the access that it has.
-    - A role or a database that leads out of a client's own database needs the operator's consent.
+    - A role with rights outside of the client's database, or the database of another owner, needs the
+      operator's consent.
     - While PostgreSQL refuses, the backend is not ready, and every later hook tries again.
     - When the relation with PostgreSQL has ended, everything that was published to clients is withdrawn.
     """
@@ -178,8 +179,8 @@ def _by_trouble(
 ) -> Iterator[tuple[bool, list[Client], list[str]]]:
     """Yield the clients to serve and the users to drop, and whether to wait only a moment for each.
 
-    New clients and other users come first, with the full wait. Clients with a grant come next, and then
-    clients and users whose database an earlier hook waited for in vain.
+    New clients and users without trouble come first, with the full wait. Clients with a grant come next,
+    and then clients and users whose databases were still locked at the end of the wait of an earlier hook.
     """
     slow = {p.topic for p in ledger.problems if p.level is Level.WAITING and not p.untried}
     calm = [client for client in clients if topic_of(client.request.username) not in slow]

@@ -10,7 +10,7 @@ from domain.leadership import may_write_for_app
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RequestBackend:
-    """Requests a database and a superuser from PostgreSQL's charm, on the leader."""
+    """Requests a database and a superuser from the PostgreSQL charm, on the leader."""
 
     backend: Backend
 

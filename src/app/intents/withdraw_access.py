@@ -13,10 +13,10 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WithdrawAccess:
-    """Drops the users, groups and functions of this application, on the leader, while it still can.
+    """Drops the users, groups and functions of this application, on the leader, while its login works.
 
     PostgreSQL's charm revokes the login of this application at any time after the relation ends, so the
-    first hook that sees the end does this. Databases and what clients wrote into them stay.
+    first hook that sees the end does this. Databases and their contents stay.
     """
 
     databases: Databases

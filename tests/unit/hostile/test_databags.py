@@ -140,7 +140,7 @@ def plain(*values):
 @example(PLAN.model_dump_json().replace("pgb/1", "pgb/" + "9" * 5000))
 @example(PLAN.model_dump_json().replace('"app"', '"a b"'))
 def test_a_plan_that_was_read_can_be_rendered(text):
-    found = databags.own({"plan": text}, "plan", Plan)
+    found = databags.read_peer_value({"plan": text}, "plan", Plan)
     if found:
         for unit in ("pgb/0", "pgb/1", "pgb/9"):
             program = PgBouncerRuntime(version=Version(1, 24), cpus=2, files=1000)
@@ -155,7 +155,7 @@ def test_a_plan_that_was_read_can_be_rendered(text):
 @example('{"share": 1, "held": 1' + "0" * 400 + "}")
 def test_what_another_unit_says_is_read_or_nothing(text):
     for model in (Ledger, Serving, UnitBudget):
-        found = databags.own({"key": text}, "key", model)
+        found = databags.read_peer_value({"key": text}, "key", model)
         assert found is None or isinstance(found, model)
         if isinstance(found, UnitBudget):
             # Less than nothing would be more for the others.

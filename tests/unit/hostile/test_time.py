@@ -46,7 +46,7 @@ def client(told="", **asks):
 
 
 def shared(text):
-    return databags.own({"plan": text}, "plan", Plan)
+    return databags.read_peer_value({"plan": text}, "plan", Plan)
 
 
 def complaint(text):

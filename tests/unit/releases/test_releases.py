@@ -28,7 +28,7 @@ def text(release, name):
 
 
 def recorded(name, release="0.1.0"):
-    found = databags.own({name: text(release, name)}, name, MODELS[name])
+    found = databags.read_peer_value({name: text(release, name)}, name, MODELS[name])
     assert found is not None
     return found
 
@@ -98,7 +98,7 @@ def test_keys_that_only_a_later_release_knows_are_ignored(release, name):
         added["model"] = {**raw["model"], "from-later": 1, "plan": later(raw["model"]["plan"])}
     else:
         added = later(raw)
-    found = databags.own({name: json.dumps(added)}, name, MODELS[name])
+    found = databags.read_peer_value({name: json.dumps(added)}, name, MODELS[name])
     assert found == recorded(name, release)
 
 
@@ -192,16 +192,19 @@ def test_the_local_state_of_release_0_1_0(tmp_path):
 def test_a_level_of_a_later_release_is_read_as_blocked():
     raw = json.loads(text("0.1.0", "ledger"))
     raw["problems"][0]["level"] = "critical"
-    (problem,) = databags.own({"ledger": json.dumps(raw)}, "ledger", Ledger).problems
+    (problem,) = databags.read_peer_value({"ledger": json.dumps(raw)}, "ledger", Ledger).problems
     assert problem.level is Level.BLOCKED
     raw["problems"][0]["level"] = ["critical"]
-    assert databags.own({"ledger": json.dumps(raw)}, "ledger", Ledger).problems[0] == problem
+    assert (
+        databags.read_peer_value({"ledger": json.dumps(raw)}, "ledger", Ledger).problems[0]
+        == problem
+    )
 
 
 def test_a_pool_mode_of_a_later_release_makes_a_plan_unreadable():
     raw = json.loads(text("0.1.0", "plan"))
     raw["settings"]["pool_mode"] = "pipeline"
-    assert databags.own({"plan": json.dumps(raw)}, "plan", Plan) is None
+    assert databags.read_peer_value({"plan": json.dumps(raw)}, "plan", Plan) is None
 
 
 @pytest.mark.parametrize(
@@ -214,7 +217,7 @@ def test_a_pool_mode_of_a_later_release_makes_a_plan_unreadable():
 def test_a_text_without_what_every_release_writes_is_not_taken_for_empty(name, key):
     raw = json.loads(text("0.1.0", name))
     raw[f"{key}-of-a-later-release"] = raw.pop(key)
-    assert databags.own({name: json.dumps(raw)}, name, MODELS[name]) is None
+    assert databags.read_peer_value({name: json.dumps(raw)}, name, MODELS[name]) is None
 
 
 # ---- a leader of an older release writes -----------------------------------------------------
