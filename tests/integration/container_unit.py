@@ -29,7 +29,7 @@ class Unit:
     def __init__(self, workload, server):
         self.workload, self.server, self.port = workload, server, free_port()
         self.container = workload.container()
-        self.pooler = PebblePooler(self.container)
+        self.pooler = PebblePooler(workload.observed())
         self.program = self.pooler.program()
 
     def config(self, cpus=1, backend=None, **options):

@@ -65,7 +65,7 @@ def test_the_program_is_asked_in_its_container(unit, workload, programs):
     with pytest.raises(PoolerFailed, match="non-zero exit code 3"):
         unit.pooler.program()
     (workload.home / "bin" / "pgbouncer").unlink()
-    with pytest.raises(PoolerFailed, match="cannot find executable"):
+    with pytest.raises(PoolerFailed, match="pgbouncer: not found"):
         unit.pooler.program()
 
 
@@ -182,7 +182,7 @@ def test_a_change_that_takes_too_long_is_not_waited_for(unit, workload):
         def start_services(self, services, timeout):
             return super().start_services(services, timeout=0.2, delay=0.05)
 
-    hurried = PebblePooler(workload.container(Hurried))
+    hurried = PebblePooler(workload.observed(Hurried))
     with pytest.raises(PoolerFailed, match="timed out"):
         unit.apply(unit.config(), hurried)
     workload.wait(lambda: unit.pooler.read().running == {0}, 5)
@@ -202,7 +202,7 @@ def test_a_container_that_goes_away_in_a_hook_is_served_by_the_next_hook(unit, w
 
     setattr(Doomed, moment, Doomed._dies)
     with pytest.raises(PoolerFailed, match=r"^the pgbouncer container went away"):
-        unit.apply(unit.config(), PebblePooler(workload.container(Doomed)))
+        unit.apply(unit.config(), PebblePooler(workload.observed(Doomed)))
     assert unit.pooler.read() == Container()
     workload.start()
     assert unit.pooler.read() == Container(reachable=True)
