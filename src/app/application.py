@@ -25,7 +25,8 @@ class Application:
 
     def __init__(self, ports: Ports) -> None:
         # What the records of this application say is done is not asked for again, except by `verify`.
-        converge, verify = _intents(ports, verify=False), _intents(ports, verify=True)
+        converge = _intents(ports)
+        verify = _intents(ports, verify=True, again=converge)
         withdraw = WithdrawAccess(ports.databases, ports.peers)
         facts, peers, departures = ports.facts, ports.peers, ports.departures
 
@@ -51,7 +52,7 @@ class Application:
         self.reminder = ports.reminder
 
 
-def _intents(ports: Ports, *, verify: bool) -> Converge:
+def _intents(ports: Ports, *, verify: bool = False, again: Converge | None = None) -> Converge:
     """Return all intents in their order; with `verify` they ask PostgreSQL and the platform always."""
     share = ShareConfiguration(ports.peers, ports.databases)
     return Converge(
@@ -69,4 +70,5 @@ def _intents(ports: Ports, *, verify: bool) -> Converge:
         Expose(ports.exposure, ports.peers, verify),
         # Clients are told only what works already.
         PublishEndpoints(ports.databases, ports.clients, ports.new_password),
+        again=again,
     )

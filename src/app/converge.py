@@ -17,13 +17,29 @@ class Intent(Protocol):
 
 
 class Converge:
-    """Runs the intents that all hooks share, so that any hook makes up for a hook that was lost."""
+    """Runs the intents that all hooks share, so that any hook makes up for a hook that was lost.
 
-    def __init__(self, *intents: Intent) -> None:
+    A later intent can change what an earlier intent depends on: the leader shares out the connections that
+    its own processes have given up, and then its own processes may have more. So if the intents changed
+    anything, they run again. `again` are the intents for that: they verify nothing.
+    """
+
+    def __init__(self, *intents: Intent, again: "Converge | None" = None) -> None:
         self._intents = intents
+        self._again = again or self
 
     def __call__(self, facts: Facts) -> Done | AskAgain:
         """Run every intent; return AskAgain with the reason of the first intent that has to wait."""
+        first = self._run(facts)
+        if isinstance(first, AskAgain) or first.facts == facts:
+            return first
+        second = self._again._run(first.facts)
+        problems = tuple(dict.fromkeys((*first.problems, *second.problems)))
+        if isinstance(second, AskAgain):
+            return AskAgain(second.facts, second.reason, problems)
+        return Done(second.facts, problems, complete=second.complete and not problems)
+
+    def _run(self, facts: Facts) -> Done | AskAgain:
         before, reason = facts, ""
         problems: tuple[Problem, ...] = ()
         for intent in self._intents:
@@ -34,5 +50,5 @@ class Converge:
         if reason:
             return AskAgain(facts, reason, problems)
         may_change = problems or facts.has_problems or (may_write_for_app(facts) and facts.roaming)
-        complete = not may_change
-        return Done(facts, problems, facts == before and complete, complete)
+        complete = facts == before and not may_change
+        return Done(facts, problems, complete, complete)

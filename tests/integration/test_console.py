@@ -188,15 +188,6 @@ def test_reconnect_leaves_every_server_connection_and_breaks_no_transaction(unit
         assert client.execute("select pg_backend_pid()").fetchone() != (before,)
 
 
-def test_kill_ends_what_is_open(unit):
-    with unit.client() as client:
-        client.execute("select 1")
-        with unit.console() as console:
-            console.kill("postgres")
-        with pytest.raises(psycopg.OperationalError):
-            client.execute("select 1")
-
-
 @pytest.mark.parametrize("name", ["a--b", "SHUTDOWN", "1.2_3"])
 def test_a_name_is_told_exactly(unit, name):
     config = unit.config()
@@ -205,12 +196,7 @@ def test_a_name_is_told_exactly(unit, name):
     more = instance.model_copy(update={"pools": (*instance.pools, named)})
     unit.apply(config.model_copy(update={"instances": (more,)}))
     with unit.console() as console:
-        console.kill(name)
-        paused = {one.alias: one.paused for one in console.databases()}
-    assert (paused[name], paused["postgres"]) == (True, False)
-    with unit.console() as console:
-        console.resume()
-        assert not any(one.paused for one in console.databases())
+        assert name in {database.alias for database in console.databases()}
 
 
 def test_a_process_that_is_gone_has_no_console(unit):

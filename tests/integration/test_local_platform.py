@@ -314,8 +314,8 @@ def test_passwords_are_in_no_command_line_and_no_readable_file(pooler):
 
 
 def killed(pooler, moment, seconds):
-    """An `up` that was killed so long after a file appeared, as by a machine out of memory."""
-    command = [*COMMAND, "up", f"listen_port={pooler.port}"]
+    """Return whether `up` with two units was killed, `seconds` after a file appeared."""
+    command = [*COMMAND, "up", "--units", "2", f"listen_port={pooler.port}"]
     one = subprocess.Popen(
         command, env=pooler.environment, cwd=pathlib.Path(__file__).parents[2],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

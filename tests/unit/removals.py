@@ -62,6 +62,9 @@ class Removals:
             assert self.model.ledger.grants == grants
         for name in list(self.leaving):
             self.remove(name)
+        # A pod of the same name starts only after the pod before has ended, with its connections.
+        self.gone.clear()
+        self.server.connected = set()
         for _ in range(units):
             self.platform.add_unit()
 

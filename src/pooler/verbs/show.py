@@ -30,8 +30,9 @@ def show_status(platform: LocalPlatform) -> int:
     demo = relation_of(platform, DEMO)
     for unit in sorted(platform.model.units, key=number_of):
         with platform.hook(unit) as application:
-            facts = application.update_status().facts
-        sentence = assess(facts)[0]
+            outcome = application.update_status()
+        facts = outcome.facts
+        sentence = assess(facts, outcome.problems)[0]
         if sentence.level is Level.ACTIVE:
             warnings.update(filter(None, [sentence.text]))
             sentence = Sentence(level=Level.ACTIVE)

@@ -5,6 +5,7 @@ Hypothesis makes up the histories. `HYPOTHESIS_PROFILE=proof` runs many and long
 steps, and a line that repeats it.
 """
 
+import dataclasses
 import re
 
 import pydantic
@@ -18,6 +19,7 @@ from removals import MOST_UNITS, Removals
 
 from adapters.local.model import related as related_backend
 from adapters.memory import LAYOUT, MemoryPlatform, MemoryRole, MemoryUnit
+from app.outcome import Done
 from domain import planning
 from domain.endpoints import endpoints_in, endpoints_text
 from domain.facts import BackendLogin, BackendRelation
@@ -90,11 +92,33 @@ class History(Removals, RuleBasedStateMachine):
         arguments = [argument] if argument else []
         before = {number: client.told for number, client in self.model.clients.items()}
         self.unheard.discard(name)
-        done = run(self.platform, name, lambda unit: getattr(unit, kind)(*arguments), last)
+        outcomes = []
+        done = run(
+            self.platform,
+            name,
+            lambda unit: outcomes.append(getattr(unit, kind)(*arguments)),
+            last,
+        )
         if done is None:
             self.failed[name] = which
+        elif isinstance(outcomes[0], Done) and outcomes[0].complete:
+            self.check_complete(name)
         self.after(name)
         self.check_told(before)
+
+    def check_complete(self, name):
+        """After a hook that left nothing to do, a hook that reads the same facts changes nothing."""
+        server, unit = self.server, self.platform.units[name]
+        if server.down or server.refuses or server.stuck:
+            return  # A hook that cannot see the fault in its facts may still meet it.
+
+        def state():
+            roles = {role: dataclasses.replace(known) for role, known in server.roles.items()}
+            return self.model.model_dump_json(), len(unit.pooler.taken), roles
+
+        before = state()
+        unit.update_status()
+        assert state() == before
 
     def after(self, name):
         """What follows from it elsewhere."""
@@ -229,6 +253,10 @@ class History(Removals, RuleBasedStateMachine):
     def port_changes(self, port):
         self.model.options = self.model.options | {"listen_port": port}
 
+    @rule(roles=st.sampled_from(["", "admin"]))
+    def allowed_roles_change(self, roles):
+        self.model.options = self.model.options | {"allowed-roles": roles}
+
     @rule(mode=st.sampled_from(["session", "transaction", "statement", "chaos"]))
     def mode_changes(self, mode):
         self.model.options = self.model.options | {"pool_mode": mode}
@@ -317,11 +345,14 @@ class History(Removals, RuleBasedStateMachine):
         return total
 
     def postgresql_has_no_more_connections_than_it_may(self):
-        limit = self.model.plan.settings.max_db_connections if self.model.plan else 0
+        plan = self.model.plan
+        limit = plan.settings.max_db_connections if plan else 0
         total = self.sum_of_limits()
+        # A unit that Kubernetes adds again has its name, and so its share, of before.
+        planned = sum(member.share for member in plan.members) if plan else 0
         # A process that leads nowhere has nothing, and may be led somewhere again: what it counts for.
         said = sum(unit.stake.held for unit in self.model.units.values())
-        if not limit or max(total, said) <= limit:
+        if not limit or max(total, said, planned) <= limit:
             self.excused = not limit
         elif limit < self.limit:
             self.excused = True  # It was lowered: the surplus has to be given up.
@@ -436,23 +467,31 @@ class History(Removals, RuleBasedStateMachine):
             assert all(client.told is None for client in model.clients.values())
             return
         assert plan.upstream.endpoints == model.backend.credentials.endpoints
-        asked = {client.request.relation_id for client in facts.clients}
-        # Who asks for what cannot be served keeps what it had.
+        # A client that needs the operator's consent keeps what it had before.
+        served = [client for client in facts.clients if self.needs_no_consent(client.request)]
+        asked = {client.request.relation_id for client in served}
         assert {f"relation_id_{number}" for number in asked} <= ours
         assert ours <= {f"relation_id_{number}" for number in model.clients}
         nowhere = not any(plan.serves_by(one.name) for one in plan.members)
-        for client in facts.clients:
+        for client in served:
             number = client.request.relation_id
-            assert client.told == planning.offer(facts, client.request)
-            assert client.told or nowhere
-            assert works(self.platform, number) or not client.told
-            if client.told and not model.service_host:
-                served = [one for one in plan.members if plan.serves_by(one.name)]
-                assert client.told.endpoints == endpoints_text(
+            assert client.published == planning.offer(facts, client.request)
+            assert client.published or nowhere
+            assert works(self.platform, number) or not client.published
+            if client.published and not model.service_host:
+                serving = [member for member in plan.members if plan.serves_by(member.name)]
+                assert client.published.endpoints == endpoints_text(
                     endpoints_in(
-                        ",".join(f"{one.address}:{plan.settings.listen_port}" for one in served)
+                        ",".join(
+                            f"{member.address}:{plan.settings.listen_port}" for member in serving
+                        )
                     )
                 )
+
+    def needs_no_consent(self, request):
+        """Whether each role stays inside of the client's database, or the operator allows it."""
+        allowed = self.model.options.get("allowed-roles", "").split(",")
+        return "admin" not in request.roles or "admin" in allowed
 
     def check_nothing_is_left_to_do(self):
         def state():
