@@ -23,7 +23,7 @@ from domain.settings import settings_from
 
 
 class JujuFacts:
-    """Reads options, databags, secrets, leadership and the container in one pass."""
+    """Reads options, databags, secrets, leadership and the container in a single pass."""
 
     def __init__(
         self,

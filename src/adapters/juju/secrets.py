@@ -49,7 +49,7 @@ class LabelledSecret:
         return secret.id or secret.get_info().id
 
     def remove(self) -> None:
-        """Remove the secret, if there is one."""
+        """Remove the secret, if it exists."""
         try:
             secret = self._model.get_secret(label=self._label)
         except ops.SecretNotFoundError:

@@ -61,7 +61,7 @@ class JujuState:
         return [relation for relation in self._charm.model.relations[endpoint] if relation.active]
 
     def relation(self, endpoint: str) -> ops.Relation | None:
-        """Return the relation of an endpoint that has at most one."""
+        """Return the relation of an endpoint with the limit of a single relation; None without a relation."""
         return next(iter(self.relations(endpoint)), None)
 
     def units(self, relation: ops.Relation) -> list[ops.Unit]:
