@@ -24,7 +24,7 @@ class Application:
     """The hooks of a unit on one platform. Each attribute is a hook or an action: call it to run it."""
 
     def __init__(self, ports: Ports) -> None:
-        # What the records of this application say is done is not asked for again, except by `verify`.
+        # Only `verify` checks again what the records of this application say is done.
         converge, verify = _intents(ports, verify=False), _intents(ports, verify=True)
         withdraw = WithdrawAccess(ports.databases, ports.peers)
         facts, peers, departures = ports.facts, ports.peers, ports.departures
