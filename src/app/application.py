@@ -21,7 +21,7 @@ from app.ports import Ports
 
 
 class Application:
-    """The hooks of a unit on one platform. Each attribute is a hook or an action: call it to run it."""
+    """The hooks of a unit on a platform. Each attribute is a hook or an action: call it to run it."""
 
     def __init__(self, ports: Ports) -> None:
         # Only `verify` checks again what the records of this application say is done.

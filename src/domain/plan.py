@@ -59,7 +59,7 @@ class Plan(Value):
     process_set: Annotated[Literal[0, 1], stored_as("lane")] = 0
     # A port of the other set of processes, which stays open until every client has read the new port.
     former_port: Port | None = None
-    # Every user that has or had an override: after a reload, a user that the file does not name keeps its settings.
+    # Every user that has or had an override: after a reload PgBouncer keeps the settings of an unlisted user.
     known_users: tuple[Name, ...] = ()
 
     @property
