@@ -29,7 +29,7 @@ LOCAL_OWNER = "the pooler on this machine"
 
 
 class Composition(containers.DeclarativeContainer):
-    """One application over the ports of one platform."""
+    """The application over the ports of a platform."""
 
     ports: providers.Dependency[Ports] = providers.Dependency(instance_of=Ports)
     application = providers.Singleton(Application, ports)

@@ -21,10 +21,10 @@ from app.ports import Ports
 
 
 class Application:
-    """The hooks of a unit on one platform. Each attribute is a hook or an action: call it to run it."""
+    """The hooks of a unit on a platform. Each attribute is a hook or an action: call it to run it."""
 
     def __init__(self, ports: Ports) -> None:
-        # What the records of this application say is done is not asked for again, except by `verify`.
+        # Only `verify` checks again what the records of this application say is done.
         converge = _intents(ports)
         verify = _intents(ports, verify=True, again=converge)
         withdraw = WithdrawAccess(ports.databases, ports.peers)

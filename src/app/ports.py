@@ -295,7 +295,7 @@ class Databases(Protocol):
 
 
 class Ports(NamedTuple):
-    """All ports of one unit. Each platform fills them."""
+    """All ports of a unit. Each platform fills them."""
 
     facts: FactsSource
     pooler: Pooler

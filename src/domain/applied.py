@@ -1,4 +1,4 @@
-"""What do the PgBouncer processes of a unit run with now, and what takes them to what they shall run with?"""
+"""The configuration that the PgBouncer processes of a unit run with, and the steps to the next configuration."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -11,63 +11,71 @@ from domain.value import Count, Value, digest
 
 
 class AppliedInstance(Value):
-    """What one process was last told: as digests, and the connections that it may have."""
+    """The configuration that a process was last given, as digests, and the server connections that it may have."""
 
     index: Count
     port: Count = 0
     restart: str
     reload: str
     limit: Count = 0
+    # The process has read-only pools.
     readers: bool = False
-    held: Count = 0  #: what it may still have from before, where that is more
+    # Server connections that the process may still have from before, if they are more than `limit`; else 0.
+    held: Count = 0
 
     @property
     def over(self) -> bool:
-        """Whether it may have more connections than its limit allows."""
+        """Return whether the process may have more server connections than its limit allows."""
         return self.held > self.limit > 0
 
     def lease(self) -> ProcessHolding:
-        """How this counts when connections are given out."""
+        """Return the server connections that the process may have, for the next division of the limit."""
         return ProcessHolding(index=self.index, held=self.most, readers=self.readers)
 
     @property
     def most(self) -> int:
-        """The most connections to one database that it may have."""
+        """Return the most server connections to a database that the process may have."""
         return max(self.held, self.limit) if self.limit else UNLIMITED
 
 
 class AppliedState(Value):
-    """What a platform remembers, beside the files, of the last configuration that it finished applying."""
+    """The record that a platform keeps of the last configuration that was applied in full."""
 
     program: PgBouncerRuntime
     instances: tuple[AppliedInstance, ...]
-    ending: tuple[AppliedInstance, ...] = ()  #: told to stop, and waiting for their transactions
+    # Processes that were told to stop, and wait for the transactions of their clients.
+    ending: tuple[AppliedInstance, ...] = ()
+    # A digest of the auth file and the HBA file.
     users: str
     serving: Serving
+    # The identity of the PostgreSQL server that the pools lead to.
     server: str = ""
 
     def holding(self, measured: Mapping[int, int]) -> "AppliedState":
-        """The same, with what processes were seen to have; nothing is known of the others."""
-        seen = (
-            one.model_copy(update={"held": measured.get(one.index, one.held)})
-            for one in self.instances
+        """Return this record with the server connections that were counted, by the index of the process."""
+        counted = (
+            process.model_copy(update={"held": measured.get(process.index, process.held)})
+            for process in self.instances
         )
-        kept = tuple(one if one.over else one.model_copy(update={"held": 0}) for one in seen)
+        kept = tuple(
+            process if process.over else process.model_copy(update={"held": 0})
+            for process in counted
+        )
         return self.model_copy(update={"instances": kept})
 
     @property
     def over(self) -> tuple[AppliedInstance, ...]:
-        """Processes that have been asked to give up connections, and may not have yet."""
-        return tuple(one for one in self.instances if one.over)
+        """Return the processes that may have more server connections than their limits allow."""
+        return tuple(process for process in self.instances if process.over)
 
     def leases(self) -> tuple[ProcessHolding, ...]:
-        """How all processes count when connections are given out."""
-        return tuple(one.lease() for one in (*self.instances, *self.ending))
+        """Return the server connections that each process may have, including the processes that end."""
+        return tuple(process.lease() for process in (*self.instances, *self.ending))
 
     def without_ended(self, ending: frozenset[int]) -> "AppliedState":
-        """The same, of those that were told to stop only with these."""
-        left = tuple(one for one in self.ending if one.index in ending)
-        return self.model_copy(update={"ending": left})
+        """Return this record without ended processes; `ending` has the indexes of processes that still end."""
+        still_ending = tuple(process for process in self.ending if process.index in ending)
+        return self.model_copy(update={"ending": still_ending})
 
 
 def applied(
@@ -76,8 +84,9 @@ def applied(
     before: AppliedState | None = None,
     running: frozenset[int] = frozenset(),
 ) -> AppliedState:
-    """How to remember a configuration, given what ran before it."""
-    old = {one.index: one for one in before.instances if one.index in running} if before else {}
+    """Return the record of a configuration; `running` are the indexes of the processes that ran before it."""
+    before_instances = before.instances if before else ()
+    old = {process.index: process for process in before_instances if process.index in running}
     instances = tuple(
         AppliedInstance(
             index=instance.index,
@@ -86,16 +95,18 @@ def applied(
             reload=digest(instance.model_dump(mode="json")),
             limit=instance.limit,
             readers=instance.readers,
-            held=_still_held(old.get(instance.index), instance.limit),
+            held=_surplus_bound(old.get(instance.index), instance.limit),
         )
         for instance in config.instances
     )
-    stay = {one.index for one in instances}
+    kept = {process.index for process in instances}
     ending = (*(before.ending if before else ()), *old.values())
     return AppliedState(
         program=program,
         instances=instances,
-        ending=tuple({one.index: one for one in ending if one.index not in stay}.values()),
+        ending=tuple(
+            {process.index: process for process in ending if process.index not in kept}.values()
+        ),
         users=digest(
             [
                 *((user.name, user.secret.get_secret_value()) for user in config.users),
@@ -108,14 +119,14 @@ def applied(
 
 
 def begun(before: AppliedState | None, after: AppliedState) -> AppliedState:
-    """What to remember while one configuration takes the place of another.
+    """Return the record for the time in which the configuration `after` replaces `before`.
 
-    Whoever finds this was killed on the way: each process may run with the one or the other, so it is
-    told again, and counts for the most that it could have.
+    If the hook is killed in that time, each process may run with either configuration. The next hook
+    therefore configures each process again, and counts the most server connections that it may have.
     """
-    old = {one.index: one for one in before.instances} if before else {}
-    new = {one.index: one for one in after.instances}
-    instances = tuple(_either(old.get(index), new.get(index)) for index in sorted({*old, *new}))
+    old = {process.index: process for process in before.instances} if before else {}
+    new = {process.index: process for process in after.instances}
+    instances = tuple(_worst_of(old.get(index), new.get(index)) for index in sorted({*old, *new}))
     known = before or after
     return known.model_copy(
         update={
@@ -127,32 +138,33 @@ def begun(before: AppliedState | None, after: AppliedState) -> AppliedState:
     )
 
 
-def _either(old: AppliedInstance | None, new: AppliedInstance | None) -> AppliedInstance:
-    both = [one for one in (old, new) if one]
-    restarts = {one.restart for one in both}
-    limits = [one.limit for one in both]
+def _worst_of(old: AppliedInstance | None, new: AppliedInstance | None) -> AppliedInstance:
+    """Return the record of a process that runs with either of two configurations."""
+    candidates = [process for process in (old, new) if process]
+    restarts = {process.restart for process in candidates}
+    limits = [process.limit for process in candidates]
     update = {
         "restart": restarts.pop() if len(restarts) == 1 else "",
         "reload": "",
         "limit": max(limits) if all(limits) else 0,
-        "readers": all(one.readers for one in both),
-        "held": max(one.most for one in both),
+        "readers": all(process.readers for process in candidates),
+        "held": max(process.most for process in candidates),
     }
-    return both[-1].model_copy(update=update)
+    return candidates[-1].model_copy(update=update)
 
 
 def server_changed(before: AppliedState | None, after: AppliedState) -> bool:
-    """Whether connections that are open lead to a server that is not the one to be led to."""
+    """Return whether the pools lead to another server than before."""
     return before is not None and bool(before.server) and before.server != after.server
 
 
-def _still_held(old: AppliedInstance | None, limit: int) -> int:
-    """Nobody knows what it had, but that it was no more than it might."""
+def _surplus_bound(old: AppliedInstance | None, limit: int) -> int:
+    """Return the most server connections that the process may still have above its new limit; else 0."""
     return old.most if old and 0 < limit < old.most else 0
 
 
 class Step(Value):
-    """One thing to do to one process, in its turn."""
+    """A change of a process."""
 
     action: Literal["start", "restart", "reload", "stop"]
     index: int
@@ -161,21 +173,22 @@ class Step(Value):
 def steps(
     before: AppliedState | None, after: AppliedState, running: frozenset[int]
 ) -> tuple[Step, ...]:
-    """What takes the processes from one configuration to the next, one after another.
+    """Return the steps from one configuration to the next, in their order.
 
-    A process that does not run is started; one that runs with another port, or with nobody knows
-    what, is restarted; all else is a reload. Those that are too many are stopped last.
+    A process that does not run is started. A process that runs with another port, or with a
+    configuration that is not known, is restarted. Any other change is a reload. Processes that the
+    configuration does not have are stopped last.
     """
-    old = {one.index: one for one in before.instances} if before else {}
+    old = {process.index: process for process in before.instances} if before else {}
     users_changed = before is None or before.users != after.users
-    found: list[Step] = []
+    changes: list[Step] = []
     for new in after.instances:
         index = new.index
         if index not in running:
-            found.append(Step(action="start", index=index))
+            changes.append(Step(action="start", index=index))
         elif index not in old or old[index].restart != new.restart:
-            found.append(Step(action="restart", index=index))
+            changes.append(Step(action="restart", index=index))
         elif users_changed or old[index].reload != new.reload:
-            found.append(Step(action="reload", index=index))
-    gone = sorted(running - {one.index for one in after.instances})
-    return (*found, *(Step(action="stop", index=index) for index in gone))
+            changes.append(Step(action="reload", index=index))
+    gone = sorted(running - {process.index for process in after.instances})
+    return (*changes, *(Step(action="stop", index=index) for index in gone))

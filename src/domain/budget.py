@@ -1,7 +1,7 @@
-"""Who may have how many connections to PostgreSQL, so that all together never have too many?
+"""The division of `max_db_connections` among units and processes, so that their sum stays within the limit.
 
-`max_db_connections` is shared out twice: by the leader to units, and by each unit to its processes. Both
-times whoever has too much gives up first, and only what is free is handed out.
+The leader divides the limit among the units, and each unit divides its share among its processes. A unit
+or a process whose share becomes smaller closes connections first; only free connections are given to others.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,62 +10,66 @@ from domain.plan import Plan, share
 from domain.pools import has_read_only_pools, read_only_part
 from domain.value import Count, Value
 
-# More processes than this on one address gain nothing: the kernel spreads connections at random.
+# More processes than this on a single address gain nothing: the kernel spreads connections at random.
 MOST_PROCESSES = 16
 
-# Of one connection whose client thinks, nobody else has any use while others wait in the next process.
+# Clients of another process cannot use an idle server connection, so a pool of a single connection makes clients
+# wait although connections are free.
 MIN_CONNECTIONS_PER_POOL = 2
 
-#: What a process may have that had no limit.
+# The connections that a process may have that had no limit.
 UNLIMITED = 2**31 - 1
 
 
 class UnitBudget(Value):
-    """What a unit says of its part of max_db_connections."""
+    """The part of max_db_connections that a unit has, as the unit reports it."""
 
-    share: Count = 0  #: the part that it works under
-    held: Count = 0  #: the most connections to one database that it may still have
+    # The part that the processes of the unit are configured with.
+    share: Count = 0
+    # The most connections to a database that the unit may still have.
+    held: Count = 0
 
 
 def unit_limit(plan: Plan, unit: str) -> int:
-    """The most connections to one database that a unit may have as planned; MANY without a limit."""
+    """Return the most connections to a database that a unit may have by the plan; UNLIMITED without a limit."""
     return plan.share_of(unit) if plan.settings.max_db_connections else UNLIMITED
 
 
 def stake(plan: Plan, unit: str, leases: Iterable["ProcessHolding"]) -> UnitBudget:
-    """What a unit says that has configured its processes as planned."""
+    """Return the budget of a unit whose processes are configured by the plan."""
     if not plan.settings.max_db_connections:
         return UnitBudget()
-    mine = plan.share_of(unit)
-    return UnitBudget(
-        share=mine, held=max(mine, min(UNLIMITED, sum(lease.held for lease in leases)))
-    )
+    unit_share = plan.share_of(unit)
+    held = min(UNLIMITED, sum(lease.held for lease in leases))
+    return UnitBudget(share=unit_share, held=max(unit_share, held))
 
 
 class UnitAllotment(Value):
-    """What the leader knows of a unit's part."""
+    """The share of a unit in the plan, and the budget that the unit has reported."""
 
-    told: int  #: as the plan has it
+    # The share in the plan.
+    told: int
     stake: UnitBudget
 
     @property
     def held(self) -> int:
-        """The most that the unit may have now or as soon as it reads the plan."""
+        """Return the most connections that the unit may have now or after it has read the plan."""
         return max(self.told, self.stake.held)
 
     @property
     def settled(self) -> bool:
-        """Whether the unit works under what it was told: until then anything else would be a guess."""
+        """Return whether the processes of the unit are configured with the share in the plan."""
         return self.stake.share == self.told
 
 
 def next_unit_limits(
     total: int, claims: Sequence[UnitAllotment], reserved: int = 0
 ) -> tuple[int, ...]:
-    """The next share of each unit; again and again, it ends in even ones.
+    """Return the next share of each unit; after several rounds the shares are even.
 
-    At any moment the sum of what units may have stays within the total, unless that was lowered.
-    `reserved` is what units that leave may still have.
+    The sum of the connections that units may have stays within `total`, unless the operator lowered it.
+    `reserved` is the number of connections that departed units may still have. A unit that has not
+    reported the share in the plan keeps that share.
     """
     free = total - reserved - sum(claim.held for claim in claims)
     shares: list[int] = []
@@ -82,20 +86,23 @@ def next_unit_limits(
 
 
 class Process(Value):
-    """One PgBouncer process that shall run."""
+    """A PgBouncer process that the plan has."""
 
     index: int
     port: int
-    limit: int  #: connections to one database; 0 is no limit
-    readers: bool = False  #: whether it has pools that lead to replicas
+    # Connections to a database; 0 is no limit.
+    limit: int
+    # The process has read-only pools, which lead to replicas.
+    readers: bool = False
 
 
 def processes(plan: Plan, unit: str, cpus: int) -> tuple[Process, ...]:
-    """The processes that a unit shall run in the end, those of the current port first.
+    """Return the processes that a unit runs by the plan, first the processes of the current port.
 
-    Every open port has as many as the others: one for each processor, and fewer where the share of the
-    unit is too small to give each pool of each process two connections. Where it is too small for two
-    ports, the old one closes at once, and where it is too small for one, nothing runs.
+    Every open port has the same number of processes: a process for each processor, or fewer processes
+    if the share of the unit is too small to give each pool of each process two connections. If the share
+    is too small for two ports, the former port closes at once. If it is too small for a single port, the
+    unit runs no process.
     """
     cpus, ports, total = max(1, min(cpus, MOST_PROCESSES)), plan.ports, 0
     each = cpus
@@ -119,24 +126,26 @@ def processes(plan: Plan, unit: str, cpus: int) -> tuple[Process, ...]:
 
 
 class ProcessHolding(Value):
-    """The most that a process may have, be it from before."""
+    """The most connections to a database that a process may have, including connections from before."""
 
     index: int
-    held: int  #: never less than its limit, and MANY without one
-    readers: bool = False  #: whether its pools for replicas have their part of that
+    # At least the limit of the process; UNLIMITED without a limit.
+    held: int
+    # The read-only pools of the process have their part of these connections.
+    readers: bool = False
 
 
 def next_process_limits(
     wanted: Sequence[Process], total: int, leases: Iterable[ProcessHolding]
 ) -> tuple[Process, ...]:
-    """How far each process can go now towards what it shall have; one that gets nothing has to wait.
+    """Return the wanted processes with the limits that they can have now.
 
-    `total` is what all of them may have, MANY without a limit; `leases` are those of all processes that
-    run or still end.
+    A process for which no connection is free is left out. `total` is the limit of all processes together;
+    UNLIMITED without a limit. `leases` has the connections of all processes that run or still end.
     """
     had = {lease.index: lease for lease in leases}
     free = total if total == UNLIMITED else total - sum(lease.held for lease in had.values())
-    found: list[Process] = []
+    limited: list[Process] = []
     for process in wanted:
         lease = had.get(process.index, ProcessHolding(index=process.index, held=0))
         limit = process.limit or UNLIMITED
@@ -145,21 +154,21 @@ def next_process_limits(
             free -= more if total < UNLIMITED else 0
             limit = lease.held + more
         if limit:
-            found.append(_with_readers(process, lease, limit))
-    return tuple(found)
+            limited.append(_with_readers(process, lease, limit))
+    return tuple(limited)
 
 
 def _with_readers(process: Process, lease: ProcessHolding, limit: int) -> Process:
-    """What a process can have now, with pools for replicas if what they need is free.
+    """Return a process with this limit, and with read-only pools if the connections that they need are free.
 
-    Those that it has already cannot be made to leave their connections to others by a smaller number:
-    PgBouncer only opens no more. So they give up first, and then the new pools appear.
+    A smaller limit does not close open connections of PgBouncer: PgBouncer only opens no more. So the
+    other pools of the process close connections first, and then the read-only pools appear.
     """
     readers = process.readers
     if readers and not lease.readers and limit < UNLIMITED:
-        others = limit - read_only_part(limit)
-        readers = lease.held <= others > 0
+        writable = limit - read_only_part(limit)
+        readers = lease.held <= writable > 0
         if not readers:
-            limit = max(1, others)
+            limit = max(1, writable)
     update = {"limit": 0 if limit == UNLIMITED else limit, "readers": readers}
     return process.model_copy(update=update)

@@ -1,4 +1,4 @@
-"""What can this PgBouncer do, going by its version?"""
+"""Versions of PgBouncer and PostgreSQL, and what each version of PgBouncer supports."""
 
 import re
 from typing import NamedTuple
@@ -21,40 +21,40 @@ OLDEST = Version(1, 21)
 
 
 class PgBouncerRuntime(Value):
-    """The PgBouncer that is there, and what it may take of its machine."""
+    """The version of the installed PgBouncer, and the files and processors that it may use."""
 
     version: Version
-    files: int = 0  #: that one process may open; 0 if that is not known
-    cpus: int = 1  #: that all processes together may use
+    # Files that a process may open; 0 if the limit is not known.
+    files: int = 0
+    # Processors that all processes together may use.
+    cpus: int = 1
 
 
 # Earlier releases keep a server connection for ever in its reset after a COPY that failed, if the reset
 # runs after each transaction (https://github.com/pgbouncer/pgbouncer/pull/1471).
 ALWAYS_RESET = Version(1, 26)
 
-# Before, whoever has a line in [users] is not looked up, and cannot log in
+# Earlier releases do not look up the password of a user with a line in [users], so the user cannot log in
 # (https://github.com/pgbouncer/pgbouncer/pull/1052).
 OWN_USERS = Version(1, 23)
 
-
 # Earlier releases do not know `server_lifetime` in [databases].
 OWN_LIFETIMES = Version(1, 23)
-
 
 # Earlier releases cannot limit the clients of a user or of a database.
 CLIENT_LIMITS = Version(1, 24)
 
 
 class Capabilities(Value):
-    """What a configuration may count on."""
+    """What a release of PgBouncer supports."""
 
     supported: bool
-    #: On SIGTERM it lets its clients finish and leave; earlier releases end at once.
+    # On SIGTERM PgBouncer waits until its clients have disconnected; earlier releases end at once.
     waits_for_clients: bool
 
 
 def capabilities(pgbouncer: Version) -> Capabilities:
-    """What this release of PgBouncer can do."""
+    """Return what this release of PgBouncer supports."""
     return Capabilities(
         supported=pgbouncer >= OLDEST,
         waits_for_clients=pgbouncer >= Version(1, 23),
@@ -62,6 +62,6 @@ def capabilities(pgbouncer: Version) -> Capabilities:
 
 
 def version_in(text: str) -> Version | None:
-    """The first version number in a text such as `PgBouncer 1.24.1` or `16.4 (Ubuntu 16.4-1)`."""
-    found = re.search(r"(?<![\d.])(\d{1,5})(?!\d)(?:\.(\d{1,5}))?(?:\.(\d{1,5}))?", text)
-    return Version(*(int(part or 0) for part in found.groups())) if found else None
+    """Return the first version number in a text such as `PgBouncer 1.24.1` or `16.4 (Ubuntu 16.4-1)`."""
+    match = re.search(r"(?<![\d.])(\d{1,5})(?!\d)(?:\.(\d{1,5}))?(?:\.(\d{1,5}))?", text)
+    return Version(*(int(part or 0) for part in match.groups())) if match else None

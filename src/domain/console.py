@@ -1,4 +1,4 @@
-"""What does the console of a PgBouncer process tell, and is it what the process was told?"""
+"""The answers of the console of a PgBouncer process, and their comparison with the configuration."""
 
 from collections.abc import Collection, Iterable, Mapping
 
@@ -12,42 +12,45 @@ STAND_IN = "pgbouncer_unknown_"
 def first_line_not_applied(
     instance: Instance, shown: Mapping[str, str], aliases: Collection[str]
 ) -> str:
-    """The first line that a process does not run with after it was told to reload; '' if it took all.
+    """Return the first line that a process does not run with after a reload; '' if it runs with all lines.
 
-    PgBouncer stops reading at the first line that it refuses. `shown` is what its console says of the
-    settings, and `aliases` of the databases.
+    PgBouncer stops reading at the first line that it refuses. `shown` has the settings that its console
+    shows, and `aliases` the databases.
     """
     names = {pool.alias for pool in instance.pools}
     if missing := sorted(names.difference(aliases)):
         return f"{missing[0]} = … in [databases]"
     for name, value in instance.settings:
-        if name not in RESTART and name in shown and not _same(shown[name], value):
+        if name not in RESTART and name in shown and not _is_equal(shown[name], value):
             return f"{name} = {value}"
     return ""
 
 
-def _same(shown: str, told: str) -> bool:
-    # Seconds are shown with and without decimals, and with six digits at most.
-    if shown == told:
+def _is_equal(shown: str, configured: str) -> bool:
+    # PgBouncer shows seconds with and without decimals, and with six digits at most.
+    if shown == configured:
         return True
     try:
-        return float(shown) == float(f"{float(told):g}")
+        return float(shown) == float(f"{float(configured):g}")
     except ValueError:
         return False
 
 
 class PooledDatabase(Value):
-    """One database as the console of a process tells of it."""
+    """A database that a process pools, as its console shows it."""
 
     alias: str
-    database: str  #: on the server
-    connections: int  #: to the server
-    most: int  #: that may be open; 0 is no limit
+    # The name of the database in PostgreSQL.
+    database: str
+    # Open server connections.
+    connections: int
+    # The most server connections that may be open; 0 is no limit.
+    most: int
     paused: bool = False
 
 
 class PoolState(Value):
-    """One pool as the console of a process tells of it: of one user and one database."""
+    """A pool of a user and a database, as the console of a process shows it."""
 
     alias: str
     user: str
@@ -55,13 +58,14 @@ class PoolState(Value):
     clients_waiting: int
     servers_active: int
     servers_idle: int
-    longest_wait: float  #: seconds, of the client that waits longest
+    # Seconds that the client at the head of the queue has waited.
+    longest_wait: float
     mode: str
 
 
 def held(databases: Iterable[PooledDatabase]) -> int:
-    """The connections that a process has to the database to which it has most."""
-    found: dict[str, int] = {}
-    for one in databases:
-        found[one.database] = found.get(one.database, 0) + one.connections
-    return max(found.values(), default=0)
+    """Return the server connections of a process to the database to which it has most."""
+    connections: dict[str, int] = {}
+    for pooled in databases:
+        connections[pooled.database] = connections.get(pooled.database, 0) + pooled.connections
+    return max(connections.values(), default=0)

@@ -1,4 +1,4 @@
-"""Where does a server listen? Parses and writes endpoints such as `host:port,[2001:db8::1]:5432`."""
+"""Endpoints of servers, parsed from and written as texts such as `host:port,[2001:db8::1]:5432`."""
 
 import ipaddress
 import re

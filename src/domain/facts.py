@@ -1,4 +1,4 @@
-"""What a unit sees at one moment: its options, relations, databags, secrets and processes.
+"""The facts that a unit sees in a hook: its options, relations, databags, secrets and processes.
 
 A method that returns a changed value is named after what the unit has just done. No other module copies
 these values with changes.
@@ -23,7 +23,7 @@ from domain.value import Count, Line, Name, Value
 
 
 class Container(Value):
-    """The place where PgBouncer runs, its processes and their configuration."""
+    """The container or machine where PgBouncer runs, its processes and their configuration."""
 
     reachable: bool = False
     # The container exists, and did not answer in time.
@@ -103,7 +103,7 @@ class BackendRelation(Value):
     """The relation with PostgreSQL."""
 
     related: bool = False
-    # The relation has at least one remote unit. Without remote units there is no server to use.
+    # The relation has remote units. Without remote units there is no server to use.
     present: bool = False
     # The request of this application stands in the relation.
     requested: bool = False

@@ -1,4 +1,4 @@
-"""What does each PgBouncer process of a unit run with?"""
+"""The complete configuration of each PgBouncer process of a unit."""
 
 from collections.abc import Iterator, Sequence
 
@@ -35,17 +35,17 @@ from domain.value import Value, digest, number_of
 
 MAX_CLIENTS = 10_000
 
-# Fewer than that are no pool.
+# With a limit of open files that allows fewer clients than this, the status is blocked.
 MIN_CLIENTS = 100
 
-# Files of a process that are neither clients nor servers: logs, sockets, peers.
+# Files of a process that are neither client nor server connections: logs, sockets, peers.
 _OTHER_FILES = 100
 
 # Seconds that a login may take, including its wait for a server connection. A client that has not logged in
 # occupies a file and as much memory as max_packet_size allows, so no option makes this longer.
 LOGIN_SECONDS = 60
 
-# PgBouncer reads these when it starts, and never again.
+# PgBouncer reads these settings only when it starts.
 RESTART = ("listen_addr", "listen_port", "unix_socket_dir", "so_reuseport", "peer_id", "pidfile")
 
 AUTH_QUERY = "SELECT username, password FROM pgbouncer.get_auth($1)"
@@ -54,12 +54,15 @@ IniLine = tuple[str, str]
 
 
 class Layout(Value):
-    """Where a platform keeps what belongs to its PgBouncer processes."""
+    """The paths of the files of PgBouncer processes on a platform."""
 
-    root: str  #: an absolute path
-    sockets: str = ""  #: directory of sockets and pid files; '' if it is `root`
+    # An absolute path.
+    root: str
+    # The directory of sockets and pid files; '' if it is `root`.
+    sockets: str = ""
     listen_address: str = "*"
-    with_pid_files: bool = False  #: where nothing supervises the processes
+    # PgBouncer writes pid files on a platform without a supervisor.
+    with_pid_files: bool = False
 
     def directory(self, index: int) -> str:
         """Return the directory of the configuration of a process."""
@@ -70,12 +73,12 @@ class Layout(Value):
         return f"{self.sockets or self.root}/{index}"
 
     def ini(self, index: int) -> str:
-        """The configuration file of one process."""
+        """Return the path of the configuration file of a process."""
         return f"{self.directory(index)}/pgbouncer.ini"
 
     @property
     def auth_file(self) -> str:
-        """Names and secrets of PgBouncer's own users, for all processes."""
+        """Return the path of the file with the names and secrets of PgBouncer's own users."""
         return f"{self.root}/userlist.txt"
 
     @property
@@ -85,27 +88,31 @@ class Layout(Value):
 
 
 class CancelPeer(Value):
-    """A process that may hold the query a cancel request is for."""
+    """A PgBouncer process to which a process forwards cancel requests."""
 
     peer_id: int
-    host: str  #: a directory is that of its socket; an address is that of its unit
+    # The directory of the socket of the process, or the address of its unit.
+    host: str
     port: int
 
 
 class Instance(Value):
-    """All that one PgBouncer process runs with."""
+    """The configuration of a PgBouncer process."""
 
     index: int
     port: int
-    limit: int = 0  #: connections to one database; 0 is no limit
-    readers: bool = False  #: whether read-only pools have their part of that
-    settings: tuple[IniLine, ...]  #: of the section [pgbouncer], in its order
+    # Connections to a database; 0 is no limit.
+    limit: int = 0
+    # Read-only pools have their part of `limit`.
+    readers: bool = False
+    # The lines of the section [pgbouncer], in their order.
+    settings: tuple[IniLine, ...]
     pools: tuple[Pool, ...]
     users: tuple[PoolUser, ...] = ()
     peers: tuple[CancelPeer, ...] = ()
 
     def restart_digest(self) -> str:
-        """Changes when a reload would not be enough."""
+        """Return a digest of the settings that PgBouncer reads only when it starts."""
         return digest([pair for pair in self.settings if pair[0] in RESTART])
 
 
@@ -113,20 +120,22 @@ class ConsoleUser(Value):
     """A line of the auth file."""
 
     name: str
-    secret: (
-        pydantic.SecretStr
-    )  #: a verifier, or the password where PgBouncer has to log in with it
+    # A SCRAM verifier, or a password if PgBouncer logs in to PostgreSQL with it.
+    secret: pydantic.SecretStr
 
 
 class PoolerConfig(Value):
-    """All that the PgBouncer processes of one unit run with."""
+    """The configuration of all PgBouncer processes of a unit."""
 
     instances: tuple[Instance, ...]
     users: tuple[ConsoleUser, ...]
-    rules: tuple[Rule, ...]  #: the rules of the HBA file
+    # The rules of the HBA file.
+    rules: tuple[Rule, ...]
     serving: Serving
-    server: str = ""  #: which PostgreSQL the pools lead to
-    admin: Login | None = None  #: for the consoles; None where nobody may use them
+    # The identity of the PostgreSQL server that the pools lead to.
+    server: str = ""
+    # The login for the consoles; None if no user may use them.
+    admin: Login | None = None
 
 
 def pooler_config(
@@ -137,33 +146,35 @@ def pooler_config(
     auth: AuthMaterial | None,
     run: Sequence[Process] | None = None,
 ) -> PoolerConfig:
-    """Every line that the PgBouncer processes of this unit run with.
+    """Return the configuration of the PgBouncer processes of this unit.
 
-    `run` tells which of the planned processes run already, and with how many connections. Without
-    `auth` nobody can be let in, so nothing is served.
+    `run` has the planned processes that can run now, with their limits; None for all of them. Without
+    `auth` no client can log in, so the configuration serves no database.
     """
     if auth is None:
         plan = plan.without_upstream()
-    plan = _possible(plan, program.version)
+    plan = _supported_part(plan, program.version)
     first = _first_peer_id(unit)
     planned = processes(plan, unit, program.cpus)
     run = planned if run is None else run
     siblings = (
         CancelPeer(
-            peer_id=first + one.index, host=layout.socket_directory(one.index), port=one.port
+            peer_id=first + process.index,
+            host=layout.socket_directory(process.index),
+            port=process.port,
         )
-        for one in planned
+        for process in planned
     )
     peers = (*siblings, *_peers_elsewhere(plan, unit))
     instances = tuple(
         Instance(
-            index=one.index,
-            port=one.port,
-            limit=one.limit,
-            readers=one.readers,
+            index=process.index,
+            port=process.port,
+            limit=process.limit,
+            readers=process.readers,
             settings=(
-                *_listen(one.port, layout, one.index),
-                ("peer_id", str(first + one.index)),
+                *_listen(process.port, layout, process.index),
+                ("peer_id", str(first + process.index)),
                 *_auth(plan, layout, auth),
                 *_pooling(plan, program.version, part, program.files),
             ),
@@ -171,12 +182,12 @@ def pooler_config(
             users=pool_users(plan, part),
             peers=peers,
         )
-        for one, part in zip(run, _parts(plan, unit, planned, run), strict=True)
+        for process, part in zip(run, _parts(plan, unit, planned, run), strict=True)
     )
-    # Processes of a new port may have to wait until those of the old one have given up connections.
-    open_now = [one for one in run if one.port == plan.settings.listen_port]
+    # Processes of a new port may have to wait until processes of the former port have closed connections.
+    open_now = [process for process in run if process.port == plan.settings.listen_port]
     served = plan if open_now else plan.without_upstream()
-    readers = all(one.readers for one in open_now)
+    readers = all(process.readers for process in open_now)
     admin = auth and Login(username=auth.admin_user, password=auth.admin_password)
     return PoolerConfig(
         instances=instances,
@@ -188,8 +199,8 @@ def pooler_config(
     )
 
 
-def _possible(plan: Plan, version: Version) -> Plan:
-    """The plan, less what this PgBouncer cannot do."""
+def _supported_part(plan: Plan, version: Version) -> Plan:
+    """Return the part of the plan that this version of PgBouncer supports."""
     overrides = usable(plan.settings.overrides, version)
     settings = plan.settings.model_copy(update={"overrides": overrides})
     update = {
@@ -203,29 +214,29 @@ def _possible(plan: Plan, version: Version) -> Plan:
 def _parts(
     plan: Plan, unit: str, planned: Sequence[Process], run: Sequence[Process]
 ) -> Iterator[Part]:
-    """The part of each process that runs. Those that have to wait keep their places."""
-    for one in run:
-        place = sum(other.index < one.index for other in planned)
-        yield part_of(plan, unit, place, len(planned), one.limit, readers=one.readers)
+    """Yield the part of each process that runs. A planned process that has to wait keeps its place."""
+    for process in run:
+        place = sum(other.index < process.index for other in planned)
+        yield part_of(plan, unit, place, len(planned), process.limit, readers=process.readers)
 
 
 def _peers_elsewhere(plan: Plan, unit: str) -> Iterator[CancelPeer]:
-    """The processes of the other units, in a stable order.
+    """Yield the processes of other units, in a stable order.
 
-    A unit is reached by its address, where the kernel picks any of its processes: that one passes a
-    cancel request on to its sibling, which is the third hop, and the last that PgBouncer takes.
+    At the address of a unit the kernel chooses any process of the unit. The chosen process forwards a
+    cancel request to the right process of its unit: the third hop, and the last that PgBouncer allows.
     """
     for member in plan.members:
         if member.name == unit or not member.address or not member.processors:
             continue
         first = _first_peer_id(member.name)
-        for one in processes(plan, member.name, member.processors):
-            yield CancelPeer(peer_id=first + one.index, host=member.address, port=one.port)
+        for process in processes(plan, member.name, member.processors):
+            yield CancelPeer(peer_id=first + process.index, host=member.address, port=process.port)
 
 
 def _first_peer_id(unit: str) -> int:
-    """Peer ids of different units never meet, and a unit keeps its own while others come and go."""
-    # PgBouncer takes ids up to 16383; five hundred units later they start again.
+    """Return the first peer_id of a unit. It depends on the number of the unit only, so it never changes."""
+    # PgBouncer accepts a peer_id up to 16383, so units whose numbers differ by 500 have the same ids.
     return 1 + number_of(unit) % 500 * 2 * MOST_PROCESSES
 
 
@@ -284,19 +295,20 @@ def _pooling(plan: Plan, version: Version, part: Part, files: int) -> tuple[IniL
         ("client_idle_timeout", str(settings.client_idle_timeout)),
         ("server_idle_timeout", str(settings.server_idle_timeout)),
         ("server_lifetime", str(settings.server_lifetime)),
-        # A server that comes back, or another one, is found at once.
+        # A server that is back, or a new server behind the same name, is used within seconds.
         ("server_connect_timeout", "5"),
         ("server_login_retry", "1"),
         ("dns_max_ttl", "5"),
-        # Nobody stays on a server that is not ours any more: sessions end between transactions.
+        # After RECONNECT or a change of the server, PgBouncer also closes server connections of sessions, between
+        # two transactions.
         ("server_fast_close", "1"),
-        # A machine that went silent is given up after half a minute.
+        # A connection to a machine that does not answer any more is closed after half a minute.
         ("tcp_keepidle", "10"),
         ("tcp_keepintvl", "5"),
         ("tcp_keepcnt", "3"),
         ("tcp_user_timeout", "25000"),
-        # A peer that is gone keeps nobody who cancels. Nor does PgBouncer, which forwards one request to a
-        # peer at a time and forgets those that came in the same moment: they can be sent again.
+        # A cancel request does not wait for a peer that is gone. PgBouncer forwards a single request to a peer at
+        # a time, and drops requests that arrive at the same moment; clients can send them again.
         ("cancel_wait_timeout", "1"),
         # The size of a packet limits the memory that a client without credentials can occupy.
         ("max_packet_size", str(settings.max_packet_size)),
@@ -316,9 +328,9 @@ def _client_limits(clients: int, version: Version) -> tuple[IniLine, ...]:
 
 
 def most_clients(plan: Plan, limit: int, files: int) -> int:
-    """How many clients a process can have: each is a file, and so is each connection to PostgreSQL.
+    """Return how many clients a process can have: a file each, as each server connection.
 
-    `files` is how many it may open; 0 if that is not known.
+    `files` is the number of files that the process may open; 0 if it is not known.
     """
     if not files:
         return MAX_CLIENTS
@@ -332,11 +344,11 @@ def _users(auth: AuthMaterial | None) -> tuple[ConsoleUser, ...]:
     if auth is None:
         return ()
     # PgBouncer logs in to PostgreSQL as the auth user, for which it needs the password itself.
-    found = [ConsoleUser(name=auth.auth_user, secret=auth.auth_password)]
+    users = [ConsoleUser(name=auth.auth_user, secret=auth.auth_password)]
     for name, password in (
         (auth.stats_user, auth.stats_password),
         (auth.admin_user, auth.admin_password),
     ):
         secret = scram.verifier(name, password.get_secret_value())
-        found.append(ConsoleUser(name=name, secret=pydantic.SecretStr(secret)))
-    return tuple(found)
+        users.append(ConsoleUser(name=name, secret=pydantic.SecretStr(secret)))
+    return tuple(users)

@@ -1,7 +1,6 @@
-"""What is different for one database, or for one user?
+"""The option `overrides`: settings of single databases and users that differ from the other options.
 
-The option `overrides` is a JSON text. It may come from anybody's hand, so whatever is wrong with it is one
-sentence that names the culprit by its path.
+The option is a JSON text that an operator writes by hand, so an error names the wrong entry by its path.
 """
 
 import json
@@ -24,17 +23,18 @@ LONGEST_TEXT = 64 * 1024
 KEYS = ("pool_mode", "pool_size", "max_connections")
 SECTIONS = ("databases", "users")
 
-# PgBouncer's parser takes nothing else as a key, and PostgreSQL no longer name.
+# PgBouncer's parser accepts no other characters in a key, and PostgreSQL no longer name.
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,63}")
 _LONGEST_QUOTE = 40
 
 
 class Override(Value):
-    """What one database or user has instead of what the options say; None is as they say."""
+    """The settings of a database or of a user; None means the value of the option."""
 
     name: Name
     pool_mode: PoolMode | None = None
-    pool_size: Connections | None = None  #: of the whole application, like all numbers here
+    # Numbers are those of the whole application.
+    pool_size: Connections | None = None
     max_connections: Connections | None = None
 
 
@@ -45,41 +45,43 @@ class Overrides(Value):
     users: tuple[Override, ...] = ()
 
     def of_database(self, name: str) -> Override:
-        """What is different for this database: nothing, if it has no entry."""
+        """Return the override of this database; an empty override if it has no entry."""
         return _named(name, self.databases)
 
     def of_user(self, name: str) -> Override:
-        """What is different for this user: nothing, if it has no entry."""
+        """Return the override of this user; an empty override if it has no entry."""
         return _named(name, self.users)
 
     @property
     def modes(self) -> frozenset[PoolMode]:
-        """Every pool mode that somebody has for himself."""
-        return frozenset(one.pool_mode for one in (*self.databases, *self.users) if one.pool_mode)
+        """Return every pool mode that an override sets."""
+        entries = (*self.databases, *self.users)
+        return frozenset(entry.pool_mode for entry in entries if entry.pool_mode)
 
     def __str__(self) -> str:
-        """The text that stands for these overrides; '' for none."""
-        found = {
+        """Return these overrides as a JSON text; '' for none."""
+        sections = {
             section: {
-                one.name: one.model_dump(exclude={"name"}, exclude_none=True) for one in entries
+                entry.name: entry.model_dump(exclude={"name"}, exclude_none=True)
+                for entry in entries
             }
             for section, entries in (("databases", self.databases), ("users", self.users))
             if entries
         }
-        return json.dumps(found) if found else ""
+        return json.dumps(sections) if sections else ""
 
 
 def _named(name: str, entries: Iterable[Override]) -> Override:
-    return next((one for one in entries if one.name == name), Override(name=name))
+    return next((entry for entry in entries if entry.name == name), Override(name=name))
 
 
 def usable(overrides: Overrides, version: Version) -> Overrides:
-    """The same, less what this PgBouncer cannot do."""
+    """Return the overrides that this version of PgBouncer supports."""
     return overrides if version >= OWN_USERS else overrides.model_copy(update={"users": ()})
 
 
 def unsupported_by(overrides: Overrides, version: Version) -> tuple[str, ...]:
-    """A sentence for each thing that this PgBouncer cannot do."""
+    """Return a sentence for each part of the overrides that this version of PgBouncer does not support."""
     if not overrides.users or version >= OWN_USERS:
         return ()
     needed = f"{OWN_USERS.major}.{OWN_USERS.minor}"
@@ -87,13 +89,13 @@ def unsupported_by(overrides: Overrides, version: Version) -> tuple[str, ...]:
 
 
 class _Object(tuple[tuple[str, object], ...]):
-    """A JSON object as it was written: a dict would hide a name that stands there twice."""
+    """The members of a JSON object as they were written: a dict would hide a duplicate name."""
 
     __slots__ = ()
 
 
 def overrides_in(text: str) -> Overrides:
-    """The overrides that a text stands for; '' is none. Raises ValueError with a sentence."""
+    """Return the overrides in a text; none for an empty text. Raises ValueError with a sentence."""
     if not text.strip():
         return Overrides()
     if len(text.encode(errors="replace")) > LONGEST_TEXT:
@@ -106,19 +108,19 @@ def overrides_in(text: str) -> Overrides:
         _refuse("the text is nested too deeply")
     except ValueError:
         _refuse("a number has too many digits")
-    found: dict[str, tuple[Override, ...]] = {}
+    sections: dict[str, tuple[Override, ...]] = {}
     for section, entries in _members(data, ""):
         path = _known(section, SECTIONS, "")
         named = (_override(path, name, entry) for name, entry in _members(entries, path))
-        found[section] = tuple(sorted(named, key=lambda one: one.name))
-    return Overrides(databases=found.get("databases", ()), users=found.get("users", ()))
+        sections[section] = tuple(sorted(named, key=lambda override: override.name))
+    return Overrides(databases=sections.get("databases", ()), users=sections.get("users", ()))
 
 
 def _override(section: str, name: str, entry: object) -> Override:
     path = f"{section}.{_quoted(name)}"
     if not _NAME.fullmatch(name):
         _refuse(f"{path} is no name: PgBouncer takes 1 to 63 letters, digits, _, . and -")
-    found: dict[str, object] = {}
+    settings: dict[str, object] = {}
     for key, value in _members(entry, path):
         where = _known(key, KEYS, path)
         if key == "pool_mode":
@@ -126,12 +128,12 @@ def _override(section: str, name: str, entry: object) -> Override:
         else:
             fits = type(value) is int and 1 <= value <= MOST_CONNECTIONS
             _check(fits, where, f"a whole number from 1 to {MOST_CONNECTIONS}", value)
-        found[key] = value
-    return Override.model_validate({"name": name, **found})
+        settings[key] = value
+    return Override.model_validate({"name": name, **settings})
 
 
 def _members(value: object, path: str) -> Iterable[tuple[str, object]]:
-    """The members of a JSON object, each with another name. Raises ValueError."""
+    """Yield the members of a JSON object. Raises ValueError for another type, and for a duplicate name."""
     _check(isinstance(value, _Object), path or "it", "an object in braces", value)
     seen: set[str] = set()
     for name, member in cast("_Object", value):
@@ -162,7 +164,7 @@ def _joined(path: str, name: str) -> str:
 
 
 def _quoted(name: str) -> str:
-    # Whatever a stranger wrote: on one line, in letters that can travel, never longer than a status.
+    # A status is a short line of ASCII, whatever text the option holds.
     return name if _NAME.fullmatch(name) else ascii(name[:_LONGEST_QUOTE])
 
 

@@ -1,4 +1,4 @@
-"""What do all units of the application do? The plan that the leader shares, and what a unit reports as served."""
+"""The plan that the leader shares with all units, and the report of a unit on what it serves."""
 
 from typing import Annotated, Literal
 
@@ -10,7 +10,7 @@ from domain.value import Count, Line, Name, Value, stored_as
 
 
 class Upstream(Value):
-    """The PostgreSQL server that the pools lead to, as every unit has to know it."""
+    """The PostgreSQL server that the pools of every unit lead to."""
 
     endpoints: tuple[Endpoint, ...] = pydantic.Field(min_length=1)
     read_only: tuple[Endpoint, ...] = ()
@@ -23,13 +23,13 @@ class Upstream(Value):
 
 
 class Member(Value):
-    """One unit of the application."""
+    """A unit of the application."""
 
     name: str
     address: Address
     # Processors that the processes of the unit may use; 0 until the unit has reported them.
     processors: Count = 0
-    # Connections to one database that the unit may have; without meaning if max_db_connections is 0.
+    # Connections to a database that the unit may have; without meaning if max_db_connections is 0.
     share: Count = 0
 
 
@@ -38,12 +38,12 @@ class DepartedUnit(Value):
 
     name: str
     address: Address
-    # Connections to one database that the unit may still have.
+    # Connections to a database that the unit may still have.
     held: Count
 
 
 class Plan(Value):
-    """What the leader decided for all units. A follower configures its processes from the plan alone."""
+    """The decisions of the leader for all units. A follower configures its processes from the plan alone."""
 
     settings: Settings
     # Ordered by the numbers of the units.
@@ -57,9 +57,9 @@ class Plan(Value):
     short_lived: tuple[Name, ...] = ()
     # Two sets of processes take turns when the port changes: a new port opens before the old port closes.
     process_set: Annotated[Literal[0, 1], stored_as("lane")] = 0
-    # Still open on the other set of processes, for clients that were told no other port yet.
+    # A port of the other set of processes, which stays open until every client has read the new port.
     former_port: Port | None = None
-    # Every user that has or had an override: a reload leaves a user that it does not name what it had.
+    # Every user that has or had an override: after a reload PgBouncer keeps the settings of an unlisted user.
     known_users: tuple[Name, ...] = ()
 
     @property
@@ -87,7 +87,7 @@ def share(total: int, parts: int, index: int) -> int:
 
 
 class Serving(Value):
-    """What the PgBouncer processes of one unit serve at present, as the unit reports it to its peers."""
+    """What the PgBouncer processes of a unit serve at present, as the unit reports it to its peers."""
 
     port: Port
     # Names of databases as clients use them.

@@ -1,4 +1,4 @@
-"""Which pools lead where, and how large may they be?"""
+"""The pools of a PgBouncer process: the databases that they lead to, and their sizes."""
 
 from domain.endpoints import Endpoint
 from domain.overrides import MOST_CONNECTIONS
@@ -12,10 +12,10 @@ READ_ONLY_SUFFIX = "_readonly"
 # Used where the operator set no limit; PgBouncer's own default, per user, database and process.
 UNLIMITED_POOL_SIZE = 20
 
-# The part of a limit that the read-only pool of a database has, where there is one.
+# The read-only pool of a database has this part of the limit: a third.
 READ_ONLY_PART = 3
 
-# Enough to look up passwords without a queue, few enough not to be noticed.
+# Server connections of a process for password look-ups: so many that look-ups hardly ever queue.
 AUTH_CONNECTIONS = 2
 
 # Seconds until an unused server connection to a database that a client made is closed. DROP DATABASE and CREATE
@@ -27,51 +27,61 @@ _ALIAS_BYTES = 63
 
 
 class Pool(Value):
-    """One line of PgBouncer's [databases]: a name for clients, and where it leads."""
+    """A line of PgBouncer's section [databases]: a name for clients, and the server and database behind it."""
 
     alias: str
     hosts: tuple[str, ...]
     port: int
-    database: str  #: the name of the database in PostgreSQL
-    connections: int | None = None  #: at most; None leaves it to the configuration
-    size: int | None = None  #: at most for each user; likewise
-    mode: PoolMode | None = None  #: likewise
-    lifetime: int | None = None  #: seconds; None leaves it to the configuration
+    # The name of the database in PostgreSQL.
+    database: str
+    # In each of these fields None means the value of the section [pgbouncer].
+    # The most server connections of the database.
+    connections: int | None = None
+    # The most server connections of each user.
+    size: int | None = None
+    mode: PoolMode | None = None
+    # Seconds.
+    lifetime: int | None = None
 
 
 class PoolUser(Value):
-    """One line of PgBouncer's [users]: what is different for whoever logs in under this name."""
+    """A line of PgBouncer's section [users]: the settings of a user that differ from those of its pools."""
 
     name: str
-    connections: int | None = None  #: at most, to all databases; None is no limit
-    size: int | None = None  #: at most to each database; None leaves it to the pool
-    mode: PoolMode | None = None  #: likewise
+    # The most server connections to all databases; None is no limit.
+    connections: int | None = None
+    # The most server connections to each database; None means the size of the pool.
+    size: int | None = None
+    # None means the mode of the pool.
+    mode: PoolMode | None = None
 
 
 class Part(Value):
-    """Where one process stands among those that share what the options give to the application."""
+    """The place of a process among all processes that divide the numbers of the options."""
 
     unit: int = 0
     units: int = 1
     process: int = 0
     processes: int = 1
-    limit: int = 0  #: connections to one database; 0 is no limit
-    readers: bool = True  #: whether its read-only pools have connections, where there are replicas
+    # Connections to a database; 0 is no limit.
+    limit: int = 0
+    # Read-only pools have connections if there are replicas.
+    readers: bool = True
 
     def of(self, total: int) -> int:
-        """The part of a number; all parts add up to it."""
+        """Return the part of a number that this process has; all parts add up to the number."""
         return share(share(total, self.units, self.unit), self.processes, self.process)
 
     def connections(self, total: int) -> int:
-        """The part of a number of connections: at least one, and no more than the limit."""
-        found = max(1, self.of(total))
-        return min(found, self.limit) if self.limit else found
+        """Return the part of a number of connections: at least 1, and no more than the limit."""
+        part = max(1, self.of(total))
+        return min(part, self.limit) if self.limit else part
 
 
 def part_of(
     plan: Plan, unit: str, process: int, processes: int, limit: int, *, readers: bool = True
 ) -> Part:
-    """The part of one process of a unit. A stranger to the plan comes last."""
+    """Return the part of a process of a unit. A unit that the plan does not have counts as the last unit."""
     names = [member.name for member in plan.members]
     last = max(1, len(names)) - 1
     return Part(
@@ -88,16 +98,16 @@ WHOLE = Part()
 
 
 def pools(plan: Plan, part: Part = WHOLE) -> tuple[Pool, ...]:
-    """Every pool of one process, in a stable order.
+    """Return every pool of a process, in a stable order.
 
-    Pools that lead to the same database divide what the process may have of it.
+    Pools that lead to the same database divide the connections that the process may have to it.
     """
     if plan.upstream is None:
         return ()
-    hosts, port = _reachable_as_one(plan.upstream.endpoints)
+    hosts, port = _hosts_and_port(plan.upstream.endpoints)
     auth_database, limit = plan.upstream.auth_database, part.limit
     look_ups = min(AUTH_CONNECTIONS, limit) if limit else AUTH_CONNECTIONS
-    found = [
+    lines = [
         Pool(
             alias=AUTH_ALIAS,
             hosts=hosts,
@@ -114,7 +124,7 @@ def pools(plan: Plan, part: Part = WHOLE) -> tuple[Pool, ...]:
         size = part.connections(own.pool_size) if own.pool_size else None
         reads = read_only_part(allowed) if alias else 0
         writes = allowed - reads - (look_ups if name == auth_database else 0)
-        found.append(
+        lines.append(
             Pool(
                 alias=name,
                 hosts=hosts,
@@ -127,8 +137,8 @@ def pools(plan: Plan, part: Part = WHOLE) -> tuple[Pool, ...]:
             )
         )
         if alias:
-            readers, readers_port = _reachable_as_one(plan.upstream.read_only)
-            found.append(
+            readers, readers_port = _hosts_and_port(plan.upstream.read_only)
+            lines.append(
                 Pool(
                     alias=alias,
                     hosts=readers,
@@ -140,7 +150,7 @@ def pools(plan: Plan, part: Part = WHOLE) -> tuple[Pool, ...]:
                     lifetime=_lifetime(plan, name),
                 )
             )
-    return tuple(found)
+    return tuple(lines)
 
 
 def _lifetime(plan: Plan, database: str) -> int | None:
@@ -149,42 +159,42 @@ def _lifetime(plan: Plan, database: str) -> int | None:
 
 
 def read_only_alias(plan: Plan, database: str) -> str:
-    """The name under which replicas answer for a database.
+    """Return the name by which clients reach a database on replicas.
 
-    '' without replicas, and for a name so long that PgBouncer could not tell the two apart.
+    The name is '' without replicas, and for a database whose alias would be longer than PgBouncer allows.
     """
     alias = database + READ_ONLY_SUFFIX
     return alias if has_read_only_pools(plan) and len(alias.encode()) <= _ALIAS_BYTES else ""
 
 
 def has_read_only_pools(plan: Plan) -> bool:
-    """Whether there are replicas, and connections enough for pools that lead to them."""
+    """Return whether there are replicas, and connections enough for pools that lead to them."""
     total = plan.settings.max_db_connections
     replicas = plan.upstream.read_only if plan.upstream else ()
     return bool(replicas) and (not total or total >= least_for_read_only_pools(plan))
 
 
 def read_only_part(limit: int) -> int:
-    """The connections of a read-only pool, of all that a process may have to its database."""
+    """Return the connections of a read-only pool; `limit` is what the process may have to the database."""
     return max(1, limit // READ_ONLY_PART)
 
 
 def least_for_read_only_pools(plan: Plan) -> int:
-    """The max_db_connections that every unit can have both kinds of pools with.
+    """Return the least max_db_connections with which every unit can have read-only pools.
 
-    Two on each of two ports, because the port may change.
+    Each unit needs two connections on each of two ports, because the port may change.
     """
     return 4 * len(plan.members)
 
 
-def _reachable_as_one(endpoints: tuple[Endpoint, ...]) -> tuple[tuple[str, ...], int]:
-    """Hosts and port of one pool: PgBouncer takes several hosts, but one port for all of them."""
+def _hosts_and_port(endpoints: tuple[Endpoint, ...]) -> tuple[tuple[str, ...], int]:
+    """Return the hosts and the port of a pool: PgBouncer takes several hosts, but a single port."""
     port = endpoints[0].port
     return tuple(endpoint.host for endpoint in endpoints if endpoint.port == port), port
 
 
 class PoolSizes(Value):
-    """Sizes of every pool of one process."""
+    """The sizes of every pool of a process that has no size of its own."""
 
     default: int
     minimum: int
@@ -192,11 +202,11 @@ class PoolSizes(Value):
 
 
 def pool_sizes(settings: Settings, part: Part) -> PoolSizes:
-    """Sizes of every pool of a process that has no size of its own.
+    """Return the sizes of every pool of a process that has no size of its own.
 
-    Unless the operator says otherwise, any one user may use all of the limit: PgBouncer takes idle
-    connections from the others when it is reached. A reserve that does not fit under the limit would
-    only delay what the limit then refuses.
+    Unless the operator sets a size, a single user may use the whole limit: when the limit is reached,
+    PgBouncer closes idle connections of other users. The reserve stays under the limit, because a larger
+    reserve would only delay the refusal.
     """
     if settings.default_pool_size:
         default = part.connections(settings.default_pool_size)
@@ -211,9 +221,9 @@ def pool_sizes(settings: Settings, part: Part) -> PoolSizes:
 
 
 def pool_users(plan: Plan, part: Part) -> tuple[PoolUser, ...]:
-    """Every user that has settings of its own, and those that once had."""
+    """Return every user that has an override now, or had an override before."""
     overrides = plan.settings.overrides
-    names = sorted({*plan.known_users, *(one.name for one in overrides.users)})
+    names = sorted({*plan.known_users, *(user.name for user in overrides.users)})
     return tuple(
         PoolUser(
             name=own.name,
@@ -226,7 +236,7 @@ def pool_users(plan: Plan, part: Part) -> tuple[PoolUser, ...]:
 
 
 def serving(plan: Plan, processors: int, *, readers: bool = True) -> Serving:
-    """What a unit serves once it runs as planned; `readers` is whether its read-only pools do."""
-    found = pools(plan, Part(readers=readers))
-    names = tuple(pool.alias for pool in found if pool.alias != AUTH_ALIAS)
+    """Return what a unit serves when it runs by the plan; with `readers` it also serves read-only pools."""
+    planned = pools(plan, Part(readers=readers))
+    names = tuple(pool.alias for pool in planned if pool.alias != AUTH_ALIAS)
     return Serving(port=plan.settings.listen_port, databases=names, processors=processors)

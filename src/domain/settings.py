@@ -1,4 +1,4 @@
-"""What did the operator ask for?"""
+"""The options of the operator, and the values that each option accepts."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,9 @@ from domain.roles import ROLES
 from domain.value import Name, PoolMode, Value
 
 _INT_MAX = 2**31 - 1  # PgBouncer keeps numbers as C ints.
-_SECONDS_MAX = 2**31 - 1  # It counts microseconds in 64 bits, where these are far from the end.
+_SECONDS_MAX = (
+    2**31 - 1
+)  # PgBouncer counts microseconds in 64 bits, where these seconds do not overflow.
 
 _SECONDS = f"whole seconds from 0 (off) to {_SECONDS_MAX}"
 
@@ -113,8 +115,8 @@ class Settings(Value):
 
 
 def settings_from(options: Mapping[str, object]) -> tuple[Settings | None, tuple[str, ...]]:
-    """Settings, or None and one sentence for each option that cannot be honoured."""
-    settings, found = None, dict[str, str]()
+    """Return the settings, or None and a sentence for each option that is not valid."""
+    settings, complaints = None, dict[str, str]()
     try:
         known = {field_of(name): value for name, value in options.items() if name in ACCEPTS}
         settings = Settings.model_validate(known)
@@ -122,10 +124,10 @@ def settings_from(options: Mapping[str, object]) -> tuple[Settings | None, tuple
         for detail in error.errors():
             name = _OPTIONS[str(detail["loc"][0])]
             reason = detail.get("ctx", {}).get("error")
-            found.setdefault(name, _complaint(name, options.get(name), reason))
-    # Not pydantic's to find: it cannot name one that is no proper text.
-    found |= {name: _complaint(name, None, None) for name in options if name not in ACCEPTS}
-    return (None, tuple(found.values())) if found else (settings, ())
+            complaints.setdefault(name, _complaint(name, options.get(name), reason))
+    # pydantic cannot name an unknown option whose name is no valid text.
+    complaints |= {name: _complaint(name, None, None) for name in options if name not in ACCEPTS}
+    return (None, tuple(complaints.values())) if complaints else (settings, ())
 
 
 def _complaint(name: str, value: object, reason: object) -> str:

@@ -148,7 +148,7 @@ class LocalPlatform:
         self.pooler(unit).stop()
 
     def restart(self, unit: str) -> None:
-        """Replace the processes of a unit in turn, so that the other processes go on serving clients."""
+        """Replace the processes of a unit in turn, so that the other processes serve clients."""
         # A process that has ended is started first, because a single process that runs would be stopped.
         with self.hook(unit) as application:
             application.pebble_ready()

@@ -18,18 +18,18 @@ from domain.problems import Level, Problem
 
 logger = logging.getLogger(__name__)
 
-# How long the processes of a unit may take together to give up connections, in seconds.
+# Seconds that all processes of a unit together may take to close surplus server connections.
 _PATIENCE = 0.6
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ConfigurePooler:
-    """Renders, starts and reloads, and tells the others what this unit serves.
+    """Write the configuration, start, reload or stop processes, and announce what this unit serves.
 
-    - Nothing is touched if the last configuration that was applied in full is the one wanted.
-    - Processes change one after another: a reload where that is enough, else a restart.
-    - A process that shall have fewer connections gives them up before another gets them.
-    - A process that died is its supervisor's to bring back, unless this is to be thorough.
+    - If the last configuration that was applied in full is the wanted configuration, nothing changes.
+    - Processes change in turn: by a reload if that is enough, else by a restart.
+    - A process with a smaller limit closes server connections before another process may open them.
+    - A process that died is started again by its supervisor; with `verify`, by this intent, too.
     """
 
     pooler: Pooler
@@ -59,7 +59,7 @@ class ConfigurePooler:
         return AskAgain(facts, _reason(facts))
 
     def _configured(self, facts: Facts) -> tuple[Facts, bool]:
-        """What is true then, and whether all is as planned."""
+        """Return the facts after the configuration, and whether all processes run by the plan."""
         container, shared = facts.container, facts.plan
         if not container.reachable or shared is None or "secret" in facts.unreadable:
             return facts, True
@@ -69,7 +69,7 @@ class ConfigurePooler:
             return facts, True
         plan = _for_this_unit(facts, shared)
         while True:
-            # Whoever can have more waits for those that shall have less: two rounds, hardly ever three.
+            # A larger limit of a process waits for the smaller limit of another: two rounds, rarely three.
             before = facts.container.applied
             facts, complete = self._apply_one_round(facts, plan, program)
             if complete or facts.container.applied == before:
@@ -78,65 +78,75 @@ class ConfigurePooler:
     def _apply_one_round(
         self, facts: Facts, plan: Plan, program: PgBouncerRuntime
     ) -> tuple[Facts, bool]:
-        """Every process has what is free to have; whether that is all it shall have."""
+        """Configure each process with the connections that are free.
+
+        Return the facts after that, and whether all processes run by the plan.
+        """
         container = facts.container
         before = container.applied and container.applied.without_ended(container.ending)
         planned = processes(plan, facts.unit, program.cpus)
         leases = before.leases() if before else ()
         total = min(unit_limit(plan, facts.unit), limit_known_to_peers(facts))
         free = next_process_limits(planned, total, leases)
-        # A supervisor starts nothing that it has told to stop and that has not ended yet.
-        run = tuple(one for one in free if one.index not in container.ending)
+        # A supervisor does not start a process that it has told to stop and that has not ended yet.
+        run = tuple(process for process in free if process.index not in container.ending)
         config = pooler_config(plan, facts.unit, program, facts.layout, facts.auth, run)
         wanted = applied(config, program, before, container.running)
         if server_changed(before, wanted):
-            self._leave(facts)
+            self._reconnect_all(facts)
         if wanted != before or (self.verify and not container.runs):
             self.pooler.remember(begun(before, wanted))
             self.pooler.apply(config, wanted, steps(before, wanted, container.running))
             logger.info("PgBouncer now serves %d databases", len(wanted.serving.databases))
             container = container.applying(wanted)
-        kept = self._shed(facts, plan, config, wanted)
+        kept = self._wait_for_surplus(facts, plan, config, wanted)
         if kept != container.applied:
             self.pooler.remember(kept)
             container = container.remembering(kept)
         complete = run == planned and not kept.over and not kept.ending
         return facts.with_container(container), complete
 
-    def _leave(self, facts: Facts) -> None:
-        """No process begins anything on the server before.
+    def _reconnect_all(self, facts: Facts) -> None:
+        """Let no process begin a transaction on the former server.
 
-        Where the server's name has not changed, nothing else would tell them.
+        PgBouncer does not notice that another server has the same host name.
         """
         known, auth = facts.container.applied, facts.auth
         if known is None or auth is None:
             return
-        for one in known.instances:
+        for process in known.instances:
             try:
-                with self.consoles.open(one.index, one.port, auth) as console:
+                with self.consoles.open(process.index, process.port, auth) as console:
                     console.reconnect()
             except ConsoleFailed as error:
-                logger.warning("PgBouncer process %d cannot be told: %s", one.index, error)
+                logger.warning("PgBouncer process %d cannot reconnect: %s", process.index, error)
 
-    def _shed(
-        self, facts: Facts, plan: Plan, config: PoolerConfig, told: AppliedState
+    def _wait_for_surplus(
+        self, facts: Facts, plan: Plan, config: PoolerConfig, record: AppliedState
     ) -> AppliedState:
-        """The same, with what processes have after they were asked to have less."""
+        """Close server connections above the limits, and return the record with those that stay."""
         ports = {instance.index: instance.port for instance in config.instances}
         sessions = "session" in (plan.settings.pool_mode, *plan.settings.overrides.modes)
-        found: dict[int, int] = {}
-        for one in told.over:
-            if facts.auth is None:  # Then nothing is served, and nothing is kept open.
-                found[one.index] = 0
+        measured: dict[int, int] = {}
+        for process in record.over:
+            # Without users of PgBouncer, the configuration has no pools that keep server connections.
+            if facts.auth is None:
+                measured[process.index] = 0
                 continue
             try:
-                with self.consoles.open(one.index, ports[one.index], facts.auth) as console:
-                    now = console.shed(_PATIENCE / len(told.over), reconnect=not sessions)
+                with self.consoles.open(
+                    process.index, ports[process.index], facts.auth
+                ) as console:
+                    now = console.shed(_PATIENCE / len(record.over), reconnect=not sessions)
             except ConsoleFailed as error:
-                logger.warning("PgBouncer process %d cannot be asked: %s", one.index, error)
+                logger.warning(
+                    "PgBouncer process %d does not show its server connections: %s",
+                    process.index,
+                    error,
+                )
             else:
-                found[one.index] = held(now)
-        return told.holding(found)
+                measured[process.index] = held(now)
+        return record.holding(measured)
 
     def _announced(self, facts: Facts, stake: UnitBudget) -> Facts:
         """Announce what this unit serves and its budget, and return the facts after that."""
@@ -160,7 +170,7 @@ def _for_this_unit(facts: Facts, plan: Plan) -> Plan:
 
 
 def _stake_of(facts: Facts) -> UnitBudget:
-    """Return the budget to announce; until something was configured, it is what was announced before."""
+    """Return the budget to announce; until a configuration was applied, the budget that was announced before."""
     applied = facts.container.applied
     if applied is None or facts.plan is None:
         return facts.stake
