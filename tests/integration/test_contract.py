@@ -255,7 +255,7 @@ class RealContainer(RealUnit):
     """The same under Pebble."""
 
     def __init__(self, workload, server):
-        pooler = pebble.PebblePooler(workload.container())
+        pooler = pebble.PebblePooler(workload.observed())
         super().__init__(pooler, pebble.LAYOUT, pebble.socket_directory, server)
         self._workload = workload
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import ops
 
 from adapters.pebble.layer import DRAIN
+from adapters.pebble.observed import ObservedContainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,6 +160,14 @@ class Workload:
         juju = SimpleNamespace(version=ops.JujuVersion("3.6.11"))
         backend = SimpleNamespace(_juju_context=juju)
         return ops.Container("pgbouncer", backend, client(self.socket))
+
+    def observed(
+        self, client: Callable[[str], ops.pebble.Client] = ops.pebble.Client
+    ) -> ObservedContainer:
+        """Return the container as a hook sees it. The record outlives the container, as the charm's disk does."""
+        return ObservedContainer(
+            self.container(client), self.home / "applied.json", pathlib.Path(self.socket)
+        )
 
     def health(self, level: str) -> int:
         """What a probe of Kubernetes is told: 200, or 502."""
