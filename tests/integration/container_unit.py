@@ -28,8 +28,9 @@ class Unit:
 
     def __init__(self, workload, server):
         self.workload, self.server, self.port = workload, server, free_port()
-        self.container = workload.container()
-        self.pooler = PebblePooler(workload.observed())
+        observed = workload.observed()
+        self.container = observed.container
+        self.pooler = PebblePooler(observed)
         self.program = self.pooler.program()
 
     def config(self, cpus=1, backend=None, **options):

@@ -11,6 +11,7 @@ import functools
 import os
 import signal
 import subprocess
+from pathlib import Path
 from unittest import mock
 
 import ops
@@ -21,6 +22,7 @@ from workload import Workload
 
 from adapters.pebble import pooler as pebble
 from adapters.pebble.names import ASK_AGAIN, ROOT
+from adapters.pebble.observed import ObservedContainer
 from adapters.pebble.pooler import LABEL, LAYOUT, service
 from pooler import binaries
 
@@ -80,6 +82,10 @@ class RealContainer(ScenarioContainer):
             mock.patch.object(_MockModelBackend, "get_pebble", return_value=client),
             # The volume that Juju mounts into the charm's container, which this machine is none of.
             mock.patch.object(pebble, "_SHARED_HERE", shared),
+            # The socket of this Pebble, in place of its path in the charm's container.
+            mock.patch.object(
+                ObservedContainer.__init__, "__defaults__", (Path(self.machine.socket),)
+            ),
         ):
             yield
         for change in map(client.get_change, self.changes() - before):

@@ -17,7 +17,7 @@ from postgresql import PASSWORD
 from workload import POSTGRES, Workload
 
 from adapters.pebble import pooler as pebble
-from adapters.pebble.layer import ALIVE, BACKEND_CHECK, DRAIN
+from adapters.pebble.layer import ALIVE, BACKEND_CHECK, COMMON, DRAIN
 from adapters.pebble.names import ASK_AGAIN
 from adapters.pebble.pooler import LABEL, LAYOUT, PebblePooler
 from adapters.pebble.reminder import PebbleReminder
@@ -220,6 +220,30 @@ def test_a_container_that_was_killed_finds_its_own_sockets_and_starts(unit, work
     unit.apply(unit.config(cpus=2))
     workload.wait(unit.answers, 5)
     assert unit.pooler.read().runs
+
+
+def test_a_replaced_container_gets_every_file_again_and_serves(unit, workload):
+    config = unit.config(cpus=2)
+    unit.apply(config)
+    workload.wait(unit.answers, 5)
+    record = workload.home / "applied.json"
+    before = record.read_text()
+    workload.restart()
+    assert record.read_text() == before, "the charm's disk stays"
+    assert unit.pooler.read() == Container(reachable=True)
+    assert [step.action for step in unit.apply(config)] == ["start", "start"]
+    for path in (
+        DRAIN,
+        ALIVE,
+        LAYOUT.auth_file,
+        LAYOUT.hba_file,
+        COMMON,
+        LAYOUT.ini(0),
+        LAYOUT.ini(1),
+    ):
+        assert workload.path(path).stat().st_size, path
+    assert unit.pooler.read().runs
+    workload.wait(unit.answers, 5)
 
 
 def test_a_full_disk_is_said_and_breaks_nothing(unit, workload):

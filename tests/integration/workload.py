@@ -164,8 +164,10 @@ class Workload:
     def observed(
         self, client: Callable[[str], ops.pebble.Client] = ops.pebble.Client
     ) -> ObservedContainer:
-        """Return the container with the record that a charm keeps on its own disk."""
-        return ObservedContainer(self.container(client), self.home / "applied.json")
+        """Return the container as a hook sees it. The record outlives the container, as the charm's disk does."""
+        return ObservedContainer(
+            self.container(client), self.home / "applied.json", pathlib.Path(self.socket)
+        )
 
     def health(self, level: str) -> int:
         """What a probe of Kubernetes is told: 200, or 502."""

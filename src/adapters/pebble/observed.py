@@ -36,9 +36,15 @@ class ObservedContainer:
     disk, and its Pebble has a new socket and an empty plan. The record ends with the pod, as the containers do.
     """
 
-    def __init__(self, container: ops.Container, record: pathlib.Path) -> None:
+    def __init__(
+        self,
+        container: ops.Container,
+        record: pathlib.Path,
+        socket: pathlib.Path = pathlib.Path(f"/charm/containers/{CONTAINER}/pebble.socket"),
+    ) -> None:
         self.container = container
         self._path = record
+        self._socket = socket
         self._services: dict[str, bool] | None = None
         self._was_read = False
 
@@ -80,7 +86,7 @@ class ObservedContainer:
     def _pebble(self) -> str:
         """Return a text that differs between starts of Pebble, which makes its socket when it starts."""
         try:
-            socket = os.stat(f"/charm/containers/{CONTAINER}/pebble.socket")
+            socket = os.stat(self._socket)
         except OSError:
             return ""
         return f"{socket.st_ino} {socket.st_mtime_ns}"
