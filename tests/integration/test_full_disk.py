@@ -74,7 +74,7 @@ def half_written(pooler):
 
 def test_a_first_up_says_so_and_goes_on_when_there_is_room(pooler, disk):
     disk.fill()
-    assert "make room" in refused(pooler, "up")
+    assert "free some space there" in refused(pooler, "up")
     disk.fill(leave=20 * 2**20)
     refused(pooler, "up")
     disk.empty()
@@ -95,7 +95,7 @@ def test_no_verb_leaves_half_of_its_work(pooler, disk):
         "relate shop", "config max_db_connections=40", "scale 3", "scale 1", "pause",
         f"config listen_port={pooler.port + 1}",
     ):  # fmt: skip
-        assert "make room" in refused(pooler, *words.split())
+        assert "free some space there" in refused(pooler, *words.split())
         assert not half_written(pooler)
     assert "active" in pooler("status")
     with pooler.client("demo") as connection:
