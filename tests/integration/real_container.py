@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import json
 import os
 import signal
 import subprocess
@@ -93,9 +94,13 @@ class RealContainer(ScenarioContainer):
 
     def reached_by(self):
         return f"""
+import pathlib, sys
+sys.path.insert(0, "src")
 import ops
 from scenario.mocking import _MockModelBackend
+from adapters.pebble.observed import ObservedContainer
 _MockModelBackend.get_pebble = lambda *_: ops.pebble.Client({self.machine.socket!r})
+ObservedContainer.__init__.__defaults__ = (pathlib.Path({self.machine.socket!r}),)
 """
 
     def seen(self, known):
@@ -120,9 +125,16 @@ _MockModelBackend.get_pebble = lambda *_: ops.pebble.Client({self.machine.socket
             stale.unlink()
         other.client.add_layer(LABEL, self.client.get_plan().to_yaml())
         running = [one.name for one in self.client.get_services() if one.is_running()]
-        other.client.start_services(running, timeout=0)
-        other.machine.wait(lambda: len(other._sockets()) == len(running), 10)
+        if running:
+            other.client.start_services(running, timeout=0)
+            other.machine.wait(lambda: len(other._sockets()) == len(running), 10)
         return other
+
+    def copied(self, record):
+        """The record of the charm for this copy, whose Pebble has another socket."""
+        socket = os.stat(self.machine.socket)
+        pebble = f"{socket.st_ino} {socket.st_mtime_ns}"
+        return json.dumps(json.loads(record) | {"pebble": pebble})
 
     def dies(self, known, process):
         name = service(process)

@@ -78,6 +78,10 @@ class ScenarioContainer:
         shutil.copytree(self.disk, other.disk)
         return other
 
+    def copied(self, record):
+        """The record of the charm for this copy."""
+        return record
+
     def dies(self, known, process):
         """A process has ended, and Pebble cannot start it."""
         died = {service(process): type(known.service_statuses[service(process)]).ERROR}

@@ -18,7 +18,6 @@ import itertools
 import json
 import pathlib
 import random
-import shutil
 from unittest import mock
 
 import hook_tools  # noqa: F401 — hook tools without ops' model
@@ -121,7 +120,7 @@ class Juju:
         server, kubernetes = copy.deepcopy(self.server), copy.copy(self.kubernetes)
         other._begin(folder, server, kubernetes, self.workload.copy(folder))
         if self.record.exists():
-            shutil.copy(self.record, other.record)
+            other.record.write_text(other.workload.copied(self.record.read_text()))
         other._look()
         return other
 
