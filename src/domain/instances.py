@@ -1,6 +1,6 @@
 """The complete configuration of each PgBouncer process of a unit."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pydantic
 
@@ -136,6 +136,10 @@ class PoolerConfig(Value):
     server: str = ""
     # The login for the consoles; None if no user may use them.
     admin: Login | None = None
+
+    def with_instances(self, instances: Iterable[Instance]) -> "PoolerConfig":
+        """Return this configuration with other processes."""
+        return self.model_copy(update={"instances": tuple(instances)})
 
 
 def pooler_config(

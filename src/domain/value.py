@@ -1,4 +1,4 @@
-"""What is a value? A frozen model that refuses unknown fields, and types that several values share."""
+"""Frozen models that refuse unknown fields, and types that several of them share."""
 
 import hashlib
 import json

@@ -72,8 +72,9 @@ class MemoryPooler:
         for step in steps:
             self.take(config, step)
         runs = self.instances()
-        instances = tuple(runs.get(instance.index, instance) for instance in config.instances)
-        self.config = config.model_copy(update={"instances": instances})
+        self.config = config.with_instances(
+            runs.get(instance.index, instance) for instance in config.instances
+        )
         self.remember(applied)
 
     def _refuse(self, config: PoolerConfig, steps: tuple[Step, ...]) -> None:
@@ -103,7 +104,7 @@ class MemoryPooler:
                 raise PoolerFailed(f"PgBouncer refuses the line {line[0]} = {line[1]}")
             runs[step.index] = wanted[step.index]
             self.running.add(step.index)
-        self.config = config.model_copy(update={"instances": tuple(runs.values())})
+        self.config = config.with_instances(runs.values())
         self.taken.append(step)
 
     def remember(self, applied: AppliedState) -> None:

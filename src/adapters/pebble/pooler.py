@@ -102,7 +102,7 @@ class PebblePooler:
         # Pebble shows a service that is stopping as inactive from the beginning, although its process
         # still runs. A service that is restarting is shown so, too, and cannot be started meanwhile.
         running |= concerned(changes, "restart")
-        return seen.model_copy(update={"ending": concerned(changes, "stop"), "running": running})
+        return seen.with_processes(running, concerned(changes, "stop"))
 
     def program(self) -> PgBouncerRuntime:
         """Return PgBouncer's version, and the files and processors it may use. Raises PoolerFailed."""
