@@ -4,39 +4,23 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from adapters.local import environment
 from app.errors import ConsoleFailed
-from pooler.arguments import CommandError, UsageError, parser
+from pooler.arguments import CommandError, UsageError
 from pooler.binaries import Missing
+from pooler.commandline.parser import parser
 from pooler.invocation import Invocation, print_error
 from pooler.server import ServerFailed
 from pooler.store import Store, Unreadable, Unwritable, default_home
-from pooler.verbs import clients, lifecycle, operate, show
 
 FAILED, MISUSED = 1, 2
 
 Verb = Callable[[Invocation, argparse.Namespace], int]
-
-# These verbs only read, so they also run while another command changes the state.
-READING: Mapping[str, Verb] = {"logs": show.logs, "top": show.top}
-
-VERBS: Mapping[str, Verb] = {
-    "up": lifecycle.up,
-    "status": show.status,
-    "config": operate.config,
-    "relate": clients.relate,
-    "credentials": clients.credentials,
-    "unrelate": clients.unrelate,
-    "scale": lifecycle.scale,
-    "restart": operate.restart,
-    "pause": operate.pause,
-    "resume": operate.resume,
-    "down": lifecycle.down,
-}
 
 
 def main(words: Sequence[str]) -> int:
@@ -48,10 +32,11 @@ def main(words: Sequence[str]) -> int:
         store = Store(home)
         store.check()
         run = Invocation(store, libpq)
-        if arguments.verb in READING:
-            return READING[arguments.verb](run, arguments)
+        verb = _verb(arguments.run)
+        if arguments.reads:
+            return verb(run, arguments)
         with store.locked(print_error):
-            return VERBS[arguments.verb](run, arguments)
+            return verb(run, arguments)
     except KeyboardInterrupt:
         print_error("interrupted: `pooler up` continues from here")
     except UsageError as error:
@@ -64,3 +49,9 @@ def main(words: Sequence[str]) -> int:
         cure = ": free some space there, then run `pooler up`" if full else ""
         print_error(f"pooler: {error.filename or home}: {error.strerror}{cure}")
     return FAILED
+
+
+def _verb(name: str) -> Verb:
+    """Return the function `module:function` of pooler.verbs."""
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(f"pooler.verbs.{module}"), function)

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from pooler.arguments import parser
+from pooler.commandline.parser import parser
 
 ROOT = pathlib.Path(__file__).parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

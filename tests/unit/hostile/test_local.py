@@ -22,8 +22,9 @@ from domain.settings import ACCEPTS
 from domain.status import assess
 from domain.users import Offer
 from pooler.address import given_credentials
-from pooler.arguments import UsageError, parser
+from pooler.arguments import UsageError
 from pooler.cli import main
+from pooler.commandline.parser import parser
 from pooler.platform import LocalPlatform
 from pooler.store import ServerRecord, State, Store, Unreadable
 
