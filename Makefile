@@ -75,7 +75,7 @@ define venv
 endef
 
 lock: ## pin again what requirements/*.in ask for; needs uv
-	for f in charm core unit lint juju local bench tox parts drivers prove; do \
+	for f in charm core unit lint juju local bench tox parts drivers docs prove; do \
 		uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 			--no-emit-index-url --no-emit-find-links requirements/$$f.in -o requirements/$$f.txt || exit 1; done
 
