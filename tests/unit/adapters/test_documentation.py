@@ -32,7 +32,10 @@ PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 MAKE = re.compile(r"(?:^|`|; |&& |sudo )make ([a-z][a-z -]*[a-z])", re.MULTILINE)
 POOLER = re.compile(r"(?:\./|`|; |&& |\$\(|^)pooler ([a-z]+)\b([^`\n|;&)#]*)", re.MULTILINE)
 JUJU_CONFIG = re.compile(r"juju config pgbouncer-k8s([^`\n|;&)#]*)")
-VARIABLE = re.compile(r"\$\{?([A-Z][A-Z_]{2,})\b|(?:^|`|env )([A-Z][A-Z_]{2,})=", re.MULTILINE)
+# $NAME, and NAME=value before a command of this project.
+VARIABLE = re.compile(
+    r"\$\{?([A-Z][A-Z_]{2,})\b|\b([A-Z][A-Z_]{2,})=\S*(?= (?:\S+=\S* )*(?:sudo |\./)?(?:pooler|make)\b)"
+)
 # Variables that every program knows.
 COMMON_VARIABLES = {"HOME", "PATH", "USER"}
 # The words after the name of an application are those of another program.
