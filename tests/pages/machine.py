@@ -24,7 +24,7 @@ from pooler import binaries
 ROOT = pathlib.Path(__file__).parents[2]
 ORDINARY_USER = "nobody"
 NAMESPACES = ("--net", "--pid", "--fork", "--kill-child", "--mount-proc")
-SECONDS = 200
+SECONDS = 400
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
 
