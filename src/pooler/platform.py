@@ -32,6 +32,14 @@ MOST_ROUNDS = 30
 ROUND_SECONDS = 0.5
 
 
+def unit_address(number: int) -> str:
+    """Return the address of the unit with this number.
+
+    Every address of 127/8 belongs to this machine, so all units can use the same port.
+    """
+    return f"127.0.0.{2 + number % 250}"
+
+
 class LocalPlatform:
     """The units of one application on this machine, with their state on disk."""
 
@@ -160,8 +168,7 @@ class LocalPlatform:
     def add_unit(self) -> str:
         """Add a unit, start it, and return its name."""
         number = 1 + max((number_of(name) for name in self.model.units), default=-1)
-        # Every address of 127/8 belongs to this machine, so all units can use the same port.
-        name = self.model.add_unit(f"127.0.0.{2 + number % 250}")
+        name = self.model.add_unit(unit_address(number))
         # The unit is in the state before it has processes, so `pooler down` finds them.
         self.store.save(self.state)
         self.run_startup_hooks(name)
@@ -198,10 +205,11 @@ class LocalPlatform:
 
     def _layout(self, unit: str) -> Layout:
         number = str(number_of(unit))
+        own = self.model.units[unit].address if unit in self.model.units else ""
         return Layout(
             root=str(self.store.home / "units" / number),
             # A short path, because the length of a socket's path is limited. PgBouncer's user can write there.
             sockets=str(self.store.home / "run" / number),
-            listen_address=self.model.units[unit].address if unit in self.model.units else "",
+            listen_address=",".join(filter(None, (own, self.state.listen))),
             with_pid_files=True,
         )

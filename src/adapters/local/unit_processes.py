@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from adapters.connections import ping
-from adapters.local import environment, files
+from adapters.local import environment, files, listeners
 from adapters.local.run_as import RunAs, chown, identity, pooler_users
 from adapters.local.system_processes import command_of, pid_in, pids, send, user_of
 from app.errors import PoolerFailed
@@ -132,12 +132,13 @@ class UnitProcesses:
         ours = any(
             self.pid(index) and self.socket(index, port).exists() for index in self.indexes()
         )
-        address = self._layout.listen_address
-        if not ours and _accepts(address, port):
-            raise PoolerFailed(
-                f"port {port} of {address} is taken by another program:"
-                " choose another port with `pooler config listen_port=PORT`"
-            )
+        for address in [] if ours else self._layout.listen_address.split(","):
+            # Units of the same home share an address that all of them listen at.
+            if found := listeners.other_holder(address, port, str(self._root.parent.parent)):
+                raise PoolerFailed(
+                    f"port {port} of {address} is taken by {found}:"
+                    " choose another port with `pooler config listen_port=PORT`"
+                )
 
     def _sockets(self, index: int) -> list[pathlib.Path]:
         """Return the sockets in the directory of a process, without their lock files."""
@@ -236,14 +237,6 @@ def _sleeps(pid: int) -> int:
         if match := re.search(r"^voluntary_ctxt_switches:\s*(\d+)", status, re.MULTILINE):
             return int(match[1])
     return 0
-
-
-def _accepts(address: str, port: int) -> bool:
-    try:
-        socket.create_connection((address, port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def _answers(path: pathlib.Path) -> bool:
