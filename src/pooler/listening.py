@@ -84,11 +84,11 @@ def chosen_port(
     `units` is the number of units that will run. While the context lasts, no other `pooler` chooses the
     port. Raises CommandError.
     """
-    addresses = [*_addresses(state, units), *filter(None, [state.listen])]
     if state.model.units or PORT in state.model.options:
-        check_port(store, addresses, port_of(state))
+        check_units(store, state, units)
         yield
         return
+    addresses = _addresses(state, units)
     with contextlib.ExitStack() as reservation:
         for port in range(DEFAULT_PORT, DEFAULT_PORT + MOST_TRIES):
             if not _other_holder(store, addresses, port) and _reserved(port, reservation):
@@ -111,14 +111,13 @@ def port_of(state: State) -> int:
     return int(str(state.model.options.get(PORT, DEFAULT_PORT)))
 
 
-def check_new_units(store: Store, state: State, units: int) -> None:
-    """Raise CommandError if a unit that is to be added would find its port taken."""
-    check_port(store, _addresses(state, units), port_of(state))
+def check_units(store: Store, state: State, units: int | None = None) -> None:
+    """Raise CommandError if another program has the port of a unit that runs, or that will be added.
 
-
-def check_port(store: Store, addresses: Iterable[str], port: int) -> None:
-    """Raise CommandError if another program listens at this port of an address."""
-    if taken := _other_holder(store, addresses, port):
+    `units` is the number of units that will run; None if that does not change.
+    """
+    port = port_of(state)
+    if taken := _other_holder(store, _addresses(state, units), port):
         address, found = taken
         raise CommandError(
             f"port {port} of {address} is taken by {found}: end that program, or choose another port"
@@ -135,12 +134,12 @@ def _other_holder(
     return None
 
 
-def _addresses(state: State, units: int) -> Sequence[str]:
-    """Return the addresses of the units that run and of those that will be added."""
+def _addresses(state: State, units: int | None) -> Sequence[str]:
+    """Return the addresses of the units that run and of those that will be added, and of `--listen`."""
     known = {number_of(name): unit.address for name, unit in state.model.units.items()}
-    first = 1 + max(known, default=-1)
-    new = (unit_address(number) for number in range(first, first + units - len(known)))
-    return [*known.values(), *new]
+    first, count = 1 + max(known, default=-1), len(known) if units is None else units
+    new = (unit_address(number) for number in range(first, first + count - len(known)))
+    return [*known.values(), *new, *filter(None, [state.listen])]
 
 
 def _reserved(port: int, reservation: contextlib.ExitStack) -> bool:

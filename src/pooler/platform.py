@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import wiring
+from adapters.connections import ping
 from adapters.connections.waiting import WaitingBudget
 from adapters.local.departure import Departure
 from adapters.local.facts import LocalFacts
@@ -30,6 +31,9 @@ MOST_ROUNDS = 30
 
 # Seconds between two rounds of hooks while a unit waits, for example for PostgreSQL.
 ROUND_SECONDS = 0.5
+
+# Seconds in which PostgreSQL has to answer, so that PgBouncer waits for its clients when it is stopped.
+PING_SECONDS = 2.0
 
 
 def unit_address(number: int) -> str:
@@ -142,18 +146,29 @@ class LocalPlatform:
     def stop(self) -> list[str]:
         """Stop all processes, and return the names of their units.
 
-        These include units that a killed command had started, and had not written to the state yet.
+        Without an answer of PostgreSQL no transaction of a client can end, so no process waits for its
+        clients. The units include units that a killed command had started, and had not written to the state yet.
         """
         numbers = [number_of(name) for name in self.model.units]
         folders = [folder.name for folder in (self.store.home / "units").glob("[0-9]*")]
         numbers += [int(name) for name in folders if re.fullmatch("[0-9]{1,9}", name)]
         names = [f"{self.model.application}/{number}" for number in sorted(set(numbers))]
+        waits = self._backend_answers()
         with ThreadPoolExecutor() as threads:  # The units wait for their clients at the same time.
-            list(threads.map(self._stop, names))
+            list(threads.map(lambda unit: self._stop(unit, waits=waits), names))
         return names
 
-    def _stop(self, unit: str) -> None:
-        self.pooler(unit).stop()
+    def _backend_answers(self) -> bool:
+        backend = self.model.backend.credentials
+        servers = backend.endpoints if backend else ()
+        return ping.answers(((server.host, server.port) for server in servers), PING_SECONDS)
+
+    def _stop(self, unit: str, *, waits: bool) -> None:
+        pooler = self.pooler(unit)
+        if waits:
+            pooler.stop()
+        else:
+            pooler.stop_at_once()
 
     def restart(self, unit: str) -> None:
         """Replace the processes of a unit in turn, so that the other processes serve clients."""

@@ -102,16 +102,23 @@ class UnitProcesses:
         for index in indexes:
             self._send(index, self.pid(index), signal.SIGHUP)
 
-    def stop(self, indexes: Sequence[int], *, waits_for_clients: bool) -> None:
+    def stop(
+        self, indexes: Sequence[int], *, waits_for_clients: bool, at_once: bool = False
+    ) -> None:
         """End the processes with these indexes, or all processes of the unit without an index.
 
-        `waits_for_clients` says whether this version of PgBouncer waits for its clients at SIGTERM.
+        `waits_for_clients` says whether this version of PgBouncer waits for its clients at SIGTERM. With
+        `at_once` no process waits for clients.
         """
         alive = self.alive(indexes or self.indexes())
         # A process that hangs would not handle a signal that asks it to end.
         for index in self.unresponsive(alive):
             self._send(index, alive[index], signal.SIGKILL)
-        _end(lambda pid: self._is_left(pid, indexes), waits_for_clients=waits_for_clients)
+        _end(
+            lambda pid: self._is_left(pid, indexes),
+            waits_for_clients=waits_for_clients,
+            at_once=at_once,
+        )
 
     def stop_other_users(self, *, waits_for_clients: bool) -> None:
         """End the processes of this unit that an earlier release has started as another user.
@@ -201,12 +208,17 @@ def raise_file_limit() -> int:
     return most
 
 
-def _end(has_to_end: Callable[[int], bool], *, waits_for_clients: bool) -> None:
+def _end(
+    has_to_end: Callable[[int], bool], *, waits_for_clients: bool, at_once: bool = False
+) -> None:
     """End processes when their clients have left, or at once if that takes too long."""
-    for number, seconds in (
+    gentle = (
         (signal.SIGTERM if waits_for_clients else signal.SIGINT, LEAVE_SECONDS),
         # No new transaction begins, and open transactions may end.
         *([(signal.SIGUSR1, DRAIN_SECONDS)] if waits_for_clients else []),
+    )
+    for number, seconds in (
+        *(() if at_once else gentle),
         (signal.SIGQUIT, 2.0),
         (signal.SIGKILL, 2.0),
     ):

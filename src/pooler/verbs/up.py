@@ -136,7 +136,7 @@ def scale(run: Invocation, arguments: argparse.Namespace) -> int:
     """Add or remove units until there are as many as the arguments say."""
     platform = run.platform()
     check_units(arguments.units)
-    listening.check_new_units(run.store, platform.state, arguments.units)
+    listening.check_units(run.store, platform.state, arguments.units)
     platform.state.units = arguments.units
     _add_and_remove_units(run, platform)
     run.settle(platform)

@@ -15,7 +15,7 @@ from pooler.arguments import CommandError
 from pooler.invocation import Invocation
 from pooler.platform import LocalPlatform
 from pooler.server import LocalServer, ServerFailed
-from pooler.store import Unreadable, Unwritable
+from pooler.store import ServerRecord, Unreadable, Unwritable
 
 # Seconds between two looks at the processes.
 EVERY = 2.0
@@ -109,16 +109,7 @@ class _Watch:
             return
         platform = LocalPlatform(self._run.store, state, pooler_owner())
         if state.server:
-            own = LocalServer(self._run.store.home, binaries.postgresql_owner())
-            before = state.server.port
-            if own.start(state.server):
-                self._say("PostgreSQL had ended, and was started again")
-            if state.server.port != before:
-                credentials = server.own_credentials(state.server)
-                version, _ = server.inspect_server(credentials)
-                platform.attach(credentials, version)
-                for application in platform.applications():
-                    application.backend_changed()
+            self._start_server(platform, state.server)
         for unit, broken in _broken_units(platform).items():
             names = ", ".join(map(str, sorted(broken)))
             with platform.hook(unit) as application:
@@ -130,6 +121,20 @@ class _Watch:
                 if left
                 else f"{unit}: PgBouncer process {names} had ended or hung, and was started again"
             )
+
+    def _start_server(self, platform: LocalPlatform, record: ServerRecord) -> None:
+        own, before = LocalServer(self._run.store.home, binaries.postgresql_owner()), record.port
+        try:
+            if own.start(record):
+                self._say("PostgreSQL had ended, and was started again")
+            if record.port != before:
+                credentials = server.own_credentials(record)
+                version, _ = server.inspect_server(credentials)
+                platform.attach(credentials, version)
+                for application in platform.applications():
+                    application.backend_changed()
+        except ServerFailed as error:
+            self._say(str(error))
 
     def _say(self, text: str) -> None:
         if text != self._said:
