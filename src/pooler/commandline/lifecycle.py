@@ -59,3 +59,11 @@ def add(verbs: Verbs) -> None:
     )
     watch.add_argument("--up", action="store_true", help="first start everything, as `up` does")
     watch.add_argument("--background", action="store_true", help="(how `up` starts it)")
+    service = verb(
+        verbs,
+        "service",
+        "service:service",
+        "start the units at boot and watch them, by a unit of systemd",
+        reads=True,
+    )
+    service.add_argument("action", choices=("install", "uninstall", "status"))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 
+from adapters.local import systemd
 from adapters.local.run_as import pooler_owner
 from domain.facts import BackendLogin
 from pooler import binaries, server, server_cleanup, watching
@@ -15,6 +16,7 @@ from pooler.invocation import Invocation
 from pooler.platform import LocalPlatform
 from pooler.server import LocalServer, ServerFailed
 from pooler.store import Unwritable
+from pooler.verbs.service import unit_name
 
 
 def down(run: Invocation, arguments: argparse.Namespace) -> int:
@@ -37,6 +39,8 @@ def down(run: Invocation, arguments: argparse.Namespace) -> int:
     _stop(run, platform)
     run.store.save(platform.state)
     run.say("all data, users and options stay: `pooler up` starts the units again")
+    if systemd.runs() and systemd.unit_path(unit_name(run.store.home)).exists():
+        run.say("the units start again at the next boot: `pooler service uninstall` prevents that")
     return 0
 
 

@@ -32,10 +32,7 @@ def up(run: Invocation, arguments: argparse.Namespace) -> int:
     state.model.options = options(state.model.options, arguments.settings)
     if arguments.listen is not None:
         state.listen = listening.listen_address(arguments.listen)
-    elif state.listen:
-        listening.check_address(state.listen)
-    with listening.chosen_port(run.store, state, state.units, run.say):
-        platform = start(run, state, arguments.backend, replicas)
+    platform = start(run, state, arguments.backend, replicas)
     if state.listen:
         say_where(run, state)
     if not arguments.no_watch and not os.environ.get("POOLER_NO_WATCH"):
@@ -55,6 +52,18 @@ def start(
     `address` is that of a PostgreSQL server, which takes the place of the former server. Units whose
     server does not answer at the moment start, too. Raises ServerFailed and CommandError.
     """
+    if state.listen:
+        listening.check_address(state.listen)
+    with listening.chosen_port(run.store, state, state.units, run.say):
+        return _start(run, state, address, replicas)
+
+
+def _start(
+    run: Invocation,
+    state: State,
+    address: str | None,
+    replicas: tuple[Endpoint, ...] | None,
+) -> LocalPlatform:
     cache = binaries.default_cache()
     state.pgbouncer = str(binaries.pgbouncer(cache, run.say))
     run.say(f"PgBouncer is {state.pgbouncer}")

@@ -12,10 +12,11 @@ from adapters.local.run_as import pooler_owner
 from app.errors import ConsoleFailed
 from pooler import binaries, server, watching
 from pooler.arguments import CommandError
-from pooler.invocation import Invocation
+from pooler.invocation import Invocation, print_error
 from pooler.platform import LocalPlatform
 from pooler.server import LocalServer, ServerFailed
 from pooler.store import ServerRecord, Unreadable, Unwritable
+from pooler.verbs.up import start
 
 # Seconds between two looks at the processes.
 EVERY = 2.0
@@ -45,9 +46,6 @@ def watch(run: Invocation, arguments: argparse.Namespace) -> int:
 
 def _bring_up(run: Invocation) -> None:
     """Start what does not run, as `pooler up` does, and end a process that watches in the background."""
-    from pooler.invocation import print_error
-    from pooler.verbs.up import start
-
     with run.store.locked(print_error):
         start(run, run.store.load())
         watching.stop(run.store)
