@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Generator, Iterable, Sequence
 
 from adapters.local.listeners import other_holder
-from domain.settings import Settings
+from domain.settings import Settings, settings_from
 from domain.value import number_of
 from pooler.arguments import CommandError, UsageError
 from pooler.platform import unit_address
@@ -46,8 +46,8 @@ def check_address(address: str) -> None:
             listener.bind((address, 0))
     except OSError:
         raise UsageError(
-            f"--listen: {address} is no address of this machine: choose one from `ip address`,"
-            f" 0.0.0.0 for all of its addresses, or {NOWHERE}"
+            f"--listen: {address} is no address of this machine: `ip address` shows all of them;"
+            f" 0.0.0.0 stands for all, and {NOWHERE} for no further address"
         ) from None
 
 
@@ -107,8 +107,9 @@ def chosen_port(
 
 
 def port_of(state: State) -> int:
-    """Return the port that the options of a state name."""
-    return int(str(state.model.options.get(PORT, DEFAULT_PORT)))
+    """Return the port that the options of a state name; the default if they are not valid."""
+    settings, _ = settings_from(state.model.options)
+    return settings.listen_port if settings else DEFAULT_PORT
 
 
 def check_units(store: Store, state: State, units: int | None = None) -> None:
@@ -125,9 +126,7 @@ def check_units(store: Store, state: State, units: int | None = None) -> None:
         )
 
 
-def _other_holder(
-    store: Store, addresses: Iterable[str], port: int
-) -> tuple[str, object] | None:
+def _other_holder(store: Store, addresses: Iterable[str], port: int) -> tuple[str, object] | None:
     for address in addresses:
         if found := other_holder(address, port, str(store.home)):
             return address, found

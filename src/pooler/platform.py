@@ -155,7 +155,7 @@ class LocalPlatform:
         names = [f"{self.model.application}/{number}" for number in sorted(set(numbers))]
         waits = self._backend_answers()
         with ThreadPoolExecutor() as threads:  # The units wait for their clients at the same time.
-            list(threads.map(lambda unit: self._stop(unit, waits=waits), names))
+            list(threads.map(self._stop if waits else self._stop_at_once, names))
         return names
 
     def _backend_answers(self) -> bool:
@@ -163,12 +163,11 @@ class LocalPlatform:
         servers = backend.endpoints if backend else ()
         return ping.answers(((server.host, server.port) for server in servers), PING_SECONDS)
 
-    def _stop(self, unit: str, *, waits: bool) -> None:
-        pooler = self.pooler(unit)
-        if waits:
-            pooler.stop()
-        else:
-            pooler.stop_at_once()
+    def _stop(self, unit: str) -> None:
+        self.pooler(unit).stop()
+
+    def _stop_at_once(self, unit: str) -> None:
+        self.pooler(unit).stop_at_once()
 
     def restart(self, unit: str) -> None:
         """Replace the processes of a unit in turn, so that the other processes serve clients."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import ipaddress
 import json
 import os
 import pathlib
@@ -10,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from typing import cast
+from typing import Annotated, cast
 
 import pydantic
 
@@ -40,6 +41,10 @@ class ServerRecord(StoredModel):
     password: pydantic.SecretStr
 
 
+def _ip_address(text: str) -> str:
+    return str(ipaddress.ip_address(text)) if text else text
+
+
 class State(StoredModel):
     """Everything that is kept between two commands."""
 
@@ -56,7 +61,7 @@ class State(StoredModel):
     # Whether `pooler down` has stopped the units, so that only `pooler up` starts them again.
     stopped: bool = False
     # The address at which every unit listens beside its own; '' if there is none.
-    listen: str = ""
+    listen: Annotated[str, pydantic.AfterValidator(_ip_address)] = ""
     model: Model = Model()
 
 

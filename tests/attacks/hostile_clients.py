@@ -254,7 +254,9 @@ def what_is_left(stage: Stage) -> str:
     names = {name for (name,) in stage.server.sql("SELECT datname FROM pg_database")}
     hold("pgbouncer" not in names, "the database of the look-up stays")
     stays = last.database in names
-    hold(not stays or "database" in said, "`pooler down --delete` does not say that databases stay")
+    hold(
+        not stays or "database" in said, "`pooler down --delete` does not say that databases stay"
+    )
     return " ".join(said.split())[-160:]
 
 

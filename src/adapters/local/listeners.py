@@ -17,7 +17,6 @@ from adapters.local.system_processes import command_of, pids, user_of
 
 # The state LISTEN in /proc/net/tcp (include/net/tcp_states.h of Linux).
 _LISTEN = "0A"
-_WILDCARDS = ("0.0.0.0", "::", "::ffff:0.0.0.0")
 _LONGEST_NAME = 60
 _UNIT_FILE = re.compile(r"(/.+)/units/([0-9]+/[0-9]+)/pgbouncer\.ini")
 
@@ -81,8 +80,9 @@ def holder(address: str, port: int) -> Holder:
     return Holder(pid if command else 0, command, user)
 
 
-def _overlap(one: str, other: str) -> bool:
-    return one == other or one in _WILDCARDS or other in _WILDCARDS
+def _overlap(first: str, second: str) -> bool:
+    addresses = (ipaddress.ip_address(first), ipaddress.ip_address(second))
+    return first == second or any(address.is_unspecified for address in addresses)
 
 
 def _listeners(port: int) -> Iterator[tuple[str, str, int]]:

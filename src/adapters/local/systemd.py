@@ -56,9 +56,7 @@ def unit_text(
 def _command(words: Sequence[str]) -> str:
     # In the arguments of a command `$` begins a variable, but not in its path (systemd.service(5)).
     path, *arguments = words
-    return " ".join(
-        (_quoted(path), *(_quoted(word).replace("$", "$$") for word in arguments))
-    )
+    return " ".join((_quoted(path), *(_quoted(word).replace("$", "$$") for word in arguments)))
 
 
 def _quoted(text: str) -> str:

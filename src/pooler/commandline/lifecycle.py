@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING
 
 from pooler.commandline.verb import verb
@@ -41,7 +42,9 @@ def add(verbs: Verbs) -> None:
     down = verb(verbs, "down", "down:down", "stop all processes; data and users stay")
     how = down.add_mutually_exclusive_group()
     how.add_argument(
-        "--delete", action="store_true", help="delete everything that `pooler` made, after a question"
+        "--delete",
+        action="store_true",
+        help="delete everything that `pooler` made, after a question",
     )
     how.add_argument(
         "--abandon",
@@ -58,7 +61,7 @@ def add(verbs: Verbs) -> None:
         reads=True,
     )
     watch.add_argument("--up", action="store_true", help="first start everything, as `up` does")
-    watch.add_argument("--background", action="store_true", help="(how `up` starts it)")
+    watch.add_argument("--background", action="store_true", help=argparse.SUPPRESS)
     service = verb(
         verbs,
         "service",

@@ -15,7 +15,7 @@ from pooler.arguments import CommandError, UsageError
 from pooler.invocation import Invocation
 from pooler.platform import LocalPlatform
 from pooler.server import LocalServer, ServerFailed
-from pooler.store import Unwritable
+from pooler.store import ServerRecord, Unwritable
 from pooler.verbs.service import unit_name
 
 
@@ -72,39 +72,39 @@ def _delete(run: Invocation, platform: LocalPlatform, *, sure: bool) -> int:
 
 
 def _goes(platform: LocalPlatform, credentials: BackendLogin | None) -> Iterator[str]:
-    """Yield a line for each thing that `--delete` removes, and then for each that stays."""
+    """Yield a line for each thing that `--delete` removes, and then for what stays in a given server."""
     if platform.state.server:
-        yield from _databases(platform)
+        yield from _databases(platform, platform.state.server)
     if credentials:
         where = credentials.endpoints[0]
         users = ", ".join(sorted(server_cleanup.roles_of(platform.model))) or "none"
         yield f"users in PostgreSQL at {where}: {users}"
         if platform.state.made_database:
-            yield f"database {credentials.database} there, in which `pooler` keeps its functions"
+            yield f"database {credentials.database} there, with the functions of `pooler`"
     yield f"the files in {platform.store.home}: options, passwords and logs"
     if credentials and (kept := sorted(server_cleanup.databases_of(platform.model))):
-        print_stays = ", ".join(kept)
-        yield f"(the databases of clients stay in PostgreSQL: {print_stays})"
+        yield f"(the databases of clients stay in PostgreSQL: {', '.join(kept)})"
 
 
-def _databases(platform: LocalPlatform) -> Iterator[str]:
-    """Yield the databases of the server that `pooler` has made, with their sizes if it can run."""
-    own, record = LocalServer(platform.store.home, binaries.postgresql_owner()), platform.state.server
-    if record is None:
-        return
-    started, sizes = False, dict[str, str]()
+def _databases(platform: LocalPlatform, record: ServerRecord) -> list[str]:
+    """Return a line for each database of the server that `pooler` has made, with its size.
+
+    If the server cannot start, the databases are those of the records of `pooler`, without sizes.
+    """
+    own, started = LocalServer(platform.store.home, binaries.postgresql_owner()), False
     try:
         started = own.start(record)
         sizes = server.database_sizes(server.own_credentials(record))
     except (ServerFailed, OSError) as error:
-        yield f"the sizes of databases are not known: {error}"
-        sizes = {name: "" for name in sorted(server_cleanup.databases_of(platform.model))}
+        names = ", ".join(sorted(server_cleanup.databases_of(platform.model))) or "none is known"
+        return [f"the PostgreSQL server, which does not answer ({error}), with databases: {names}"]
     finally:
         if started and platform.state.stopped:
             own.stop(record)
-    for name, size in sizes.items():
-        yield f"database {name}  {size}".rstrip()
-    yield "the PostgreSQL server with these databases, and all of its users"
+    return [
+        *(f"database {name}  {size}" for name, size in sizes.items()),
+        "the PostgreSQL server with these databases, and all of its users",
+    ]
 
 
 def _agreed(*, sure: bool) -> bool:
@@ -112,7 +112,9 @@ def _agreed(*, sure: bool) -> bool:
     if sure:
         return True
     if not sys.stdin.isatty():
-        raise UsageError("no terminal to ask on, so nothing was deleted: `--yes` deletes without a question")
+        raise UsageError(
+            "no terminal to ask on, so nothing was deleted: `--yes` deletes without a question"
+        )
     try:
         answer = input("Delete? [y/N] ")
     except EOFError:

@@ -16,8 +16,10 @@ def config(run: Invocation, arguments: argparse.Namespace) -> int:
     if not arguments.settings:
         tables.show_options(settings_of(platform))
         return 0
+    before = listening.port_of(platform.state)
     platform.model.options = options(platform.model.options, arguments.settings)
-    listening.check_units(run.store, platform.state)
+    if listening.port_of(platform.state) != before:
+        listening.check_units(run.store, platform.state)
     for application in platform.applications():
         application.config_changed()
     run.settle(platform)
