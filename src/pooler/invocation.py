@@ -25,11 +25,18 @@ class Invocation:
         """Print a progress message with the seconds since the command began."""
         print(f"{time.monotonic() - self._begin:6.1f} s  {text}", flush=True)
 
-    def platform(self) -> LocalPlatform:
-        """Return the units that `pooler up` has started. Raises CommandError if it has not run."""
+    def platform(self, *, stopped: bool = False) -> LocalPlatform:
+        """Return the units that `pooler up` has started.
+
+        Raises CommandError if it has not run, and also after `pooler down`, unless `stopped` units are
+        enough for the verb.
+        """
         if not self.store.exists():
             raise CommandError("no unit exists on this machine: run `pooler up` first")
-        return LocalPlatform(self.store, self.store.load(), pooler_owner())
+        state = self.store.load()
+        if state.stopped and not stopped:
+            raise CommandError("stopped: run `pooler up`")
+        return LocalPlatform(self.store, state, pooler_owner())
 
     def settle(self, platform: LocalPlatform) -> None:
         """Run hooks until the units have nothing left to do, and say so if that does not happen."""

@@ -107,7 +107,7 @@ class LocalServer:
 
         Returns whether it was started. Raises ServerFailed.
         """
-        started = not self._runs()
+        started = not self.runs()
         if started:
             self._clear()
             port = server.port if _is_free(server.port) else _free_port()
@@ -121,19 +121,20 @@ class LocalServer:
                     )
             except ServerFailed:
                 # A command that was killed may have started the server at this moment.
-                if not self._runs():
+                if not self.runs():
                     raise
         server.port = self._port_when_ready()
         return started
 
     def stop(self, server: ServerRecord) -> None:
         """Stop the server. Raises ServerFailed."""
-        if self._runs():
+        if self.runs():
             pg_ctl = pathlib.Path(server.programs, "pg_ctl")
             self._run(pg_ctl, "-D", str(self._data), "-w", "-m", "fast", "stop")
         self._clear()
 
-    def _runs(self) -> bool:
+    def runs(self) -> bool:
+        """Return whether the server runs."""
         return self._recorded_pid() in self._workers()
 
     def _clear(self) -> None:
@@ -293,6 +294,20 @@ def remaining(
         sorted(str(row[0]) for row in known_databases),
         sorted(str(row[0]) for row in known_roles),
     )
+
+
+def database_sizes(credentials: BackendLogin) -> dict[str, str]:
+    """Return the size of each database of users in a server that `pooler` made, e.g. `8 MB`.
+
+    Raises ServerFailed.
+    """
+    with _connected(credentials) as connection:
+        rows = connection.execute(
+            "SELECT datname::text, pg_catalog.pg_size_pretty(pg_catalog.pg_database_size(oid))"
+            " FROM pg_catalog.pg_database WHERE NOT datistemplate AND datname <> ALL (%s) ORDER BY 1",
+            [[FIRST_DATABASE, AUTH_DATABASE]],
+        ).fetchall()
+    return {str(name): str(size) for name, size in rows}
 
 
 def make_auth_database(credentials: BackendLogin) -> None:

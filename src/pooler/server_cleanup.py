@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from adapters.local.model import Model
 from domain.facts import BackendLogin
 from domain.users import username_of
 from pooler import server
 from pooler.platform import LocalPlatform
+
+
+def databases_of(model: Model) -> set[str]:
+    """Return the names of the databases of clients."""
+    asked = {client.database for client in model.clients.values() if client.database}
+    return asked | {grant.database for grant in model.ledger.grants}
+
+
+def roles_of(model: Model) -> set[str]:
+    """Return the names of the users that `pooler` has made in PostgreSQL."""
+    clients = {username_of(number) for number in model.clients}
+    own = {model.auth.auth_user} if model.auth else set[str]()
+    return clients | own | {grant.username for grant in model.ledger.grants}
 
 
 def clean_up(
@@ -15,12 +29,7 @@ def clean_up(
 ) -> None:
     """Remove the roles that `pooler` made, and its auth database if it `made` that; say what stays."""
     model = platform.model
-    databases = {client.database for client in model.clients.values()}
-    databases |= {grant.database for grant in model.ledger.grants}
-    roles = {username_of(number) for number in model.clients}
-    roles |= {grant.username for grant in model.ledger.grants}
-    if model.auth:
-        roles.add(model.auth.auth_user)
+    databases, roles = databases_of(model), roles_of(model)
     # If `pooler` was killed while it removed the leader, another unit has to drop the roles.
     staying = [name for name, unit in model.units.items() if not unit.dying]
     if staying and model.leader not in staying:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import ipaddress
 import json
 import os
 import pathlib
@@ -10,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from typing import cast
+from typing import Annotated, cast
 
 import pydantic
 
@@ -18,7 +19,7 @@ from adapters.local import files
 from adapters.local.model import Model, StoredModel
 from domain.endpoints import Port
 
-# How long `pooler down` waits for programs that still write to the directory, in seconds.
+# How long `pooler down --delete` waits for programs that still write to the directory, in seconds.
 REMOVAL_SECONDS = 10.0
 
 
@@ -40,6 +41,10 @@ class ServerRecord(StoredModel):
     password: pydantic.SecretStr
 
 
+def _ip_address(text: str) -> str:
+    return str(ipaddress.ip_address(text)) if text else text
+
+
 class State(StoredModel):
     """Everything that is kept between two commands."""
 
@@ -53,6 +58,10 @@ class State(StoredModel):
     units: int = 1
     # Whether new transactions wait for `pooler resume`.
     paused: bool = False
+    # Whether `pooler down` has stopped the units, so that only `pooler up` starts them again.
+    stopped: bool = False
+    # The address at which every unit listens beside its own; '' if there is none.
+    listen: Annotated[str, pydantic.AfterValidator(_ip_address)] = ""
     model: Model = Model()
 
 
@@ -169,13 +178,29 @@ class Store:
                     )
                     fcntl.flock(lock, fcntl.LOCK_EX)
                 if not self._is_lock(lock.fileno()):
-                    continue  # `pooler down` has removed the directory with this lock.
+                    continue  # `pooler down --delete` has removed the directory with this lock.
                 # Only commands that wait read this, and `pooler down` has to work on a full disk.
                 with suppress(OSError):
                     os.truncate(lock.fileno(), 0)
                     os.pwrite(lock.fileno(), str(os.getpid()).encode(), 0)
                 yield
                 return
+
+    @contextmanager
+    def locked_if_free(self) -> Generator[bool]:
+        """Hold the lock of the state, and yield whether that was possible at once; make no file."""
+        try:
+            descriptor = os.open(self._lock, os.O_RDWR | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            yield False
+            return
+        with open(descriptor, "r+", errors="replace") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield self._is_lock(lock.fileno())
 
     def _is_lock(self, descriptor: int) -> bool:
         try:

@@ -121,7 +121,7 @@ def both_wait(pooler, *commands):
         ("relate shop", "relate shop", ["unrelate shop"]),
         ("scale 3", "relate shop", ["unrelate shop", "scale 2"]),
         ("restart", "config max_db_connections=60", [f"config {OPTION}"]),
-        ("up", "down --keep", []),
+        ("up", "down", []),
     ],
 )
 def test_two_commands_at_once_take_turns(pooler, one, other, back):
@@ -138,7 +138,7 @@ def test_two_commands_at_once_take_turns(pooler, one, other, back):
 
 def test_an_up_that_waited_for_a_down_begins_anew(fresh):
     fresh.up()
-    down = begun(fresh, "down")
+    down = begun(fresh, "down", "--delete", "--yes")
     down.stdout.readline()
     down.send_signal(signal.SIGSTOP)
     up = begun(fresh, "up", f"listen_port={fresh.port}")
@@ -168,7 +168,7 @@ def test_a_clock_that_jumps_disturbs_no_verb(pooler):
     """Of time we read how long something takes, and never what it is; neither do files tell us."""
     before = end_state(pooler)
     for number, words in enumerate(
-        ("relate shop", "scale 3", "restart 0", "scale 2", "unrelate shop", "down --keep", "up")
+        ("relate shop", "scale 3", "restart 0", "scale 2", "unrelate shop", "down", "up")
     ):
         for file in pooler.home.rglob("*"):
             with contextlib.suppress(FileNotFoundError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pooler import tables
+from pooler import listening, tables
 from pooler.arguments import options
 from pooler.invocation import Invocation, settings_of
 from pooler.verbs.show import show_status
@@ -12,11 +12,14 @@ from pooler.verbs.show import show_status
 
 def config(run: Invocation, arguments: argparse.Namespace) -> int:
     """Set options, or print all options if the arguments name none."""
-    platform = run.platform()
+    platform = run.platform(stopped=not arguments.settings)
     if not arguments.settings:
         tables.show_options(settings_of(platform))
         return 0
+    before = listening.port_of(platform.state)
     platform.model.options = options(platform.model.options, arguments.settings)
+    if listening.port_of(platform.state) != before:
+        listening.check_units(run.store, platform.state)
     for application in platform.applications():
         application.config_changed()
     run.settle(platform)

@@ -10,7 +10,7 @@ import time
 from domain.status import Level, Sentence, assess
 from domain.value import number_of
 from pooler import tables
-from pooler.demo_query import DEMO, answer_through
+from pooler.demo_query import DEMO, health_answer
 from pooler.invocation import Invocation, relation_of
 from pooler.platform import LocalPlatform
 
@@ -43,7 +43,7 @@ def show_status(platform: LocalPlatform) -> int:
                 f"{facts.address}:{port}",
                 str(len(facts.container.running)),
                 f"{sentence.level.value} {sentence.text}".strip(),
-                answer_through(platform, demo, facts.address) if demo else "-",
+                health_answer(platform, facts.address),
             )
         )
     if not rows:
@@ -62,7 +62,7 @@ def show_status(platform: LocalPlatform) -> int:
 
 def logs(run: Invocation, arguments: argparse.Namespace) -> int:
     """Print the end of PgBouncer's logs, and follow them with `--follow`."""
-    platform = run.platform()
+    platform = run.platform(stopped=True)
     names = platform.named(arguments.unit)
     files = [str(log) for name in names for log in platform.pooler(name).logs()]
     return subprocess.call(["tail", "-n", "40", *(["-F"] if arguments.follow else []), *files])
