@@ -81,6 +81,7 @@ class Settings(Value):
     ] = 0
     min_pool_size: Annotated[int, WholeNumber(0, MOST_CONNECTIONS)] = 0
     reserve_pool_size: Annotated[int, WholeNumber(0, MOST_CONNECTIONS)] = 0
+    reserve_pool_timeout: Annotated[Seconds, PASSED_ON] = 5
     query_wait_timeout: Annotated[Seconds, PASSED_ON] = 120
     query_timeout: Annotated[Seconds, PASSED_ON] = 0
     idle_transaction_timeout: Annotated[Seconds, PASSED_ON] = 0
