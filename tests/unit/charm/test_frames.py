@@ -90,6 +90,21 @@ def test_config_changed_reaches_the_databag_of_the_plan_in_five_calls(walks):
     ) in walks["peers", "share"]
 
 
+@pytest.mark.parametrize(
+    ("port", "method"),
+    [
+        ("facts", "read"),
+        *(("pooler", method) for method in ("program", "apply", "remember")),
+        *(("peers", method) for method in ("share", "name_leader", "announce")),
+        ("backend", "request"),
+        ("secrets", "store"),
+    ],
+)
+def test_every_event_reaches_a_port_of_the_unit_in_five_calls(walks, port, method):
+    longest = max(walks[port, method], key=len)
+    assert len(longest) <= 5, longest
+
+
 def test_an_event_reaches_every_port_through_five_files_at_most(walks):
     assert {port for port, _ in walks} >= METHODS.keys() - {"departures", "reminder", "exposure"}
     files = {
