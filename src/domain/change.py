@@ -60,7 +60,7 @@ def next_change(facts: Facts, shared: Plan, program: PgBouncerRuntime) -> Change
     before = container.applied and container.applied.without_ended(container.ending)
     planned = processes(plan, facts.unit, program.cpus)
     total = min(unit_limit(plan, facts.unit), limit_known_to_peers(facts))
-    free = next_process_limits(planned, total, before.leases() if before else ())
+    free = next_process_limits(planned, total, before.running if before else ())
     # A supervisor does not start a process that it has told to stop and that has not ended yet.
     run = tuple(process for process in free if process.index not in container.ending)
     config = pooler_config(plan, facts.unit, program, facts.layout, facts.auth, run)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import pydantic
 
 from domain import scram
-from domain.budget import MOST_PROCESSES, Process, processes
+from domain.budget import MOST_PROCESSES, processes
 from domain.capabilities import (
     CLIENT_LIMITS,
     OWN_LIFETIMES,
@@ -14,6 +14,7 @@ from domain.capabilities import (
     Version,
     version_in,
 )
+from domain.endpoints import Endpoint
 from domain.hba import Rule, access_rules
 from domain.overrides import usable
 from domain.plan import Plan, Serving
@@ -29,6 +30,7 @@ from domain.pools import (
     pools,
     serving,
 )
+from domain.process import Process
 from domain.reset import reset_settings
 from domain.users import AuthMaterial, Login
 from domain.value import Value, digest, number_of
@@ -96,15 +98,9 @@ class CancelPeer(Value):
     port: int
 
 
-class Instance(Value):
+class Instance(Process):
     """The configuration of a PgBouncer process."""
 
-    index: int
-    port: int
-    # Connections to a database; 0 is no limit.
-    limit: int = 0
-    # Read-only pools have their part of `limit`.
-    readers: bool = False
     # The lines of the section [pgbouncer], in their order.
     settings: tuple[IniLine, ...]
     pools: tuple[Pool, ...]
@@ -132,7 +128,8 @@ class PoolerConfig(Value):
     # The rules of the HBA file.
     rules: tuple[Rule, ...]
     serving: Serving
-    # The identity of the PostgreSQL server that the pools lead to.
+    # The PostgreSQL server that the pools lead to: where it listens, and its identity.
+    upstream: Endpoint | None = None
     server: str = ""
     # The login for the consoles; None if no user may use them.
     admin: Login | None = None
@@ -198,6 +195,7 @@ def pooler_config(
         users=_users(auth),
         rules=access_rules(auth),
         serving=serving(served, program.cpus, readers=readers),
+        upstream=plan.upstream.endpoints[0] if plan.upstream else None,
         server=plan.upstream.server_id if plan.upstream else "",
         admin=admin,
     )

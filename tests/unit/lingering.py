@@ -2,8 +2,8 @@
 
 from adapters.memory import MemoryPooler
 from app.errors import PoolerFailed
-from domain.budget import UNLIMITED
 from domain.pools import read_only_part
+from domain.process import UNLIMITED
 
 
 class LingeringPooler(MemoryPooler):

@@ -136,4 +136,4 @@ def _budget(facts: Facts) -> UnitBudget:
     applied = facts.container.applied
     if applied is None or facts.plan is None:
         return facts.stake
-    return stake(facts.plan, facts.unit, applied.leases())
+    return stake(facts.plan, facts.unit, applied.running)
