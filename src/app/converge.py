@@ -30,25 +30,21 @@ class Converge:
 
     def __call__(self, facts: Facts) -> Done | AskAgain:
         """Run every intent; return AskAgain with the reason of the first intent that has to wait."""
-        first = self._run(facts)
-        if isinstance(first, AskAgain) or first.facts == facts:
-            return first
-        second = self._again._run(first.facts)
-        problems = tuple(dict.fromkeys((*first.problems, *second.problems)))
-        if isinstance(second, AskAgain):
-            return AskAgain(second.facts, second.reason, problems)
-        return Done(second.facts, problems, complete=second.complete and not problems)
-
-    def _run(self, facts: Facts) -> Done | AskAgain:
-        before, reason = facts, ""
-        problems: tuple[Problem, ...] = ()
-        for intent in self._intents:
-            outcome = intent(facts)
-            facts, problems = outcome.facts, (*problems, *outcome.problems)
-            if isinstance(outcome, AskAgain):
-                reason = reason or outcome.reason
-        if reason:
-            return AskAgain(facts, reason, problems)
+        problems: dict[Problem, None] = {}
+        before, changed = facts, False
+        for intents in (self._intents, self._again._intents):
+            before, reason = facts, ""
+            for intent in intents:
+                outcome = intent(facts)
+                facts = outcome.facts
+                problems |= dict.fromkeys(outcome.problems)
+                if isinstance(outcome, AskAgain):
+                    reason = reason or outcome.reason
+            if reason:
+                return AskAgain(facts, reason, tuple(problems))
+            if facts == before:
+                break
+            changed = True
         may_change = problems or facts.has_problems or (may_write_for_app(facts) and facts.roaming)
         complete = facts == before and not may_change
-        return Done(facts, problems, complete, complete)
+        return Done(facts, tuple(problems), unchanged=complete and not changed, complete=complete)

@@ -36,7 +36,7 @@ class PoolerContract(Applying):
 
     def test_what_is_remembered_is_found_and_touches_no_process(self, unit):
         self.apply(unit, self.config(unit))
-        other, _ = self.wanted(unit, self.config(unit, max_db_connections=4))
+        other = self.change(unit, self.config(unit, max_db_connections=4)).after
         unit.pooler.remember(other)
         assert unit.read().applied == other
         assert unit.read().running == {0}
@@ -52,10 +52,10 @@ class PoolerContract(Applying):
     def test_who_is_not_told_goes_on_as_before(self, unit):
         self.apply(unit, self.config(unit, 2))
         config = self.config(unit, 2, max_db_connections=4)
-        wanted, (first, _) = self.wanted(unit, config)
-        unit.pooler.apply(config, wanted, (first,))
+        change = self.change(unit, config)
+        unit.pooler.apply(change._replace(steps=change.steps[:1]))
         assert self.limits(unit, 0, 1) == [2, 4]
-        unit.pooler.apply(config, wanted, ())
+        unit.pooler.apply(change._replace(steps=()))
         assert self.limits(unit, 0, 1) == [2, 4]
 
     def test_a_restart_moves_a_process_to_its_new_port(self, unit):
@@ -96,8 +96,8 @@ class PoolerContract(Applying):
     def test_a_process_that_does_not_answer_can_be_stopped(self, unit):
         self.apply(unit, self.config(unit, 2))
         unit.hang(1)
-        wanted, _ = self.wanted(unit, self.config(unit, 1))
-        unit.pooler.apply(self.config(unit, 1), wanted, (Step(action="stop", index=1),))
+        change = self.change(unit, self.config(unit, 1))
+        unit.pooler.apply(change._replace(steps=(Step(action="stop", index=1),)))
         seen = unit.read()
         assert (seen.running, seen.unresponsive, seen.runs) == ({0}, frozenset(), True)
 
@@ -121,12 +121,12 @@ class PoolerContract(Applying):
         before = unit.read()
         unit.refuse(WRONG)
         config = self.with_line(self.config(unit, max_db_connections=4), 0, WRONG)
-        wanted, taken = self.wanted(unit, config)
+        change = self.change(unit, config)
         with unit.transaction(0, unit.ports[0]) as open_one:
             with pytest.raises(
                 PoolerFailed, match=r"^PgBouncer refuses the line pool_mode = sideways$"
             ):
-                unit.pooler.apply(config, wanted, taken)
+                unit.pooler.apply(change)
             assert open_one.lives()
             with self.console(unit) as console:
                 assert {pool.mode for pool in console.pools()} == {"transaction"}
@@ -139,9 +139,9 @@ class PoolerContract(Applying):
         before = unit.read()
         unit.refuse(WRONG)
         config = self.with_line(self.config(unit, 2, max_db_connections=4), 1, WRONG)
-        wanted, taken = self.wanted(unit, config)
+        change = self.change(unit, config)
         with pytest.raises(PoolerFailed, match="sideways"):
-            unit.pooler.apply(config, wanted, taken)
+            unit.pooler.apply(change)
         assert unit.read() == before
         assert self.limits(unit, 0, 1) == [4, 4], "the first process has taken it, and back"
 
@@ -149,10 +149,10 @@ class PoolerContract(Applying):
         self.apply(unit, self.config(unit, 2))
         before = unit.read().applied
         config = self.config(unit, 2, max_db_connections=4)
-        wanted, taken = self.wanted(unit, config)
+        change = self.change(unit, config)
         unit.hang(1)
         with pytest.raises(PoolerUnreachable, match=r"process 1 cannot be asked after its reload"):
-            unit.pooler.apply(config, wanted, taken)
+            unit.pooler.apply(change)
         assert unit.read().applied == before
         assert self.apply(unit, config) == ("reload 0", "start 1")
         assert self.limits(unit, 0, 1) == [2, 2]
@@ -160,9 +160,9 @@ class PoolerContract(Applying):
     def test_a_process_whose_file_is_refused_reports_it_and_starts_with_another(self, unit):
         unit.refuse(WRONG)
         config = self.with_line(self.config(unit), 0, WRONG)
-        wanted, taken = self.wanted(unit, config)
+        change = self.change(unit, config)
         with pytest.raises(PoolerFailed, match="sideways"):
-            unit.pooler.apply(config, wanted, taken)
+            unit.pooler.apply(change)
         assert (unit.read().running, unit.read().applied) == (frozenset(), None)
         assert self.apply(unit, self.config(unit)) == ("start 0",)
         assert unit.serves(0, unit.ports[0])
@@ -172,9 +172,9 @@ class PoolerContract(Applying):
         before = unit.read().applied
         unit.refuse(WRONG)
         config = self.with_line(self.config(unit, port=unit.ports[1]), 0, WRONG)
-        wanted, taken = self.wanted(unit, config)
+        change = self.change(unit, config)
         with pytest.raises(PoolerFailed, match="sideways"):
-            unit.pooler.apply(config, wanted, taken)
+            unit.pooler.apply(change)
         assert (unit.read().running, unit.read().applied) == (frozenset(), before)
 
 
@@ -191,9 +191,9 @@ class SupervisedContract(Applying):
             assert [one.index for one in seen.applied.ending] == [1]
             assert unit.serves(0, unit.ports[0])
             config = self.config(unit, 2)
-            wanted, taken = self.wanted(unit, config)
+            change = self.change(unit, config)
             with pytest.raises(PoolerFailed, match="cannot start service while terminating"):
-                unit.pooler.apply(config, wanted, taken)
+                unit.pooler.apply(change)
             assert unit.read().applied == seen.applied
             assert open_one.lives()
             open_one.end()
@@ -226,13 +226,13 @@ class SupervisedContract(Applying):
     def test_a_container_that_is_away_refuses_all_and_comes_back_with_nothing(self, unit):
         self.apply(unit, self.config(unit))
         config = self.config(unit, max_db_connections=4)
-        wanted, taken = self.wanted(unit, config)
+        change = self.change(unit, config)
         with unit.away():
             assert unit.read() == Container()
             for attempt in (
                 unit.pooler.program,
-                lambda: unit.pooler.remember(wanted),
-                lambda: unit.pooler.apply(config, wanted, taken),
+                lambda: unit.pooler.remember(change.after),
+                lambda: unit.pooler.apply(change),
             ):
                 with pytest.raises(PoolerFailed):
                     attempt()

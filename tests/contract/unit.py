@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pydantic
 
-from domain.applied import applied, steps
+from domain.change import Change, change_to
 from domain.endpoints import Endpoint
 from domain.facts import Container
 from domain.instances import PoolerConfig, pooler_config
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from app.ports import Consoles, Pooler
-    from domain.applied import AppliedState, Step
     from domain.instances import Layout
 
 AUTH = AuthMaterial(
@@ -100,18 +99,17 @@ class Applying:
         return unit.with_clients(pooler_config(plan, "p/0", program, unit.layout, AUTH))
 
     @staticmethod
-    def wanted(unit: Unit, config: PoolerConfig) -> tuple[AppliedState, tuple[Step, ...]]:
-        """What is to be remembered, and what has to be done."""
+    def change(unit: Unit, config: PoolerConfig) -> Change:
+        """The change to this configuration from what runs now."""
         now = unit.read()
-        wanted = applied(config, unit.pooler.program(), now.applied, now.running)
-        return wanted, steps(now.applied, wanted, now.running)
+        return change_to(config, unit.pooler.program(), now.applied, now.running)
 
     def apply(self, unit: Unit, config: PoolerConfig) -> tuple[str, ...]:
         """It is applied; returns what that took."""
-        wanted, taken = self.wanted(unit, config)
-        unit.pooler.apply(config, wanted, taken)
-        assert unit.read().applied == wanted
-        return tuple(f"{step.action} {step.index}" for step in taken)
+        change = self.change(unit, config)
+        unit.pooler.apply(change)
+        assert unit.read().applied == change.after
+        return tuple(f"{step.action} {step.index}" for step in change.steps)
 
     @staticmethod
     def console(unit: Unit, index: int = 0, port: int = 0):

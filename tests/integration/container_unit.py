@@ -9,7 +9,7 @@ from postgresql import ADMIN, PASSWORD
 from adapters.pebble import pooler as pebble
 from adapters.pebble.pooler import LAYOUT, PebblePooler
 from adapters.pgbouncer.console import PsycopgConsoles
-from domain.applied import applied, steps
+from domain.change import change_to
 from domain.endpoints import Endpoint
 from domain.instances import ConsoleUser, pooler_config
 from domain.plan import Member, Plan, Upstream
@@ -55,10 +55,9 @@ class Unit:
 
     def apply(self, config, pooler=None):
         now = self.pooler.read()
-        wanted = applied(config, self.program, now.applied, now.running)
-        taken = steps(now.applied, wanted, now.running)
-        (pooler or self.pooler).apply(config, wanted, taken)
-        return taken
+        change = change_to(config, self.program, now.applied, now.running)
+        (pooler or self.pooler).apply(change)
+        return change.steps
 
     def shown(self, index=0):
         with PsycopgConsoles(pebble.socket_directory).open(index, self.port, AUTH) as console:

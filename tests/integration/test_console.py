@@ -15,8 +15,8 @@ from adapters.local.pooler import LocalPooler
 from adapters.local.run_as import pooler_owner
 from adapters.pgbouncer.console import PsycopgConsoles
 from app.errors import ConsoleFailed, PoolerFailed
-from domain.applied import applied, steps
 from domain.capabilities import PgBouncerRuntime
+from domain.change import change_to
 from domain.console import held
 from domain.endpoints import Endpoint
 from domain.instances import ConsoleUser, Layout, pooler_config
@@ -67,8 +67,7 @@ class Unit:
 
     def apply(self, config):
         now = self.pooler.read()
-        wanted = applied(config, self.program, now.applied, now.running)
-        self.pooler.apply(config, wanted, steps(now.applied, wanted, now.running))
+        self.pooler.apply(change_to(config, self.program, now.applied, now.running))
 
     def console(self):
         return PsycopgConsoles(self.layout.socket_directory).open(0, self.port, AUTH)

@@ -2,8 +2,8 @@
 
 from adapters.memory import MemoryPooler
 from app.errors import PoolerFailed
-from domain.budget import UNLIMITED
 from domain.pools import read_only_part
+from domain.process import UNLIMITED
 
 
 class LingeringPooler(MemoryPooler):
@@ -21,9 +21,9 @@ class LingeringPooler(MemoryPooler):
             self.running.add(index)
         return seen.model_copy(update={"running": seen.running | seen.unresponsive})
 
-    def apply(self, config, applied, steps):
-        self.new_pools_find_room(config)
-        super().apply(config, applied, steps)
+    def apply(self, change):
+        self.new_pools_find_room(change.config)
+        super().apply(change)
 
     def take(self, config, step):
         if step.action in ("start", "restart") and step.index in self.ending:

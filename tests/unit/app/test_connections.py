@@ -345,8 +345,8 @@ def test_killed_while_a_configuration_is_applied_and_given_the_previous():
     pooler = platform.leader.pooler
     honest = pooler.apply
 
-    def apply_and_die(config, *_):
-        pooler.config = config
+    def apply_and_die(change):
+        pooler.config = change.config
         raise KeyboardInterrupt
 
     platform.model.options = {"max_db_connections": 40}
