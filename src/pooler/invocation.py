@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 
 from adapters.local.run_as import pooler_owner
 from domain.settings import Settings, settings_from
 from pooler.arguments import CommandError, UsageError
+from pooler.output import print_progress
 from pooler.platform import LocalPlatform
 from pooler.store import Store
 
@@ -23,7 +23,7 @@ class Invocation:
 
     def say(self, text: str) -> None:
         """Print a progress message with the seconds since the command began."""
-        print(f"{time.monotonic() - self._begin:6.1f} s  {text}", flush=True)
+        print_progress(f"{time.monotonic() - self._begin:6.1f} s  {text}")
 
     def platform(self) -> LocalPlatform:
         """Return the units that `pooler up` has started. Raises CommandError if it has not run."""
@@ -64,8 +64,3 @@ def settings_of(platform: LocalPlatform) -> Settings:
     if settings is None:
         raise CommandError(f"{'; '.join(problems)}: set it with `pooler config KEY=VALUE`")
     return settings
-
-
-def print_error(text: str) -> None:
-    """Print a line to standard error."""
-    print(text, file=sys.stderr, flush=True)

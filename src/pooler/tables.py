@@ -10,6 +10,7 @@ from typing import cast
 from app.errors import ConsoleFailed
 from domain.settings import ACCEPTS, Settings, field_of
 from domain.value import number_of
+from pooler.called import as_called
 from pooler.platform import LocalPlatform
 
 POOLS = (
@@ -71,7 +72,7 @@ def _option_text(value: object) -> str:
 
 def show(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print an empty line and a table."""
-    lines = [tuple(head), *map(tuple, rows)]
+    lines = [tuple(head), *(tuple(map(as_called, row)) for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     print()
     for line in lines:

@@ -1,0 +1,29 @@
+"""The version of the project."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def version() -> str:
+    """Return the version in pyproject.toml, and the commit if this is a clone of the repository."""
+    text = (ROOT / "pyproject.toml").read_text()
+    found = re.search(r'^version = "(.+)"$', text, re.MULTILINE)
+    number = found[1] if found else "unknown"
+    commit = _commit()
+    return f"{number} (commit {commit})" if commit else number
+
+
+def _commit() -> str:
+    """Return the short name of the commit; '' if git does not know it."""
+    import subprocess
+
+    command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=2)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
