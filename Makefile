@@ -11,7 +11,7 @@ COMMA = ,
 .PHONY: up down check test test-root one format words lint types core unit integration juju promises attacks \
 	proof flows bench lock clean
 
-up down: .venv/ready
+up down:
 	@./pooler $@
 
 check: .venv-tox/ready ## lint, types, and the tests without real servers
@@ -59,20 +59,8 @@ flows: ## each path of the specification, with the tests that prove it
 bench: .venv-tox/ready ## what a quiet hook costs, and the pool beside a pool that is set up by hand, in ratios
 	$(TOX) run -e $@
 
-.venv/ready: requirements/local.txt
-	$(call venv,.venv,requirements/local.txt)
-
 .venv-tox/ready: requirements/tox.txt
-	$(call venv,.venv-tox,requirements/tox.txt)
-
-define venv
-@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and there is none on the PATH: install it, or say PYTHON=/path/to/python3"; exit 1; }
-@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install python3-venv"; exit 1; }
-@echo "Installing $(2) into $(1)"
-@rm -rf $(1) && $(PYTHON) -m venv $(1)
-@$(1)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $(2)
-@touch $(1)/ready
-endef
+	@requirements/install.sh .venv-tox $< $(PYTHON)
 
 lock: ## pin again what requirements/*.in ask for; needs uv
 	for f in charm core unit lint juju local bench tox parts drivers docs prove; do \

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 # The script `pooler` sets this variable to its own path, as the user or the shell wrote it.
 VARIABLE = "POOLER_COMMAND"
 
-# Messages name the command as `pooler up`; the backtick shows that a command follows.
-_NAMED = re.compile(r"`pooler(?=[ `])")
+# Messages name a command as `pooler up`. Without a verb, `pooler` is the name of the program.
+_NAMED = re.compile(r"`pooler(?= )")
 
 
 def command() -> str:

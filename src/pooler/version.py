@@ -10,11 +10,15 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 def version() -> str:
     """Return the version in pyproject.toml, and the commit if this is a clone of the repository."""
+    commit = _commit()
+    return f"{number()} (commit {commit})" if commit else number()
+
+
+def number() -> str:
+    """Return the version in pyproject.toml, such as `0.1.0`."""
     text = (ROOT / "pyproject.toml").read_text()
     found = re.search(r'^version = "(.+)"$', text, re.MULTILINE)
-    number = found[1] if found else "unknown"
-    commit = _commit()
-    return f"{number} (commit {commit})" if commit else number
+    return found[1] if found else "unknown"
 
 
 def _commit() -> str:

@@ -12,7 +12,7 @@ from pooler.commandline import about, clients, lifecycle, operate, show
 from pooler.commandline.columns import two_columns
 from pooler.commandline.suggest import SHOWN, did_you_mean
 from pooler.commandline.variables import VARIABLES
-from pooler.commandline.verb import RAW, examples_of
+from pooler.commandline.verb import RAW, actions, examples_of, summary
 from pooler.exit_codes import MEANINGS, MISUSED
 
 ABOUT = "Run PgBouncer in one or more units on this machine, with the verbs that Juju has."
@@ -39,9 +39,11 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def parser() -> Parser:
-    """Return the parser of the command line, with all verbs."""
-    pooler = Parser(prog=command(), description=ABOUT, epilog=_epilog(), formatter_class=RAW)
+def parser(prog: str | None = None) -> Parser:
+    """Return the parser of the command line, with all verbs; `prog` is the command as it was called."""
+    pooler = Parser(
+        prog=prog or command(), description=ABOUT, epilog=_epilog(), formatter_class=RAW
+    )
     pooler.add_argument("-V", "--version", action=_Version, nargs=0, help="print the version")
     verbs = pooler.add_subparsers(dest="verb", required=True, metavar="VERB", title="verbs")
     for topic in (lifecycle, clients, operate, show, about):
@@ -75,7 +77,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 def refuse_verb(pooler: Parser, name: str) -> NoReturn:
     """Print that there is no such verb, and end the process."""
-    meant = did_you_mean(name, pooler.verbs, before="pooler ")
+    known = [known for known, verb in pooler.verbs.items() if summary(verb)]
+    meant = did_you_mean(name, known, command="pooler")
     listing = "`pooler --help` lists the verbs"
     pooler.exit(
         MISUSED, as_called(f"pooler: there is no verb {name[:SHOWN]!r}{meant}\n{listing}\n")
@@ -85,7 +88,7 @@ def refuse_verb(pooler: Parser, name: str) -> NoReturn:
 def refuse_option(parser: argparse.ArgumentParser, word: str) -> NoReturn:
     """Print that the parser has no such option, and end the process."""
     name, _, _ = word.partition("=")
-    known = [text for action in parser._actions for text in action.option_strings]
+    known = [text for action in actions(parser) for text in action.option_strings]
     parser.error(f"there is no option {name[:SHOWN]!r}{did_you_mean(name, known)}")
 
 

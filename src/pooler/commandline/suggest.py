@@ -9,20 +9,21 @@ SHOWN = 60
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return the known word that is nearest to this word; '' if none is near."""
+    """Return the known word that begins with this word or is nearest to it; '' if none is near."""
     import difflib
 
-    words = list(known)
-    # A word that is a beginning of a single known word was typed for that word.
-    begun = [name for name in words if word and name.startswith(word)]
-    if len(begun) == 1:
-        return begun[0]
-    lower = {name.lower().replace("_", "-"): name for name in words}
-    near = difflib.get_close_matches(word[:SHOWN].lower().replace("_", "-"), lower, n=1)
-    return lower[near[0]] if near else ""
+    spelt = {_normal(name): name for name in known}
+    wanted = _normal(word[:SHOWN])
+    begun = [name for name in spelt if wanted and name.startswith(wanted)]
+    found = begun if len(begun) == 1 else difflib.get_close_matches(wanted, spelt, n=1)
+    return spelt[found[0]] if found else ""
 
 
-def did_you_mean(word: str, known: Iterable[str], before: str = "", after: str = "") -> str:
-    """Return `: did you mean …?` with the nearest known word between two texts; '' if none is near."""
+def did_you_mean(word: str, known: Iterable[str], command: str = "") -> str:
+    """Return `: did you mean …?` with the nearest known word after `command`; '' if none is near."""
     name = suggestion(word, known)
-    return f": did you mean `{before}{name}{after}`?" if name else ""
+    return f": did you mean `{f'{command} {name}'.lstrip()}`?" if name else ""
+
+
+def _normal(word: str) -> str:
+    return word.lower().replace("_", "-")

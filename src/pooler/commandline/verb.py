@@ -44,10 +44,24 @@ def light_verb(
     text: str,
     about: str = "",
 ) -> argparse.ArgumentParser:
-    """Add a verb that needs no state, such as `help`, and return its parser."""
+    """Add a verb that needs no state, such as `help`, and return its parser.
+
+    Without `text` the list of all verbs does not show it.
+    """
     parser = _declare(verbs, name, text, about)
     parser.set_defaults(light=run)
     return parser
+
+
+def summary(parser: argparse.ArgumentParser) -> str:
+    """Return the line of a verb in the list of all verbs; '' if the list does not show it."""
+    return str(parser.get_default("summary"))
+
+
+def actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return the arguments of a parser."""
+    # argparse has no public name for them; shtab reads the same attribute.
+    return parser._actions  # pyright: ignore[reportPrivateUsage]
 
 
 def examples_of(name: str, prog: str) -> str:
@@ -57,14 +71,12 @@ def examples_of(name: str, prog: str) -> str:
 
 
 def _declare(verbs: Verbs, name: str, text: str, about: str) -> argparse.ArgumentParser:
-    sentence = f"{text[:1].upper()}{text[1:]}."
-    description = as_called(about or sentence)
-    return verbs.add_parser(
-        name,
-        help=text,
-        description=textwrap.fill(description, WIDTH),
-        epilog=examples_of(name, command()),
-        formatter_class=RAW,
-        # A script with a shortened option fails when a later release has another option that begins so.
-        allow_abbrev=False,
-    )
+    # argparse lists a verb if its `help` is given.
+    parser = verbs.add_parser(name, help=text) if text else verbs.add_parser(name)
+    parser.description = textwrap.fill(as_called(about or f"{text[:1].upper()}{text[1:]}."), WIDTH)
+    parser.epilog = examples_of(name, command())
+    parser.formatter_class = RAW
+    # A script with a shortened option fails when a later release has another option that begins so.
+    parser.allow_abbrev = False
+    parser.set_defaults(summary=text)
+    return parser
