@@ -23,15 +23,6 @@ from domain.endpoints import Port
 REMOVAL_SECONDS = 10.0
 
 
-def default_home() -> pathlib.Path:
-    """Return the directory of the state if $POOLER_HOME is not set."""
-    if os.geteuid() == 0:
-        # PgBouncer and PostgreSQL do not run as root, and could not enter root's home.
-        return pathlib.Path("/var/lib/pgbouncer-k8s")
-    state = os.environ.get("XDG_STATE_HOME") or pathlib.Path.home() / ".local" / "state"
-    return pathlib.Path(state, "pgbouncer-k8s")
-
-
 class ServerRecord(StoredModel):
     """The PostgreSQL server that `pooler` has made."""
 
