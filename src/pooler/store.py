@@ -81,6 +81,11 @@ class Store:
             state = State.model_validate_json(self._file.read_text(), extra="ignore")
         except FileNotFoundError:
             return State()
+        except PermissionError:
+            raise Unreadable(
+                f"{self._file} belongs to another user: run the command as that user, or set $POOLER_HOME"
+                " to a directory of your own"
+            ) from None
         except (ValueError, OSError):
             raise self._unreadable() from None
         # Every release writes this key. A file without it must not be read as an empty state.

@@ -26,6 +26,6 @@ def add(verbs: Verbs) -> None:
     )
     up.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="options, as for `config`")
     scale = verb(verbs, "scale", "lifecycle:scale", "set the number of units")
-    scale.add_argument("units", type=int)
+    scale.add_argument("units", type=int, help="number of units, 1 to 20")
     down = verb(verbs, "down", "lifecycle:down", "stop all processes, and remove all files")
     down.add_argument("--keep", action="store_true", help="keep the files, for the next `up`")
