@@ -279,8 +279,9 @@ def test_a_wrong_name_is_told_with_the_nearest_and_changes_nothing(pooler, words
 CASES = [
     ("rel", {"relate"}, {"restart"}),
     ("up --", {"--units", "--backend"}, {"--json"}),
-    ("config max_db", {"max_db_connections="}, {"pool_mode="}),
-    ("config --reset pool_m", {"pool_mode"}, {"pool_mode="}),
+    ("config max_", {"max_db_connections", "max_packet_size"}, {"pool_mode"}),
+    ("config pool_mode=", set(), {"listen_port", "shop"}),
+    ("config --reset max_", {"max_db_connections"}, {"pool_mode"}),
     ("credentials ", {"shop"}, {"NAME"}),
     ("relate ", set(), {"shop"}),
     ("restart ", {"0"}, {"shop"}),
@@ -311,14 +312,15 @@ def completions(shell, script, command, line, home, folder):
     file = folder / "script"
     file.write_text(script)
     if shell == "bash":
-        words = ["-c", BASH, "bash", str(file), command, *line.split(" ")]
+        # Bash takes `=` as a word.
+        words = ["-c", BASH, "bash", str(file), command, *line.replace("=", " = ").split(" ")]
     elif shell == "fish":
         words = ["--no-config", "-c", FISH, str(file), f"{command} {line}"]
     else:
         words = ["-f", "-c", ZSH, "zsh", str(file), f"{command} {line}"]
     done = run(shell, home, *words, cwd=folder, env={"HOME": str(folder)})
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", " ", done.stdout)
-    return set(text.split())
+    return {word.rstrip("=") for word in text.split()}
 
 
 @pytest.mark.parametrize("shell", SHELLS)
