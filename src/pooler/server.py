@@ -26,7 +26,7 @@ from adapters.passwords import new_password
 from domain.capabilities import Version
 from domain.endpoints import Endpoint
 from domain.facts import BackendLogin
-from pooler.address import AUTH_DATABASE, FIRST_DATABASE
+from pooler.address import AUTH_DATABASE, FIRST_DATABASE, with_cure
 from pooler.binaries import version_of
 from pooler.store import ServerRecord
 
@@ -361,7 +361,8 @@ def _connected(
                 f"PostgreSQL is not trusted with user {credentials.user}: it {reason}"
             ) from None
         first, _, _ = str(error).strip().partition("\n")
-        raise ServerFailed(f"PostgreSQL says: {one_line(first)}") from None
+        said = f"PostgreSQL says: {one_line(first)}"
+        raise ServerFailed(with_cure(said) if database == FIRST_DATABASE else said) from None
 
 
 def _free_port() -> int:

@@ -275,6 +275,22 @@ def test_a_wrong_name_is_told_with_the_nearest_and_changes_nothing(pooler, words
     assert pooler("config", "--json") == before
 
 
+def test_a_login_that_fails_is_told_with_what_to_check(pooler, home):
+    server = json.loads((pooler.home / "state.json").read_text())["server"]
+    for address, cure in (
+        (f"pooler@127.0.0.1:{server['port']}", "; set $PGPASSWORD to the password of that user"),
+        ("u@127.0.0.1:1", "; start the server, or check the host and the port in --backend"),
+        ("u@no-host.invalid", "; check the host in --backend"),
+    ):
+        process = start(
+            home, "up", "--backend", f"postgresql://{address}", env={"PGPASSWORD": "wrong"}
+        )
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert said.startswith("pooler: PostgreSQL says: ")
+        assert said.endswith(f"{cure}\n")
+
+
 # ---- completion and the man page -------------------------------------------------------------
 CASES = [
     ("rel", {"relate"}, {"restart"}),
