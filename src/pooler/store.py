@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -113,9 +114,10 @@ class Store:
             new.replace(self._file)
         except OSError as error:
             new.unlink(missing_ok=True)
+            full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            cure = "free some space there" if full else "make it writable for you"
             raise Unwritable(
-                f"{self.home} cannot be written ({error.strerror}):"
-                " free some space there, then run `pooler up`"
+                f"{self.home} cannot be written ({error.strerror}): {cure}, then run `pooler up`"
             ) from None
 
     def remove(self) -> None:
