@@ -41,7 +41,7 @@ def options(
             )
         check_option(key)
         if key in reset:
-            raise UsageError(f"{key} is set and reset: leave out either")
+            raise UsageError(f"{key} is set and reset: leave out `{key}=` or `--reset {key}`")
         wanted[key] = _typed(value)
     _, problems = settings_from(wanted)
     if problems:
@@ -54,7 +54,7 @@ def check_option(name: str) -> None:
     if name not in ACCEPTS:
         shown = name if re.fullmatch(r"[\w-]{1,60}", name) else ascii(name[:SHOWN])
         meant = did_you_mean(name, ACCEPTS)
-        raise UsageError(f"unknown option {shown}{meant or ':'} {choices(ACCEPTS)}")
+        raise UsageError(f"unknown option {shown}{meant or f': {choices(ACCEPTS)}'}")
 
 
 def choices(names: Iterable[str]) -> str:

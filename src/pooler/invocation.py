@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 
@@ -12,6 +13,9 @@ from pooler.commandline.suggest import SHOWN, did_you_mean
 from pooler.output import print_progress
 from pooler.platform import LocalPlatform
 from pooler.store import Store
+
+# The message about an application names a command only if a shell takes its words as they are.
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,59}")
 
 
 class Invocation:
@@ -58,13 +62,12 @@ def known_relation(platform: LocalPlatform, application: str) -> int:
     """Return the number of an application's relation. Raises UsageError if it is not related."""
     if number := relation_of(platform, application):
         return number
-    names = [client.application for client in platform.model.clients.values()]
-    shown, meant = application[:SHOWN], did_you_mean(application, names)
-    related = f"related: {', '.join(names)}; " if names else ""
-    raise UsageError(
-        f"application {shown!r} is not related{meant or ':'}"
-        f" {related}`pooler relate NAME` gives an application access"
-    )
+    related = [client.application for client in platform.model.clients.values()]
+    name = application if _NAME.fullmatch(application) else "NAME"
+    relate = f"run `pooler relate {name}`"
+    cure = f"{relate}, or choose from {', '.join(related)}" if related else f"{relate} first"
+    meant = did_you_mean(application, related) or f": {cure}"
+    raise UsageError(f"application {application[:SHOWN]!r} is not related{meant}")
 
 
 def settings_of(platform: LocalPlatform) -> Settings:

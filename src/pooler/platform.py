@@ -95,10 +95,8 @@ class LocalPlatform:
         if not names:
             if not units:
                 raise UsageError("there is no unit: run `pooler up` first")
-            meant = did_you_mean(str(unit), units)
-            raise UsageError(
-                f"unit {str(unit)[:SHOWN]!r} does not exist{meant or ':'} {choices(units)}"
-            )
+            meant = did_you_mean(str(unit), units) or f": {choices(units)}"
+            raise UsageError(f"unit {str(unit)[:SHOWN]!r} does not exist{meant}")
         return names
 
     def leader_first(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import ipaddress
 import json
@@ -90,6 +91,11 @@ class Store:
             state = State.model_validate_json(self._file.read_text(), extra="ignore")
         except FileNotFoundError:
             return State()
+        except PermissionError:
+            raise Unreadable(
+                f"{self._file} belongs to another user: run the command as that user, or set $POOLER_HOME"
+                " to a directory of your own"
+            ) from None
         except (ValueError, OSError):
             raise self._unreadable() from None
         # Every release writes this key. A file without it must not be read as an empty state.
@@ -117,9 +123,10 @@ class Store:
             new.replace(self._file)
         except OSError as error:
             new.unlink(missing_ok=True)
+            full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            cure = "free some space there" if full else "make it writable for you"
             raise Unwritable(
-                f"{self.home} cannot be written ({error.strerror}):"
-                " free some space there, then run `pooler up`"
+                f"{self.home} cannot be written ({error.strerror}): {cure}, then run `pooler up`"
             ) from None
 
     def remove(self) -> None:

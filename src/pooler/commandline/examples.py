@@ -18,7 +18,9 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("up --backend postgresql://postgres@db:5432", "use an existing PostgreSQL"),
     ),
     "scale": (("scale 3", "run three units"),),
-    "down": (("down --keep", "stop all processes, and keep all files"),),
+    "down": (("down", "stop all processes"),),
+    "watch": (("watch", "start again what ends, until Ctrl-C"),),
+    "service": (("service install", "start the units at boot"),),
     "relate": (
         ("relate shop", "give application shop a user, and database shop"),
         ("relate shop --database orders --roles createdb", "choose the database and its rights"),
@@ -26,6 +28,16 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "credentials": (
         ("credentials shop", "show how application shop connects"),
         ("credentials shop --json", "print it as JSON, for a program"),
+    ),
+    "psql": (
+        ("psql shop", "open psql as application shop"),
+        ("psql shop -c 'SELECT 1'", "run a statement"),
+    ),
+    "exec": (
+        (
+            "exec shop -- python manage.py migrate",
+            "run a command with the login of application shop",
+        ),
     ),
     "unrelate": (("unrelate shop", "drop the user of application shop; its database stays"),),
     "config": (
@@ -50,9 +62,12 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("logs", "show the end of the logs of all units"),
         ("logs 0 --follow", "follow the log of unit 0"),
     ),
+    "doctor": (("doctor", "check this machine, PostgreSQL, the units and the applications"),),
+    "report": (("report", "write what a bug report needs to a file"),),
     "help": (("help relate", "show the arguments of `relate`"),),
     "completion": (
         ("completion bash > ~/.local/share/bash-completion/completions/pooler", "for bash"),
+        ("completion zsh > ~/.zfunc/_pooler", "for zsh, with `fpath+=~/.zfunc` in ~/.zshrc"),
         ("completion fish > ~/.config/fish/completions/pooler.fish", "for fish"),
     ),
     "man": (("man | man -l -", "read the man page"),),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import IO, NoReturn
 
 from pooler.called import as_called, command
 from pooler.commandline import about, clients, lifecycle, operate, show
@@ -15,13 +15,17 @@ from pooler.commandline.variables import VARIABLES
 from pooler.commandline.verb import RAW, actions, examples_of, summary
 from pooler.exit_codes import MEANINGS, MISUSED
 
-ABOUT = "Run PgBouncer in one or more units on this machine, with the verbs that Juju has."
+ABOUT = "Run PgBouncer on this machine, in front of PostgreSQL, without Juju."
 
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors begin with what is wrong; `verbs` holds the parsers of its verbs."""
 
     verbs: dict[str, argparse.ArgumentParser]
+
+    def print_help(self, file: IO[str] | None = None) -> None:
+        """Print the help. Raises OSError, unlike argparse, if it cannot be written."""
+        print(self.format_help(), end="", file=file or sys.stdout)
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and how the command is used, and end the process."""

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 # Characters of a word that a message shows.
 SHOWN = 60
 
+# A shorter beginning says too little about the word that was meant.
+_SHORTEST = 3
+
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Return the known word that begins with this word or is nearest to it; '' if none is near."""
@@ -14,7 +17,7 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
     spelt = {_normal(name): name for name in known}
     wanted = _normal(word[:SHOWN])
-    begun = [name for name in spelt if wanted and name.startswith(wanted)]
+    begun = [name for name in spelt if len(wanted) >= _SHORTEST and name.startswith(wanted)]
     found = begun if len(begun) == 1 else difflib.get_close_matches(wanted, spelt, n=1)
     return spelt[found[0]] if found else ""
 

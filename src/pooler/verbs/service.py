@@ -12,7 +12,7 @@ from adapters.local import systemd
 from pooler import binaries
 from pooler.arguments import CommandError
 from pooler.invocation import Invocation
-from pooler.store import default_home
+from pooler.home import default_home
 
 # The script that starts this command.
 SCRIPT = pathlib.Path(__file__).resolve().parents[3] / "pooler"

@@ -20,7 +20,8 @@ import pooler
 from pooler import binaries
 from pooler.access import access_of, kept
 from pooler.arguments import CommandError, UsageError
-from pooler.invocation import Invocation, print_error
+from pooler.invocation import Invocation
+from pooler.output import print_error
 
 # Exit codes of a shell that cannot run a command.
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
