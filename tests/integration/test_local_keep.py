@@ -64,14 +64,14 @@ def test_down_keeps_users_passwords_and_databases(fresh):
     fresh.up()
     before = fresh.credentials("demo")
     with fresh.client("demo") as connection:
-        connection.execute("create table kept as select 1 as one")
+        connection.execute("create table kept as select 1 as number")
     for words in (("down",), ("down",), ("down", "--keep")):
         fresh(*words)
         assert not processes(fresh.home)
     fresh("up")
     assert fresh.credentials("demo") == before
     with fresh.client("demo") as connection:
-        assert value(connection, "select one from kept") == 1
+        assert value(connection, "select number from kept") == 1
 
 
 def test_after_down_verbs_name_the_command_that_starts_the_units(fresh):

@@ -35,10 +35,16 @@ def up(run: Invocation, arguments: argparse.Namespace) -> int:
     platform = start(run, state, arguments.backend, replicas)
     if state.listen:
         say_where(run, state)
-    if not arguments.no_watch and not os.environ.get("POOLER_NO_WATCH"):
-        watching.start(run.store)
-        run.say("processes that end or hang are started again: see `pooler watch --help`")
-    return show_status(platform)
+    if arguments.no_watch or os.environ.get("POOLER_NO_WATCH"):
+        return show_status(platform)
+    watch = watching.start(run.store)
+    run.say("processes that end or hang are started again: see `pooler watch --help`")
+    code = show_status(platform)
+    if watch and watch.poll():
+        raise CommandError(
+            f"`pooler watch` ended at once, so what ends stays ended: see {run.store.home / watching.LOG}"
+        )
+    return code
 
 
 def start(
