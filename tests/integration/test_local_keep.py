@@ -229,6 +229,17 @@ def test_a_port_that_is_taken_is_refused_before_anything_changes(fresh, home):
         assert "active" in fresh("status")
 
 
+def test_too_few_connections_for_the_units_are_refused(fresh):
+    assert fresh.run("up", "--units", "3", "max_db_connections=2").returncode == 2
+    assert not (fresh.home / "state.json").exists()
+    fresh.up("max_db_connections=2")
+    for words in (("scale", "3"), ("config", "max_db_connections=1"), ("up", "--units", "3")):
+        done = fresh.run(*words)
+        assert done.returncode == 2
+        assert "is too few for" in done.stderr
+    assert "active" in fresh("status")
+
+
 def test_a_second_pooler_is_told_which_home_has_the_port(fresh):
     fresh.up("--units", "1")
     second = type(fresh)()

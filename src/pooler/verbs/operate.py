@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pooler import listening, tables
-from pooler.arguments import options
+from pooler.arguments import check_units, options
 from pooler.invocation import Invocation, settings_of
 from pooler.verbs.show import show_status
 
@@ -18,6 +18,7 @@ def config(run: Invocation, arguments: argparse.Namespace) -> int:
         return 0
     before = listening.port_of(platform.state)
     platform.model.options = options(platform.model.options, arguments.settings)
+    check_units(platform.state.units, platform.model.options)
     if listening.port_of(platform.state) != before:
         listening.check_units(run.store, platform.state)
     for application in platform.applications():
