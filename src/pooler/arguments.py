@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from domain import sentences
 from domain.endpoints import Endpoint, endpoints_in
 from domain.settings import ACCEPTS, settings_from
 from pooler.commandline.suggest import SHOWN, did_you_mean
@@ -77,7 +78,13 @@ def endpoints(text: str | None) -> tuple[Endpoint, ...] | None:
         raise UsageError(f"--read-only-endpoints: {error}") from None
 
 
-def check_units(count: int) -> None:
-    """Raise UsageError if there cannot be this number of units."""
+def check_units(count: int, known: Mapping[str, object]) -> None:
+    """Raise UsageError if there cannot be this number of units with these options."""
     if not 1 <= count <= MOST_UNITS:
         raise UsageError(f"{count} units are not possible: choose 1 to {MOST_UNITS}")
+    settings, _ = settings_from(known)
+    if settings and 0 < settings.max_db_connections < count:
+        # Each unit needs a connection.
+        raise UsageError(
+            sentences.TOO_FEW_CONNECTIONS.text(total=settings.max_db_connections, units=count)
+        )

@@ -19,8 +19,8 @@ from pooler.store import Store
 LOG = "watch.log"
 _LOCK = "watch.lock"
 
-# How long a process that watches may take to start, and to end after SIGTERM, in seconds.
-_START_SECONDS, _END_SECONDS = 5.0, 3.0
+# How long a process that watches may take to end after SIGTERM, in seconds.
+_END_SECONDS = 3.0
 
 _SOURCES = pathlib.Path(__file__).resolve().parents[1]
 
@@ -57,17 +57,17 @@ def watcher(store: Store) -> int:
     return 0
 
 
-def start(store: Store) -> None:
-    """Start a process that watches in the background, unless one watches already.
+def start(store: Store) -> subprocess.Popen[bytes] | None:
+    """Start a process that watches in the background, and return it; None if there is another already.
 
     A process that an earlier `pooler up` has started is replaced, because its program may be older.
     """
     if pid := watcher(store):
         if not _is_background(pid):
-            return
+            return None
         stop(store)
     with open(files.open_log(store.home / LOG), "a") as log:
-        subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-P", "-m", "pooler", "watch", "--background"],
             stdin=subprocess.DEVNULL,
             stdout=log,

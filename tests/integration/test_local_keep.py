@@ -64,14 +64,14 @@ def test_down_keeps_users_passwords_and_databases(fresh):
     fresh.up()
     before = fresh.credentials("demo")
     with fresh.client("demo") as connection:
-        connection.execute("create table kept as select 1 as one")
+        connection.execute("create table kept as select 1 as number")
     for words in (("down",), ("down",), ("down", "--keep")):
         fresh(*words)
         assert not processes(fresh.home)
     fresh("up")
     assert fresh.credentials("demo") == before
     with fresh.client("demo") as connection:
-        assert value(connection, "select one from kept") == 1
+        assert value(connection, "select number from kept") == 1
 
 
 def test_after_down_verbs_name_the_command_that_starts_the_units(fresh):
@@ -227,6 +227,17 @@ def test_a_port_that_is_taken_is_refused_before_anything_changes(fresh, home):
         assert fresh.run("config", f"listen_port={taken}").returncode == 1
         assert fresh.credentials("demo") == before
         assert "active" in fresh("status")
+
+
+def test_too_few_connections_for_the_units_are_refused(fresh):
+    assert fresh.run("up", "--units", "3", "max_db_connections=2").returncode == 2
+    assert not (fresh.home / "state.json").exists()
+    fresh.up("max_db_connections=2")
+    for words in (("scale", "3"), ("config", "max_db_connections=1"), ("up", "--units", "3")):
+        done = fresh.run(*words)
+        assert done.returncode == 2
+        assert "is too few for" in done.stderr
+    assert "active" in fresh("status")
 
 
 def test_a_second_pooler_is_told_which_home_has_the_port(fresh):

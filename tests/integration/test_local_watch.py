@@ -60,7 +60,7 @@ def test_after_down_nothing_is_started_again(watched):
     assert not lives(pid)
     time.sleep(5)
     assert not any(map(lives, processes))
-    assert not watched.pids()
+    assert not any(map(lives, watched.pids()))
 
 
 def test_a_single_process_watches_after_several_ups(watched):

@@ -35,12 +35,15 @@ def for_tools() -> dict[str, str]:
 
 
 def for_watch(home: pathlib.Path, sources: pathlib.Path) -> dict[str, str]:
-    """Return the environment of the process that watches the units in `home`."""
+    """Return the environment of the process that watches the units in `home`.
+
+    `sources` is the directory of this program.
+    """
     return {
         **for_servers(),
         **_known("HOME", "POOLER_CACHE"),
         "POOLER_HOME": str(home),
-        "PYTHONPATH": str(sources),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(sources), os.environ.get("PYTHONPATH")))),
     }
 
 

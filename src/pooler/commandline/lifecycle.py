@@ -70,5 +70,7 @@ def add(verbs: Verbs) -> None:
         reads=True,
     )
     service.add_argument(
-        "action", choices=("install", "uninstall", "status"), help="what to do with the unit of systemd"
+        "action",
+        choices=("install", "uninstall", "status"),
+        help="what to do with the unit of systemd",
     )

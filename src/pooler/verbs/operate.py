@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from domain.settings import Settings
 from pooler import listening, tables
-from pooler.arguments import UsageError, check_option, options
+from pooler.arguments import UsageError, check_option, check_units, options
 from pooler.invocation import Invocation, settings_of
 from pooler.output import print_line
 from pooler.tables import option_text, option_values
@@ -26,6 +26,7 @@ def config(run: Invocation, arguments: argparse.Namespace) -> int:
         raise UsageError("--json shows options: leave it out to set options")
     before = listening.port_of(platform.state)
     platform.model.options = options(platform.model.options, settings, arguments.reset)
+    check_units(platform.state.units, platform.model.options)
     if listening.port_of(platform.state) != before:
         listening.check_units(run.store, platform.state)
     for application in platform.applications():

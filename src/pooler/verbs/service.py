@@ -11,8 +11,8 @@ import shlex
 from adapters.local import systemd
 from pooler import binaries
 from pooler.arguments import CommandError
-from pooler.invocation import Invocation
 from pooler.home import default_home
+from pooler.invocation import Invocation
 
 # The script that starts this command.
 SCRIPT = pathlib.Path(__file__).resolve().parents[3] / "pooler"

@@ -26,19 +26,25 @@ def up(run: Invocation, arguments: argparse.Namespace) -> int:
     """Start the units and their PostgreSQL, or complete what an interrupted command has begun."""
     state = run.store.load()
     if arguments.units is not None:
-        check_units(arguments.units)
         state.units = arguments.units
     replicas = endpoints(arguments.read_only_endpoints)
     state.model.options = options(state.model.options, arguments.settings)
+    check_units(state.units, state.model.options)
     if arguments.listen is not None:
         state.listen = listening.listen_address(arguments.listen)
     platform = start(run, state, arguments.backend, replicas)
     if state.listen:
         say_where(run, state)
-    if not arguments.no_watch and not os.environ.get("POOLER_NO_WATCH"):
-        watching.start(run.store)
-        run.say("processes that end or hang are started again: see `pooler watch --help`")
-    return show_status(platform)
+    if arguments.no_watch or os.environ.get("POOLER_NO_WATCH"):
+        return show_status(platform)
+    watch = watching.start(run.store)
+    run.say("processes that end or hang are started again: see `pooler watch --help`")
+    code = show_status(platform)
+    if watch and watch.poll():
+        raise CommandError(
+            f"`pooler watch` ended at once, so what ends stays ended: see {run.store.home / watching.LOG}"
+        )
+    return code
 
 
 def start(
@@ -144,7 +150,7 @@ def say_where(run: Invocation, state: State) -> None:
 def scale(run: Invocation, arguments: argparse.Namespace) -> int:
     """Add or remove units until there are as many as the arguments say."""
     platform = run.platform()
-    check_units(arguments.units)
+    check_units(arguments.units, platform.model.options)
     listening.check_units(run.store, platform.state, arguments.units)
     platform.state.units = arguments.units
     _add_and_remove_units(run, platform)
