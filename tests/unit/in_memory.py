@@ -26,3 +26,8 @@ def settings_of(unit, process=0):
 def worst(unit):
     """What the operator reads first."""
     return assess(unit.read())[0]
+
+
+def aliases(unit):
+    """Return the names of the databases that a unit's first process offers."""
+    return [pool.alias for pool in unit.pooler.config.instances[0].pools]
