@@ -15,7 +15,7 @@ from domain.facts import BackendLogin
 
 
 class ServerInMemory:
-    """A contract.databases.Server."""
+    """A contract.server.Server."""
 
     def __init__(self):
         self.server = MemoryServer(password="the-operators-password")
@@ -31,7 +31,7 @@ class ServerInMemory:
         return MemoryDatabases(self.server)
 
     def has_role(self, name):
-        self.server.roles[name] = MemoryRole(ours=False, password="the-password-of-somebody")
+        self.server.roles[name] = MemoryRole(ours=False, password="the-password-of-another-user")
 
     def roles_of(self, name):
         return set(self.server.roles[name].groups)
