@@ -17,7 +17,7 @@ def test_the_backend_waits_for_pgbouncer():
     assert "PgBouncer" in outcome.reason
 
 
-def test_the_backend_is_taken_up_by_whatever_hook_starts_pgbouncer():
+def test_the_hook_that_starts_pgbouncer_uses_the_backend():
     platform = MemoryPlatform(units=1)
     platform.backend()
     platform.leader.start()
@@ -25,7 +25,7 @@ def test_the_backend_is_taken_up_by_whatever_hook_starts_pgbouncer():
 
 
 @pytest.mark.flow("backend/2")
-def test_incomplete_credentials_are_waited_for_and_said():
+def test_incomplete_credentials_are_waited_for_and_named():
     platform = deployed(units=1)
     problem = "backend-database: postgresql has not given password yet"
     update = {"related": True, "present": True, "problem": problem}
@@ -46,7 +46,7 @@ def test_a_backend_that_refuses_is_asked_again_with_the_next_hook():
 
 
 @pytest.mark.flow("backend/3")
-def test_the_leader_sets_up_what_pooling_takes():
+def test_the_leader_makes_the_auth_user_and_the_auth_function():
     platform = related()
     auth = platform.model.auth
     assert platform.server.roles[auth.auth_user].password == auth.auth_password.get_secret_value()
@@ -146,7 +146,7 @@ def test_the_last_unit_leaves_nothing_of_ours():
     assert platform.server.roles == {}
 
 
-def test_no_unit_and_then_one_again_lets_clients_in_as_before():
+def test_clients_log_in_as_before_after_a_time_without_units():
     platform = related(units=1)
     number = platform.relate("shop-app", "shop")
     before = {name: role.password for name, role in platform.server.roles.items()}
@@ -158,14 +158,14 @@ def test_no_unit_and_then_one_again_lets_clients_in_as_before():
     assert {name: role.password for name, role in platform.server.roles.items()} == before
 
 
-def test_a_backend_that_is_gone_already_stops_nobody():
+def test_a_backend_that_is_gone_already_stops_no_hook():
     platform = related()
     platform.server.down = "PostgreSQL does not answer"
     ended(platform)
     assert platform.model.ledger.grants == ()
 
 
-def test_credentials_that_are_taken_away_first_are_said_in_the_log(caplog):
+def test_credentials_that_are_withdrawn_first_are_named_in_the_log(caplog):
     platform = related(units=1)
     backend = platform.model.backend
     platform.model.backend = backend.model_copy(update={"credentials": None})
@@ -178,7 +178,7 @@ def test_credentials_that_are_taken_away_first_are_said_in_the_log(caplog):
 
 
 @pytest.mark.flow("backend/10")
-def test_without_a_backend_nobody_is_served_and_passwords_are_gone():
+def test_without_a_backend_no_client_is_served_and_passwords_are_gone():
     platform = related()
     number = platform.relate("shop-app", "shop")
     ended(platform)

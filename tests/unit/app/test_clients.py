@@ -84,7 +84,7 @@ def test_a_request_that_cannot_be_served_is_named_and_alone(database, roles, rea
     assert "relation_id_2" not in platform.server.roles
 
 
-def test_a_role_that_this_server_lacks_concerns_one_client():
+def test_a_role_that_this_server_lacks_concerns_a_single_client():
     platform = related()
     platform.server.groups.clear()
     platform.relate("bad-app", "bad", "charmed_admin")
@@ -119,7 +119,7 @@ def test_departed_units_of_a_client_refresh_and_ours_are_flagged():
 
 
 @pytest.mark.flow("clients/6")
-def test_what_cannot_be_dropped_now_is_dropped_later():
+def test_a_user_that_cannot_be_dropped_now_is_dropped_later():
     platform = related()
     number = platform.relate("shop-app", "shop")
     platform.server.down = "PostgreSQL does not answer"
@@ -142,7 +142,7 @@ def test_a_client_that_has_gone_leaves_only_its_data():
     assert aliases(platform.followers[0]) == [AUTH_ALIAS]
 
 
-def test_of_two_clients_of_one_database_one_goes():
+def test_a_database_keeps_its_pool_while_another_client_uses_it():
     platform = related()
     first, second = platform.relate("shop-app", "shop"), platform.relate("shop-app", "shop")
     platform.unrelate(first)
@@ -163,7 +163,7 @@ def test_a_lost_user_whose_password_is_refused_is_that_clients_problem():
     assert worst(platform.leader).level is Level.ACTIVE
 
 
-def test_a_user_that_cannot_be_dropped_keeps_nobody_waiting():
+def test_a_user_that_cannot_be_dropped_delays_no_other_client():
     platform = related()
     number = platform.relate("old-app", "old")
     platform.server.stuck = "relation_id_1 holds a lock"
@@ -177,7 +177,7 @@ def test_a_user_that_cannot_be_dropped_keeps_nobody_waiting():
     assert worst(platform.leader).level is Level.ACTIVE
 
 
-def test_a_postgresql_that_refuses_later_gives_nobody_half_a_login():
+def test_a_refused_password_publishes_no_login():
     platform = related(units=1)
     number = platform.model.relate("shop-app", "shop")
     platform.server.refuses_passwords = "cannot execute ALTER ROLE in a read-only transaction"
@@ -200,4 +200,4 @@ def test_passwords_are_not_shown():
 def test_new_passwords_need_no_quoting_and_never_repeat():
     found = {new_password().get_secret_value() for _ in range(50)}
     assert len(found) == 50
-    assert all(one.isalnum() and one.isascii() and len(one) == 24 for one in found)
+    assert all(text.isalnum() and text.isascii() and len(text) == 24 for text in found)

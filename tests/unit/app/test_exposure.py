@@ -27,16 +27,16 @@ class Exposed(MemoryPlatform):
     ("error", "level"),
     [(ExposureForbidden("run juju trust"), Level.BLOCKED), (ExposureFailed("500"), Level.WAITING)],
 )
-def test_nobody_is_told_a_name_that_leads_nowhere(error, level):
+def test_an_address_is_published_only_after_its_service_was_made(error, level):
     platform = Exposed(units=1, service_host="pool-service")
     Refusing.error = error
     platform.deploy()
     platform.backend()
     number = platform.relate("shop-app", "shop")
     assert (worst(platform.leader).level, worst(platform.leader).text) == (level, str(error))
-    assert [one.topic for one in platform.model.ledger.problems] == ["service"]
+    assert [problem.topic for problem in platform.model.ledger.problems] == ["service"]
     assert platform.model.clients[number].told is None
-    # As long as it has not worked nothing is settled: another hook shall try again.
+    # Until the Service exists, every hook tries again.
     assert not platform.leader.update_status().unchanged
     Refusing.error = None
     platform.leader.update_status()
@@ -45,7 +45,7 @@ def test_nobody_is_told_a_name_that_leads_nowhere(error, level):
     assert platform.leader.update_status().unchanged
 
 
-def test_what_was_exposed_before_it_failed_is_exposed_again():
+def test_a_service_is_made_again_after_a_failure():
     platform = Exposed(units=1, service_host="pool-service")
     Refusing.error = None
     platform.deploy()
@@ -59,7 +59,7 @@ def test_what_was_exposed_before_it_failed_is_exposed_again():
     assert platform.model.ledger.problems == ()
 
 
-def test_a_service_that_was_edited_is_put_right_by_whoever_is_thorough():
+def test_an_edited_service_is_repaired_by_a_hook_that_verifies():
     platform = related(units=1, service_host="pool-service")
     platform.model.service_ports = (80,)
     assert platform.leader.update_status().unchanged

@@ -37,7 +37,7 @@ def test_with_a_backend_the_auth_material_is_shared_too():
 
 
 @pytest.mark.flow("peers/5")
-def test_the_leader_refreshes_what_all_depend_on():
+def test_the_leader_refreshes_everything_that_units_share():
     platform = related()
     number = platform.relate("shop-app", "shop")
     platform.model.leader_address, platform.model.plan = "", None
@@ -50,7 +50,7 @@ def test_the_leader_refreshes_what_all_depend_on():
 
 
 @pytest.mark.flow("peers/6")
-def test_a_follower_renders_what_is_shared_once():
+def test_a_follower_renders_the_shared_plan_once():
     platform = related()
     platform.relate("shop-app", "shop")
     follower = platform.followers[0]

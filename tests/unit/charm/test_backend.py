@@ -45,7 +45,7 @@ def test_incomplete_facts_are_waited_for_and_named(deployed, told, sentence):
 
 
 @pytest.mark.flow("backend/3")
-def test_the_leader_sets_up_what_pooling_takes(deployed):
+def test_the_leader_makes_the_auth_user_and_the_auth_function(deployed):
     deployed.backend()
     auth = deployed.secret(f"pgb-peers.{APP}.app")
     assert deployed.server.roles[auth["auth-user"]].password == auth["auth-password"]
@@ -70,7 +70,7 @@ def test_the_leader_sets_up_what_pooling_takes(deployed):
         ),
     ],
 )
-def test_whatever_shape_the_backend_has_it_is_pooled(deployed, told, line):
+def test_every_form_of_backend_endpoints_is_pooled(deployed, told, line):
     deployed.backend(told)
     shop = deployed.client("shop-app", SHOP)
     assert line in deployed.ini()
@@ -144,7 +144,7 @@ def test_the_end_of_the_relation_leaves_nothing_of_ours(related):
     assert related.databases() == []
     assert (related.disk / "userlist.txt").read_text() == ""
     assert related.told(shop) == {}
-    assert [one for one in related.state.secrets if one.owner] == []
+    assert [secret for secret in related.state.secrets if secret.owner] == []
     assert related.status == "blocked missing relation: backend-database"
     related.backend(granted=False)
     assert related.told(shop)["username"] in related.server.roles
@@ -205,7 +205,7 @@ def test_a_secret_that_is_granted_late_is_read_as_soon_as_juju_says_so(deployed)
 
 def test_a_password_that_the_backend_rotates_is_used_at_once(related):
     content = {"username": "relation_id_9", "password": "rotated"}
-    others = {one for one in related.state.secrets if one.id != "secret:backend"}
+    others = {secret for secret in related.state.secrets if secret.id != "secret:backend"}
     new = testing.Secret(
         content, id="secret:backend", owner=None, label="backend-database.2.user.secret"
     )

@@ -117,7 +117,7 @@ def test_a_request_that_is_not_complete_yet_is_waited_for_in_silence(related, as
     assert related.told(half)["database"] == "shop"
 
 
-def test_unknown_keys_are_nobodys_business(related):
+def test_unknown_keys_are_ignored(related):
     shop = related.client("shop-app", {**SHOP, "colour": "red", "request-id": "; --"})
     assert related.told(shop)["username"] == f"relation_id_{shop}"
     assert related.status == "active"
@@ -135,7 +135,7 @@ def test_departed_units_of_a_client_refresh_and_ours_are_flagged(related):
 
 
 @pytest.mark.flow("clients/6")
-def test_what_cannot_be_dropped_now_is_dropped_later(related):
+def test_a_user_that_cannot_be_dropped_now_is_dropped_later(related):
     shop = related.client("shop-app", SHOP)
     related.server.down = "PostgreSQL does not answer"
     related.ends(shop)
@@ -155,7 +155,9 @@ def test_a_client_that_has_gone_leaves_only_its_data(related):
     assert f"relation_id_{shop}" not in related.server.roles
     assert related.server.databases == {"shop", "blog"}
     assert related.databases() == ["pgbouncer_auth", "blog"]
-    assert [one.label for one in related.state.secrets if f".{shop}." in (one.label or "")] == []
+    assert [
+        secret.label for secret in related.state.secrets if f".{shop}." in (secret.label or "")
+    ] == []
     assert related.told(blog)["database"] == "blog"
 
 
@@ -169,7 +171,7 @@ def test_a_client_that_has_gone_leaves_only_its_data(related):
         (ExposureFailed("Kubernetes does not answer"), "waiting Kubernetes does not answer"),
     ],
 )
-def test_nobody_is_told_a_name_that_leads_nowhere(juju, error, status):
+def test_an_address_is_published_only_after_its_service_was_made(juju, error, status):
     juju.kubernetes.error = error
     juju.deploy().backend()
     shop = juju.client("shop-app", SHOP)

@@ -52,7 +52,7 @@ def test_the_leader_hears_of_a_new_unit_and_shares_anew(related):
 
 
 @pytest.mark.flow("peers/6")
-def test_a_follower_does_what_is_shared_and_reloads_only_for_a_change(make):
+def test_a_follower_applies_the_shared_plan_and_reloads_only_for_a_change(make):
     leader, follower = make(others=(1,)).deploy().backend(), make(leader=False, others=(1,))
     leader.client("shop-app", SHOP)
     auth = leader.state.get_secret(label=f"pgb-peers.{APP}.app")
@@ -77,7 +77,7 @@ def test_a_follower_does_nothing_while_nothing_is_shared(make):
 
 
 @pytest.mark.flow("peers/8")
-def test_those_that_stay_share_out_what_a_unit_had(make):
+def test_staying_units_get_the_connections_of_a_departed_unit(make):
     juju = make(others=(1, 2)).deploy().backend()
     assert juju.setting("max_db_connections") == "17"
     peers = juju.relation("pgb-peers")
