@@ -1,4 +1,4 @@
-"""Units are removed in a history, as Juju removes them: which hooks they get, and what they see in them."""
+"""Steps of a history that remove units as Juju does: their hooks, and what units see in them."""
 
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
@@ -26,7 +26,7 @@ class Removals:
     @precondition(lambda self: self.leaving)
     @rule(relations=st.lists(st.integers(0, 9), min_size=1, max_size=9), last=st.integers(0, 30))
     def unit_leaves(self, relations, last):
-        """Some of its hooks run, the last of which may die."""
+        """Run some of the hooks of a removal; the last hook may be killed."""
         name, departure = next(iter(self.leaving.items()))
         for number, relation in enumerate(relations, 1):
             ends = last if number == len(relations) else None
@@ -38,17 +38,17 @@ class Removals:
             else:
                 self.remove(name)
                 return
-            self.what_was_told_works()
+            self.published_credentials_work()
 
     @precondition(lambda self: not self.leaving)
     @rule(turns=st.randoms(use_true_random=False), passes=st.booleans(), units=st.integers(1, 2))
     def no_unit_stays(self, turns, passes, units):
-        """All units are removed at once; some time later there are units again."""
+        """Remove all units at once; later there are units again."""
         known, grants = self.model.backend.credentials, self.model.ledger.grants
         quiet = not (self.server.down or self.server.refuses or self.server.stuck or self.failed)
         end = known and quiet and self.model.ledger.provisioned_for == known.user
         self.leaving = {name: Departure(self.model, name) for name in self.platform.units}
-        # Until the leader has taken leave, clients may be let in; afterwards none is.
+        # Clients can log in until the leader has withdrawn their users.
         self.void = set(self.model.clients)
         while left := [name for name, departure in self.leaving.items() if departure.relations]:
             name = turns.choice(left)
@@ -71,7 +71,7 @@ class Removals:
     def remove(self, name):
         pooler = self.platform.units[name].pooler
         held = sum(pooler.consoles.busy.values())
-        # Without a relation, the connections lead to a PostgreSQL that is not ours any more.
+        # Without a relation, the connections lead to a PostgreSQL that is not related any more.
         if held and self.model.backend.attached:
             self.gone[name] = (self.model.units[name].address, held)
         self.server.connected = {address for address, _ in self.gone.values()}
