@@ -44,10 +44,10 @@ class PoolerContract(Applying):
 
     def test_a_reload_is_in_force_at_once_and_ends_no_transaction(self, unit):
         self.apply(unit, self.config(unit))
-        with unit.transaction(0, unit.ports[0]) as transaction:
+        with unit.transaction(0, unit.ports[0]) as open_one:
             assert self.apply(unit, self.config(unit, max_db_connections=4)) == ("reload 0",)
             assert self.limits(unit, 0) == [4]
-            assert transaction.lives()
+            assert open_one.lives()
 
     def test_a_process_without_a_step_keeps_its_configuration(self, unit):
         self.apply(unit, self.config(unit, 2))
@@ -71,11 +71,11 @@ class PoolerContract(Applying):
 
     def test_a_process_that_was_killed_does_not_run_until_it_is_started(self, unit):
         self.apply(unit, self.config(unit, 2))
-        with unit.transaction(1, unit.ports[0]) as transaction:
+        with unit.transaction(1, unit.ports[0]) as open_one:
             unit.kill(1)
             assert unit.read().running == {0}
             assert not unit.read().runs
-            assert not transaction.lives()
+            assert not open_one.lives()
         with pytest.raises(ConsoleFailed), self.console(unit, 1):
             pass
         assert self.apply(unit, self.config(unit, 2)) == ("start 1",)
@@ -122,12 +122,12 @@ class PoolerContract(Applying):
         unit.refuse(WRONG)
         config = self.with_line(self.config(unit, max_db_connections=4), 0, WRONG)
         wanted, taken = self.wanted(unit, config)
-        with unit.transaction(0, unit.ports[0]) as transaction:
+        with unit.transaction(0, unit.ports[0]) as open_one:
             with pytest.raises(
                 PoolerFailed, match=r"^PgBouncer refuses the line pool_mode = sideways$"
             ):
                 unit.pooler.apply(config, wanted, taken)
-            assert transaction.lives()
+            assert open_one.lives()
             with self.console(unit) as console:
                 assert {pool.mode for pool in console.pools()} == {"transaction"}
         assert unit.read() == before
@@ -184,7 +184,7 @@ class SupervisedContract(Applying):
     def test_a_stopped_process_ends_after_its_transactions_and_can_start_again(self, unit):
         self.apply(unit, self.config(unit, 2))
         eventually(lambda: unit.serves(1, unit.ports[0]))
-        with unit.transaction(1, unit.ports[0]) as transaction:
+        with unit.transaction(1, unit.ports[0]) as open_one:
             self.apply(unit, self.config(unit, 1))
             seen = unit.read()
             assert (seen.running, seen.ending, seen.runs) == ({0}, {1}, True)
@@ -195,8 +195,8 @@ class SupervisedContract(Applying):
             with pytest.raises(PoolerFailed, match="cannot start service while terminating"):
                 unit.pooler.apply(config, wanted, taken)
             assert unit.read().applied == seen.applied
-            assert transaction.lives()
-            transaction.end()
+            assert open_one.lives()
+            open_one.end()
         eventually(lambda: not unit.read().ending)
         assert unit.read().running == {0}
         assert self.apply(unit, self.config(unit, 2))[-1] == "start 1"
@@ -215,11 +215,11 @@ class SupervisedContract(Applying):
         self.apply(unit, self.config(unit))
         eventually(lambda: unit.serves(0, unit.ports[0]))
         config = self.config(unit, port=unit.ports[1])
-        with unit.transaction(0, unit.ports[0]) as transaction:
+        with unit.transaction(0, unit.ports[0]) as open_one:
             assert self.apply(unit, config) == ("restart 0",)
             assert (unit.read().runs, unit.read().ending) == (True, frozenset())
             assert self.apply(unit, config) == ()
-            transaction.end()
+            open_one.end()
         eventually(lambda: unit.serves(0, unit.ports[1]))
         assert unit.read().runs
 

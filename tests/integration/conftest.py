@@ -11,6 +11,7 @@ import built
 import pytest
 from container_unit import Unit
 from dying import MortalPooler
+from hostile_platform import HostilePlatform
 from platform_under_test import Pooler
 from postgresql import PostgreSQL
 from workload import Workload
@@ -99,3 +100,11 @@ def workload(
 def unit(workload: Workload, postgresql: PostgreSQL) -> Unit:
     """The charm's side of the container."""
     return Unit(workload, postgresql)
+
+
+@pytest.fixture
+def platform(server: PostgreSQL) -> Iterator[HostilePlatform]:
+    """Return two units in memory in front of a real PostgreSQL; no prepared transaction is left."""
+    yield HostilePlatform(server)
+    for gid, database in server.sql("SELECT gid, database FROM pg_prepared_xacts"):
+        server.sql(f"ROLLBACK PREPARED '{gid}'", database=database)

@@ -1,4 +1,4 @@
-"""config.yaml has the options, defaults and types of the domain."""
+"""Does config.yaml say what the domain takes?"""
 
 import pytest
 from on_juju import CONFIG
@@ -24,7 +24,7 @@ def test_times_name_their_unit(name):
     assert OPTIONS[name]["description"].startswith("Seconds ")
 
 
-def test_the_example_of_overrides_is_valid():
+def test_the_example_of_overrides_is_one():
     text = OPTIONS["overrides"]["description"].partition("Example:")[2]
     settings, problems = settings_from({"overrides": text})
     assert problems == ()
