@@ -3,10 +3,10 @@
 import dataclasses
 import re
 
-from crashing import works
+from crash_core import works
 from hooks import PLAIN
 from hypothesis.stateful import invariant
-from lingering import most_of
+from supervised_pooler import most_of
 
 from adapters.memory import LAYOUT, MemoryRole
 from domain import planning
@@ -26,7 +26,7 @@ class Checks:
         for name, unit in self.platform.units.items():
             pooler = unit.pooler
             most = sum(most_of(pooler, index) for index in pooler.running)
-            most += sum(pooler.lingering.values())
+            most += sum(pooler.stopping.values())
             total += max(most, self.model.plan.share_of(name) if self.model.plan else 0)
         return total
 

@@ -48,7 +48,6 @@ class Removals:
         quiet = not (self.server.down or self.server.refuses or self.server.stuck or self.failed)
         end = known and quiet and self.model.ledger.provisioned_for == known.user
         self.leaving = {name: Departure(self.model, name) for name in self.platform.units}
-        # Clients can log in until the leader has withdrawn their users.
         self.void = set(self.model.clients)
         while left := [name for name, departure in self.leaving.items() if departure.relations]:
             name = turns.choice(left)
@@ -56,6 +55,8 @@ class Removals:
             self.hook(name, f"{hook.name} {hook.departing}".strip())
             if passes and turns.random() < 0.1:
                 self.model.leader = turns.choice(list(self.platform.units))
+        # A leader may have published credentials before the last leader withdrew the users.
+        self.void = set(self.model.clients)
         if end and not passes:
             ours = [name for name, role in self.server.roles.items() if role.ours]
             assert (ours, self.server.functions) == ([], set())

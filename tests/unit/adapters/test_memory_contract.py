@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import pydantic
 import pytest
-from lingering import LingeringPooler
+from supervised_pooler import SupervisedPooler
 
 from adapters.memory import LAYOUT, MemoryDatabases, MemoryPooler, MemoryRole, MemoryServer
 from contract.consoles import ConsolesContract
@@ -159,4 +159,4 @@ class TestConsoles(ConsolesContract):
 class TestSupervisedPooler(SupervisedContract):
     @pytest.fixture
     def unit(self):
-        return UnitInMemory(LingeringPooler())
+        return UnitInMemory(SupervisedPooler())

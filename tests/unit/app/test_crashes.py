@@ -1,7 +1,7 @@
 """Each path of the specification, killed after each of its effects and run again, has the same end."""
 
 import pytest
-from crashing import run, twin, works
+from crash_core import run, twin, works
 from in_memory import deployed, related
 
 from adapters.local.model import related as related_backend

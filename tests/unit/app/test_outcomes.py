@@ -3,7 +3,7 @@
 import functools
 
 import pytest
-from crashing import twin
+from crash_core import twin
 from hooks import HOOKS, run_hook
 from in_memory import deployed, related
 

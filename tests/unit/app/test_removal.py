@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from crashing import works
+from crash_core import works
 from in_memory import related
 
 RELATIONS = ("peers", "backend", "client 1", "client 2")

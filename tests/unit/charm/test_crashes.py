@@ -3,8 +3,8 @@
 from functools import partial
 
 import pytest
-from killing import WRITES, effects
-from situations import EVENTS, end_of, fewer_units, new_options, possible, run
+from charm_states import EVENTS, end_of, fewer_units, new_options, possible, run
+from crash_charm import WRITES, effects
 
 pytestmark = pytest.mark.costly
 

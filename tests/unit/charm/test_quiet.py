@@ -11,7 +11,7 @@ from functools import partial
 
 import ops
 import pytest
-from killing import effects
+from crash_charm import effects
 from on_juju import APP, CONFIG, META, V0
 from ops import testing
 

@@ -4,8 +4,8 @@ import dataclasses
 import json
 
 import pytest
+from charm_states import EVENTS, run, settled
 from on_juju import APP, V0
-from situations import EVENTS, run, settled
 
 UNREADABLE = json.dumps({"colour": "red"})
 ADVICE = (

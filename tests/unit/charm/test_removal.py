@@ -4,8 +4,8 @@ import itertools
 from functools import partial
 
 import pytest
-from killing import effects
-from situations import run, settled
+from charm_states import run, settled
+from crash_charm import effects
 
 # What else Juju can deliver to a unit that is being removed.
 MEANWHILE = ("update-status", "pebble-ready", "config-changed", "leader-elected", "peers-changed")

@@ -1,7 +1,7 @@
 """Every event leads to the same end, also if Juju delivers it twice."""
 
 import pytest
-from situations import EVENTS, end_of, fewer_units, new_options, possible, run
+from charm_states import EVENTS, end_of, fewer_units, new_options, possible, run
 
 
 @pytest.mark.parametrize(

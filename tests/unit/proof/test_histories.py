@@ -5,14 +5,14 @@ prints its steps, and a line that repeats it.
 """
 
 import pydantic
-from crashing import run
+from crash_core import run
 from history_checks import Checks
 from hooks import PLAIN
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from lingering import LingeringPooler, most_of
 from profiles import CHOSEN
 from removals import MOST_UNITS, Removals
+from supervised_pooler import SupervisedPooler, most_of
 
 from adapters.local.model import related as related_backend
 from adapters.memory import MemoryPlatform, MemoryRole, MemoryUnit
@@ -32,7 +32,7 @@ class Platform(MemoryPlatform):
         self.units[name] = MemoryUnit(
             self.model,
             name,
-            LingeringPooler(self._cpus),
+            SupervisedPooler(self._cpus),
             self.databases,
             self.exposure(name),
             self._new_password,
