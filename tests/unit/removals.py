@@ -78,6 +78,8 @@ class Removals:
         self.server.connected = {address for address, _ in self.gone.values()}
         del self.leaving[name], self.platform.units[name]
         self.unheard.discard(name)
+        # A later unit of this name does not get the hook that failed here.
+        self.failed.pop(name, None)
         self.model.remove_unit(name)
         for other in self.staying():
             self.hook(other, f"peers_departed {name}")

@@ -89,7 +89,6 @@ class History(Removals, Checks, RuleBasedStateMachine):
         kind, _, argument = which.partition(" ")
         arguments = [argument] if argument else []
         before = {number: client.told for number, client in self.model.clients.items()}
-        self.unheard.discard(name)
         outcomes = []
         done = run(
             self.platform,
@@ -99,8 +98,10 @@ class History(Removals, Checks, RuleBasedStateMachine):
         )
         if done is None:
             self.failed[name] = which
-        elif isinstance(outcomes[0], Done) and outcomes[0].complete:
-            self.check_complete(name)
+        else:
+            self.unheard.discard(name)
+            if isinstance(outcomes[0], Done) and outcomes[0].complete:
+                self.check_complete(name)
         self.after(name)
         self.check_told(before)
 
