@@ -91,7 +91,9 @@ class LocalServer:
                 *("-D", str(new), "-U", SUPERUSER, f"--pwfile={file.name}"),
                 *("-A", "scram-sha-256", "-E", "UTF8", "--locale=C"),
             )
-        reserved = _RESERVED if version_of(programs / "postgres", "PostgreSQL") >= _RESERVES else ""
+        reserved = (
+            _RESERVED if version_of(programs / "postgres", "PostgreSQL") >= _RESERVES else ""
+        )
         self._append(new / "postgresql.auto.conf", _SETTINGS + reserved)
         shutil.rmtree(self._data, ignore_errors=True)
         new.rename(self._data)

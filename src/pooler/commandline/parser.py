@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import IO, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from pooler.called import as_called, command
 from pooler.commandline import about, clients, lifecycle, operate, show
@@ -15,6 +15,9 @@ from pooler.commandline.variables import VARIABLES
 from pooler.commandline.verb import RAW, actions, examples_of, summary
 from pooler.exit_codes import MEANINGS, MISUSED
 
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
 ABOUT = "Run PgBouncer on this machine, in front of PostgreSQL, without Juju."
 
 
@@ -23,7 +26,7 @@ class Parser(argparse.ArgumentParser):
 
     verbs: dict[str, argparse.ArgumentParser]
 
-    def print_help(self, file: IO[str] | None = None) -> None:
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
         """Print the help. Raises OSError, unlike argparse, if it cannot be written."""
         print(self.format_help(), end="", file=file or sys.stdout)
 
