@@ -125,7 +125,7 @@ def test_without_words_the_command_prints_its_help_as_an_error(capsys):
     assert refusal(capsys).startswith("usage: pooler ")
 
 
-def test_options_of_pgbouncer_stand_before_and_after_an_option_of_the_command():
+def test_settings_may_stand_before_and_after_an_option():
     arguments = parse(["up", "pool_mode=session", "--units", "2", "listen_port=7000"])
     assert arguments.settings == ["pool_mode=session", "listen_port=7000"]
     assert arguments.units == 2
