@@ -7,6 +7,7 @@ TOX = .venv-tox/bin/tox
 DISCOVER = $(if $(PYTHON),--discover $(shell command -v $(PYTHON)))
 ROOT = $(filter 0,$(shell id -u))
 COMMA = ,
+SPACE = $() $()
 
 .PHONY: up down check test test-root one format words lint types core unit integration juju promises attacks \
 	proof flows bench lock clean
@@ -15,12 +16,12 @@ up down: .venv/ready
 	@./pooler $@
 
 check: .venv-tox/ready ## lint, types, and the tests without real servers
-	$(TOX) run $(DISCOVER) -e lint,types,core,unit
+	$(call together,lint types core unit)
 
-# The environments of a step run at the same time. Promises and attacks measure seconds, and have a step of their own.
+# Promises and attacks measure seconds, and have a step of their own.
 test: check ## all tests that this user can run: for root, all tests
-	$(TOX) run-parallel $(DISCOVER) -e integration$(if $(ROOT),$(COMMA)root)
-	$(TOX) run-parallel $(DISCOVER) -e promises,attacks
+	$(call together,integration $(if $(ROOT),root))
+	$(call together,promises attacks)
 	@$(if $(ROOT),,echo "Only root can run the rest: sudo make test-root")
 
 test-root: .venv-tox/ready ## the tests that need root, and all attacks
@@ -64,6 +65,12 @@ bench: .venv-tox/ready ## what a quiet hook costs, and the pool beside a pool th
 
 .venv-tox/ready: requirements/tox.txt
 	$(call venv,.venv-tox,requirements/tox.txt)
+
+# These environments run at the same time. Their output is long, so the lines with failures come again at the end.
+define together
+$(TOX) run-parallel $(DISCOVER) -e $(subst $(SPACE),$(COMMA),$(strip $(1))) || { echo "What failed:"; \
+	cd .tox && grep -E '^(E   |FAILED|ERROR|Would reformat)|^ *FAILED: | error: ' $(patsubst %,%/log/*commands*.log,$(1)); exit 1; }
+endef
 
 define venv
 @test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and there is none on the PATH: install it, or say PYTHON=/path/to/python3"; exit 1; }

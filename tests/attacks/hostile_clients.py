@@ -34,15 +34,18 @@ def queue_lock(stage: Stage, client: Client, *, settings: bool = False) -> Itera
             with contextlib.suppress(psycopg.Error):
                 waiting.execute("VACUUM FULL pg_class")
 
-        threading.Thread(target=wait, daemon=True).start()
-        _until_locked(stage, client)
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
         try:
+            _until_locked(stage, client)
             yield
         finally:
             stage.server.sql(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s",
                 [client.user],
             )
+            # A connection that is closed while a thread reads from it ends this process by a signal.
+            thread.join()
 
 
 def _until_locked(stage: Stage, client: Client) -> None:
