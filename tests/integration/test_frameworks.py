@@ -78,6 +78,31 @@ print(len({user.username for user in User.objects.iterator(chunk_size=10)}))
     assert said.splitlines()[-1] == "300"
 
 
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("psycopg", None),
+        ("asyncpg", None),
+        ("pgx", None),
+        ("SQLAlchemy", "invalid literal for int()"),
+        ("node-postgres", "Invalid URL"),
+    ],
+)
+def test_a_uri_with_several_hosts_is_read_as_the_page_says(pooler, projects, name, error):
+    done = subprocess.run(
+        EXAMPLES[name].command,
+        cwd=projects[name],
+        env=pooler.environment | {"DATABASE_URL": pooler.credentials("shop")["libpq-uri"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if error is None:
+        assert done.stdout.endswith(f" in {DATABASE}\n"), done.stderr
+    else:
+        assert error in done.stderr
+
+
 def test_frameworks_connect_within_a_minute_of_the_first_command(projects, capsys):
     program = binaries.pgbouncer(binaries.default_cache(), print)
     pooler = Pooler(PATH=path(), PGBOUNCER=str(program))

@@ -105,6 +105,23 @@ def test_a_deletion_lists_databases_with_sizes_and_asks(fresh):
     assert not processes(fresh.home)
 
 
+def test_data_without_a_state_is_never_removed_unasked(fresh):
+    fresh.up("--units", "1")
+    with fresh.client("demo") as connection:
+        connection.execute("create table kept as select 1 as number")
+    fresh("down")
+    state = fresh.home / "state.json"
+    state.rename(fresh.home / "lost")
+    done = fresh.run("up", f"listen_port={fresh.port}")
+    assert done.returncode == 1
+    assert f"{fresh.home}/postgresql has data of PostgreSQL" in done.stderr
+    assert fresh.run("down", "--delete").returncode == 2
+    (fresh.home / "lost").rename(state)
+    fresh("up")
+    with fresh.client("demo") as connection:
+        assert value(connection, "select number from kept") == 1
+
+
 def test_without_a_terminal_a_deletion_needs_yes(fresh):
     fresh.up("--units", "1")
     done = fresh.run("down", "--delete")

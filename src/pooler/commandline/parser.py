@@ -74,6 +74,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         refuse_verb(pooler, name)
     verb = pooler.verbs[name]
     arguments, unknown = verb.parse_known_args(rest)
+    if "settings" in arguments and not any(word.startswith("-") for word in unknown):
+        # argparse takes such words only in a single place: not in `up KEY=VALUE --units 2 KEY=VALUE`.
+        arguments.settings, unknown = [*arguments.settings, *unknown], []
     if unknown:
         if unknown[0].startswith("-"):
             refuse_option(verb, unknown[0])

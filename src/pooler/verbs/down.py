@@ -58,7 +58,7 @@ def _delete(run: Invocation, platform: LocalPlatform, *, sure: bool) -> int:
     """Stop everything and delete it, after the operator has agreed to the list of what goes."""
     state, credentials = platform.state, platform.model.backend.credentials
     given = state.server is None and credentials is not None
-    if run.store.exists():
+    if run.store.has_data():
         print("This deletes:")
         for line in _goes(platform, credentials if given else None):
             print(f"  {line}")
@@ -75,6 +75,8 @@ def _goes(platform: LocalPlatform, credentials: BackendLogin | None) -> Iterator
     """Yield a line for each thing that `--delete` removes, and then for what stays in a given server."""
     if platform.state.server:
         yield from _databases(platform, platform.state.server)
+    elif (platform.store.home / "postgresql").exists():
+        yield f"the data of PostgreSQL in {platform.store.home}/postgresql"
     if credentials:
         where = credentials.endpoints[0]
         users = ", ".join(sorted(server_cleanup.roles_of(platform.model))) or "none"
@@ -94,7 +96,7 @@ def _databases(platform: LocalPlatform, record: ServerRecord) -> list[str]:
     own, started = LocalServer(platform.store.home, binaries.postgresql_owner()), False
     try:
         started = own.start(record)
-        sizes = server.database_sizes(server.own_credentials(record))
+        sizes = server_cleanup.database_sizes(server.own_credentials(record))
     except (ServerFailed, OSError) as error:
         names = ", ".join(sorted(server_cleanup.databases_of(platform.model))) or "none is known"
         return [f"the PostgreSQL server, which does not answer ({error}), with databases: {names}"]
@@ -158,6 +160,9 @@ def _abandon(run: Invocation, platform: LocalPlatform, *, sure: bool) -> int:
 def _forget(run: Invocation, platform: LocalPlatform) -> int:
     existed = run.store.exists()
     _stop(run, platform)
+    if platform.state.server is None and (run.store.home / "postgresql").exists():
+        # The state that named this server is lost, or a command that was killed has made it.
+        LocalServer(run.store.home, binaries.postgresql_owner()).end()
     run.store.remove()
     run.say(
         "no process and no file of `pooler` is left on this machine"

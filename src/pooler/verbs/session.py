@@ -21,7 +21,6 @@ from pooler import binaries
 from pooler.access import access_of, kept
 from pooler.arguments import CommandError, UsageError
 from pooler.invocation import Invocation
-from pooler.output import print_error
 
 # Exit codes of a shell that cannot run a command.
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
@@ -61,7 +60,7 @@ def _psql(run: Invocation) -> pathlib.Path:
         programs = (
             pathlib.Path(server.programs)
             if server
-            else binaries.postgresql(binaries.default_cache(), print_error)
+            else binaries.postgresql(binaries.default_cache(), _print_error)
         )
         if os.access(programs / "psql", os.X_OK):
             return programs / "psql"
@@ -99,5 +98,10 @@ def _replace_process(words: list[str], environment: Mapping[str, str]) -> int:
             signal.signal(number, handler)
         missing = error.errno in {errno.ENOENT, errno.ENOTDIR}
         reason = "no such command" if missing else error.strerror
-        print_error(f"pooler: {words[0]}: {reason}: check its name, and the PATH")
+        _print_error(f"pooler: {words[0]}: {reason}: check its name, and the PATH")
         return NOT_FOUND if missing else NOT_EXECUTABLE
+
+
+def _print_error(text: str) -> None:
+    """Print to standard error, because standard output is that of the command."""
+    print(text, file=sys.stderr, flush=True)

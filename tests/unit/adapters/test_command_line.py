@@ -125,6 +125,12 @@ def test_without_words_the_command_prints_its_help_as_an_error(capsys):
     assert refusal(capsys).startswith("usage: pooler ")
 
 
+def test_settings_may_stand_before_and_after_an_option():
+    arguments = parse(["up", "pool_mode=session", "--units", "2", "listen_port=7000"])
+    assert arguments.settings == ["pool_mode=session", "listen_port=7000"]
+    assert arguments.units == 2
+
+
 # ---- help, examples and the man page ---------------------------------------------------------
 def test_the_help_lists_verbs_variables_and_exit_codes(capsys):
     with pytest.raises(SystemExit):

@@ -61,7 +61,7 @@ def test_there_is_none_at_first(store):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"colour": "red"}', '{"model": {"leader": 5}}'])
 def test_a_state_that_makes_no_sense_is_named_with_what_to_do(store, text):
     (store.home / "state.json").write_text(text)
-    with pytest.raises(Unreadable, match=r"state\.json is not readable: repair it, or remove"):
+    with pytest.raises(Unreadable, match=r"state\.json is not readable: repair it, or move"):
         store.load()
 
 
