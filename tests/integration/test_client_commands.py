@@ -209,9 +209,11 @@ def test_a_pipe_that_is_closed_ends_the_command(pooler):
         assert command.stderr.read().split() == [str(128 + signal.SIGPIPE)]
 
 
-def test_a_command_that_cannot_run_is_named(pooler, tmp_path):
+def test_a_command_that_cannot_run_is_named(pooler, tmp_path, monkeypatch):
     file = tmp_path / "data"
     file.touch()
+    # A directory on the PATH that cannot be searched, as a directory of another user.
+    monkeypatch.setitem(pooler.environment, "PATH", f"{os.environ['PATH']}:{file}")
     for words, code, said in (
         (["no-such-command"], 127, "no-such-command: no such command"),
         ([str(file)], 126, "Permission denied"),

@@ -96,7 +96,9 @@ def _replace_process(words: list[str], environment: Mapping[str, str]) -> int:
     except OSError as error:
         for number, handler in zip(ignored, before, strict=True):
             signal.signal(number, handler)
-        missing = error.errno in {errno.ENOENT, errno.ENOTDIR}
+        # A directory on the PATH that this user cannot enter gives EACCES for every name.
+        unknown = "/" not in words[0] and shutil.which(words[0]) is None
+        missing = unknown or error.errno in {errno.ENOENT, errno.ENOTDIR}
         reason = "no such command" if missing else error.strerror
         _print_error(f"pooler: {words[0]}: {reason}: check its name, and the PATH")
         return NOT_FOUND if missing else NOT_EXECUTABLE
