@@ -37,6 +37,9 @@ class PgBouncerCharm(ops.CharmBase):
         self._container = ObservedContainer(self.unit.get_container(CONTAINER), record)
         self._unchanged = SkipUnchanged(self, self._state, self._container)
         self._outcomes: list[Outcome] = []
+        # The kinds of events that a hook of this dispatch deferred, and that were deferred without a hook.
+        self._deferred: set[str] = set()
+        self._deferred_unread: set[str] = set()
         peers, backend, clients = self.on[PEERS], self.on[BACKEND], self.on[CLIENTS]
         pooler = self.on[CONTAINER]
         for event, handler in (
@@ -50,7 +53,7 @@ class PgBouncerCharm(ops.CharmBase):
             (pooler.pebble_check_recovered, self._on_check_recovered),
             (self.on.leader_elected, self._on_leader_elected),
             (peers.relation_created, self._on_peers_created),
-            (peers.relation_joined, self._on_peers_changed),
+            # Juju sends relation-changed after each relation-joined, which brings nothing that is not in it.
             (peers.relation_changed, self._on_peers_changed),
             (peers.relation_departed, self._on_peers_departed),
             (self.on.secret_changed, self._on_secret_changed),
@@ -169,22 +172,34 @@ class PgBouncerCharm(ops.CharmBase):
 
     def _on_commit(self, _: ops.EventBase) -> None:
         """Record what the hook read if nothing is left to do, so that later hooks can end early."""
-        if not self._outcomes:
+        # After a hook, an event that was deferred without a hook may have something to do.
+        if not self._outcomes or self._deferred_unread:
             return
         from app.hooks.update_status import probed_servers
-        from app.outcome import Done
+        from app.outcome import AskAgain
 
-        if all(isinstance(outcome, Done) and outcome.complete for outcome in self._outcomes):
+        if all(
+            not isinstance(outcome, AskAgain) and outcome.complete for outcome in self._outcomes
+        ):
             servers = probed_servers(self._outcomes[-1].facts)
-            self._unchanged.remember([(server.host, server.port) for server in servers])
+            addresses = [(server.host, server.port) for server in servers]
+            self._unchanged.remember(addresses, self._deferred)
 
     def _may_skip(self, event: ops.EventBase) -> bool:
-        """Return whether a hook for this event would do nothing, because it would read nothing new."""
+        """Return whether a hook for this event would do nothing, because it would read nothing new.
+
+        If the last complete hook deferred an event of this kind, the event is deferred again.
+        """
         # No value that a hook reads shows that this unit itself is being removed, so that hook has to run.
         leaves = (
             isinstance(event, ops.RelationDepartedEvent) and _departing(event) == self.unit.name
         )
-        return not leaves and self._unchanged.holds(event)
+        if leaves or not self._unchanged.holds(event):
+            return False
+        if event.handle.kind in self._unchanged.deferred:
+            self._deferred_unread.add(event.handle.kind)
+            event.defer()
+        return True
 
     def _hooks(self) -> Application:
         """Return the application, to run a hook of it, and remove the record of the last complete hook."""
@@ -201,6 +216,7 @@ class PgBouncerCharm(ops.CharmBase):
         logger.info("Deferring: %s", outcome.reason)
         asks_again = isinstance(outcome, AskAgain)
         if not (asks_again and self.application.reminder.remind(outcome.topic)):
+            self._deferred.add(event.handle.kind)
             event.defer()
 
 

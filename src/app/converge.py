@@ -7,6 +7,10 @@ from domain.facts import Facts
 from domain.leadership import may_write_for_app
 from domain.problems import Problem
 
+# The leader shares a plan, its processes close connections, and the plan gives these to other units: two runs that
+# change something, and a run that changes nothing.
+_MOST_RUNS = 3
+
 
 class Intent(Protocol):
     """Something that has to be true after a hook."""
@@ -21,7 +25,8 @@ class Converge:
 
     A later intent can change what an earlier intent depends on: the leader shares out the connections that
     its own processes have given up, and then its own processes may have more. So if the intents changed
-    anything, they run again. `again` are the intents for that: they verify nothing.
+    anything, they run again, until they change nothing, which the record of the hook then says. `again` are
+    the intents for that: they verify nothing.
     """
 
     def __init__(self, *intents: Intent, again: "Converge | None" = None) -> None:
@@ -32,7 +37,7 @@ class Converge:
         """Run every intent; return AskAgain with the reason of the first intent that has to wait."""
         problems: dict[Problem, None] = {}
         before, changed = facts, False
-        for intents in (self._intents, self._again._intents):
+        for intents in (self._intents, *[self._again._intents] * (_MOST_RUNS - 1)):
             before, reason = facts, ""
             for intent in intents:
                 outcome = intent(facts)

@@ -151,6 +151,22 @@ def test_a_deferred_event_keeps_every_hook_awake(deployed):
         assert not memory(deployed).exists()
 
 
+def test_a_follower_that_waits_for_the_leader_defers_the_event_unread(make):
+    juju = make(others=(1,)).deploy()
+    juju.change(leader=False)
+    juju.backend()
+    assert juju.deferred
+    assert memory(juju).exists()
+    for _ in range(2):
+        assert not looked(juju)
+        assert juju.deferred
+    # The leader has gone, and this unit shares what it waited for.
+    assert looked(juju, juju.context.on.leader_elected()) is False
+    juju.emit(juju.context.on.leader_elected(), leader=True)
+    juju.emit(juju.context.on.update_status())
+    assert not juju.deferred
+
+
 def test_a_hook_that_dies_before_it_tells_its_status_is_not_the_last_to_look(quiet, tmp_path):
     def invalid(juju):
         juju.options(pool_mode="chaos")
