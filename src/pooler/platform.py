@@ -20,6 +20,7 @@ from adapters.local.run_as import RunAs
 from adapters.pgbouncer.console import PsycopgConsoles
 from app.application import Application
 from app.outcome import AskAgain
+from domain.endpoints import Endpoint
 from domain.facts import BackendLogin, Facts
 from domain.instances import Layout
 from domain.value import number_of
@@ -31,6 +32,9 @@ MOST_ROUNDS = 30
 # Seconds between two rounds of hooks while a unit waits, for example for PostgreSQL.
 ROUND_SECONDS = 0.5
 
+# Two rounds: processes may need the time between them to close server connections above a lower limit.
+SILENT_ROUNDS = 2
+
 
 class LocalPlatform:
     """The units of one application on this machine, with their state on disk."""
@@ -40,6 +44,14 @@ class LocalPlatform:
         self.state = state
         self.model = state.model
         self._owner = owner
+        # PostgreSQL servers that did not answer a hook of this command: no later hook waits for them.
+        self._silent: set[tuple[Endpoint, ...]] = set()
+
+    @property
+    def backend_silent(self) -> bool:
+        """Return whether PostgreSQL did not answer a hook of this command."""
+        backend = self.model.backend.credentials
+        return backend is not None and backend.endpoints in self._silent
 
     def pooler(self, unit: str, waiting: WaitingBudget | None = None) -> LocalPooler:
         """Return the PgBouncer processes of a unit."""
@@ -73,7 +85,8 @@ class LocalPlatform:
     def _application(self, unit: str) -> Application:
         # Each hook and each action has a new application, and so a new budget of time to wait.
         program = pathlib.Path(self.state.pgbouncer)
-        return wiring.on_machine(self.model, unit, program, self._layout(unit), self._owner)
+        layout = self._layout(unit)
+        return wiring.on_machine(self.model, unit, program, layout, self._owner, self._silent)
 
     def named(self, unit: str | None) -> list[str]:
         """Return the names of the unit with this number or name, or of all units. Raises UsageError."""
@@ -103,14 +116,23 @@ class LocalPlatform:
         self.store.save(self.state)
 
     def settle(self) -> bool:
-        """Run the hooks of the peer relation until they change nothing; return False if that does not happen."""
+        """Run the hooks of the peer relation until they change nothing; return False if that does not happen.
+
+        While PostgreSQL does not answer, only the units can change something: after SILENT_ROUNDS rounds in
+        a row without a change, the units wait for PostgreSQL alone.
+        """
+        idle = 0
         for _ in range(MOST_ROUNDS):
             before = self.model.model_dump_json()
             outcomes = [application.peers_changed() for application in self.applications()]
-            if any(isinstance(outcome, AskAgain) for outcome in outcomes):
-                time.sleep(ROUND_SECONDS)
-            elif self.model.model_dump_json() == before:
+            waits = any(isinstance(outcome, AskAgain) for outcome in outcomes)
+            idle = 0 if self.model.model_dump_json() != before else idle + 1
+            if idle and not waits:
                 return True
+            if idle >= SILENT_ROUNDS and self.backend_silent:
+                return False
+            if waits:
+                time.sleep(ROUND_SECONDS)
         return False
 
     def attach(self, credentials: BackendLogin, version: str) -> None:

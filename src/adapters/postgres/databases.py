@@ -45,6 +45,8 @@ class PsycopgDatabases:
     is closed if the server says nothing for `statement_seconds` while a statement runs. A server that
     did not answer is not tried again by this object: every hook makes a new object, with the `waiting`
     that the hook has left. Logins of clients wait `admit_seconds` at most for a change of pg_hba.conf.
+    `silent` is a set of servers that did not answer; hooks of a single command share it, so that the
+    command waits for such a server a single time.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class PsycopgDatabases:
         statement_seconds: float = _STATEMENT_SECONDS,
         waiting: WaitingBudget | None = None,
         admit_seconds: float = _ADMIT_SECONDS,
+        silent: set[tuple[Endpoint, ...]] | None = None,
     ) -> None:
         self._owner = owner
         self._statement_seconds = statement_seconds
@@ -60,7 +63,7 @@ class PsycopgDatabases:
         self._admit_seconds = admit_seconds
         # Whether a login took so long that the time for logins of this hook is used.
         self._login_timed_out = False
-        self._unreachable: set[tuple[Endpoint, ...]] = set()
+        self._unreachable = set[tuple[Endpoint, ...]]() if silent is None else silent
 
     @contextmanager
     def open(
