@@ -53,12 +53,12 @@ def on_machine(
     program: pathlib.Path,
     layout: Layout,
     owner: RunAs | None,
-    silent: set[tuple[Endpoint, ...]],
+    silent: dict[tuple[Endpoint, ...], str],
 ) -> Application:
     """Return the application of a unit on this machine.
 
-    `program` is the path of PgBouncer, `silent` the PostgreSQL servers that did not answer an earlier hook
-    of this command.
+    `program` is the path of PgBouncer, `silent` has the PostgreSQL servers that did not answer an
+    earlier hook of this command, with the reason.
     """
     ports = providers.Callable(local_ports, model, unit, program, layout, owner, silent)
     return Composition(ports=ports).application()
@@ -113,7 +113,7 @@ def local_ports(
     program: pathlib.Path,
     layout: Layout,
     owner: RunAs | None,
-    silent: set[tuple[Endpoint, ...]] | None = None,
+    silent: dict[tuple[Endpoint, ...], str] | None = None,
 ) -> Ports:
     """Fill the ports with processes and files of this machine, and PostgreSQL."""
     from adapters.connections.waiting import WaitingBudget

@@ -44,8 +44,8 @@ class LocalPlatform:
         self.state = state
         self.model = state.model
         self._owner = owner
-        # PostgreSQL servers that did not answer a hook of this command: no later hook waits for them.
-        self._silent: set[tuple[Endpoint, ...]] = set()
+        # Why PostgreSQL servers did not answer a hook of this command: no later hook waits for them.
+        self._silent: dict[tuple[Endpoint, ...], str] = {}
 
     @property
     def backend_silent(self) -> bool:
