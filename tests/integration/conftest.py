@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from dying import MortalPooler
+from hostile_platform import HostilePlatform
 from platform_under_test import Pooler
 from postgresql import PostgreSQL
 from provided import OWN, OWNER
@@ -69,3 +70,11 @@ def fresh() -> Iterator[MortalPooler]:
     """A platform that was never up, and whose commands can die half-way."""
     with contextlib.closing(MortalPooler()) as pooler:
         yield pooler
+
+
+@pytest.fixture
+def platform(server: PostgreSQL) -> Iterator[HostilePlatform]:
+    """Return two units in memory in front of a real PostgreSQL; no prepared transaction is left."""
+    yield HostilePlatform(server)
+    for gid, database in server.sql("SELECT gid, database FROM pg_prepared_xacts"):
+        server.sql(f"ROLLBACK PREPARED '{gid}'", database=database)
