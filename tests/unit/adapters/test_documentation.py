@@ -38,6 +38,8 @@ VARIABLE = re.compile(
 )
 # Variables that every program knows.
 COMMON_VARIABLES = {"HOME", "PATH", "USER"}
+# Options that scripts may still give, and that do nothing.
+WITHOUT_EFFECT = {"down --keep"}
 # The words after the name of an application are those of another program.
 PASSED_ON = {"psql", "exec"}
 
@@ -70,8 +72,8 @@ def _exists(dotted):
 
 
 @functools.cache
-def _options_of(verb):
-    """Return the options of a verb of `pooler`; None if there is no such verb."""
+def _help_of(verb):
+    """Return the help of a verb of `pooler`; None if there is no such verb."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
         try:
@@ -79,7 +81,12 @@ def _options_of(verb):
         except SystemExit as end:
             if end.code != 0:
                 return None
-    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", printed.getvalue()))
+    return printed.getvalue()
+
+
+def _options_of(verb):
+    """Return the options of a verb, short and long."""
+    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", _help_of(verb)))
 
 
 def _commands(text):
@@ -149,10 +156,10 @@ def test_targets_of_make_that_a_page_mentions_exist(page):
 def test_verbs_and_their_options_that_a_page_mentions_exist(page):
     wrong = []
     for verb, words in _commands(_text(page)):
-        options = _options_of(verb)
-        if options is None:
+        if _help_of(verb) is None:
             wrong.append(verb)
             continue
+        options = _options_of(verb)
         given = [word.strip("[]").partition("=")[0] for word in words]
         wrong += [f"{verb} {word}" for word in given if word[:1] == "-" and word not in options]
     assert wrong == []
@@ -186,12 +193,20 @@ def test_the_reference_names_every_verb_and_option_of_the_command():
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         parser().parse_args(["--help"])
     verbs = re.findall(r"^ {2,4}([a-z]+)", printed.getvalue(), re.MULTILINE)
-    known = [verb for verb in verbs if _options_of(verb) is not None]
+    known = [verb for verb in verbs if _help_of(verb) is not None]
     missing = [verb for verb in known if not re.search(rf"`{verb}\b", reference)]
     for verb in known:
-        long = {option for option in _options_of(verb) if option.startswith("--")}
-        missing += [f"{verb} {option}" for option in long - {"--help"} if option not in reference]
-    assert sorted(missing) == []
+        # An option has a long name, and may have a short name before it.
+        for short, name in re.findall(
+            r"^  (?:(-\w)[^,\n]*, )?(--[a-z-]+)", _help_of(verb), re.MULTILINE
+        ):
+            if (
+                name != "--help"
+                and name not in reference
+                and f" [{short or name}" not in reference
+            ):
+                missing.append(f"{verb} {name}")
+    assert sorted(set(missing) - WITHOUT_EFFECT) == []
 
 
 def test_the_example_of_a_port_runs():
