@@ -18,7 +18,7 @@ from pooler.platform import LocalPlatform
 from pooler.server import LocalServer
 from pooler.server_cleanup import clean_up
 from pooler.store import State
-from pooler.verbs.show import show_status
+from pooler.verbs.status import show_status
 
 
 def up(run: Invocation, arguments: argparse.Namespace) -> int:

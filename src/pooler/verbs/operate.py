@@ -7,7 +7,7 @@ import argparse
 from pooler import tables
 from pooler.arguments import options
 from pooler.invocation import Invocation, settings_of
-from pooler.verbs.show import show_status
+from pooler.verbs.status import show_status
 
 
 def config(run: Invocation, arguments: argparse.Namespace) -> int:
