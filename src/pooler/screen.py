@@ -138,3 +138,8 @@ def quiet_end() -> Generator[End]:
         # Python would write the rest of its buffer to the broken pipe at its end, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         end.code = 128 + signal.SIGPIPE
+
+
+def flush() -> None:
+    """Write what was printed. Raises BrokenPipeError if the reader of the output has gone."""
+    sys.stdout.flush()

@@ -114,13 +114,14 @@ def _problems(problems: Sequence[ProblemView], units: int) -> Table:
 
 def top(view: TopView, width: int, height: int, *, each: bool) -> list[RenderableType]:
     """Return the parts of `pooler top` for a terminal of this size."""
-    header = _text(f"{view.time:%H:%M:%S}  ", _HEAD)
+    header = Text()
+    header.append(f"{view.time:%H:%M:%S}  ", style=_HEAD)
     header.append(printable(f"clients {view.clients}  "))
     header.append(f"waiting {view.waiting}", style=_ALARM if view.waiting else "")
     header.append(f"  servers {view.servers_active}/{view.servers}")
     header.append(f"  longest wait {duration(view.longest_wait)}")
     parts: list[RenderableType] = [header]
-    if view.waiting_last_minute:
+    if len(view.waiting_last_minute) > 1:
         parts.append(_last_minute(view.waiting_last_minute, width))
     problems = [*view.problems[:3]]
     if len(view.problems) > len(problems):
