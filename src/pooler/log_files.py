@@ -74,7 +74,9 @@ def tail(source: Source, most: int, since: str, keep: Keep) -> list[Line]:
                 found += [Line(match[1], source.name, line) for line in reversed(lines)]
         else:
             # The file begins with lines that have no time.
-            found += [] if since else [Line("", source.name, line) for line in continued if keep(line)]
+            found += (
+                [] if since else [Line("", source.name, line) for line in continued if keep(line)]
+            )
     return found[:most][::-1]
 
 

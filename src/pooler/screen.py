@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -22,8 +22,16 @@ if TYPE_CHECKING:
 # The exit code of a program that the user has interrupted with Ctrl-C, as of a shell.
 INTERRUPTED = 130
 
-# Columns and lines of an output that is no terminal: nothing is wrapped or cut there.
-NO_LIMIT = (10_000, 10_000_000)
+
+class Size(NamedTuple):
+    """The size of an output."""
+
+    columns: int
+    lines: int
+
+
+# The size of an output that is no terminal: nothing is wrapped or cut there.
+NO_LIMIT = Size(10_000, 10_000_000)
 
 # Seconds between two looks at the size of the terminal.
 _LOOK_SECONDS = 0.25
@@ -33,7 +41,7 @@ def console() -> Console:
     """Return the console of the standard output. It honours $NO_COLOR and $TERM."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else NO_LIMIT[0]
+    width = None if sys.stdout.isatty() else NO_LIMIT.columns
     return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
@@ -48,16 +56,16 @@ def show(parts: Sequence[RenderableType]) -> None:
     print("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
-def repeat(every: float, draw: Callable[[int, int], Sequence[RenderableType]]) -> int:
+def repeat(every: float, draw: Callable[[Size], Sequence[RenderableType]]) -> int:
     """Draw a view every `every` seconds until the user types `q` or Ctrl-C, and return the exit code.
 
-    `draw` returns the parts for a number of columns and lines. An output that is no terminal gets the
+    `draw` returns the parts for a size. An output that is no terminal gets the
     views one below another.
     """
     output = console()
     if not output.is_terminal or output.is_dumb_terminal:
         while True:
-            show(draw(*NO_LIMIT))
+            show(draw(NO_LIMIT))
             sys.stdout.flush()
             time.sleep(every)
     from rich.console import Group
@@ -66,7 +74,7 @@ def repeat(every: float, draw: Callable[[int, int], Sequence[RenderableType]]) -
     with _keys() as typed_q, Live(console=output, screen=True, auto_refresh=False) as live:
         while True:
             size = output.size
-            live.update(Group(*draw(size.width, size.height)), refresh=True)
+            live.update(Group(*draw(Size(*size))), refresh=True)
             end = time.monotonic() + every
             while (left := end - time.monotonic()) > 0 and output.size == size:
                 if typed_q(min(left, _LOOK_SECONDS)):

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from adapters.pgbouncer.console import PsycopgConsole
     from pooler.platform import LocalPlatform
 
-A, T = TypeVar("A"), TypeVar("T")
+A = TypeVar("A")
+T = TypeVar("T")
 
 # Seconds in which a console has to answer, and a query of an application.
 CONSOLE_SECONDS = 1.5
@@ -36,7 +37,7 @@ class Process(NamedTuple):
     """A PgBouncer process as the configuration that was applied knows it."""
 
     unit: str
-    index: int
+    number: int
     port: int
 
 
@@ -91,7 +92,9 @@ def processes_of(platform: LocalPlatform, units: Sequence[str]) -> list[Process]
         instances = applied.instances if applied else ()
         return [Process(unit, process.index, process.port) for process in instances]
 
-    return [process for found in in_parallel(of, sorted(units, key=number_of)) for process in found]
+    return [
+        process for found in in_parallel(of, sorted(units, key=number_of)) for process in found
+    ]
 
 
 class Consoles:
@@ -120,7 +123,7 @@ class Consoles:
             if key not in self._open:
                 stack = contextlib.ExitStack()
                 consoles = platform.consoles(process.unit, WaitingBudget(CONSOLE_SECONDS))
-                console = stack.enter_context(consoles.open(process.index, process.port, auth))
+                console = stack.enter_context(consoles.open(process.number, process.port, auth))
                 self._open[key] = (stack, console)
             return ProcessState(process, self._pools(key))
         except ConsoleFailed as error:

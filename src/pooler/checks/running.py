@@ -46,9 +46,7 @@ TASKS = (
 )
 
 
-def examine(
-    store: Store, tasks: Sequence[Task] = TASKS, seconds: float = SECONDS
-) -> Doctor:
+def examine(store: Store, tasks: Sequence[Task] = TASKS, seconds: float = SECONDS) -> Doctor:
     """Return the results of all checks, after `seconds` at most."""
     subject = subject_of(store)
     answers = [_started(task, subject) for task in tasks]

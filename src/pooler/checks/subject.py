@@ -29,7 +29,7 @@ PAGES = (
 
 
 class Subject(NamedTuple):
-    """The home of `pooler` and its state; `state` and `platform` are None if there is none, or it cannot be read."""
+    """The home of `pooler`, and its state; None if there is no state, or if it cannot be read."""
 
     home: pathlib.Path
     state: State | None
@@ -53,7 +53,7 @@ class Findings:
     """Makes the results of a group of checks."""
 
     def __init__(self, group: Group) -> None:
-        self._group = group
+        self._group: Group = group
 
     def ok(self, name: str, text: str) -> Check:
         """Return the result of a check that found nothing wrong."""

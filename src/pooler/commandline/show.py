@@ -60,7 +60,11 @@ def add(verbs: Verbs) -> None:
 
 def _add_top(verbs: Verbs) -> None:
     top = verb(
-        verbs, "top", "top:top", "show which applications wait, again and again; q ends", reads=True
+        verbs,
+        "top",
+        "top:top",
+        "show which applications wait, again and again; q ends",
+        reads=True,
     )
     top.add_argument(
         "--every", type=_pause, default=1.0, metavar="SECONDS", help="by default every second"
@@ -94,7 +98,9 @@ def _add_logs(verbs: Verbs) -> None:
     )
     logs.add_argument("--grep", metavar="TEXT", help="show only lines that contain this text")
     logs.add_argument(
-        "--all", action="store_true", help="also show the logins of `pooler` to PgBouncer's console"
+        "--all",
+        action="store_true",
+        help="also show the logins of `pooler` to PgBouncer's console",
     )
 
 

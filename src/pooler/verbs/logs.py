@@ -13,7 +13,7 @@ from pooler.arguments import UsageError
 from pooler.commandline.show import LOG_LINES, MOST_LOG_LINES
 from pooler.invocation import Invocation
 from pooler.log_files import Follower, Keep, Line, Source, moment, tail
-from pooler.observation import in_order
+from pooler.observation import in_order, platform_of
 from pooler.platform import LocalPlatform
 from pooler.views.text import printable
 
@@ -24,7 +24,8 @@ _FOLLOW_SECONDS = 0.25
 
 # A login of `pooler`, or of a monitor, to the console: a line for its beginning, and a line for its end.
 _CONSOLE_LOGIN = re.compile(
-    r" LOG C-0x[0-9a-f]+: pgbouncer/[A-Za-z0-9_.-]+@unix\(\d+\):\d+ (?:login attempt: |closing because: client close request)"
+    r" LOG C-0x[0-9a-f]+: pgbouncer/[A-Za-z0-9_.-]+@unix\(\d+\):\d+ "
+    r"(?:login attempt: |closing because: client close request)"
 )
 
 
@@ -68,7 +69,7 @@ def sources_of(run: Invocation, unit: str | None) -> list[Source]:
 
     Raises CommandError or UsageError.
     """
-    platform = run.platform()
+    platform = platform_of(run)
     if unit == POSTGRESQL:
         if platform.state.server is None:
             raise UsageError(
@@ -86,8 +87,8 @@ def unit_sources(platform: LocalPlatform, unit: str) -> list[Source]:
 
 def chosen(text: str | None, *, everything: bool) -> Keep:
     """Return a function that says whether a line is shown."""
-    return lambda line: (everything or not _CONSOLE_LOGIN.search(line)) and (
-        not text or text in line
+    return lambda line: (
+        (everything or not _CONSOLE_LOGIN.search(line)) and (not text or text in line)
     )
 
 

@@ -29,9 +29,7 @@ def _watch(run: Invocation, arguments: argparse.Namespace) -> int:
             time.sleep(arguments.watch)
     from pooler.views import drawing
 
-    return screen.repeat(
-        arguments.watch, lambda width, height: drawing.status(observe(run, quiet=True))
-    )
+    return screen.repeat(arguments.watch, lambda _: drawing.status(observe(run, quiet=True)))
 
 
 def show_status(platform: LocalPlatform) -> int:

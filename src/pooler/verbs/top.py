@@ -8,7 +8,7 @@ import time
 
 from pooler import screen
 from pooler.invocation import Invocation
-from pooler.observation import in_order
+from pooler.observation import in_order, platform_of
 from pooler.survey import Consoles, applications, processes_of
 from pooler.views.text import json_of
 from pooler.views.top import SAMPLES, TopView, top_view
@@ -26,10 +26,10 @@ def top(run: Invocation, arguments: argparse.Namespace) -> int:
         from pooler.views import drawing
 
         if arguments.once:
-            screen.show(drawing.top(pools.view(), *screen.NO_LIMIT, each=arguments.each))
+            screen.show(drawing.top(pools.view(), screen.NO_LIMIT, each=arguments.each))
             return 0
         return screen.repeat(
-            arguments.every, lambda *size: drawing.top(pools.view(), *size, each=arguments.each)
+            arguments.every, lambda size: drawing.top(pools.view(), size, each=arguments.each)
         )
     return end.code
 
@@ -54,7 +54,7 @@ class Pools:
 
     def view(self) -> TopView:
         """Return the pools now. Raises CommandError or Unreadable."""
-        platform = self._run.platform()
+        platform = platform_of(self._run)
         processes = processes_of(platform, in_order(platform))
         states = self._consoles.ask(platform, processes)
         begin = time.monotonic() - _HISTORY_SECONDS

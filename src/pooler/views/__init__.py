@@ -1,1 +1,1 @@
-"""What `status`, `top` and `doctor` show, as values: the same values are printed as JSON and drawn on a terminal."""
+"""What `status`, `top` and `doctor` show, as values that are printed as JSON or drawn on a terminal."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from pooler.screen import Size
 from pooler.views.text import duration, printable, units_text
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from pooler.views.top import PoolView, TopView
 
 _STYLES = {
-    **{"active": "green", "running": "green", "ok": "green"},
-    **{"waiting": "yellow", "paused": "yellow", "warning": "yellow"},
-    **{"blocked": "bold red", "stopped": "bold red", "absent": "bold red", "failure": "bold red"},
+    **dict.fromkeys(("active", "running", "ok"), "green"),
+    **dict.fromkeys(("waiting", "paused", "warning"), "yellow"),
+    **dict.fromkeys(("blocked", "stopped", "absent", "failure"), "bold red"),
 }
 _HEAD = "bold"
 _QUIET = "dim"
@@ -112,8 +113,9 @@ def _problems(problems: Sequence[ProblemView], units: int) -> Table:
     return grid
 
 
-def top(view: TopView, width: int, height: int, *, each: bool) -> list[RenderableType]:
+def top(view: TopView, size: Size, *, each: bool) -> list[RenderableType]:
     """Return the parts of `pooler top` for a terminal of this size."""
+    width, height = size
     header = Text()
     header.append(f"{view.time:%H:%M:%S}  ", style=_HEAD)
     header.append(printable(f"clients {view.clients}  "))

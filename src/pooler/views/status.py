@@ -194,7 +194,7 @@ def _asked(unit: UnitSeen, queried_as: str) -> Iterable[tuple[Severity, str, str
     """Yield what failed when the processes of the unit were asked."""
     known = unit.facts.container.running
     for state in unit.processes:
-        if state.error and state.process.index in known:
+        if state.error and state.process.number in known:
             yield "warning", state.error, ""
     if unit.answer and unit.answer.late:
         yield "warning", f"a query as {queried_as} had {unit.answer.error}", "pooler top"

@@ -22,15 +22,19 @@ def json_of(view: Value, *, indent: int | None = 2) -> str:
     return json.dumps(view.model_dump(mode="json"), indent=indent).replace("\x7f", "\\u007f")
 
 
+_UNITS_NAMED = 3
+
+
 def duration(seconds: float) -> str:
     """Return a number of seconds in at most seven characters, e.g. `0.012 s`, `34.5 s`, `7200 s`."""
-    digits = 3 if seconds < 10 else 1 if seconds < 100 else 0
-    return f"{seconds:.{digits}f} s"
+    text = f"{seconds:.3f}"
+    # Five characters, but no digit before the point is cut.
+    return f"{text[: max(5, text.index('.'))].removesuffix('.')} s"
 
 
 def units_text(units: tuple[str, ...], number: int) -> str:
     """Return whose a problem is: the names of units, or `all units` if it is a problem of all `number` units."""
     if len(units) == number > 1:
         return "all units"
-    shown = ", ".join(units[:3])
-    return f"{shown} and {len(units) - 3} more" if len(units) > 3 else shown
+    shown, more = ", ".join(units[:_UNITS_NAMED]), len(units) - _UNITS_NAMED
+    return f"{shown} and {more} more" if more > 0 else shown

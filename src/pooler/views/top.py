@@ -8,7 +8,6 @@ import pydantic
 
 from domain.console import PoolState
 from domain.pools import AUTH_ALIAS
-from domain.value import Value
 from pooler.survey import ProcessState
 from pooler.views.status import Load, load_of
 
@@ -60,11 +59,11 @@ def top_view(
     """
     grouped: dict[tuple[str, str, str, int], list[PoolState]] = {}
     for state in states:
-        place = (state.process.unit, state.process.index) if each else ("", -1)
+        unit, process = (state.process.unit, state.process.number) if each else ("", -1)
         for pool in state.pools:
-            grouped.setdefault((pool.alias, pool.user, *place), []).append(pool)
+            grouped.setdefault((pool.alias, pool.user, unit, process), []).append(pool)
     rows = [_row(key, pools, names) for key, pools in grouped.items()]
-    shown = [row for row in rows if everything or row.clients and not _is_internal(row)]
+    shown = [row for row in rows if everything or (row.clients and not _is_internal(row))]
     total = load_of(
         pool for pools in grouped.values() for pool in pools if pool.alias != AUTH_ALIAS
     )
@@ -100,7 +99,15 @@ def _is_internal(row: PoolView) -> bool:
 
 
 def _order(row: PoolView) -> tuple[object, ...]:
-    return (-row.longest_wait, -row.waiting, -row.clients, row.database, row.user, row.unit, row.process)
+    return (
+        -row.longest_wait,
+        -row.waiting,
+        -row.clients,
+        row.database,
+        row.user,
+        row.unit,
+        row.process,
+    )
 
 
 def _problems(states: Iterable[ProcessState]) -> tuple[str, ...]:
