@@ -29,8 +29,14 @@ QUERY_SECONDS = 1.5
 
 _MOST_THREADS = 40
 
-# What libpq writes before the reason why a login failed.
-_ADDRESS = re.compile(r"^connection to server (?:at|on socket) .{0,200}? failed: (?:FATAL: +)?")
+# PgBouncer's and PostgreSQL's refusals that end by themselves, and the seconds until the next attempt.
+_PASSING = re.compile("server login has been failing|the database system is starting up")
+_RETRY_SECONDS = 0.2
+
+# What psycopg and libpq write before the reason why a login failed.
+_ADDRESS = re.compile(
+    r"(?:connection failed: )?connection to server (?:at|on socket) .{0,200}? failed: (?:FATAL: +)?"
+)
 
 
 class Process(NamedTuple):
@@ -159,10 +165,20 @@ def _translated() -> Generator[None]:
 
 
 def query(address: str, port: int, application: Application) -> Answer:
-    """Log in through a unit as an application, and run SELECT 1; takes about QUERY_SECONDS at most.
+    """Log in through a unit as an application, and run SELECT 1; takes about twice QUERY_SECONDS at most.
 
-    The application has to have its credentials.
+    The application has to have its credentials. A login that PgBouncer refuses because PostgreSQL was
+    away a moment ago is tried again: PgBouncer itself tries again after a second.
     """
+    end = time.monotonic() + QUERY_SECONDS
+    while True:
+        answer = _query(address, port, application)
+        if not _PASSING.search(answer.error) or time.monotonic() + _RETRY_SECONDS > end:
+            return answer
+        time.sleep(_RETRY_SECONDS)
+
+
+def _query(address: str, port: int, application: Application) -> Answer:
     import psycopg
 
     from adapters.connections.login import log_in
@@ -188,11 +204,15 @@ def query(address: str, port: int, application: Application) -> Answer:
             connection.execute("SELECT 1")
     except psycopg.Error as error:
         seconds = time.monotonic() - begin
-        late = seconds > QUERY_SECONDS and getattr(error, "sqlstate", None) is None
-        reason = _ADDRESS.sub("", last_line(str(error)))
+        if seconds > QUERY_SECONDS and getattr(error, "sqlstate", None) is None:
+            return Answer(seconds, f"no answer within {QUERY_SECONDS:g} s", late=True)
+        reason = without_address(last_line(str(error)))
         if "Connection refused" in reason:
             reason = f"no process of PgBouncer listens at {address}:{port}"
-        return Answer(
-            seconds, f"no answer within {QUERY_SECONDS:g} s" if late else reason, late=late
-        )
+        return Answer(seconds, reason)
     return Answer(time.monotonic() - begin)
+
+
+def without_address(text: str) -> str:
+    """Return the message of a login that failed, without the address before the reason."""
+    return _ADDRESS.sub("", text)

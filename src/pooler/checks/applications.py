@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from adapters.connections import ping
 from domain.value import number_of
 from pooler.checks.subject import CLIENT_ERRORS, NO_CREDENTIALS, SLOW, Findings, Results, Subject
 from pooler.observation import in_order
@@ -15,6 +16,8 @@ _FOUND = Findings("applications")
 # A client that waits longer than this for a server connection is worth a warning, in seconds.
 _LONG_WAIT = 1.0
 
+_PING_SECONDS = 1.0
+
 
 def check_applications(subject: Subject) -> Results:
     """Check that each application can log in through a unit, and that its clients do not wait long."""
@@ -24,6 +27,14 @@ def check_applications(subject: Subject) -> Results:
     related = applications(platform)
     if not related:
         yield _FOUND.ok("applications", "none is related: `pooler relate NAME` gives access")
+        return
+    backend = platform.model.backend.credentials
+    places = [(place.host, place.port) for place in backend.endpoints] if backend else []
+    if not ping.answers(places, _PING_SECONDS):
+        # Each login would only wait for PostgreSQL.
+        yield _FOUND.warning(
+            "login", "no application was asked, since PostgreSQL does not answer", CLIENT_ERRORS
+        )
         return
     states = Consoles().ask(platform, processes_of(platform, in_order(platform)))
     pools = [pool for state in states for pool in state.pools]

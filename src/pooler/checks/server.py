@@ -7,8 +7,12 @@ from domain.capacity import demand
 from pooler import server
 from pooler.checks.subject import COMMAND, STATUSES, TUNING, Findings, Results, Subject
 from pooler.server import ServerFailed
+from pooler.survey import without_address
 
 _FOUND = Findings("PostgreSQL")
+
+# The name of the check whether PostgreSQL answers.
+SERVER = "server"
 
 
 def check_server(subject: Subject) -> Results:
@@ -17,17 +21,18 @@ def check_server(subject: Subject) -> Results:
     credentials = state.model.backend.credentials if state else None
     if state is None or credentials is None:
         yield _FOUND.ok(
-            "server", "no PostgreSQL is known yet: `pooler up` makes a server, or takes --backend"
+            SERVER, "no PostgreSQL is known yet: `pooler up` makes a server, or takes --backend"
         )
         return
     try:
         version, prepared = server.inspect_server(credentials)
     except ServerFailed as error:
-        command = "pooler up" if state.server else ""
-        yield _FOUND.failure("server", f"{error}", STATUSES, command)
+        place, reason = credentials.endpoints[0], without_address(str(error))
+        text = reason.replace("PostgreSQL says: ", f"PostgreSQL at {place}: ", 1)
+        yield _FOUND.failure(SERVER, text, STATUSES, "pooler up" if state.server else "")
         return
     yield _FOUND.ok(
-        "server",
+        SERVER,
         f"PostgreSQL {version} at {credentials.endpoints[0]} answers, and user {credentials.user} may"
         " make users and databases",
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from domain.settings import settings_from
 from pooler.checks.subject import COMMAND, LOCAL, OPTIONS, STATUSES, Findings, Results, Subject
 from pooler.observation import in_order
-from pooler.platform import LocalPlatform
 from pooler.survey import Consoles, Process, in_parallel
 
 _FOUND = Findings("units")
@@ -18,6 +17,7 @@ def check_units(subject: Subject) -> Results:
         yield _FOUND.warning("units", "no unit exists", COMMAND, "pooler up")
         return
     names = in_order(platform)
+    working: list[Process] = []
     read = in_parallel(lambda name: platform.pooler(name).read(), names)
     for name, container in zip(names, read, strict=True):
         instances = container.applied.instances if container.applied else ()
@@ -31,23 +31,25 @@ def check_units(subject: Subject) -> Results:
             text = f"{_named(ended)} does not run" if ended else "no process was started yet"
             yield _FOUND.failure("processes", f"{name}: {text}", LOCAL, "pooler up")
         elif not hung:
-            processes = [Process(name, process.index, process.port) for process in instances]
-            yield from _consoles(platform, name, processes)
+            working += [Process(name, process.index, process.port) for process in instances]
+    states = Consoles().ask(platform, working)
+    for state in states:
+        if state.error:
+            process = state.process
+            yield _FOUND.failure(
+                "consoles",
+                f"{process.unit}: {state.error}",
+                LOCAL,
+                f"pooler restart {process.unit}",
+            )
+    answering = sum(not state.error for state in states)
+    if answering:
+        yield _FOUND.ok("processes", f"processes that run and answer: {answering}")
 
 
 def _named(indexes: frozenset[int] | set[int]) -> str:
     numbers = ", ".join(map(str, sorted(indexes)))
     return f"process {numbers}" if len(indexes) == 1 else f"each of the processes {numbers}"
-
-
-def _consoles(platform: LocalPlatform, name: str, processes: list[Process]) -> Results:
-    errors = [state.error for state in Consoles().ask(platform, processes) if state.error]
-    for error in errors:
-        yield _FOUND.failure("consoles", f"{name}: {error}", LOCAL, f"pooler restart {name}")
-    if not errors:
-        count = len(processes)
-        text = "1 process runs and answers" if count == 1 else f"{count} processes run and answer"
-        yield _FOUND.ok("processes", f"{name}: {text}")
 
 
 def check_options(subject: Subject) -> Results:
@@ -70,4 +72,5 @@ def check_problems(subject: Subject) -> Results:
     if subject.state is None:
         return
     for problem in subject.state.model.ledger.troubles:
-        yield _FOUND.failure("problems", problem.text, STATUSES, "pooler status")
+        command = "" if "`" in problem.text else "pooler status"
+        yield _FOUND.failure(problem.topic, problem.text, STATUSES, command)
