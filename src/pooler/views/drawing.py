@@ -10,6 +10,7 @@ from rich.text import Text
 
 from pooler.screen import Size
 from pooler.views.text import duration, printable, units_text
+from pooler.views.top import SAMPLES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -62,7 +63,7 @@ def status(view: StatusView) -> list[RenderableType]:
 
 
 def _summary(view: StatusView) -> Text:
-    line = _text(view.state, _STYLES[view.state])
+    line = Text().append(view.state, style=_STYLES[view.state])
     if view.pgbouncer:
         line.append(printable(f"  PgBouncer {view.pgbouncer}"))
     if view.postgresql_endpoints:
@@ -108,8 +109,10 @@ def _problems(problems: Sequence[ProblemView], units: int) -> Table:
         whose = units_text(problem.units, units)
         text = _text(f"{whose}: {problem.text}" if whose else problem.text)
         if problem.command:
-            text.append(f" → `{problem.command}`", style="bold")
-        grid.add_row(_text(problem.severity, _STYLES[problem.severity]), text)
+            text.append(f" → `{printable(problem.command)}`", style="bold")
+        # A text may begin with `waiting`, so that word is not repeated before it.
+        word = "warning" if problem.severity == "warning" else "problem"
+        grid.add_row(_text(word, _STYLES[problem.severity]), text)
     return grid
 
 
@@ -152,13 +155,16 @@ def _cut(text: Text) -> Text:
 
 _BARS = " ▁▂▃▄▅▆▇█"
 
+# Columns beside the bars, for `waiting` and `most 10000`.
+_BESIDE_BARS = 20
+
 
 def _last_minute(samples: Sequence[int], width: int) -> Text:
     """Return a line with a bar for each sample: the clients that waited in the last minute."""
-    samples = samples[-max(1, min(60, width - 40)) :]
+    samples = samples[-max(1, min(SAMPLES, width - _BESIDE_BARS)) :]
     most = max(samples)
     bars = "".join(_BARS[-(-sample * 8 // most) if most else 0] for sample in samples)
-    line = _text("waiting, last minute  ")
+    line = _text("waiting  ")
     line.append(bars, style="red" if most else _QUIET)
     line.append(f"  most {most}")
     return _cut(line)
@@ -202,8 +208,7 @@ def doctor(view: Doctor) -> list[RenderableType]:
         if check.page:
             text.append(printable(f" ({check.page})"), style=_QUIET)
         grid.add_row(_text(check.level, _STYLES[check.level]), text)
-    counts = ", ".join(
-        f"{sum(check.level == level for check in view.checks)} {name}"
-        for level, name in (("ok", "ok"), ("warning", "warnings"), ("failure", "failures"))
-    )
+    levels = [check.level for check in view.checks]
+    counts = f"ok {levels.count('ok')}, warnings {levels.count('warning')}"
+    counts += f", failures {levels.count('failure')}"
     return [grid, Text(), _text(counts, _STYLES["ok" if view.ok else "failure"])]
