@@ -76,7 +76,9 @@ def in_session(pooler):
     with pooler.client("demo") as client:
         client.execute("select 1")
         rows = json.loads(pooler("top", "--once", "--all", "--json"))["rows"]
-    (mode,) = {row["pool_mode"] for row in rows if (row["user"], row["database"]) == (USER, "demo")}
+    (mode,) = {
+        row["pool_mode"] for row in rows if (row["user"], row["database"]) == (USER, "demo")
+    }
     return mode == "session"
 
 

@@ -2,10 +2,7 @@
 
 import datetime
 import io
-import json
 import re
-import subprocess
-import sys
 
 import pytest
 from hypothesis import strategies as st
@@ -30,7 +27,7 @@ from pooler.views.status import (
     problem_views,
     unit_view,
 )
-from pooler.views.text import duration, json_of, printable
+from pooler.views.text import json_of, printable
 from pooler.views.top import TopView, top_view
 
 NOON = datetime.datetime(2026, 11, 27, 12, 0, tzinfo=datetime.UTC)
@@ -376,32 +373,3 @@ def test_json_has_no_character_that_controls_a_terminal_and_is_read_back():
     assert json_of(view).isascii()
     assert shows_no_control(json_of(view))
     assert TopView.model_validate_json(json_of(view)) == view
-
-
-# ---- texts
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [(0.0123, "0.012 s"), (12.3, "12.30 s"), (123.46, "123.4 s"), (7200.0, "7200 s")],
-)
-def test_a_time_is_short(seconds, shown):
-    assert duration(seconds) == shown
-
-
-@pytest.mark.parametrize("words", [["status", "--json"], ["top", "--once", "--json"], ["--help"]])
-def test_programs_that_read_json_do_not_wait_for_rich(tmp_path, words):
-    code = (
-        "import sys; from pooler.cli import main\n"
-        f"try: main({words!r})\n"
-        "except SystemExit: pass\n"
-        "print(json.dumps('rich' in sys.modules), file=sys.stderr)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", f"import json\n{code}"],
-        env={"PYTHONPATH": ":".join(sys.path), "POOLER_HOME": str(tmp_path / "none")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert json.loads(done.stderr.splitlines()[-1]) is False
