@@ -141,6 +141,10 @@ def test_units_whose_processes_have_all_ended_are_told_as_stopped(fresh):
     assert view["active"] is False
     assert [problem["command"] for problem in view["problems"]] == ["pooler up"]
     assert fresh.run("status").returncode == 1
+    top = fresh.run("top", "--once")
+    assert (top.returncode, "run `" in top.stderr) == (1, True)
+    failures = [check for check in shown(fresh, "doctor")["checks"] if check["level"] == "failure"]
+    assert [check["name"] for check in failures] == ["stopped"]
 
 
 def test_without_postgresql_status_takes_no_longer_for_more_units(fresh):

@@ -13,6 +13,9 @@ from pooler.views.text import duration
 
 _FOUND = Findings("applications")
 
+# The name of the check whether applications can log in.
+LOGIN = "login"
+
 # A client that waits longer than this for a server connection is worth a warning, in seconds.
 _LONG_WAIT = 1.0
 
@@ -33,7 +36,7 @@ def check_applications(subject: Subject) -> Results:
     if not ping.answers(places, _PING_SECONDS):
         # Each login would only wait for PostgreSQL.
         yield _FOUND.warning(
-            "login", "no application was asked, since PostgreSQL does not answer", CLIENT_ERRORS
+            LOGIN, "no application was asked, since PostgreSQL does not answer", CLIENT_ERRORS
         )
         return
     states = Consoles().ask(platform, processes_of(platform, in_order(platform)))
@@ -68,11 +71,11 @@ def _login(platform: LocalPlatform, application: Application, load: Load) -> Res
     answer = query(*serving[0], application)
     if not answer.error:
         text = f"{name} logs in and gets an answer after {duration(answer.seconds)}"
-        return [_FOUND.ok("login", text)]
+        return [_FOUND.ok(LOGIN, text)]
     if answer.late and load.waiting:
         text = f"{name} had {answer.error}: its clients wait for server connections"
-        return [_FOUND.warning("login", text, SLOW, "pooler top")]
-    return [_FOUND.failure("login", f"{name}: {answer.error}", CLIENT_ERRORS, "pooler logs")]
+        return [_FOUND.warning(LOGIN, text, SLOW, "pooler top")]
+    return [_FOUND.failure(LOGIN, f"{name}: {answer.error}", CLIENT_ERRORS, "pooler logs")]
 
 
 def _waits(application: Application, load: Load) -> Results:

@@ -62,9 +62,19 @@ def examine(store: Store, tasks: Sequence[Task] = TASKS, seconds: float = SECOND
 
 
 def _without_consequences(checks: list[Check]) -> list[Check]:
-    """Return the results without what a hook recorded about a PostgreSQL that does not answer now, too."""
-    silent = any(check.name == server.SERVER and check.level == "failure" for check in checks)
-    return [check for check in checks if not (silent and check.name == "database")]
+    """Return the results without those that have the same cause as another result.
+
+    - A hook may have recorded that PostgreSQL does not answer.
+    - If the units are stopped, the PostgreSQL that `pooler` made is stopped, too.
+    - No application can log in if PostgreSQL or the units are stopped.
+    """
+    failed = {check.name for check in checks if check.level == "failure"}
+    consequences: set[str] = set()
+    if failed & {server.SERVER, server.OWN_SERVER}:
+        consequences |= {"database", applications.LOGIN}
+    if units.STOPPED in failed:
+        consequences |= {"database", server.OWN_SERVER, applications.LOGIN}
+    return [check for check in checks if check.level == "ok" or check.name not in consequences]
 
 
 def _started(task: Task, subject: Subject) -> queue.SimpleQueue[list[Check]]:

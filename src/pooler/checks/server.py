@@ -11,8 +11,8 @@ from pooler.survey import without_address
 
 _FOUND = Findings("PostgreSQL")
 
-# The name of the check whether PostgreSQL answers.
-SERVER = "server"
+# The name of the check whether PostgreSQL answers: a server that was given, or that `pooler` made.
+SERVER, OWN_SERVER = "server", "own-server"
 
 
 def check_server(subject: Subject) -> Results:
@@ -29,7 +29,10 @@ def check_server(subject: Subject) -> Results:
     except ServerFailed as error:
         place, reason = credentials.endpoints[0], without_address(str(error))
         text = reason.replace("PostgreSQL says: ", f"PostgreSQL at {place}: ", 1)
-        yield _FOUND.failure(SERVER, text, STATUSES, "pooler up" if state.server else "")
+        if state.server:
+            yield _FOUND.failure(OWN_SERVER, text, STATUSES, "pooler up")
+        else:
+            yield _FOUND.failure(SERVER, text, STATUSES)
         return
     yield _FOUND.ok(
         SERVER,

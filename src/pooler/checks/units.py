@@ -9,6 +9,9 @@ from pooler.survey import Consoles, Process, in_parallel
 
 _FOUND = Findings("units")
 
+# The name of the result for units that are stopped.
+STOPPED = "stopped"
+
 
 def check_units(subject: Subject) -> Results:
     """Check that every process of every unit runs, and that its console answers."""
@@ -19,6 +22,11 @@ def check_units(subject: Subject) -> Results:
     names = in_order(platform)
     working: list[Process] = []
     read = in_parallel(lambda name: platform.pooler(name).read(), names)
+    if not any(container.running or container.unresponsive for container in read):
+        yield _FOUND.failure(
+            STOPPED, "no process of PgBouncer runs; all data is kept", LOCAL, "pooler up"
+        )
+        return
     for name, container in zip(names, read, strict=True):
         instances = container.applied.instances if container.applied else ()
         wanted, hung = {process.index for process in instances}, container.unresponsive

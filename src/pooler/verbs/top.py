@@ -7,6 +7,7 @@ import datetime
 import time
 
 from pooler import screen
+from pooler.arguments import CommandError
 from pooler.invocation import Invocation
 from pooler.observation import in_order, platform_of
 from pooler.survey import Consoles, applications, processes_of
@@ -25,8 +26,10 @@ def top(run: Invocation, arguments: argparse.Namespace) -> int:
             return _print_json(pools, arguments)
         from pooler.views import drawing
 
+        view = pools.view()
+        pools.check_answered()
         if arguments.once:
-            screen.show(drawing.top(pools.view(), screen.NO_LIMIT, each=arguments.each))
+            screen.show(drawing.top(view, screen.NO_LIMIT, each=arguments.each))
             return 0
         return screen.repeat(
             arguments.every, lambda size: drawing.top(pools.view(), size, each=arguments.each)
@@ -38,6 +41,7 @@ def _print_json(pools: Pools, arguments: argparse.Namespace) -> int:
     while True:
         print(json_of(pools.view(), indent=2 if arguments.once else None), flush=True)
         if arguments.once:
+            pools.check_answered()
             return 0
         time.sleep(arguments.every)
 
@@ -51,12 +55,14 @@ class Pools:
         self._consoles = Consoles(keep=not arguments.once)
         # Pairs of a time and a number of clients.
         self._history: list[tuple[float, int]] = []
+        self._answered = False
 
     def view(self) -> TopView:
         """Return the pools now. Raises CommandError or Unreadable."""
         platform = platform_of(self._run)
         processes = processes_of(platform, in_order(platform))
         states = self._consoles.ask(platform, processes)
+        self._answered = any(not state.error for state in states)
         begin = time.monotonic() - _HISTORY_SECONDS
         self._history = [sample for sample in self._history if sample[0] > begin][1 - SAMPLES :]
         view = top_view(
@@ -70,3 +76,8 @@ class Pools:
         )
         self._history.append((time.monotonic(), view.waiting))
         return view
+
+    def check_answered(self) -> None:
+        """Raise CommandError if no process answered in the last view."""
+        if not self._answered:
+            raise CommandError("no process of PgBouncer answers: run `pooler up`")

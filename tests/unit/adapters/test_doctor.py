@@ -67,6 +67,16 @@ def test_what_follows_from_a_silent_postgresql_is_not_told_again(tmp_path):
     assert names == ["server", "client:x"]
 
 
+def test_units_that_are_stopped_are_told_without_their_own_postgresql(tmp_path):
+    tasks = [
+        Task("PostgreSQL", lambda _: [result("own-server", "failure")]),
+        Task("units", lambda _: [result("stopped", "failure"), result("options", "ok")]),
+        Task("applications", lambda _: [result("login", "warning")]),
+    ]
+    names = [check.name for check in examine(Store(tmp_path), tasks).checks]
+    assert names == ["stopped", "options"]
+
+
 def test_a_warning_is_no_failure(tmp_path):
     tasks = [Task("units", lambda _: [result("x", "warning")])]
     assert examine(Store(tmp_path), tasks).ok
