@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from adapters.local.run_as import pooler_owner
 from domain.console import PoolState
 from domain.facts import Facts
 from domain.problems import Sentence
 from domain.settings import Settings, settings_from
 from domain.status import assess
 from domain.value import number_of
-from pooler.arguments import CommandError
 from pooler.demo_query import DEMO
-from pooler.invocation import Invocation, print_error
+from pooler.invocation import Invocation
+from pooler.output import print_error
 from pooler.platform import LocalPlatform
 from pooler.survey import (
     Answer,
@@ -62,7 +61,7 @@ def observe(run: Invocation, *, quiet: bool = False, hooks: bool = True) -> Stat
     """
     if not run.store.exists():
         return ABSENT
-    platform = platform_of(run)
+    platform = run.platform(stopped=True)
     read = in_parallel(platform.read, in_order(platform))
     if not any(facts.container.running or facts.container.unresponsive for facts in read):
         return _view(platform, [Assessed(facts, assess(facts)) for facts in read], stopped=True)
@@ -71,7 +70,7 @@ def observe(run: Invocation, *, quiet: bool = False, hooks: bool = True) -> Stat
     with run.store.locked((lambda _: None) if quiet else print_error):
         if not run.store.exists():
             return ABSENT
-        platform = platform_of(run)
+        platform = run.platform(stopped=True)
         assessed = run_hooks(platform)
     return _view(platform, assessed)
 
@@ -79,13 +78,6 @@ def observe(run: Invocation, *, quiet: bool = False, hooks: bool = True) -> Stat
 def observe_in_command(platform: LocalPlatform) -> StatusView:
     """Return the state of all units in a command that holds the lock, after their update-status hooks."""
     return _view(platform, run_hooks(platform))
-
-
-def platform_of(run: Invocation) -> LocalPlatform:
-    """Return the units, also if they are stopped. Raises CommandError or Unreadable."""
-    if not run.store.exists():
-        raise CommandError("no unit exists on this machine: run `pooler up` first")
-    return LocalPlatform(run.store, run.store.load(), pooler_owner())
 
 
 def in_order(platform: LocalPlatform) -> list[str]:

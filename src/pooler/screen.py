@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-# The exit code of a program that the user has interrupted with Ctrl-C, as of a shell.
-INTERRUPTED = 130
-
 
 class Size(NamedTuple):
     """The size of an output."""
@@ -125,29 +122,3 @@ def _typed_q(descriptor: int, seconds: float) -> bool:
     if not typed:  # The terminal has gone.
         raise SystemExit(0)
     return b"q" in typed.lower()
-
-
-class End:
-    """How a command ended that the user or the reader of its output has ended."""
-
-    code = 0
-
-
-@contextlib.contextmanager
-def quiet_end() -> Generator[End]:
-    """End the block without a message at Ctrl-C, and when the reader of the output has gone."""
-    end = End()
-    try:
-        yield end
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        end.code = INTERRUPTED
-    except BrokenPipeError:
-        # Python would write the rest of its buffer to the broken pipe at its end, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        end.code = 128 + signal.SIGPIPE
-
-
-def flush() -> None:
-    """Write what was printed. Raises BrokenPipeError if the reader of the output has gone."""
-    sys.stdout.flush()

@@ -34,15 +34,18 @@ def queue_lock(stage: Stage, client: Client, *, settings: bool = False) -> Itera
             with contextlib.suppress(psycopg.Error):
                 waiting.execute("VACUUM FULL pg_class")
 
-        threading.Thread(target=wait, daemon=True).start()
-        _until_locked(stage, client)
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
         try:
+            _until_locked(stage, client)
             yield
         finally:
             stage.server.sql(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s",
                 [client.user],
             )
+            # A connection that is closed while a thread reads from it ends this process by a signal.
+            thread.join()
 
 
 def _until_locked(stage: Stage, client: Client) -> None:
@@ -245,7 +248,7 @@ def what_is_left(stage: Stage) -> str:
     """
     stage.do("relate", "last-42")
     last = stage.client("last-42")
-    said = stage.do("down")
+    said = stage.do("down", "--delete", "--yes")
     left = [name for (name,) in stage.server.sql(_OURS)]
     hold(not left, f"roles stay in PostgreSQL: {', '.join(left)}")
     with contextlib.suppress(psycopg.OperationalError):
@@ -254,7 +257,9 @@ def what_is_left(stage: Stage) -> str:
     names = {name for (name,) in stage.server.sql("SELECT datname FROM pg_database")}
     hold("pgbouncer" not in names, "the database of the look-up stays")
     stays = last.database in names
-    hold(not stays or "database" in said, "`pooler down` does not say that databases stay")
+    hold(
+        not stays or "database" in said, "`pooler down --delete` does not say that databases stay"
+    )
     return " ".join(said.split())[-160:]
 
 

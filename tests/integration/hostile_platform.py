@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from postgresql import PostgreSQL
-from provided import OWN, OWNER
 
 from adapters.local.model import related
 from adapters.memory import MemoryPlatform
 from adapters.postgres.databases import PsycopgDatabases
 from domain.problems import Level
 from domain.status import assess
+from logins import OWN, OWNER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,12 @@ _HOOKS = (
     "backend_changed", "config_changed",
 )  # fmt: skip
 
+
+# The seconds in which another client has to be related. A hook waits for PostgreSQL for 2 s.
+SECONDS = 5.0
+HOOK_SECONDS = 4.0
+# On a busy machine everything takes longer: by so many times what a client takes without a hostile client.
+BUSY = 3.0
 
 # Databases that several of the clients use.
 SHARED = ",".join(["shop", *(f"hostile{number}" for number in range(10))])
@@ -151,3 +157,19 @@ class Tenant:
         """Its sessions end."""
         for session in self._sessions:
             session.close()
+
+
+def waits_for_pg_class(client: Tenant) -> None:
+    client.do("BEGIN", "SELECT FROM pg_class LIMIT 1")
+    client.begins("VACUUM FULL pg_class")
+
+
+class Patience:
+    """The seconds that another client, and a hook, may take on this machine."""
+
+    def __init__(self, platform: HostilePlatform) -> None:
+        begin = time.monotonic()
+        self.bystander = Tenant(platform, "bystander", "blog")
+        self.bystander.session().close()
+        busy = BUSY * (time.monotonic() - begin)
+        self.client, self.hook = SECONDS + busy, HOOK_SECONDS + busy

@@ -62,15 +62,9 @@ def check_ports(subject: Subject) -> Results:
     platform = subject.platform
     if platform is None or not platform.model.units:
         port = Settings().listen_port
-        if _accepts(FIRST_ADDRESS, port):
-            yield _FOUND.warning(
-                "port",
-                f"port {port} of {FIRST_ADDRESS} is used by another program",
-                LOCAL,
-                f"pooler up listen_port={port + 1}",
-            )
-        else:
-            yield _FOUND.ok("port", f"port {port} of {FIRST_ADDRESS} is free")
+        used = _accepts(FIRST_ADDRESS, port)
+        text = "is used by another program: `pooler up` takes the next" if used else "is free"
+        yield _FOUND.ok("port", f"port {port} of {FIRST_ADDRESS} {text}")
         return
     yield from _ports_of_units(platform)
 

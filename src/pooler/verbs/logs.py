@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import datetime
 import re
+import sys
 import time
 from collections.abc import Sequence
 
-from pooler import screen
 from pooler.arguments import UsageError
 from pooler.commandline.show import LOG_LINES, MOST_LOG_LINES
 from pooler.invocation import Invocation
 from pooler.log_files import Follower, Keep, Line, Source, moment, tail
-from pooler.observation import in_order, platform_of
+from pooler.observation import in_order
 from pooler.platform import LocalPlatform
 from pooler.views.text import printable
 
@@ -31,22 +31,20 @@ _CONSOLE_LOGIN = re.compile(
 
 def logs(run: Invocation, arguments: argparse.Namespace) -> int:
     """Print the last lines of the logs, and new lines with `--follow`."""
-    with screen.quiet_end() as end:
-        since, most = _since(arguments.since), _most(arguments)
+    since, most = _since(arguments.since), _most(arguments)
+    sources = sources_of(run, arguments.unit)
+    keep = chosen(arguments.grep, everything=arguments.all)
+    follower = Follower(sources)
+    found = sorted(
+        (line for source in sources for line in tail(source, most, since, keep)),
+        key=lambda line: line.time,
+    )
+    _print(found[-most:] if most else [], sources)
+    while arguments.follow:
+        time.sleep(_FOLLOW_SECONDS)
         sources = sources_of(run, arguments.unit)
-        keep = chosen(arguments.grep, everything=arguments.all)
-        follower = Follower(sources)
-        found = sorted(
-            (line for source in sources for line in tail(source, most, since, keep)),
-            key=lambda line: line.time,
-        )
-        _print(found[-most:] if most else [], sources)
-        while arguments.follow:
-            time.sleep(_FOLLOW_SECONDS)
-            sources = sources_of(run, arguments.unit)
-            _print([line for line in follower.new_lines(sources) if keep(line.text)], sources)
-        return 0
-    return end.code
+        _print([line for line in follower.new_lines(sources) if keep(line.text)], sources)
+    return 0
 
 
 def _since(text: str | None) -> str:
@@ -69,7 +67,7 @@ def sources_of(run: Invocation, unit: str | None) -> list[Source]:
 
     Raises CommandError or UsageError.
     """
-    platform = platform_of(run)
+    platform = run.platform(stopped=True)
     if unit == POSTGRESQL:
         if platform.state.server is None:
             raise UsageError(
@@ -97,4 +95,4 @@ def _print(lines: Sequence[Line], sources: Sequence[Source]) -> None:
         prefix = f"{line.source}  " if len(sources) > 1 else ""
         print(f"{prefix}{printable(line.text)}")
     if lines:
-        screen.flush()
+        sys.stdout.flush()

@@ -19,7 +19,7 @@ from pooler.arguments import CommandError, UsageError
 from pooler.checks.running import examine
 from pooler.invocation import Invocation
 from pooler.log_files import Source, tail
-from pooler.observation import in_order, observe, platform_of
+from pooler.observation import in_order, observe
 from pooler.redaction import Redaction, secrets_in, secrets_in_json
 from pooler.store import Store, Unreadable
 from pooler.survey import Consoles, applications, processes_of
@@ -98,7 +98,7 @@ def _status(run: Invocation) -> str:
 
 
 def _pools(run: Invocation) -> str:
-    platform = platform_of(run)
+    platform = run.platform(stopped=True)
     return json_of(
         top_view(
             datetime.datetime.now().astimezone(),

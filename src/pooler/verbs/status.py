@@ -15,11 +15,9 @@ from pooler.views.text import json_of
 
 def status(run: Invocation, arguments: argparse.Namespace) -> int:
     """Print the state of every unit, again and again with `--watch`; return 1 unless all are active."""
-    with screen.quiet_end() as end:
-        if arguments.watch is None:
-            return _print(observe(run), as_json=arguments.json)
-        return _watch(run, arguments)
-    return end.code
+    if arguments.watch is None:
+        return _print(observe(run), as_json=arguments.json)
+    return _watch(run, arguments)
 
 
 def _watch(run: Invocation, arguments: argparse.Namespace) -> int:

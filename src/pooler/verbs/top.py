@@ -9,7 +9,7 @@ import time
 from pooler import screen
 from pooler.arguments import CommandError
 from pooler.invocation import Invocation
-from pooler.observation import in_order, platform_of
+from pooler.observation import in_order
 from pooler.survey import Consoles, applications, processes_of
 from pooler.views.text import json_of
 from pooler.views.top import SAMPLES, TopView, top_view
@@ -20,21 +20,19 @@ _HISTORY_SECONDS = 60.0
 
 def top(run: Invocation, arguments: argparse.Namespace) -> int:
     """Print the pools again and again until the user types `q`, or a single time with `--once`."""
-    with screen.quiet_end() as end:
-        pools = Pools(run, arguments)
-        if arguments.json:
-            return _print_json(pools, arguments)
-        from pooler.views import drawing
+    pools = Pools(run, arguments)
+    if arguments.json:
+        return _print_json(pools, arguments)
+    from pooler.views import drawing
 
-        view = pools.view()
-        pools.check_answered()
-        if arguments.once:
-            screen.show(drawing.top(view, screen.NO_LIMIT, each=arguments.each))
-            return 0
-        return screen.repeat(
-            arguments.every, lambda size: drawing.top(pools.view(), size, each=arguments.each)
-        )
-    return end.code
+    view = pools.view()
+    pools.check_answered()
+    if arguments.once:
+        screen.show(drawing.top(view, screen.NO_LIMIT, each=arguments.each))
+        return 0
+    return screen.repeat(
+        arguments.every, lambda size: drawing.top(pools.view(), size, each=arguments.each)
+    )
 
 
 def _print_json(pools: Pools, arguments: argparse.Namespace) -> int:
@@ -59,7 +57,7 @@ class Pools:
 
     def view(self) -> TopView:
         """Return the pools now. Raises CommandError or Unreadable."""
-        platform = platform_of(self._run)
+        platform = self._run.platform(stopped=True)
         processes = processes_of(platform, in_order(platform))
         states = self._consoles.ask(platform, processes)
         self._answered = any(not state.error for state in states)

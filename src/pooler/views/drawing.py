@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from pooler.called import as_called
 from pooler.screen import Size
 from pooler.views.text import duration, printable, units_text
 from pooler.views.top import SAMPLES
@@ -33,7 +34,7 @@ _GAP = 2
 
 
 def _text(text: str, style: str = "") -> Text:
-    return Text(printable(text), style=style)
+    return Text(printable(as_called(text)), style=style)
 
 
 def _table(*heads: str, right: Sequence[str] = ()) -> Table:
@@ -109,7 +110,7 @@ def _problems(problems: Sequence[ProblemView], units: int) -> Table:
         whose = units_text(problem.units, units)
         text = _text(f"{whose}: {problem.text}" if whose else problem.text)
         if problem.command:
-            text.append(f" → `{printable(problem.command)}`", style="bold")
+            text.append(printable(as_called(f" → `{problem.command}`")), style="bold")
         # A text may begin with `waiting`, so that word is not repeated before it.
         word = "warning" if problem.severity == "warning" else "problem"
         grid.add_row(_text(word, _STYLES[problem.severity]), text)
@@ -204,7 +205,7 @@ def doctor(view: Doctor) -> list[RenderableType]:
             grid.add_row(Text(), _text(group, _HEAD))
         text = _text(check.text)
         if check.command:
-            text.append(f" → `{printable(check.command)}`", style="bold")
+            text.append(printable(as_called(f" → `{check.command}`")), style="bold")
         if check.page:
             text.append(printable(f" ({check.page})"), style=_QUIET)
         grid.add_row(_text(check.level, _STYLES[check.level]), text)
