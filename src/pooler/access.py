@@ -18,6 +18,7 @@ from domain.users import (
 )
 from pooler.arguments import CommandError, UsageError
 from pooler.invocation import Invocation, relation_of
+from pooler.platform import LocalPlatform
 
 # Variables of libpq that would lead a command elsewhere, or forbid the login.
 _OF_LOGINS = re.compile(
@@ -110,8 +111,15 @@ def access_of(run: Invocation, name: str) -> Access:
         )
     record = platform.model.clients[number]
     if record.told is None or record.password is None or not record.told.endpoints:
-        raise CommandError(f"{name} cannot connect yet: `pooler status` shows what is missing")
+        raise CommandError(f"{name} cannot connect yet: {reason_of(platform, number)}")
     return Access(record.told, Login(username=username_of(number), password=record.password))
+
+
+def reason_of(platform: LocalPlatform, number: int) -> str:
+    """Return why an application cannot connect: its own problem, or else another problem of the units."""
+    topic = f"client:{username_of(number)}"
+    problems = sorted(platform.model.ledger.troubles, key=lambda problem: problem.topic != topic)
+    return [*(problem.text for problem in problems), "see `pooler status`"][0]
 
 
 def kept(libpq: Mapping[str, str]) -> dict[str, str]:

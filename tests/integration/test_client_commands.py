@@ -256,6 +256,7 @@ def test_the_reason_why_an_application_cannot_connect_is_its_own(pooler):
     done = pooler.run("relate", "second", "--database", DATABASE)
     assert done.returncode == 1
     assert "second cannot connect yet: second (relation" in done.stderr
+    assert pooler.run("psql", "second").stderr.startswith(done.stderr.partition(";")[0])
     for name in ("first", "second"):
         pooler("unrelate", name)
 

@@ -8,10 +8,10 @@ import shlex
 
 from adapters.local.model import ClientRecord
 from domain.roles import roles_in
-from domain.users import request_problem, username_of
+from domain.users import request_problem
+from pooler.access import reason_of
 from pooler.arguments import CommandError, UsageError
 from pooler.invocation import Invocation, known_relation, relation_of
-from pooler.platform import LocalPlatform
 
 LONGEST_NAME = 60
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -47,7 +47,7 @@ def relate(run: Invocation, arguments: argparse.Namespace) -> int:
         if platform.backend_silent:  # The cause is said already.
             raise CommandError(f"{name} cannot connect yet")
         raise CommandError(
-            f"{name} cannot connect yet: {_reason(platform, number)}; `pooler up` tries again"
+            f"{name} cannot connect yet: {reason_of(platform, number)}; `pooler up` tries again"
         )
     run.say(f"{name} has database {database}: `pooler credentials {name}` shows how to connect")
     return 0
@@ -66,13 +66,6 @@ def _difference(record: ClientRecord, database: str, roles: str) -> str:
 
 def _named(roles: set[str]) -> str:
     return ",".join(sorted(roles)) or "none"
-
-
-def _reason(platform: LocalPlatform, number: int) -> str:
-    """Return why an application cannot connect: its own problem, or else another problem of the units."""
-    topic = f"client:{username_of(number)}"
-    problems = sorted(platform.model.ledger.troubles, key=lambda problem: problem.topic != topic)
-    return [*(problem.text for problem in problems), "see `pooler status`"][0]
 
 
 def unrelate(run: Invocation, arguments: argparse.Namespace) -> int:
