@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import wiring
+from adapters.connections import ping
 from adapters.connections.waiting import WaitingBudget
 from adapters.local.departure import Departure
 from adapters.local.facts import LocalFacts
@@ -23,13 +24,25 @@ from app.outcome import AskAgain
 from domain.facts import BackendLogin, Facts
 from domain.instances import Layout
 from domain.value import number_of
-from pooler.arguments import UsageError
+from pooler.arguments import UsageError, choices
+from pooler.commandline.suggest import SHOWN, did_you_mean
 from pooler.store import State, Store
 
 MOST_ROUNDS = 30
 
 # Seconds between two rounds of hooks while a unit waits, for example for PostgreSQL.
 ROUND_SECONDS = 0.5
+
+# Seconds in which PostgreSQL has to answer, so that PgBouncer waits for its clients when it is stopped.
+PING_SECONDS = 2.0
+
+
+def unit_address(number: int) -> str:
+    """Return the address of the unit with this number.
+
+    Every address of 127/8 belongs to this machine, so all units can use the same port.
+    """
+    return f"127.0.0.{2 + number % 250}"
 
 
 class LocalPlatform:
@@ -80,9 +93,10 @@ class LocalPlatform:
         units = self.model.units
         names = [name for name in units if unit in (None, name, name.rpartition("/")[2])]
         if not names:
-            raise UsageError(
-                f"unit {str(unit)[:60]!r} does not exist: choose from {', '.join(units) or 'none'}"
-            )
+            if not units:
+                raise UsageError("there is no unit: run `pooler up` first")
+            meant = did_you_mean(str(unit), units) or f": {choices(units)}"
+            raise UsageError(f"unit {str(unit)[:SHOWN]!r} does not exist{meant}")
         return names
 
     def leader_first(self) -> list[str]:
@@ -134,18 +148,28 @@ class LocalPlatform:
     def stop(self) -> list[str]:
         """Stop all processes, and return the names of their units.
 
-        These include units that a killed command had started, and had not written to the state yet.
+        Without an answer of PostgreSQL no transaction of a client can end, so no process waits for its
+        clients. The units include units that a killed command had started, and had not written to the state yet.
         """
         numbers = [number_of(name) for name in self.model.units]
         folders = [folder.name for folder in (self.store.home / "units").glob("[0-9]*")]
         numbers += [int(name) for name in folders if re.fullmatch("[0-9]{1,9}", name)]
         names = [f"{self.model.application}/{number}" for number in sorted(set(numbers))]
+        waits = self._backend_answers()
         with ThreadPoolExecutor() as threads:  # The units wait for their clients at the same time.
-            list(threads.map(self._stop, names))
+            list(threads.map(self._stop if waits else self._stop_at_once, names))
         return names
+
+    def _backend_answers(self) -> bool:
+        backend = self.model.backend.credentials
+        servers = backend.endpoints if backend else ()
+        return ping.answers(((server.host, server.port) for server in servers), PING_SECONDS)
 
     def _stop(self, unit: str) -> None:
         self.pooler(unit).stop()
+
+    def _stop_at_once(self, unit: str) -> None:
+        self.pooler(unit).stop_at_once()
 
     def restart(self, unit: str) -> None:
         """Replace the processes of a unit in turn, so that the other processes serve clients."""
@@ -160,8 +184,7 @@ class LocalPlatform:
     def add_unit(self) -> str:
         """Add a unit, start it, and return its name."""
         number = 1 + max((number_of(name) for name in self.model.units), default=-1)
-        # Every address of 127/8 belongs to this machine, so all units can use the same port.
-        name = self.model.add_unit(f"127.0.0.{2 + number % 250}")
+        name = self.model.add_unit(unit_address(number))
         # The unit is in the state before it has processes, so `pooler down` finds them.
         self.store.save(self.state)
         self.run_startup_hooks(name)
@@ -198,10 +221,11 @@ class LocalPlatform:
 
     def _layout(self, unit: str) -> Layout:
         number = str(number_of(unit))
+        own = self.model.units[unit].address if unit in self.model.units else ""
         return Layout(
             root=str(self.store.home / "units" / number),
             # A short path, because the length of a socket's path is limited. PgBouncer's user can write there.
             sockets=str(self.store.home / "run" / number),
-            listen_address=self.model.units[unit].address if unit in self.model.units else "",
+            listen_address=",".join(filter(None, (own, self.state.listen))),
             with_pid_files=True,
         )

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
@@ -26,9 +26,9 @@ from adapters.passwords import new_password
 from domain.capabilities import Version
 from domain.endpoints import Endpoint
 from domain.facts import BackendLogin
-from pooler.address import AUTH_DATABASE, FIRST_DATABASE
+from pooler.address import AUTH_DATABASE, FIRST_DATABASE, with_cure
 from pooler.binaries import version_of
-from pooler.store import ServerRecord
+from pooler.store import DELETED, ServerRecord
 
 if TYPE_CHECKING:
     import psycopg
@@ -73,7 +73,16 @@ class LocalServer:
         self._owner = owner
 
     def make(self, programs: pathlib.Path) -> ServerRecord:
-        """Make a cluster whose superuser logs in by SCRAM, and return its record. Raises ServerFailed."""
+        """Make a cluster whose superuser logs in by SCRAM, and return its record. Raises ServerFailed.
+
+        Data of a server that has run is removed only if it was being deleted.
+        """
+        used = (self._data / "postmaster.opts").exists()
+        if used and not (self._data.parent / DELETED).exists():
+            raise ServerFailed(
+                f"{self._data} has data of PostgreSQL, but {self._data.parent / 'state.json'}, which has"
+                " its password, is missing: bring that file back, or move the data to another place"
+            )
         password = new_password()
         # `initdb` outlives a `pooler` that is killed, so each `initdb` has a directory of its own. What a
         # killed command leaves lies beside the data, and is removed below.
@@ -91,7 +100,9 @@ class LocalServer:
                 *("-D", str(new), "-U", SUPERUSER, f"--pwfile={file.name}"),
                 *("-A", "scram-sha-256", "-E", "UTF8", "--locale=C"),
             )
-        reserved = _RESERVED if version_of(programs / "postgres") >= _RESERVES else ""
+        reserved = (
+            _RESERVED if version_of(programs / "postgres", "PostgreSQL") >= _RESERVES else ""
+        )
         self._append(new / "postgresql.auto.conf", _SETTINGS + reserved)
         shutil.rmtree(self._data, ignore_errors=True)
         new.rename(self._data)
@@ -107,9 +118,9 @@ class LocalServer:
 
         Returns whether it was started. Raises ServerFailed.
         """
-        started = not self._runs()
+        started = not self.runs()
         if started:
-            self._clear()
+            self.end()
             port = server.port if _is_free(server.port) else _free_port()
             pg_ctl = pathlib.Path(server.programs, "pg_ctl")
             wait = ("-s", "-w", "-t", f"{START_SECONDS:.0f}")
@@ -121,22 +132,23 @@ class LocalServer:
                     )
             except ServerFailed:
                 # A command that was killed may have started the server at this moment.
-                if not self._runs():
+                if not self.runs():
                     raise
         server.port = self._port_when_ready()
         return started
 
     def stop(self, server: ServerRecord) -> None:
         """Stop the server. Raises ServerFailed."""
-        if self._runs():
+        if self.runs():
             pg_ctl = pathlib.Path(server.programs, "pg_ctl")
             self._run(pg_ctl, "-D", str(self._data), "-w", "-m", "fast", "stop")
-        self._clear()
+        self.end()
 
-    def _runs(self) -> bool:
+    def runs(self) -> bool:
+        """Return whether the server runs."""
         return self._recorded_pid() in self._workers()
 
-    def _clear(self) -> None:
+    def end(self) -> None:
         """End every process that writes to the data, and remove a pid file that names another program."""
         end = time.monotonic() + LEAVE_SECONDS
         while (workers := self._workers()) and time.monotonic() < end:
@@ -250,7 +262,7 @@ def inspect_server(credentials: BackendLogin) -> tuple[str, bool]:
 
     Raises ServerFailed, also if the user has no right to make roles and databases.
     """
-    with _connected(credentials) as connection:
+    with connected(credentials) as connection:
         version = connection.info.parameter_status("server_version") or ""
         _check_rights(connection)
         query = "SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s"
@@ -277,39 +289,12 @@ def _check_rights(connection: psycopg.Connection) -> None:
         )
 
 
-def remaining(
-    credentials: BackendLogin, databases: Collection[str], roles: Collection[str]
-) -> tuple[list[str], list[str]]:
-    """Return which of these databases and roles the server has. Raises ServerFailed."""
-    with _connected(credentials) as connection:
-        known_databases = connection.execute(
-            "SELECT datname FROM pg_catalog.pg_database WHERE datname = ANY(%s)",
-            [sorted(databases)],
-        ).fetchall()
-        known_roles = connection.execute(
-            "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY(%s)", [sorted(roles)]
-        ).fetchall()
-    return (
-        sorted(str(row[0]) for row in known_databases),
-        sorted(str(row[0]) for row in known_roles),
-    )
-
-
 def make_auth_database(credentials: BackendLogin) -> None:
     """Make the auth database. Raises ServerFailed."""
     from psycopg import sql
 
-    with _connected(credentials) as connection:
+    with connected(credentials) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(AUTH_DATABASE)))
-
-
-def drop_auth_database(credentials: BackendLogin) -> None:
-    """Drop the auth database. Raises ServerFailed."""
-    from psycopg import sql
-
-    with _connected(credentials) as connection:
-        drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
-        connection.execute(drop.format(sql.Identifier(AUTH_DATABASE)))
 
 
 def ask(credentials: BackendLogin, statement: str) -> str:
@@ -318,7 +303,7 @@ def ask(credentials: BackendLogin, statement: str) -> str:
 
     def wait() -> None:
         try:
-            with _connected(credentials, credentials.database) as connection:
+            with connected(credentials, credentials.database) as connection:
                 row = connection.execute(statement.encode()).fetchone()
                 answers.put(str(row[0]) if row else "")
         except ServerFailed as error:
@@ -336,9 +321,10 @@ def ask(credentials: BackendLogin, statement: str) -> str:
 
 
 @contextmanager
-def _connected(
+def connected(
     credentials: BackendLogin, database: str = FIRST_DATABASE
 ) -> Generator[psycopg.Connection]:
+    """Yield a connection that commits each statement. Raises ServerFailed."""
     import psycopg
 
     try:
@@ -361,7 +347,8 @@ def _connected(
                 f"PostgreSQL is not trusted with user {credentials.user}: it {reason}"
             ) from None
         first, _, _ = str(error).strip().partition("\n")
-        raise ServerFailed(f"PostgreSQL says: {one_line(first)}") from None
+        said = f"PostgreSQL says: {one_line(first)}"
+        raise ServerFailed(with_cure(said) if database == FIRST_DATABASE else said) from None
 
 
 def _free_port() -> int:

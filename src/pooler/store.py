@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import ipaddress
 import json
 import os
 import pathlib
@@ -10,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from typing import cast
+from typing import Annotated, cast
 
 import pydantic
 
@@ -18,17 +20,11 @@ from adapters.local import files
 from adapters.local.model import Model, StoredModel
 from domain.endpoints import Port
 
-# How long `pooler down` waits for programs that still write to the directory, in seconds.
+# What becomes of the state when everything is deleted. Without it, data without a state is never removed.
+DELETED = "state.deleted"
+
+# How long `pooler down --delete` waits for programs that still write to the directory, in seconds.
 REMOVAL_SECONDS = 10.0
-
-
-def default_home() -> pathlib.Path:
-    """Return the directory of the state if $POOLER_HOME is not set."""
-    if os.geteuid() == 0:
-        # PgBouncer and PostgreSQL do not run as root, and could not enter root's home.
-        return pathlib.Path("/var/lib/pgbouncer-k8s")
-    state = os.environ.get("XDG_STATE_HOME") or pathlib.Path.home() / ".local" / "state"
-    return pathlib.Path(state, "pgbouncer-k8s")
 
 
 class ServerRecord(StoredModel):
@@ -38,6 +34,10 @@ class ServerRecord(StoredModel):
     programs: str
     port: Port
     password: pydantic.SecretStr
+
+
+def _ip_address(text: str) -> str:
+    return str(ipaddress.ip_address(text)) if text else text
 
 
 class State(StoredModel):
@@ -53,6 +53,10 @@ class State(StoredModel):
     units: int = 1
     # Whether new transactions wait for `pooler resume`.
     paused: bool = False
+    # Whether `pooler down` has stopped the units, so that only `pooler up` starts them again.
+    stopped: bool = False
+    # The address at which every unit listens beside its own; '' if there is none.
+    listen: Annotated[str, pydantic.AfterValidator(_ip_address)] = ""
     model: Model = Model()
 
 
@@ -70,6 +74,7 @@ class Store:
     def __init__(self, home: pathlib.Path) -> None:
         self.home = home
         self._file = home / "state.json"
+        self._deleted = home / DELETED
         self._lock = home / "lock"
 
     def check(self) -> None:
@@ -81,6 +86,13 @@ class Store:
         """Return whether there is a state."""
         return self._file.exists()
 
+    def has_data(self) -> bool:
+        """Return whether the directory has more than the lock, also without a state."""
+        try:
+            return any(path != self._lock for path in self.home.iterdir())
+        except OSError:
+            return False
+
     def load(self) -> State:
         """Return the state, or a new state if there is none. Raises Unreadable.
 
@@ -90,6 +102,11 @@ class Store:
             state = State.model_validate_json(self._file.read_text(), extra="ignore")
         except FileNotFoundError:
             return State()
+        except PermissionError:
+            raise Unreadable(
+                f"{self._file} belongs to another user: run the command as that user, or set $POOLER_HOME"
+                " to a directory of your own"
+            ) from None
         except (ValueError, OSError):
             raise self._unreadable() from None
         # Every release writes this key. A file without it must not be read as an empty state.
@@ -99,7 +116,7 @@ class Store:
 
     def _unreadable(self) -> Unreadable:
         return Unreadable(
-            f"{self._file} is not readable: repair it, or remove {self.home} to start with no units"
+            f"{self._file} is not readable: repair it, or move {self.home} away to start with no units"
         )
 
     def save(self, state: State) -> None:
@@ -115,11 +132,14 @@ class Store:
                 file.flush()
                 os.fsync(file.fileno())
             new.replace(self._file)
+            if self._deleted.exists():
+                self._deleted.unlink()
         except OSError as error:
             new.unlink(missing_ok=True)
+            full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            cure = "free some space there" if full else "make it writable for you"
             raise Unwritable(
-                f"{self.home} cannot be written ({error.strerror}):"
-                " free some space there, then run `pooler up`"
+                f"{self.home} cannot be written ({error.strerror}): {cure}, then run `pooler up`"
             ) from None
 
     def remove(self) -> None:
@@ -127,7 +147,8 @@ class Store:
 
         If the process is killed, the next command finds no state, and uses nothing that is left.
         """
-        self._file.unlink(missing_ok=True)
+        if self.exists():
+            self._file.replace(self._deleted)
         end = time.monotonic() + REMOVAL_SECONDS
         while True:
             try:
@@ -138,6 +159,7 @@ class Store:
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.1)
+        self._deleted.unlink(missing_ok=True)
         self._lock.unlink()
         # Another command that waited for the lock may use the directory again; or it is a mount point.
         with suppress(OSError):
@@ -147,7 +169,7 @@ class Store:
         for path in self.home.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path != self._lock:
+            elif path not in (self._lock, self._deleted):
                 path.unlink()
 
     @contextmanager
@@ -169,13 +191,29 @@ class Store:
                     )
                     fcntl.flock(lock, fcntl.LOCK_EX)
                 if not self._is_lock(lock.fileno()):
-                    continue  # `pooler down` has removed the directory with this lock.
+                    continue  # `pooler down --delete` has removed the directory with this lock.
                 # Only commands that wait read this, and `pooler down` has to work on a full disk.
                 with suppress(OSError):
                     os.truncate(lock.fileno(), 0)
                     os.pwrite(lock.fileno(), str(os.getpid()).encode(), 0)
                 yield
                 return
+
+    @contextmanager
+    def locked_if_free(self) -> Generator[bool]:
+        """Hold the lock of the state, and yield whether that was possible at once; make no file."""
+        try:
+            descriptor = os.open(self._lock, os.O_RDWR | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            yield False
+            return
+        with open(descriptor, "r+", errors="replace") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield self._is_lock(lock.fileno())
 
     def _is_lock(self, descriptor: int) -> bool:
         try:

@@ -248,7 +248,7 @@ def what_is_left(stage: Stage) -> str:
     """
     stage.do("relate", "last-42")
     last = stage.client("last-42")
-    said = stage.do("down")
+    said = stage.do("down", "--delete", "--yes")
     left = [name for (name,) in stage.server.sql(_OURS)]
     hold(not left, f"roles stay in PostgreSQL: {', '.join(left)}")
     with contextlib.suppress(psycopg.OperationalError):
@@ -257,7 +257,9 @@ def what_is_left(stage: Stage) -> str:
     names = {name for (name,) in stage.server.sql("SELECT datname FROM pg_database")}
     hold("pgbouncer" not in names, "the database of the look-up stays")
     stays = last.database in names
-    hold(not stays or "database" in said, "`pooler down` does not say that databases stay")
+    hold(
+        not stays or "database" in said, "`pooler down --delete` does not say that databases stay"
+    )
     return " ".join(said.split())[-160:]
 
 

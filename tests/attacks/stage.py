@@ -156,6 +156,8 @@ class Stage:
         )
         if len(self.processes()) < PROCESSES:
             raise RuntimeError(f"`pooler up` fails: {said}")
+        # The exit code is that of the status.
+        self.tried("relate", "demo")
 
     def do(self, *words: str) -> str:
         """A verb of the command, which has to succeed."""

@@ -27,7 +27,12 @@ class Pooler:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="pooler-", dir="/tmp"))
         folder.chmod(0o711)  # servers run as another user where we are root
         self.home = home or folder / "home"
-        here = {"POOLER_HOME": str(self.home), "PYTHONPATH": str(ROOT / "src")}
+        here = {
+            "POOLER_HOME": str(self.home),
+            "PYTHONPATH": str(ROOT / "src"),
+            # A process that watches would start again what a test has ended.
+            "POOLER_NO_WATCH": "1",
+        }
         self.environment = os.environ | here | environment
         self.port = free_port()
         self._ran = False
@@ -53,8 +58,14 @@ class Pooler:
         return done.stdout
 
     def up(self, *words: str) -> str:
-        """Run `up` with two units, so that a test meets what units share; `--units` in `words` wins."""
-        return self("up", "--units", "2", f"listen_port={self.port}", *words)
+        """Run `up` with two units, so that a test meets what units share; `--units` in `words` wins.
+
+        In front of a server that is given, the application `demo` is related as well.
+        """
+        said = self("up", "--units", "2", f"listen_port={self.port}", *words)
+        if "--backend" in words:
+            self("relate", "demo")
+        return said
 
     def credentials(self, name: str) -> dict[str, str]:
         return json.loads(self("credentials", name, "--json"))
@@ -78,8 +89,14 @@ class Pooler:
     def pids(self) -> list[int]:
         return [int(one.read_text()) for one in self.home.glob("run/*/*/pgbouncer.pid")]
 
+    def delete(self) -> str:
+        """Stop everything, and delete all data."""
+        return self("down", "--delete", "--yes")
+
     def close(self) -> None:
-        self.run("down")
+        """Leave no process, also if a server that was given does not answer any more."""
+        if self.run("down", "--delete", "--yes").returncode:
+            self.run("down")
         shutil.rmtree(self.home.parent, ignore_errors=True)
 
 

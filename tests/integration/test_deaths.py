@@ -15,7 +15,7 @@ VERBS = {
     "scale": ("scale 3", "scale 2"),
     "restart": ("restart", "restart"),
     "pause": ("pause", "resume"),
-    "down and up": ("down --keep", "up"),
+    "down and up": ("down", "up"),
 }
 # What these do, others do, too: only where there is time.
 LATER = ("another limit", "restart")
@@ -104,19 +104,19 @@ def test_a_first_up_that_was_killed_ends_where_it_would_have_ended(pooler, point
         where = fresh.dies(number, "up", "--units", "2", f"listen_port={fresh.port}")
         fresh.up()
         assert not differences(end_state(fresh), pooler.first), f"died before {number}, {where}"
-        fresh("down")
+        fresh.delete()
 
 
 def test_a_down_that_was_killed_is_no_trap(fresh, points):
     """PostgreSQL's data goes last of all that can be gone on with: half of it would start no more."""
     fresh.up()
     for number in range(300, 1500, 1500 // points):
-        where = fresh.dies(number, "down")
+        where = fresh.dies(number, "down", "--delete", "--yes")
         assert where, f"it was done before effect {number}"
         fresh.up()
         with fresh.client("demo") as connection:
             assert value(connection, "select 42") == 42, f"died before {number}, {where}"
-    assert fresh.dies(number, "down")
-    fresh("down")
+    assert fresh.dies(number, "down", "--delete", "--yes")
+    fresh.delete()
     assert not fresh.home.exists()
     assert not processes(fresh.home)

@@ -185,11 +185,13 @@ def test_a_process_of_postgresql_is_killed_and_it_goes_on_by_itself(pooler, whol
         kill(value(connection, "select pg_backend_pid()"))
     until(lambda: pooler.run("status").returncode == 0)
     written_in_time(pooler)
+    with pooler.client("demo") as connection:
+        assert value(connection, "select 42") == 42
 
 
 def test_a_killed_postgresql_can_be_taken_down(pooler, whole):
     backend = left_alone(pooler)
-    pooler("down", "--keep")
+    pooler("down")
     assert not lives(backend)
     assert not processes(pooler.home)
     pooler("up")
@@ -198,7 +200,7 @@ def test_a_killed_postgresql_can_be_taken_down(pooler, whole):
 
 def test_another_program_has_the_number_that_postgresql_had(pooler, whole):
     """As after a restart of the machine."""
-    pooler("down", "--keep")
+    pooler("down")
     note = pooler.home / "postgresql/postmaster.pid"
     owner = note.parent.stat()
     with subprocess.Popen(["sleep", "60"], user=owner.st_uid, group=owner.st_gid) as other:

@@ -46,7 +46,7 @@ def serves(pooler, unit=0):
         ("config listen_port={next}", "127.0.0.2", "config listen_port={port}"),
     ],
 )
-def test_a_port_that_is_taken_is_named_and_had_when_it_is_free(pooler, words, address, back):
+def test_a_port_that_is_taken_changes_nothing_until_it_is_free(pooler, words, address, back):
     port = pooler.port + ("next" in words)
     words, back = (
         one.format(port=pooler.port, next=pooler.port + 1).split() for one in (words, back)
@@ -58,11 +58,12 @@ def test_a_port_that_is_taken_is_named_and_had_when_it_is_free(pooler, words, ad
     with socket.create_server((address, port)):
         done = pooler.run(*words)
         assert done.returncode == 1
-        assert f"port {port} of {address} is taken" in done.stdout
-        assert "pooler config listen_port=" in done.stdout
+        assert f"port {port} of {address} is taken by " in done.stderr
+        assert f"(process {os.getpid()})" in done.stderr
+        assert not differences(end_state(pooler), before)
         for unit, _ in enumerate(pooler.credentials("demo")["endpoints"].split(",")):
             assert serves(pooler, unit)
-    pooler("up")
+    pooler(*words)
     assert not differences(end_state(pooler), wanted)
     pooler(*back)
     assert not differences(end_state(pooler), before)
@@ -73,7 +74,7 @@ def test_a_port_that_is_lost_while_nobody_listens_is_named(pooler):
     kill(*(int(one.read_text()) for one in pooler.home.glob("run/1/*/pgbouncer.pid")))
     with thief(("127.0.0.3", pooler.port)):
         done = pooler.run("up")
-        assert f"port {pooler.port} of 127.0.0.3 is taken" in done.stdout
+        assert f"port {pooler.port} of 127.0.0.3 is taken" in done.stderr
         assert serves(pooler, unit=0)
     pooler("up")
     assert not differences(end_state(pooler), before)
@@ -121,7 +122,7 @@ def both_wait(pooler, *commands):
         ("relate shop", "relate shop", ["unrelate shop"]),
         ("scale 3", "relate shop", ["unrelate shop", "scale 2"]),
         ("restart", "config max_db_connections=60", [f"config {OPTION}"]),
-        ("up", "down --keep", []),
+        ("up", "down", []),
     ],
 )
 def test_two_commands_at_once_take_turns(pooler, one, other, back):
@@ -138,7 +139,7 @@ def test_two_commands_at_once_take_turns(pooler, one, other, back):
 
 def test_an_up_that_waited_for_a_down_begins_anew(fresh):
     fresh.up()
-    down = begun(fresh, "down")
+    down = begun(fresh, "down", "--delete", "--yes")
     down.stdout.readline()
     down.send_signal(signal.SIGSTOP)
     up = begun(fresh, "up", f"listen_port={fresh.port}")
@@ -168,7 +169,7 @@ def test_a_clock_that_jumps_disturbs_no_verb(pooler):
     """Of time we read how long something takes, and never what it is; neither do files tell us."""
     before = end_state(pooler)
     for number, words in enumerate(
-        ("relate shop", "scale 3", "restart 0", "scale 2", "unrelate shop", "down --keep", "up")
+        ("relate shop", "scale 3", "restart 0", "scale 2", "unrelate shop", "down", "up")
     ):
         for file in pooler.home.rglob("*"):
             with contextlib.suppress(FileNotFoundError):

@@ -57,7 +57,7 @@ def pooler(disk):
         yield pooler
     finally:
         disk.empty()
-        pooler.run("down")
+        pooler.close()
 
 
 def refused(pooler, *words):
@@ -126,8 +126,8 @@ def test_what_postgresql_acknowledged_is_there_when_there_is_room(pooler, disk):
 def test_a_full_disk_can_be_emptied_by_going_down(pooler, disk):
     pooler.up()
     disk.fill()
-    pooler("down", "--keep")
-    refused(pooler, "up")
     pooler("down")
+    refused(pooler, "up")
+    pooler.delete()
     assert not pooler.home.exists()
     assert not processes(pooler.home)

@@ -27,7 +27,7 @@ ROOTS_TEXT = "this is root's\n"
 SECRET = "a-secret-of-the-operator"
 VERBS = (
     "config max_db_connections=40", "relate shop", "scale 3", "restart", "pause", "resume",
-    "unrelate shop", "scale 1", "down --keep", "up", "down",
+    "unrelate shop", "scale 1", "down", "up", "down --delete --yes",
 )  # fmt: skip
 KNOWN = {"PATH", "LANG", "HOME", "TZ", "PWD"}  # The shell that starts PostgreSQL adds PWD.
 
@@ -250,7 +250,7 @@ def test_a_pid_file_cannot_have_root_signal_another_process(fresh):
                 return pid_file.write_text(f"{pid}\n")
 
             as_user(pooler_owner(), plant)
-            for words in ("config max_db_connections=30", "restart 0", "down --keep", "up"):
+            for words in ("config max_db_connections=30", "restart 0", "down", "up"):
                 fresh.run(*words.split())
                 assert other.poll() is None, words
                 if pid_file.parent.exists():
@@ -260,10 +260,10 @@ def test_a_pid_file_cannot_have_root_signal_another_process(fresh):
 
 def test_links_in_the_data_of_postgresql_lead_root_nowhere(fresh, roots):
     fresh.up()
-    fresh("down", "--keep")
+    fresh("down")
     data = fresh.home / "postgresql"
     names = ("postmaster.pid", "postgresql.auto.conf.tmp", "postmaster.opts")
-    for words in ("up", "status", "down --keep", "up", "scale 1", "down"):
+    for words in ("up", "status", "down", "up", "scale 1", "down --delete --yes"):
         as_user(binaries.postgresql_owner(), links(data, names, roots))
         done = fresh.run(*words.split(), timeout=120)
         assert "Traceback" not in done.stderr
@@ -275,13 +275,13 @@ def test_links_in_the_data_of_postgresql_lead_root_nowhere(fresh, roots):
 
 def test_a_pid_file_of_postgresql_cannot_have_root_signal_another_process(fresh):
     fresh.up()
-    fresh("down", "--keep")
+    fresh("down")
     data = fresh.home / "postgresql"
     with subprocess.Popen(["/usr/lib/postgres", "60"], executable="/bin/sleep", cwd=data) as other:
         text = f"{other.pid}\n{data}\n1\n1\n\n127.0.0.1\n\nready\n"
         as_user(binaries.postgresql_owner(), lambda: (data / "postmaster.pid").write_text(text))
         fresh("up")
-        fresh("down", "--keep")
+        fresh("down")
         assert other.poll() is None
         other.kill()
 
@@ -300,7 +300,7 @@ def test_a_home_of_an_earlier_release_is_repaired_through_no_link(fresh, roots):
     fresh.up()
     program = json.loads((fresh.home / "state.json").read_text())["pgbouncer"]
     former, unit = binaries.postgresql_owner(), fresh.home / "units/0"
-    fresh("down", "--keep")
+    fresh("down")
     shutil.rmtree(fresh.home / "run")
     for path in (unit, *unit.rglob("*"), fresh.home / "postgresql.log"):
         os.chown(path, *former)

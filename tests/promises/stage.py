@@ -143,8 +143,10 @@ class Platform:
         await asyncio.to_thread(self.pooler.close)
 
     async def up(self, backend: Server, *words: str) -> str:
-        """It runs in front of this server."""
-        return await self("up", "--backend", backend.uri, *words)
+        """It runs in front of this server, with the application `demo`."""
+        said = await self("up", "--backend", backend.uri, *words)
+        await self("relate", DEMO)
+        return said
 
     async def login(self, name: str = DEMO) -> Login:
         """How an application connects, as it is told."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import re
 from collections.abc import Mapping
 
@@ -31,6 +32,19 @@ def for_tools() -> dict[str, str]:
     """Return the environment of apt and other tools that fetch and unpack programs."""
     proxies = {name: value for name, value in os.environ.items() if _PROXIES.fullmatch(name)}
     return for_servers() | _known("HOME", "TMPDIR") | proxies
+
+
+def for_watch(home: pathlib.Path, sources: pathlib.Path) -> dict[str, str]:
+    """Return the environment of the process that watches the units in `home`.
+
+    `sources` is the directory of this program.
+    """
+    return {
+        **for_servers(),
+        **_known("HOME", "POOLER_CACHE"),
+        "POOLER_HOME": str(home),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(sources), os.environ.get("PYTHONPATH")))),
+    }
 
 
 def without_libpq() -> dict[str, str]:

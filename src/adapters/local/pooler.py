@@ -121,6 +121,10 @@ class LocalPooler:
         """Stop the processes of this unit with these indexes; all processes if there is none."""
         self._processes.stop(indexes, waits_for_clients=self._waits_for_clients())
 
+    def stop_at_once(self) -> None:
+        """Stop all processes of this unit without waiting for their clients."""
+        self._processes.stop((), waits_for_clients=self._waits_for_clients(), at_once=True)
+
     def log(self, index: int) -> pathlib.Path:
         """Return the path of a process's log."""
         return pathlib.Path(self._layout.directory(index), "pgbouncer.log")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from adapters.connections import ping
-from adapters.local import environment, files
+from adapters.local import environment, files, listeners
 from adapters.local.run_as import RunAs, chown, identity, pooler_users
 from adapters.local.system_processes import command_of, pid_in, pids, send, user_of
 from app.errors import PoolerFailed
@@ -102,16 +102,23 @@ class UnitProcesses:
         for index in indexes:
             self._send(index, self.pid(index), signal.SIGHUP)
 
-    def stop(self, indexes: Sequence[int], *, waits_for_clients: bool) -> None:
+    def stop(
+        self, indexes: Sequence[int], *, waits_for_clients: bool, at_once: bool = False
+    ) -> None:
         """End the processes with these indexes, or all processes of the unit without an index.
 
-        `waits_for_clients` says whether this version of PgBouncer waits for its clients at SIGTERM.
+        `waits_for_clients` says whether this version of PgBouncer waits for its clients at SIGTERM. With
+        `at_once` no process waits for clients.
         """
         alive = self.alive(indexes or self.indexes())
         # A process that hangs would not handle a signal that asks it to end.
         for index in self.unresponsive(alive):
             self._send(index, alive[index], signal.SIGKILL)
-        _end(lambda pid: self._is_left(pid, indexes), waits_for_clients=waits_for_clients)
+        _end(
+            lambda pid: self._is_left(pid, indexes),
+            waits_for_clients=waits_for_clients,
+            at_once=at_once,
+        )
 
     def stop_other_users(self, *, waits_for_clients: bool) -> None:
         """End the processes of this unit that an earlier release has started as another user.
@@ -132,12 +139,13 @@ class UnitProcesses:
         ours = any(
             self.pid(index) and self.socket(index, port).exists() for index in self.indexes()
         )
-        address = self._layout.listen_address
-        if not ours and _accepts(address, port):
-            raise PoolerFailed(
-                f"port {port} of {address} is taken by another program:"
-                " choose another port with `pooler config listen_port=PORT`"
-            )
+        for address in [] if ours else self._layout.listen_address.split(","):
+            # Units of the same home share an address that all of them listen at.
+            if found := listeners.other_holder(address, port, str(self._root.parent.parent)):
+                raise PoolerFailed(
+                    f"port {port} of {address} is taken by {found}:"
+                    " choose another port with `pooler config listen_port=PORT`"
+                )
 
     def _sockets(self, index: int) -> list[pathlib.Path]:
         """Return the sockets in the directory of a process, without their lock files."""
@@ -200,12 +208,17 @@ def raise_file_limit() -> int:
     return most
 
 
-def _end(has_to_end: Callable[[int], bool], *, waits_for_clients: bool) -> None:
+def _end(
+    has_to_end: Callable[[int], bool], *, waits_for_clients: bool, at_once: bool = False
+) -> None:
     """End processes when their clients have left, or at once if that takes too long."""
-    for number, seconds in (
+    gentle = (
         (signal.SIGTERM if waits_for_clients else signal.SIGINT, LEAVE_SECONDS),
         # No new transaction begins, and open transactions may end.
         *([(signal.SIGUSR1, DRAIN_SECONDS)] if waits_for_clients else []),
+    )
+    for number, seconds in (
+        *(() if at_once else gentle),
         (signal.SIGQUIT, 2.0),
         (signal.SIGKILL, 2.0),
     ):
@@ -236,14 +249,6 @@ def _sleeps(pid: int) -> int:
         if match := re.search(r"^voluntary_ctxt_switches:\s*(\d+)", status, re.MULTILINE):
             return int(match[1])
     return 0
-
-
-def _accepts(address: str, port: int) -> bool:
-    try:
-        socket.create_connection((address, port), timeout=1).close()
-    except OSError:
-        return False
-    return True
 
 
 def _answers(path: pathlib.Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING
 
 from pooler.commandline.verb import verb
@@ -11,8 +12,8 @@ if TYPE_CHECKING:
 
 
 def add(verbs: Verbs) -> None:
-    """Add `up`, `scale` and `down`."""
-    up = verb(verbs, "up", "lifecycle:up", "start the units, or continue after any interruption")
+    """Add `up`, `scale`, `down`, `watch` and `service`."""
+    up = verb(verbs, "up", "up:up", "start the units, or continue after any interruption")
     up.add_argument("--units", type=int, help="number of units; the first `up` starts 1")
     up.add_argument(
         "--backend",
@@ -24,8 +25,52 @@ def add(verbs: Verbs) -> None:
         metavar="HOST:PORT,…",
         help="replicas of that server, which clients reach as DATABASE_readonly",
     )
+    up.add_argument(
+        "--listen",
+        metavar="ADDRESS",
+        help="listen at this address of the machine, too, so that containers and other machines"
+        " can connect, without encryption; 0.0.0.0 is all addresses, `none` ends it",
+    )
+    up.add_argument(
+        "--no-watch",
+        action="store_true",
+        help="start no process that starts again what has ended (as $POOLER_NO_WATCH)",
+    )
     up.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="options, as for `config`")
-    scale = verb(verbs, "scale", "lifecycle:scale", "set the number of units")
-    scale.add_argument("units", type=int)
-    down = verb(verbs, "down", "lifecycle:down", "stop all processes, and remove all files")
-    down.add_argument("--keep", action="store_true", help="keep the files, for the next `up`")
+    scale = verb(verbs, "scale", "up:scale", "set the number of units")
+    scale.add_argument("units", type=int, help="number of units, 1 to 20")
+    down = verb(verbs, "down", "down:down", "stop all processes; data and users stay")
+    how = down.add_mutually_exclusive_group()
+    how.add_argument(
+        "--delete",
+        action="store_true",
+        help="delete everything that `pooler` made, after a question",
+    )
+    how.add_argument(
+        "--abandon",
+        action="store_true",
+        help="remove the files of a pooler whose --backend is gone for good, after a question",
+    )
+    how.add_argument("--keep", action="store_true", help="no effect: `down` always keeps data")
+    down.add_argument("--yes", action="store_true", help="delete without a question")
+    watch = verb(
+        verbs,
+        "watch",
+        "watch:watch",
+        "start processes again that end or hang, until SIGTERM; `up` starts this in the background",
+        reads=True,
+    )
+    watch.add_argument("--up", action="store_true", help="first start everything, as `up` does")
+    watch.add_argument("--background", action="store_true", help=argparse.SUPPRESS)
+    service = verb(
+        verbs,
+        "service",
+        "service:service",
+        "start the units at boot and watch them, by a unit of systemd",
+        reads=True,
+    )
+    service.add_argument(
+        "action",
+        choices=("install", "uninstall", "status"),
+        help="what to do with the unit of systemd",
+    )

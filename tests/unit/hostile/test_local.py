@@ -82,7 +82,7 @@ def test_a_state_is_of_use_or_the_way_out_is_told(text):
         store = Store(pathlib.Path(home))
         state, refusal = outcome(store.load, Unreadable)
         if refusal:
-            assert refusal.endswith(f"remove {home} to start with no units")
+            assert refusal.endswith(f"move {home} away to start with no units")
             return
         platform = LocalPlatform(store, state, None)
         for unit in platform.leader_first():

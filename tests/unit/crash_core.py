@@ -18,7 +18,7 @@ KEPT_ELSEWHERE = {"service_ports"}
 
 
 class Killed(BaseException):
-    """kill -9."""
+    """The hook is killed."""
 
 
 class Clock:

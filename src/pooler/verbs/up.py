@@ -1,42 +1,94 @@
-"""The verbs `up`, `scale` and `down`: start units and a PostgreSQL, add and remove units, stop all."""
+"""The verbs `up` and `scale`: start units and a PostgreSQL, add and remove units."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import pathlib
 
 from adapters.local import environment
 from adapters.local.run_as import pooler_owner, shared_user
+from domain.endpoints import Endpoint
 from domain.facts import BackendLogin
 from domain.value import number_of
-from pooler import binaries, server
+from pooler import binaries, listening, server, watching
 from pooler.address import given_credentials
 from pooler.arguments import CommandError, check_units, endpoints, options
 from pooler.demo_query import DEMO
 from pooler.invocation import Invocation
 from pooler.platform import LocalPlatform
-from pooler.server import LocalServer
-from pooler.server_cleanup import clean_up
+from pooler.server import LocalServer, ServerFailed
 from pooler.store import State
 from pooler.verbs.show import show_status
 
 
 def up(run: Invocation, arguments: argparse.Namespace) -> int:
     """Start the units and their PostgreSQL, or complete what an interrupted command has begun."""
+    state = run.store.load()
     if arguments.units is not None:
-        check_units(arguments.units)
+        state.units = arguments.units
     replicas = endpoints(arguments.read_only_endpoints)
-    state, cache = run.store.load(), binaries.default_cache()
     state.model.options = options(state.model.options, arguments.settings)
+    check_units(state.units, state.model.options)
+    if arguments.listen is not None:
+        state.listen = listening.listen_address(arguments.listen)
+    platform = start(run, state, arguments.backend, replicas)
+    if state.listen:
+        say_where(run, state)
+    if arguments.no_watch or os.environ.get("POOLER_NO_WATCH"):
+        return show_status(platform)
+    watch = watching.start(run.store)
+    run.say("processes that end or hang are started again: see `pooler watch --help`")
+    code = show_status(platform)
+    if watch and watch.poll():
+        raise CommandError(
+            f"`pooler watch` ended at once, so what ends stays ended: see {run.store.home / watching.LOG}"
+        )
+    return code
+
+
+def start(
+    run: Invocation,
+    state: State,
+    address: str | None = None,
+    replicas: tuple[Endpoint, ...] | None = None,
+) -> LocalPlatform:
+    """Start what the state needs, and return its units.
+
+    `address` is that of a PostgreSQL server, which takes the place of the former server. Units whose
+    server does not answer at the moment start, too. Raises ServerFailed and CommandError.
+    """
+    if state.listen:
+        listening.check_address(state.listen)
+    with listening.chosen_port(run.store, state, state.units, run.say):
+        return _start(run, state, address, replicas)
+
+
+def _start(
+    run: Invocation,
+    state: State,
+    address: str | None,
+    replicas: tuple[Endpoint, ...] | None,
+) -> LocalPlatform:
+    cache = binaries.default_cache()
     state.pgbouncer = str(binaries.pgbouncer(cache, run.say))
     run.say(f"PgBouncer is {state.pgbouncer}")
-    credentials = _backend(run, state, arguments.backend, cache)
+    known = state.model.backend.credentials
+    credentials = _backend(run, state, address, cache)
     if replicas is not None:
         credentials = credentials.with_read_only(replicas)
-    version, prepared = server.inspect_server(credentials)
-    run.say(f"PostgreSQL {version} answers at {credentials.endpoints[0]}")
+    away = False
+    try:
+        version, prepared = server.inspect_server(credentials)
+        run.say(f"PostgreSQL {version} answers at {credentials.endpoints[0]}")
+    except ServerFailed as error:
+        if known is None or address or state.server or not state.model.units:
+            raise
+        away, version, prepared = True, known.version, True
+        run.say(f"{error}: the units start without it")
     state.made_database = state.made_database or not prepared
-    state.units = arguments.units or state.units
+    state.stopped = False
+    state.model.service_host = listening.reachable(state.listen)
     platform = LocalPlatform(run.store, state, pooler_owner())
     platform.attach(credentials, version)
     if not prepared:
@@ -46,11 +98,12 @@ def up(run: Invocation, arguments: argparse.Namespace) -> int:
     _add_and_remove_units(run, platform)
     for application in platform.applications():
         application.backend_changed()
-    if not platform.model.relations:
+    if state.server and not platform.model.relations:
         platform.model.relate(DEMO, DEMO)
-    run.settle(platform)
-    run.say("ready")
-    return show_status(platform)
+    if not away:
+        run.settle(platform)
+        run.say("ready")
+    return platform
 
 
 def _backend(
@@ -61,8 +114,8 @@ def _backend(
     if address:
         if state.server:
             raise CommandError(
-                "--backend: the units use a PostgreSQL that `pooler` has made;"
-                " `pooler down` removes it with all data, then run `pooler up --backend` again"
+                "--backend: the units use a PostgreSQL that `pooler` has made, and its data stays there:"
+                " set $POOLER_HOME to another directory, for a second pooler with this server"
             )
         if ignored := environment.not_used(run.libpq):
             run.say(f"not used for --backend: {', '.join(ignored)}")
@@ -83,10 +136,22 @@ def _backend(
     return server.own_credentials(state.server)
 
 
+def say_where(run: Invocation, state: State) -> None:
+    """Print where clients connect if units listen at an address that the operator chose."""
+    place = Endpoint(host=state.model.service_host, port=listening.port_of(state))
+    run.say(f"clients connect to {place}")
+    if listening.exposes(state.listen):
+        run.say(
+            "these connections are not encrypted, and every machine that reaches this address can try"
+            f" passwords: `pooler up --listen {listening.NOWHERE}` ends that"
+        )
+
+
 def scale(run: Invocation, arguments: argparse.Namespace) -> int:
     """Add or remove units until there are as many as the arguments say."""
     platform = run.platform()
-    check_units(arguments.units)
+    check_units(arguments.units, platform.model.options)
+    listening.check_units(run.store, platform.state, arguments.units)
     platform.state.units = arguments.units
     _add_and_remove_units(run, platform)
     run.settle(platform)
@@ -104,30 +169,3 @@ def _add_and_remove_units(run: Invocation, platform: LocalPlatform) -> None:
         name = max(platform.model.units, key=number_of)
         platform.remove_unit(name)
         run.say(f"{name} removed")
-
-
-def down(run: Invocation, arguments: argparse.Namespace) -> int:
-    """Stop all processes, and remove all files unless `--keep` is given."""
-    was_up = run.store.exists()
-    state = run.store.load()
-    platform = LocalPlatform(run.store, state, pooler_owner())
-    credentials = state.model.backend.credentials
-    try:
-        if not arguments.keep and state.server is None and credentials:
-            clean_up(platform, credentials, run.say, made=state.made_database)
-    finally:
-        for unit in platform.stop():
-            run.say(f"{unit} stopped")
-    if state.server:
-        LocalServer(run.store.home, binaries.postgresql_owner()).stop(state.server)
-        run.say("PostgreSQL stopped")
-    if arguments.keep:
-        run.say(f"all files stay in {run.store.home}: `pooler up` starts the units again")
-        return 0
-    run.store.remove()
-    run.say(
-        "no process and no file of `pooler` is left on this machine"
-        if was_up
-        else "no unit existed on this machine, and no file is left"
-    )
-    return 0

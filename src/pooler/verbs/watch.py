@@ -1,0 +1,162 @@
+"""The verb `watch`: start again what has ended or hangs, until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import threading
+import time
+from types import FrameType
+
+from adapters.local.run_as import pooler_owner
+from app.errors import ConsoleFailed
+from pooler import binaries, server, watching
+from pooler.arguments import CommandError
+from pooler.invocation import Invocation
+from pooler.output import print_error
+from pooler.platform import LocalPlatform
+from pooler.server import LocalServer, ServerFailed
+from pooler.store import ServerRecord, Unreadable, Unwritable
+from pooler.verbs.up import start
+
+# Seconds between two looks at the processes.
+EVERY = 2.0
+
+# The longest time between two attempts that did not help, in seconds.
+LONGEST_PAUSE = 60.0
+
+_FAILURES = (CommandError, ConsoleFailed, OSError, ServerFailed, Unreadable, Unwritable)
+
+
+def watch(run: Invocation, arguments: argparse.Namespace) -> int:
+    """Look at all processes every few seconds, and start again what has ended or hangs.
+
+    SIGTERM ends this, and `pooler down` does, too; PgBouncer and PostgreSQL go on.
+    """
+    if arguments.up:
+        _bring_up(run)
+    run.platform()
+    try:
+        with watching.only_one(run.store):
+            return _Watch(run).until_terminated()
+    except watching.Watched as other:
+        raise CommandError(
+            f"process {other} watches these units already: `kill {other}` ends it, and leaves the units"
+        ) from None
+
+
+def _bring_up(run: Invocation) -> None:
+    """Start what does not run, as `pooler up` does, and end a process that watches in the background."""
+    with run.store.locked(print_error):
+        start(run, run.store.load())
+        watching.stop(run.store)
+
+
+class _Watch:
+    """The loop of the verb. `_pause` is the time to the next attempt, in seconds."""
+
+    def __init__(self, run: Invocation) -> None:
+        self._run = run
+        self._end = threading.Event()
+        self._pause = EVERY
+        self._last_attempt = 0.0
+        self._said = ""
+
+    def until_terminated(self) -> int:
+        """Look and repair until a signal, or until the units are stopped or removed."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._terminate)
+        self._say("watching: processes that end or hang are started again")
+        pause = EVERY
+        while not self._end.wait(pause):
+            if not self._run.store.exists() or self._run.store.load().stopped:
+                self._say("the units are stopped: nothing is watched any more")
+                return 0
+            pause = self._look()
+        return 0
+
+    def _terminate(self, _: int, __: FrameType | None) -> None:
+        self._end.set()
+
+    def _look(self) -> float:
+        """Repair what does not run, and return the seconds until the next look."""
+        try:
+            found = _broken(LocalPlatform(self._run.store, self._run.store.load(), pooler_owner()))
+            if not found:
+                return EVERY
+            with self._run.store.locked_if_free() as locked:
+                if not locked:
+                    return EVERY  # Another command works on the units.
+                self._repair()
+        except _FAILURES as error:
+            self._say(str(error))
+            return self._longer()
+        return self._longer()
+
+    def _longer(self) -> float:
+        """Return the time to wait after an attempt: longer if the attempt before was a moment ago."""
+        now = time.monotonic()
+        soon = now - self._last_attempt < self._pause + LONGEST_PAUSE
+        self._pause = min(self._pause * 2, LONGEST_PAUSE) if soon else EVERY
+        self._last_attempt = now
+        return self._pause
+
+    def _repair(self) -> None:
+        # Another command may have changed the state since the look.
+        state = self._run.store.load()
+        if state.stopped:
+            return
+        platform = LocalPlatform(self._run.store, state, pooler_owner())
+        if state.server:
+            self._start_server(platform, state.server)
+        for unit, broken in _broken_units(platform).items():
+            names = ", ".join(map(str, sorted(broken)))
+            with platform.hook(unit) as application:
+                outcome = application.pebble_ready()
+            left = _broken_units(platform).get(unit)
+            problems = "; ".join(problem.text for problem in outcome.problems)
+            self._say(
+                f"{unit}: PgBouncer process {names} does not run, and cannot be started: {problems}"
+                if left
+                else f"{unit}: PgBouncer process {names} had ended or hung, and was started again"
+            )
+
+    def _start_server(self, platform: LocalPlatform, record: ServerRecord) -> None:
+        own, before = LocalServer(self._run.store.home, binaries.postgresql_owner()), record.port
+        try:
+            if own.start(record):
+                self._say("PostgreSQL had ended, and was started again")
+            if record.port != before:
+                credentials = server.own_credentials(record)
+                version, _ = server.inspect_server(credentials)
+                platform.attach(credentials, version)
+                for application in platform.applications():
+                    application.backend_changed()
+        except ServerFailed as error:
+            self._say(str(error))
+
+    def _say(self, text: str) -> None:
+        if text != self._said:
+            print(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}", flush=True)
+        self._said = text
+
+
+def _broken(platform: LocalPlatform) -> bool:
+    """Return whether a process of the units, or the PostgreSQL that `pooler` made, does not run."""
+    if platform.state.server:
+        own = LocalServer(platform.store.home, binaries.postgresql_owner())
+        if not own.runs():
+            return True
+    return bool(_broken_units(platform))
+
+
+def _broken_units(platform: LocalPlatform) -> dict[str, frozenset[int]]:
+    """Return the indexes of the processes that have ended or hang, of each unit that has any."""
+    found = dict[str, frozenset[int]]()
+    for unit in platform.leader_first():
+        container = platform.pooler(unit).read()
+        wanted = container.applied.instances if container.applied else ()
+        broken = frozenset(process.index for process in wanted) - container.running
+        if broken:
+            found[unit] = broken
+    return found

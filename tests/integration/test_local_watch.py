@@ -1,0 +1,113 @@
+"""Processes that end or hang are started again, by a process that `up` starts."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from dying import until
+from platform_under_test import COMMAND, ROOT, lives, value
+
+
+@pytest.fixture
+def watched(fresh):
+    del fresh.environment["POOLER_NO_WATCH"]
+    fresh("up", f"listen_port={fresh.port}")
+    until(lambda: watcher(fresh))
+    return fresh
+
+
+def watcher(pooler):
+    """The process that watches the units; 0 if there is none."""
+    lock = pooler.home / "watch.lock"
+    pid = int(lock.read_text() or 0) if lock.exists() else 0
+    return pid if pid and lives(pid) else 0
+
+
+def postmaster(pooler):
+    return int((pooler.home / "postgresql/postmaster.pid").read_text().split()[0])
+
+
+def test_a_process_that_is_killed_runs_again_without_a_command(watched):
+    before = watched.pids()
+    os.kill(before[0], signal.SIGKILL)
+    until(lambda: len(watched.pids()) == len(before) and all(map(lives, watched.pids())))
+    assert "active" in watched("status")
+    assert "had ended or hung, and was started again" in (watched.home / "watch.log").read_text()
+
+
+def test_a_process_that_hangs_is_replaced_without_a_command(watched):
+    before = watched.pids()
+    os.kill(before[0], signal.SIGSTOP)
+    until(lambda: not lives(before[0]) and len(watched.pids()) == len(before))
+    assert "active" in watched("status")
+
+
+def test_a_postgresql_that_is_killed_runs_again_without_a_command(watched):
+    before = postmaster(watched)
+    os.kill(before, signal.SIGKILL)
+    until(lambda: not lives(before) and postmaster(watched) != before)
+    until(lambda: watched.run("status").returncode == 0)
+    with watched.client("demo") as connection:
+        assert value(connection, "select 42") == 42
+
+
+def test_after_down_nothing_is_started_again(watched):
+    pid, processes = watcher(watched), [*watched.pids(), postmaster(watched)]
+    os.kill(processes[0], signal.SIGKILL)
+    watched("down")
+    assert not lives(pid)
+    time.sleep(5)
+    assert not any(map(lives, processes))
+    assert not any(map(lives, watched.pids()))
+
+
+def test_a_single_process_watches_after_several_ups(watched):
+    first = watcher(watched)
+    watched("up")
+    until(lambda: watcher(watched) not in {0, first})
+    assert not lives(first)
+
+
+def test_the_end_of_the_process_that_watches_leaves_the_units(watched):
+    processes = watched.pids()
+    os.kill(watcher(watched), signal.SIGTERM)
+    until(lambda: not watcher(watched))
+    assert all(map(lives, processes))
+    assert "active" in watched("status")
+
+
+def test_a_second_process_that_watches_is_refused(watched):
+    done = watched.run("watch")
+    assert done.returncode == 1
+    assert f"process {watcher(watched)} watches these units already" in done.stderr
+
+
+def test_the_environment_of_the_process_that_watches_has_no_password(watched):
+    watched.environment["PGPASSWORD"] = "a-secret"
+    watched("up")
+    until(lambda: watcher(watched))
+    with open(f"/proc/{watcher(watched)}/environ") as environ:
+        assert "a-secret" not in environ.read()
+
+
+def test_watch_in_the_foreground_starts_the_units_at_boot(fresh):
+    fresh("up", f"listen_port={fresh.port}")
+    assert not (fresh.home / "watch.lock").exists()
+    fresh("down")
+    with subprocess.Popen(
+        [*COMMAND, "watch", "--up"], env=fresh.environment, cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as command:  # fmt: skip
+        until(lambda: watcher(fresh) == command.pid)
+        assert "active" in fresh("status")
+        fresh("down")
+        assert command.wait(timeout=10) == 0
+
+
+def test_a_service_is_refused_where_no_systemd_runs(fresh):
+    done = fresh.run("service", "install")
+    assert done.returncode == 1
+    assert "systemd does not run" in done.stderr
+    assert f"@reboot POOLER_HOME={fresh.home} " in done.stderr
+    assert done.stderr.rstrip().endswith("/pooler up")
