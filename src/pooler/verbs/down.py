@@ -39,9 +39,13 @@ def down(run: Invocation, arguments: argparse.Namespace) -> int:
     _stop(run, platform)
     run.store.save(platform.state)
     run.say("all data, users and options stay: `pooler up` starts the units again")
-    if systemd.runs() and systemd.unit_path(unit_name(run.store.home)).exists():
+    if _starts_at_boot(run):
         run.say("the units start again at the next boot: `pooler service uninstall` prevents that")
     return 0
+
+
+def _starts_at_boot(run: Invocation) -> bool:
+    return systemd.runs() and systemd.unit_path(unit_name(run.store.home)).exists()
 
 
 def _stop(run: Invocation, platform: LocalPlatform) -> None:
@@ -169,4 +173,6 @@ def _forget(run: Invocation, platform: LocalPlatform) -> int:
         if existed
         else "no unit existed on this machine, and no file is left"
     )
+    if _starts_at_boot(run):
+        run.say("the unit of systemd stays: `pooler service uninstall` removes it")
     return 0

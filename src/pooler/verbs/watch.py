@@ -33,6 +33,10 @@ def watch(run: Invocation, arguments: argparse.Namespace) -> int:
     SIGTERM ends this, and `pooler down` does, too; PgBouncer and PostgreSQL go on.
     """
     if arguments.up:
+        if not run.store.exists():
+            # After `pooler down --delete` systemd must not try this again and again.
+            run.say("no unit exists on this machine: run `pooler up` first")
+            return 0
         _bring_up(run)
     run.platform()
     try:
