@@ -12,7 +12,7 @@ SPACE = $() $()
 .PHONY: up down check test test-root one format words lint types core unit integration juju promises attacks \
 	proof flows bench lock clean
 
-up down: .venv/ready
+up down:
 	@./pooler $@
 
 check: .venv-tox/ready ## lint, types, and the tests without real servers
@@ -60,25 +60,13 @@ flows: ## each path of the specification, with the tests that prove it
 bench: .venv-tox/ready ## what a quiet hook costs, and the pool beside a pool that is set up by hand, in ratios
 	$(TOX) run -e $@
 
-.venv/ready: requirements/local.txt
-	$(call venv,.venv,requirements/local.txt)
-
 .venv-tox/ready: requirements/tox.txt
-	$(call venv,.venv-tox,requirements/tox.txt)
+	@requirements/install.sh .venv-tox $< $(PYTHON)
 
 # These environments run at the same time. Their output is long, so the lines with failures come again at the end.
 define together
 $(TOX) run-parallel $(DISCOVER) -e $(subst $(SPACE),$(COMMA),$(strip $(1))) || { echo "What failed:"; \
 	cd .tox && grep -E '^(E   |FAILED|ERROR|Would reformat)|^ *FAILED: | error: ' $(patsubst %,%/log/*commands*.log,$(1)); exit 1; }
-endef
-
-define venv
-@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed, and there is none on the PATH: install it, or say PYTHON=/path/to/python3"; exit 1; }
-@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install python3-venv"; exit 1; }
-@echo "Installing $(2) into $(1)"
-@rm -rf $(1) && $(PYTHON) -m venv $(1)
-@$(1)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $(2)
-@touch $(1)/ready
 endef
 
 lock: ## pin again what requirements/*.in ask for; needs uv

@@ -10,7 +10,6 @@ import functools
 import logging
 import pathlib
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import ops
@@ -38,6 +37,9 @@ class PgBouncerCharm(ops.CharmBase):
         self._container = ObservedContainer(self.unit.get_container(CONTAINER), record)
         self._unchanged = SkipUnchanged(self, self._state, self._container)
         self._outcomes: list[Outcome] = []
+        # The kinds of events that a hook of this dispatch deferred, and that were deferred without a hook.
+        self._deferred: set[str] = set()
+        self._deferred_unread: set[str] = set()
         peers, backend, clients = self.on[PEERS], self.on[BACKEND], self.on[CLIENTS]
         pooler = self.on[CONTAINER]
         for event, handler in (
@@ -51,7 +53,7 @@ class PgBouncerCharm(ops.CharmBase):
             (pooler.pebble_check_recovered, self._on_check_recovered),
             (self.on.leader_elected, self._on_leader_elected),
             (peers.relation_created, self._on_peers_created),
-            (peers.relation_joined, self._on_peers_changed),
+            # Juju sends relation-changed after each relation-joined, which brings nothing that is not in it.
             (peers.relation_changed, self._on_peers_changed),
             (peers.relation_departed, self._on_peers_departed),
             (self.on.secret_changed, self._on_secret_changed),
@@ -78,18 +80,21 @@ class PgBouncerCharm(ops.CharmBase):
         return wiring.on_juju(self, self._state, self._container)
 
     def _on_start(self, event: ops.EventBase) -> None:
-        self._run(event, lambda application: application.start())
+        self._conclude(event, self._hooks().start())
 
     def _on_pebble_ready(self, event: ops.EventBase) -> None:
-        outcome = self._run(event, lambda application: application.pebble_ready())
+        outcome = self._hooks().pebble_ready()
+        self._conclude(event, outcome)
         if version := outcome.facts.container.version:
             self.unit.set_workload_version(str(version))
 
     def _on_config_changed(self, event: ops.EventBase) -> None:
-        self._run_unless_unchanged(event, lambda application: application.config_changed())
+        if not self._may_skip(event):
+            self._conclude(event, self._hooks().config_changed())
 
     def _on_update_status(self, event: ops.EventBase) -> None:
-        self._run_unless_unchanged(event, lambda application: application.update_status())
+        if not self._may_skip(event):
+            self._conclude(event, self._hooks().update_status())
 
     def _on_check_failed(self, event: ops.PebbleCheckFailedEvent) -> None:
         name = event.info.name
@@ -97,62 +102,63 @@ class PgBouncerCharm(ops.CharmBase):
             from adapters.pebble.reminder import PebbleReminder
 
             PebbleReminder(event.workload).stop()
-        if process_of(name) is None:
-            self._on_update_status(event)
-        else:  # Pebble restarts the process at once, so the values that a hook reads may all be unchanged.
-            self._run(event, lambda application: application.update_status())
+        # Pebble restarts a process at once, so the values that a hook reads may all be unchanged.
+        if process_of(name) is not None or not self._may_skip(event):
+            self._conclude(event, self._hooks().update_status())
 
     def _on_check_recovered(self, event: ops.PebbleCheckRecoveredEvent) -> None:
+        if self._may_skip(event):
+            return
         if process_of(event.info.name) is None:
-            self._run_unless_unchanged(event, lambda application: application.backend_returned())
+            self._conclude(event, self._hooks().backend_returned())
         else:
-            self._on_update_status(event)
+            self._conclude(event, self._hooks().update_status())
 
     def _on_leader_elected(self, event: ops.EventBase) -> None:
-        self._run_unless_unchanged(event, lambda application: application.leader_elected())
+        if not self._may_skip(event):
+            self._conclude(event, self._hooks().leader_elected())
 
     def _on_peers_created(self, event: ops.EventBase) -> None:
-        self._run_unless_unchanged(event, lambda application: application.peers_created())
+        if not self._may_skip(event):
+            self._conclude(event, self._hooks().peers_created())
 
     def _on_peers_changed(self, event: ops.EventBase) -> None:
-        self._run_unless_unchanged(event, lambda application: application.peers_changed())
+        if not self._may_skip(event):
+            self._conclude(event, self._hooks().peers_changed())
 
     def _on_peers_departed(self, event: ops.RelationDepartedEvent) -> None:
-        self._on_departed(event, lambda application: application.peers_departed)
+        if not self._may_skip(event):
+            self._conclude(event, self._hooks().peers_departed(_departing(event)))
 
     def _on_secret_changed(self, event: ops.EventBase) -> None:
-        self._run(event, lambda application: application.peers_changed())
+        self._conclude(event, self._hooks().peers_changed())
 
     def _on_secret_remove(self, event: ops.SecretRemoveEvent) -> None:
         event.remove_revision()
 
     def _on_backend_changed(self, event: ops.EventBase) -> None:
-        self._run_unless_unchanged(event, lambda application: application.backend_changed())
+        if not self._may_skip(event):
+            self._conclude(event, self._hooks().backend_changed())
 
     def _on_backend_departed(self, event: ops.RelationDepartedEvent) -> None:
-        self._on_departed(event, lambda application: application.backend_departed)
+        if not self._may_skip(event):
+            self._conclude(event, self._hooks().backend_departed(_departing(event)))
 
     def _on_backend_broken(self, event: ops.EventBase) -> None:
-        self._run_unless_unchanged(event, lambda application: application.backend_broken())
+        if not self._may_skip(event):
+            self._conclude(event, self._hooks().backend_broken())
 
     def _on_clients_changed(self, event: ops.EventBase) -> None:
-        self._run_unless_unchanged(event, lambda application: application.clients_changed())
+        if not self._may_skip(event):
+            self._conclude(event, self._hooks().clients_changed())
 
     def _on_clients_departed(self, event: ops.RelationDepartedEvent) -> None:
-        self._on_departed(event, lambda application: application.clients_departed)
+        if not self._may_skip(event):
+            self._conclude(event, self._hooks().clients_departed(_departing(event)))
 
     def _on_clients_broken(self, event: ops.EventBase) -> None:
-        self._run_unless_unchanged(event, lambda application: application.clients_broken())
-
-    def _on_departed(
-        self,
-        event: ops.RelationDepartedEvent,
-        hook: Callable[[Application], Callable[[str], Outcome]],
-    ) -> None:
-        departing = event.departing_unit.name if event.departing_unit else ""
-        # No value that a hook reads shows that this unit itself is being removed, so the hook has to run.
-        run = self._run if departing == self.unit.name else self._run_unless_unchanged
-        run(event, lambda application: hook(application)(departing))
+        if not self._may_skip(event):
+            self._conclude(event, self._hooks().clients_broken())
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
         """Set the status after the last hook of the application; if no hook ran, the status stays."""
@@ -166,34 +172,57 @@ class PgBouncerCharm(ops.CharmBase):
 
     def _on_commit(self, _: ops.EventBase) -> None:
         """Record what the hook read if nothing is left to do, so that later hooks can end early."""
-        if not self._outcomes:
+        # After a hook, an event that was deferred without a hook may have something to do.
+        if not self._outcomes or self._deferred_unread:
             return
         from app.hooks.update_status import probed_servers
-        from app.outcome import Done
+        from app.outcome import AskAgain
 
-        if all(isinstance(outcome, Done) and outcome.complete for outcome in self._outcomes):
+        if all(
+            not isinstance(outcome, AskAgain) and outcome.complete for outcome in self._outcomes
+        ):
             servers = probed_servers(self._outcomes[-1].facts)
-            self._unchanged.remember([(server.host, server.port) for server in servers])
+            addresses = [(server.host, server.port) for server in servers]
+            self._unchanged.remember(addresses, self._deferred)
 
-    def _run_unless_unchanged(
-        self, event: ops.EventBase, hook: Callable[[Application], Outcome]
-    ) -> None:
-        if not self._unchanged.holds(event):
-            self._run(event, hook)
+    def _may_skip(self, event: ops.EventBase) -> bool:
+        """Return whether a hook for this event would do nothing, because it would read nothing new.
 
-    def _run(self, event: ops.EventBase, hook: Callable[[Application], Outcome]) -> Outcome:
-        """Run a hook of the application and return its outcome; defer the event if the hook has to run again."""
+        If the last complete hook deferred an event of this kind, the event is deferred again.
+        """
+        # No value that a hook reads shows that this unit itself is being removed, so that hook has to run.
+        leaves = (
+            isinstance(event, ops.RelationDepartedEvent) and _departing(event) == self.unit.name
+        )
+        if leaves or not self._unchanged.holds(event):
+            return False
+        if event.handle.kind in self._unchanged.deferred:
+            self._deferred_unread.add(event.handle.kind)
+            event.defer()
+        return True
+
+    def _hooks(self) -> Application:
+        """Return the application, to run a hook of it, and remove the record of the last complete hook."""
+        self._unchanged.forget()
+        return self.application
+
+    def _conclude(self, event: ops.EventBase, outcome: Outcome) -> None:
+        """Keep the outcome of a hook for the status, and defer the event if the hook has to run again."""
         from app.outcome import AskAgain, Done
 
-        self._unchanged.forget()
-        outcome = hook(self.application)
         self._outcomes.append(outcome)
-        if not isinstance(outcome, Done):
-            logger.info("Deferring: %s", outcome.reason)
-            asks_again = isinstance(outcome, AskAgain)
-            if not (asks_again and self.application.reminder.remind(outcome.topic)):
-                event.defer()
-        return outcome
+        if isinstance(outcome, Done):
+            return
+        logger.info("Deferring: %s", outcome.reason)
+        asks_again = isinstance(outcome, AskAgain)
+        if not (asks_again and self.application.reminder.remind(outcome.topic)):
+            self._deferred.add(event.handle.kind)
+            event.defer()
+
+
+def _departing(event: ops.RelationDepartedEvent) -> str:
+    """Return the name of the unit that departs; '' if Juju does not name it."""
+    return event.departing_unit.name if event.departing_unit else ""
 
 
 if __name__ == "__main__":

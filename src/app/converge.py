@@ -7,6 +7,10 @@ from domain.facts import Facts
 from domain.leadership import may_write_for_app
 from domain.problems import Problem
 
+# The leader shares a plan, its processes close connections, and the plan gives these to other units: two runs that
+# change something, and a run that changes nothing.
+_MOST_RUNS = 3
+
 
 class Intent(Protocol):
     """Something that has to be true after a hook."""
@@ -21,7 +25,8 @@ class Converge:
 
     A later intent can change what an earlier intent depends on: the leader shares out the connections that
     its own processes have given up, and then its own processes may have more. So if the intents changed
-    anything, they run again. `again` are the intents for that: they verify nothing.
+    anything, they run again, until they change nothing, which the record of the hook then says. `again` are
+    the intents for that: they verify nothing.
     """
 
     def __init__(self, *intents: Intent, again: "Converge | None" = None) -> None:
@@ -30,25 +35,21 @@ class Converge:
 
     def __call__(self, facts: Facts) -> Done | AskAgain:
         """Run every intent; return AskAgain with the reason of the first intent that has to wait."""
-        first = self._run(facts)
-        if isinstance(first, AskAgain) or first.facts == facts:
-            return first
-        second = self._again._run(first.facts)
-        problems = tuple(dict.fromkeys((*first.problems, *second.problems)))
-        if isinstance(second, AskAgain):
-            return AskAgain(second.facts, second.reason, problems)
-        return Done(second.facts, problems, complete=second.complete and not problems)
-
-    def _run(self, facts: Facts) -> Done | AskAgain:
-        before, reason = facts, ""
-        problems: tuple[Problem, ...] = ()
-        for intent in self._intents:
-            outcome = intent(facts)
-            facts, problems = outcome.facts, (*problems, *outcome.problems)
-            if isinstance(outcome, AskAgain):
-                reason = reason or outcome.reason
-        if reason:
-            return AskAgain(facts, reason, problems)
+        problems: dict[Problem, None] = {}
+        before, changed = facts, False
+        for intents in (self._intents, *[self._again._intents] * (_MOST_RUNS - 1)):
+            before, reason = facts, ""
+            for intent in intents:
+                outcome = intent(facts)
+                facts = outcome.facts
+                problems |= dict.fromkeys(outcome.problems)
+                if isinstance(outcome, AskAgain):
+                    reason = reason or outcome.reason
+            if reason:
+                return AskAgain(facts, reason, tuple(problems))
+            if facts == before:
+                break
+            changed = True
         may_change = problems or facts.has_problems or (may_write_for_app(facts) and facts.roaming)
         complete = facts == before and not may_change
-        return Done(facts, problems, complete, complete)
+        return Done(facts, tuple(problems), unchanged=complete and not changed, complete=complete)

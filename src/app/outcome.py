@@ -30,6 +30,8 @@ class Deferred(NamedTuple):
     facts: Facts
     reason: str
     problems: tuple[Problem, ...] = ()
+    # As long as the facts stay as they are now, the hook only defers the event again, and no hook does anything.
+    complete: bool = False
 
 
 class AskAgain(NamedTuple):

@@ -9,13 +9,13 @@ from typing import NamedTuple, Protocol
 
 import pydantic
 
-from domain.applied import AppliedState, Step
+from domain.applied import AppliedState
 from domain.budget import UnitBudget
 from domain.capabilities import PgBouncerRuntime
+from domain.change import Change
 from domain.consent import RoleRights, ServerDatabase
 from domain.console import PooledDatabase, PoolState
 from domain.facts import BackendLogin, Facts, Ledger
-from domain.instances import PoolerConfig
 from domain.made import Made
 from domain.plan import Plan, Serving
 from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer
@@ -38,8 +38,8 @@ class Pooler(Protocol):
         """Return the version of PgBouncer, and the processors and open files that it may use."""
         ...
 
-    def apply(self, config: PoolerConfig, applied: AppliedState, steps: tuple[Step, ...]) -> None:
-        """Write the files, take the steps in their order, and then remember `applied`.
+    def apply(self, change: Change) -> None:
+        """Write the files, take the steps in their order, and then keep the record of the change.
 
         If PgBouncer refuses a configuration, the configuration before is restored, and the error names the
         line.

@@ -3,48 +3,29 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from domain.budget import UNLIMITED, ProcessHolding
 from domain.capabilities import PgBouncerRuntime
 from domain.instances import PoolerConfig
 from domain.plan import Serving
+from domain.process import RunningProcess
 from domain.value import Count, Value, digest
 
 
-class AppliedInstance(Value):
-    """The configuration that a process was last given, as digests, and the server connections that it may have."""
+class AppliedProcess(RunningProcess):
+    """A process with digests of the configuration that it was last given."""
 
-    index: Count
+    # An ending process of an older record may have no port.
     port: Count = 0
     restart: str
     reload: str
-    limit: Count = 0
-    # The process has read-only pools.
-    readers: bool = False
-    # Server connections that the process may still have from before, if they are more than `limit`; else 0.
-    held: Count = 0
-
-    @property
-    def over(self) -> bool:
-        """Return whether the process may have more server connections than its limit allows."""
-        return self.held > self.limit > 0
-
-    def lease(self) -> ProcessHolding:
-        """Return the server connections that the process may have, for the next division of the limit."""
-        return ProcessHolding(index=self.index, held=self.most, readers=self.readers)
-
-    @property
-    def most(self) -> int:
-        """Return the most server connections to a database that the process may have."""
-        return max(self.held, self.limit) if self.limit else UNLIMITED
 
 
 class AppliedState(Value):
     """The record that a platform keeps of the last configuration that was applied in full."""
 
     program: PgBouncerRuntime
-    instances: tuple[AppliedInstance, ...]
+    instances: tuple[AppliedProcess, ...]
     # Processes that were told to stop, and wait for the transactions of their clients.
-    ending: tuple[AppliedInstance, ...] = ()
+    ending: tuple[AppliedProcess, ...] = ()
     # A digest of the auth file and the HBA file.
     users: str
     serving: Serving
@@ -64,13 +45,14 @@ class AppliedState(Value):
         return self.model_copy(update={"instances": kept})
 
     @property
-    def over(self) -> tuple[AppliedInstance, ...]:
+    def over(self) -> tuple[AppliedProcess, ...]:
         """Return the processes that may have more server connections than their limits allow."""
         return tuple(process for process in self.instances if process.over)
 
-    def leases(self) -> tuple[ProcessHolding, ...]:
-        """Return the server connections that each process may have, including the processes that end."""
-        return tuple(process.lease() for process in (*self.instances, *self.ending))
+    @property
+    def running(self) -> tuple[AppliedProcess, ...]:
+        """Return every process that may have server connections, including the processes that end."""
+        return (*self.instances, *self.ending)
 
     def without_ended(self, ending: frozenset[int]) -> "AppliedState":
         """Return this record without ended processes; `ending` has the indexes of processes that still end."""
@@ -88,7 +70,7 @@ def applied(
     before_instances = before.instances if before else ()
     old = {process.index: process for process in before_instances if process.index in running}
     instances = tuple(
-        AppliedInstance(
+        AppliedProcess(
             index=instance.index,
             port=instance.port,
             restart=instance.restart_digest(),
@@ -138,7 +120,7 @@ def begun(before: AppliedState | None, after: AppliedState) -> AppliedState:
     )
 
 
-def _worst_of(old: AppliedInstance | None, new: AppliedInstance | None) -> AppliedInstance:
+def _worst_of(old: AppliedProcess | None, new: AppliedProcess | None) -> AppliedProcess:
     """Return the record of a process that runs with either of two configurations."""
     candidates = [process for process in (old, new) if process]
     restarts = {process.restart for process in candidates}
@@ -158,7 +140,7 @@ def server_changed(before: AppliedState | None, after: AppliedState) -> bool:
     return before is not None and bool(before.server) and before.server != after.server
 
 
-def _surplus_bound(old: AppliedInstance | None, limit: int) -> int:
+def _surplus_bound(old: AppliedProcess | None, limit: int) -> int:
     """Return the most server connections that the process may still have above its new limit; else 0."""
     return old.most if old and 0 < limit < old.most else 0
 

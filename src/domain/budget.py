@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from domain.plan import Plan, share
 from domain.pools import has_read_only_pools, read_only_part
+from domain.process import UNLIMITED, Process, RunningProcess
 from domain.value import Count, Value
 
 # More processes than this on a single address gain nothing: the kernel spreads connections at random.
@@ -16,9 +17,6 @@ MOST_PROCESSES = 16
 # Clients of another process cannot use an idle server connection, so a pool of a single connection makes clients
 # wait although connections are free.
 MIN_CONNECTIONS_PER_POOL = 2
-
-# The connections that a process may have that had no limit.
-UNLIMITED = 2**31 - 1
 
 
 class UnitBudget(Value):
@@ -35,12 +33,12 @@ def unit_limit(plan: Plan, unit: str) -> int:
     return plan.share_of(unit) if plan.settings.max_db_connections else UNLIMITED
 
 
-def stake(plan: Plan, unit: str, leases: Iterable["ProcessHolding"]) -> UnitBudget:
+def stake(plan: Plan, unit: str, running: Iterable[RunningProcess]) -> UnitBudget:
     """Return the budget of a unit whose processes are configured by the plan."""
     if not plan.settings.max_db_connections:
         return UnitBudget()
     unit_share = plan.share_of(unit)
-    held = min(UNLIMITED, sum(lease.held for lease in leases))
+    held = min(UNLIMITED, sum(process.most for process in running))
     return UnitBudget(share=unit_share, held=max(unit_share, held))
 
 
@@ -85,17 +83,6 @@ def next_unit_limits(
     return tuple(shares)
 
 
-class Process(Value):
-    """A PgBouncer process that the plan has."""
-
-    index: int
-    port: int
-    # Connections to a database; 0 is no limit.
-    limit: int
-    # The process has read-only pools, which lead to replicas.
-    readers: bool = False
-
-
 def processes(plan: Plan, unit: str, cpus: int) -> tuple[Process, ...]:
     """Return the processes that a unit runs by the plan, first the processes of the current port.
 
@@ -125,49 +112,42 @@ def processes(plan: Plan, unit: str, cpus: int) -> tuple[Process, ...]:
     )
 
 
-class ProcessHolding(Value):
-    """The most connections to a database that a process may have, including connections from before."""
-
-    index: int
-    # At least the limit of the process; UNLIMITED without a limit.
-    held: int
-    # The read-only pools of the process have their part of these connections.
-    readers: bool = False
-
-
 def next_process_limits(
-    wanted: Sequence[Process], total: int, leases: Iterable[ProcessHolding]
+    wanted: Sequence[Process], total: int, running: Iterable[RunningProcess]
 ) -> tuple[Process, ...]:
     """Return the wanted processes with the limits that they can have now.
 
     A process for which no connection is free is left out. `total` is the limit of all processes together;
-    UNLIMITED without a limit. `leases` has the connections of all processes that run or still end.
+    UNLIMITED without a limit. `running` has all processes that run or still end.
     """
-    had = {lease.index: lease for lease in leases}
-    free = total if total == UNLIMITED else total - sum(lease.held for lease in had.values())
+    had = {process.index: process for process in running}
+    free = total if total == UNLIMITED else total - sum(known.most for known in had.values())
     limited: list[Process] = []
     for process in wanted:
-        lease = had.get(process.index, ProcessHolding(index=process.index, held=0))
+        known = had.get(process.index)
+        held = known.most if known else 0
         limit = process.limit or UNLIMITED
-        if limit > lease.held:
-            more = max(0, min(limit - lease.held, free))
+        if limit > held:
+            more = max(0, min(limit - held, free))
             free -= more if total < UNLIMITED else 0
-            limit = lease.held + more
+            limit = held + more
         if limit:
-            limited.append(_with_readers(process, lease, limit))
+            reads = known is not None and known.readers
+            limited.append(_with_readers(process, limit, held, reads=reads))
     return tuple(limited)
 
 
-def _with_readers(process: Process, lease: ProcessHolding, limit: int) -> Process:
+def _with_readers(process: Process, limit: int, held: int, *, reads: bool) -> Process:
     """Return a process with this limit, and with read-only pools if the connections that they need are free.
 
-    A smaller limit does not close open connections of PgBouncer: PgBouncer only opens no more. So the
+    `held` is the most connections that the process may have now, and `reads` says whether it has read-only
+    pools. A smaller limit does not close open connections of PgBouncer: PgBouncer only opens no more. So the
     other pools of the process close connections first, and then the read-only pools appear.
     """
     readers = process.readers
-    if readers and not lease.readers and limit < UNLIMITED:
+    if readers and not reads and limit < UNLIMITED:
         writable = limit - read_only_part(limit)
-        readers = lease.held <= writable > 0
+        readers = held <= writable > 0
         if not readers:
             limit = max(1, writable)
     update = {"limit": 0 if limit == UNLIMITED else limit, "readers": readers}

@@ -57,6 +57,11 @@ class Container(Value):
             process.index for process in planned
         )
 
+    @property
+    def serving(self) -> Serving | None:
+        """Return what the processes serve; None unless every process of the applied configuration runs."""
+        return self.applied.serving if self.applied and self.runs else None
+
     def with_program(self, program: PgBouncerRuntime) -> "Container":
         """Return this container with what PgBouncer said of itself."""
         return self.model_copy(update={"program": program})
@@ -308,6 +313,12 @@ class Facts(Value):
     def configured(self) -> bool:
         """Return whether a configuration exists in the container or in the peer databag."""
         return self.plan is not None or self.container.applied is not None
+
+    @property
+    def applicable_plan(self) -> Plan | None:
+        """Return the plan that the processes can be configured with now; None if there is none."""
+        readable = self.container.reachable and "secret" not in self.unreadable
+        return self.plan if readable else None
 
     @property
     def has_problems(self) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import pydantic
 
 from domain import scram
-from domain.budget import MOST_PROCESSES, Process, processes
+from domain.budget import MOST_PROCESSES, processes
 from domain.capabilities import (
     CLIENT_LIMITS,
     OWN_LIFETIMES,
@@ -14,6 +14,7 @@ from domain.capabilities import (
     Version,
     version_in,
 )
+from domain.endpoints import Endpoint
 from domain.hba import Rule, access_rules
 from domain.overrides import usable
 from domain.plan import Plan, Serving
@@ -29,6 +30,7 @@ from domain.pools import (
     pools,
     serving,
 )
+from domain.process import Process
 from domain.reset import reset_settings
 from domain.users import AuthMaterial, Login
 from domain.value import Value, digest, number_of
@@ -96,15 +98,9 @@ class CancelPeer(Value):
     port: int
 
 
-class Instance(Value):
+class Instance(Process):
     """The configuration of a PgBouncer process."""
 
-    index: int
-    port: int
-    # Connections to a database; 0 is no limit.
-    limit: int = 0
-    # Read-only pools have their part of `limit`.
-    readers: bool = False
     # The lines of the section [pgbouncer], in their order.
     settings: tuple[IniLine, ...]
     pools: tuple[Pool, ...]
@@ -132,7 +128,8 @@ class PoolerConfig(Value):
     # The rules of the HBA file.
     rules: tuple[Rule, ...]
     serving: Serving
-    # The identity of the PostgreSQL server that the pools lead to.
+    # The PostgreSQL server that the pools lead to: where it listens, and its identity.
+    upstream: Endpoint | None = None
     server: str = ""
     # The login for the consoles; None if no user may use them.
     admin: Login | None = None
@@ -198,6 +195,7 @@ def pooler_config(
         users=_users(auth),
         rules=access_rules(auth),
         serving=serving(served, program.cpus, readers=readers),
+        upstream=plan.upstream.endpoints[0] if plan.upstream else None,
         server=plan.upstream.server_id if plan.upstream else "",
         admin=admin,
     )
@@ -206,7 +204,7 @@ def pooler_config(
 def _supported_part(plan: Plan, version: Version) -> Plan:
     """Return the part of the plan that this version of PgBouncer supports."""
     overrides = usable(plan.settings.overrides, version)
-    settings = plan.settings.model_copy(update={"overrides": overrides})
+    settings = plan.settings.with_overrides(overrides)
     update = {
         "settings": settings,
         "known_users": plan.known_users if version >= OWN_USERS else (),
@@ -280,25 +278,17 @@ def _pooling(plan: Plan, version: Version, part: Part, files: int) -> tuple[IniL
     settings, sizes = plan.settings, pool_sizes(plan.settings, part)
     clients = most_clients(plan, part.limit, files)
     return (
-        ("pool_mode", settings.pool_mode),
+        *settings.passed_on(),
         ("max_client_conn", str(clients)),
         *_client_limits(clients, version),
         ("max_db_connections", str(part.limit)),
         ("default_pool_size", str(sizes.default)),
         ("min_pool_size", str(sizes.minimum)),
         ("reserve_pool_size", str(sizes.reserve)),
-        # In session mode, where a client keeps its server connection, PgBouncer tracks no prepared statement.
-        ("max_prepared_statements", str(settings.max_prepared_statements)),
         *reset_settings(
             settings, version, version_in(plan.upstream.version) if plan.upstream else None
         ),
-        ("query_wait_timeout", str(settings.query_wait_timeout)),
         ("client_login_timeout", str(LOGIN_SECONDS)),
-        ("query_timeout", str(settings.query_timeout)),
-        ("idle_transaction_timeout", str(settings.idle_transaction_timeout)),
-        ("client_idle_timeout", str(settings.client_idle_timeout)),
-        ("server_idle_timeout", str(settings.server_idle_timeout)),
-        ("server_lifetime", str(settings.server_lifetime)),
         # A server that is back, or a new server behind the same name, is used within seconds.
         ("server_connect_timeout", "5"),
         ("server_login_retry", "1"),
@@ -314,8 +304,6 @@ def _pooling(plan: Plan, version: Version, part: Part, files: int) -> tuple[IniL
         # A cancel request does not wait for a peer that is gone. PgBouncer forwards a single request to a peer at
         # a time, and drops requests that arrive at the same moment; clients can send them again.
         ("cancel_wait_timeout", "1"),
-        # The size of a packet limits the memory that a client without credentials can occupy.
-        ("max_packet_size", str(settings.max_packet_size)),
         # The last comma adds an empty name: before 1.26.1 PgBouncer searches for an empty name, and without it
         # loops for ever (CVE-2026-107349). `options` is not listed, so that PgBouncer keeps or refuses a setting
         # in `options` like a startup parameter, and never drops it.

@@ -2,12 +2,13 @@
 
 from collections.abc import Collection, Iterator
 
-from domain.budget import UNLIMITED, UnitAllotment, next_unit_limits, unit_limit
+from domain.budget import UnitAllotment, next_unit_limits, unit_limit
 from domain.endpoints import Endpoint, endpoints_text
 from domain.facts import Facts, Peer
 from domain.leadership import serving_everywhere
 from domain.plan import DepartedUnit, Member, Plan, Upstream
 from domain.pools import read_only_alias
+from domain.process import UNLIMITED
 from domain.settings import Settings
 from domain.users import AccessRequest, Offer, grant_for
 from domain.value import number_of

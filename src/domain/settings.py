@@ -7,46 +7,13 @@ from typing import Annotated
 import pydantic
 
 from domain import sentences
+from domain.options import PASSED_ON, Accepts, Named, WholeNumber, option_of
 from domain.overrides import MOST_CONNECTIONS, Overrides, overrides_in
 from domain.roles import ROLES
 from domain.value import Name, PoolMode, Value
 
-_INT_MAX = 2**31 - 1  # PgBouncer keeps numbers as C ints.
-_SECONDS_MAX = (
-    2**31 - 1
-)  # PgBouncer counts microseconds in 64 bits, where these seconds do not overflow.
-
-_SECONDS = f"whole seconds from 0 (off) to {_SECONDS_MAX}"
-
-# What each option accepts, as the end of a sentence.
-ACCEPTS = {
-    "listen_port": "a whole number from 1024 to 65535",
-    "pool_mode": "session, transaction or statement",
-    "server_reset_query_always": "true or false",
-    "max_db_connections": f"a whole number from 0 (no limit) to {_INT_MAX}",
-    "max_prepared_statements": f"a whole number from 0 (off) to {_INT_MAX}",
-    "max_packet_size": f"whole bytes from {2**20} (1 MiB) to {2**30} (1 GiB)",
-    "default_pool_size": f"a whole number from 0 (as many as there may be) to {MOST_CONNECTIONS}",
-    "min_pool_size": f"a whole number from 0 to {MOST_CONNECTIONS}",
-    "reserve_pool_size": f"a whole number from 0 to {MOST_CONNECTIONS}",
-    "query_wait_timeout": _SECONDS,
-    "query_timeout": _SECONDS,
-    "idle_transaction_timeout": _SECONDS,
-    "client_idle_timeout": _SECONDS,
-    "server_idle_timeout": _SECONDS,
-    "server_lifetime": f"whole seconds from 0 (closed after one use) to {_SECONDS_MAX}",
-    "overrides": "a JSON text of databases and users, or nothing",
-    "allowed-roles": "names of roles, separated by commas or spaces, or nothing",
-    "shared-databases": "names of databases, separated by commas or spaces, or nothing",
-}
-
-# Names of options by the names of their fields.
-_OPTIONS = {name.replace("-", "_"): name for name in ACCEPTS}
-
-
-def field_of(option: str) -> str:
-    """Return the field of `Settings` that holds this option, e.g. `allowed_roles` of `allowed-roles`."""
-    return option.replace("-", "_")
+# PgBouncer keeps numbers as C ints. It counts microseconds in 64 bits, where this many seconds do not overflow.
+_INT_MAX = 2**31 - 1
 
 
 def _overrides(value: object) -> object:
@@ -81,60 +48,119 @@ def _databases(value: object) -> object:
     return names
 
 
-Seconds = Annotated[int, pydantic.Field(ge=0, le=_SECONDS_MAX, strict=True)]
-PoolSize = Annotated[int, pydantic.Field(ge=0, le=MOST_CONNECTIONS, strict=True)]
+Seconds = Annotated[int, WholeNumber(0, _INT_MAX, "seconds", least_means="off")]
 
 
 class Settings(Value):
-    """The options, validated. Defaults are those of config.yaml."""
+    """The options, validated: a row for each option, in the order of config.yaml.
 
-    listen_port: int = pydantic.Field(default=6432, ge=1024, le=65535, strict=True)
-    pool_mode: PoolMode = "session"
-    server_reset_query_always: bool = pydantic.Field(default=False, strict=True)
-    max_db_connections: int = pydantic.Field(default=100, ge=0, le=_INT_MAX, strict=True)
-    max_prepared_statements: int = pydantic.Field(default=100, ge=0, le=_INT_MAX, strict=True)
-    max_packet_size: int = pydantic.Field(default=2**26, ge=2**20, le=2**30, strict=True)
-    default_pool_size: PoolSize = 0
-    min_pool_size: PoolSize = 0
-    reserve_pool_size: PoolSize = 0
-    query_wait_timeout: Seconds = 120
-    query_timeout: Seconds = 0
-    idle_transaction_timeout: Seconds = 0
-    client_idle_timeout: Seconds = 0
-    server_idle_timeout: Seconds = 600
-    server_lifetime: Seconds = 3600
-    overrides: Annotated[Overrides, pydantic.BeforeValidator(_overrides)] = Overrides()
+    A row has the type, what the option accepts, and the default. `PASSED_ON` makes it a line of pgbouncer.ini.
+    Units share these values, so the name of a field never changes.
+    """
+
+    listen_port: Annotated[int, WholeNumber(1024, 65535)] = 6432
+    pool_mode: Annotated[PoolMode, Accepts("session, transaction or statement"), PASSED_ON] = (
+        "session"
+    )
+    server_reset_query_always: Annotated[
+        bool, pydantic.Field(strict=True), Accepts("true or false")
+    ] = False
+    max_db_connections: Annotated[int, WholeNumber(0, _INT_MAX, least_means="no limit")] = 100
+    # In session mode, where a client keeps its server connection, PgBouncer tracks no prepared statement.
+    max_prepared_statements: Annotated[
+        int, WholeNumber(0, _INT_MAX, least_means="off"), PASSED_ON
+    ] = 100
+    # The size of a packet limits the memory that a client without credentials can occupy.
+    max_packet_size: Annotated[
+        int,
+        WholeNumber(2**20, 2**30, "bytes", least_means="1 MiB", most_means="1 GiB"),
+        PASSED_ON,
+    ] = 2**26
+    default_pool_size: Annotated[
+        int, WholeNumber(0, MOST_CONNECTIONS, least_means="as many as there may be")
+    ] = 0
+    min_pool_size: Annotated[int, WholeNumber(0, MOST_CONNECTIONS)] = 0
+    reserve_pool_size: Annotated[int, WholeNumber(0, MOST_CONNECTIONS)] = 0
+    reserve_pool_timeout: Annotated[Seconds, PASSED_ON] = 5
+    query_wait_timeout: Annotated[Seconds, PASSED_ON] = 120
+    query_timeout: Annotated[Seconds, PASSED_ON] = 0
+    idle_transaction_timeout: Annotated[Seconds, PASSED_ON] = 0
+    client_idle_timeout: Annotated[Seconds, PASSED_ON] = 0
+    server_idle_timeout: Annotated[Seconds, PASSED_ON] = 600
+    server_lifetime: Annotated[
+        int, WholeNumber(0, _INT_MAX, "seconds", least_means="closed after one use"), PASSED_ON
+    ] = 3600
+    overrides: Annotated[
+        Overrides,
+        pydantic.BeforeValidator(_overrides),
+        Accepts("a JSON text of databases and users, or nothing"),
+    ] = Overrides()
     # Roles that clients may have although the roles give rights outside of the client's database.
-    allowed_roles: Annotated[tuple[Name, ...], pydantic.BeforeValidator(_roles)] = ()
+    allowed_roles: Annotated[
+        tuple[Name, ...],
+        pydantic.BeforeValidator(_roles),
+        Accepts("names of roles, separated by commas or spaces, or nothing"),
+        Named("allowed-roles"),
+    ] = ()
     # Databases that every client may have, whichever application they were made for.
-    shared_databases: Annotated[tuple[Name, ...], pydantic.BeforeValidator(_databases)] = ()
+    shared_databases: Annotated[
+        tuple[Name, ...],
+        pydantic.BeforeValidator(_databases),
+        Accepts("names of databases, separated by commas or spaces, or nothing"),
+        Named("shared-databases"),
+    ] = ()
 
     def with_listen_port(self, port: int) -> "Settings":
         """Return these settings with another port."""
         return self.model_copy(update={"listen_port": port})
+
+    def with_overrides(self, overrides: Overrides) -> "Settings":
+        """Return these settings with other values for single databases and users."""
+        return self.model_copy(update={"overrides": overrides})
+
+    def passed_on(self) -> tuple[tuple[str, str], ...]:
+        """Return the lines of pgbouncer.ini for the options that PgBouncer takes as they are."""
+        names = (option.name for option in OPTIONS.values() if option.passed_on)
+        return tuple((name, str(getattr(self, name))) for name in names)
+
+
+# The rows of `Settings`, by the name of the option.
+OPTIONS = {
+    option.name: option
+    for option in (option_of(field, row.metadata) for field, row in Settings.model_fields.items())
+}
+_NAMES = {option.field: option.name for option in OPTIONS.values()}
+
+# What each option accepts, as the end of a sentence.
+ACCEPTS = {name: option.accepts.text for name, option in OPTIONS.items()}
+
+
+def field_of(option: str) -> str:
+    """Return the field of `Settings` that holds this option, e.g. `allowed_roles` of `allowed-roles`."""
+    return OPTIONS[option].field
 
 
 def settings_from(options: Mapping[str, object]) -> tuple[Settings | None, tuple[str, ...]]:
     """Return the settings, or None and a sentence for each option that is not valid."""
     settings, complaints = None, dict[str, str]()
     try:
-        known = {field_of(name): value for name, value in options.items() if name in ACCEPTS}
+        known = {OPTIONS[name].field: value for name, value in options.items() if name in OPTIONS}
         settings = Settings.model_validate(known)
     except pydantic.ValidationError as error:
         for detail in error.errors():
-            name = _OPTIONS[str(detail["loc"][0])]
+            name = _NAMES[str(detail["loc"][0])]
             reason = detail.get("ctx", {}).get("error")
             complaints.setdefault(name, _complaint(name, options.get(name), reason))
     # pydantic cannot name an unknown option whose name is no valid text.
-    complaints |= {name: _complaint(name, None, None) for name in options if name not in ACCEPTS}
+    complaints |= {name: _complaint(name, None, None) for name in options if name not in OPTIONS}
     return (None, tuple(complaints.values())) if complaints else (settings, ())
 
 
 def _complaint(name: str, value: object, reason: object) -> str:
-    if name not in ACCEPTS:
+    if name not in OPTIONS:
         short = name[:60]
         shown = short if re.fullmatch(r"[\w-]+", short) else ascii(short)
-        return sentences.UNKNOWN_OPTION.text(name=shown, known=", ".join(ACCEPTS))
+        return sentences.UNKNOWN_OPTION.text(name=shown, known=", ".join(OPTIONS))
     if isinstance(reason, ValueError):
         return sentences.INVALID_VALUE.text(name=name, reason=reason)
     shown = repr(_shown(value))
@@ -143,6 +169,6 @@ def _complaint(name: str, value: object, reason: object) -> str:
 
 def _shown(value: object) -> str:
     # Python writes no number with thousands of digits.
-    if isinstance(value, int) and abs(value) > _SECONDS_MAX**2:
+    if isinstance(value, int) and abs(value) > _INT_MAX**2:
         return "a number with many digits"
     return str(value)[:40]

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pydantic
 
+from domain.endpoints import endpoints_in
 from domain.pools import AUTH_ALIAS, READ_ONLY_SUFFIX
 from domain.roles import ROLES
 from domain.value import Line, Value
@@ -167,15 +168,36 @@ def grant_for(request: AccessRequest) -> Grant:
 
 
 def uri(offer: Offer, credentials: Login) -> str:
-    """Return the connection string of the read-write database."""
+    """Return the connection string of the read-write database, with all endpoints.
+
+    libpq, asyncpg and pgx read several endpoints. For other drivers, take a string of `unit_uris`.
+    """
     return _uri(offer.endpoints, offer.database, credentials)
 
 
+def unit_uris(offer: Offer, credentials: Login) -> tuple[str, ...]:
+    """Return a connection string of the read-write database for each endpoint."""
+    return tuple(
+        _uri(str(endpoint), offer.database, credentials)
+        for endpoint in endpoints_in(offer.endpoints)
+    )
+
+
 def read_only_uri(offer: Offer, credentials: Login) -> str:
-    """Return the connection string for reads from replicas; '' if there are none."""
+    """Return the connection string for reads from replicas, with all endpoints; '' if there are none."""
     if not offer.read_only_alias:
         return ""
     return _uri(offer.read_only_endpoints, offer.read_only_alias, credentials)
+
+
+def read_only_unit_uris(offer: Offer, credentials: Login) -> tuple[str, ...]:
+    """Return a connection string for reads from replicas for each endpoint; none without replicas."""
+    if not offer.read_only_alias:
+        return ()
+    return tuple(
+        _uri(str(endpoint), offer.read_only_alias, credentials)
+        for endpoint in endpoints_in(offer.read_only_endpoints)
+    )
 
 
 def _uri(endpoints: str, database: str, credentials: Login) -> str:

@@ -17,6 +17,14 @@ AUTH_DATABASE = "pgbouncer"
 # The first login of `pooler` goes to this database, which every server has.
 FIRST_DATABASE = "postgres"
 
+# A part of libpq's or psycopg's message about a login that failed, and what the user can do.
+_CURES = (
+    ("password authentication failed", "set $PGPASSWORD to the password of that user"),
+    ("resolve host", "check the host in --backend"),
+    ("Connection refused", "start the server, or check the host and the port in --backend"),
+    ("timeout", "check the host and the port in --backend, and the network"),
+)
+
 _UNDERSTOOD = {"user", "host", "port", "password", "dbname", "sslmode"}
 _NOT_ENCRYPTED = "connections to PostgreSQL are not encrypted yet"
 
@@ -54,6 +62,11 @@ def given_credentials(uri: str, libpq: Mapping[str, str]) -> BackendLogin:
     except ValueError:
         # The message of the error would show the password.
         raise UsageError("the user and the password have to be a line of text each") from None
+
+
+def with_cure(reason: str) -> str:
+    """Return why a login to the server in `--backend` failed, and what the user can do."""
+    return "; ".join([reason, *(cure for text, cure in _CURES if text in reason)][:2])
 
 
 def _refuse(parts: Mapping[str, Any], libpq: Mapping[str, str]) -> None:

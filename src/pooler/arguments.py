@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from domain import sentences
 from domain.endpoints import Endpoint, endpoints_in
-from domain.settings import settings_from
+from domain.settings import ACCEPTS, settings_from
+from pooler.commandline.suggest import SHOWN, did_you_mean
 
 MOST_UNITS = 20
 
@@ -20,20 +21,46 @@ class UsageError(CommandError):
     """The arguments of the command are not valid; the text says which, and what is valid."""
 
 
-def options(known: Mapping[str, object], settings: Sequence[str]) -> dict[str, object]:
-    """Return the known options with the changes in `settings`, each KEY=VALUE. Raises UsageError."""
+def options(
+    known: Mapping[str, object], settings: Sequence[str], reset: Sequence[str] = ()
+) -> dict[str, object]:
+    """Return the known options with the changes in `settings`, each KEY=VALUE, and without `reset`.
+
+    Raises UsageError.
+    """
     wanted = dict(known)
+    for name in reset:
+        # An option that another release has stored is not in ACCEPTS.
+        if name not in wanted:
+            check_option(name)
+        wanted.pop(name, None)
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
             raise UsageError(
-                f"{setting[:60]!r} is no KEY=VALUE: write an option as pool_mode=session"
+                f"{setting[:SHOWN]!r} is no KEY=VALUE: write an option as pool_mode=session"
             )
+        check_option(key)
+        if key in reset:
+            raise UsageError(f"{key} is set and reset: leave out `{key}=` or `--reset {key}`")
         wanted[key] = _typed(value)
     _, problems = settings_from(wanted)
     if problems:
         raise UsageError("; ".join(problems))
     return wanted
+
+
+def check_option(name: str) -> None:
+    """Raise UsageError if there is no option of this name."""
+    if name not in ACCEPTS:
+        shown = name if re.fullmatch(r"[\w-]{1,60}", name) else ascii(name[:SHOWN])
+        meant = did_you_mean(name, ACCEPTS)
+        raise UsageError(f"unknown option {shown}{meant or f': {choices(ACCEPTS)}'}")
+
+
+def choices(names: Iterable[str]) -> str:
+    """Return the names that exist, as the end of a sentence."""
+    return f"choose from {', '.join(names)}"
 
 
 def _typed(value: str) -> object:

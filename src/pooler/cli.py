@@ -1,57 +1,21 @@
-"""Run one verb of the command `pooler`, and turn errors into messages and exit codes."""
+"""Parse the command line, and run its verb.
+
+`--help`, `--version` and completion have to be quick, so the modules that know PgBouncer and
+PostgreSQL are imported only when a verb needs them.
+"""
 
 from __future__ import annotations
 
-import argparse
-import errno
-import importlib
-import os
-import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from adapters.local import environment
-from app.errors import ConsoleFailed
-from pooler.arguments import CommandError, UsageError
-from pooler.binaries import Missing
-from pooler.commandline.parser import parser
-from pooler.invocation import Invocation, print_error
-from pooler.server import ServerFailed
-from pooler.store import Store, Unreadable, Unwritable, default_home
-
-FAILED, MISUSED = 1, 2
-
-Verb = Callable[[Invocation, argparse.Namespace], int]
+from pooler.commandline.parser import parse
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the verb in these words, and return the exit code: 1 if it failed, 2 if it was misused."""
-    arguments = parser().parse_args(words)
-    home = pathlib.Path(os.environ.get("POOLER_HOME") or default_home()).absolute()
-    libpq = environment.without_libpq()
-    try:
-        store = Store(home)
-        store.check()
-        run = Invocation(store, libpq)
-        verb = _verb(arguments.run)
-        if arguments.reads:
-            return verb(run, arguments)
-        with store.locked(print_error):
-            return verb(run, arguments)
-    except KeyboardInterrupt:
-        print_error("interrupted: `pooler up` continues from here")
-    except UsageError as error:
-        print_error(f"pooler: {error}")
-        return MISUSED
-    except (CommandError, Missing, ServerFailed, Unreadable, Unwritable, ConsoleFailed) as error:
-        print_error(f"pooler: {error}")
-    except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        cure = ": free some space there, then run `pooler up`" if full else ""
-        print_error(f"pooler: {error.filename or home}: {error.strerror}{cure}")
-    return FAILED
+    """Run the verb in these words, and return the exit code. Raises SystemExit as argparse does."""
+    arguments = parse(words)
+    if arguments.light:
+        return arguments.light(arguments)
+    from pooler.execution import execute
 
-
-def _verb(name: str) -> Verb:
-    """Return the function `module:function` of pooler.verbs."""
-    module, _, function = name.partition(":")
-    return getattr(importlib.import_module(f"pooler.verbs.{module}"), function)
+    return execute(arguments)

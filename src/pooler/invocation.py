@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import sys
+import re
 import time
 from collections.abc import Mapping
 
 from adapters.local.run_as import pooler_owner
 from domain.settings import Settings, settings_from
 from pooler.arguments import CommandError, UsageError
+from pooler.commandline.suggest import SHOWN, did_you_mean
+from pooler.output import print_progress
 from pooler.platform import LocalPlatform
 from pooler.store import Store
+
+# The message about an application names a command only if a shell takes its words as they are.
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,59}")
 
 
 class Invocation:
@@ -23,7 +28,7 @@ class Invocation:
 
     def say(self, text: str) -> None:
         """Print a progress message with the seconds since the command began."""
-        print(f"{time.monotonic() - self._begin:6.1f} s  {text}", flush=True)
+        print_progress(f"{time.monotonic() - self._begin:6.1f} s  {text}")
 
     def platform(self, *, stopped: bool = False) -> LocalPlatform:
         """Return the units that `pooler up` has started.
@@ -57,22 +62,19 @@ def known_relation(platform: LocalPlatform, application: str) -> int:
     """Return the number of an application's relation. Raises UsageError if it is not related."""
     if number := relation_of(platform, application):
         return number
-    names = ", ".join(client.application for client in platform.model.clients.values())
-    raise UsageError(
-        f"application {application[:60]!r} is not related: choose from {names}"
-        if names
-        else f"application {application[:60]!r} is not related: run `pooler relate` first"
-    )
+    related = [client.application for client in platform.model.clients.values()]
+    name = application if _NAME.fullmatch(application) else "NAME"
+    relate = f"run `pooler relate {name}`"
+    cure = f"{relate}, or choose from {', '.join(related)}" if related else f"{relate} first"
+    meant = did_you_mean(application, related) or f": {cure}"
+    raise UsageError(f"application {application[:SHOWN]!r} is not related{meant}")
 
 
 def settings_of(platform: LocalPlatform) -> Settings:
     """Return the options of the application. Raises CommandError if a stored option is not valid."""
     settings, problems = settings_from(platform.model.options)
     if settings is None:
-        raise CommandError(f"{'; '.join(problems)}: set it with `pooler config KEY=VALUE`")
+        raise CommandError(
+            f"{'; '.join(problems)}: run `pooler config KEY=VALUE`, or `pooler config --reset KEY`"
+        )
     return settings
-
-
-def print_error(text: str) -> None:
-    """Print a line to standard error."""
-    print(text, file=sys.stderr, flush=True)

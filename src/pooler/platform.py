@@ -24,7 +24,8 @@ from app.outcome import AskAgain
 from domain.facts import BackendLogin, Facts
 from domain.instances import Layout
 from domain.value import number_of
-from pooler.arguments import UsageError
+from pooler.arguments import UsageError, choices
+from pooler.commandline.suggest import SHOWN, did_you_mean
 from pooler.store import State, Store
 
 MOST_ROUNDS = 30
@@ -92,9 +93,10 @@ class LocalPlatform:
         units = self.model.units
         names = [name for name in units if unit in (None, name, name.rpartition("/")[2])]
         if not names:
-            raise UsageError(
-                f"unit {str(unit)[:60]!r} does not exist: choose from {', '.join(units) or 'none'}"
-            )
+            if not units:
+                raise UsageError("there is no unit: run `pooler up` first")
+            meant = did_you_mean(str(unit), units) or f": {choices(units)}"
+            raise UsageError(f"unit {str(unit)[:SHOWN]!r} does not exist{meant}")
         return names
 
     def leader_first(self) -> list[str]:

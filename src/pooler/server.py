@@ -26,7 +26,7 @@ from adapters.passwords import new_password
 from domain.capabilities import Version
 from domain.endpoints import Endpoint
 from domain.facts import BackendLogin
-from pooler.address import AUTH_DATABASE, FIRST_DATABASE
+from pooler.address import AUTH_DATABASE, FIRST_DATABASE, with_cure
 from pooler.binaries import version_of
 from pooler.store import DELETED, ServerRecord
 
@@ -100,7 +100,9 @@ class LocalServer:
                 *("-D", str(new), "-U", SUPERUSER, f"--pwfile={file.name}"),
                 *("-A", "scram-sha-256", "-E", "UTF8", "--locale=C"),
             )
-        reserved = _RESERVED if version_of(programs / "postgres") >= _RESERVES else ""
+        reserved = (
+            _RESERVED if version_of(programs / "postgres", "PostgreSQL") >= _RESERVES else ""
+        )
         self._append(new / "postgresql.auto.conf", _SETTINGS + reserved)
         shutil.rmtree(self._data, ignore_errors=True)
         new.rename(self._data)
@@ -346,7 +348,8 @@ def connected(
                 f"PostgreSQL is not trusted with user {credentials.user}: it {reason}"
             ) from None
         first, _, _ = str(error).strip().partition("\n")
-        raise ServerFailed(f"PostgreSQL says: {one_line(first)}") from None
+        said = f"PostgreSQL says: {one_line(first)}"
+        raise ServerFailed(with_cure(said) if database == FIRST_DATABASE else said) from None
 
 
 def _free_port() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import ipaddress
 import json
@@ -24,15 +25,6 @@ DELETED = "state.deleted"
 
 # How long `pooler down --delete` waits for programs that still write to the directory, in seconds.
 REMOVAL_SECONDS = 10.0
-
-
-def default_home() -> pathlib.Path:
-    """Return the directory of the state if $POOLER_HOME is not set."""
-    if os.geteuid() == 0:
-        # PgBouncer and PostgreSQL do not run as root, and could not enter root's home.
-        return pathlib.Path("/var/lib/pgbouncer-k8s")
-    state = os.environ.get("XDG_STATE_HOME") or pathlib.Path.home() / ".local" / "state"
-    return pathlib.Path(state, "pgbouncer-k8s")
 
 
 class ServerRecord(StoredModel):
@@ -118,6 +110,11 @@ class Store:
             state = State.model_validate_json(self._file.read_text(), extra="ignore")
         except FileNotFoundError:
             return State()
+        except PermissionError:
+            raise Unreadable(
+                f"{self._file} belongs to another user: run the command as that user, or set $POOLER_HOME"
+                " to a directory of your own"
+            ) from None
         except (ValueError, OSError):
             raise self._unreadable() from None
         # Every release writes this key. A file without it must not be read as an empty state.
@@ -147,9 +144,10 @@ class Store:
                 self._deleted.unlink()
         except OSError as error:
             new.unlink(missing_ok=True)
+            full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            cure = "free some space there" if full else "make it writable for you"
             raise Unwritable(
-                f"{self.home} cannot be written ({error.strerror}):"
-                " free some space there, then run `pooler up`"
+                f"{self.home} cannot be written ({error.strerror}): {cure}, then run `pooler up`"
             ) from None
 
     def remove(self) -> None:

@@ -10,11 +10,12 @@ import psycopg
 from attack import NotHeld, attack, hold
 from consent import drop_database, drop_role, refused
 from postgresql import PostgreSQL
-from provided import CLIENT_PASSWORD, OWN, OWNER, asked, client, material
 from stage import Stage
 
 from adapters.postgres.databases import PsycopgDatabases
 from app.errors import AccessRefused, DatabaseRefused
+from logins import CLIENT_PASSWORD, OWN, OWNER, asked, material
+from logins import login as client
 
 PLATFORM = "the pooler on this machine"  #: the owner in the comments of the platform's roles
 

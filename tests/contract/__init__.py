@@ -1,7 +1,12 @@
-"""What holds for a part in memory and for the real one: the same tests, run with both."""
+"""Tests that a double in memory and the real program both pass."""
 
 import pytest
 
 pytest.register_assert_rewrite(
-    "contract.consoles", "contract.databases", "contract.pooler", "contract.unit"
+    "contract.consoles",
+    "contract.databases",
+    "contract.pooler",
+    "contract.server",
+    "contract.unit",
+    "contract.withdrawal",
 )

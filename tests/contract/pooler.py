@@ -1,4 +1,4 @@
-"""What does the application rely on of PgBouncer processes? Whoever stands in for them keeps the same word."""
+"""What the application relies on in the PgBouncer processes of a unit."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from domain.facts import Container
 
 
 class PoolerContract(Applying):
-    """The processes of a platform on which what is told to stop has gone when that was said."""
+    """The processes of a platform that stops a process before `apply` returns."""
 
-    def test_at_first_nothing_runs(self, unit):
+    def test_no_process_runs_before_the_first_configuration(self, unit):
         assert unit.read() == Container(reachable=True)
         with pytest.raises(ConsoleFailed), self.console(unit):
             pass
 
-    def test_the_program_says_the_same_twice(self, unit):
+    def test_the_program_is_the_same_in_every_answer(self, unit):
         program = unit.pooler.program()
         assert program.cpus >= 1
         assert unit.pooler.program() == program
 
     # ---- steps ----------------------------------------------------------------------------------
 
-    def test_what_was_started_runs_and_is_remembered(self, unit):
+    def test_started_processes_run_and_are_stored(self, unit):
         assert self.apply(unit, self.config(unit, 2)) == ("start 0", "start 1")
         seen = unit.read()
         assert (seen.running, seen.ending, seen.runs) == ({0, 1}, frozenset(), True)
@@ -34,9 +34,9 @@ class PoolerContract(Applying):
         assert all(unit.serves(index, unit.ports[0]) for index in (0, 1))
         assert self.apply(unit, self.config(unit, 2)) == ()
 
-    def test_what_is_remembered_is_found_and_touches_no_process(self, unit):
+    def test_a_state_is_stored_without_a_change_of_a_process(self, unit):
         self.apply(unit, self.config(unit))
-        other, _ = self.wanted(unit, self.config(unit, max_db_connections=4))
+        other = self.change(unit, self.config(unit, max_db_connections=4)).after
         unit.pooler.remember(other)
         assert unit.read().applied == other
         assert unit.read().running == {0}
@@ -49,13 +49,13 @@ class PoolerContract(Applying):
             assert self.limits(unit, 0) == [4]
             assert open_one.lives()
 
-    def test_who_is_not_told_goes_on_as_before(self, unit):
+    def test_a_process_without_a_step_keeps_its_configuration(self, unit):
         self.apply(unit, self.config(unit, 2))
         config = self.config(unit, 2, max_db_connections=4)
-        wanted, (first, _) = self.wanted(unit, config)
-        unit.pooler.apply(config, wanted, (first,))
+        change = self.change(unit, config)
+        unit.pooler.apply(change._replace(steps=change.steps[:1]))
         assert self.limits(unit, 0, 1) == [2, 4]
-        unit.pooler.apply(config, wanted, ())
+        unit.pooler.apply(change._replace(steps=()))
         assert self.limits(unit, 0, 1) == [2, 4]
 
     def test_a_restart_moves_a_process_to_its_new_port(self, unit):
@@ -96,12 +96,12 @@ class PoolerContract(Applying):
     def test_a_process_that_does_not_answer_can_be_stopped(self, unit):
         self.apply(unit, self.config(unit, 2))
         unit.hang(1)
-        wanted, _ = self.wanted(unit, self.config(unit, 1))
-        unit.pooler.apply(self.config(unit, 1), wanted, (Step(action="stop", index=1),))
+        change = self.change(unit, self.config(unit, 1))
+        unit.pooler.apply(change._replace(steps=(Step(action="stop", index=1),)))
         seen = unit.read()
         assert (seen.running, seen.unresponsive, seen.runs) == ({0}, frozenset(), True)
 
-    def test_what_was_stopped_is_gone_with_its_clients_and_the_others_go_on(self, unit):
+    def test_a_stopped_process_ends_with_its_clients_and_no_other_process(self, unit):
         self.apply(unit, self.config(unit, 2))
         port = unit.ports[0]
         with unit.transaction(0, port) as staying, unit.transaction(1, port) as stopped:
@@ -116,17 +116,17 @@ class PoolerContract(Applying):
 
     # ---- what is refused ------------------------------------------------------------------------
 
-    def test_a_line_that_is_refused_is_named_and_all_stays_as_it_was(self, unit):
+    def test_a_refused_line_is_named_and_changes_nothing(self, unit):
         self.apply(unit, self.config(unit))
         before = unit.read()
         unit.refuse(WRONG)
         config = self.with_line(self.config(unit, max_db_connections=4), 0, WRONG)
-        wanted, taken = self.wanted(unit, config)
+        change = self.change(unit, config)
         with unit.transaction(0, unit.ports[0]) as open_one:
             with pytest.raises(
                 PoolerFailed, match=r"^PgBouncer refuses the line pool_mode = sideways$"
             ):
-                unit.pooler.apply(config, wanted, taken)
+                unit.pooler.apply(change)
             assert open_one.lives()
             with self.console(unit) as console:
                 assert {pool.mode for pool in console.pools()} == {"transaction"}
@@ -134,52 +134,52 @@ class PoolerContract(Applying):
         assert self.apply(unit, self.config(unit, max_db_connections=4)) == ("reload 0",)
         assert self.limits(unit, 0) == [4]
 
-    def test_a_line_that_the_second_process_refuses_is_neither_kept_nor_recorded(self, unit):
+    def test_a_line_that_the_second_process_refuses_is_not_in_force_or_stored(self, unit):
         self.apply(unit, self.config(unit, 2))
         before = unit.read()
         unit.refuse(WRONG)
         config = self.with_line(self.config(unit, 2, max_db_connections=4), 1, WRONG)
-        wanted, taken = self.wanted(unit, config)
+        change = self.change(unit, config)
         with pytest.raises(PoolerFailed, match="sideways"):
-            unit.pooler.apply(config, wanted, taken)
+            unit.pooler.apply(change)
         assert unit.read() == before
         assert self.limits(unit, 0, 1) == [4, 4], "the first process has taken it, and back"
 
-    def test_a_process_that_cannot_be_asked_after_a_reload_has_not_done_it(self, unit):
+    def test_a_reload_without_an_answer_is_not_stored(self, unit):
         self.apply(unit, self.config(unit, 2))
         before = unit.read().applied
         config = self.config(unit, 2, max_db_connections=4)
-        wanted, taken = self.wanted(unit, config)
+        change = self.change(unit, config)
         unit.hang(1)
         with pytest.raises(PoolerUnreachable, match=r"process 1 cannot be asked after its reload"):
-            unit.pooler.apply(config, wanted, taken)
+            unit.pooler.apply(change)
         assert unit.read().applied == before
         assert self.apply(unit, config) == ("reload 0", "start 1")
         assert self.limits(unit, 0, 1) == [2, 2]
 
-    def test_a_process_whose_file_is_refused_reports_it_and_starts_with_another(self, unit):
+    def test_a_process_whose_file_is_refused_reports_it_and_starts_later(self, unit):
         unit.refuse(WRONG)
         config = self.with_line(self.config(unit), 0, WRONG)
-        wanted, taken = self.wanted(unit, config)
+        change = self.change(unit, config)
         with pytest.raises(PoolerFailed, match="sideways"):
-            unit.pooler.apply(config, wanted, taken)
+            unit.pooler.apply(change)
         assert (unit.read().running, unit.read().applied) == (frozenset(), None)
         assert self.apply(unit, self.config(unit)) == ("start 0",)
         assert unit.serves(0, unit.ports[0])
 
-    def test_a_process_that_is_restarted_with_a_file_it_refuses_does_not_run(self, unit):
+    def test_a_process_that_is_restarted_with_a_refused_file_does_not_run(self, unit):
         self.apply(unit, self.config(unit))
         before = unit.read().applied
         unit.refuse(WRONG)
         config = self.with_line(self.config(unit, port=unit.ports[1]), 0, WRONG)
-        wanted, taken = self.wanted(unit, config)
+        change = self.change(unit, config)
         with pytest.raises(PoolerFailed, match="sideways"):
-            unit.pooler.apply(config, wanted, taken)
+            unit.pooler.apply(change)
         assert (unit.read().running, unit.read().applied) == (frozenset(), before)
 
 
 class SupervisedContract(Applying):
-    """The processes of a platform whose supervisor stops them while others go on."""
+    """The processes of a platform whose supervisor stops a process after `apply` has returned."""
 
     def test_a_stopped_process_ends_after_its_transactions_and_can_start_again(self, unit):
         self.apply(unit, self.config(unit, 2))
@@ -188,12 +188,12 @@ class SupervisedContract(Applying):
             self.apply(unit, self.config(unit, 1))
             seen = unit.read()
             assert (seen.running, seen.ending, seen.runs) == ({0}, {1}, True)
-            assert [one.index for one in seen.applied.ending] == [1]
+            assert [process.index for process in seen.applied.ending] == [1]
             assert unit.serves(0, unit.ports[0])
             config = self.config(unit, 2)
-            wanted, taken = self.wanted(unit, config)
+            change = self.change(unit, config)
             with pytest.raises(PoolerFailed, match="cannot start service while terminating"):
-                unit.pooler.apply(config, wanted, taken)
+                unit.pooler.apply(change)
             assert unit.read().applied == seen.applied
             assert open_one.lives()
             open_one.end()
@@ -211,7 +211,7 @@ class SupervisedContract(Applying):
         eventually(lambda: unit.read().unresponsive == frozenset())
         assert unit.read().runs
 
-    def test_a_restart_that_waits_for_a_transaction_needs_no_other(self, unit):
+    def test_a_restart_that_waits_for_a_transaction_happens_once(self, unit):
         self.apply(unit, self.config(unit))
         eventually(lambda: unit.serves(0, unit.ports[0]))
         config = self.config(unit, port=unit.ports[1])
@@ -223,16 +223,16 @@ class SupervisedContract(Applying):
         eventually(lambda: unit.serves(0, unit.ports[1]))
         assert unit.read().runs
 
-    def test_a_container_that_is_away_refuses_all_and_comes_back_with_nothing(self, unit):
+    def test_a_container_that_is_away_refuses_calls_and_returns_empty(self, unit):
         self.apply(unit, self.config(unit))
         config = self.config(unit, max_db_connections=4)
-        wanted, taken = self.wanted(unit, config)
+        change = self.change(unit, config)
         with unit.away():
             assert unit.read() == Container()
             for attempt in (
                 unit.pooler.program,
-                lambda: unit.pooler.remember(wanted),
-                lambda: unit.pooler.apply(config, wanted, taken),
+                lambda: unit.pooler.remember(change.after),
+                lambda: unit.pooler.apply(change),
             ):
                 with pytest.raises(PoolerFailed):
                     attempt()

@@ -1,146 +1,142 @@
-"""How do tests of a contract tell the PgBouncer processes of a unit what to run with, whatever they are?"""
+"""Configure the PgBouncer processes of a unit, which are real or in memory."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Protocol
 
-import pydantic
-
-from domain.applied import applied, steps
+from domain.change import Change, change_to
 from domain.endpoints import Endpoint
 from domain.facts import Container
 from domain.instances import PoolerConfig, pooler_config
 from domain.plan import Member, Plan, Upstream
 from domain.settings import Settings
-from domain.users import AuthMaterial
+from logins import CONSOLE_AUTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from app.ports import Consoles, Pooler
-    from domain.applied import AppliedState, Step
     from domain.instances import Layout
-
-AUTH = AuthMaterial(
-    auth_user="auth", auth_password=pydantic.SecretStr("auth-pw"),
-    stats_user="stats", stats_password=pydantic.SecretStr("stats-pw"),
-    admin_user="admin", admin_password=pydantic.SecretStr("admin-pw"),
-)  # fmt: skip
 
 DATABASE = "postgres"
 WRONG = ("pool_mode", "sideways")
 
 
+def plan_for(settings: Settings, server: Endpoint) -> Plan:
+    """Return the plan of the single unit p/0, which has a pool to DATABASE on this server."""
+    return Plan(
+        settings=settings,
+        members=(Member(name="p/0", address="127.0.0.1", share=settings.max_db_connections),),
+        upstream=Upstream(
+            endpoints=(server,), auth_database="template1", auth_user=CONSOLE_AUTH.auth_user
+        ),
+        databases=(DATABASE,),
+    )
+
+
 class Transaction(Protocol):
-    """What a client has begun."""
+    """A transaction of a client."""
 
     def lives(self) -> bool:
-        """Whether something can be done in it."""
+        """Return whether the client can run a query in it."""
 
     def end(self) -> None:
-        """It is committed, and its client has left."""
+        """Commit it, and disconnect the client."""
 
 
 class Unit(Protocol):
-    """The processes of one unit, and what others do there."""
+    """The processes of a unit, and what clients and the machine do to them."""
 
     pooler: Pooler
     consoles: Consoles
     layout: Layout
     server: Endpoint
-    ports: tuple[int, int]  #: free ones
+    # Two free ports.
+    ports: tuple[int, int]
 
     def read(self) -> Container:
-        """What is there now."""
+        """Return the state of the processes."""
 
     def with_clients(self, config: PoolerConfig) -> PoolerConfig:
-        """The same, as clients need it who are to be let in."""
+        """Return the configuration with the user of `transaction`."""
 
     def transaction(self, index: int, port: int) -> AbstractContextManager[Transaction]:
-        """A client of this process has begun one; it leaves at the end of the block."""
+        """Begin a transaction at this process; its client disconnects at the end of the block."""
 
     def serves(self, index: int, port: int) -> bool:
-        """Whether this process answers a new client in a moment."""
+        """Return whether this process runs a query of a new client within seconds."""
 
     def refuse(self, line: tuple[str, str]) -> None:
-        """PgBouncer takes no such line."""
+        """Let PgBouncer refuse this line."""
 
     def kill(self, index: int) -> None:
-        """The process has been killed."""
+        """Kill the process."""
 
     def hang(self, index: int) -> None:
-        """The process runs, and does nothing any more."""
+        """Suspend the process: it runs, and does not answer."""
 
     def silence(self) -> AbstractContextManager[None]:
-        """Meanwhile no process says a word."""
+        """Let no console answer."""
 
     def away(self) -> AbstractContextManager[None]:
-        """Meanwhile the container is not there; then it is a new one. Only of a container."""
+        """Remove the container, and start another container at the end. Only units in a container have it."""
 
 
 class Applying:
-    """How a unit is told; a subclass has a fixture `unit`: a Unit of which no process runs yet."""
+    """Applies configurations. A subclass has a fixture `unit`: a Unit before its first process."""
 
     @staticmethod
     def config(unit: Unit, processes: int = 1, port: int = 0, **options: object) -> PoolerConfig:
         settings = Settings.model_validate(
             {"listen_port": port or unit.ports[0], "max_db_connections": 8} | options
         )
-        plan = Plan(
-            settings=settings.model_copy(update={"pool_mode": "transaction"}),
-            members=(Member(name="p/0", address="127.0.0.1", share=settings.max_db_connections),),
-            upstream=Upstream(
-                endpoints=(unit.server,), auth_database="template1", auth_user=AUTH.auth_user
-            ),
-            databases=(DATABASE,),
-        )
+        plan = plan_for(settings.model_copy(update={"pool_mode": "transaction"}), unit.server)
         program = unit.pooler.program().model_copy(update={"cpus": processes})
-        return unit.with_clients(pooler_config(plan, "p/0", program, unit.layout, AUTH))
+        return unit.with_clients(pooler_config(plan, "p/0", program, unit.layout, CONSOLE_AUTH))
 
     @staticmethod
-    def wanted(unit: Unit, config: PoolerConfig) -> tuple[AppliedState, tuple[Step, ...]]:
-        """What is to be remembered, and what has to be done."""
+    def change(unit: Unit, config: PoolerConfig) -> Change:
+        """Return the change to this configuration from what runs now."""
         now = unit.read()
-        wanted = applied(config, unit.pooler.program(), now.applied, now.running)
-        return wanted, steps(now.applied, wanted, now.running)
+        return change_to(config, unit.pooler.program(), now.applied, now.running)
 
     def apply(self, unit: Unit, config: PoolerConfig) -> tuple[str, ...]:
-        """It is applied; returns what that took."""
-        wanted, taken = self.wanted(unit, config)
-        unit.pooler.apply(config, wanted, taken)
-        assert unit.read().applied == wanted
-        return tuple(f"{step.action} {step.index}" for step in taken)
+        """Apply a configuration; return the steps that it took."""
+        change = self.change(unit, config)
+        unit.pooler.apply(change)
+        assert unit.read().applied == change.after
+        return tuple(f"{step.action} {step.index}" for step in change.steps)
 
     @staticmethod
     def console(unit: Unit, index: int = 0, port: int = 0):
-        return unit.consoles.open(index, port or unit.ports[0], AUTH)
+        return unit.consoles.open(index, port or unit.ports[0], CONSOLE_AUTH)
 
     def limits(self, unit: Unit, *indexes: int) -> list[int]:
-        """The most connections to the database that these processes will have."""
+        """Return the max_db_connections of DATABASE in each of these processes."""
         found = []
         for index in indexes:
             with self.console(unit, index) as console:
-                found += [one.most for one in console.databases() if one.alias == DATABASE]
+                found += [row.most for row in console.databases() if row.alias == DATABASE]
         return found
 
     @staticmethod
     def with_line(config: PoolerConfig, index: int, line: tuple[str, str]) -> PoolerConfig:
-        """One process is told this line in place of its own."""
+        """Return the configuration with another line in place of a line of a process."""
         instances = tuple(
-            one.model_copy(
-                update={"settings": tuple({**dict(one.settings), line[0]: line[1]}.items())}
+            instance.model_copy(
+                update={"settings": tuple({**dict(instance.settings), line[0]: line[1]}.items())}
             )
-            if one.index == index
-            else one
-            for one in config.instances
+            if instance.index == index
+            else instance
+            for instance in config.instances
         )
         return config.model_copy(update={"instances": instances})
 
 
 def eventually(true: Callable[[], object], seconds: float = 15.0) -> None:
-    """It becomes true, or the test fails."""
+    """Wait until `true` returns a true value; fail after some seconds."""
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, f"not within {seconds} s"

@@ -7,14 +7,18 @@ import pathlib
 import tempfile
 from typing import TYPE_CHECKING
 
+import built
 import pytest
+from container_unit import Unit
 from dying import MortalPooler
 from hostile_platform import HostilePlatform
 from platform_under_test import Pooler
 from postgresql import PostgreSQL
-from provided import OWN, OWNER
+from workload import Workload
 
+from adapters.pebble import pooler as pebble
 from adapters.postgres.databases import PsycopgDatabases
+from logins import OWN, OWNER
 from pooler import binaries
 
 if TYPE_CHECKING:
@@ -70,6 +74,32 @@ def fresh() -> Iterator[MortalPooler]:
     """A platform that was never up, and whose commands can die half-way."""
     with contextlib.closing(MortalPooler()) as pooler:
         yield pooler
+
+
+@pytest.fixture(scope="module")
+def programs(request: pytest.FixtureRequest) -> tuple[pathlib.Path, pathlib.Path]:
+    """Pebble and PgBouncer for a container; a test may choose the suite of PgBouncer's package."""
+    suite = getattr(request, "param", binaries.SUITE)
+    pgbouncer = binaries.pgbouncer(binaries.default_cache(), built.aloud(request.config), suite)
+    return built.program("pebble", request.config), pgbouncer
+
+
+@pytest.fixture
+def workload(
+    programs: tuple[pathlib.Path, pathlib.Path], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Workload]:
+    """A container with Pebble."""
+    workload = Workload(*programs)
+    # The volume that Juju mounts into the charm's container, in which the tests do not run.
+    monkeypatch.setattr(pebble, "_SHARED_HERE", str(workload.home / "shared"))
+    yield workload
+    workload.close()
+
+
+@pytest.fixture
+def unit(workload: Workload, postgresql: PostgreSQL) -> Unit:
+    """The charm's side of the container."""
+    return Unit(workload, postgresql)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A unit's charm as far as its container is concerned: a real Pebble, with a real PgBouncer in it."""
+"""The container of a unit: a real Pebble that runs a real PgBouncer."""
 
 import ops
 import psycopg
@@ -9,22 +9,16 @@ from postgresql import ADMIN, PASSWORD
 from adapters.pebble import pooler as pebble
 from adapters.pebble.pooler import LAYOUT, PebblePooler
 from adapters.pgbouncer.console import PsycopgConsoles
-from domain.applied import applied, steps
+from contract.unit import plan_for
+from domain.change import change_to
 from domain.endpoints import Endpoint
 from domain.instances import ConsoleUser, pooler_config
-from domain.plan import Member, Plan, Upstream
 from domain.settings import Settings
-from domain.users import AuthMaterial
-
-AUTH = AuthMaterial(
-    auth_user="auth", auth_password=pydantic.SecretStr("auth-pw"),
-    stats_user="stats", stats_password=pydantic.SecretStr("stats-pw"),
-    admin_user="admin", admin_password=pydantic.SecretStr("admin-pw"),
-)  # fmt: skip
+from logins import CONSOLE_AUTH
 
 
 class Unit:
-    """One unit's charm, as far as its container is concerned."""
+    """The charm's side of a unit's container."""
 
     def __init__(self, workload, server):
         self.workload, self.server, self.port = workload, server, free_port()
@@ -38,30 +32,22 @@ class Unit:
             **{"listen_port": self.port, "max_db_connections": 8, "pool_mode": "transaction"}
             | options
         )
-        shared = Plan(
-            settings=settings,
-            members=(Member(name="p/0", address="127.0.0.1", share=settings.max_db_connections),),
-            upstream=Upstream(
-                endpoints=(Endpoint(host="127.0.0.1", port=backend or self.server.port),),
-                auth_database="template1",
-                auth_user="auth",
-            ),
-            databases=("postgres",),
-        )
-        one = self.program.model_copy(update={"cpus": cpus})
-        found = pooler_config(shared, "p/0", one, LAYOUT, AUTH)
+        server = Endpoint(host="127.0.0.1", port=backend or self.server.port)
+        program = self.program.model_copy(update={"cpus": cpus})
+        found = pooler_config(plan_for(settings, server), "p/0", program, LAYOUT, CONSOLE_AUTH)
         known = ConsoleUser(name=ADMIN, secret=pydantic.SecretStr(PASSWORD))
         return found.model_copy(update={"users": (*found.users, known)})
 
     def apply(self, config, pooler=None):
         now = self.pooler.read()
-        wanted = applied(config, self.program, now.applied, now.running)
-        taken = steps(now.applied, wanted, now.running)
-        (pooler or self.pooler).apply(config, wanted, taken)
-        return taken
+        change = change_to(config, self.program, now.applied, now.running)
+        (pooler or self.pooler).apply(change)
+        return change.steps
 
     def shown(self, index=0):
-        with PsycopgConsoles(pebble.socket_directory).open(index, self.port, AUTH) as console:
+        with PsycopgConsoles(pebble.socket_directory).open(
+            index, self.port, CONSOLE_AUTH
+        ) as console:
             return console.settings()
 
     def client(self):
@@ -82,7 +68,9 @@ class Unit:
         return False
 
     def changes(self):
-        return {one.id for one in self.container.pebble.get_changes(ops.pebble.ChangeState.ALL)}
+        return {
+            change.id for change in self.container.pebble.get_changes(ops.pebble.ChangeState.ALL)
+        }
 
 
 def with_line(config, name, value):
@@ -103,8 +91,8 @@ FAILED, RECOVERED = ("perform-check", "Error"), ("recover-check", "Done")
 
 
 def told(unit, check):
-    """What Pebble has told Juju of this check."""
+    """Return what Pebble has reported to Juju about a check: the kind of each change, and how it ended."""
     notices = unit.container.get_notices(types=[ops.pebble.NoticeType.CHANGE_UPDATE])
-    ours = [one.key for one in notices if one.last_data.get("check-name") == check]
-    changes = map(unit.container.pebble.get_change, map(ops.pebble.ChangeID, ours))
+    ids = [ops.pebble.ChangeID(n.key) for n in notices if n.last_data.get("check-name") == check]
+    changes = [unit.container.pebble.get_change(change) for change in ids]
     return {(change.kind, change.status) for change in changes}

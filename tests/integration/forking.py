@@ -110,7 +110,7 @@ def _received(connection: socket.socket) -> int:
 
 
 def _import_all() -> None:
-    for name in ("wiring", "psycopg", "jinja2", "pooler.cli"):
+    for name in ("wiring", "psycopg", "jinja2", "pooler.execution"):
         importlib.import_module(name)
     for name in PACKAGES:
         package = importlib.import_module(name)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from postgresql import PostgreSQL
-from provided import OWN, OWNER
 
 from adapters.local.model import related
 from adapters.memory import MemoryPlatform
 from adapters.postgres.databases import PsycopgDatabases
 from domain.problems import Level
 from domain.status import assess
+from logins import OWN, OWNER
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-import pydantic
 from postgresql import PostgreSQL
 
 from adapters.postgres.databases import PsycopgDatabases
-from domain.users import AuthMaterial, Grant, Login
+from logins import AUTH_PASSWORD, AUTH_USER, CLIENT_PASSWORD, OWN, OWNER, login, material
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,34 +16,7 @@ if TYPE_CHECKING:
     from app.ports import Database
     from domain.facts import Ledger
     from domain.made import Made
-
-# The database of the backend relation.
-OWN = "pgbouncer"
-AUTH_USER = "pgbouncer_auth_operator"
-AUTH_PASSWORD = "PasswordOfTheAuthUser"
-CLIENT_PASSWORD = "PasswordOfAClient"
-OWNER = "a-model/pooler"
-
-
-def material(password: str = AUTH_PASSWORD) -> AuthMaterial:
-    other = pydantic.SecretStr("unused")
-    return AuthMaterial(
-        auth_user=AUTH_USER,
-        auth_password=pydantic.SecretStr(password),
-        stats_user="stats",
-        stats_password=other,
-        admin_user="admin",
-        admin_password=other,
-    )
-
-
-def client(number: int, password: str = CLIENT_PASSWORD) -> Login:
-    return Login(username=f"relation_id_{number}", password=pydantic.SecretStr(password))
-
-
-def asked(number: int, database: str = "shop", *roles: str) -> Grant:
-    username = f"relation_id_{number}"
-    return Grant(relation_id=number, username=username, database=database, roles=roles)
+    from domain.users import Grant
 
 
 def do(
@@ -68,7 +40,7 @@ def provide(server: PostgreSQL, *grants: Grant, ledger: Ledger | None = None) ->
         for grant in grants:
             oids = {entry.name: entry.oid for entry in database.server_databases()}
             if database.grant(grant, oids.get(grant.database, 0)):
-                database.set_password(client(grant.relation_id))
+                database.set_password(login(grant.relation_id))
         return database.made()
 
     return do(server, act, ledger=ledger)

@@ -15,20 +15,14 @@ from adapters.local.pooler import LocalPooler
 from adapters.local.run_as import pooler_owner
 from adapters.pgbouncer.console import PsycopgConsoles
 from app.errors import ConsoleFailed, PoolerFailed
-from domain.applied import applied, steps
+from contract.unit import plan_for
 from domain.capabilities import PgBouncerRuntime
+from domain.change import change_to
 from domain.console import held
 from domain.endpoints import Endpoint
 from domain.instances import ConsoleUser, Layout, pooler_config
-from domain.plan import Member, Plan, Upstream
 from domain.settings import Settings
-from domain.users import AuthMaterial
-
-AUTH = AuthMaterial(
-    auth_user="auth", auth_password=pydantic.SecretStr("auth-pw"),
-    stats_user="stats", stats_password=pydantic.SecretStr("stats-pw"),
-    admin_user="admin", admin_password=pydantic.SecretStr("admin-pw"),
-)  # fmt: skip
+from logins import CONSOLE_AUTH
 
 
 class Unit:
@@ -44,22 +38,14 @@ class Unit:
         self.program = self.pooler.program()
 
     def config(self, **options):
-        one = self.program.model_copy(update={"cpus": 1})
         settings = Settings(
             **{"listen_port": self.port, "max_db_connections": 4, "pool_mode": "transaction"}
             | options
         )
-        shared = Plan(
-            settings=settings,
-            members=(Member(name="p/0", address="127.0.0.1", share=settings.max_db_connections),),
-            upstream=Upstream(
-                endpoints=(Endpoint(host="127.0.0.1", port=self.server.port),),
-                auth_database="template1",
-                auth_user="auth",
-            ),
-            databases=("postgres",),
-        )
-        found = pooler_config(shared, "p/0", one, self.layout, AUTH)
+        server = Endpoint(host="127.0.0.1", port=self.server.port)
+        program = self.program.model_copy(update={"cpus": 1})
+        plan = plan_for(settings, server)
+        found = pooler_config(plan, "p/0", program, self.layout, CONSOLE_AUTH)
         password = pydantic.SecretStr(PASSWORD)
         return found.model_copy(
             update={"users": (*found.users, ConsoleUser(name=ADMIN, secret=password))}
@@ -67,11 +53,10 @@ class Unit:
 
     def apply(self, config):
         now = self.pooler.read()
-        wanted = applied(config, self.program, now.applied, now.running)
-        self.pooler.apply(config, wanted, steps(now.applied, wanted, now.running))
+        self.pooler.apply(change_to(config, self.program, now.applied, now.running))
 
     def console(self):
-        return PsycopgConsoles(self.layout.socket_directory).open(0, self.port, AUTH)
+        return PsycopgConsoles(self.layout.socket_directory).open(0, self.port, CONSOLE_AUTH)
 
     def client(self):
         return psycopg.connect(
@@ -206,7 +191,7 @@ def test_a_process_that_is_gone_has_no_console(unit):
 
 
 def test_nobody_has_the_console_without_the_password(unit):
-    wrong = AUTH.model_copy(update={"admin_password": pydantic.SecretStr("wrong")})
+    wrong = CONSOLE_AUTH.model_copy(update={"admin_password": pydantic.SecretStr("wrong")})
     consoles = PsycopgConsoles(unit.layout.socket_directory)
     with pytest.raises(ConsoleFailed) as failure, consoles.open(0, unit.port, wrong):
         pass

@@ -31,8 +31,7 @@ from contract.databases import DatabasesContract
 from contract.pooler import PoolerContract, SupervisedContract
 from contract.unit import DATABASE, eventually
 from domain.instances import ConsoleUser, Layout
-
-OWN = "pgbouncer"
+from logins import CLIENT_PASSWORD, OWN, OWNER
 
 # Some of those that the PostgreSQL charms make.
 _GROUPS = ["admin", "charmed_read"]
@@ -42,7 +41,7 @@ _READY = b"Z\0\0\0\5I"
 
 
 class RealServer:
-    """A contract.databases.Server."""
+    """A contract.server.Server."""
 
     def __init__(self, postgresql: PostgreSQL):
         self._postgresql = postgresql
@@ -54,10 +53,10 @@ class RealServer:
 
     def databases(self):
         # No rule of pg_hba.conf changes here, so that a refused login stays refused.
-        return PsycopgDatabases("a-model/pooler", admit_seconds=0.0)
+        return PsycopgDatabases(OWNER, admit_seconds=0.0)
 
     def has_role(self, name):
-        self._postgresql.sql(f"CREATE ROLE {name} LOGIN PASSWORD 'the-password-of-somebody'")
+        self._postgresql.sql(f"CREATE ROLE {name} LOGIN PASSWORD 'the-password-of-another-user'")
 
     def roles_of(self, name):
         query = """
@@ -88,7 +87,7 @@ class RealServer:
         table = sql.Identifier(f"table_of_{name}")
         self._postgresql.sql(
             sql.SQL("CREATE TABLE {} ()").format(table),
-            database=database, user=name, password="client-pw",
+            database=database, user=name, password=CLIENT_PASSWORD,
         )  # fmt: skip
         with self._postgresql.connect(database) as other:
             other.execute("BEGIN")

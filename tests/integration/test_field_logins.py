@@ -153,8 +153,8 @@ def test_replication_is_refused(pooler, spelling):
 
 
 def test_clients_spread_where_libpq_is_told_to(pooler):
-    """The uri names every unit; libpq from 16 on takes them in any order if it is told to."""
-    uri = pooler.credentials("demo")["uri"]
+    """`libpq-uri` names every unit; libpq from 16 on takes them in any order if it is told to."""
+    uri = pooler.credentials("demo")["libpq-uri"]
     assert hosts(uri) == {"127.0.0.2"}
     assert hosts(f"{uri}?load_balance_hosts=random") == {"127.0.0.2", "127.0.0.3"}
 
@@ -168,7 +168,7 @@ def hosts(uri):
 
 def test_asyncpg_reads_a_uri_with_several_hosts(pooler):
     async def ask():
-        client = await asyncpg.connect(pooler.credentials("demo")["uri"])
+        client = await asyncpg.connect(pooler.credentials("demo")["libpq-uri"])
         try:
             return await client.fetchval("select 42")
         finally:

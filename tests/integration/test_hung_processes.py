@@ -7,38 +7,14 @@ import socket
 import struct
 import time
 
-import built
 import pytest
-from container_unit import FAILED, RECOVERED, Unit, told, with_line
-from workload import Workload
+from container_unit import FAILED, RECOVERED, told, with_line
 
-from adapters.pebble import pooler as pebble
 from domain.capabilities import Version
 from pooler import binaries
 
 # A container's file system can be mounted by root only.
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture(scope="module")
-def programs(request):
-    suite = getattr(request, "param", binaries.SUITE)
-    pgbouncer = binaries.pgbouncer(binaries.default_cache(), built.aloud(request.config), suite)
-    return built.program("pebble", request.config), pgbouncer
-
-
-@pytest.fixture
-def workload(programs, monkeypatch):
-    workload = Workload(*programs)
-    # The volume that Juju mounts into the charm's container, which this machine is none of.
-    monkeypatch.setattr(pebble, "_SHARED_HERE", str(workload.home / "shared"))
-    yield workload
-    workload.close()
-
-
-@pytest.fixture
-def unit(workload, postgresql):
-    return Unit(workload, postgresql)
 
 
 def hang_by_packet(unit):

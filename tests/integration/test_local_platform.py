@@ -165,7 +165,7 @@ def test_a_bad_option_is_named_and_changes_nothing(pooler):
         ("listen_port=80", "option listen_port must be"),
         ("pool_mode=chaos", "session, transaction or statement"),
         ("colour=red", "unknown option colour"),
-        ("nonsense", "no KEY=VALUE"),
+        ("nonsense", "unknown option nonsense"),
     ):
         done = pooler.run("config", setting)
         assert done.returncode == 2

@@ -8,22 +8,11 @@ from typing import Any
 import psycopg
 import pytest
 from postgresql import ADMIN, PostgreSQL
-from provided import (
-    AUTH_PASSWORD,
-    AUTH_USER,
-    OWN,
-    OWNER,
-    as_client,
-    asked,
-    client,
-    do,
-    looked_up,
-    material,
-    provide,
-)
+from provided import as_client, do, looked_up, provide
 
 from adapters.postgres.databases import PsycopgDatabases
 from app.errors import DatabaseRefused
+from logins import AUTH_PASSWORD, AUTH_USER, OWN, OWNER, asked, login, material
 
 STAND_IN = re.compile(r"pgbouncer_unknown_(\d|1[0-5])")
 KEY = "([A-Za-z0-9+/]{43}=)"
@@ -244,7 +233,7 @@ def test_objects_of_a_former_backend_user_are_taken_over(server: PostgreSQL) -> 
     with PsycopgDatabases(OWNER).open(server.credentials(OWN, "former", "x")) as database:
         database.provision(material(), OWN)
         database.grant(asked(1))
-        database.set_password(client(1))
+        database.set_password(login(1))
     for name in (OWN, "shop", "postgres"):
         server.sql(f"REASSIGN OWNED BY former TO {ADMIN}", database=name)
         server.sql("DROP OWNED BY former", database=name)

@@ -10,26 +10,12 @@ import psycopg
 import pydantic
 import pytest
 from postgresql import ADMIN, PASSWORD, PostgreSQL
-from provided import (
-    AUTH_PASSWORD,
-    AUTH_USER,
-    CLIENT_PASSWORD,
-    NEW_OWNER,
-    OWN,
-    as_client,
-    asked,
-    client,
-    do,
-    looked_up,
-    material,
-    provide,
-    roles_of_ours,
-    state,
-)
+from provided import NEW_OWNER, as_client, do, looked_up, provide, roles_of_ours, state
 
 from adapters.postgres.databases import PsycopgDatabases
 from app.errors import AccessRefused, DatabaseRefused, DatabaseUnreachable
 from domain.users import Grant, Login
+from logins import AUTH_PASSWORD, AUTH_USER, CLIENT_PASSWORD, OWN, asked, login, material
 
 if TYPE_CHECKING:
     from app.ports import Database
@@ -51,14 +37,14 @@ def test_a_new_client_cannot_log_in_before_it_has_a_password(
     with databases.open(backend) as database:
         database.provision(material(), OWN)
         assert database.grant(asked(1))
-        assert not databases.admits(backend, client(1), "shop")
+        assert not databases.admits(backend, login(1), "shop")
         assert database.grant(asked(1)), "it has no password yet"
-        database.set_password(client(1))
+        database.set_password(login(1))
         assert not database.grant(asked(1))
         assert database.users() == {"relation_id_1"}
-    assert databases.admits(backend, client(1), "shop")
-    assert not databases.admits(backend, client(1, "another"), "shop")
-    assert not databases.admits(backend, client(1), "nowhere")
+    assert databases.admits(backend, login(1), "shop")
+    assert not databases.admits(backend, login(1, "another"), "shop")
+    assert not databases.admits(backend, login(1), "nowhere")
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
@@ -219,6 +205,8 @@ def test_role_admin_includes_createdb_as_in_the_postgresql_charm(server: Postgre
     server.sql("CREATE ROLE admin")
     provide(server, asked(1, "shop", "admin"))
     as_client(server, 1, "CREATE DATABASE warehouse")
+    query = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'warehouse'"
+    assert server.sql(query) == [("relation_id_1",)]
 
 
 def test_a_role_that_does_not_exist_concerns_a_single_client(server: PostgreSQL) -> None:
@@ -255,9 +243,9 @@ def test_foreign_roles_are_not_changed(server: PostgreSQL) -> None:
     with pytest.raises(AccessRefused, match=r"role relation_id_1 exists .* not made by this"):
         do(server, lambda database: database.grant(asked(1)))
     with pytest.raises(DatabaseRefused, match="role relation_id_1 exists"):
-        do(server, lambda database: database.set_password(client(1)))
+        do(server, lambda database: database.set_password(login(1)))
     with pytest.raises(DatabaseRefused, match="no user relation_id_2"):
-        do(server, lambda database: database.set_password(client(2)))
+        do(server, lambda database: database.set_password(login(2)))
     do(server, lambda database: database.revoke("relation_id_1"))
     do(server, lambda database: database.revoke(ADMIN))
     do(server, lambda database: database.withdraw())
@@ -286,7 +274,7 @@ def test_a_second_run_writes_nothing(server: PostgreSQL) -> None:
         database.provision(material(), OWN)
         for grant in grants:
             assert not database.grant(grant)
-            database.set_password(client(grant.relation_id))
+            database.set_password(login(grant.relation_id))
         database.revoke("relation_id_99")
 
     before = server.transactions()
@@ -296,7 +284,7 @@ def test_a_second_run_writes_nothing(server: PostgreSQL) -> None:
 
 def test_no_password_reaches_the_log_of_the_server(server: PostgreSQL) -> None:
     provide(server, asked(1))
-    do(server, lambda database: database.set_password(client(1, "PasswordNumberTwo")))
+    do(server, lambda database: database.set_password(login(1, "PasswordNumberTwo")))
     server.sql("SELECT 'the end of this test'")
     log = server.log
     assert "the end of this test" in log
@@ -309,7 +297,7 @@ def test_a_password_that_is_not_ascii_is_refused_and_not_shown(server: PostgreSQ
     provide(server, asked(1))
     password = "P\u00e4ssw\u00f6rd"
     with pytest.raises(DatabaseRefused, match="other than ASCII") as caught:
-        do(server, lambda database: database.set_password(client(1, password)))
+        do(server, lambda database: database.set_password(login(1, password)))
     assert password not in "".join(traceback.format_exception(caught.value))
 
 
@@ -345,9 +333,9 @@ def test_a_client_waits_for_its_rule_in_pg_hba_conf(databases: PsycopgDatabases)
             database.provision(material(), OWN)
             time.sleep(1.1)
             database.grant(asked(1))
-            database.set_password(client(1))
+            database.set_password(login(1))
         start = time.monotonic()
-        assert databases.admits(backend, client(1), "shop")
+        assert databases.admits(backend, login(1), "shop")
         assert time.monotonic() - start < 2
     with PostgreSQL(hba_delay=60) as server:
         server.sql(f"CREATE DATABASE {OWN}")
@@ -355,10 +343,10 @@ def test_a_client_waits_for_its_rule_in_pg_hba_conf(databases: PsycopgDatabases)
         with databases.open(backend) as database:
             database.provision(material(), OWN)
             database.grant(asked(1))
-            database.set_password(client(1))
+            database.set_password(login(1))
         start = time.monotonic()
-        assert not databases.admits(backend, client(1), "shop")
+        assert not databases.admits(backend, login(1), "shop")
         assert 1 < time.monotonic() - start < 2
         server.stop()
         with pytest.raises(DatabaseUnreachable):
-            databases.admits(backend, client(1), "shop")
+            databases.admits(backend, login(1), "shop")

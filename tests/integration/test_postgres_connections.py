@@ -16,17 +16,20 @@ import pydantic
 import pytest
 from ports import free_port
 from postgresql import ADMIN, PostgreSQL
-from provided import OWN, OWNER, client
 
 from adapters.postgres.databases import PsycopgDatabases
 from app.errors import DatabaseRefused, DatabaseUnreachable
 from domain.endpoints import Endpoint
 from domain.facts import BackendLogin
+from logins import OWN, OWNER, login
 
 
 def test_importing_the_adapter_imports_no_driver() -> None:
-    code = "import adapters.postgres, sys; assert not [m for m in sys.modules if 'psycopg' in m]"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code = "import adapters.postgres, sys; print([m for m in sys.modules if 'psycopg' in m])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True
+    )
+    assert done.stdout == "[]\n"
 
 
 def test_an_endpoint_without_a_server_is_unreachable(databases: PsycopgDatabases) -> None:
@@ -40,7 +43,7 @@ def test_an_endpoint_without_a_server_is_unreachable(databases: PsycopgDatabases
         databases.open(backend).__enter__()
     assert not databases.answers(backend)
     with pytest.raises(DatabaseUnreachable):
-        databases.admits(backend, client(1), "shop")
+        databases.admits(backend, login(1), "shop")
 
 
 def test_a_silent_server_takes_its_timeout_only_once() -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import psycopg
 import pytest
 from postgresql import ADMIN, PostgreSQL
-from provided import NEW_OWNER, OWN, as_client, asked, do, provide, roles_of_ours, state
+from provided import NEW_OWNER, as_client, do, provide, roles_of_ours, state
 from psycopg import sql
 
 from app.errors import DatabaseRefused
+from logins import OWN, asked
 
 
 def test_a_withdrawal_leaves_only_databases_and_their_data(server: PostgreSQL) -> None:

@@ -5,20 +5,12 @@ from __future__ import annotations
 import psycopg
 import pytest
 from postgresql import PostgreSQL
-from provided import (
-    CLIENT_PASSWORD,
-    OWN,
-    as_client,
-    asked,
-    client,
-    looked_up,
-    material,
-    roles_of_ours,
-)
+from provided import as_client, looked_up, roles_of_ours
 
 from adapters.postgres.databases import PsycopgDatabases
 from app.errors import AccessRefused, DatabaseRefused
 from domain.facts import BackendLogin
+from logins import CLIENT_PASSWORD, OWN, asked, login, material
 
 
 @pytest.fixture
@@ -61,7 +53,7 @@ def test_a_backend_user_that_reads_pg_authid_needs_no_superuser(
             database.provision(material(), OWN)
             for number in (1, 2):
                 if database.grant(asked(number, "shop", "createdb")):
-                    database.set_password(client(number))
+                    database.set_password(login(number))
 
     all_of_it()
     before = server.transactions()

@@ -7,26 +7,14 @@ import re
 import psycopg
 import pytest
 from postgresql import PASSWORD, PostgreSQL
-from provided import (
-    AUTH_USER,
-    CLIENT_PASSWORD,
-    OWN,
-    OWNER,
-    as_client,
-    asked,
-    client,
-    do,
-    looked_up,
-    material,
-    provide,
-    state,
-)
+from provided import as_client, do, looked_up, provide, state
 
 from adapters.postgres.databases import PsycopgDatabases
 from adapters.postgres.ownership import group_name
 from app.errors import AccessRefused, DatabaseRefused
 from domain.facts import Ledger
 from domain.made import CLIENT, Made, OwnDatabase
+from logins import AUTH_USER, CLIENT_PASSWORD, OWN, OWNER, asked, login, material
 
 
 def test_a_copied_comment_under_the_name_of_a_group_is_refused(server: PostgreSQL) -> None:
@@ -257,7 +245,7 @@ def test_inherited_code_runs_without_the_backend_users_rights(server: PostgreSQL
         database.provision(material(), OWN)
         for number in (1, 2):
             assert database.grant(asked(number, "shop"))
-            database.set_password(client(number))
+            database.set_password(login(number))
     as_client(
         server,
         1,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from postgresql import PostgreSQL
-from provided import OWN, asked, do, provide
+from provided import do, provide
 
 from domain.consent import RoleRights
+from logins import OWN, asked
 
 
 @pytest.fixture(autouse=True)

@@ -98,6 +98,8 @@ def test_a_lock_outlives_no_transaction_with_the_option(pooler, program):
             # The reset follows the answer to the first client, so it may take a moment.
             other_unit.execute("set local lock_timeout = '5s'")
             other_unit.execute("select pg_advisory_lock(42)")
+            mine = "select pid = pg_backend_pid() from pg_locks where objid = 42 and granted"
+            assert other_unit.execute(mine).fetchall() == [(True,)]
 
 
 def paths_of_logins(pooler, schemas):

@@ -1,6 +1,6 @@
-"""The charm under Scenario: real ops, a PostgreSQL and a Kubernetes in memory.
+"""The charm under Scenario: real ops, with PostgreSQL and Kubernetes in memory.
 
-juju = Juju(folder)              # one unit, its container up, nothing has happened yet
+juju = Juju(folder)  # a single unit with a container that runs, before its first hook
 juju.deploy()
 juju.backend()
 shop = juju.client("shop-app", {"database": "shop"})
@@ -14,7 +14,6 @@ import copy
 import dataclasses
 import datetime
 import functools
-import itertools
 import json
 import pathlib
 import random
@@ -24,17 +23,17 @@ import hook_tools  # noqa: F401 — hook tools without ops' model
 import scenario.state
 import yaml
 from containers import ScenarioContainer
+from juju_state import UnitState
 from ops import hookcmds, testing
 from scenario._runtime import Runtime
 
 import wiring
 from adapters.memory import MemoryDatabases, MemoryServer
-from adapters.pebble.names import CONTAINER
 from app.application import Application
 from charm import PgBouncerCharm
 
-# Scenario draws the ids of secrets. Hypothesis begins its draws anew with each example, and the ids of
-# what is copied into all of them would come again.
+# Scenario draws the ids of secrets. Hypothesis seeds `random` again for each example, so without this line
+# a new secret could get the id of a secret that was copied into the example.
 scenario.state.random = random.SystemRandom()
 
 HERE = pathlib.Path(__file__).parents[2]
@@ -42,7 +41,9 @@ META = yaml.safe_load((HERE / "metadata.yaml").read_text())
 CONFIG = yaml.safe_load((HERE / "config.yaml").read_text())
 APP = META["name"]
 BACKEND_PASSWORD = "the-backends-password"
+HOST = f"{APP}-service.dev.svc.cluster.local"
 V0 = {"requested-secrets": json.dumps(["username", "password", "tls", "tls-ca", "uris"])}
+SHOP = {"database": "shop", **V0}
 TOLD = {
     "endpoints": "10.1.0.1:5432",
     "version": "16.4",
@@ -52,7 +53,7 @@ TOLD = {
 
 
 class Kubernetes:
-    """Where Services are only remembered."""
+    """Stores the ports of the Service, or raises `error`."""
 
     def __init__(self):
         self.ports = ()
@@ -66,7 +67,7 @@ class Kubernetes:
 
 
 def charm_with(server, kubernetes, consoles):
-    """The charm, with nothing real outside of ops but what its container has."""
+    """Return the charm with PostgreSQL and Kubernetes in memory. The container stays as it is."""
 
     class Charm(PgBouncerCharm):
         @functools.cached_property
@@ -79,17 +80,19 @@ def charm_with(server, kubernetes, consoles):
     return Charm
 
 
-class Juju:
-    """One unit of the application, and what Juju keeps for it."""
+class Juju(UnitState):
+    """A unit of the application, with everything that Juju stores for it."""
 
-    kind = ScenarioContainer  #: what runs its container; `--pebble=real` has another
+    # The class of the container; with `--pebble=real`, real_container.RealContainer.
+    kind = ScenarioContainer
 
     def __init__(self, folder, *, leader=True, others=(), version=None, container=True):
         self._begin(folder, MemoryServer(), Kubernetes(), self.kind(folder, version))
         self._next = 10
-        self.removed = False  #: whether this unit is being removed
+        # Whether this unit is being removed.
+        self.removed = False
         self._others = tuple(others)
-        # Another unit that serves the databases of these tests, unless a test says otherwise.
+        # The other units serve the databases of these tests.
         serving = '{"port":6432,"databases":["blog","shop","shop_readonly"]}'
         peers = {number: {"address": f"10.0.0.{number}", "serving": serving} for number in others}
         self.state = testing.State(
@@ -115,7 +118,7 @@ class Juju:
         )
 
     def copy(self, folder):
-        """The same at this moment, with a future of its own."""
+        """Return an independent copy of this unit with equal state."""
         other = copy.copy(self)
         server, kubernetes = copy.deepcopy(self.server), copy.copy(self.kubernetes)
         other._begin(folder, server, kubernetes, self.workload.copy(folder))
@@ -125,12 +128,11 @@ class Juju:
         return other
 
     def close(self):
-        """Nothing of it runs any more."""
+        """Stop everything that runs in the container."""
         self.workload.close()
 
-    # ---- what happens ------------------------------------------------------------------------
     def emit(self, event, **changes):
-        """One hook ran, after Juju's state changed like this."""
+        """Change Juju's state, run the hook of an event, and return the new state."""
         self.change(**changes)
         with self.workload.hook(self.container), self._goal_state():
             self.state = self.context.run(event, self.state)
@@ -138,7 +140,7 @@ class Juju:
         return self.state
 
     def _goal_state(self):
-        """What `goal-state` prints: Scenario knows only how many units are planned."""
+        """Replace `goal-state`: Scenario knows only the number of planned units."""
 
         def goal_state():
             planned = self.state.planned_units
@@ -152,14 +154,14 @@ class Juju:
         return mock.patch.object(hookcmds, "goal_state", goal_state)
 
     def _look(self):
-        """What the hook did to the container, or what happened to it, is in Juju's state."""
+        """Take the state of the container over into Juju's state."""
         self.change(containers={self.workload.seen(self.container)})
 
     def change(self, **changes):
         self.state = dataclasses.replace(self.state, **changes)
 
     def deploy(self):
-        """The first hooks of a unit."""
+        """Run the first hooks of a unit."""
         on = self.context.on
         self.emit(on.relation_created(self.relation("pgb-peers")))
         if self.state.leader:
@@ -170,7 +172,7 @@ class Juju:
         return self
 
     def backend(self, told=TOLD, *, granted=True):
-        """PostgreSQL was related and has answered."""
+        """Relate PostgreSQL, which has written `told` into its databag."""
         secret = testing.Secret(
             {"username": "relation_id_7", "password": BACKEND_PASSWORD},
             id="secret:backend",
@@ -191,7 +193,7 @@ class Juju:
         return self
 
     def client(self, application, asks, *, hook=True):
-        """An application was related and has asked; returns the relation's id."""
+        """Relate a client application that has written `asks`; return the id of the relation."""
         self._next += 1
         relation = testing.Relation(
             "database",
@@ -206,14 +208,14 @@ class Juju:
         return relation.id
 
     def changed(self, number):
-        """The other side of a relation wrote something."""
+        """Run relation-changed for a unit of the remote application."""
         return self.emit(self.context.on.relation_changed(self.relation(number), remote_unit=0))
 
     def backend_changed(self):
         return self.changed("backend-database")
 
     def ends(self, number):
-        """A relation ends: its last unit departs, then it is broken, then there is none."""
+        """End a relation: its last remote unit departs, it breaks, and it is removed."""
         relation = self.relation(number)
         self.with_relation(dataclasses.replace(relation, remote_units_data={}))
         self.departs(f"{relation.remote_app_name}/0", relation.id)
@@ -224,17 +226,17 @@ class Juju:
         return self.emit(self.context.on.relation_broken(self.relation(number)))
 
     def is_removed(self, *, last=False):
-        """This unit is being removed, and no hook has run since; `last` if no other unit stays."""
+        """Begin to remove this unit, before its next hook; with `last`, no other unit stays."""
         self.removed = True
         self.change(planned_units=0 if last else len(self._others))
 
     def removal(self):
-        """The hooks of a unit that is being removed, for each relation: call them in their order.
+        """Return by relation the hooks of a unit that is being removed, in their order, for `last_hook`.
 
-        What this unit sees is changed before each of them, as Juju does: the remote unit has gone, or
-        the relation has.
+        Before each hook, Juju removes the remote unit or the relation that the hook is about from what
+        this unit sees.
         """
-        return {one.id: self._last_hooks(one.id) for one in self.state.relations}
+        return {relation.id: self._last_hooks(relation.id) for relation in self.state.relations}
 
     def _last_hooks(self, number):
         endpoint = self.relation(number).endpoint
@@ -243,7 +245,7 @@ class Juju:
 
         def departs(unit):
             relation = self.relation(number)
-            left = {one: bag for one, bag in getattr(relation, field).items() if one != unit}
+            left = {key: bag for key, bag in getattr(relation, field).items() if key != unit}
             self.with_relation(dataclasses.replace(relation, **{field: left}))
             event = self.context.on.relation_departed(self.relation(number), remote_unit=unit)
             return departing(f"{APP}/0"), event
@@ -256,7 +258,7 @@ class Juju:
         return hooks if of_peers else [*hooks, breaks]
 
     def last_hook(self, hook):
-        """One of the hooks of a removal has run; the relation that has broken is not there any more."""
+        """Run a hook of `removal`; after relation-broken, remove the relation."""
         environment, event = hook()
         with environment:
             self.emit(event)
@@ -264,29 +266,51 @@ class Juju:
             self.without(event.relation.id)
 
     def departs(self, unit, endpoint="pgb-peers"):
-        """A unit leaves, as one relation tells it."""
+        """Run relation-departed of a relation, with `unit` as the departing unit."""
         event = self.context.on.relation_departed(self.relation(endpoint), remote_unit=0)
         with departing(unit):
             return self.emit(event)
 
     def options(self, **options):
+        """Set these options, and the rest to their defaults; run config-changed."""
         return self.emit(self.context.on.config_changed(), config=options)
 
     def dies(self, process):
-        """A process of PgBouncer ends, and does not come back."""
+        """End a PgBouncer process, which does not start again."""
         self.change(containers={self.workload.dies(self.container, process)})
 
     def renewed(self):
-        """The container was replaced by another, which has nothing on its disk."""
+        """Replace the container by another container with an empty disk."""
         self.change(containers={self.workload.renewed(self.container)})
 
     def without(self, *relations):
-        """These relations are not there any more."""
-        self.change(relations={one for one in self.state.relations if one.id not in relations})
+        """Remove the relations with these ids."""
+        self.change(
+            relations={
+                relation for relation in self.state.relations if relation.id not in relations
+            }
+        )
 
     def with_relation(self, relation):
-        others = {one for one in self.state.relations if one.id != relation.id}
-        self.change(relations={*others, relation})
+        """Replace the relation with the same id."""
+        self.without(relation.id)
+        self.change(relations={*self.state.relations, relation})
+
+    def leader_writes(self, name, **fields):
+        """Write fields into the application's databag of a relation, without a hook."""
+        relation = self.relation(name)
+        databag = relation.local_app_data | fields
+        self.with_relation(dataclasses.replace(relation, local_app_data=databag))
+
+    def peer_writes(self, number, **fields):
+        """Write fields into the databag of another unit, and run relation-changed."""
+        peers = self.relation("pgb-peers")
+        databag = peers.peers_data.get(number, {}) | fields
+        self.with_relation(
+            dataclasses.replace(peers, peers_data=peers.peers_data | {number: databag})
+        )
+        changed = self.context.on.relation_changed
+        return self.emit(changed(self.relation("pgb-peers"), remote_unit=number))
 
     def units_of(self, relation):
         """Return the numbers of the remote units of a relation."""
@@ -294,7 +318,7 @@ class Juju:
         return sorted(relation.peers_data if peers else relation.remote_units_data)
 
     def with_field(self, relation, owner, key):
-        """Return the relation with one more field in the databag of an application or unit."""
+        """Return the relation with another field in the databag of an application or unit."""
         number = int(owner.rpartition("/")[2]) if "/" in owner else None
         peers = relation.endpoint == "pgb-peers"
         if owner == APP:
@@ -312,102 +336,21 @@ class Juju:
             changed = databags | {key: "x"}
         return dataclasses.replace(relation, **{field: changed})
 
-    # ---- what is true now --------------------------------------------------------------------
-    def relation(self, name):
-        """A relation by its id, or by its endpoint where that has one."""
-        return next(one for one in self.state.relations if name in (one.id, one.endpoint))
-
-    @property
-    def container(self):
-        return self.state.get_container(CONTAINER)
-
     def with_container(self, **changes):
         self.change(containers={dataclasses.replace(self.container, **changes)})
 
-    @property
-    def disk(self):
-        """Where the container's volume can be looked into."""
-        return self.workload.disk
-
-    @property
-    def status(self):
-        return f"{self.state.unit_status.name} {self.state.unit_status.message}".strip()
-
-    @property
-    def shared(self):
-        return self.relation("pgb-peers").local_app_data
-
-    @property
-    def mine(self):
-        return self.relation("pgb-peers").local_unit_data
-
-    def plan(self):
-        return json.loads(self.shared["plan"]) if "plan" in self.shared else None
-
-    def told(self, number):
-        """What a client reads: its databag, secrets included."""
-        bag = dict(self.relation(number).local_app_data)
-        for key in ("secret-user", "secret-tls"):
-            if key in bag:
-                bag |= self.secret(bag[key])
-        return bag
-
-    def secret(self, name):
-        found = next((one for one in self.state.secrets if name in (one.id, one.label)), None)
-        return dict(found.latest_content or found.tracked_content) if found else {}
-
     def reminded(self):
-        """The failed check by which the charm has itself called again."""
+        """Run the hook of the check by which the charm asked for another hook."""
         check = self.workload.reminder(self.container)
-        assert check, "nothing has asked for it"
-        others = {one for one in self.container.check_infos if one.name != check.name}
-        self.with_container(check_infos=frozenset({*others, check}))
+        assert check, "the charm has not asked for another hook"
+        left = [info for info in self.container.check_infos if info.name != check.name]
+        self.with_container(check_infos=frozenset([*left, check]))
         return self.emit(self.context.on.pebble_check_failed(self.container, check))
-
-    def ini(self, process=0):
-        """The configuration of a process with what it includes, as text; '' if there is none."""
-        file = self.disk / str(process) / "pgbouncer.ini"
-        text = file.read_text() if file.exists() else ""
-        include = "%include /var/lib/pgbouncer/common.ini\n"
-        return text.replace(include, (self.disk / "common.ini").read_text()) if text else ""
-
-    @property
-    def record(self):
-        """The file in which the charm keeps what it applied."""
-        return pathlib.Path(self.context.charm_root, ".applied.json")
-
-    @property
-    def applied(self):
-        """What the charm remembers of the last configuration that it applied, as JSON."""
-        return json.loads(self.record.read_text())["applied"]
-
-    def setting(self, name, process=0):
-        for line in self.ini(process).splitlines():
-            key, _, value = line.partition(" = ")
-            if key == name:
-                return value
-        return None
-
-    def databases(self):
-        """The names that clients find."""
-        sections = self.ini().split("\n[")
-        lines = [
-            section.splitlines()[1:] for section in sections if section.startswith("databases]")
-        ]
-        return [line.partition(" = ")[0] for line in itertools.chain(*lines) if " = " in line]
-
-    @property
-    def services(self):
-        return {name: status.value for name, status in self.container.service_statuses.items()}
-
-    @property
-    def deferred(self):
-        return [one.name for one in self.state.deferred]
 
 
 @contextlib.contextmanager
 def departing(unit):
-    """Juju names whoever leaves, which may be this unit; Scenario knows only the other side."""
+    """Set JUJU_DEPARTING_UNIT, which may be this unit: Scenario can name only remote units."""
     honest = Runtime._get_event_env
 
     def environment(*args, **kwargs):

@@ -1,4 +1,4 @@
-"""Units are removed in a history, as Juju removes them: which hooks they get, and what they see in them."""
+"""Steps of a history that remove units as Juju does: their hooks, and what units see in them."""
 
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
@@ -26,7 +26,7 @@ class Removals:
     @precondition(lambda self: self.leaving)
     @rule(relations=st.lists(st.integers(0, 9), min_size=1, max_size=9), last=st.integers(0, 30))
     def unit_leaves(self, relations, last):
-        """Some of its hooks run, the last of which may die."""
+        """Run some of the hooks of a removal; the last hook may be killed."""
         name, departure = next(iter(self.leaving.items()))
         for number, relation in enumerate(relations, 1):
             ends = last if number == len(relations) else None
@@ -38,17 +38,16 @@ class Removals:
             else:
                 self.remove(name)
                 return
-            self.what_was_told_works()
+            self.published_credentials_work()
 
     @precondition(lambda self: not self.leaving)
     @rule(turns=st.randoms(use_true_random=False), passes=st.booleans(), units=st.integers(1, 2))
     def no_unit_stays(self, turns, passes, units):
-        """All units are removed at once; some time later there are units again."""
+        """Remove all units at once; later there are units again."""
         known, grants = self.model.backend.credentials, self.model.ledger.grants
         quiet = not (self.server.down or self.server.refuses or self.server.stuck or self.failed)
         end = known and quiet and self.model.ledger.provisioned_for == known.user
         self.leaving = {name: Departure(self.model, name) for name in self.platform.units}
-        # Until the leader has taken leave, clients may be let in; afterwards none is.
         self.void = set(self.model.clients)
         while left := [name for name, departure in self.leaving.items() if departure.relations]:
             name = turns.choice(left)
@@ -56,6 +55,8 @@ class Removals:
             self.hook(name, f"{hook.name} {hook.departing}".strip())
             if passes and turns.random() < 0.1:
                 self.model.leader = turns.choice(list(self.platform.units))
+        # A leader may have published credentials before the last leader withdrew the users.
+        self.void = set(self.model.clients)
         if end and not passes:
             ours = [name for name, role in self.server.roles.items() if role.ours]
             assert (ours, self.server.functions) == ([], set())
@@ -71,12 +72,14 @@ class Removals:
     def remove(self, name):
         pooler = self.platform.units[name].pooler
         held = sum(pooler.consoles.busy.values())
-        # Without a relation, the connections lead to a PostgreSQL that is not ours any more.
+        # Without a relation, the connections lead to a PostgreSQL that is not related any more.
         if held and self.model.backend.attached:
             self.gone[name] = (self.model.units[name].address, held)
         self.server.connected = {address for address, _ in self.gone.values()}
         del self.leaving[name], self.platform.units[name]
         self.unheard.discard(name)
+        # A later unit of this name does not get the hook that failed here.
+        self.failed.pop(name, None)
         self.model.remove_unit(name)
         for other in self.staying():
             self.hook(other, f"peers_departed {name}")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import ops
@@ -36,6 +36,8 @@ class SkipUnchanged:
         self._state = state
         self._container = container
         self._file = pathlib.Path(charm.charm_dir, ".unchanged")
+        # The kinds of events that the last complete hook deferred, once `holds` has read the record.
+        self.deferred: tuple[str, ...] = ()
 
     def holds(self, event: ops.EventBase) -> bool:
         """Return whether every recorded value is unchanged, and PostgreSQL still answers.
@@ -47,21 +49,29 @@ class SkipUnchanged:
             known = json.loads(self._file.read_text())
         except (OSError, ValueError):
             return False
+        # A record of an earlier release has no such key.
+        self.deferred = tuple(known.get("deferred", ()))
         try:
             return (
-                self._state.unchanged(known["reads"], event)
+                self._state.unchanged(
+                    known["reads"], event, deferred=event.handle.kind in self.deferred
+                )
                 and self._container.summary() == known["container"]
                 and _answers(known["servers"])
             )
         except (hookcmds.Error, ops.ModelError):
             return False  # For example, a relation has gone.
 
-    def remember(self, servers: Sequence[Server]) -> None:
-        """Record what this hook read, and the servers that a later hook asks whether PostgreSQL answers."""
+    def remember(self, servers: Sequence[Server], deferred: Collection[str] = ()) -> None:
+        """Record what this hook read, and the kinds of events that it deferred.
+
+        A later hook asks at `servers` whether PostgreSQL answers.
+        """
         if not self._state.comparable:
             return
         reads, container = self._state.digests(), self._container.summary()
-        text = json.dumps({"reads": reads, "container": container, "servers": servers})
+        record = {"reads": reads, "container": container, "servers": servers}
+        text = json.dumps({**record, "deferred": sorted(deferred)})
         new = self._file.with_name(f"{self._file.name}.new")
         new.write_text(text)
         os.replace(new, self._file)

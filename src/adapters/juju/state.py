@@ -129,10 +129,15 @@ class JujuState:
         return dict(relation.data[owner])
 
     def unchanged(
-        self, digests: Iterable[tuple[str, int, str, str]], event: ops.EventBase
+        self,
+        digests: Iterable[tuple[str, int, str, str]],
+        event: ops.EventBase,
+        *,
+        deferred: bool = False,
     ) -> bool:
         """Return whether every value that an earlier hook read is unchanged.
 
+        `deferred` says whether that hook deferred such an event: then a relation that it has read is not new.
         The comparison ends at the first value that differs. Values of the relation of the event come first,
         because they are the most likely to differ.
         """
@@ -140,7 +145,8 @@ class JujuState:
         if isinstance(event, ops.RelationEvent):
             listed = any(read == Read(RELATIONS, name=event.relation.name) for read, _ in noted)
             known = any(read.relation == event.relation.id for read, _ in noted)
-            if listed and (not known or isinstance(event, _NEW_OR_ENDING)):
+            new_or_ending = isinstance(event, _NEW_OR_ENDING) and not deferred
+            if listed and (not known or new_or_ending):
                 return False
         first = event.relation.id if isinstance(event, ops.RelationEvent) else -1
         noted.sort(key=lambda item: item[0].relation != first)

@@ -16,8 +16,9 @@ from adapters.pgbouncer import rendering
 from adapters.pgbouncer.console import PsycopgConsoles
 from adapters.pgbouncer.reloading import Reloading
 from app.errors import PoolerFailed
-from domain.applied import AppliedState, Step
+from domain.applied import AppliedState
 from domain.capabilities import PgBouncerRuntime, capabilities, version_in
+from domain.change import Change
 from domain.facts import Container
 from domain.instances import Layout, PoolerConfig
 
@@ -83,12 +84,13 @@ class LocalPooler:
             " or unset it, and run `pooler up`"
         )
 
-    def apply(self, config: PoolerConfig, applied: AppliedState, steps: tuple[Step, ...]) -> None:
-        """Write the files, take the steps in their order, and store `applied` last.
+    def apply(self, change: Change) -> None:
+        """Write the files, take the steps in their order, and store the record last.
 
         If PgBouncer refuses a configuration, the files before are restored, and the error names the
         line that is refused. Raises PoolerFailed.
         """
+        config, steps = change.config, change.steps
         with _translated(self._root):
             self._make_directory(self._root)
             self._processes.stop_other_users(waits_for_clients=self._waits_for_clients())
@@ -107,7 +109,7 @@ class LocalPooler:
             )
             reload(reloads, config.admin)
             self._stop(*[step.index for step in steps if step.action == "stop"])
-            self.remember(applied)
+            self.remember(change.after)
 
     def remember(self, applied: AppliedState) -> None:
         """Store this state in place of the state before. Raises PoolerFailed."""

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from app.errors import ConsoleFailed, PoolerFailed, PoolerUnreachable
 from domain.applied import AppliedState, Step
 from domain.capabilities import PgBouncerRuntime, Version
+from domain.change import Change
 from domain.console import PooledDatabase, PoolState
 from domain.facts import Container
 from domain.instances import IniLine, Instance, PoolerConfig
@@ -63,8 +64,9 @@ class MemoryPooler:
         self._reach()
         return PgBouncerRuntime(version=self.release, files=self.files, cpus=self.cpus)
 
-    def apply(self, config: PoolerConfig, applied: AppliedState, steps: tuple[Step, ...]) -> None:
-        """Take the steps in their order, and store `applied` last. Raises PoolerFailed."""
+    def apply(self, change: Change) -> None:
+        """Take the steps in their order, and store the record last. Raises PoolerFailed."""
+        config, steps = change.config, change.steps
         self._reach()
         if self.failure:
             raise (PoolerUnreachable if self.passing else PoolerFailed)(self.failure)
@@ -75,7 +77,7 @@ class MemoryPooler:
         self.config = config.with_instances(
             runs.get(instance.index, instance) for instance in config.instances
         )
-        self.remember(applied)
+        self.remember(change.after)
 
     def _refuse(self, config: PoolerConfig, steps: tuple[Step, ...]) -> None:
         """Raise PoolerFailed for a reload that a process refuses, before any process has reloaded."""

@@ -9,7 +9,8 @@ import ops
 
 from adapters.pebble.names import CONTAINER, ROOT, process_of
 from domain.capabilities import Version, capabilities
-from domain.instances import Instance, Layout, PoolerConfig
+from domain.instances import Layout, PoolerConfig
+from domain.process import Process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -112,10 +113,10 @@ def _asking(place: str, period: str) -> ops.pebble.CheckDict:
     }
 
 
-def _place(instance: Instance) -> str:
+def _place(process: Process) -> str:
     """Return the directory and the socket of a process, as arguments of drain.sh and alive.sh."""
-    directory = LAYOUT.directory(instance.index)
-    return f"{directory} {LAYOUT.socket_directory(instance.index)}/.s.PGSQL.{instance.port}"
+    directory = LAYOUT.directory(process.index)
+    return f"{directory} {LAYOUT.socket_directory(process.index)}/.s.PGSQL.{process.port}"
 
 
 def _backend(config: PoolerConfig) -> ops.pebble.TcpDict:
@@ -123,10 +124,9 @@ def _backend(config: PoolerConfig) -> ops.pebble.TcpDict:
 
     A check cannot be removed, so it needs an address in both cases.
     """
-    pools = [pool for instance in config.instances for pool in instance.pools]
-    if not pools:
+    if config.upstream is None:
         return {"port": config.serving.port}
-    return {"host": pools[0].hosts[0], "port": pools[0].port}
+    return {"host": config.upstream.host, "port": config.upstream.port}
 
 
 def processes_in(names: Iterable[str]) -> frozenset[int]:

@@ -32,6 +32,7 @@ from adapters.pgbouncer.reloading import ReloadConsoles, Reloading
 from app.errors import PoolerFailed, PoolerUnreachable
 from domain.applied import AppliedState, Step
 from domain.capabilities import PgBouncerRuntime, version_in
+from domain.change import Change
 from domain.facts import Container
 from domain.instances import PoolerConfig
 
@@ -116,15 +117,16 @@ class PebblePooler:
             return PgBouncerRuntime(version=found, files=_number(files), cpus=_whole_cpus(cpus))
         raise PoolerFailed("pgbouncer --version names no version: is this the right image?")
 
-    def apply(self, config: PoolerConfig, applied: AppliedState, steps: tuple[Step, ...]) -> None:
-        """Write the files that differ, take the steps in their order, and then remember `applied`.
+    def apply(self, change: Change) -> None:
+        """Write the files that differ, take the steps in their order, and then keep the record.
 
-        If the hook is killed, the next hook reads the `applied` before, and takes all steps again. The
+        If the hook is killed, the next hook reads the record before, and takes all steps again. The
         record does not name a file while the file is written, so the next hook writes it again.
         """
+        config, steps = change.config, change.steps
         with _translated():
             record = self._record()
-            texts, plan = _texts(config), layer(config, steps, applied.program.version)
+            texts, plan = _texts(config), layer(config, steps, change.after.program.version)
             written = {path: _identity(path, text) for path, text in texts.items()}
             changed = [path for path in texts if record["files"].get(path) != written[path]]
             before = self._before(record, changed, steps)
@@ -146,7 +148,7 @@ class PebblePooler:
             reload(reloads, config.admin)
             done: Record = {
                 **record,
-                "applied": applied.model_dump_json(),
+                "applied": change.after.model_dump_json(),
                 "files": {**complete, **written},
                 "layer": plan.to_yaml(),
             }

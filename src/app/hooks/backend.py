@@ -36,9 +36,11 @@ class BackendChanged:
         outcome = self.verify(facts)
         match outcome:
             case Done(facts=now, problems=problems) if not now.backend_ready:
-                leads = may_write_for_app(facts)
-                missing = "PostgreSQL" if leads else "the leader to share the backend"
-                return Deferred(now, f"waiting for {missing}", problems)
+                if may_write_for_app(facts):
+                    return Deferred(now, "waiting for PostgreSQL", problems)
+                # The facts show when the leader has shared it.
+                reason = "waiting for the leader to share the backend"
+                return Deferred(now, reason, problems, complete=outcome.complete)
             case _:
                 return outcome
 

@@ -3,8 +3,8 @@
 import dataclasses
 
 from app.ports import Consoles, FactsSource
-from domain.applied import AppliedInstance
 from domain.facts import Facts
+from domain.process import Process
 
 # How long the transactions of a process are waited for, in seconds.
 WAIT_SECONDS = 5.0
@@ -32,7 +32,7 @@ class Pause:
             self._paused(facts, process, 0.0)
         return sum(not self._paused(facts, process, seconds) for process in running)
 
-    def _paused(self, facts: Facts, process: AppliedInstance, seconds: float) -> bool:
+    def _paused(self, facts: Facts, process: Process, seconds: float) -> bool:
         if facts.auth is None:
             return True
         with self.consoles.open(process.index, process.port, facts.auth) as console:
@@ -56,7 +56,7 @@ class Resume:
                     console.resume()
 
 
-def _running(facts: Facts) -> list[AppliedInstance]:
+def _running(facts: Facts) -> list[Process]:
     applied = facts.container.applied
-    processes = applied.instances if applied else ()
+    processes: tuple[Process, ...] = applied.instances if applied else ()
     return [process for process in processes if process.index in facts.container.running]

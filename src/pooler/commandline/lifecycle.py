@@ -38,7 +38,7 @@ def add(verbs: Verbs) -> None:
     )
     up.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="options, as for `config`")
     scale = verb(verbs, "scale", "up:scale", "set the number of units")
-    scale.add_argument("units", type=int)
+    scale.add_argument("units", type=int, help="number of units, 1 to 20")
     down = verb(verbs, "down", "down:down", "stop all processes; data and users stay")
     how = down.add_mutually_exclusive_group()
     how.add_argument(
@@ -69,4 +69,8 @@ def add(verbs: Verbs) -> None:
         "start the units at boot and watch them, by a unit of systemd",
         reads=True,
     )
-    service.add_argument("action", choices=("install", "uninstall", "status"))
+    service.add_argument(
+        "action",
+        choices=("install", "uninstall", "status"),
+        help="what to do with the unit of systemd",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING
 
 from pooler.commandline.verb import verb
@@ -12,8 +13,25 @@ if TYPE_CHECKING:
 
 def add(verbs: Verbs) -> None:
     """Add `config`, `restart`, `pause` and `resume`."""
-    config = verb(verbs, "config", "operate:config", "show the options, or set options")
-    config.add_argument("settings", nargs="*", metavar="KEY=VALUE")
+    config = verb(
+        verbs,
+        "config",
+        "operate:config",
+        "show options, set options, or reset options",
+        reads=_reads,
+        about="Show all options, or the value of the option KEY; with KEY=VALUE or `--reset`, set options.",
+    )
+    config.add_argument(
+        "settings", nargs="*", metavar="KEY[=VALUE]", help="option to show, or options to set"
+    )
+    config.add_argument(
+        "--reset",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="set an option to its default (may be repeated)",
+    )
+    config.add_argument("--json", action="store_true", help="print values as JSON")
     restart = verb(verbs, "restart", "operate:restart", "replace the processes, one after another")
     restart.add_argument("unit", nargs="?", help="number or name of a unit (by default all)")
     verb(
@@ -23,3 +41,8 @@ def add(verbs: Verbs) -> None:
         "let open transactions end, and let new transactions wait",
     )
     verb(verbs, "resume", "operate:resume", "let the transactions that wait continue")
+
+
+def _reads(arguments: argparse.Namespace) -> bool:
+    """Return whether `config` only shows options."""
+    return not arguments.reset and not any("=" in word for word in arguments.settings)

@@ -17,7 +17,9 @@ def add(verbs: Verbs) -> None:
     """Add `status`, `top` and `logs`."""
     verb(verbs, "status", "show:status", "show the state of every unit")
     top = verb(verbs, "top", "show:top", "show the pools, again and again", reads=True)
-    top.add_argument("--every", type=_pause, default=1.0, metavar="SECONDS")
+    top.add_argument(
+        "--every", type=_pause, default=1.0, metavar="SECONDS", help="by default every second"
+    )
     top.add_argument("--once", action="store_true", help="show the pools a single time")
     logs = verb(verbs, "logs", "show:logs", "show the end of PgBouncer's logs", reads=True)
     logs.add_argument("unit", nargs="?", help="number or name of a unit (by default all)")

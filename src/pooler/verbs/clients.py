@@ -1,14 +1,14 @@
-"""The verbs `relate`, `credentials` and `unrelate`: give an application access to a database, or take it away."""
+"""The verbs `relate` and `unrelate`: give an application access to a database, or take it away."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
+import shlex
 
+from adapters.local.model import ClientRecord
 from domain.roles import roles_in
-from domain.users import Login, read_only_uri, request_problem, uri, username_of
-from pooler import tables
+from domain.users import request_problem, username_of
 from pooler.arguments import CommandError, UsageError
 from pooler.invocation import Invocation, known_relation, relation_of
 from pooler.platform import LocalPlatform
@@ -32,49 +32,45 @@ def relate(run: Invocation, arguments: argparse.Namespace) -> int:
     number = relation_of(platform, name) or platform.model.relate(name, database, roles)
     record = platform.model.clients[number]
     # A command that was killed may have added this relation, so a repetition is no error.
-    if (record.database, record.roles) != (database, roles):
+    if difference := _difference(record, database, roles):
+        words = [name, *(["--database", database] if arguments.database else [])]
+        words += ["--roles", roles] if roles else []
         raise CommandError(
-            f"{name} is related already, for database {record.database}:"
-            f" run `pooler unrelate {name}` first"
+            f"{name} is related already: {difference}. To change this, run `pooler unrelate {name}`,"
+            f" then `pooler relate {shlex.join(words)}`: databases stay, and {name} gets a new user and"
+            " password"
         )
     for application in platform.applications():
         application.clients_changed()
     run.settle(platform)
     if platform.model.clients[number].told is None:
         raise CommandError(
-            f"{name} cannot connect yet: {_reason(platform)}; `pooler up` tries again"
+            f"{name} cannot connect yet: {_reason(platform, number)}; `pooler up` tries again"
         )
     run.say(f"{name} has database {database}: `pooler credentials {name}` shows how to connect")
     return 0
 
 
-def _reason(platform: LocalPlatform) -> str:
-    problems = [problem.text for problem in platform.model.ledger.troubles]
-    return [*problems, "see `pooler status`"][0]
+def _difference(record: ClientRecord, database: str, roles: str) -> str:
+    """Return what a relation has in place of this database and these roles; '' if it has both."""
+    has, wanted = set(roles_in(record.roles)), set(roles_in(roles))
+    parts: list[str] = []
+    if record.database != database:
+        parts.append(f"its database is {record.database}, not {database}")
+    if has != wanted:
+        parts.append(f"its roles are {_named(has)}, not {_named(wanted)}")
+    return "; ".join(parts)
 
 
-def credentials(run: Invocation, arguments: argparse.Namespace) -> int:
-    """Print how an application connects."""
-    platform = run.platform()
-    number = known_relation(platform, arguments.name)
-    record, user = platform.model.clients[number], username_of(number)
-    if record.told is None or record.password is None:
-        raise CommandError(f"{arguments.name} cannot connect yet: see `pooler status`")
-    login = Login(username=user, password=record.password)
-    shown = {
-        "database": record.told.database,
-        "endpoints": record.told.endpoints,
-        "username": user,
-        "password": record.password.get_secret_value(),
-        "uri": uri(record.told, login),
-    }
-    if replicas := read_only_uri(record.told, login):
-        shown["read-only-uri"] = replicas
-    if arguments.json:
-        print(json.dumps(shown, indent=2))
-    else:
-        tables.show(("field", "value"), list(shown.items()))
-    return 0
+def _named(roles: set[str]) -> str:
+    return ",".join(sorted(roles)) or "none"
+
+
+def _reason(platform: LocalPlatform, number: int) -> str:
+    """Return why an application cannot connect: its own problem, or else another problem of the units."""
+    topic = f"client:{username_of(number)}"
+    problems = sorted(platform.model.ledger.troubles, key=lambda problem: problem.topic != topic)
+    return [*(problem.text for problem in problems), "see `pooler status`"][0]
 
 
 def unrelate(run: Invocation, arguments: argparse.Namespace) -> int:

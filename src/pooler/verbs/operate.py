@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Sequence
 
+from domain.settings import Settings
 from pooler import listening, tables
-from pooler.arguments import check_units, options
+from pooler.arguments import UsageError, check_option, check_units, options
 from pooler.invocation import Invocation, settings_of
+from pooler.output import print_line
+from pooler.tables import option_text, option_values
 from pooler.verbs.show import show_status
 
 
 def config(run: Invocation, arguments: argparse.Namespace) -> int:
-    """Set options, or print all options if the arguments name none."""
-    platform = run.platform(stopped=not arguments.settings)
-    if not arguments.settings:
-        tables.show_options(settings_of(platform))
-        return 0
+    """Show options, or set and reset options."""
+    settings = arguments.settings
+    shows = not arguments.reset and not any("=" in word for word in settings)
+    platform = run.platform(stopped=shows)
+    if shows:
+        return _show(settings_of(platform), settings, as_json=arguments.json)
+    if arguments.json:
+        raise UsageError("--json shows options: leave it out to set options")
     before = listening.port_of(platform.state)
-    platform.model.options = options(platform.model.options, arguments.settings)
+    platform.model.options = options(platform.model.options, settings, arguments.reset)
     check_units(platform.state.units, platform.model.options)
     if listening.port_of(platform.state) != before:
         listening.check_units(run.store, platform.state)
@@ -25,6 +33,23 @@ def config(run: Invocation, arguments: argparse.Namespace) -> int:
         application.config_changed()
     run.settle(platform)
     return show_status(platform)
+
+
+def _show(settings: Settings, names: Sequence[str], *, as_json: bool) -> int:
+    """Print the value of the option in `names`, or all options if there is no name."""
+    for name in names:
+        check_option(name)
+    values = option_values(settings)
+    if len(names) > 1:
+        raise UsageError("`pooler config` shows a single option, or all options")
+    if names:
+        value = values[names[0]]
+        print_line(json.dumps(value) if as_json else option_text(value))
+    elif as_json:
+        print_line(json.dumps(values, indent=2))
+    else:
+        tables.show_options(settings)
+    return 0
 
 
 def restart(run: Invocation, arguments: argparse.Namespace) -> int:

@@ -11,8 +11,9 @@ import shlex
 from adapters.local import systemd
 from pooler import binaries
 from pooler.arguments import CommandError
+from pooler.home import default_home
 from pooler.invocation import Invocation
-from pooler.store import default_home
+from pooler.output import print_line
 
 # The script that starts this command.
 SCRIPT = pathlib.Path(__file__).resolve().parents[3] / "pooler"
@@ -65,7 +66,7 @@ def _uninstall(run: Invocation, name: str) -> int:
 def _status(name: str) -> int:
     """Print whether the unit is installed and runs; return 1 if it does not."""
     if not systemd.unit_path(name).exists():
-        print(f"{name} is not installed: `pooler service install` starts the units at boot")
+        print_line(f"{name} is not installed: `pooler service install` starts the units at boot")
         return 1
     state = systemd.systemctl("is-active", name)
     print(f"{systemd.unit_path(name)}: {state}")

@@ -12,6 +12,7 @@ from domain.value import number_of
 from pooler import tables
 from pooler.demo_query import DEMO, health_answer
 from pooler.invocation import Invocation, relation_of
+from pooler.output import print_line
 from pooler.platform import LocalPlatform
 
 _HEAD = ("unit", "address", "processes", "status", "a query answers")
@@ -47,16 +48,18 @@ def show_status(platform: LocalPlatform) -> int:
             )
         )
     if not rows:
-        print("no unit exists: run `pooler up`")
+        print_line("no unit exists: run `pooler up`")
         return 1
     tables.show(_HEAD, rows)
     if demo and (told := platform.model.clients[demo].told):
-        print(f"\nclients connect to {told.endpoints}; `pooler relate NAME` gives a client access")
+        print_line(
+            f"\nclients connect to {told.endpoints}; `pooler relate NAME` gives a client access"
+        )
     for text in sorted(warnings):
-        print(f"\n{tables.yellow(text)}")
+        print_line(f"\n{tables.yellow(text)}")
     if all(row[_STATUS_COLUMN] == "active" for row in rows):
         return 0
-    print("\n`pooler up` starts what has stopped, and tries again what has failed")
+    print_line("\n`pooler up` starts what has stopped, and tries again what has failed")
     return 1
 
 

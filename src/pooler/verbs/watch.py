@@ -12,7 +12,8 @@ from adapters.local.run_as import pooler_owner
 from app.errors import ConsoleFailed
 from pooler import binaries, server, watching
 from pooler.arguments import CommandError
-from pooler.invocation import Invocation, print_error
+from pooler.invocation import Invocation
+from pooler.output import print_error
 from pooler.platform import LocalPlatform
 from pooler.server import LocalServer, ServerFailed
 from pooler.store import ServerRecord, Unreadable, Unwritable

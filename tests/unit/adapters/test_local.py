@@ -131,7 +131,7 @@ def silent(_):
     pass
 
 
-@pytest.mark.parametrize("says", ["PgBouncer 1.20.1", "hello", None])
+@pytest.mark.parametrize("says", ["PgBouncer 1.20.1", "true (GNU coreutils) 9.1", None])
 def test_a_pgbouncer_that_was_named_and_will_not_do_is_refused(nothing, monkeypatch, says):
     path = nothing / "mine"
     if says:

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import pydantic
 import pytest
-from lingering import LingeringPooler
+from supervised_pooler import SupervisedPooler
 
 from adapters.memory import LAYOUT, MemoryDatabases, MemoryPooler, MemoryRole, MemoryServer
 from contract.consoles import ConsolesContract
@@ -15,7 +15,7 @@ from domain.facts import BackendLogin
 
 
 class ServerInMemory:
-    """A contract.databases.Server."""
+    """A contract.server.Server."""
 
     def __init__(self):
         self.server = MemoryServer(password="the-operators-password")
@@ -31,7 +31,7 @@ class ServerInMemory:
         return MemoryDatabases(self.server)
 
     def has_role(self, name):
-        self.server.roles[name] = MemoryRole(ours=False, password="the-password-of-somebody")
+        self.server.roles[name] = MemoryRole(ours=False, password="the-password-of-another-user")
 
     def roles_of(self, name):
         return set(self.server.roles[name].groups)
@@ -159,4 +159,4 @@ class TestConsoles(ConsolesContract):
 class TestSupervisedPooler(SupervisedContract):
     @pytest.fixture
     def unit(self):
-        return UnitInMemory(LingeringPooler())
+        return UnitInMemory(SupervisedPooler())

@@ -15,6 +15,7 @@ from adapters.pebble.pooler import PebblePooler
 from app.errors import PoolerFailed, PoolerUnreachable
 from domain.applied import Step, applied
 from domain.capabilities import PgBouncerRuntime, Version
+from domain.change import Change
 from domain.facts import Container
 from domain.instances import pooler_config
 from domain.users import AuthMaterial
@@ -139,7 +140,7 @@ def pooler(container, record):
 
 
 def test_what_was_applied_is_found_again(container, pooler):
-    pooler.apply(CONFIG, MEMORY, START)
+    pooler.apply(Change(CONFIG, None, MEMORY, START))
     seen = pooler.read()
     assert (seen.reachable, seen.running, seen.applied) == (True, frozenset({0, 1}), MEMORY)
     assert seen.version == Version(1, 24)
@@ -147,45 +148,45 @@ def test_what_was_applied_is_found_again(container, pooler):
 
 
 def test_a_container_that_was_replaced_has_nothing_of_what_was_applied(container, pooler):
-    pooler.apply(CONFIG, MEMORY, START)
+    pooler.apply(Change(CONFIG, None, MEMORY, START))
     assert pooler.read().applied == MEMORY
     container.files, container.services = {}, {}
     assert pooler.read().applied is None
-    pooler.apply(CONFIG, MEMORY, START)
+    pooler.apply(Change(CONFIG, None, MEMORY, START))
     assert "/var/lib/pgbouncer/userlist.txt" in container.files
 
 
 def test_only_files_that_differ_are_written(container, pooler):
-    pooler.apply(CONFIG, MEMORY, START)
+    pooler.apply(Change(CONFIG, None, MEMORY, START))
     container.pushed.clear()
     reloads = (Step(action="reload", index=0), Step(action="reload", index=1))
-    pooler.apply(MORE, applied(MORE, MEMORY.program), reloads)
+    pooler.apply(Change(MORE, None, applied(MORE, MEMORY.program), reloads))
     assert container.pushed == ["/var/lib/pgbouncer/common.ini"]
-    pooler.apply(MORE, applied(MORE, MEMORY.program), reloads)
+    pooler.apply(Change(MORE, None, applied(MORE, MEMORY.program), reloads))
     assert container.pushed == ["/var/lib/pgbouncer/common.ini"]
 
 
 def test_a_file_is_written_again_after_a_write_that_failed(container, pooler):
-    pooler.apply(CONFIG, MEMORY, START)
+    pooler.apply(Change(CONFIG, None, MEMORY, START))
     container.faults["push", "common.ini"] = OSError("broken pipe")
     with pytest.raises(PoolerFailed):
-        pooler.apply(MORE, MEMORY, (Step(action="reload", index=0),))
+        pooler.apply(Change(MORE, None, MEMORY, (Step(action="reload", index=0),)))
     container.faults.clear()
     container.pushed.clear()
-    pooler.apply(CONFIG, MEMORY, (Step(action="reload", index=0),))
+    pooler.apply(Change(CONFIG, None, MEMORY, (Step(action="reload", index=0),)))
     assert container.pushed == ["/var/lib/pgbouncer/common.ini"]
 
 
 def test_a_process_whose_check_fails_does_not_answer(container, pooler):
-    pooler.apply(CONFIG, MEMORY, START)
+    pooler.apply(Change(CONFIG, None, MEMORY, START))
     assert pooler.read().unresponsive == frozenset()
     container.down = ["pgbouncer", "postgresql", "pgbouncer-1", "pgbouncer-x"]
     assert pooler.read().unresponsive == {1}
 
 
 def test_each_process_has_a_check_of_its_own_and_of_no_level(container, pooler):
-    pooler.apply(CONFIG, MEMORY, START)
-    pooler.apply(CONFIG, MEMORY, (Step(action="stop", index=17),))
+    pooler.apply(Change(CONFIG, None, MEMORY, START))
+    pooler.apply(Change(CONFIG, None, MEMORY, (Step(action="stop", index=17),)))
     checks = container.layer.to_dict()["checks"]
     socket = "/charm/container/sockets/1/.s.PGSQL.6432"
     assert checks["pgbouncer-1"]["exec"]["command"] == (
@@ -213,7 +214,7 @@ def test_a_pebble_that_does_not_answer_is_no_container(container, pooler, error,
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": [1, 24, 0]}', '{"colour": "red"}'])
 def test_a_record_that_cannot_be_read_is_none(container, pooler, record, text):
-    pooler.apply(CONFIG, MEMORY, START)
+    pooler.apply(Change(CONFIG, None, MEMORY, START))
     record.write_text(text)
     assert pooler.read().applied is None
     record.write_text(json.dumps({"applied": text, "files": {}, "layer": "", "pebble": ""}))
@@ -262,13 +263,13 @@ CHANGE = ops.pebble.ChangeError(
 def test_what_goes_wrong_is_one_line_and_is_done_again(container, pooler, where, error, sentence):
     container.faults[where] = error
     with pytest.raises(PoolerFailed) as caught:
-        pooler.apply(CONFIG, MEMORY, START)
+        pooler.apply(Change(CONFIG, None, MEMORY, START))
     assert sentence in str(caught.value)
     assert len(str(caught.value)) < 300
     assert "\n" not in str(caught.value)
     container.faults.clear()
     assert pooler.read().applied is None
-    pooler.apply(CONFIG, MEMORY, START)
+    pooler.apply(Change(CONFIG, None, MEMORY, START))
     assert pooler.read().applied == MEMORY
 
 
@@ -282,14 +283,14 @@ def test_the_first_complaint_of_the_last_attempt_is_the_reason(container, pooler
     """
     container.faults["start", ""] = ops.pebble.ChangeError(said, NO_LOG)
     with pytest.raises(PoolerFailed) as caught:
-        pooler.apply(CONFIG, MEMORY, START)
+        pooler.apply(Change(CONFIG, None, MEMORY, START))
     assert str(caught.value) == (
         'PgBouncer does not start: invalid value "x" for parameter pool_mode'
     )
 
 
 def test_no_password_is_in_the_layer(container, pooler):
-    pooler.apply(CONFIG, MEMORY, START)
+    pooler.apply(Change(CONFIG, None, MEMORY, START))
     text = json.dumps(container.layer.to_dict())
     assert "pgbouncer-0" in text
     for secret in ("secret-1", "secret-2", "secret-3", "SCRAM"):
@@ -297,7 +298,7 @@ def test_no_password_is_in_the_layer(container, pooler):
 
 
 def test_a_service_runs_as_an_ordinary_user_and_is_stopped_with_patience(container, pooler):
-    pooler.apply(CONFIG, MEMORY, START)
+    pooler.apply(Change(CONFIG, None, MEMORY, START))
     service = container.layer.to_dict()["services"]["pgbouncer-1"]
     assert (service["user"], service["startup"]) == ("postgres", "enabled")
     assert service["command"].endswith("pgbouncer /var/lib/pgbouncer/1/pgbouncer.ini")
@@ -306,39 +307,43 @@ def test_a_service_runs_as_an_ordinary_user_and_is_stopped_with_patience(contain
 
 
 def test_clients_are_sent_where_the_port_answers(container, pooler):
-    pooler.apply(CONFIG, MEMORY, START)
+    pooler.apply(Change(CONFIG, None, MEMORY, START))
     check = container.layer.to_dict()["checks"]["pgbouncer"]
     assert (check["level"], check["tcp"]) == ("ready", {"port": 6432})
 
 
 def test_each_step_reaches_its_process(container, pooler):
-    pooler.apply(CONFIG, MEMORY, START)
-    pooler.apply(CONFIG, MEMORY, (Step(action="reload", index=0), Step(action="stop", index=1)))
+    pooler.apply(Change(CONFIG, None, MEMORY, START))
+    pooler.apply(
+        Change(
+            CONFIG, None, MEMORY, (Step(action="reload", index=0), Step(action="stop", index=1))
+        )
+    )
     assert container.signals == [], "consoles are there, and tell what a process has done"
     assert container.services["pgbouncer-1"] is ops.pebble.ServiceStatus.INACTIVE
     assert container.layer.to_dict()["services"]["pgbouncer-1"]["startup"] == "disabled"
     container.services["pgbouncer-0"] = ops.pebble.ServiceStatus.ERROR
-    pooler.apply(CONFIG, MEMORY, (Step(action="restart", index=0),))
+    pooler.apply(Change(CONFIG, None, MEMORY, (Step(action="restart", index=0),)))
     assert pooler.read().running == {0}
 
 
 def test_a_process_without_a_console_is_signalled_and_not_believed(container, record):
     consoles = MemoryConsoles()
     pooler = PebblePooler(ObservedContainer(container, record), consoles=consoles)
-    pooler.apply(CONFIG, MEMORY, START)
+    pooler.apply(Change(CONFIG, None, MEMORY, START))
     consoles.silent = True
     with pytest.raises(PoolerUnreachable, match="process 1 cannot be asked after its reload"):
-        pooler.apply(CONFIG, MEMORY, (Step(action="reload", index=1),))
+        pooler.apply(Change(CONFIG, None, MEMORY, (Step(action="reload", index=1),)))
     assert container.signals == [("SIGHUP", "pgbouncer-1")]
     container.faults["signal", ""] = ops.pebble.APIError({}, 400, "", "service is not running")
     with pytest.raises(PoolerUnreachable, match="does not reload: service is not running"):
-        pooler.apply(CONFIG, MEMORY, (Step(action="reload", index=1),))
+        pooler.apply(Change(CONFIG, None, MEMORY, (Step(action="reload", index=1),)))
 
 
 def test_without_an_admin_user_a_reload_is_a_signal(container, pooler):
-    pooler.apply(CONFIG, MEMORY, START)
+    pooler.apply(Change(CONFIG, None, MEMORY, START))
     closed = CONFIG.model_copy(update={"admin": None})
-    pooler.apply(closed, MEMORY, (Step(action="reload", index=0),))
+    pooler.apply(Change(closed, None, MEMORY, (Step(action="reload", index=0),)))
     assert container.signals == [("SIGHUP", "pgbouncer-0")]
 
 
@@ -347,7 +352,7 @@ def test_a_request_that_timed_out_is_no_container_that_went_away(container, pool
     assert pooler.read() == Container(timed_out=True)
     container.faults = {("add_layer", ""): TimeoutError("timed out")}
     with pytest.raises(PoolerUnreachable, match="does not answer in time: timed out"):
-        pooler.apply(CONFIG, MEMORY, START)
+        pooler.apply(Change(CONFIG, None, MEMORY, START))
 
 
 @pytest.mark.parametrize(("printed", "version"), [("PgBouncer 1.21.0\nlibevent", Version(1, 21))])

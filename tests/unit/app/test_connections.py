@@ -1,4 +1,4 @@
-"""Connections change hands between units and processes, and nobody ever has too many."""
+"""Connections move between units and processes, and their sum never exceeds the limit."""
 
 import pytest
 from in_memory import related, worst
@@ -10,9 +10,9 @@ from domain.problems import Level
 
 
 def limits(unit):
-    """What each process may have, by its index; nothing runs without one."""
+    """Return the limit of each process, by index; empty without a configuration."""
     config = unit.pooler.config
-    return {one.index: one.limit for one in config.instances} if config else {}
+    return {instance.index: instance.limit for instance in config.instances} if config else {}
 
 
 def pooling(units=1, limit=20, **how):
@@ -23,7 +23,7 @@ def pooling(units=1, limit=20, **how):
     return platform
 
 
-def test_a_new_unit_gets_its_share_when_the_others_have_given_it_up():
+def test_a_new_unit_gets_its_share_when_other_units_have_given_it_up():
     platform = pooling()
     assert limits(platform.leader) == {0: 10, 1: 10}
     platform.leader.pooler.consoles.busy = {0: 9, 1: 3}
@@ -39,7 +39,7 @@ def test_a_new_unit_gets_its_share_when_the_others_have_given_it_up():
     assert platform.leader.peers_changed().unchanged
 
 
-def test_whoever_keeps_connections_is_asked_again_in_a_moment():
+def test_a_process_that_keeps_connections_is_asked_again_soon():
     platform = pooling()
     platform.leader.pooler.consoles.busy = {0: 9}
     platform.model.options = {"max_db_connections": 4}
@@ -92,7 +92,7 @@ def test_too_few_connections_for_replicas_are_reported_and_only_rw_is_pooled():
     ]
 
 
-def test_readers_get_their_part_when_the_others_have_given_it_up():
+def test_read_only_pools_get_their_part_when_it_was_given_up():
     platform = pooling(units=2)
     unit = platform.leader
     unit.pooler.consoles.busy = {0: 5, 1: 2}
@@ -114,7 +114,7 @@ def test_readers_get_their_part_when_the_others_have_given_it_up():
 
 
 @pytest.mark.parametrize("raised", [40, 0])
-def test_the_leader_has_more_when_the_others_know_of_it(raised):
+def test_the_leader_has_more_connections_once_its_peers_know(raised):
     platform = pooling(units=1)
     platform.model.options = platform.model.options | {"max_db_connections": raised}
     outcome = platform.leader.config_changed()
@@ -163,7 +163,7 @@ def test_all_that_keep_connections_are_named():
 
 
 @pytest.mark.parametrize("lost", [{"credentials": None}, {"present": False}])
-def test_where_there_is_no_postgresql_nobody_has_connections(lost):
+def test_without_postgresql_a_departed_unit_has_no_connections(lost):
     platform = pooling(units=2)
     platform.server.connected = {"10.0.0.2"}
     platform.model.backend = platform.model.backend.model_copy(update=lost)
@@ -171,7 +171,7 @@ def test_where_there_is_no_postgresql_nobody_has_connections(lost):
     assert limits(platform.leader) == {0: 10, 1: 10}
 
 
-def test_an_address_that_another_unit_has_now_is_nobodys_any_more():
+def test_an_address_that_another_unit_has_now_belongs_to_no_departed_unit():
     platform = pooling(units=2)
     platform.server.connected = {"10.0.0.2"}
     platform.remove_unit("pgbouncer/1")
@@ -297,7 +297,7 @@ def test_when_a_name_leads_to_another_server_every_process_leaves_the_old():
     }
 
 
-def test_as_long_as_it_is_the_same_server_nobody_leaves_it():
+def test_no_process_reconnects_while_the_server_is_the_same():
     platform = pooling(units=2)
     for unit in platform.units.values():
         unit.backend_returned()
@@ -305,7 +305,7 @@ def test_as_long_as_it_is_the_same_server_nobody_leaves_it():
     assert [unit.pooler.consoles.reconnected for unit in platform.units.values()] == [set(), set()]
 
 
-def test_a_process_that_cannot_be_told_does_not_keep_the_others():
+def test_a_process_that_cannot_be_reached_delays_no_other_process():
     platform = pooling()
     platform.leader.pooler.consoles.silent = True
     platform.server.identity = "10.1.0.2 since Tuesday"
@@ -340,13 +340,13 @@ def test_no_server_connection_is_taken_from_clients_in_session_mode():
 
 
 def test_killed_while_a_configuration_is_applied_and_given_the_previous():
-    """The processes may run with either, so what they have is told again and not assumed."""
+    """A process may run with the new or the previous limit, so the hook reloads every process."""
     platform = pooling()
     pooler = platform.leader.pooler
     honest = pooler.apply
 
-    def apply_and_die(config, *_):
-        pooler.config = config
+    def apply_and_die(change):
+        pooler.config = change.config
         raise KeyboardInterrupt
 
     platform.model.options = {"max_db_connections": 40}

@@ -1,4 +1,4 @@
-"""Who is given what with the operator's consent, and what is kept without it?"""
+"""Roles and databases that need the operator's consent, and grants that are kept without it."""
 
 import pytest
 from in_memory import deployed, related, worst
@@ -14,7 +14,9 @@ def aliases(unit):
 
 
 def texts(platform, level):
-    return [one.text for one in assess(platform.leader.read()) if one.level == level]
+    return [
+        sentence.text for sentence in assess(platform.leader.read()) if sentence.level == level
+    ]
 
 
 def configure(platform, **options):
@@ -156,7 +158,7 @@ def test_grants_of_a_release_that_asked_for_no_consent_stay():
         update={"made": type(model.ledger.made)(), "allowed": ()}
     )
     configure(platform)
-    assert [one.application for one in model.ledger.made.databases] == ["shop-app"]
+    assert [database.application for database in model.ledger.made.databases] == ["shop-app"]
     assert model.ledger.grants == (
         Grant(relation_id=1, username="relation_id_1", database="shop", roles=("createdb",)),
     )
@@ -172,7 +174,7 @@ def test_a_database_that_an_earlier_release_gave_is_no_other_applications():
     model.ledger = model.ledger.model_copy(update={"made": type(model.ledger.made)()})
     model.clients[1].database = "shop"
     platform.leader.leader_elected()
-    owners = {one.name: one.application for one in model.ledger.made.databases}
+    owners = {database.name: database.application for database in model.ledger.made.databases}
     assert owners == {"other": "late-app", "shop": "shop-app"}
     assert "asks for database shop, which belongs to shop-app" in worst(platform.leader).text
 
@@ -235,7 +237,7 @@ def test_what_clients_left_behind_is_told_and_keeps_nothing_waiting():
     assert platform.leader.update_status().unchanged
 
 
-def test_a_user_that_was_given_to_others_keeps_its_pool_and_is_named():
+def test_a_user_with_foreign_members_keeps_its_pool_and_is_named():
     platform = related()
     platform.relate("shop-app", "shop")
     platform.server.roles["relation_id_1"].members.add("evil")
@@ -246,7 +248,7 @@ def test_a_user_that_was_given_to_others_keeps_its_pool_and_is_named():
     assert aliases(platform.leader)[1:] == ["shop"]
 
 
-def test_without_a_backend_what_was_made_is_still_known():
+def test_without_a_backend_the_ledger_keeps_its_roles():
     platform = deployed()
     platform.backend()
     platform.relate("shop-app", "shop")
@@ -263,5 +265,7 @@ def test_a_database_that_was_lost_is_made_again_for_its_application():
     platform.server.databases.clear()
     platform.leader.leader_elected()
     assert platform.server.databases == {"shop"}
-    assert [one.application for one in platform.model.ledger.made.databases] == ["shop-app"]
+    assert [database.application for database in platform.model.ledger.made.databases] == [
+        "shop-app"
+    ]
     assert worst(platform.leader).text == ""

@@ -1,4 +1,4 @@
-"""Whichever hook comes, and however often, the end is the same."""
+"""Every hook leads to the same end, also if it runs twice."""
 
 import pytest
 from hooks import PLAIN
@@ -8,10 +8,10 @@ from domain.status import assess
 
 
 def half_done():
-    """States in which something is left to do, each made anew."""
+    """Return platforms on which hooks have something left to do."""
 
     def lost(platform):
-        """The leader's records were rolled back: all in PostgreSQL and PgBouncer is older."""
+        """Return a platform whose records were rolled back, unlike PostgreSQL and PgBouncer."""
         platform.model.leader_address = ""
         platform.model.clients[1].told = None
 
@@ -63,12 +63,12 @@ def end_of(platform):
 @pytest.mark.parametrize("hook", PLAIN)
 @pytest.mark.parametrize("state", half_done(), ids=lambda state: state.__name__)
 def test_every_hook_ends_in_the_same_place(state, hook):
-    one, other = platform_in(state), platform_in(state)
-    getattr(one.leader, hook)()
-    one.settle()
+    first, other = platform_in(state), platform_in(state)
+    getattr(first.leader, hook)()
+    first.settle()
     other.leader.update_status()
     other.settle()
-    assert end_of(one) == end_of(other)
+    assert end_of(first) == end_of(other)
 
 
 @pytest.mark.parametrize("hook", PLAIN)

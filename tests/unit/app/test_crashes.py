@@ -1,7 +1,7 @@
-"""Each path of the specification, killed after each of its effects and run again, ends where it would have."""
+"""Each path of the specification, killed after each of its effects and run again, has the same end."""
 
 import pytest
-from crashing import run, twin, works
+from crash_core import run, twin, works
 from in_memory import deployed, related
 
 from adapters.local.model import related as related_backend
@@ -14,17 +14,17 @@ LEADER, FOLLOWER = "pgbouncer/0", "pgbouncer/1"
 
 
 def new():
-    """No hook has run."""
+    """Return units before their first hook."""
     return MemoryPlatform(units=2, service_host="pool")
 
 
 def started():
-    """There is no PostgreSQL."""
+    """Return started units without PostgreSQL."""
     return deployed(service_host="pool")
 
 
 def served():
-    """There are a client and replicas."""
+    """Return units with PostgreSQL, replicas and a client."""
     platform = related(service_host="pool")
     platform.backend(readers="10.1.0.2:5432")
     platform.relate("shop-app", "shop")
@@ -32,7 +32,7 @@ def served():
 
 
 def answered(**update):
-    """PostgreSQL was related, and a client asked, and nobody has heard of it."""
+    """Return units before the hooks that report PostgreSQL and a client."""
     platform = served()
     backend = platform.model.backend
     platform = started()
@@ -45,7 +45,7 @@ def hook(name, *args, **kwargs):
     return lambda unit: getattr(unit, name)(*args, **kwargs)
 
 
-# What each row starts from beyond a platform, then its unit and its hook.
+# By row: the platform at the beginning, the unit and its hook.
 def no_container(platform):
     for unit in platform.units.values():
         unit.pooler.reachable = False
@@ -104,7 +104,7 @@ def unit_gone(platform):
 
 
 def removed(*unseen):
-    """The leader is being removed, and does not see this any more."""
+    """Begin to remove the leader, which does not see these units any more."""
 
     def change(platform):
         me = platform.model.units[LEADER]
@@ -218,7 +218,7 @@ ROWS = {
 
 
 def brought_to_rest(platform):
-    """What Juju still delivers."""
+    """Run the hooks that Juju still delivers."""
     platform.settle()
     for unit in platform.units.values():
         unit.update_status()
@@ -226,7 +226,7 @@ def brought_to_rest(platform):
 
 
 def seen(platform):
-    """All that there is, but for passwords: those only have to fit."""
+    """Return the whole state, without passwords, which only have to match."""
     model, server = platform.model, platform.server
     roles = {name: (r.ours, r.database, r.groups) for name, r in server.roles.items()}
     return {
@@ -247,7 +247,7 @@ def seen(platform):
 
 
 def fits(platform):
-    """Whether every process and PostgreSQL have the passwords that the units share."""
+    """Return whether every process and PostgreSQL have the passwords that units share."""
     auth = platform.model.auth
     configs = [u.pooler.config for u in platform.units.values() if u.pooler.config]
     known = {c.admin.password for c in configs if c.admin}
@@ -277,7 +277,8 @@ def test_killed_after_any_effect_and_run_again_it_ends_the_same(row):
     for last in range(effects + 1):
         platform = twin(origin)
         assert run(platform, name, of_the_row, last) is None
-        if row not in {"backend/8", "leader/2 last"}:  # There PostgreSQL is taken leave of.
+        # The hooks of these two rows withdraw everything from PostgreSQL.
+        if row not in {"backend/8", "leader/2 last"}:
             assert [number for number in could if works(platform, number)] == could, last
         of_the_row(platform.units[name])
         brought_to_rest(platform)

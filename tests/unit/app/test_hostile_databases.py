@@ -10,15 +10,15 @@ HUNG = "database shop lets no session in while user relation_id_1 locks its cata
 
 
 def sentences(platform):
-    return [one.text for one in assess(platform.leader.read())]
+    return [sentence.text for sentence in assess(platform.leader.read())]
 
 
 def levels(platform):
-    return {one.level for one in assess(platform.leader.read())}
+    return {sentence.level for sentence in assess(platform.leader.read())}
 
 
 def asked_at_once(platform, *databases):
-    """Clients asked, and no hook has heard of them."""
+    """Relate clients, without a hook."""
     return [platform.model.relate(f"{name}-app", name) for name in databases]
 
 
@@ -61,7 +61,7 @@ def test_a_client_that_has_left_is_shut_out_though_its_database_hangs():
 
 
 def test_clients_that_have_left_are_shut_out_before_anything_is_refused():
-    """The auth user cannot be made, so nothing else is: the login is gone all the same."""
+    """Without the auth user nothing else is made, but the login is gone."""
     platform = related()
     hostile = platform.relate("shop-app", "shop")
     auth = platform.model.auth.auth_user
@@ -94,18 +94,18 @@ def test_a_hook_that_has_waited_long_is_followed_by_another():
     platform.server.hung = {name: f"database {name} is locked" for name in names[:3]}
     outcome = platform.leader.clients_changed()
     assert isinstance(outcome, AskAgain)
-    assert [one.rpartition(": ")[2] for one in sentences(platform)] == [
+    assert [sentence.rpartition(": ")[2] for sentence in sentences(platform)] == [
         "database a is locked",
         "database b is locked",
         "is tried again soon",
         "is tried again soon",
     ]
-    # What was not tried comes first; what keeps it waiting comes last, and only for a moment.
+    # A client that was not tried comes first; the client that delays it comes last, and waits briefly.
     outcome = platform.leader.clients_changed()
     assert isinstance(outcome, Done)
     platform.settle()
     assert platform.model.clients[numbers[3]].told
-    assert [one.rpartition(": ")[2] for one in sentences(platform)] == [
+    assert [sentence.rpartition(": ")[2] for sentence in sentences(platform)] == [
         f"database {name} is locked" for name in names[:3]
     ]
 
@@ -117,7 +117,7 @@ def test_what_is_known_of_a_client_stays_when_no_time_is_left_to_look():
     platform.server.hung = {name: f"database {name} is locked" for name in names}
     for _ in range(8):
         platform.leader.leader_elected()
-    told = sorted(one.rpartition(": ")[2] for one in sentences(platform))
+    told = sorted(sentence.rpartition(": ")[2] for sentence in sentences(platform))
     assert told == sorted(f"database {name} is locked" for name in names)
     assert all(platform.model.clients[number].told for number in numbers)
     assert isinstance(platform.leader.update_status(), Done)

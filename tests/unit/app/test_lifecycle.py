@@ -23,7 +23,7 @@ def test_start_waits_for_a_container():
 
 
 @pytest.mark.flow("start/2")
-def test_start_renders_what_is_shared():
+def test_start_renders_the_shared_plan():
     platform = MemoryPlatform()
     platform.leader.start()
     follower = platform.followers[0]
@@ -156,7 +156,7 @@ def test_an_invalid_option_is_named_and_changes_nothing():
 
 
 def told_again(platform, number):
-    """Someone spoiled what leader and client were told; update-status mends it."""
+    """Overwrite what the leader and a client published, and run update-status."""
     told = platform.model.clients[number].told
     platform.model.leader_address = ""
     platform.model.clients[number].told = told.model_copy(update={"endpoints": "old:1"})
@@ -204,7 +204,7 @@ def test_update_status_waits_for_a_pooler_that_does_not_run():
 
 
 @pytest.mark.flow("leader/1")
-def test_a_new_leader_repairs_what_the_old_one_left():
+def test_a_new_leader_repairs_the_state_that_the_old_leader_left():
     platform = related()
     number = platform.relate("shop-app", "shop")
     told = platform.model.clients[number].told
@@ -255,7 +255,7 @@ def test_a_container_that_refuses_is_quoted_and_tried_again():
     assert settings_of(platform.leader)["max_db_connections"] == "5"
 
 
-def test_what_fails_for_a_passing_reason_waits_and_is_tried_again_soon():
+def test_a_temporary_failure_waits_and_is_tried_again_soon():
     platform = related()
     pooler = platform.leader.pooler
     pooler.failure, pooler.passing = "the container does not answer in time", True

@@ -1,9 +1,9 @@
-"""What a hook says of the world is what is true then: statuses are made of it, and logs."""
+"""The facts of an outcome, from which statuses and logs are made, are what the next hook reads."""
 
 import functools
 
 import pytest
-from crashing import twin
+from crash_core import twin
 from hooks import HOOKS, run_hook
 from in_memory import deployed, related
 
@@ -44,7 +44,7 @@ def options_have_changed():
 
 
 def backend_is_new():
-    """It was related, and nobody has asked it for anything."""
+    """Return a platform to which PostgreSQL was just related."""
     platform = deployed()
     platform.model.backend = BackendRelation(related=True, present=True)
     return platform
@@ -65,22 +65,25 @@ SITUATIONS = (
 
 @pytest.fixture(scope="module")
 def situations():
-    """Each situation, made once."""
+    """Return copies of situations, each of which is made once."""
     made = functools.cache(lambda situation: situation())
     return lambda situation: twin(made(situation))
 
 
-def agrees(outcome, unit):
-    """All that it said is there to be seen, for whoever looks next."""
-    assert outcome.facts.model_copy(update={"peers_plan": None}) == unit.read()
+def reported(outcome):
+    """Return the facts of an outcome, as another hook would read them."""
+    return outcome.facts.model_copy(update={"peers_plan": None})
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize("place", [0, 1])
-def test_a_hook_tells_what_is_true_now(situations, situation, hook, place):
+def test_the_facts_of_an_outcome_are_those_that_the_next_hook_reads(
+    situations, situation, hook, place
+):
     unit = list(situations(situation).units.values())[place]
-    agrees(run_hook(unit, hook), unit)
+    outcome = run_hook(unit, hook)
+    assert reported(outcome) == unit.read()
 
 
 @pytest.mark.parametrize("hook", ["peers_departed", "backend_departed", "clients_departed"])
@@ -92,18 +95,18 @@ def test_a_unit_that_leaves_says_so_and_does_nothing_more(hook, place):
     platform.model.plan = plan.model_copy(update={"databases": ("shop",)})
     outcome = run_hook(unit, hook, departing=unit.name)
     assert outcome.facts.leaving
-    agrees(outcome, unit)
-    # What a leader would share, and what a follower would do, is left to the others.
+    assert reported(outcome) == unit.read()
+    # Neither a new plan nor a new configuration: other units do that.
     assert platform.model.plan.databases == ("shop",)
     assert "blog" in [pool.alias for pool in unit.pooler.config.instances[0].pools]
 
 
-def test_a_unit_that_has_said_so_does_nothing_at_the_end_of_the_relation():
+def test_a_unit_that_announced_its_end_does_nothing_when_relations_end():
     platform = with_clients()
     unit = platform.followers[0]
     unit.backend_departed(unit.name)
     platform.model.plan = platform.model.plan.model_copy(update={"databases": ("shop",)})
-    agrees(unit.backend_broken(), unit)
+    assert reported(unit.backend_broken()) == unit.read()
     assert "blog" in [pool.alias for pool in unit.pooler.config.instances[0].pools]
 
 
@@ -112,8 +115,10 @@ def test_a_unit_leads_nowhere_once_it_knows_that_postgresql_has_gone():
     follower = platform.followers[0]
     platform.model.backend = backend_has_gone().model.backend
     follower.backend_broken()
-    assert platform.model.plan.upstream is not None  # the leader has not heard yet
-    assert [pool.alias for one in follower.pooler.config.instances for pool in one.pools] == []
+    assert platform.model.plan.upstream is not None  # before the leader's hook
+    assert [
+        pool.alias for instance in follower.pooler.config.instances for pool in instance.pools
+    ] == []
 
 
 @pytest.mark.parametrize("hook", ["peers_departed", "backend_departed"])
@@ -121,9 +126,9 @@ def test_the_last_unit_takes_leave_of_postgresql(hook):
     platform = with_clients(units=1)
     unit = platform.leader
     platform.model.units[unit.name].dying = True
-    agrees(getattr(unit, hook)(unit.name), unit)
+    assert reported(getattr(unit, hook)(unit.name)) == unit.read()
     assert not any(role.ours for role in platform.server.roles.values())
-    # Whoever comes after it makes them anew.
+    # The next unit makes them again.
     assert platform.model.ledger.provisioned_for == ""
 
 
@@ -136,13 +141,13 @@ def test_what_may_be_left_in_postgresql_is_in_the_log(caplog, trouble):
     else:
         setattr(platform.server, trouble, "PostgreSQL has its reasons")
     platform.model.units[unit.name].dying = True
-    agrees(unit.peers_departed(unit.name), unit)
+    assert reported(unit.peers_departed(unit.name)) == unit.read()
     why = {"credentials": "the credentials have been withdrawn already"}
     expected = why.get(trouble, "PostgreSQL has its reasons")
     assert f"Users of this application may stay in PostgreSQL: {expected}" in caplog.text
 
 
-def test_whoever_cannot_do_anything_waits_for_no_connections():
+def test_a_unit_that_cannot_act_waits_for_no_connections():
     away = container_is_away().leader
     assert isinstance(away.update_status(), Done)
     old = with_clients(units=1)
@@ -151,7 +156,7 @@ def test_whoever_cannot_do_anything_waits_for_no_connections():
     assert isinstance(old.leader.update_status(), Done)
 
 
-def test_a_unit_of_which_a_process_is_missing_says_that_it_serves_nobody():
+def test_a_unit_without_one_of_its_processes_announces_no_database():
     platform = with_clients()
     unit = platform.leader
     unit.pooler.die(1)
@@ -159,7 +164,7 @@ def test_a_unit_of_which_a_process_is_missing_says_that_it_serves_nobody():
     assert platform.model.units[unit.name].serving is None
 
 
-def test_nobody_is_served_once_the_backend_has_gone():
+def test_no_client_is_served_once_the_backend_has_gone():
     platform = backend_has_gone()
     platform.leader.backend_departed("postgresql/0")
     assert platform.leader.pooler.config.instances[0].pools == ()
@@ -174,7 +179,7 @@ def reason(outcome):
     return outcome.reason
 
 
-def test_what_is_missing_is_the_reason_to_wait():
+def test_the_missing_part_is_the_reason_to_wait():
     platform = MemoryPlatform()
     leader, follower = platform.leader, platform.followers[0]
     assert reason(leader.peers_created()) == "waiting for a configuration to share"
@@ -188,7 +193,7 @@ def test_what_is_missing_is_the_reason_to_wait():
     assert reason(leader.start()) == "waiting for the pgbouncer container"
 
 
-def test_whoever_waits_for_postgresql_says_for_what():
+def test_a_client_that_waits_for_postgresql_reports_the_reason():
     platform = deployed()
     leader, follower = platform.leader, platform.followers[0]
     platform.model.relate("shop-app", "shop")
@@ -229,21 +234,21 @@ def test_a_server_that_does_not_answer_is_asked_again_in_a_moment():
     assert reason(outcome) == "PostgreSQL does not answer"
 
 
-def test_a_server_that_refuses_is_not_asked_until_somebody_has_news():
+def test_a_server_that_refuses_is_not_asked_until_a_fact_changes():
     platform = with_clients()
     platform.model.clients[1].told = None
     platform.server.refuses = "FATAL: not you"
     assert isinstance(platform.leader.config_changed(), Done)
 
 
-def test_nobody_waits_for_a_server_of_which_nothing_is_known():
+def test_no_hook_waits_for_an_unknown_server():
     platform = with_clients()
     platform.model.clients[1].told = None
     platform.model.backend = platform.model.backend.model_copy(update={"credentials": None})
     assert isinstance(platform.leader.update_status(), Done)
 
 
-def test_nothing_is_requested_where_there_is_nobody_to_ask():
+def test_the_leader_requests_access_once_postgresql_is_related():
     platform = deployed()
     assert not platform.model.backend.requested
     platform.model.backend = backend_is_new().model.backend
@@ -262,7 +267,7 @@ def test_a_server_that_does_not_answer_is_told_by_the_leader_alone():
     assert assess(outcome.facts, outcome.problems)[0].text == "PostgreSQL does not answer"
 
 
-def test_whoever_asked_for_what_has_gone_is_dropped_in_that_hook():
+def test_a_client_that_has_gone_is_dropped_in_that_hook():
     platform = with_clients()
     del platform.model.clients[1]
     assert "relation_id_1" in platform.server.roles
@@ -286,7 +291,7 @@ def test_each_user_that_cannot_be_dropped_is_told():
     platform.server.stuck = "it owns something"
     platform.model.clients.clear()
     platform.leader.clients_broken()
-    assert [one.text for one in assess(platform.leader.read())] == [
+    assert [sentence.text for sentence in assess(platform.leader.read())] == [
         "relation_id_1 cannot log in any more, and is still in PostgreSQL: it owns something",
         "relation_id_2 cannot log in any more, and is still in PostgreSQL: it owns something",
     ]
@@ -298,6 +303,6 @@ def test_a_client_whose_password_was_not_set_is_told_nothing():
     platform.server.refuses_passwords = "no superuser any more"
     platform.leader.clients_changed()
     platform.settle()
-    agrees(platform.leader.peers_changed(), platform.leader)
+    assert reported(platform.leader.peers_changed()) == platform.leader.read()
     assert platform.model.clients[number].told is None
     assert platform.model.clients[number].password is None

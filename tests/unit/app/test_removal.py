@@ -1,9 +1,9 @@
-"""A unit is removed: its relations end for it, in any order, and for no other unit."""
+"""A unit is removed: its own relations end, in any order, and those of no other unit."""
 
 import itertools
 
 import pytest
-from crashing import works
+from crash_core import works
 from in_memory import related
 
 RELATIONS = ("peers", "backend", "client 1", "client 2")
@@ -11,7 +11,7 @@ ORDERS = list(itertools.permutations(RELATIONS))[::5]
 
 
 def served(units=3):
-    """There are two clients."""
+    """Return a platform with two clients."""
     platform = related(units=units)
     platform.relate("shop-app", "shop")
     platform.relate("blog-app", "blog")
@@ -19,7 +19,7 @@ def served(units=3):
 
 
 def shared(platform):
-    """What the leader writes for the application, and what it makes in PostgreSQL."""
+    """Return what the leader writes for the application, and what it makes in PostgreSQL."""
     model, server = platform.model, platform.server
     told = [client.model_copy() for client in model.clients.values()]
     return model.plan, model.ledger, model.auth, told, dict(server.roles), set(server.functions)
@@ -30,7 +30,7 @@ def ordered(order):
 
 
 def busy(unit):
-    """What else Juju delivers meanwhile."""
+    """Run other hooks that Juju delivers meanwhile."""
     unit.update_status()
     unit.pebble_ready()
     unit.config_changed()
@@ -55,7 +55,10 @@ def test_a_leader_that_is_removed_takes_nothing_away(order):
     platform.remove_unit(leader.name, ordered(order), nothing_changed)
     platform.settle()
     assert all(works(platform, number) for number in platform.model.clients)
-    assert [one.name for one in platform.model.plan.members] == ["pgbouncer/1", "pgbouncer/2"]
+    assert [member.name for member in platform.model.plan.members] == [
+        "pgbouncer/1",
+        "pgbouncer/2",
+    ]
     assert [client.told.endpoints for client in platform.model.clients.values()] == [
         "10.0.0.2:6432,10.0.0.3:6432"
     ] * 2
@@ -79,8 +82,8 @@ def test_another_unit_leads_while_the_leader_is_being_removed(order):
 
 
 @pytest.mark.parametrize("gone", ["client 1", "backend", "servers", "pgbouncer/1"])
-def test_a_leader_asks_before_it_acts_on_what_it_misses(gone):
-    """No hook has told it yet that it is being removed."""
+def test_a_leader_asks_juju_before_it_acts_on_missing_units(gone):
+    """No hook has told the leader yet that it is being removed."""
     platform = served()
     before = shared(platform)
     me = platform.model.units[platform.leader.name]
@@ -93,14 +96,14 @@ def test_a_leader_asks_before_it_acts_on_what_it_misses(gone):
 
 @pytest.mark.flow("backend/8")
 @pytest.mark.parametrize("order", ORDERS, ids=", ".join)
-def test_where_no_unit_stays_the_leader_removes_what_is_ours(order):
+def test_without_another_unit_the_leader_removes_its_roles(order):
     platform = served()
     platform.remove_all(ordered(order))
     assert (platform.server.roles, platform.server.functions) == ({}, set())
     assert platform.server.databases == {"shop", "blog"}
 
 
-def test_a_follower_that_leads_when_no_unit_stays_removes_what_is_ours():
+def test_a_follower_that_leads_at_the_end_removes_the_roles():
     platform = served(units=2)
     for unit in platform.model.units.values():
         unit.dying = True

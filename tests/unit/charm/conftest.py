@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(config, items):
         tests = Counter(item.originalname for item in left_out)
         config.stash[SELDOM] = [
             f"{test}: {count} cases left out, each situation and each event once kept: "
-            + ", ".join(one.callspec.id for one in items if one.originalname == test)
+            + ", ".join(item.callspec.id for item in items if item.originalname == test)
             for test, count in tests.items()
         ]
 
@@ -44,14 +44,14 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 class Network:
-    """Whether something answers at a server's port."""
+    """Decides whether a server's port answers."""
 
     answers = True
 
 
 @contextlib.contextmanager
 def connected():
-    """Servers are asked on this network, and on no other."""
+    """Replace the ping of servers."""
     network = Network()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ping, "answers", lambda servers, seconds=1.0: network.answers)
@@ -66,7 +66,7 @@ def network():
 
 @pytest.fixture(scope="session", autouse=True)
 def pebble(request):
-    """What the switch says; nothing of it is left at the end, whatever failed."""
+    """Use the Pebble that `--pebble` names; stop every container at the end, also after a failure."""
     with contextlib.ExitStack() as at_the_end:
         if real(request.config):
             if os.geteuid() != 0:
@@ -83,7 +83,7 @@ def pebble(request):
 
 @pytest.fixture
 def make(tmp_path):
-    """Units, each with a disk of its own."""
+    """Return a function that makes units, each with its own disk."""
     numbers = itertools.count()
     with contextlib.ExitStack() as made:
         yield lambda **how: made.enter_context(
@@ -93,13 +93,13 @@ def make(tmp_path):
 
 @pytest.fixture
 def juju(make):
-    """The only unit, of which no hook has run."""
+    """Return the only unit, before its first hook."""
     return make()
 
 
 @pytest.fixture(scope="session")
 def begun(tmp_path_factory):
-    """One that is deployed, and one that has PostgreSQL too: tests take copies."""
+    """Return a deployed unit, and a unit with PostgreSQL, for tests to copy."""
     folder = tmp_path_factory.mktemp("begun")
     with contextlib.ExitStack() as made:
         with connected():
@@ -111,21 +111,21 @@ def begun(tmp_path_factory):
 
 @pytest.fixture
 def deployed(begun, tmp_path):
-    """The only unit, which waits for PostgreSQL."""
+    """Return the only unit, which waits for PostgreSQL."""
     with contextlib.closing(begun[0].copy(tmp_path / "deployed")) as juju:
         yield juju
 
 
 @pytest.fixture
 def related(begun, tmp_path):
-    """The only unit, deployed, with PostgreSQL."""
+    """Return the only unit, deployed, with PostgreSQL."""
     with contextlib.closing(begun[1].copy(tmp_path / "related")) as juju:
         yield juju
 
 
 @pytest.fixture(scope="module")
 def begin(tmp_path_factory):
-    """A leader among three units with two clients."""
+    """Return the leader of three units with two clients."""
     with contextlib.closing(
         Juju(tmp_path_factory.mktemp("begin") / "juju", others=(1, 2)).deploy().backend()
     ) as juju:
@@ -136,7 +136,7 @@ def begin(tmp_path_factory):
 
 @pytest.fixture
 def in_state(begin, tmp_path):
-    """The same, with something left to do."""
+    """Return a function that copies `begin` and brings the copy into a state with something left to do."""
     numbers = itertools.count()
     with contextlib.ExitStack() as made:
 

@@ -1,25 +1,25 @@
-"""Any event, killed after any hook tool or write to Pebble and run again, ends where it would have."""
+"""Each event, killed after any hook tool or write to Pebble and run again, has the same end."""
 
 from functools import partial
 
 import pytest
-from killing import WRITES, effects
-from situations import EVENTS, end_of, fewer_units, new_options, possible, run
+from charm_states import EVENTS, end_of, fewer_units, new_options, possible, run
+from crash_charm import WRITES, effects
 
 pytestmark = pytest.mark.costly
 
 
 def follows(juju):
-    """It leads no more, and nothing else has changed."""
+    """Take the leadership away."""
     juju.change(leader=False)
 
 
 def leads(juju):
-    """It leads, as it did before."""
+    """Leave the leadership as it is."""
 
 
 def brought_to_rest(juju, state):
-    """What Juju still delivers."""
+    """Run the hooks that Juju still delivers."""
     for _ in range(2):
         leads_on = juju.state.leader and state in (new_options, fewer_units)
         if leads_on and juju.workload.reminder(juju.container):
@@ -28,12 +28,12 @@ def brought_to_rest(juju, state):
 
 
 def seen(juju):
-    labels = sorted(one.label for one in juju.state.secrets if one.owner)
+    labels = sorted(secret.label for secret in juju.state.secrets if secret.owner)
     return end_of(juju) | {"labels": labels, "databases": juju.server.databases}
 
 
 def let_in(juju):
-    """The clients that what they were told lets in."""
+    """Return the clients whose published credentials let them in."""
     found = set()
     for relation in juju.state.relations:
         told = juju.told(relation.id) if relation.endpoint == "database" else {}
@@ -53,7 +53,7 @@ def test_killed_after_any_effect_and_run_again_it_ends_the_same(
         part(juju)
         return juju
 
-    # After what only asks nothing is other than before it. It is tried all the same, now and then.
+    # A tool that only reads changes nothing. The hook is killed after some of these calls, too.
     option, seldom = request.config.getoption, request.node.get_closest_marker("seldom")
     every = option("--every-case") and option("--pebble") != "real" and not seldom
     undisturbed = begin()
@@ -65,7 +65,7 @@ def test_killed_after_any_effect_and_run_again_it_ends_the_same(
         if every or name in WRITES:
             juju = begin()
             assert effects(juju, partial(run, juju, event), last)[-1] == name
-            assert let_in(juju) == could & {one.id for one in juju.state.relations}
+            assert let_in(juju) == could & {relation.id for relation in juju.state.relations}
             run(juju, event)
             brought_to_rest(juju, state)
             assert (last, name, seen(juju)) == (last, name, expected)

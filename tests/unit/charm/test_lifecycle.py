@@ -18,7 +18,7 @@ def test_start_waits_for_a_container(make):
 
 @pytest.mark.flow("start/2")
 @pytest.mark.parametrize("leader", [True, False])
-def test_start_renders_what_is_shared(make, deployed, leader):
+def test_start_renders_the_shared_plan(make, deployed, leader):
     juju, plan = make(leader=leader), deployed.shared["plan"]
     peers = dataclasses.replace(juju.relation("pgb-peers"), local_app_data={"plan": plan})
     juju.with_relation(peers)
@@ -177,7 +177,7 @@ def test_update_status_waits_for_a_pgbouncer_that_does_not_run(related):
 
 
 @pytest.mark.flow("leader/1")
-def test_a_new_leader_takes_over_what_the_old_one_left(related):
+def test_a_new_leader_takes_over_from_the_old_leader(related):
     shop = related.client("shop-app", {"database": "shop", **V0})
     before = related.told(shop)
     related.server.roles.clear()
@@ -196,8 +196,8 @@ def test_a_departing_leader_says_so_in_every_relation_and_writes_no_more(make):
     juju = make(others=(1,)).deploy().backend()
     shop = juju.client("shop-app", {"database": "shop", **V0})
     juju.departs("pgbouncer-k8s/0")
-    for one in juju.state.relations:
-        assert one.local_unit_data["departing"] == "true"
+    for relation in juju.state.relations:
+        assert relation.local_unit_data["departing"] == "true"
     shared, told = juju.shared, juju.told(shop)
     juju.options(pool_mode="transaction")
     juju.emit(juju.context.on.leader_elected())

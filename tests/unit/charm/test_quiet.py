@@ -1,4 +1,4 @@
-"""Hooks that bring nothing new: what they import, what they compare, and what ends the memory."""
+"""Hooks that bring nothing new: what they import and compare, and which hooks read everything again."""
 
 import contextlib
 import dataclasses
@@ -11,7 +11,7 @@ from functools import partial
 
 import ops
 import pytest
-from killing import effects
+from crash_charm import effects
 from on_juju import APP, CONFIG, META, V0
 from ops import testing
 
@@ -22,7 +22,7 @@ UNNEEDED = {"pydantic", "domain", "app", "wiring", "dependency_injector"}
 
 @pytest.fixture
 def quiet(related):
-    """A unit with nothing left to do, which it remembers."""
+    """Return a unit that has recorded that nothing is left to do."""
     related.shop = related.client("shop-app", {"database": "shop", **V0})
     related.emit(related.context.on.update_status())
     assert memory(related).exists()
@@ -107,7 +107,7 @@ def reads(juju):
 
 @pytest.fixture
 def three_units(make):
-    """A leader among three units, with a relation at every endpoint and nothing left to do."""
+    """Return the leader of three units, with a relation at every endpoint and nothing left to do."""
     juju = make(others=(1, 2)).deploy().backend()
     juju.client("shop-app", {"database": "shop", **V0})
     juju.emit(juju.context.on.update_status())
@@ -119,7 +119,9 @@ def test_every_databag_that_a_hook_reads_ends_the_memory(three_units):
     endpoints = {*META["peers"], *META["requires"], *META["provides"]}
     assert {relation.endpoint for relation in juju.state.relations} == endpoints
     databags = reads(juju)
-    assert {relation for relation, _ in databags} == {one.id for one in juju.state.relations}
+    assert {relation for relation, _ in databags} == {
+        relation.id for relation in juju.state.relations
+    }
     for number, owner in databags:
         before = juju.relation(number)
         juju.with_relation(juju.with_field(before, owner, "news"))
@@ -147,6 +149,22 @@ def test_a_deferred_event_keeps_every_hook_awake(deployed):
     for _ in range(2):
         deployed.emit(deployed.context.on.update_status())
         assert not memory(deployed).exists()
+
+
+def test_a_follower_that_waits_for_the_leader_defers_the_event_unread(make):
+    juju = make(others=(1,)).deploy()
+    juju.change(leader=False)
+    juju.backend()
+    assert juju.deferred
+    assert memory(juju).exists()
+    for _ in range(2):
+        assert not looked(juju)
+        assert juju.deferred
+    # The leader has gone, and this unit shares what it waited for.
+    assert looked(juju, juju.context.on.leader_elected()) is False
+    juju.emit(juju.context.on.leader_elected(), leader=True)
+    juju.emit(juju.context.on.update_status())
+    assert not juju.deferred
 
 
 def test_a_hook_that_dies_before_it_tells_its_status_is_not_the_last_to_look(quiet, tmp_path):
@@ -259,7 +277,7 @@ print(*{{name.partition(".")[0] for name in sys.modules}})
 
 
 def loaded_by_an_update_status_of(juju):
-    """What a fresh process has loaded at the end of the hook."""
+    """Return the modules that a new process has loaded at the end of the hook."""
     given = pickle.dumps((juju.state, juju.context.charm_root, META, CONFIG))
     done = subprocess.run(
         [sys.executable, "-c", juju.workload.reached_by() + HOOK],

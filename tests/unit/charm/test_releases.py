@@ -1,11 +1,11 @@
-"""A unit beside units of another release: what it can read it does, and what it cannot read stays as it is."""
+"""A unit beside units of another release applies what it can read, and leaves the rest as it is."""
 
 import dataclasses
 import json
 
 import pytest
+from charm_states import EVENTS, run, settled
 from on_juju import APP, V0
-from situations import EVENTS, run, settled
 
 UNREADABLE = json.dumps({"colour": "red"})
 ADVICE = (
@@ -20,7 +20,7 @@ def with_shared(juju, **texts):
 
 
 def with_later_keys(juju, name):
-    """What stands in the peer databag, as a later release writes it; returns the text."""
+    """Write a field of the peer databag as a later release does; return its value."""
     value = json.loads(juju.shared[name])
     value["from-later"] = {"a": 1}
     with_shared(juju, **{name: json.dumps(value)})
@@ -28,7 +28,7 @@ def with_later_keys(juju, name):
 
 
 def written(juju):
-    """All that a leader writes for the application, and what it makes outside."""
+    """Return what a leader writes for the application, and what it makes outside of Juju."""
     told = {
         item.id: item.local_app_data
         for item in juju.state.relations
@@ -73,7 +73,7 @@ def test_a_follower_with_an_unreadable_plan_keeps_what_it_serves(in_state, event
     assert set(juju.services.values()) == {"active"}
 
 
-def test_a_follower_says_what_it_cannot_read_and_its_log_shows_no_content(in_state):
+def test_a_follower_names_a_field_that_it_cannot_read_without_its_content(in_state):
     juju = in_state(settled)
     juju.change(leader=False)
     with_shared(juju, plan=UNREADABLE)

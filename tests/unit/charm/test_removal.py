@@ -1,11 +1,11 @@
-"""The unit that leads is removed: what Juju tells it then, relation by relation, is no end for the others."""
+"""The leader is removed: the end of its own relations ends nothing for other units."""
 
 import itertools
 from functools import partial
 
 import pytest
-from killing import effects
-from situations import run, settled
+from charm_states import run, settled
+from crash_charm import effects
 
 # What else Juju can deliver to a unit that is being removed.
 MEANWHILE = ("update-status", "pebble-ready", "config-changed", "leader-elected", "peers-changed")
@@ -13,7 +13,7 @@ MEANWHILE = ("update-status", "pebble-ready", "config-changed", "leader-elected"
 
 @pytest.fixture
 def leader(in_state):
-    """Copies of a leader of three units with two clients, which is being removed."""
+    """Return copies of the leader of three units with two clients, which is being removed."""
 
     def copied(*, last=False):
         juju = in_state(settled)
@@ -24,7 +24,7 @@ def leader(in_state):
 
 
 def kept(juju):
-    """All that the application has: what is shared, what clients were told, and what PostgreSQL has."""
+    """Return what units share, what clients were told, and what PostgreSQL has."""
     secrets = {item.label: item.latest_content for item in juju.state.secrets if item.owner}
     return (
         dict(juju.shared),
@@ -44,7 +44,7 @@ def told(juju):
 
 
 def in_turns(removal, order):
-    """The hooks of all relations: each time of the next relation in this order that has some left."""
+    """Yield the hooks of all relations, in turn by this order of relations."""
     left = {number: list(removal[number]) for number in order}
     while any(left.values()):
         for number in order:
@@ -87,7 +87,7 @@ def test_a_leader_that_is_removed_takes_nothing_away(leader, order, mixed):
 
 @pytest.mark.parametrize("first", ["backend-database", 11])
 def test_a_leader_asks_juju_before_it_acts_on_a_relation_that_broke(leader, first):
-    """A relation without remote units breaks and no departed hook has told the unit that it leaves."""
+    """A relation without remote units breaks before a departed hook tells the unit that it leaves."""
     juju = leader()
     before = kept(juju)
     *_, breaks = juju.removal()[juju.relation(first).id]
@@ -100,7 +100,7 @@ def test_a_leader_asks_juju_before_it_acts_on_a_relation_that_broke(leader, firs
 
 def test_an_event_that_was_deferred_takes_nothing_away_in_a_departed_hook(leader):
     juju = leader()
-    # It waits for PostgreSQL, and runs again at the beginning of every hook.
+    # This event waits for PostgreSQL, and runs again at the beginning of every hook.
     juju.server.refuses = "PostgreSQL says no"
     juju.backend_changed()
     assert juju.deferred == ["backend_database_relation_changed"]
@@ -136,7 +136,7 @@ def test_a_leader_that_is_killed_while_it_is_removed_takes_nothing_away(leader, 
 
 @pytest.mark.flow("backend/8")
 @pytest.mark.parametrize("order", orders(), ids=lambda item: "-".join(map(str, item)))
-def test_the_leader_removes_what_is_ours_where_no_unit_stays(leader, order):
+def test_the_leader_removes_its_roles_where_no_unit_stays(leader, order):
     juju = leader(last=True)
     data = set(juju.server.databases)
     for hook in in_turns(juju.removal(), ids(juju, order)):

@@ -1,4 +1,4 @@
-"""Where could a secret be read that is nobody's business? It is in none of those places."""
+"""Databags, files, logs, statuses and tracebacks that other programs can read contain no secret."""
 
 import logging
 import pathlib
@@ -14,16 +14,16 @@ from domain.endpoints import endpoints_in
 
 
 def secrets_of(juju):
-    """Every password that there is, and every text that contains one for its reader."""
+    """Return every password, and every text that contains a password for its reader."""
     found = {BACKEND_PASSWORD}
-    for one in juju.state.secrets:
-        content = one.latest_content or one.tracked_content
+    for secret in juju.state.secrets:
+        content = secret.latest_content or secret.tracked_content
         found |= {text for key, text in content.items() if "password" in key or key == "uris"}
     return found
 
 
 def lived(make):
-    """A pooler to which most of what can happen has happened; all that it said in that time."""
+    """Run most kinds of hooks; return the unit, with its log lines and statuses as text."""
     juju = make(others=(1,))
     said = []
     honest = juju.context.run
@@ -56,7 +56,10 @@ def test_no_secret_is_in_a_databag_a_status_a_log_or_the_plan(make):
     places = {
         "the log and statuses": said,
         "databags": repr(
-            [(one.local_app_data, one.local_unit_data) for one in juju.state.relations]
+            [
+                (relation.local_app_data, relation.local_unit_data)
+                for relation in juju.state.relations
+            ]
         ),
         "the Pebble plan": str(juju.container.plan),
         "the quiet memory": pathlib.Path(juju.context.charm_root, ".unchanged").read_text(),
@@ -66,12 +69,12 @@ def test_no_secret_is_in_a_databag_a_status_a_log_or_the_plan(make):
     }
     assert juju.told(shop)["password"] in secrets_of(juju)
     for place, text in places.items():
-        leaked = [one for one in secrets_of(juju) if one in text]
+        leaked = [secret for secret in secrets_of(juju) if secret in text]
         assert not leaked, place
 
 
-def test_the_search_would_find_one(related):
-    """A client that takes no secrets gets its password in the databag: there it is found."""
+def test_the_search_finds_a_password_in_a_databag(related):
+    """A client that takes no secrets gets its password in the databag, where the search finds it."""
     shop = related.client("old-app", {"database": "shop"})
     assert related.told(shop)["password"] in repr(related.relation(shop).local_app_data)
 
@@ -103,11 +106,11 @@ def test_no_traceback_shows_the_backends_password(endpoint, caplog):
 
 
 def test_a_hook_that_fails_shows_no_secret_in_its_traceback(make):
-    """Whatever we did not think of ends in Juju's log as a traceback."""
+    """An unexpected error ends in Juju's log as a traceback."""
     juju, *_ = lived(make)
-    juju.kubernetes.error = RuntimeError("something nobody thought of")
-    with pytest.raises(Exception, match="something nobody thought of") as caught:
+    juju.kubernetes.error = RuntimeError("an unexpected error")
+    with pytest.raises(Exception, match="an unexpected error") as caught:
         juju.emit(juju.context.on.upgrade_charm())
     shown = "".join(traceback.format_exception(caught.value))
-    assert "something nobody thought of" in shown
-    assert not [one for one in secrets_of(juju) if one in shown]
+    assert "an unexpected error" in shown
+    assert not [secret for secret in secrets_of(juju) if secret in shown]

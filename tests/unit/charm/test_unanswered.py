@@ -1,4 +1,4 @@
-"""What the charm says of a Pebble, or of a process, that does not answer: told by Scenario's Pebble alone."""
+"""Statuses for a Pebble or a process that does not answer; only Scenario's Pebble can do this."""
 
 import dataclasses
 
@@ -10,14 +10,14 @@ from on_juju import V0
 
 @pytest.fixture
 def quiet(related):
-    """All is well."""
+    """Return a unit with nothing left to do."""
     related.shop = related.client("shop-app", {"database": "shop", **V0})
     related.emit(related.context.on.update_status())
     return related
 
 
 def test_a_process_that_did_not_answer_is_told_until_it_has_answered(quiet):
-    checks = {one.name: one for one in quiet.container.check_infos}
+    checks = {info.name: info for info in quiet.container.check_infos}
     assert {"pgbouncer-0", "pgbouncer-1"} <= set(checks)
     for status, sentence in (
         (ops.pebble.CheckStatus.DOWN, "waiting PgBouncer process 1 does not answer: it is being restarted"),
@@ -25,7 +25,7 @@ def test_a_process_that_did_not_answer_is_told_until_it_has_answered(quiet):
     ):  # fmt: skip
         failures = int(status is ops.pebble.CheckStatus.DOWN)
         info = dataclasses.replace(checks["pgbouncer-1"], status=status, failures=failures)
-        others = {one for one in quiet.container.check_infos if one.name != info.name}
+        others = {check for check in quiet.container.check_infos if check.name != info.name}
         quiet.with_container(check_infos=frozenset({*others, info}))
         events = quiet.context.on
         event = events.pebble_check_failed if failures else events.pebble_check_recovered

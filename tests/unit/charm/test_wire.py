@@ -1,4 +1,4 @@
-"""What goes over the wire to clients, key by key."""
+"""The databag that clients read, key by key."""
 
 import dataclasses
 import json
@@ -30,7 +30,11 @@ def test_a_client_that_can_read_secrets_finds_no_password_in_its_databag(related
 
 def test_its_secrets_are_granted_to_its_relation_alone(related):
     shop = related.client("shop-app", {"database": "shop", **V0})
-    granted = {one.label: one.remote_grants for one in related.state.secrets if one.owner == "app"}
+    granted = {
+        secret.label: secret.remote_grants
+        for secret in related.state.secrets
+        if secret.owner == "app"
+    }
     for label in (f"database.{shop}.user.secret", f"database.{shop}.tls.secret"):
         assert granted[label] == {shop: {"shop-app"}}
     assert granted["pgb-peers.pgbouncer-k8s.app"] == {}
@@ -46,7 +50,7 @@ def test_a_client_that_cannot_read_secrets_gets_it_all_in_plain_text(related):
     assert not [key for key in bag if key.startswith("secret-")]
 
 
-def test_what_a_client_wants_as_a_secret_is_one_and_the_rest_is_not(related):
+def test_requested_secrets_are_secrets_and_other_fields_are_plain(related):
     asks = {"database": "shop", "requested-secrets": '["password"]'}
     bag = related.relation(related.client("shop-app", asks)).local_app_data
     assert set(related.secret(bag["secret-user"])) == {"password"}
@@ -60,7 +64,7 @@ def test_the_request_is_echoed_for_the_clients_library_to_compare(related):
     assert json.loads(bag["data"]) == {key: asks[key] for key in asks if key != "data"}
 
 
-def test_read_only_uris_are_for_those_who_ask(deployed):
+def test_read_only_uris_are_published_to_clients_that_ask_for_them(deployed):
     deployed.backend({**TOLD, "read-only-endpoints": "10.1.0.8:5432"})
     plain = deployed.told(deployed.client("shop-app", {"database": "shop", **V0}))
     assert "read-only-uris" not in plain
@@ -81,7 +85,7 @@ def test_a_changed_endpoint_reaches_the_secret_and_the_password_stays(related):
     assert after["uris"] == before["uris"].replace(":6432", ":7000")
 
 
-def test_two_requests_of_one_relation_are_two_users(related):
+def test_two_requests_of_a_relation_are_two_users(related):
     requests = [
         {"resource": "shop", "request-id": "aaaa", "salt": "s1"},
         {
@@ -95,11 +99,11 @@ def test_two_requests_of_one_relation_are_two_users(related):
     bag = related.relation(number).local_app_data
     answers = json.loads(bag["requests"])
     assert bag["version"] == "v1"
-    assert [(one["request-id"], one["resource"], one["salt"]) for one in answers] == [
+    assert [(answer["request-id"], answer["resource"], answer["salt"]) for answer in answers] == [
         ("aaaa", "shop", "s1"),
         ("bbbb", "blog", "s2"),
     ]
-    users = [related.secret(one["secret-user"])["username"] for one in answers]
+    users = [related.secret(answer["secret-user"])["username"] for answer in answers]
     assert users == [f"relation_id_{number}_aaaa", f"relation_id_{number}_bbbb"]
     assert set(related.databases()) == {"pgbouncer_auth", "shop", "blog"}
     fewer = {"version": "v1", "requests": json.dumps(requests[:1])}
@@ -107,15 +111,15 @@ def test_two_requests_of_one_relation_are_two_users(related):
     related.changed(number)
     assert users[1] not in related.server.roles
     left = json.loads(related.relation(number).local_app_data["requests"])
-    assert [one["request-id"] for one in left] == ["aaaa"]
+    assert [answer["request-id"] for answer in left] == ["aaaa"]
     assert f"database.{number}.bbbb.user.secret" not in [
-        one.label for one in related.state.secrets
+        secret.label for secret in related.state.secrets
     ]
 
 
 # ---- the library that clients use ------------------------------------------------------------
 class Client(ops.CharmBase):
-    """An application that asks by the data platform's library, and keeps what it is told."""
+    """A client application that uses the data platform's library, and stores what it is told."""
 
     heard: list[tuple] = []
 
@@ -140,7 +144,7 @@ class Client(ops.CharmBase):
 
 
 class Application:
-    """The other end of a client relation, as Juju would join it to ours."""
+    """The remote application of a client relation."""
 
     def __init__(self):
         Client.heard = []
@@ -155,15 +159,17 @@ class Application:
         return dict(self.state.get_relation(1).local_app_data)
 
     def hears(self, bag, secrets):
-        """The pooler's databag and its secrets have arrived."""
+        """Deliver the pooler's databag and its secrets."""
         relation = dataclasses.replace(
             self.state.get_relation(1), remote_app_data=bag, remote_units_data={0: {}}
         )
-        ours = {one for one in self.state.secrets if one.owner}
+        ours = {secret for secret in self.state.secrets if secret.owner}
         theirs = {
-            testing.Secret(one.latest_content or one.tracked_content, id=one.id, owner=None)
-            for one in secrets
-            if one.remote_grants
+            testing.Secret(
+                secret.latest_content or secret.tracked_content, id=secret.id, owner=None
+            )
+            for secret in secrets
+            if secret.remote_grants
         }
         self.state = dataclasses.replace(self.state, relations={relation}, secrets=ours | theirs)
         event = self.context.on.relation_changed(relation, remote_unit=0)
@@ -178,7 +184,7 @@ def application():
 def test_todays_library_understands_us(related, application):
     number = related.client("shop-app", application.asks)
     application.hears(related.relation(number).local_app_data, related.state.secrets)
-    (heard,) = [one for one in Client.heard if one[0] == "created"]
+    (heard,) = [event for event in Client.heard if event[0] == "created"]
     _, endpoints, username, password, uris = heard
     assert endpoints == HOST
     assert related.server.roles[username].password == password

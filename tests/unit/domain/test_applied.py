@@ -3,18 +3,18 @@
 import pytest
 from plans import plan
 
-from domain.applied import AppliedInstance, AppliedState, applied, begun, server_changed, steps
-from domain.budget import UNLIMITED, ProcessHolding
+from domain.applied import AppliedProcess, AppliedState, applied, begun, server_changed, steps
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.instances import Layout, pooler_config
 from domain.plan import Serving
+from domain.process import UNLIMITED
 
 OLD, NEW = PgBouncerRuntime(version=Version(1, 24, 1)), PgBouncerRuntime(version=Version(1, 26, 1))
 
 
 def process(index, **what):
     known = {"port": 6432, "restart": "r", "reload": "l", "limit": 4, "readers": True}
-    return AppliedInstance(index=index, **(known | what))
+    return AppliedProcess(index=index, **(known | what))
 
 
 def remembered(*processes, **what):
@@ -65,11 +65,7 @@ def test_the_first_configuration_is_remembered_as_begun():
 
 def test_a_process_counts_for_its_limit_or_for_what_it_still_has():
     found = remembered(process(0), process(1, limit=2, held=5), ending=(process(2, limit=0),))
-    assert found.leases() == (
-        ProcessHolding(index=0, held=4, readers=True),
-        ProcessHolding(index=1, held=5, readers=True),
-        ProcessHolding(index=2, held=UNLIMITED, readers=True),
-    )
+    assert [(one.index, one.most) for one in found.running] == [(0, 4), (1, 5), (2, UNLIMITED)]
     assert [one.index for one in found.over] == [1]
     assert not process(3, limit=0, held=5).over
 

@@ -4,9 +4,6 @@ import pytest
 from plans import plan
 
 from domain.budget import (
-    UNLIMITED,
-    Process,
-    ProcessHolding,
     UnitAllotment,
     UnitBudget,
     next_process_limits,
@@ -15,6 +12,7 @@ from domain.budget import (
     stake,
 )
 from domain.pools import Part, pools
+from domain.process import UNLIMITED, Process, RunningProcess
 
 
 def claim(told, share=None, held=None):
@@ -113,10 +111,8 @@ def test_units_never_exceed_the_total_in_any_order_of_their_messages(seed):
 
 def test_a_unit_says_what_it_works_under_and_what_it_still_has():
     shared = plan(2, limit=20)
-    assert stake(shared, "pgb/0", [ProcessHolding(index=0, held=5)]) == UnitBudget(
-        share=10, held=10
-    )
-    many = [ProcessHolding(index=0, held=9), ProcessHolding(index=1, held=UNLIMITED)]
+    assert stake(shared, "pgb/0", [lease(0, 5)]) == UnitBudget(share=10, held=10)
+    many = [lease(0, 9), lease(1, 0)]
     assert stake(shared, "pgb/0", many[:1] * 2) == UnitBudget(share=10, held=18)
     assert stake(shared, "pgb/0", many).held == UNLIMITED
     assert stake(plan(limit=0), "pgb/0", many) == UnitBudget()
@@ -184,8 +180,8 @@ def wanted(*limits, readers=False):
     ]
 
 
-def lease(index, limit, held=None, *, readers=False):
-    return ProcessHolding(index=index, held=limit if held is None else held, readers=readers)
+def lease(index, limit, held=0, *, readers=False):
+    return RunningProcess(index=index, port=6432, limit=limit, held=held, readers=readers)
 
 
 @pytest.mark.parametrize(
@@ -203,10 +199,10 @@ def lease(index, limit, held=None, *, readers=False):
         # The share has become smaller: nobody grows until it is kept.
         (wanted(2, 2), 4, [lease(0, 5), lease(1, 1)], {0: 2, 1: 1}),
         # There was no limit.
-        (wanted(5, 5), 10, [lease(0, 0, UNLIMITED)], {0: 5}),
+        (wanted(5, 5), 10, [lease(0, 0)], {0: 5}),
         # There is none any more.
         (wanted(0, 0), UNLIMITED, [lease(0, 5, 9)], {0: 0, 1: 0}),
-        (wanted(0, 0), UNLIMITED, [lease(0, 0, UNLIMITED)], {0: 0, 1: 0}),
+        (wanted(0, 0), UNLIMITED, [lease(0, 0)], {0: 0, 1: 0}),
         # There will be none when the others know.
         (wanted(0, 0), 10, [lease(0, 5, 9)], {0: 10}),
         (wanted(0, 0), 10, [lease(0, 5), lease(1, 5)], {0: 5, 1: 5}),
@@ -232,7 +228,7 @@ def test_new_pools_for_readers_wait_until_other_pools_gave_up_connections():
     assert with_readers(3, [lease(0, 12, readers=True)]) == (3, True)
     # A new process has both at once, and one without a limit.
     assert with_readers(12, []) == (12, True)
-    assert with_readers(0, [lease(0, 0, UNLIMITED)], UNLIMITED) == (0, True)
+    assert with_readers(0, [lease(0, 0)], UNLIMITED) == (0, True)
     # One connection is not enough for both.
     assert with_readers(2, [], 1) == (1, False)
     assert with_readers(2, [lease(0, 2)], 2) == (1, False)

@@ -8,6 +8,7 @@ from domain.capabilities import PgBouncerRuntime, Version
 from domain.console import PooledDatabase, first_line_not_applied, held
 from domain.instances import Layout, pooler_config
 from domain.plan import Member
+from domain.settings import Settings
 from domain.users import AuthMaterial
 from domain.value import digest
 
@@ -54,7 +55,7 @@ def test_all_that_a_process_is_told():
         "auth_user": "auth",
         "auth_dbname": "pgbouncer_auth",
         "auth_query": "SELECT username, password FROM pgbouncer.get_auth($1)",
-        "pool_mode": "session",
+        **dict(Settings().passed_on()),
         "max_client_conn": "10000",
         "max_user_client_connections": "7500",
         "max_db_client_connections": "7500",
@@ -62,15 +63,8 @@ def test_all_that_a_process_is_told():
         "default_pool_size": "25",
         "min_pool_size": "0",
         "reserve_pool_size": "0",
-        "max_prepared_statements": "100",
         "server_reset_query": "DISCARD ALL",
-        "query_wait_timeout": "120",
         "client_login_timeout": "60",
-        "query_timeout": "0",
-        "idle_transaction_timeout": "0",
-        "client_idle_timeout": "0",
-        "server_idle_timeout": "600",
-        "server_lifetime": "3600",
         "server_connect_timeout": "5",
         "server_login_retry": "1",
         "dns_max_ttl": "5",
@@ -80,7 +74,6 @@ def test_all_that_a_process_is_told():
         "tcp_keepcnt": "3",
         "tcp_user_timeout": "25000",
         "cancel_wait_timeout": "1",
-        "max_packet_size": "67108864",
         "ignore_startup_parameters": "extra_float_digits,",
     }
 

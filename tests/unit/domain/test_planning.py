@@ -1,7 +1,7 @@
 from in_memory import related
 
 from domain import planning
-from domain.budget import UNLIMITED, UnitBudget
+from domain.budget import UnitBudget
 from domain.facts import Peer
 from domain.leadership import (
     may_write_for_app,
@@ -10,6 +10,7 @@ from domain.leadership import (
     serving_everywhere,
 )
 from domain.plan import Serving
+from domain.process import UNLIMITED
 from domain.users import AccessRequest
 
 

@@ -1,14 +1,9 @@
 import pytest
 
-from domain.settings import ACCEPTS, Settings, field_of, settings_from
+from domain.settings import ACCEPTS, OPTIONS, Settings, field_of, settings_from
 
-TIMEOUTS = (
-    "query_wait_timeout",
-    "query_timeout",
-    "idle_transaction_timeout",
-    "client_idle_timeout",
-    "server_idle_timeout",
-    "server_lifetime",
+TIMEOUTS = tuple(
+    name for name, option in OPTIONS.items() if option.accepts.text.startswith("whole seconds")
 )
 
 
@@ -70,6 +65,19 @@ def test_what_lies_beyond_is_named_with_what_is_accepted(name, value):
     settings, problems = settings_from({name: value, "pool_mode": "session"} | {name: value})
     assert settings is None
     assert problems == (f"option {name} must be {ACCEPTS[name]}, not {str(value)!r}",)
+
+
+def test_options_that_pgbouncer_takes_as_they_are_become_lines():
+    lines = dict(Settings(pool_mode="transaction", query_timeout=30).passed_on())
+    assert lines["pool_mode"] == "transaction"
+    assert lines["query_timeout"] == "30"
+    assert lines["max_packet_size"] == "67108864"
+
+
+def test_options_that_the_units_divide_are_not_passed_on():
+    lines = dict(Settings().passed_on())
+    divided = {"max_db_connections", "default_pool_size", "min_pool_size", "reserve_pool_size"}
+    assert divided.intersection(lines) == set()
 
 
 def test_each_bad_option_gets_its_own_sentence():

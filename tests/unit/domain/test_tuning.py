@@ -5,13 +5,13 @@ from in_memory import related, settings_of
 from plans import plan
 from samples import AUTH
 
-from domain.budget import Process
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.console import first_line_not_applied
 from domain.instances import Layout, pooler_config
 from domain.overrides import overrides_in
 from domain.planning import plan as decide
 from domain.pools import WHOLE, Part, PoolSizes, part_of, pool_sizes, pool_users, pools
+from domain.process import Process
 from domain.settings import Settings
 from domain.status import assess
 

@@ -9,8 +9,10 @@ from domain.users import (
     Offer,
     auth_user,
     grant_for,
+    read_only_unit_uris,
     read_only_uri,
     request_problem,
+    unit_uris,
     uri,
 )
 
@@ -102,6 +104,23 @@ def test_a_uri_can_be_read_back_whatever_it_holds():
         update={"read_only_endpoints": "pool:6432", "read_only_alias": "sh.op_readonly"}
     )
     assert read_only_uri(readers, login).endswith("@pool:6432/sh.op_readonly")
+
+
+def test_each_endpoint_has_a_uri_of_its_own():
+    login = Login(username="a@b", password=pydantic.SecretStr("p/w"))
+    offer = Offer(database="shop", endpoints="pool:6432,[2001:db8::1]:6433")
+    assert unit_uris(offer, login) == (
+        "postgresql://a%40b:p%2Fw@pool:6432/shop",
+        "postgresql://a%40b:p%2Fw@[2001:db8::1]:6433/shop",
+    )
+    assert read_only_unit_uris(offer, login) == ()
+    readers = offer.model_copy(
+        update={"read_only_endpoints": "a:1,b:2", "read_only_alias": "shop_readonly"}
+    )
+    assert read_only_unit_uris(readers, login) == (
+        "postgresql://a%40b:p%2Fw@a:1/shop_readonly",
+        "postgresql://a%40b:p%2Fw@b:2/shop_readonly",
+    )
 
 
 def test_what_a_stranger_wrote_is_cut_where_it_becomes_too_long():

@@ -120,10 +120,8 @@ def goes_on(known, running):
     """A memory that was read takes part in what comes next, and gives nobody more than there is."""
     wanted = processes(PLANNED, "pgb/0", PROGRAM.cpus)
     total = PLANNED.share_of("pgb/0")
-    held = {lease.index: lease.held for lease in known.leases()}
-    given_out = {
-        one.index: one.limit for one in next_process_limits(wanted, total, known.leases())
-    }
+    held = {process.index: process.most for process in known.running}
+    given_out = {one.index: one.limit for one in next_process_limits(wanted, total, known.running)}
     more = [max(0, limit - held.get(index, 0)) for index, limit in given_out.items()]
     assert sum(more) <= max(0, total - sum(held.values()))
     config = pooler_config(PLANNED, "pgb/0", PROGRAM, pebble.LAYOUT, AUTH)

@@ -1,7 +1,4 @@
-"""What can be left to do, which events Juju can deliver then, and what there is to see afterwards.
-
-Of a unit that leads two others, with two clients.
-"""
+"""States of a leader of three units with two clients, the events that Juju can deliver then, and their end."""
 
 import dataclasses
 import re
@@ -36,10 +33,10 @@ def gone_client(juju):
 
 
 def forgotten_client(juju):
-    """The hook that told it died, and Juju kept nothing of it."""
+    """The hook that published to a client was killed, and Juju reverted its writes."""
     relation = dataclasses.replace(juju.relation(11), local_app_data={})
     juju.with_relation(relation)
-    juju.change(secrets={one for one in juju.state.secrets if ".11." not in (one.label or "")})
+    juju.change(secrets={s for s in juju.state.secrets if ".11." not in (s.label or "")})
 
 
 def another_leader(juju):
@@ -64,7 +61,7 @@ def lost_disk(juju):
 
 def fewer_units(juju):
     peers = juju.relation("pgb-peers")
-    gone = {one: data for one, data in peers.peers_data.items() if one != 2}
+    gone = {number: data for number, data in peers.peers_data.items() if number != 2}
     juju.with_relation(dataclasses.replace(peers, peers_data=gone))
 
 
@@ -126,19 +123,19 @@ def run(juju, name):
 def end_of(juju):
     """All that others can see; passwords made anew are not the same ones."""
     secrets = {
-        one.label: sorted(one.latest_content or one.tracked_content)
-        for one in juju.state.secrets
-        if one.owner
+        secret.label: sorted(secret.latest_content or secret.tracked_content)
+        for secret in juju.state.secrets
+        if secret.owner
     }
     relations = {
-        one.id: (
+        relation.id: (
             {
                 key: "…" if key.startswith("secret-") else text
-                for key, text in one.local_app_data.items()
+                for key, text in relation.local_app_data.items()
             },
-            one.local_unit_data,
+            relation.local_unit_data,
         )
-        for one in juju.state.relations
+        for relation in juju.state.relations
     }
     files = {
         str(file.relative_to(juju.disk)): re.sub(r'" ".*"', "…", file.read_text())

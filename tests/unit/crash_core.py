@@ -18,7 +18,7 @@ KEPT_ELSEWHERE = {"service_ports"}
 
 
 class Killed(BaseException):
-    """kill -9."""
+    """The hook is killed."""
 
 
 class Clock:
@@ -67,13 +67,13 @@ class Mortal:
 class MortalPooler(Mortal):
     """Processes change one after another, and the hook can be killed after each of them."""
 
-    def apply(self, config, applied, steps):
+    def apply(self, change):
         pooler = self._port
-        for done in range(len(steps)):
+        for step in change.steps:
             if not pooler.failure:
-                pooler.take(config, steps[done])
+                pooler.take(change.config, step)
                 self._clock.tick()
-        pooler.apply(config, applied, steps)
+        pooler.apply(change)
         self._clock.tick()
 
 

@@ -1,16 +1,16 @@
-"""kill -9 of a hook under Scenario, after any of its hook tools and any of its writes to Pebble.
+"""Kill a hook under Scenario, after any of its hook tools and of its writes to Pebble.
 
-Juju keeps nothing of what a hook wrote that failed. The container, PostgreSQL and Kubernetes keep all of it.
+Juju reverts everything that a failed hook wrote. The container, PostgreSQL and Kubernetes keep all of it.
 """
 
 import contextlib
 import functools
 from unittest import mock
 
-from crashing import Clock, Killed
+from crash_core import Clock, Killed
 from scenario.mocking import _MockModelBackend
 
-# What changes something for others; all else only asks.
+# The calls that change something; all other calls only read.
 WRITES = frozenset(
     {
         *("relation_set", "secret_add", "secret_set", "secret_grant", "secret_revoke", "secret_remove"),
@@ -27,7 +27,7 @@ TOOLS = frozenset(
 
 
 class Watch(Clock):
-    """Knows what each effect was, too."""
+    """Records the name of each effect."""
 
     def __init__(self, last=None):
         self.seen = []
@@ -39,7 +39,7 @@ class Watch(Clock):
 
 
 class MortalPebble:
-    """A client of Pebble, after each of whose writes all can be over."""
+    """A client of Pebble; the hook can be killed after each write."""
 
     def __init__(self, client, watch):
         self._client, self._watch = client, watch
@@ -58,7 +58,7 @@ class MortalPebble:
 
 
 def effects(juju, emit, last=None):
-    """What a hook had done when it ended, or was killed after so many effects."""
+    """Run a hook and kill it after `last` effects; return the names of its effects."""
     watch, clients, honest = Watch(last), [], juju.workload.hook
 
     def mortal(name):

@@ -1,0 +1,74 @@
+"""The next change of the PgBouncer processes of a unit."""
+
+from typing import NamedTuple
+
+from domain.applied import AppliedState, Step, applied, begun, server_changed, steps
+from domain.budget import next_process_limits, processes, unit_limit
+from domain.capabilities import PgBouncerRuntime
+from domain.facts import Facts
+from domain.instances import PoolerConfig, pooler_config
+from domain.plan import Plan
+from domain.planning import limit_known_to_peers
+
+
+class Change(NamedTuple):
+    """A change from the configuration that the processes of a unit run with to the next configuration."""
+
+    config: PoolerConfig
+    # The record of the configuration before; None if none was applied.
+    before: AppliedState | None
+    # The record of `config`, to keep when all steps are taken.
+    after: AppliedState
+    # What to do with each process, in this order.
+    steps: tuple[Step, ...]
+    # Every process that the plan has runs with `config`. Else a process waits for connections of another.
+    complete: bool = True
+
+    @property
+    def needed(self) -> bool:
+        """Return whether the configuration differs from the configuration before."""
+        return self.after != self.before
+
+    @property
+    def to_other_server(self) -> bool:
+        """Return whether the pools lead to another server than before."""
+        return server_changed(self.before, self.after)
+
+    @property
+    def begun(self) -> AppliedState:
+        """Return the record to keep while the steps are taken."""
+        return begun(self.before, self.after)
+
+
+def change_to(
+    config: PoolerConfig,
+    program: PgBouncerRuntime,
+    before: AppliedState | None = None,
+    running: frozenset[int] = frozenset(),
+) -> Change:
+    """Return the change to a configuration; `running` has the indexes of the processes that run now."""
+    after = applied(config, program, before, running)
+    return Change(config, before, after, steps(before, after, running))
+
+
+def next_change(facts: Facts, shared: Plan, program: PgBouncerRuntime) -> Change:
+    """Return the change towards the plan that this unit can make now, with the connections that are free.
+
+    Several changes may follow each other: a larger limit of a process waits for the smaller limit of another.
+    """
+    container, plan = facts.container, _for_this_unit(facts, shared)
+    before = container.applied and container.applied.without_ended(container.ending)
+    planned = processes(plan, facts.unit, program.cpus)
+    total = min(unit_limit(plan, facts.unit), limit_known_to_peers(facts))
+    free = next_process_limits(planned, total, before.running if before else ())
+    # A supervisor does not start a process that it has told to stop and that has not ended yet.
+    run = tuple(process for process in free if process.index not in container.ending)
+    config = pooler_config(plan, facts.unit, program, facts.layout, facts.auth, run)
+    change = change_to(config, program, before, container.running)
+    return change._replace(complete=run == planned)
+
+
+def _for_this_unit(facts: Facts, plan: Plan) -> Plan:
+    # The leader may not have heard yet that the backend has gone. For a unit that is being removed the
+    # relation ends before its clients have left.
+    return plan if facts.backend.attached or facts.leaving else plan.without_upstream()

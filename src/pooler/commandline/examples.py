@@ -1,0 +1,74 @@
+"""Examples of the command line, for `--help` and for the man page.
+
+Each example is what follows the name of the command, and what it does.
+"""
+
+EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
+    "": (
+        ("up", "start PgBouncer and PostgreSQL, or continue after an interruption"),
+        ("relate shop", "give application shop a user and a database"),
+        ("credentials shop", "show how shop connects"),
+        ("config pool_mode=transaction", "set an option"),
+        ("status", "show the state of every unit"),
+        ("help relate", "show the arguments of a verb"),
+    ),
+    "up": (
+        ("up", "start one unit and a PostgreSQL, or continue after an interruption"),
+        ("up --units 2 pool_mode=transaction", "start two units, and set an option"),
+        ("up --backend postgresql://postgres@db:5432", "use an existing PostgreSQL"),
+    ),
+    "scale": (("scale 3", "run three units"),),
+    "down": (("down", "stop all processes"),),
+    "watch": (("watch", "start again what ends, until Ctrl-C"),),
+    "service": (("service install", "start the units at boot"),),
+    "relate": (
+        ("relate shop", "give application shop a user, and database shop"),
+        ("relate shop --database orders --roles createdb", "choose the database and its rights"),
+    ),
+    "credentials": (
+        ("credentials shop", "show how application shop connects"),
+        ("credentials shop --json", "print it as JSON, for a program"),
+    ),
+    "psql": (
+        ("psql shop", "open psql as application shop"),
+        ("psql shop -c 'SELECT 1'", "run a statement"),
+    ),
+    "exec": (
+        (
+            "exec shop -- python manage.py migrate",
+            "run a command with the login of application shop",
+        ),
+    ),
+    "unrelate": (("unrelate shop", "drop the user of application shop; its database stays"),),
+    "config": (
+        ("config", "show all options"),
+        ("config pool_mode", "print the value of an option"),
+        ("config pool_mode=transaction max_db_connections=50", "set two options"),
+        ("config --reset pool_mode", "set an option to its default"),
+        ("config --json", "print all options as JSON"),
+    ),
+    "restart": (
+        ("restart", "replace the processes of all units, one after another"),
+        ("restart 0", "replace the processes of unit 0"),
+    ),
+    "pause": (("pause", "let transactions end, for example before PostgreSQL restarts"),),
+    "resume": (("resume", "let the transactions that wait continue"),),
+    "status": (("status", "show the state of every unit"),),
+    "top": (
+        ("top --every 5", "show the pools every five seconds"),
+        ("top --once", "show the pools a single time"),
+    ),
+    "logs": (
+        ("logs", "show the end of the logs of all units"),
+        ("logs 0 --follow", "follow the log of unit 0"),
+    ),
+    "doctor": (("doctor", "check this machine, PostgreSQL, the units and the applications"),),
+    "report": (("report", "write what a bug report needs to a file"),),
+    "help": (("help relate", "show the arguments of `relate`"),),
+    "completion": (
+        ("completion bash > ~/.local/share/bash-completion/completions/pooler", "for bash"),
+        ("completion zsh > ~/.zfunc/_pooler", "for zsh, with `fpath+=~/.zfunc` in ~/.zshrc"),
+        ("completion fish > ~/.config/fish/completions/pooler.fish", "for fish"),
+    ),
+    "man": (("man | man -l -", "read the man page"),),
+}

@@ -1,0 +1,68 @@
+"""The Service of Kubernetes on the platform in memory."""
+
+import pytest
+from in_memory import related, worst
+
+from adapters.local.ports import LocalExposure
+from adapters.memory import MemoryPlatform
+from app.errors import ExposureFailed, ExposureForbidden
+from domain.problems import Level
+
+
+class Refusing(LocalExposure):
+    error: Exception | None = None
+
+    def expose(self, port):
+        if self.error:
+            raise self.error
+        return super().expose(port)
+
+
+class Exposed(MemoryPlatform):
+    def exposure(self, name):
+        return Refusing(self.model, name)
+
+
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [(ExposureForbidden("run juju trust"), Level.BLOCKED), (ExposureFailed("500"), Level.WAITING)],
+)
+def test_an_address_is_published_only_after_its_service_was_made(error, level):
+    platform = Exposed(units=1, service_host="pool-service")
+    Refusing.error = error
+    platform.deploy()
+    platform.backend()
+    number = platform.relate("shop-app", "shop")
+    assert (worst(platform.leader).level, worst(platform.leader).text) == (level, str(error))
+    assert [problem.topic for problem in platform.model.ledger.problems] == ["service"]
+    assert platform.model.clients[number].told is None
+    # Until the Service exists, every hook tries again.
+    assert not platform.leader.update_status().unchanged
+    Refusing.error = None
+    platform.leader.update_status()
+    assert platform.model.clients[number].told.endpoints == "pool-service:6432"
+    assert platform.model.ledger.problems == ()
+    assert platform.leader.update_status().unchanged
+
+
+def test_a_service_is_made_again_after_a_failure():
+    platform = Exposed(units=1, service_host="pool-service")
+    Refusing.error = None
+    platform.deploy()
+    platform.backend()
+    Refusing.error = ExposureFailed("500")
+    platform.leader.config_changed()
+    Refusing.error = None
+    platform.model.service_ports = ()
+    platform.leader.update_status()
+    assert platform.model.service_ports == (6432,)
+    assert platform.model.ledger.problems == ()
+
+
+def test_an_edited_service_is_repaired_by_a_hook_that_verifies():
+    platform = related(units=1, service_host="pool-service")
+    platform.model.service_ports = (80,)
+    assert platform.leader.update_status().unchanged
+    assert platform.model.service_ports == (80,)
+    platform.leader.config_changed()
+    assert platform.model.service_ports == (6432,)

@@ -1,0 +1,206 @@
+"""What must hold in a history: after each step, after a hook, and once nothing is left to do."""
+
+import dataclasses
+import re
+
+from crash_core import works
+from hooks import PLAIN
+from hypothesis.stateful import invariant
+from supervised_pooler import most_of
+
+from adapters.memory import LAYOUT, MemoryRole
+from domain import planning
+from domain.endpoints import endpoints_in, endpoints_text
+from domain.instances import pooler_config
+from domain.plan import share
+from domain.users import grant_for
+
+
+class Checks:
+    """The assertions of `proof/test_histories.py`, which makes up the histories."""
+
+    # ---- after each step --------------------------------------------------------------------
+    def sum_of_limits(self):
+        """Return the sum of the limits that units have, or have as soon as they read the plan."""
+        total = sum(held for _, held in self.gone.values())
+        for name, unit in self.platform.units.items():
+            pooler = unit.pooler
+            most = sum(most_of(pooler, index) for index in pooler.running)
+            most += sum(pooler.stopping.values())
+            total += max(most, self.model.plan.share_of(name) if self.model.plan else 0)
+        return total
+
+    def the_sum_of_limits_is_within_the_limit(self):
+        plan = self.model.plan
+        limit = plan.settings.max_db_connections if plan else 0
+        total = self.sum_of_limits()
+        # A unit that Kubernetes adds again has the name, and so the share, of the unit before.
+        planned = sum(member.share for member in plan.members) if plan else 0
+        # A process without a server has no connections, but may get a server again: its unit reports a limit.
+        said = sum(unit.stake.held for unit in self.model.units.values())
+        if not limit or max(total, said, planned) <= limit:
+            self.excused = not limit
+        elif limit < self.limit:
+            # It was lowered: processes give the surplus up later.
+            self.excused = True
+        assert self.excused or total <= limit, (total, limit)
+        self.limit = limit
+
+    def published_credentials_work(self):
+        backend = self.model.backend
+        if not backend.attached:
+            self.void = set(self.model.clients)
+        for number, client in self.model.clients.items():
+            if client.told and number not in self.void:
+                assert works(self.platform, number)
+
+    def foreign_roles_and_databases_stay(self):
+        assert self.server.roles["foreign"] == MemoryRole(ours=False)
+        assert self.server.databases >= self.databases
+        self.databases = set(self.server.databases)
+
+    def no_password_can_be_read(self):
+        units = [unit.model_dump_json() for unit in self.model.units.values()]
+        plan = self.model.plan.model_dump_json() if self.model.plan else ""
+        shown = "".join([plan, self.model.ledger.model_dump_json(), *units])
+        assert not re.search(r"password\d", shown)
+
+    @invariant()
+    def every_step_keeps_the_promises(self):
+        self.the_sum_of_limits_is_within_the_limit()
+        self.published_credentials_work()
+        self.foreign_roles_and_databases_stay()
+        self.no_password_can_be_read()
+
+    # ---- after a hook -----------------------------------------------------------------------
+    def check_complete(self, name):
+        """After a hook that left nothing to do, a hook that reads the same facts changes nothing."""
+        server, unit = self.server, self.platform.units[name]
+        if server.down or server.refuses or server.stuck:
+            return  # A hook that cannot see the fault in its facts may still meet it.
+
+        def state():
+            roles = {role: dataclasses.replace(known) for role, known in server.roles.items()}
+            return self.model.model_dump_json(), len(unit.pooler.taken), roles
+
+        before = state()
+        unit.update_status()
+        assert state() == before
+
+    def check_told(self, before):
+        """A client that is told an address can connect at once to every unit behind that address."""
+        for number, client in self.model.clients.items():
+            if client.told is None or client.told == before.get(number):
+                continue
+            # A client whose user PostgreSQL has lost keeps its credentials, and gets new endpoints before
+            # its user is made again.
+            lost = number in self.void and before.get(number)
+            assert works(self.platform, number) or lost
+            if works(self.platform, number):
+                self.void.discard(number)
+            for name in self.staying():
+                if self.sent_to(client.told, name) and name not in self.unheard:
+                    assert self.serves(name, client.told), (name, client.told)
+
+    def sent_to(self, told, name):
+        if self.model.service_host:
+            # Kubernetes sends clients only to a unit whose port answers.
+            runs = self.platform.units[name].pooler.running
+            return bool(runs) and self.model.plan.serves_by(name)
+        hosts = [endpoint.host for endpoint in endpoints_in(told.endpoints)]
+        return self.model.units[name].address in hosts
+
+    def serves(self, name, told):
+        pooler = self.platform.units[name].pooler
+        port = endpoints_in(told.endpoints)[0].port
+        return any(
+            instance.port == port
+            and instance.index in pooler.running
+            and told.database in {pool.alias for pool in instance.pools}
+            for instance in (pooler.config.instances if pooler.config else ())
+        )
+
+    # ---- once nothing is left to do ---------------------------------------------------------
+    def check_rest(self):
+        model, plan, facts = self.model, self.model.plan, self.platform.leader.read()
+        assert [member.name for member in plan.members] == sorted(self.platform.units)
+        assert plan.leavers == ()
+        assert plan.former_port is None
+        if facts.settings:
+            assert plan.settings == facts.settings
+        total = plan.settings.max_db_connections
+        count = len(plan.members)
+        assert [member.share for member in plan.members] == [
+            share(total, count, place) for place in range(count)
+        ]
+        for name, unit in self.platform.units.items():
+            pooler = unit.pooler
+            wanted = pooler_config(plan, name, pooler.program(), LAYOUT, model.auth)
+            assert pooler.config == wanted
+            assert pooler.running == {instance.index for instance in wanted.instances}
+            assert (pooler.applied.over, pooler.applied.ending) == ((), ())
+        if self.model.service_host:
+            assert model.service_ports == plan.ports
+        self.check_clients(facts)
+        self.check_nothing_is_left_to_do()
+
+    def check_clients(self, facts):
+        model, plan = self.model, self.model.plan
+        ours = {name for name, role in self.server.roles.items() if role.ours and role.database}
+        if not model.backend.related:
+            assert model.auth is None
+            assert all(client.told is None for client in model.clients.values())
+            return
+        assert plan.upstream.endpoints == model.backend.credentials.endpoints
+        # A client that needs the operator's consent keeps the access that it had.
+        served = [client for client in facts.clients if self.needs_no_consent(client.request)]
+        asked = {client.request.relation_id for client in served}
+        assert {f"relation_id_{number}" for number in asked} <= ours
+        assert ours <= {f"relation_id_{number}" for number in model.clients}
+        nowhere = not any(plan.serves_by(member.name) for member in plan.members)
+        for client in served:
+            number = client.request.relation_id
+            assert client.published == planning.offer(facts, client.request)
+            assert client.published or nowhere
+            assert works(self.platform, number) or not client.published
+            if client.published and not model.service_host:
+                serving = [member for member in plan.members if plan.serves_by(member.name)]
+                assert client.published.endpoints == endpoints_text(
+                    endpoints_in(
+                        ",".join(
+                            f"{member.address}:{plan.settings.listen_port}" for member in serving
+                        )
+                    )
+                )
+
+    def needs_no_consent(self, request):
+        """Return whether a client gets what it requests without an option of the operator."""
+        grant, model = grant_for(request), self.model
+        roles_differ = any(
+            other.database == grant.database and other.roles != grant.roles
+            for other in model.ledger.grants
+            if other.username != grant.username
+        )
+        outside = {"admin"}.intersection(grant.roles)
+        allowed = outside.issubset(model.options.get("allowed-roles", "").split(","))
+        return allowed and not roles_differ and not self.has_lost_its_application(grant.database)
+
+    def has_lost_its_application(self, database):
+        """Return whether it is unknown for which application a database was made.
+
+        A killed hook made it, and the last unit left before another hook recorded it.
+        """
+        recorded = {made.name for made in self.model.ledger.made.databases}
+        server = self.server
+        return database in server.owners and database not in recorded | server.signed.keys()
+
+    def check_nothing_is_left_to_do(self):
+        def state():
+            units = self.platform.units.values()
+            return self.model.model_dump_json(), [len(unit.pooler.taken) for unit in units]
+
+        before = state()
+        for which in PLAIN:
+            for name in self.platform.units:
+                self.hook(name, which)
+        assert state() == before
