@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from adapters.local.run_as import RunAs
     from adapters.pebble.observed import ObservedContainer
     from adapters.pgbouncer.console import PsycopgConsoles
+    from domain.endpoints import Endpoint
     from domain.instances import Layout
 
 # The name of the application in the comments that mark its roles in PostgreSQL.
@@ -47,10 +48,19 @@ def on_juju(
 
 
 def on_machine(
-    model: Model, unit: str, program: pathlib.Path, layout: Layout, owner: RunAs | None
+    model: Model,
+    unit: str,
+    program: pathlib.Path,
+    layout: Layout,
+    owner: RunAs | None,
+    silent: dict[tuple[Endpoint, ...], str],
 ) -> Application:
-    """Return the application of a unit on this machine; `program` is the path of PgBouncer."""
-    ports = providers.Callable(local_ports, model, unit, program, layout, owner)
+    """Return the application of a unit on this machine.
+
+    `program` is the path of PgBouncer, `silent` has the PostgreSQL servers that did not answer an
+    earlier hook of this command, with the reason.
+    """
+    ports = providers.Callable(local_ports, model, unit, program, layout, owner, silent)
     return Composition(ports=ports).application()
 
 
@@ -98,7 +108,12 @@ def juju_ports(
 
 
 def local_ports(
-    model: Model, unit: str, program: pathlib.Path, layout: Layout, owner: RunAs | None
+    model: Model,
+    unit: str,
+    program: pathlib.Path,
+    layout: Layout,
+    owner: RunAs | None,
+    silent: dict[tuple[Endpoint, ...], str] | None = None,
 ) -> Ports:
     """Fill the ports with processes and files of this machine, and PostgreSQL."""
     from adapters.connections.waiting import WaitingBudget
@@ -121,7 +136,7 @@ def local_ports(
         clients=local.LocalClients(model, unit),
         departures=local.LocalDepartures(model, unit),
         exposure=local.LocalExposure(model, unit),
-        databases=PsycopgDatabases(LOCAL_OWNER, waiting=waiting),
+        databases=PsycopgDatabases(LOCAL_OWNER, waiting=waiting, silent=silent),
         reminder=local.LocalReminder(),
         new_password=new_password,
     )

@@ -29,6 +29,11 @@ POSTGRESQL = (
     ),
     Kind(
         Level.BLOCKED,
+        "PostgreSQL at … accepts no connections yet: …",
+        "wait: PostgreSQL starts, or recovers after a crash. Every hook tries again",
+    ),
+    Kind(
+        Level.BLOCKED,
         "PostgreSQL at … has no connection left for user …: …",
         "lower `max_db_connections`, or raise PostgreSQL's `max_connections`",
     ),

@@ -10,6 +10,7 @@ from domain.capabilities import (
     CLIENT_LIMITS,
     OWN_LIFETIMES,
     OWN_USERS,
+    STANDING_LOOK_UPS,
     PgBouncerRuntime,
     Version,
     version_in,
@@ -179,7 +180,7 @@ def pooler_config(
                 *_auth(plan, layout, auth),
                 *_pooling(plan, program.version, part, program.files),
             ),
-            pools=pools(plan, part),
+            pools=_supported_pools(pools(plan, part), program.version),
             users=pool_users(plan, part),
             peers=peers,
         )
@@ -211,6 +212,13 @@ def _supported_part(plan: Plan, version: Version) -> Plan:
         "short_lived": plan.short_lived if version >= OWN_LIFETIMES else (),
     }
     return plan.model_copy(update=update)
+
+
+def _supported_pools(planned: tuple[Pool, ...], version: Version) -> tuple[Pool, ...]:
+    """Return the pools as this version of PgBouncer supports them."""
+    if version >= STANDING_LOOK_UPS:
+        return planned
+    return tuple(pool.without_standing_connections() for pool in planned)
 
 
 def _parts(

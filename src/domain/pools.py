@@ -18,6 +18,12 @@ READ_ONLY_PART = 3
 # Server connections of a process for password look-ups: so many that look-ups hardly ever queue.
 AUTH_CONNECTIONS = 2
 
+# Of these, a process keeps so many open while no client logs in. PgBouncer opens one again by itself when
+# PostgreSQL has closed it, and so learns that PostgreSQL is down before a client asks: PgBouncer refuses a client
+# at once only if the last connection of the pool has failed. Otherwise the first client of a process waits for
+# `query_wait_timeout`.
+STANDING_AUTH_CONNECTIONS = 1
+
 # Seconds until an unused server connection to a database that a client made is closed. DROP DATABASE and CREATE
 # DATABASE … TEMPLATE wait 5 s for the sessions of the database to end, and then fail. Measured with PgBouncer
 # 1.26.1 and PostgreSQL 15, when the last client left 1 s before: with 30 s DROP DATABASE fails, with 5 s it takes
@@ -42,6 +48,13 @@ class Pool(Value):
     mode: PoolMode | None = None
     # Seconds.
     lifetime: int | None = None
+    # Server connections that stay open without clients, and the user that PgBouncer opens them as.
+    standing: int | None = None
+    user: str = ""
+
+    def without_standing_connections(self) -> "Pool":
+        """Return this pool with server connections only while clients need them."""
+        return self.model_copy(update={"standing": None, "user": ""})
 
 
 class PoolUser(Value):
@@ -115,6 +128,8 @@ def pools(plan: Plan, part: Part = WHOLE) -> tuple[Pool, ...]:
             database=auth_database,
             connections=look_ups,
             size=look_ups,
+            standing=STANDING_AUTH_CONNECTIONS,
+            user=plan.upstream.auth_user,
         )
     ]
     for name in sorted(set(plan.databases)):

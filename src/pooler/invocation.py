@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 
+from adapters.connections import ping
 from adapters.local.run_as import pooler_owner
 from domain.settings import Settings, settings_from
 from pooler.arguments import CommandError, UsageError
@@ -45,11 +46,28 @@ class Invocation:
 
     def settle(self, platform: LocalPlatform) -> None:
         """Run hooks until the units have nothing left to do, and say so if that does not happen."""
-        if not platform.settle():
+        if platform.settle():
+            return
+        if platform.backend_silent:
+            self.say(f"{backend_problem(platform)}, which also completes this command")
+        else:
             self.say(
                 "the units have not finished yet: `pooler status` shows what is missing,"
                 " and `pooler up` continues"
             )
+
+
+def backend_problem(platform: LocalPlatform) -> str:
+    """Return why PostgreSQL cannot be used now, whose server it is, and how to go on."""
+    backend = platform.model.backend.credentials
+    servers = backend.endpoints if backend else ()
+    if ping.answers((server.host, server.port) for server in servers):
+        reasons = [problem.text for problem in platform.model.ledger.troubles]
+        return f"{[*reasons, 'PostgreSQL refuses connections'][0]}; then run `pooler up`"
+    where = ", ".join(map(str, servers))
+    if platform.state.server:
+        return f"PostgreSQL at {where}, which `pooler` has made, does not answer: `pooler up` starts it"
+    return f"PostgreSQL at {where} does not answer: start it there, and then run `pooler up`"
 
 
 def relation_of(platform: LocalPlatform, application: str) -> int | None:

@@ -21,6 +21,7 @@ from adapters.local.run_as import RunAs
 from adapters.pgbouncer.console import PsycopgConsoles
 from app.application import Application
 from app.outcome import AskAgain
+from domain.endpoints import Endpoint
 from domain.facts import BackendLogin, Facts
 from domain.instances import Layout
 from domain.value import number_of
@@ -35,6 +36,8 @@ ROUND_SECONDS = 0.5
 
 # Seconds in which PostgreSQL has to answer, so that PgBouncer waits for its clients when it is stopped.
 PING_SECONDS = 2.0
+# Two rounds: processes may need the time between them to close server connections above a lower limit.
+SILENT_ROUNDS = 2
 
 
 def unit_address(number: int) -> str:
@@ -53,6 +56,14 @@ class LocalPlatform:
         self.state = state
         self.model = state.model
         self._owner = owner
+        # Why PostgreSQL servers did not answer a hook of this command: no later hook waits for them.
+        self._silent: dict[tuple[Endpoint, ...], str] = {}
+
+    @property
+    def backend_silent(self) -> bool:
+        """Return whether PostgreSQL did not answer a hook of this command."""
+        backend = self.model.backend.credentials
+        return backend is not None and backend.endpoints in self._silent
 
     def pooler(self, unit: str, waiting: WaitingBudget | None = None) -> LocalPooler:
         """Return the PgBouncer processes of a unit."""
@@ -86,7 +97,8 @@ class LocalPlatform:
     def _application(self, unit: str) -> Application:
         # Each hook and each action has a new application, and so a new budget of time to wait.
         program = pathlib.Path(self.state.pgbouncer)
-        return wiring.on_machine(self.model, unit, program, self._layout(unit), self._owner)
+        layout = self._layout(unit)
+        return wiring.on_machine(self.model, unit, program, layout, self._owner, self._silent)
 
     def named(self, unit: str | None) -> list[str]:
         """Return the names of the unit with this number or name, or of all units. Raises UsageError."""
@@ -117,14 +129,23 @@ class LocalPlatform:
         self.store.save(self.state)
 
     def settle(self) -> bool:
-        """Run the hooks of the peer relation until they change nothing; return False if that does not happen."""
+        """Run the hooks of the peer relation until they change nothing; return False if that does not happen.
+
+        While PostgreSQL does not answer, only the units can change something: after SILENT_ROUNDS rounds in
+        a row without a change, the units wait for PostgreSQL alone.
+        """
+        idle = 0
         for _ in range(MOST_ROUNDS):
             before = self.model.model_dump_json()
             outcomes = [application.peers_changed() for application in self.applications()]
-            if any(isinstance(outcome, AskAgain) for outcome in outcomes):
-                time.sleep(ROUND_SECONDS)
-            elif self.model.model_dump_json() == before:
+            waits = any(isinstance(outcome, AskAgain) for outcome in outcomes)
+            idle = 0 if self.model.model_dump_json() != before else idle + 1
+            if idle and not waits:
                 return True
+            if idle >= SILENT_ROUNDS and self.backend_silent:
+                return False
+            if waits:
+                time.sleep(ROUND_SECONDS)
         return False
 
     def attach(self, credentials: BackendLogin, version: str) -> None:

@@ -45,6 +45,8 @@ class PsycopgDatabases:
     is closed if the server says nothing for `statement_seconds` while a statement runs. A server that
     did not answer is not tried again by this object: every hook makes a new object, with the `waiting`
     that the hook has left. Logins of clients wait `admit_seconds` at most for a change of pg_hba.conf.
+    `silent` has the servers that accepted no login, with the reason; the hooks of a single command share it,
+    so that the command waits for such a server a single time.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class PsycopgDatabases:
         statement_seconds: float = _STATEMENT_SECONDS,
         waiting: WaitingBudget | None = None,
         admit_seconds: float = _ADMIT_SECONDS,
+        silent: dict[tuple[Endpoint, ...], str] | None = None,
     ) -> None:
         self._owner = owner
         self._statement_seconds = statement_seconds
@@ -60,7 +63,8 @@ class PsycopgDatabases:
         self._admit_seconds = admit_seconds
         # Whether a login took so long that the time for logins of this hook is used.
         self._login_timed_out = False
-        self._unreachable: set[tuple[Endpoint, ...]] = set()
+        self._silent = dict[tuple[Endpoint, ...], str]() if silent is None else silent
+        self._unreachable = dict(self._silent)
 
     @contextmanager
     def open(
@@ -70,9 +74,13 @@ class PsycopgDatabases:
 
         Raises DatabaseUnreachable or DatabaseRefused.
         """
-        server = Server(backend, self._reachable(backend), self._statement_seconds)
+        server, connected = (
+            Server(backend, self._reachable(backend), self._statement_seconds),
+            False,
+        )
         try:
             with server.connect(backend.database) as connection:
+                connected = True
                 if connection.info.server_version < OLDEST_VERSION:
                     oldest = OLDEST_VERSION // 10_000
                     raise DatabaseRefused(
@@ -82,8 +90,10 @@ class PsycopgDatabases:
                     raise ReadOnly
                 session = Session(server, connection, self._owner, self._waiting, ledger)
                 yield PsycopgDatabase(session)
-        except DatabaseUnreachable:
-            self._unreachable.add(backend.endpoints)
+        except DatabaseUnreachable as error:
+            self._unreachable.setdefault(backend.endpoints, str(error))
+            if not connected:
+                self._silent.setdefault(backend.endpoints, str(error))
             raise
 
     def answers(self, backend: BackendLogin) -> bool:
@@ -92,7 +102,7 @@ class PsycopgDatabases:
             return False
         if self._answering(backend, enough=1):
             return True
-        self._unreachable.add(backend.endpoints)
+        self._remember_silence(backend)
         return False
 
     def admits(self, backend: BackendLogin, credentials: Login, database: str) -> bool:
@@ -133,8 +143,12 @@ class PsycopgDatabases:
         if backend.endpoints not in self._unreachable:
             if endpoints := self._answering(backend):
                 return endpoints
-            self._unreachable.add(backend.endpoints)
-        raise unreachable(backend.endpoints)
+            self._remember_silence(backend)
+        raise DatabaseUnreachable(self._unreachable[backend.endpoints])
+
+    def _remember_silence(self, backend: BackendLogin) -> None:
+        reason = str(unreachable(backend.endpoints))
+        self._silent[backend.endpoints] = self._unreachable[backend.endpoints] = reason
 
 
 def _read_only(connection: Connection) -> bool:

@@ -52,6 +52,9 @@ _ALL_CONNECTIONS_USED = (
     "connection slots are reserved",
 )
 
+# The beginning of PostgreSQL's error while it starts, recovers after a crash or ends (code 57P03).
+_NOT_READY = "the database system is "
+
 
 class Server:
     """Logs in to the databases of a server.
@@ -175,6 +178,8 @@ class Server:
                 f"{where} has no connection left for user {user}:"
                 " lower max_db_connections, or raise max_connections of PostgreSQL"
             )
+        if reason.startswith(_NOT_READY):
+            return DatabaseUnreachable(f"{where} accepts no connections yet: {reason}")
         return DatabaseRefused(f"{where} refuses user {user}: {reason}")
 
 

@@ -44,6 +44,8 @@ def relate(run: Invocation, arguments: argparse.Namespace) -> int:
         application.clients_changed()
     run.settle(platform)
     if platform.model.clients[number].told is None:
+        if platform.backend_silent:  # The cause is said already.
+            raise CommandError(f"{name} cannot connect yet")
         raise CommandError(
             f"{name} cannot connect yet: {_reason(platform, number)}; `pooler up` tries again"
         )

@@ -68,6 +68,14 @@ def test_a_pool_with_a_size_of_its_own_has_it_as_a_limit_too():
     assert "pool_size" not in found["shop"]
 
 
+def test_only_the_pool_of_look_ups_has_a_user_and_a_standing_connection():
+    for instance in instances():
+        found = sections(rendering.pgbouncer_ini(instance))["databases"]
+        line = connection(found.pop("pgbouncer_auth"))
+        assert (line["user"], line["min_pool_size"]) == (dict(instance.settings)["auth_user"], "1")
+        assert all("user" not in connection(other) for other in found.values())
+
+
 def test_a_database_that_a_client_made_has_its_own_lifetime():
     found = sections(rendering.pgbouncer_ini(instances(short_lived=("shop",))[0]))["databases"]
     assert connection(found["shop"])["server_lifetime"] == "2"

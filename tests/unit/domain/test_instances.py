@@ -78,6 +78,18 @@ def test_all_that_a_process_is_told():
     }
 
 
+@pytest.mark.parametrize(
+    ("version", "standing"),
+    [(Version(1, 24), ("auth", 1)), (Version(1, 23, 1), ("", None))],
+)
+def test_a_process_keeps_a_connection_for_look_ups_open(version, standing):
+    upstream = plan().upstream.model_copy(update={"auth_user": "auth"})
+    shared = plan(databases=("shop",)).model_copy(update={"upstream": upstream})
+    for instance in config(shared, version=version).instances:
+        found = {pool.alias: (pool.user, pool.standing) for pool in instance.pools}
+        assert found == {"pgbouncer_auth": standing, "shop": ("", None)}
+
+
 def test_pool_sizes_of_an_option_are_the_parts_of_a_process():
     found = settings(default_pool_size=8, min_pool_size=4, reserve_pool_size=4)
     sizes = ("default_pool_size", "min_pool_size", "reserve_pool_size")
