@@ -88,7 +88,7 @@ def made_up_databases(stage: Stage) -> str:
                 with contextlib.suppress(OSError, Closed), stage.wire(1) as wire:
                     wire.send(startup(user=stage.demo.user, database=f"made_up_{number}"))
                     wire.receive()
-        rows = stage.do("top", "--once").count("made_up_")
+        rows = stage.do("top", "--once", "--all").count("made_up_")
         hold(not rows, f"PgBouncer keeps {rows} pools for databases that do not exist")
         return f"a process grows by {growth():.1f} MB"
 

@@ -103,7 +103,9 @@ def end_state(pooler):
     }
     if not pooler.runs():
         return {name: plain(text).splitlines() for name, text in shown.items()}
-    shown["status"] = pooler.run("status").stdout
+    shown["status"] = json.dumps(
+        _lasting(json.loads(pooler.run("status", "--json").stdout)), indent=1
+    )
     return {name: plain(text).splitlines() for name, text in shown.items()} | {
         "roles": [
             (plain(name), login, re.sub(r"\[[0-9a-f]{32}\]$", "[seal]", comment), *groups)
@@ -134,6 +136,17 @@ def differences(found, wanted):
 def asked(server, statement):
     with psycopg.connect(**{"dbname": "postgres", "connect_timeout": 5} | server) as connection:
         return connection.execute(statement).fetchall()
+
+
+# Numbers in the JSON of `status` that are different at every moment.
+_PASSING = {"clients", "waiting", "servers", "servers_active", "longest_wait", "query_seconds"}
+
+
+def _lasting(view):
+    """Return the JSON of `status` without its loads and times."""
+    if isinstance(view, dict):
+        return {key: _lasting(entry) for key, entry in view.items() if key not in _PASSING}
+    return [_lasting(entry) for entry in view] if isinstance(view, list) else view
 
 
 def _without_secrets(value):

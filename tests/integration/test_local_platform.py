@@ -235,7 +235,7 @@ def test_what_died_is_brought_back(pooler):
     os.kill(pooler.pids()[0], signal.SIGKILL)
     time.sleep(0.1)
     assert "waiting for PgBouncer to run" in pooler.run("status").stdout
-    assert "waiting" not in pooler.up()
+    assert "waiting for" not in pooler.up()
 
 
 def test_a_process_that_hangs_is_named_and_replaced(pooler):
@@ -244,7 +244,7 @@ def test_a_process_that_hangs_is_named_and_replaced(pooler):
     done = pooler.run("status")
     assert done.returncode == 1
     assert "does not answer: restart it with `pooler up`" in done.stdout
-    assert "waiting" not in pooler.up()
+    assert "waiting for" not in pooler.up()
     assert not lives(pid)
     assert len(pooler.pids()) == before
 

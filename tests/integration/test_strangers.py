@@ -144,4 +144,4 @@ def test_a_stranger_makes_a_process_keep_no_more_than_a_packet(pooler):
 
 
 def test_the_console_answers_on_its_socket_while_clients_are_limited(pooler):
-    assert "demo" in pooler("top", "--once")
+    assert "demo" in pooler("top", "--once", "--all")

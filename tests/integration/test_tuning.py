@@ -75,8 +75,10 @@ def in_session(pooler):
     """Whether the pool of the demo is in session mode."""
     with pooler.client("demo") as client:
         client.execute("select 1")
-        rows = [line.split() for line in pooler("top", "--once").splitlines() if USER in line]
-    (mode,) = {row[4] for row in rows if row[2] == "demo"}
+        rows = json.loads(pooler("top", "--once", "--all", "--json"))["rows"]
+    (mode,) = {
+        row["pool_mode"] for row in rows if (row["user"], row["database"]) == (USER, "demo")
+    }
     return mode == "session"
 
 

@@ -93,7 +93,7 @@ def test_made_up_names_have_no_server_connection_and_no_row_in_top(
         time.sleep(
             1.5
         )  # PgBouncer looks every third of a second what is missing to min_pool_size.
-        shown = pooler("top", "--once")
+        shown = pooler("top", "--once", "--all", "--each", "--json")
         assert value(client, "SELECT current_user") == told["username"]
     assert told["username"] in shown
     assert "unknown" not in shown

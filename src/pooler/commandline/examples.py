@@ -53,13 +53,18 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "pause": (("pause", "let transactions end, for example before PostgreSQL restarts"),),
     "resume": (("resume", "let the transactions that wait continue"),),
-    "status": (("status", "show the state of every unit"),),
+    "status": (
+        ("status", "show the units, their applications and what is wrong"),
+        ("status --watch", "show it again every two seconds, until q is typed"),
+        ("status --json", "print it as JSON, for a program"),
+    ),
     "top": (
-        ("top --every 5", "show the pools every five seconds"),
-        ("top --once", "show the pools a single time"),
+        ("top", "show which applications wait, until q is typed"),
+        ("top --once --each", "show the pools of each process a single time"),
     ),
     "logs": (
-        ("logs", "show the end of the logs of all units"),
+        ("logs -n 100", "show the last 100 lines of all units"),
+        ("logs --since 10m --grep shop", "show lines of the last ten minutes with `shop`"),
         ("logs 0 --follow", "follow the log of unit 0"),
     ),
     "doctor": (("doctor", "check this machine, PostgreSQL, the units and the applications"),),

@@ -12,7 +12,7 @@ from pooler.arguments import UsageError, check_option, check_units, options
 from pooler.invocation import Invocation, settings_of
 from pooler.output import print_line
 from pooler.tables import option_text, option_values
-from pooler.verbs.show import show_status
+from pooler.verbs.status import show_status
 
 
 def config(run: Invocation, arguments: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ from pooler.invocation import Invocation
 from pooler.platform import LocalPlatform
 from pooler.server import LocalServer, ServerFailed
 from pooler.store import State
-from pooler.verbs.show import show_status
+from pooler.verbs.status import show_status
 
 
 def up(run: Invocation, arguments: argparse.Namespace) -> int:

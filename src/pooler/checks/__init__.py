@@ -1,0 +1,1 @@
+"""The checks of `pooler doctor`. Each check limits its own time, and changes nothing."""

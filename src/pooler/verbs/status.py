@@ -1,0 +1,46 @@
+"""The verb `status`: show the units, their applications, and what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from pooler import screen
+from pooler.invocation import Invocation
+from pooler.observation import observe, observe_in_command
+from pooler.platform import LocalPlatform
+from pooler.views.status import StatusView
+from pooler.views.text import json_of
+
+
+def status(run: Invocation, arguments: argparse.Namespace) -> int:
+    """Print the state of every unit, again and again with `--watch`; return 1 unless all are active."""
+    if arguments.watch is None:
+        return _print(observe(run), as_json=arguments.json)
+    return _watch(run, arguments)
+
+
+def _watch(run: Invocation, arguments: argparse.Namespace) -> int:
+    if arguments.json:
+        while True:
+            print(json_of(observe(run, quiet=True), indent=None), flush=True)
+            time.sleep(arguments.watch)
+    from pooler.views import drawing
+
+    return screen.repeat(arguments.watch, lambda _: drawing.status(observe(run, quiet=True)))
+
+
+def show_status(platform: LocalPlatform) -> int:
+    """Run the update-status hook of every unit and print the units; return 1 unless all are active."""
+    print()
+    return _print(observe_in_command(platform), as_json=False)
+
+
+def _print(view: StatusView, *, as_json: bool) -> int:
+    if as_json:
+        print(json_of(view))
+    else:
+        from pooler.views import drawing
+
+        screen.show(drawing.status(view))
+    return 0 if view.active else 1
