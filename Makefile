@@ -9,8 +9,8 @@ ROOT = $(filter 0,$(shell id -u))
 COMMA = ,
 SPACE = $() $()
 
-.PHONY: up down check test test-root one format words lint types core unit integration juju promises attacks \
-	proof flows bench lock clean
+.PHONY: up down check test test-root one format words lint types docs core unit integration pages juju promises \
+	attacks proof flows bench lock clean
 
 up down:
 	@./pooler $@
@@ -29,21 +29,24 @@ test-root: .venv-tox/ready ## the tests that need root, and all attacks
 	$(TOX) run $(DISCOVER) -e root,attacks
 
 # The environment of a test, by its path.
-ENVIRONMENT = $(if $(filter tests/unit/domain% tests/unit/app%,$(T)),core,$(if $(filter tests/unit%,$(T)),unit,integration))
+ENVIRONMENT = $(if $(filter tests/unit/domain% tests/unit/app%,$(T)),core,$(if $(filter tests/unit%,$(T)),unit,$(if $(filter tests/pages%,$(T)),pages,integration)))
 
 one: .venv-tox/ready ## make one T=tests/unit/app/test_start.py::test_name A="-x --lf"
 	@test -n "$(T)" || { echo "Which test? make one T=tests/unit/app, or T=FILE::TEST"; exit 1; }
 	@$(TOX) exec -q $(DISCOVER) -e $(ENVIRONMENT) -- pytest -q $(T) $(A)
 
 format: .venv-tox/ready ## format Python files, and repair what ruff can repair
-	@$(TOX) exec -q $(DISCOVER) -e lint -- ruff check -q --fix-only src tests
-	@$(TOX) exec -q $(DISCOVER) -e lint -- ruff format src tests
+	@$(TOX) exec -q $(DISCOVER) -e lint -- ruff check -q --fix-only src tests docs
+	@$(TOX) exec -q $(DISCOVER) -e lint -- ruff format src tests docs
 
 words: .venv-tox/ready ## the words of documentation, comments and messages, by Vale; make words P="src docs"
 	@$(TOX) exec -q $(DISCOVER) -e lint -- python tests/words $(P)
 
-lint types core unit integration juju: .venv-tox/ready
+lint types docs core unit integration juju: .venv-tox/ready
 	$(TOX) run -e $@
+
+pages: .venv-tox/ready ## the commands of README, tutorial and how-to pages, run in order on a fresh machine
+	$(TOX) run $(DISCOVER) -e $@
 
 promises: .venv-tox/ready ## what the README promises, done with real parts; ends with a table
 	$(TOX) run -e $@
