@@ -28,7 +28,7 @@ def watcher(pooler):
 
 
 def serves(pooler):
-    """Whether the units are active, and a client gets an answer."""
+    """Return whether the units are active and a client gets an answer."""
     with contextlib.suppress(psycopg.OperationalError):
         if pooler.run("status").returncode == 0:
             with pooler.client("demo") as connection:
