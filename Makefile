@@ -16,11 +16,11 @@ up down:
 	@./pooler $@
 
 check: .venv-tox/ready ## lint, types, and the tests without real servers
-	$(call together,lint types core unit)
+	$(call together,lint types docs core unit)
 
 # Promises and attacks measure seconds, and have a step of their own.
 test: check ## all tests that this user can run: for root, all tests
-	$(call together,integration $(if $(ROOT),root))
+	$(call together,integration pages $(if $(ROOT),root))
 	$(call together,promises attacks)
 	@$(if $(ROOT),,echo "Only root can run the rest: sudo make test-root")
 

@@ -316,9 +316,13 @@ class Facts(Value):
 
     @property
     def applicable_plan(self) -> Plan | None:
-        """Return the plan that the processes can be configured with now; None if there is none."""
+        """Return the plan that the processes can be configured with now; None if there is none.
+
+        A unit that is being removed, and never served, starts nothing: the other units may have its share.
+        """
         readable = self.container.reachable and "secret" not in self.unreadable
-        return self.plan if readable else None
+        serves = not self.leaving or self.container.applied is not None
+        return self.plan if readable and serves else None
 
     @property
     def has_problems(self) -> bool:

@@ -146,7 +146,8 @@ class LocalServer:
 
     def runs(self) -> bool:
         """Return whether the server runs."""
-        return self._recorded_pid() in self._workers()
+        pid = self._recorded_pid()
+        return bool(pid) and self._is_worker(pid)
 
     def end(self) -> None:
         """End every process that writes to the data, and remove a pid file that names another program."""

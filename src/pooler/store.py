@@ -86,6 +86,14 @@ class Store:
         """Return whether there is a state."""
         return self._file.exists()
 
+    def version(self) -> tuple[int, int] | None:
+        """Return what changes whenever the state is saved; None if there is no state."""
+        try:
+            status = self._file.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
     def has_data(self) -> bool:
         """Return whether the directory has more than the lock, also without a state."""
         try:

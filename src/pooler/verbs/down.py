@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 
 from adapters.local import systemd
 from adapters.local.run_as import pooler_owner
@@ -33,15 +32,20 @@ def down(run: Invocation, arguments: argparse.Namespace) -> int:
         run.say("no unit exists on this machine")
         return 0
     platform.state.stopped = True
-    # On a full disk this fails, but the processes can stop, and what they leave makes room.
-    with suppress(Unwritable):
+    try:
         run.store.save(platform.state)
+    except Unwritable as error:
+        # The processes can stop on a full disk, too. `pooler status` then asks for `pooler up`, as well.
+        run.say(str(error))
     _stop(run, platform)
-    run.store.save(platform.state)
     run.say("all data, users and options stay: `pooler up` starts the units again")
-    if systemd.runs() and systemd.unit_path(unit_name(run.store.home)).exists():
+    if _starts_at_boot(run):
         run.say("the units start again at the next boot: `pooler service uninstall` prevents that")
     return 0
+
+
+def _starts_at_boot(run: Invocation) -> bool:
+    return systemd.runs() and systemd.unit_path(unit_name(run.store.home)).exists()
 
 
 def _stop(run: Invocation, platform: LocalPlatform) -> None:
@@ -169,4 +173,6 @@ def _forget(run: Invocation, platform: LocalPlatform) -> int:
         if existed
         else "no unit existed on this machine, and no file is left"
     )
+    if _starts_at_boot(run):
+        run.say("the unit of systemd stays: `pooler service uninstall` removes it")
     return 0

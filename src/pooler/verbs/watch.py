@@ -34,6 +34,10 @@ def watch(run: Invocation, arguments: argparse.Namespace) -> int:
     SIGTERM ends this, and `pooler down` does, too; PgBouncer and PostgreSQL go on.
     """
     if arguments.up:
+        if not run.store.exists():
+            # After `pooler down --delete` systemd must not try this again and again.
+            run.say("no unit exists on this machine: run `pooler up` first")
+            return 0
         _bring_up(run)
     run.platform()
     try:
@@ -53,7 +57,10 @@ def _bring_up(run: Invocation) -> None:
 
 
 class _Watch:
-    """The loop of the verb. `_pause` is the time to the next attempt, in seconds."""
+    """The loop of the verb.
+
+    `_pause` is the time to the next attempt, in seconds; `_version` is that of the state in `_platform`.
+    """
 
     def __init__(self, run: Invocation) -> None:
         self._run = run
@@ -61,6 +68,8 @@ class _Watch:
         self._pause = EVERY
         self._last_attempt = 0.0
         self._said = ""
+        self._version: tuple[int, int] | None = None
+        self._platform: LocalPlatform | None = None
 
     def until_terminated(self) -> int:
         """Look and repair until a signal, or until the units are stopped or removed."""
@@ -69,11 +78,26 @@ class _Watch:
         self._say("watching: processes that end or hang are started again")
         pause = EVERY
         while not self._end.wait(pause):
-            if not self._run.store.exists() or self._run.store.load().stopped:
+            if self._is_over():
                 self._say("the units are stopped: nothing is watched any more")
                 return 0
             pause = self._look()
         return 0
+
+    def _is_over(self) -> bool:
+        """Return whether the units are stopped or removed. The state is read only if it has changed."""
+        version = self._run.store.version()
+        if version == self._version:
+            return False
+        if version is None:
+            return True
+        try:
+            self._platform = LocalPlatform(self._run.store, self._run.store.load(), pooler_owner())
+        except Unreadable as error:
+            self._say(str(error))
+            return False
+        self._version = version
+        return self._platform.state.stopped
 
     def _terminate(self, _: int, __: FrameType | None) -> None:
         self._end.set()
@@ -81,8 +105,7 @@ class _Watch:
     def _look(self) -> float:
         """Repair what does not run, and return the seconds until the next look."""
         try:
-            found = _broken(LocalPlatform(self._run.store, self._run.store.load(), pooler_owner()))
-            if not found:
+            if self._platform is None or not _broken(self._platform):
                 return EVERY
             with self._run.store.locked_if_free() as locked:
                 if not locked:

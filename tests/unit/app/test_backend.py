@@ -112,6 +112,15 @@ def test_a_unit_that_leaves_cleans_nothing_up():
     assert platform.model.auth is not None
 
 
+def test_a_unit_that_leaves_before_it_served_starts_no_process():
+    platform = related(units=2)
+    leaver = platform.followers[0]
+    leaver.pooler.lose_disk()
+    leaver.backend_departed(leaver.name)
+    leaver.backend_changed()
+    assert not leaver.pooler.running
+
+
 @pytest.mark.flow("backend/7")
 def test_scaling_down_cleans_nothing_up():
     platform = related(units=3)

@@ -1,9 +1,14 @@
 """Every hook leads to the same end, also if it runs twice."""
 
+import itertools
+
 import pytest
 from hooks import PLAIN
 from in_memory import related
 
+from app.converge import Converge
+from app.outcome import Done
+from domain.budget import UnitBudget
 from domain.status import assess
 
 
@@ -91,3 +96,16 @@ def test_a_quiet_update_status_asks_postgresql_nothing_and_is_unchanged():
     asked = platform.server.asked
     assert platform.leader.update_status().unchanged
     assert platform.server.asked == asked
+
+
+def test_intents_that_change_something_in_every_run_end_after_three_runs():
+    leader = related().leader
+    shares = itertools.count(100)
+
+    def change(facts):
+        return Done(facts.announcing(facts.serving, UnitBudget(share=next(shares))))
+
+    outcome = Converge(change)(leader.read())
+    assert outcome.facts.stake.share == 102
+    assert not outcome.complete
+    assert not outcome.unchanged
