@@ -16,8 +16,8 @@ from domain.users import (
     uri,
     username_of,
 )
-from pooler.arguments import CommandError, UsageError
-from pooler.invocation import Invocation, relation_of
+from pooler.arguments import CommandError
+from pooler.invocation import Invocation, known_relation
 from pooler.platform import LocalPlatform
 
 # Variables of libpq that would lead a command elsewhere, or forbid the login.
@@ -101,14 +101,7 @@ class Access(NamedTuple):
 def access_of(run: Invocation, name: str) -> Access:
     """Return how an application connects. Raises UsageError if it is not related, or CommandError."""
     platform = run.platform()
-    number = relation_of(platform, name)
-    if number is None:
-        names = ", ".join(client.application for client in platform.model.clients.values())
-        known = f" (related are: {names})" if names else ""
-        raise UsageError(
-            f"application {name[:60]!r} is not related{known}:"
-            f" run `pooler relate {shlex.quote(name[:60])}` first"
-        )
+    number = known_relation(platform, name)
     record = platform.model.clients[number]
     if record.told is None or record.password is None or not record.told.endpoints:
         raise CommandError(f"{name} cannot connect yet: {reason_of(platform, number)}")

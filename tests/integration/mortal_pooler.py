@@ -84,7 +84,7 @@ def main():
     effects.around(os, "kill", lambda pid, number: f"signal {number}")
     effects.around(signal, "pidfd_send_signal", lambda pid, number: f"signal {number}")
     effects.statements()
-    return pooler.main()
+    return pooler.run()
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def test_a_link_to_the_script_works_from_any_directory(clone, home, tmp_path):
         ("./a link", tmp_path, "'./a link'"),
         (str(clone / "pooler"), "/", f"'{clone}/pooler'"),
     ):
-        done = run(command, home, "status", cwd=folder)
+        done = run(command, home, "pause", cwd=folder)
         assert done.returncode == 1
         assert done.stderr == f"pooler: no unit exists on this machine: run `{told} up` first\n"
 
@@ -77,7 +77,7 @@ def test_a_link_to_the_script_works_from_any_directory(clone, home, tmp_path):
 def test_the_name_is_enough_if_the_path_has_a_link(clone, home, tmp_path):
     (tmp_path / "pooler").symlink_to(clone / "pooler")
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-    done = run("sh", home, "-c", "pooler status", cwd="/", env={"PATH": path})
+    done = run("sh", home, "-c", "pooler pause", cwd="/", env={"PATH": path})
     assert "run `pooler up` first" in done.stderr
 
 
@@ -87,7 +87,7 @@ def test_no_module_of_the_user_replaces_a_module_of_the_command(clone, home, tmp
         for name in ("pooler", "pydantic", "argparse"):
             (tmp_path / folder / f"{name}.py").write_text("raise SystemExit('the wrong module')")
     environment = {"PYTHONPATH": str(tmp_path / "path")}
-    done = run(clone / "pooler", home, "status", cwd=tmp_path / "here", env=environment)
+    done = run(clone / "pooler", home, "pause", cwd=tmp_path / "here", env=environment)
     assert "no unit exists on this machine" in done.stderr
 
 
@@ -98,8 +98,9 @@ def new_clone(clone, tmp_path):
     folder = tmp_path / "new clone"
     shutil.copytree(clone, folder, ignore=shutil.ignore_patterns(".venv"))
     # Another user has to reach it.
-    for parent in (folder, *folder.parents[:3]):
-        parent.chmod(0o755)
+    for parent in (folder, *folder.parents[:5]):
+        if parent.owner() == folder.owner() and parent != pathlib.Path(tempfile.gettempdir()):
+            parent.chmod(0o755)
     return folder
 
 

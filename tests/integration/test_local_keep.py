@@ -78,13 +78,15 @@ def test_after_down_verbs_name_the_command_that_starts_the_units(fresh):
     fresh.up()
     fresh("down")
     for words in (
-        ("status",),
         ("relate", "shop"),
         ("scale", "1"),
         ("config", "pool_mode=session"),
     ):
         done = fresh.run(*words)
         assert (done.returncode, "stopped: run `pooler up`" in done.stderr) == (1, True)
+    shown = fresh.run("status")
+    assert (shown.returncode, shown.stdout.partition(" ")[0].strip()) == (1, "stopped")
+    assert "`pooler up`" in shown.stdout
     assert not processes(fresh.home)
     assert "pool_mode" in fresh("config")
 

@@ -31,9 +31,14 @@ def _watch(run: Invocation, arguments: argparse.Namespace) -> int:
 
 
 def show_status(platform: LocalPlatform) -> int:
-    """Run the update-status hook of every unit and print the units; return 1 unless all are active."""
+    """Run the update-status hook of every unit and print the units, at the end of a command.
+
+    Return 1 unless each unit is active, or paused as the operator asked.
+    """
     print()
-    return _print(observe_in_command(platform), as_json=False)
+    view = observe_in_command(platform)
+    _print(view, as_json=False)
+    return 0 if view.as_asked else 1
 
 
 def _print(view: StatusView, *, as_json: bool) -> int:

@@ -95,6 +95,13 @@ class StatusView(Value):
     applications: tuple[ApplicationView, ...] = ()
     problems: tuple[ProblemView, ...] = ()
 
+    @property
+    def as_asked(self) -> bool:
+        """Return whether each unit is active, or paused because the operator paused it."""
+        wrong = any(problem.severity != "warning" for problem in self.problems)
+        states = {unit.status for unit in self.units}
+        return bool(states) and states <= {"active", "paused"} and not wrong
+
 
 ABSENT = StatusView(
     state="absent",
