@@ -81,6 +81,15 @@ def servers():
     return {"PgBouncer": pooler_owner(), "PostgreSQL": binaries.postgresql_owner()}
 
 
+def test_root_refuses_a_home_to_which_users_can_add_a_state(fresh, tmp_path):
+    tmp_path.chmod(0o1777)
+    fresh.environment["POOLER_HOME"] = str(tmp_path)
+    refused = fresh.run("up")
+    assert refused.returncode == 1
+    assert f"other users can write to {tmp_path}" in refused.stderr
+    assert tmp_path.stat().st_mode & 0o7777 == 0o1777
+
+
 # ---- users and their rights -----------------------------------------------------------------
 def test_pgbouncer_and_postgresql_run_as_two_users_that_are_not_root(pooler):
     users = {}

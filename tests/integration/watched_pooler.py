@@ -54,7 +54,7 @@ def main():
                 told.write(f"{word} {event} {os.fsdecode(path)}\n")
 
     sys.addaudithook(audit)
-    return pooler.main()
+    return pooler.run()
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def crontab_line(home: pathlib.Path) -> str:
 
 def unit_name(home: pathlib.Path) -> str:
     """Return the name of the unit of a home, which other homes do not have."""
-    suffix = "" if home == default_home() else f"-{hashlib.sha256(bytes(home)).hexdigest()[:8]}"
+    suffix = "" if home == pathlib.Path(os.path.realpath(default_home())) else f"-{hashlib.sha256(bytes(home)).hexdigest()[:8]}"
     return f"pgbouncer-k8s{suffix}.service"
 
 
