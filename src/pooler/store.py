@@ -94,11 +94,19 @@ class Store:
         A directory without a state that has files of other programs is refused, too: `pooler` changes the
         mode of its directory.
         """
+        if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", f"{self._given}{self.home}"):
+            # No file of PgBouncer, systemd or cron can name such a path.
+            raise Unwritable(
+                f"{str(self._given)!a} has control characters, or is not UTF-8: set $POOLER_HOME to another"
+                " directory"
+            )
         if problem := files.insecure(self._given):
             raise Unwritable(problem)
         if self._file.exists() or self._deleted.exists():
             return
-        if foreign := sorted(path.name for path in self._entries() if not _OWN.fullmatch(path.name)):
+        if foreign := sorted(
+            path.name for path in self._entries() if not _OWN.fullmatch(path.name)
+        ):
             raise Unwritable(
                 f"{self.home} has files of other programs, such as {foreign[0][:60]!r}: set $POOLER_HOME to"
                 " a directory that only `pooler` uses"

@@ -92,8 +92,9 @@ def crontab_line(home: pathlib.Path) -> str:
 
 def unit_name(home: pathlib.Path) -> str:
     """Return the name of the unit of a home, which other homes do not have."""
-    suffix = "" if home == pathlib.Path(os.path.realpath(default_home())) else f"-{hashlib.sha256(bytes(home)).hexdigest()[:8]}"
-    return f"pgbouncer-k8s{suffix}.service"
+    if home == pathlib.Path(os.path.realpath(default_home())):
+        return "pgbouncer-k8s.service"
+    return f"pgbouncer-k8s-{hashlib.sha256(bytes(home)).hexdigest()[:8]}.service"
 
 
 def _environment(home: pathlib.Path) -> dict[str, str]:

@@ -18,6 +18,7 @@ from domain.capabilities import Version
 from pooler import binaries
 from pooler.address import given_credentials
 from pooler.arguments import UsageError
+from pooler.output import print_error, print_line, print_progress
 from pooler.store import ServerRecord, State, Store, Unreadable, Unwritable
 
 
@@ -83,6 +84,18 @@ def test_a_directory_of_other_programs_is_refused_as_the_home(tmp_path):
         pass
     assert tmp_path.stat().st_mode & 0o777 == 0o700
     assert os.listdir(tmp_path) == ["thesis"]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\udcff", "a\x1b[2J"])
+def test_a_path_that_no_configuration_can_name_is_refused(tmp_path, name):
+    with pytest.raises(Unwritable, match="control characters, or is not UTF-8"):
+        Store(tmp_path / name).check()
+
+
+@pytest.mark.parametrize("show", [print_line, print_progress, print_error])
+def test_names_in_messages_do_not_control_the_terminal(show, capsys):
+    show("database a\x1b[2J\udcff\nsecond line")
+    assert "".join(capsys.readouterr()) == "database a\\x1b[2J\\udcff\nsecond line\n"
 
 
 def test_a_deletion_leaves_files_of_other_programs(store):
