@@ -116,7 +116,7 @@ def _lanes(report: Report) -> list[Lane]:
         kind: str, modules: tuple[str, ...], pgbouncer: pathlib.Path, postgresql: pathlib.Path
     ) -> Lane:
         version = str(binaries.version_of(pgbouncer))
-        major = str(binaries.version_of(postgresql / "postgres"))
+        major = str(binaries.version_of(postgresql / "postgres", "PostgreSQL"))
         name = f"{version} {kind} {major.partition('.')[0]}"
         return Lane(name, modules, pgbouncer, version, pgbouncer == new, postgresql, major)
 

@@ -18,9 +18,9 @@ COMMAND = "docs/reference.md#the-command-pooler"
 FILES = "docs/reference.md#files-of-pooler"
 TUNING = "docs/how-to/tune.md#how-many-connections"
 NO_CREDENTIALS = "docs/how-to/troubleshoot.md#an-application-gets-no-credentials"
-CLIENT_ERRORS = "docs/how-to/troubleshoot.md#a-client-gets-an-error"
-SLOW = "docs/how-to/troubleshoot.md#postgresql-is-slow-to-answer"
-LOCAL = "docs/how-to/troubleshoot.md#without-juju"
+CLIENT_ERRORS = "docs/how-to/troubleshoot.md#a-client-reads"
+SLOW = "docs/how-to/troubleshoot.md#a-client-waits"
+LOCAL = "docs/how-to/troubleshoot.md#look-deeper-without-juju"
 
 PAGES = (
     *(OPTIONS, STATUSES, VERSIONS, COMMAND, FILES, TUNING),

@@ -95,6 +95,8 @@ def test_every_line_is_read_as_it_was_meant(plan, auth, version, cpus):
                 host=",".join(pool.hosts),
                 port=pool.port,
                 dbname=pool.database,
+                user=pool.user,
+                min_pool_size=pool.standing,
                 pool_mode=pool.mode,
                 pool_size=pool.size,
                 max_db_connections=pool.connections,
