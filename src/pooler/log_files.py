@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 _BLOCK = 65_536
 
+# The most bytes that are read of what was appended to a log.
+_MOST = 16 * _BLOCK
+
 # A longer line is cut there.
 _LONGEST = 4_000
 
@@ -132,8 +135,12 @@ class Follower:
             if inode != status.st_ino or position > status.st_size:
                 position = 0
             file.seek(position)
-            text, _, _ = file.read(16 * _BLOCK).rpartition(b"\n")
-            self._known[source.path] = (status.st_ino, position + len(text) + bool(text))
+            block = file.read(_MOST)
+            text, newline, _ = block.rpartition(b"\n")
+            if not newline and len(block) == _MOST:
+                # PostgreSQL logs a statement of any length. Without its end the file would never be read further.
+                text = block
+            self._known[source.path] = (status.st_ino, position + len(text) + len(newline))
         time = ""
         for line in map(_decoded, text.split(b"\n") if text else ()):
             match = _TIME.match(line)

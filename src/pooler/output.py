@@ -7,11 +7,17 @@ import sys
 from contextlib import suppress
 
 from pooler.called import as_called
+from pooler.views.text import printable
+
+
+def _safe(text: str) -> str:
+    """Return a message as it is printed. Its names may come from a server, or from clients."""
+    return "\n".join(map(printable, as_called(text).split("\n")))
 
 
 def print_line(text: str = "") -> None:
     """Print a line of a result. Raises BrokenPipeError if the reader of the output has ended."""
-    print(as_called(text), flush=True)
+    print(_safe(text), flush=True)
 
 
 def print_progress(text: str) -> None:
@@ -29,7 +35,7 @@ def print_progress(text: str) -> None:
 def print_error(text: str) -> None:
     """Print a line to standard error, if it can be written."""
     with suppress(OSError):
-        print(as_called(text), file=sys.stderr, flush=True)
+        print(_safe(text), file=sys.stderr, flush=True)
 
 
 def discard_output() -> None:

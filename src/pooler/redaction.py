@@ -13,10 +13,22 @@ import pydantic
 
 REMOVED = "[removed]"
 
+# A line of this length may have been cut, also within a secret, of which a few letters tell little.
+_CUT = 500
+_FEW = 4
+
 # Passwords that the state does not know, e.g. in a statement that PostgreSQL logged.
+# A literal of SQL: with escapes, in quotes, or between dollars. A statement that was cut may have no end.
+_LITERAL = (
+    r"(?:E'(?:[^'\\]|\\[\s\S]|'')*'|E'.*$|'(?:[^']|'')*'|'[^'\n]*$"
+    r"|\$(?P<tag>[A-Za-z_0-9]*)\$(?:[\s\S]{0,500}?\$(?P=tag)\$|.*$))"
+)
 _PATTERNS = (
-    re.compile(r"(?i)(password['\"]?\s*[=:]\s*)(?:'(?:[^']|'')*'|\"[^\"\n]*\"|[^\s,;'\"}]+)"),
-    re.compile(r"(?i)(password\s+)E?'(?:[^']|'')*'"),
+    re.compile(
+        r"(password['\"]?\s*[=:]\s*)(?:" + _LITERAL + r"|\"[^\"\n]*(?:\"|$)|[^\s,;'\"}]+)",
+        re.IGNORECASE | re.MULTILINE,
+    ),
+    re.compile(rf"(password\s+){_LITERAL}", re.IGNORECASE | re.MULTILINE),
     re.compile(r"(postgres(?:ql)?://[^\s:/@]*:)[^\s@/]+(?=@)"),
     re.compile(r"(SCRAM-SHA-256\$)[0-9]+:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+"),
     re.compile(r"\b(md5)[0-9a-f]{32}\b"),
@@ -56,6 +68,7 @@ class Redaction:
         forms = {form for secret in secrets if secret for form in _forms(secret)}
         # A long secret may contain a short secret.
         words = sorted(forms, key=len, reverse=True)
+        self._words = words
         self._known = re.compile("|".join(map(re.escape, words))) if words else None
 
     def __call__(self, text: str) -> str:
@@ -64,7 +77,17 @@ class Redaction:
             text = self._known.sub(REMOVED, text)
         for pattern in _PATTERNS:
             text = pattern.sub(rf"\1{REMOVED}", text)
-        return text
+        return "\n".join(map(self._without_cut_secret, text.split("\n")))
+
+    def _without_cut_secret(self, line: str) -> str:
+        """Return a line without the beginning of a secret at its end, because logs cut long lines."""
+        if len(line) < _CUT:
+            return line
+        for word in self._words:
+            for length in range(len(word) - 1, _FEW - 1, -1):
+                if line.endswith(word[:length]):
+                    return line[:-length] + REMOVED
+        return line
 
 
 def _forms(secret: str) -> Iterator[str]:

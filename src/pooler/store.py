@@ -8,6 +8,7 @@ import ipaddress
 import json
 import os
 import pathlib
+import re
 import shutil
 import time
 from collections.abc import Callable, Generator
@@ -22,6 +23,14 @@ from domain.endpoints import Port
 
 # What becomes of the state when everything is deleted. Without it, data without a state is never removed.
 DELETED = "state.deleted"
+
+# What `pooler` writes to its directory. `postgresql-…` is what a killed command was making.
+_OWN = re.compile(
+    r"state\.(?:json|new|deleted)|lock|watch\.(?:lock|log)|postgresql(?:\.log|-.*)?|units|run"
+)
+
+# What the file system itself writes to the top of a volume.
+_OF_VOLUME = "lost+found"
 
 # How long `pooler down --delete` waits for programs that still write to the directory, in seconds.
 REMOVAL_SECONDS = 10.0
@@ -72,15 +81,36 @@ class Store:
     """A directory with the state, a lock, and the files of the servers."""
 
     def __init__(self, home: pathlib.Path) -> None:
-        self.home = home
-        self._file = home / "state.json"
-        self._deleted = home / DELETED
-        self._lock = home / "lock"
+        self._given = home
+        # Processes are found by the path of their configuration, so a link and its target are a single home.
+        self.home = pathlib.Path(os.path.realpath(home))
+        self._file = self.home / "state.json"
+        self._deleted = self.home / DELETED
+        self._lock = self.home / "lock"
 
     def check(self) -> None:
-        """Raise Unwritable if another user could replace files of root in this directory."""
-        if problem := files.insecure(self.home):
+        """Raise Unwritable if another user could replace files of root in this directory.
+
+        A directory without a state that has files of other programs is refused, too: `pooler` changes the
+        mode of its directory.
+        """
+        if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", f"{self._given}{self.home}"):
+            # No file of PgBouncer, systemd or cron can name such a path.
+            raise Unwritable(
+                f"{str(self._given)!a} has control characters, or is not UTF-8: set $POOLER_HOME to another"
+                " directory"
+            )
+        if problem := files.insecure(self._given):
             raise Unwritable(problem)
+        if self._file.exists() or self._deleted.exists():
+            return
+        if foreign := sorted(
+            path.name for path in self._entries() if not _OWN.fullmatch(path.name)
+        ):
+            raise Unwritable(
+                f"{self.home} has files of other programs, such as {foreign[0][:60]!r}: set $POOLER_HOME to"
+                " a directory that only `pooler` uses"
+            )
 
     def exists(self) -> bool:
         """Return whether there is a state."""
@@ -96,10 +126,13 @@ class Store:
 
     def has_data(self) -> bool:
         """Return whether the directory has more than the lock, also without a state."""
+        return any(path != self._lock for path in self._entries())
+
+    def _entries(self) -> list[pathlib.Path]:
         try:
-            return any(path != self._lock for path in self.home.iterdir())
+            return [path for path in self.home.iterdir() if path.name != _OF_VOLUME]
         except OSError:
-            return False
+            return []
 
     def load(self) -> State:
         """Return the state, or a new state if there is none. Raises Unreadable.
@@ -151,7 +184,7 @@ class Store:
             ) from None
 
     def remove(self) -> None:
-        """Remove the directory, the state first.
+        """Remove what `pooler` has written, the state first, and the directory if nothing else is in it.
 
         If the process is killed, the next command finds no state, and uses nothing that is left.
         """
@@ -174,7 +207,9 @@ class Store:
             self.home.rmdir()
 
     def _empty(self) -> None:
-        for path in self.home.iterdir():
+        for path in self._entries():
+            if not _OWN.fullmatch(path.name):
+                continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             elif path not in (self._lock, self._deleted):

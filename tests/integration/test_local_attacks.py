@@ -18,6 +18,7 @@ from platform_under_test import Pooler, lives, value
 from adapters.local.run_as import identity, pooler_owner
 from adapters.local.system_processes import user_of
 from pooler import binaries
+from pooler.verbs import service
 
 # Servers run as other users where `pooler` is root.
 pytestmark = pytest.mark.root
@@ -79,6 +80,23 @@ def as_user(owner, act):
 
 def servers():
     return {"PgBouncer": pooler_owner(), "PostgreSQL": binaries.postgresql_owner()}
+
+
+def test_root_refuses_a_home_to_which_users_can_add_a_state(fresh, tmp_path):
+    tmp_path.chmod(0o1777)
+    fresh.environment["POOLER_HOME"] = str(tmp_path)
+    refused = fresh.run("up")
+    assert refused.returncode == 1
+    assert f"other users can write to {tmp_path}" in refused.stderr
+    assert tmp_path.stat().st_mode & 0o7777 == 0o1777
+
+
+def test_a_service_of_root_warns_of_a_script_that_a_user_can_replace(tmp_path):
+    script = tmp_path / "pooler"
+    script.touch()
+    assert not service.replaceable(script)
+    os.chown(tmp_path, *pooler_owner())
+    assert f"but {tmp_path} belongs to user" in service.replaceable(script)
 
 
 # ---- users and their rights -----------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import sys
 from collections.abc import Mapping
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -37,13 +38,15 @@ def for_tools() -> dict[str, str]:
 def for_watch(home: pathlib.Path, sources: pathlib.Path) -> dict[str, str]:
     """Return the environment of the process that watches the units in `home`.
 
-    `sources` is the directory of this program.
+    `sources` is the directory of this program. $PYTHONPATH of the user is kept only if this process itself
+    uses it: the script `pooler` ignores it.
     """
+    path = "" if sys.flags.ignore_environment else os.environ.get("PYTHONPATH")
     return {
         **for_servers(),
         **_known("HOME", "POOLER_CACHE"),
         "POOLER_HOME": str(home),
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(sources), os.environ.get("PYTHONPATH")))),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(sources), path))),
     }
 
 

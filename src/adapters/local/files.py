@@ -26,6 +26,7 @@ def insecure(path: pathlib.Path) -> str:
     """
     if os.geteuid() != 0:
         return ""
+    home = pathlib.Path(os.path.realpath(path))
     for part in _parts(path):
         try:
             status = part.lstat()
@@ -37,8 +38,9 @@ def insecure(path: pathlib.Path) -> str:
                 f"{part} belongs to user {name}, who could replace files of root there:"
                 f" `chown root {part}`, or set $POOLER_HOME to a directory of root"
             )
-        # In a sticky directory, such as /tmp, users cannot rename or remove files of other users.
-        sticky = stat.S_ISLNK(status.st_mode) or status.st_mode & stat.S_ISVTX
+        # In a sticky directory, such as /tmp, users cannot rename or remove files of other users, but they can
+        # add files, such as a state.
+        sticky = stat.S_ISLNK(status.st_mode) or (part != home and status.st_mode & stat.S_ISVTX)
         open_to = stat.S_IWOTH if status.st_gid == 0 else _OTHERS_WRITE
         if not sticky and status.st_mode & open_to:
             return (

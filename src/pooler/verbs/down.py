@@ -12,10 +12,12 @@ from domain.facts import BackendLogin
 from pooler import binaries, server, server_cleanup, watching
 from pooler.arguments import CommandError, UsageError
 from pooler.invocation import Invocation
+from pooler.output import print_line
 from pooler.platform import LocalPlatform
 from pooler.server import LocalServer, ServerFailed
 from pooler.store import ServerRecord, Unwritable
 from pooler.verbs.service import unit_name
+from pooler.views.text import printable
 
 
 def down(run: Invocation, arguments: argparse.Namespace) -> int:
@@ -65,7 +67,8 @@ def _delete(run: Invocation, platform: LocalPlatform, *, sure: bool) -> int:
     if run.store.has_data():
         print("This deletes:")
         for line in _goes(platform, credentials if given else None):
-            print(f"  {line}")
+            # A client that makes databases chooses their names, which must not hide a line.
+            print_line(f"  {printable(line)}")
         if not _agreed(sure=sure):
             print("nothing was deleted")
             return 1

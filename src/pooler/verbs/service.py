@@ -8,7 +8,7 @@ import os
 import pathlib
 import shlex
 
-from adapters.local import systemd
+from adapters.local import files, systemd
 from pooler import binaries
 from pooler.arguments import CommandError
 from pooler.home import default_home
@@ -49,9 +49,20 @@ def _install(run: Invocation, name: str) -> int:
         raise CommandError("no unit exists on this machine: run `pooler up` first")
     systemd.install(name, service_text(run.store.home, of_machine=os.geteuid() == 0))
     run.say(f"{systemd.unit_path(name)} starts the units at every boot, and watches them")
+    if warning := replaceable(SCRIPT):
+        run.say(warning)
     if os.geteuid() != 0:
         run.say("at boot, not only at your login: run `loginctl enable-linger`")
     return 0
+
+
+def replaceable(script: pathlib.Path) -> str:
+    """Return a warning if another user could replace a script that root runs at boot; '' if no user can."""
+    reason, _, _ = files.insecure(script).partition(":")
+    return (
+        reason
+        and f"root runs {script} at every boot, but {reason}: move it to a directory of root"
+    )
 
 
 def _uninstall(run: Invocation, name: str) -> int:
@@ -92,8 +103,9 @@ def crontab_line(home: pathlib.Path) -> str:
 
 def unit_name(home: pathlib.Path) -> str:
     """Return the name of the unit of a home, which other homes do not have."""
-    suffix = "" if home == default_home() else f"-{hashlib.sha256(bytes(home)).hexdigest()[:8]}"
-    return f"pgbouncer-k8s{suffix}.service"
+    if home == pathlib.Path(os.path.realpath(default_home())):
+        return "pgbouncer-k8s.service"
+    return f"pgbouncer-k8s-{hashlib.sha256(bytes(home)).hexdigest()[:8]}.service"
 
 
 def _environment(home: pathlib.Path) -> dict[str, str]:

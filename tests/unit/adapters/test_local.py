@@ -18,7 +18,8 @@ from domain.capabilities import Version
 from pooler import binaries
 from pooler.address import given_credentials
 from pooler.arguments import UsageError
-from pooler.store import ServerRecord, State, Store, Unreadable
+from pooler.output import print_error, print_line, print_progress
+from pooler.store import ServerRecord, State, Store, Unreadable, Unwritable
 
 
 # ---- the state -------------------------------------------------------------------------------
@@ -73,6 +74,44 @@ def test_a_save_that_dies_leaves_the_state_before_it(store, monkeypatch):
     assert store.load().pgbouncer == "old"
 
 
+def test_a_directory_of_other_programs_is_refused_as_the_home(tmp_path):
+    tmp_path.chmod(0o700)
+    (tmp_path / "thesis").write_text("years of work")
+    with (
+        pytest.raises(Unwritable, match="has files of other programs, such as 'thesis'"),
+        Store(tmp_path).locked(lambda _: None),
+    ):
+        pass
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+    assert os.listdir(tmp_path) == ["thesis"]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\udcff", "a\x1b[2J"])
+def test_a_path_that_no_configuration_can_name_is_refused(tmp_path, name):
+    with pytest.raises(Unwritable, match="control characters, or is not UTF-8"):
+        Store(tmp_path / name).check()
+
+
+@pytest.mark.parametrize("show", [print_line, print_progress, print_error])
+def test_names_in_messages_do_not_control_the_terminal(show, capsys):
+    show("database a\x1b[2J\udcff\nsecond line")
+    assert "".join(capsys.readouterr()) == "database a\\x1b[2J\\udcff\nsecond line\n"
+
+
+def test_a_deletion_leaves_files_of_other_programs(store):
+    store.save(State())
+    (store.home / "units" / "0").mkdir(parents=True)
+    (store.home / "postgresql-x1").mkdir()
+    (store.home / "thesis").mkdir()
+    store.remove()
+    assert os.listdir(store.home) == ["thesis"]
+
+
+def test_a_link_to_the_home_names_the_same_home(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "home")
+    assert Store(tmp_path / "link").home == Store(tmp_path / "home").home
+
+
 HOLD = """
 import pathlib, sys
 from pooler.store import Store
@@ -80,6 +119,26 @@ with Store(pathlib.Path(sys.argv[1])).locked(print):
     print("entered", flush=True)
     sys.stdin.readline()
 """
+
+
+PRINT_PATH = """
+import pathlib, sys
+sys.path[:] = sys.argv[1].split(":")
+from adapters.local.environment import for_watch
+print(for_watch(pathlib.Path("/home"), pathlib.Path("/sources"))["PYTHONPATH"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("flag", "path"), [("-I", "/sources"), ("-P", "/sources:/modules-of-the-user")]
+)
+def test_watch_imports_modules_of_the_user_only_if_up_does(flag, path):
+    done = subprocess.run(
+        [sys.executable, flag, "-c", PRINT_PATH, ":".join(sys.path)],
+        env=os.environ | {"PYTHONPATH": "/modules-of-the-user"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == path
 
 
 def test_two_commands_take_turns_and_the_second_says_so(tmp_path):

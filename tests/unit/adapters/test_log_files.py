@@ -84,6 +84,17 @@ def test_the_console_logins_of_pooler_are_hidden_unless_all_lines_are_wanted():
     assert chosen(None, everything=False)(line(1, "LOG RELOAD command issued"))
 
 
+def test_a_line_of_megabytes_does_not_end_the_following(tmp_path):
+    log = Source("postgresql", tmp_path / "log")
+    log.path.write_text("")
+    follower = Follower([log])
+    with log.path.open("a") as file:
+        file.write(line(58, "x" * 2_500_000) + "\n" + line(59, "LOG after") + "\n")
+    seen = [entry for _ in range(5) for entry in follower.new_lines([log])]
+    assert seen[0].text.startswith(line(58, "xxx"))
+    assert seen[-1].text == line(59, "LOG after")
+
+
 def test_new_lines_are_followed_also_in_new_and_replaced_logs(log, tmp_path):
     follower = Follower([log])
     assert follower.new_lines([log]) == []

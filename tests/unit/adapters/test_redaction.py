@@ -41,6 +41,12 @@ def test_a_secret_is_removed_in_the_forms_of_uris_json_and_sql(text):
     ("text", "shown"),
     [
         ("ALTER ROLE x PASSWORD 'abc'", f"ALTER ROLE x PASSWORD {REMOVED}"),
+        (r"ALTER ROLE x PASSWORD E'a\'bc' bad", f"ALTER ROLE x PASSWORD {REMOVED} bad"),
+        ("ALTER ROLE x PASSWORD $$abc$$ bad", f"ALTER ROLE x PASSWORD {REMOVED} bad"),
+        ("ALTER ROLE x PASSWORD $q$a\nb$q$ bad", f"ALTER ROLE x PASSWORD {REMOVED} bad"),
+        ("ALTER ROLE x PASSWORD 'abc, cut\nnext", f"ALTER ROLE x PASSWORD {REMOVED}\nnext"),
+        ("ALTER ROLE x PASSWORD E'abc, cut\\\nnext", f"ALTER ROLE x PASSWORD {REMOVED}\nnext"),
+        ("ALTER ROLE x PASSWORD $$abc, cut\nnext", f"ALTER ROLE x PASSWORD {REMOVED}\nnext"),
         ("host=h password=abc user=u", f"host=h password={REMOVED} user=u"),
         ('{"password": "abc"}', f'{{"password": {REMOVED}}}'),
         ("postgresql://u:abc@h:1/d", f"postgresql://u:{REMOVED}@h:1/d"),
@@ -50,6 +56,12 @@ def test_a_secret_is_removed_in_the_forms_of_uris_json_and_sql(text):
 )
 def test_a_password_that_the_state_does_not_know_is_removed(text, shown):
     assert Redaction([])(text) == shown
+
+
+@pytest.mark.parametrize("length", range(4, len("correct-horse") + 1))
+def test_the_beginning_of_a_secret_is_removed_where_a_log_was_cut(length):
+    text = "x" * 4000 + "correct-horse"[:length] + "\nnext"
+    assert Redaction(["correct-horse"])(text) == "x" * 4000 + f"{REMOVED}\nnext"
 
 
 @pytest.mark.parametrize(
