@@ -23,6 +23,8 @@ Type=exec
 {environment}
 ExecStart={start}
 ExecStop={stop}
+# `stop` ends PgBouncer and PostgreSQL. If only the main process ends, they continue to serve.
+KillMode=process
 Restart=on-failure
 RestartSec=5
 TimeoutStopSec=120

@@ -110,6 +110,8 @@ def test_a_path_with_any_character_survives_in_a_unit_of_systemd():
     assert 'ExecStart="/a b/100%%/\\"quoted\\"\\\\/$x/pooler" "watch" "$$y"\n' in text
     assert 'Environment="POOLER_HOME=/h 1/%%n"\n' in text
     assert "WantedBy=multi-user.target" in text
+    # PgBouncer and PostgreSQL go on if only the main process ends.
+    assert "\nKillMode=process\n" in text
     assert "WantedBy=default.target" in systemd.unit_text(words, words, {}, of_machine=False)
 
 
