@@ -297,6 +297,7 @@ def test_every_unit_listens_at_a_further_address_until_that_is_ended(fresh):
     ("address", "said"),
     [
         ("192.0.2.7", "is no address of this machine"),
+        ("224.0.0.1", "is a multicast address"),
         ("laptop", "is no IP address"),
         ("", "is no IP"),
     ],
