@@ -18,13 +18,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 sys.path.insert(0, str(ROOT / "src"))
 
-from rich.console import Console, Group, RenderableType  # noqa: E402 — after the path is set
+from rich.console import Console, Group, RenderableType
 
-from pooler.screen import Size  # noqa: E402
-from pooler.views import drawing  # noqa: E402
-from pooler.views.checks import Doctor  # noqa: E402
-from pooler.views.status import StatusView  # noqa: E402
-from pooler.views.top import SAMPLES, TopView  # noqa: E402
+from pooler.screen import Size
+from pooler.views import drawing
+from pooler.views.checks import Doctor
+from pooler.views.status import StatusView
+from pooler.views.top import SAMPLES, TopView
 
 TERMINAL = Size(80, 24)
 

@@ -185,6 +185,8 @@ def test_a_process_of_postgresql_is_killed_and_it_goes_on_by_itself(pooler, whol
         kill(value(connection, "select pg_backend_pid()"))
     until(lambda: pooler.run("status").returncode == 0)
     written_in_time(pooler)
+    with pooler.client("demo") as connection:
+        assert value(connection, "select 42") == 42
 
 
 def test_a_killed_postgresql_can_be_taken_down(pooler, whole):

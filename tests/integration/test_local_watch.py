@@ -51,6 +51,7 @@ def test_a_process_that_hangs_is_replaced_without_a_command(watched):
     before = watched.pids()
     os.kill(before[0], signal.SIGSTOP)
     until(lambda: not lives(before[0]) and serves(watched))
+    assert before[0] not in watched.pids()
 
 
 def test_a_postgresql_that_is_killed_runs_again_without_a_command(watched):
@@ -58,6 +59,7 @@ def test_a_postgresql_that_is_killed_runs_again_without_a_command(watched):
     os.kill(before, signal.SIGKILL)
     until(lambda: not lives(before) and postmaster(watched) != before)
     until(lambda: serves(watched))
+    assert lives(postmaster(watched))
 
 
 def test_after_down_nothing_is_started_again(watched):

@@ -1,0 +1,128 @@
+"""A PostgreSQL that is given by `--backend`, and the server that `pooler` makes."""
+
+import pytest
+from platform_under_test import Pooler
+
+from pooler import server
+from pooler.store import State
+
+
+@pytest.fixture(scope="module")
+def pooler():
+    pooler = Pooler()
+    pooler.up()
+    yield pooler
+    pooler.close()
+
+
+@pytest.fixture
+def fresh():
+    pooler = Pooler()
+    yield pooler
+    pooler.close()
+
+
+def test_a_server_that_was_given_keeps_data_and_no_user_of_ours(fresh, postgresql):
+    own = postgresql.credentials()
+    before = postgresql.sql("select rolname from pg_roles where rolname !~ '^pg_' order by 1")
+    address = f"postgresql://{own.user}@{own.endpoints[0]}"
+    fresh.environment["PGPASSWORD"] = own.password.get_secret_value()
+    fresh.up("--backend", address)
+    with fresh.client("demo") as connection:
+        connection.execute("create table kept as select 1 as one")
+    assert "keeps databases of clients: demo" in fresh.delete()
+    # The databases of clients need an owner: a role without a right, a password or a member.
+    left = postgresql.sql(
+        "select r.rolname, rolcanlogin, exists (select from pg_auth_members where roleid = r.oid)"
+        " from pg_roles r where rolname !~ '^pg_' and rolname not in"
+        " (select unnest(%s::text[])) order by 1",
+        ([name for (name,) in before],),
+    )
+    assert [(name.rpartition("_")[0], *rest) for name, *rest in left] == [
+        ("pgbouncer_heir", False, False)
+    ]
+    names = [row[0] for row in postgresql.sql("select datname from pg_database")]
+    assert "demo" in names
+    assert "pgbouncer" not in names
+    postgresql.sql('drop database "demo"')
+    postgresql.sql(f'drop role "{left[0][0]}"')
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("postgresql://x:y@127.0.0.1:1", "contains a password"),
+        ("postgresql://x@127.0.0.1:1?sslmode=require", "not encrypted yet"),
+        ("postgresql://x@127.0.0.1:1/mine", "a database is not supported"),
+        ("nonsense://", "no postgresql:// address"),
+    ],
+)
+def test_an_address_that_cannot_be_honoured_changes_nothing(fresh, address, said):
+    fresh.environment["PGPASSWORD"] = "y"
+    done = fresh.run("up", "--backend", address)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (fresh.home / "state.json").exists()
+
+
+def test_a_server_that_does_not_answer_is_named(fresh):
+    fresh.environment["PGPASSWORD"] = "y"
+    done = fresh.run("up", "--backend", "postgresql://x@127.0.0.1:1")
+    assert (done.returncode, "refused" in done.stderr) == (1, True)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rights", "lacks"), [("", "CREATEROLE CREATEDB"), ("CREATEDB", "CREATEROLE")]
+)
+def test_a_user_that_lacks_rights_is_told_which_before_anything_is_made(
+    fresh, postgresql, rights, lacks
+):
+    postgresql.sql(f"CREATE ROLE weak LOGIN {rights} PASSWORD 'weak'")
+    try:
+        fresh.environment["PGPASSWORD"] = "weak"
+        endpoint = postgresql.credentials().endpoints[0]
+        done = fresh.run("up", "--backend", f"postgresql://weak@{endpoint}")
+        assert done.returncode == 1
+        assert f'`ALTER ROLE "weak" {lacks}`' in done.stderr
+        assert ("pgbouncer",) not in postgresql.sql("SELECT datname::text FROM pg_database")
+        assert fresh.run("status").returncode == 1
+    finally:
+        postgresql.sql("DROP ROLE weak")
+
+
+def test_an_answer_of_a_server_without_an_encoding_is_text(postgresql):
+    postgresql.sql(
+        "CREATE DATABASE old ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    )
+    try:
+        known = postgresql.credentials("old")
+        assert server.ask(known, "select 'naïve'::text") == "naïve"
+    finally:
+        postgresql.sql("DROP DATABASE old")
+
+
+def test_the_platforms_own_postgresql_keeps_connections_for_our_logins(pooler):
+    state = State.model_validate_json((pooler.home / "state.json").read_text())
+    own = server.own_credentials(state.server).model_copy(update={"database": "postgres"})
+    query = "select setting from pg_settings where name = 'superuser_reserved_connections'"
+    assert server.ask(own, query) == "10"
+
+
+def test_variables_of_libpq_are_not_obeyed_and_are_named(fresh, postgresql):
+    own = postgresql.credentials()
+    fresh.environment |= {
+        "PGPASSWORD": own.password.get_secret_value(),
+        "PGOPTIONS": "-c default_transaction_read_only=on",
+        "PGSERVICE": "nowhere",
+    }
+    try:
+        said = fresh.up("--backend", f"postgresql://{own.user}@{own.endpoints[0]}")
+        assert "not used for --backend: $PGOPTIONS, $PGSERVICE" in said
+        with fresh.client("demo") as connection:
+            connection.execute("create table kept ()")
+    finally:
+        down = fresh.delete()
+        postgresql.sql('drop database "demo"')
+    assert "keeps databases of clients: demo" in down

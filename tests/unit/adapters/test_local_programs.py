@@ -1,0 +1,182 @@
+"""Where PgBouncer and PostgreSQL come from on this machine."""
+
+import os
+import pathlib
+import tempfile
+import time
+
+import pytest
+
+from domain.capabilities import Version
+from pooler import binaries
+
+
+# ---- where programs come from ----------------------------------------------------------------
+def program(path, says):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\necho '{says}'\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def nothing(tmp_path, monkeypatch):
+    """A machine on which there is nothing."""
+    for name in ("PGBOUNCER", "PG_BIN_DIR", "POOLER_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "bin").mkdir()
+    return tmp_path
+
+
+def silent(_):
+    pass
+
+
+@pytest.mark.parametrize("says", ["PgBouncer 1.20.1", "true (GNU coreutils) 9.1", None])
+def test_a_pgbouncer_that_was_named_and_will_not_do_is_refused(nothing, monkeypatch, says):
+    path = nothing / "mine"
+    if says:
+        program(path, says)
+    monkeypatch.setenv("PGBOUNCER", str(path))
+    with pytest.raises(
+        binaries.Missing, match=r"\$PGBOUNCER is .*mine, which is no PgBouncer of 1\.21"
+    ):
+        binaries.pgbouncer(nothing / "cache", silent)
+
+
+def test_a_pgbouncer_that_was_named_is_taken(nothing, monkeypatch):
+    path = program(nothing / "mine", "PgBouncer 1.21.0")
+    monkeypatch.setenv("PGBOUNCER", str(path))
+    assert binaries.pgbouncer(nothing / "cache", silent) == path
+
+
+def test_the_machines_own_is_taken_if_it_has_no_known_vulnerability(nothing):
+    path = program(nothing / "bin" / "pgbouncer", "PgBouncer 1.26.1")
+    assert binaries.pgbouncer(nothing / "cache", silent) == path
+
+
+def test_a_vulnerable_one_is_taken_where_none_can_be_fetched(nothing):
+    path = program(nothing / "bin" / "pgbouncer", "PgBouncer 1.26.0")
+    said = []
+    assert binaries.pgbouncer(nothing / "cache", said.append) == path
+    assert "the PgBouncer of this machine is used, 1.26.0" in said[-1]
+
+
+@pytest.mark.parametrize(("version", "fetched"), [("1.26.1", False), ("1.24.1", True)])
+def test_a_vulnerable_one_is_not_taken_where_another_was_fetched(nothing, version, fetched):
+    own = program(nothing / "bin" / "pgbouncer", f"PgBouncer {version}")
+    found = program(nothing / "cache" / "pgbouncer-sid" / "pgbouncer", "PgBouncer 1.26.1")
+    assert binaries.pgbouncer(nothing / "cache", silent) == (found if fetched else own)
+
+
+def test_a_machine_of_ubuntu_keeps_its_own(nothing, monkeypatch):
+    monkeypatch.setattr(binaries, "OS_RELEASE", nothing / "os-release")
+    (nothing / "os-release").write_text("NAME=Ubuntu\nID=ubuntu\n")
+    own = program(nothing / "bin" / "pgbouncer", "PgBouncer 1.22.0")
+    program(nothing / "cache" / "pgbouncer-sid" / "pgbouncer", "PgBouncer 1.26.1")
+    assert binaries.pgbouncer(nothing / "cache", silent) == own
+
+
+RECORDER = """#!/bin/sh
+case " $* " in *" update "*) echo "$*" >>"${APT_CONFIG%/*}/../words" ;; *) exit 1 ;; esac
+echo "E: this machine has no network" >&2
+exit 100
+"""
+
+
+def test_apt_takes_nothing_unsigned_whatever_the_machine_says(nothing, monkeypatch):
+    words = nothing / "words"
+    monkeypatch.setattr(tempfile, "tempdir", str(nothing))
+    for name in ("apt-get", "dpkg-deb"):
+        (nothing / "bin" / name).write_text(RECORDER)
+        (nothing / "bin" / name).chmod(0o755)
+    (nothing / "sources.list").write_text("deb http://mirror/debian stable main\n")
+    monkeypatch.setattr(binaries, "APT", nothing)
+    with pytest.raises(binaries.Missing, match="this machine has no network"):
+        binaries.pgbouncer(nothing / "cache", silent)
+    for option in (
+        "Acquire::AllowInsecureRepositories=false",
+        "Acquire::AllowWeakRepositories=false",
+        "Acquire::AllowDowngradeToInsecureRepositories=false",
+        "APT::Get::AllowUnauthenticated=false",
+    ):
+        assert f"-o {option}" in words.read_text()
+
+
+def test_without_apt_nothing_can_be_fetched_and_it_says_what_to_set(nothing):
+    with pytest.raises(binaries.Missing, match=r"no apt-get to fetch it: set \$PGBOUNCER"):
+        binaries.pgbouncer(nothing / "cache", silent)
+    assert not list((nothing / "cache").glob("*/root"))
+
+
+def test_a_cache_that_cannot_be_written_is_named(nothing):
+    (nothing / "file").write_text("")
+    with pytest.raises(binaries.Missing, match=r"set \$POOLER_CACHE to another directory"):
+        binaries.pgbouncer(nothing / "file" / "cache", silent)
+
+
+@pytest.mark.parametrize("version", ["postgres (PostgreSQL) 13.9", "hello", None])
+def test_a_postgresql_that_was_named_and_will_not_do_is_refused(nothing, monkeypatch, version):
+    for name in ("initdb", "postgres", "pg_ctl"):
+        if version:
+            program(nothing / "pg" / name, version)
+    monkeypatch.setenv("PG_BIN_DIR", str(nothing / "pg"))
+    with pytest.raises(binaries.Missing, match=r"\$PG_BIN_DIR is .*pg, where there is no initdb"):
+        binaries.postgresql(nothing / "cache", silent)
+
+
+def test_a_postgresql_that_was_named_is_taken(nothing, monkeypatch):
+    for name in ("initdb", "postgres", "pg_ctl"):
+        program(nothing / "pg" / name, "postgres (PostgreSQL) 14.1")
+    monkeypatch.setenv("PG_BIN_DIR", str(nothing / "pg"))
+    assert binaries.postgresql(nothing / "cache", silent) == nothing / "pg"
+
+
+def test_a_program_that_hangs_has_no_version(tmp_path, monkeypatch):
+    path = tmp_path / "slow"
+    path.write_text("#!/bin/sh\nsleep 30\n")
+    path.chmod(0o755)
+    monkeypatch.setattr(binaries, "VERSION_SECONDS", 0.1)
+    begin = time.monotonic()
+    assert binaries.version_of(path) == Version(0)
+    assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("sources.list.d/debian.sources", "Types: deb\nURIs: http://mirror/debian\nSuites: x\n"),
+        (
+            "sources.list",
+            "# deb http://no/\ndeb [signed-by=/k] http://mirror/debian stable main\n",
+        ),
+        (
+            "sources.list",
+            "deb http://security/debian-security s main\ndeb http://mirror/debian s main\n",
+        ),
+    ],
+)
+def test_packages_come_from_the_machines_own_mirror(tmp_path, monkeypatch, name, text):
+    file = tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    monkeypatch.setattr(binaries, "APT", tmp_path)
+    assert binaries.mirror() == "http://mirror/debian"
+
+
+def test_a_machine_without_a_mirror_is_told_what_to_set(tmp_path, monkeypatch):
+    monkeypatch.setattr(binaries, "APT", tmp_path)
+    with pytest.raises(binaries.Missing, match=r"apt knows no mirror: set \$PGBOUNCER"):
+        binaries.mirror()
+
+
+def test_the_cache_is_where_it_was_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("POOLER_CACHE", str(tmp_path))
+    assert binaries.default_cache() == tmp_path
+    monkeypatch.delenv("POOLER_CACHE")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert binaries.default_cache() == pathlib.Path("/var/cache/pgbouncer-k8s")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert binaries.default_cache() == tmp_path / "pgbouncer-k8s"
