@@ -20,7 +20,9 @@ import pooler
 from pooler import binaries
 from pooler.access import access_of, kept
 from pooler.arguments import CommandError, UsageError
+from pooler.called import VARIABLE
 from pooler.invocation import Invocation
+from pooler.output import print_error
 
 # Exit codes of a shell that cannot run a command.
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
@@ -60,7 +62,7 @@ def _psql(run: Invocation) -> pathlib.Path:
         programs = (
             pathlib.Path(server.programs)
             if server
-            else binaries.postgresql(binaries.default_cache(), _print_error)
+            else binaries.postgresql(binaries.default_cache(), print_error)
         )
         if os.access(programs / "psql", os.X_OK):
             return programs / "psql"
@@ -73,6 +75,7 @@ def _psql(run: Invocation) -> pathlib.Path:
 def _environment(run: Invocation, login: dict[str, str]) -> dict[str, str]:
     """Return the environment of the caller, with this login in place of any other login."""
     environment = os.environ | kept(run.libpq) | login
+    environment.pop(VARIABLE, None)
     # A command in Python must not import modules of `pooler` in place of its own.
     paths = environment.pop("PYTHONPATH", "").split(os.pathsep)
     theirs = [path for path in paths if path and os.path.realpath(path) != _OUR_MODULES]
@@ -100,10 +103,5 @@ def _replace_process(words: list[str], environment: Mapping[str, str]) -> int:
         unknown = "/" not in words[0] and shutil.which(words[0]) is None
         missing = unknown or error.errno in {errno.ENOENT, errno.ENOTDIR}
         reason = "no such command" if missing else error.strerror
-        _print_error(f"pooler: {words[0]}: {reason}: check its name, and the PATH")
+        print_error(f"pooler: {words[0]}: {reason}: check its name, and the PATH")
         return NOT_FOUND if missing else NOT_EXECUTABLE
-
-
-def _print_error(text: str) -> None:
-    """Print to standard error, because standard output is that of the command."""
-    print(text, file=sys.stderr, flush=True)
