@@ -230,7 +230,7 @@ def test_an_application_that_is_not_related_gets_the_command_that_relates_it(poo
     done = pooler.run(verb, "store", *more)
     assert done.returncode == 2
     assert "'store' is not related" in done.stderr
-    assert "run `pooler relate store` first" in done.stderr
+    assert "run `pooler relate store`, or choose from " in done.stderr
 
 
 # ---- relate ----------------------------------------------------------------------------------
