@@ -113,12 +113,12 @@ def test_data_without_a_state_is_never_removed_unasked(fresh):
         connection.execute("create table kept as select 1 as number")
     fresh("down")
     state = fresh.home / "state.json"
-    state.rename(fresh.home / "lost")
+    state.rename(fresh.home.parent / "lost")
     done = fresh.run("up", f"listen_port={fresh.port}")
     assert done.returncode == 1
     assert f"{fresh.home}/postgresql has data of PostgreSQL" in done.stderr
     assert fresh.run("down", "--delete").returncode == 2
-    (fresh.home / "lost").rename(state)
+    (fresh.home.parent / "lost").rename(state)
     fresh("up")
     with fresh.client("demo") as connection:
         assert value(connection, "select number from kept") == 1
