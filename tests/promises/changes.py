@@ -28,6 +28,7 @@ OTHER = {
     "default_pool_size": "15",
     "min_pool_size": "3",
     "reserve_pool_size": "5",
+    "reserve_pool_timeout": "2",
     "query_wait_timeout": "60",
     "query_timeout": "60",
     "idle_transaction_timeout": "60",
@@ -94,7 +95,7 @@ async def _step(row: Row, pooler: Platform, load: Load, *words: str) -> None:
 
 async def _options(row: Row, pooler: Platform, known: dict[str, str], load: Load) -> None:
     for option in sorted(known.keys() - OTHER.keys() - {ENDS_PROCESSES}):
-        row.fail(f"nobody knows another value for option {option}: add one here")
+        row.fail(f"option {option} has no other value in OTHER: add a value there")
     for port in (str(free_port()), known[ENDS_PROCESSES]):
         await _step(row, pooler, load, "config", f"{ENDS_PROCESSES}={port}")
     for settings in _there_and_back(known):
