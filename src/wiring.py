@@ -72,6 +72,7 @@ def juju_ports(
 ) -> Ports:
     """Fill the ports with Juju, Pebble, Kubernetes and PostgreSQL."""
     from adapters.connections.waiting import WaitingBudget
+    from adapters.juju.certificates import JujuCertificates
     from adapters.juju.clients import JujuClients
     from adapters.juju.facts import JujuFacts
     from adapters.juju.names import PEERS
@@ -99,6 +100,7 @@ def juju_ports(
         secrets=secrets,
         backend=JujuBackend(state),
         clients=JujuClients(charm, state),
+        certificates=JujuCertificates(),
         departures=JujuDepartures(charm, state),
         exposure=LightkubeExposure(app, namespace, charm.unit.name.replace("/", "-")),
         databases=PsycopgDatabases(f"{charm.model.uuid}/{app}", waiting=waiting),
@@ -134,6 +136,7 @@ def local_ports(
         secrets=local.LocalSecrets(model, unit),
         backend=local.LocalBackend(model, unit),
         clients=local.LocalClients(model, unit),
+        certificates=local.LocalCertificates(model, unit),
         departures=local.LocalDepartures(model, unit),
         exposure=local.LocalExposure(model, unit),
         databases=PsycopgDatabases(LOCAL_OWNER, waiting=waiting, silent=silent),

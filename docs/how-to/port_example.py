@@ -40,6 +40,7 @@ def unit(model: Model, name: str, server: MemoryServer) -> Application:
         secrets=record.LocalSecrets(model, name),
         backend=record.LocalBackend(model, name),
         clients=record.LocalClients(model, name),
+        certificates=record.LocalCertificates(model, name),
         departures=record.LocalDepartures(model, name),
         exposure=Dns(),
         # These three do not depend on the platform.

@@ -10,6 +10,7 @@ DatabaseBusy
 NoTimeLeft
 ExposureForbidden
 ExposureFailed
+CertificatesFailed
 """
 
 
@@ -51,3 +52,7 @@ class ExposureForbidden(Exception):
 
 class ExposureFailed(Exception):
     """Kubernetes did not apply the Service. A later hook tries again."""
+
+
+class CertificatesFailed(Exception):
+    """A certificate of this unit was not requested or kept. A later hook tries again."""

@@ -18,6 +18,7 @@ from domain.console import PooledDatabase, PoolState
 from domain.facts import BackendLogin, Facts, Ledger
 from domain.made import Made
 from domain.plan import Plan, Serving
+from domain.tls import CertificateNames, ServedPair
 from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer
 
 NewPassword = Callable[[], pydantic.SecretStr]
@@ -147,6 +148,25 @@ class Clients(Protocol):
 
     def forget(self, grant: Grant) -> None:
         """Remove what was kept for a client that has left."""
+        ...
+
+
+class Certificates(Protocol):
+    """The certificates of this unit for clients.
+
+    A pair is kept where it outlives the disk of the unit. Every method may raise CertificatesFailed.
+    """
+
+    def request(self, names: CertificateNames) -> None:
+        """Request a certificate with these names from the authority, in place of an earlier request."""
+        ...
+
+    def keep(self, pair: ServedPair) -> None:
+        """Keep a pair in place of the pair before, at once and as a whole."""
+        ...
+
+    def discard(self) -> None:
+        """Remove the pair that is kept."""
         ...
 
 
@@ -304,6 +324,7 @@ class Ports(NamedTuple):
     secrets: Secrets
     backend: Backend
     clients: Clients
+    certificates: Certificates
     departures: Departures
     exposure: Exposure
     databases: Databases

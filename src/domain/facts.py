@@ -18,6 +18,7 @@ from domain.plan import Plan, Serving
 from domain.problems import Level, Problem
 from domain.roles import DATABASE_CREATORS
 from domain.settings import Settings
+from domain.tls import Certificate, UnitCertificates
 from domain.users import AccessRequest, AuthMaterial, Grant, Offer, Refusal
 from domain.value import Count, Line, Name, Value
 
@@ -94,6 +95,9 @@ class BackendLogin(Value):
     endpoints: tuple[Endpoint, ...] = pydantic.Field(min_length=1)
     read_only: tuple[Endpoint, ...] = ()
     version: str = ""
+    # PostgreSQL offers TLS, and the certificates that its charm gave to verify it.
+    tls: bool = False
+    authorities: tuple[Certificate, ...] = ()
 
     def with_version(self, version: str) -> "BackendLogin":
         """Return this login with the version that PostgreSQL said of itself."""
@@ -266,6 +270,10 @@ class Facts(Value):
     configure_command: str = "juju config pgbouncer-k8s"
     # A name that leads to all units; '' if clients reach each unit by its address.
     service_host: str = ""
+    # The certificates of this unit for clients.
+    certificates: UnitCertificates = UnitCertificates()
+    # Authorities that the operator gave by the relation `receive-ca-certs`.
+    received_authorities: tuple[Certificate, ...] = ()
 
     def with_survivors(self, survivors: Collection[str]) -> "Facts":
         """Return these facts with what follows from the names of the units that are not being removed."""
@@ -283,6 +291,10 @@ class Facts(Value):
     def with_clients(self, clients: tuple[Client, ...]) -> "Facts":
         """Return these facts with another state of the clients."""
         return self.model_copy(update={"clients": clients})
+
+    def with_certificates(self, certificates: UnitCertificates) -> "Facts":
+        """Return these facts with other certificates of this unit."""
+        return self.model_copy(update={"certificates": certificates})
 
     def recording(self, ledger: Ledger) -> "Facts":
         """Return these facts after the leader wrote this ledger."""

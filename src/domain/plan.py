@@ -6,6 +6,7 @@ import pydantic
 
 from domain.endpoints import Address, Endpoint, Port
 from domain.settings import Settings
+from domain.tls import Certificate, ServerMode
 from domain.value import Count, Line, Name, Value, stored_as
 
 
@@ -18,6 +19,9 @@ class Upstream(Value):
     auth_database: Line
     auth_user: Line
     version: str = ""
+    # How PgBouncer verifies the server, and the authorities by which it does.
+    mode: ServerMode = "prefer"
+    authorities: tuple[Certificate, ...] = ()
     # Identifies the server that answers at the endpoints; it changes with the server and with each restart.
     server_id: Annotated[str, stored_as("server")] = ""
 
@@ -61,6 +65,9 @@ class Plan(Value):
     former_port: Port | None = None
     # Every user that has or had an override: after a reload PgBouncer keeps the settings of an unlisted user.
     known_users: tuple[Name, ...] = ()
+    # Whether clients are told that every unit serves TLS, and the authorities by which they verify units.
+    tls: bool = False
+    client_authorities: tuple[Certificate, ...] = ()
 
     @property
     def ports(self) -> tuple[int, ...]:
@@ -94,6 +101,10 @@ class Serving(Value):
     databases: tuple[str, ...] = ()
     # Processors that the processes may use.
     processors: Count = 0
+    # The processes serve TLS.
+    tls: bool = False
+    # The authorities of the certificate that the processes serve, and of the next certificate.
+    authorities: tuple[Certificate, ...] = ()
 
     def serves(self, database: str, port: int) -> bool:
         """Return whether a client of this database can log in at this port."""

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pydantic
 
 from domain import sentences
+from domain.endpoints import address_in
 from domain.options import PASSED_ON, Accepts, Named, WholeNumber, option_of
-from domain.overrides import MOST_CONNECTIONS, Overrides, overrides_in
+from domain.overrides import LONGEST_TEXT, MOST_CONNECTIONS, Overrides, overrides_in
 from domain.roles import ROLES
 from domain.value import Name, PoolMode, Value
 
@@ -40,11 +41,25 @@ def _roles(value: object) -> object:
     return names
 
 
+def _without_boolean(value: object) -> object:
+    # `juju config` passes the text false, and YAML a boolean.
+    return "false" if value is False else value
+
+
 def _databases(value: object) -> object:
     if (names := _listed(value)) is None:
         return value
     if bad := [name for name in names if not re.fullmatch(r"[A-Za-z0-9_.-]{1,63}", name)]:
         raise ValueError(f"no database of a client can have the name {bad[0][:63]!r}")
+    return names
+
+
+def _extra_names(value: object) -> object:
+    """Return host names and IP addresses in a text, sorted."""
+    if (names := _listed(value)) is None:
+        return value
+    if bad := [name for name in names if not address_in(name.removeprefix("*."))]:
+        raise ValueError(f"{bad[0][:63]!a} is neither a host name nor an IP address")
     return names
 
 
@@ -109,6 +124,41 @@ class Settings(Value):
         Accepts("names of databases, separated by commas or spaces, or nothing"),
         Named("shared-databases"),
     ] = ()
+    # Whether PgBouncer encrypts connections of clients.
+    client_tls_sslmode: Annotated[
+        Literal["prefer", "require", "disable"], Accepts("prefer, require or disable")
+    ] = "prefer"
+    # Names beside those of the application that certificates for clients hold.
+    tls_extra_sans: Annotated[
+        tuple[str, ...],
+        pydantic.BeforeValidator(_extra_names),
+        Accepts("host names and IP addresses, separated by commas or spaces, or nothing"),
+        Named("tls-extra-sans"),
+    ] = ()
+    # Whether PgBouncer verifies PostgreSQL.
+    backend_tls_sslmode: Annotated[
+        Literal["verify", "require-verify", "prefer"],
+        Accepts("verify, require-verify or prefer"),
+    ] = "verify"
+    # The kind of the Service by which clients reach the application.
+    expose_external: Annotated[
+        Literal["false", "nodeport", "loadbalancer"],
+        pydantic.BeforeValidator(_without_boolean),
+        Accepts("false, nodeport or loadbalancer"),
+        Named("expose-external"),
+    ] = "false"
+    # A JSON object of texts; `domain.exposure` reads it.
+    loadbalancer_extra_annotations: Annotated[
+        str,
+        pydantic.Field(strict=True, max_length=LONGEST_TEXT),
+        Accepts("a JSON object of texts, or nothing"),
+        Named("loadbalancer-extra-annotations"),
+    ] = ""
+    external_traffic_policy: Annotated[
+        Literal["cluster", "local"],
+        Accepts("cluster or local"),
+        Named("external-traffic-policy"),
+    ] = "cluster"
 
     def with_listen_port(self, port: int) -> "Settings":
         """Return these settings with another port."""

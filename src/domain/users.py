@@ -111,6 +111,9 @@ class Offer(Value):
     read_only_alias: str = ""
     # The version of PostgreSQL.
     version: str = ""
+    # Every unit serves TLS, and the bundle of the authorities by which clients verify units, in PEM.
+    tls: bool = False
+    tls_ca: str = ""
 
 
 def auth_user(backend_user: str) -> str:

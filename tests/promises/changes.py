@@ -38,6 +38,12 @@ OTHER = {
     "max_packet_size": "33554432",
     "allowed-roles": "createdb",
     "shared-databases": "archive",
+    "client_tls_sslmode": "disable",
+    "tls-extra-sans": "pool.example.com",
+    "backend_tls_sslmode": "prefer",
+    "expose-external": "nodeport",
+    "loadbalancer-extra-annotations": '{"example.com/pool": "production"}',
+    "external-traffic-policy": "local",
     "overrides": '{"databases": {"demo": {"pool_size": 9}}}',
 }
 ENDS_PROCESSES = "listen_port"  #: others open the new port, and those of the old one end

@@ -70,6 +70,8 @@ class LocalFacts:
             ),
             service_host=model.service_host,
             configure_command="pooler config",
+            certificates=me.certificates,
+            received_authorities=model.received_authorities,
         )
 
     def _backend(self, me: UnitRecord) -> BackendRelation:

@@ -10,6 +10,7 @@ from domain.budget import UnitBudget
 from domain.endpoints import Address
 from domain.facts import BackendLogin, BackendRelation, Ledger
 from domain.plan import Plan, Serving
+from domain.tls import Certificate, UnitCertificates
 from domain.users import AuthMaterial, Offer
 from domain.value import number_of
 
@@ -41,6 +42,8 @@ class UnitRecord(StoredModel):
     # Remote units and relations that a unit that is being removed does not see any more: names of other
     # units, `servers` (of PostgreSQL), `backend`, and `client <number>`. See adapters.local.departure.
     unseen: frozenset[str] = frozenset()
+    # The certificates of the unit for clients.
+    certificates: UnitCertificates = UnitCertificates()
 
 
 class ClientRecord(StoredModel):
@@ -72,6 +75,8 @@ class Model(StoredModel):
     # The number of the newest relation. No number is used twice.
     relations: int = 0
     backend: BackendRelation = BackendRelation()
+    # Authorities that the operator gave beside those of the backend.
+    received_authorities: tuple[Certificate, ...] = ()
     # The name and the ports of the Service, on a platform that has a Service.
     service_host: str = ""
     service_ports: tuple[int, ...] = ()

@@ -8,6 +8,7 @@ from adapters.local.model import Model
 from domain.budget import UnitBudget
 from domain.facts import Ledger
 from domain.plan import Plan, Serving
+from domain.tls import CertificateNames, ServedPair
 from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer
 
 
@@ -88,6 +89,25 @@ class LocalClients(_LocalPort):
     def forget(self, grant: Grant) -> None:
         """Do nothing: the record of a client has everything that was published, and is removed with it."""
         self._model.check_leader(self._unit)
+
+
+class LocalCertificates(_LocalPort):
+    """The port `Certificates`. The record of the unit has the request and the pairs."""
+
+    def request(self, names: CertificateNames) -> None:
+        """Note the names of the request."""
+        me = self._model.units[self._unit]
+        me.certificates = me.certificates.requesting(names)
+
+    def keep(self, pair: ServedPair) -> None:
+        """Keep a pair in place of the pair before."""
+        me = self._model.units[self._unit]
+        me.certificates = me.certificates.keeping(pair)
+
+    def discard(self) -> None:
+        """Remove the pair that is kept."""
+        me = self._model.units[self._unit]
+        me.certificates = me.certificates.keeping(None)
 
 
 class LocalDepartures(_LocalPort):

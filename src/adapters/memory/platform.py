@@ -12,6 +12,7 @@ from adapters.local.facts import LocalFacts
 from adapters.local.model import Model, related
 from adapters.local.ports import (
     LocalBackend,
+    LocalCertificates,
     LocalClients,
     LocalDepartures,
     LocalExposure,
@@ -54,6 +55,7 @@ class MemoryUnit(Application):
             secrets=LocalSecrets(model, name),
             backend=LocalBackend(model, name),
             clients=LocalClients(model, name),
+            certificates=LocalCertificates(model, name),
             departures=LocalDepartures(model, name),
             exposure=exposure,
             databases=databases,
