@@ -33,6 +33,9 @@ _CONNECTION = ("master", "standbys", "host", "port", "user", "password", "versio
 _ALLOWED = ("allowed-units", "allowed-subnets")
 _KEYS = (*_ASKED, *_CONNECTION, *_ALLOWED)
 
+# The most letters of a list of networks that are read.
+_LONGEST = 4096
+
 # The key in the application databag of pgb-peers that has what was published.
 _SHARED = "legacy"
 
@@ -44,6 +47,14 @@ class Published(Value):
     # The URI of the secret with the password. A new secret shows that the password is new.
     secret: str
     offer: Offer
+
+    @pydantic.field_validator("offer")
+    @classmethod
+    def _has_endpoints(cls, offer: Offer) -> Offer:
+        readers = not offer.read_only_alias or endpoints_in(offer.read_only_endpoints)
+        if not (endpoints_in(offer.endpoints) and readers):
+            raise ValueError("no endpoints")
+        return offer
 
 
 class PublishedOffers(Value):
@@ -110,7 +121,7 @@ def allowed(units: Mapping[str, Databag]) -> dict[str, str]:
     networks = {
         network.strip()
         for databag in units.values()
-        for network in databag.get("egress-subnets", "").split(",")
+        for network in databag.get("egress-subnets", "")[:_LONGEST].split(",")
     }
     listed = (network for network in networks if re.fullmatch(r"[!-~]{1,255}", network))
     return {
@@ -161,6 +172,16 @@ def asked(
     return ParsedRelation(refusals=(refusal,))
 
 
+def _given(databag: Databag, offer: Offer | None) -> Offer | None:
+    """Return the offer that stands in the databag of this application; None if the client has no password.
+
+    If the offer is not known any more, the leader publishes another, and the client keeps its password.
+    """
+    if not databag.get("password"):
+        return None
+    return offer or Offer(database=databag.get("database", ""), endpoints="")
+
+
 class JujuLegacyClients:
     """The port `Clients`: answers clients at `db` and `db-admin`, and passes on what concerns `database`.
 
@@ -176,10 +197,11 @@ class JujuLegacyClients:
     def relations(self, version: str, *, leader: bool) -> Iterator[LegacyRelation]:
         """Yield each relation at `db` and `db-admin`; `version` is that of PostgreSQL, or ''."""
         for endpoint, relation in self._relations():
-            known = self._published().of(username_of(relation.id))
-            # A leader that lost what it wrote for the client publishes it again.
-            lost = leader and not self._state.app_databag(relation).get("password")
-            offer = known.offer if known and not lost else None
+            shared = self._published() or PublishedOffers()
+            known = shared.of(username_of(relation.id))
+            offer = known.offer if known else None
+            if leader:
+                offer = _given(self._state.app_databag(relation), offer)
             databags = (
                 self._state.databag(relation, relation.app),
                 *self._units(relation).values(),
@@ -226,7 +248,7 @@ class JujuLegacyClients:
 
     def forget(self, grant: Grant) -> None:
         """Remove what was kept for a client that has gone."""
-        if self._published().of(grant.username) is None:
+        if (self._published() or PublishedOffers()).of(grant.username) is None:
             return self._clients.forget(grant)
         self._secret(grant).remove()
         return self._share(grant.username, None)
@@ -238,8 +260,11 @@ class JujuLegacyClients:
         if relation is None:
             return
         leads, username = self._state.is_leader(), request.username
-        known = self._published().of(username)
-        fields: dict[str, str] = {}
+        if (shared := self._published()) is None:
+            return
+        known, fields = shared.of(username), dict[str, str]()
+        if known is None and self._state.unit_databag(relation).get("user") != username:
+            return  # There is no answer, or the charm that this charm replaces has written it.
         if known:
             text = (
                 self._state.app_databag(relation).get("password")
@@ -264,14 +289,16 @@ class JujuLegacyClients:
         if leads:
             self._state.put_for_app(relation, answer)
 
-    def _published(self) -> PublishedOffers:
+    def _published(self) -> PublishedOffers | None:
+        """Return what was published to all clients; None if another release wrote it and it is not readable."""
         peers = self._state.relation(PEERS)
         shared: Databag = self._state.app_databag(peers) if peers else {}
-        return read_peer_value(shared, _SHARED, PublishedOffers) or PublishedOffers()
+        known = read_peer_value(shared, _SHARED, PublishedOffers)
+        return known if known or shared.get(_SHARED) else PublishedOffers()
 
     def _share(self, username: str, known: Published | None) -> None:
         if peers := self._state.relation(PEERS):
-            offers = self._published().with_client(username, known)
+            offers = (self._published() or PublishedOffers()).with_client(username, known)
             before = self._state.app_databag(peers).get(_SHARED, "")
             text = replacing(before, offers) if offers.clients else ""
             self._state.put_for_app(peers, {_SHARED: text})

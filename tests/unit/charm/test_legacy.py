@@ -272,3 +272,35 @@ def test_an_application_without_these_relations_shares_nothing_for_them(related)
 def test_an_action_of_a_refresh_answers_in_a_sentence(deployed, name):
     deployed.emit(deployed.context.on.action(name))
     assert deployed.context.action_results["message"]
+
+
+def test_a_leader_that_lost_the_offer_publishes_with_the_same_password(related):
+    number = related_to(related)
+    before = answers(related, number)
+    peers = related.relation("pgb-peers")
+    for text in ("", "not json", '{"clients":[{"username":"relation_id_11"}]}'):
+        shared = peers.local_app_data | {"legacy": text}
+        related.with_relation(dataclasses.replace(peers, local_app_data=shared))
+        related.changed(number)
+        assert answers(related, number) == before
+        assert related.shared["legacy"] == peers.local_app_data["legacy"]
+
+
+@pytest.mark.parametrize(
+    "text", ["not json", '{"clients":[{"username":"relation_id_11","secret":"x","offer":{}}]}']
+)
+def test_a_follower_keeps_its_answer_while_it_cannot_read_the_offers(follower, text):
+    juju, number = follower(published=True)
+    juju.changed(number)
+    before = answers(juju, number)
+    juju.leader_writes("pgb-peers", legacy=text)
+    juju.changed(number)
+    assert answers(juju, number) == before
+
+
+def test_the_answer_of_the_charm_before_stays_until_there_is_another(follower):
+    juju, number = follower(published=False)
+    left = {"master": "host=10.0.0.9 user=pgbouncer_user_7_dev", "user": "pgbouncer_user_7_dev"}
+    juju.with_relation(dataclasses.replace(juju.relation(number), local_unit_data=left))
+    juju.changed(number)
+    assert answers(juju, number)[1] == left
