@@ -75,6 +75,7 @@ def juju_ports(
     from adapters.juju.certificates import JujuCertificates
     from adapters.juju.clients import JujuClients
     from adapters.juju.facts import JujuFacts
+    from adapters.juju.legacy import JujuLegacyClients
     from adapters.juju.names import PEERS
     from adapters.juju.peers import JujuBackend, JujuDepartures, JujuPeers
     from adapters.juju.secrets import JujuSecrets
@@ -91,15 +92,16 @@ def juju_ports(
     waiting = WaitingBudget()
     consoles = consoles or PsycopgConsoles(pebble.socket_directory, waiting)
     pooler = pebble.PebblePooler(container, waiting, consoles)
+    clients = JujuLegacyClients(charm, state, JujuClients(charm, state))
     host = f"{service_name(app)}.{namespace}.svc.cluster.local"
     return Ports(
-        facts=JujuFacts(charm, state, pooler.read, secrets, pebble.LAYOUT, host),
+        facts=JujuFacts(charm, state, pooler.read, secrets, pebble.LAYOUT, host, clients),
         pooler=pooler,
         consoles=consoles,
         peers=JujuPeers(state),
         secrets=secrets,
         backend=JujuBackend(state),
-        clients=JujuClients(charm, state),
+        clients=clients,
         certificates=JujuCertificates(),
         departures=JujuDepartures(charm, state),
         exposure=LightkubeExposure(app, namespace, charm.unit.name.replace("/", "-")),

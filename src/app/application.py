@@ -4,16 +4,19 @@ from app.converge import Converge
 from app.hooks.backend import BackendBroken, BackendChanged, BackendDeparted
 from app.hooks.clients import ClientsBroken, ClientsChanged, ClientsDeparted
 from app.hooks.config_changed import ConfigChanged
+from app.hooks.legacy import LegacyChanged
 from app.hooks.pause import Pause, Resume
 from app.hooks.pebble_ready import PebbleReady
 from app.hooks.peers import PeersChanged, PeersCreated, PeersDeparted
 from app.hooks.start import Start
 from app.hooks.update_status import UpdateStatus
+from app.hooks.upgrade import PreUpgradeCheck, ResumeUpgrade
 from app.hooks.verify import Verify
 from app.intents.configure_pooler import ConfigurePooler
 from app.intents.expose import Expose
 from app.intents.publish_endpoints import PublishEndpoints
 from app.intents.reconcile_access import ReconcileAccess
+from app.intents.repeat_offers import RepeatOffers
 from app.intents.request_backend import RequestBackend
 from app.intents.share_configuration import ShareConfiguration
 from app.intents.withdraw_access import WithdrawAccess
@@ -45,9 +48,12 @@ class Application:
         self.clients_changed = ClientsChanged(facts, converge)
         self.clients_departed = ClientsDeparted(facts, departures, converge)
         self.clients_broken = ClientsBroken(facts, converge)
+        self.legacy_changed = LegacyChanged(facts, converge)
 
         self.pause = Pause(facts, ports.consoles)
         self.resume = Resume(facts, ports.consoles)
+        self.pre_upgrade_check = PreUpgradeCheck()
+        self.resume_upgrade = ResumeUpgrade()
         # The driver of the hooks uses it for the outcome AskAgain.
         self.reminder = ports.reminder
 
@@ -70,5 +76,7 @@ def _intents(ports: Ports, *, verify: bool = False, again: Converge | None = Non
         Expose(ports.exposure, ports.peers, verify),
         # Clients are told only what works already.
         PublishEndpoints(ports.databases, ports.clients, ports.new_password),
+        # A client at `db` or `db-admin` reads the databag of any unit.
+        RepeatOffers(ports.clients),
         again=again,
     )

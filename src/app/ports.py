@@ -15,7 +15,7 @@ from domain.capabilities import PgBouncerRuntime
 from domain.change import Change
 from domain.consent import RoleRights, ServerDatabase
 from domain.console import PooledDatabase, PoolState
-from domain.facts import BackendLogin, Facts, Ledger
+from domain.facts import BackendLogin, Facts, Ledger, LegacyClient
 from domain.made import Made
 from domain.plan import Plan, Serving
 from domain.tls import CertificateNames, ServedPair
@@ -148,6 +148,13 @@ class Clients(Protocol):
 
     def forget(self, grant: Grant) -> None:
         """Remove what was kept for a client that has left."""
+        ...
+
+    def repeat(self, client: LegacyClient) -> None:
+        """Write what the leader published to a client at `db` or `db-admin` as the answer of this unit.
+
+        If nothing is published any more, remove the answer of this unit.
+        """
         ...
 
 

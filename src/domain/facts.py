@@ -150,6 +150,14 @@ class Client(Value):
         return self.model_copy(update={"published": None})
 
 
+class LegacyClient(Value):
+    """A client at `db` or `db-admin` with a request that can be served, as every unit sees it."""
+
+    request: AccessRequest
+    # Whether the leader has shared the credentials of the client with all units.
+    shared: bool = False
+
+
 class Peer(Value):
     """Another unit of the application."""
 
@@ -266,6 +274,8 @@ class Facts(Value):
     refusals: tuple[Refusal, ...] = ()
     # Numbers of the relations of clients that have requested nothing (yet).
     relations_without_request: frozenset[int] = frozenset()
+    # Every unit reads these relations, because each unit answers in its own databag.
+    legacy: tuple[LegacyClient, ...] = ()
     # The beginning of the command that sets options, e.g. `juju config pgbouncer-k8s`.
     configure_command: str = "juju config pgbouncer-k8s"
     # A name that leads to all units; '' if clients reach each unit by its address.

@@ -177,10 +177,12 @@ def offer(facts: Facts, request: AccessRequest) -> Offer | None:
     alias = read_only_alias(shared, request.database)
     if not serving_everywhere(facts, alias):
         alias = ""
-    return Offer(
+    offered = Offer(
         database=request.database,
         endpoints=endpoints,
         read_only_endpoints=endpoints if alias else "",
         read_only_alias=alias,
         version=shared.upstream.version,
     )
+    # The interface of these endpoints has no fields for TLS.
+    return offered.without_tls() if request.endpoint else offered

@@ -96,6 +96,14 @@ REFUSED = Kind(
     "change what the application asks for; the sentence says what is allowed",
 )
 
+LEGACY = Kind(
+    Level.ACTIVE,
+    "{application} (relation {relation}) uses {endpoint}, which is deprecated: relate it to"
+    " database if it can",
+    "relate the application to `database` if its charm has such an endpoint, and then remove"
+    " the relation to `db` or `db-admin`",
+)
+
 # PgBouncer and its container
 
 TOO_OLD = Kind(

@@ -70,6 +70,8 @@ class AccessRequest(Value):
     application: str
     database: str
     roles: tuple[str, ...] = ()
+    # `db` or `db-admin`; '' for the endpoint `database`.
+    endpoint: str = ""
 
     @property
     def username(self) -> str:
@@ -114,6 +116,10 @@ class Offer(Value):
     # Every unit serves TLS, and the bundle of the authorities by which clients verify units, in PEM.
     tls: bool = False
     tls_ca: str = ""
+
+    def without_tls(self) -> "Offer":
+        """Return this offer for a client whose interface has no fields for TLS."""
+        return self.model_copy(update={"tls": False, "tls_ca": ""})
 
 
 def auth_user(backend_user: str) -> str:

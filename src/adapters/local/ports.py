@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pydantic
 
-from adapters.local.model import Model
+from adapters.local.model import Answer, Model
 from domain.budget import UnitBudget
-from domain.facts import Ledger
+from domain.facts import Ledger, LegacyClient
 from domain.plan import Plan, Serving
 from domain.tls import CertificateNames, ServedPair
 from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer
@@ -89,6 +89,15 @@ class LocalClients(_LocalPort):
     def forget(self, grant: Grant) -> None:
         """Do nothing: the record of a client has everything that was published, and is removed with it."""
         self._model.check_leader(self._unit)
+
+    def repeat(self, client: LegacyClient) -> None:
+        """Let a client read the answer of this unit, or remove it."""
+        number, me = client.request.relation_id, self._model.units[self._unit]
+        record = self._model.clients[number]
+        answers = {other: answer for other, answer in me.answers.items() if other != number}
+        if record.told and record.password:
+            answers[number] = Answer(told=record.told, password=record.password)
+        me.answers = answers
 
 
 class LocalCertificates(_LocalPort):

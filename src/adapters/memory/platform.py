@@ -179,11 +179,21 @@ class MemoryPlatform:
             unit.backend_changed()
         self.settle()
 
-    def relate(self, application: str, database: str, roles: str = "") -> int:
+    def relate(
+        self,
+        application: str,
+        database: str,
+        roles: str = "",
+        *,
+        endpoint: str = "",
+        extensions: str = "",
+    ) -> int:
         """Relate an application, run the hooks of its relation, and return the number of the relation."""
-        number = self.model.relate(application, database, roles)
+        number = self.model.relate(
+            application, database, roles, endpoint=endpoint, extensions=extensions
+        )
         for unit in self.units.values():
-            unit.clients_changed()
+            (unit.legacy_changed if endpoint else unit.clients_changed)()
         self.settle()
         return number
 
