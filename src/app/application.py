@@ -13,7 +13,7 @@ from app.hooks.update_status import UpdateStatus
 from app.hooks.upgrade import PreUpgradeCheck, ResumeUpgrade
 from app.hooks.verify import Verify
 from app.intents.configure_pooler import ConfigurePooler
-from app.intents.expose import Expose
+from app.intents.expose import Checks, Expose
 from app.intents.publish_endpoints import PublishEndpoints
 from app.intents.reconcile_access import ReconcileAccess
 from app.intents.repeat_offers import RepeatOffers
@@ -29,14 +29,16 @@ class Application:
     def __init__(self, ports: Ports) -> None:
         # Only `verify` checks again what the records of this application say is done.
         converge = _intents(ports)
-        verify = _intents(ports, verify=True, again=converge)
+        verify = _intents(ports, verify=True, checks="everything", again=converge)
+        # Kubernetes sends no event when another person edits the Service.
+        looking = _intents(ports, checks="service", again=converge)
         withdraw = WithdrawAccess(ports.databases, ports.peers)
         facts, peers, departures = ports.facts, ports.peers, ports.departures
 
         self.start = Start(facts, peers, verify)
         self.pebble_ready = PebbleReady(facts, verify)
         self.config_changed = ConfigChanged(facts, verify)
-        self.update_status = UpdateStatus(facts, ports.databases, peers, converge)
+        self.update_status = UpdateStatus(facts, ports.databases, peers, looking)
         self.leader_elected = Verify(facts, verify)
         self.peers_created = PeersCreated(facts, peers, converge)
         self.peers_changed = PeersChanged(facts, converge)
@@ -58,8 +60,17 @@ class Application:
         self.reminder = ports.reminder
 
 
-def _intents(ports: Ports, *, verify: bool = False, again: Converge | None = None) -> Converge:
-    """Return all intents in their order; with `verify` they ask PostgreSQL and the platform always."""
+def _intents(
+    ports: Ports,
+    *,
+    verify: bool = False,
+    checks: Checks = "nothing",
+    again: Converge | None = None,
+) -> Converge:
+    """Return all intents in their order.
+
+    With `verify` they ask PostgreSQL and PgBouncer always; `checks` says what they ask Kubernetes always.
+    """
     share = ShareConfiguration(ports.peers, ports.databases)
     return Converge(
         # PostgreSQL's charm needs time to answer, so the request is written first.
@@ -73,7 +84,7 @@ def _intents(ports: Ports, *, verify: bool = False, again: Converge | None = Non
         ConfigurePooler(ports.pooler, ports.consoles, ports.peers, verify),
         # Connections that the processes of the leader have just given up go to other units at once.
         share,
-        Expose(ports.exposure, ports.peers, verify),
+        Expose(ports.exposure, ports.peers, checks),
         # Clients are told only what works already.
         PublishEndpoints(ports.databases, ports.clients, ports.new_password),
         # A client at `db` or `db-admin` reads the databag of any unit.

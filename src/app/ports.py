@@ -18,6 +18,7 @@ from domain.console import PooledDatabase, PoolState
 from domain.facts import BackendLogin, Facts, Ledger, LegacyClient
 from domain.made import Made
 from domain.plan import Plan, Serving
+from domain.service import Service, ServiceState, UnitNode
 from domain.tls import CertificateNames, ServedPair
 from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer
 
@@ -201,13 +202,28 @@ class Reminder(Protocol):
 
 
 class Exposure(Protocol):
-    """A name by which clients reach all units.
+    """The Service by which clients reach all units.
 
-    May raise ExposureForbidden and ExposureFailed.
+    Every method may raise ExposureForbidden and ExposureFailed.
     """
 
-    def expose(self, ports: tuple[int, ...]) -> None:
-        """Lead that name to exactly these ports of every unit that is ready."""
+    def expose(self, service: Service) -> ServiceState:
+        """Make the Service lead to exactly these ports of every unit that is ready, and return its state.
+
+        Juju's own Service is used if this application may not create a Service.
+        """
+        ...
+
+    def nodes(self) -> tuple[UnitNode, ...]:
+        """Return the node of every unit that has one."""
+        ...
+
+    def protect(self) -> None:
+        """Let Kubernetes stop one unit at a time, unless another object limits that already."""
+        ...
+
+    def release(self) -> None:
+        """Take everything that this application applied out of Juju's own Service."""
         ...
 
 

@@ -11,12 +11,13 @@ import pydantic
 from domain.applied import AppliedState
 from domain.budget import UnitBudget
 from domain.capabilities import PgBouncerRuntime, Version, capabilities
-from domain.endpoints import Endpoint
+from domain.endpoints import Endpoint, Host
 from domain.instances import Layout
 from domain.made import Made
 from domain.plan import Plan, Serving
 from domain.problems import Level, Problem
 from domain.roles import DATABASE_CREATORS
+from domain.service import Exposed
 from domain.settings import Settings
 from domain.tls import Certificate, UnitCertificates
 from domain.users import AccessRequest, AuthMaterial, Grant, Offer, Refusal
@@ -192,6 +193,10 @@ class Ledger(Value):
     allowed: tuple[str, ...] = ()
     # Sentences on what stays in a PostgreSQL whose relation has ended.
     left: tuple[str, ...] = ()
+    # What is known of the Service; None in the ledger of an earlier release.
+    exposed: Exposed | None = None
+    # Hosts by which clients outside of the cluster reach the application.
+    outside: tuple[Host, ...] = ()
 
     def with_problem(self, problem: Problem) -> "Ledger":
         """Return this ledger with a problem, which replaces an older problem with its topic."""
@@ -203,9 +208,13 @@ class Ledger(Value):
         kept = tuple(problem for problem in self.problems if problem.topic != topic)
         return self.model_copy(update={"problems": kept})
 
-    def exposing(self, ports: tuple[int, ...]) -> "Ledger":
-        """Return this ledger with the ports of the Service."""
-        return self.model_copy(update={"exposed_ports": ports})
+    def exposing(self, ports: tuple[int, ...], exposed: Exposed) -> "Ledger":
+        """Return this ledger with the ports of the Service, and what is known of it."""
+        return self.model_copy(update={"exposed_ports": ports, "exposed": exposed})
+
+    def reached_from(self, outside: tuple[Host, ...]) -> "Ledger":
+        """Return this ledger with these hosts for clients outside of the cluster."""
+        return self.model_copy(update={"outside": outside})
 
     def withdrawing(self, made: Made, left: tuple[str, ...]) -> "Ledger":
         """Return this ledger after the roles of this application were dropped.
@@ -221,9 +230,14 @@ class Ledger(Value):
 
         Roles that could not be dropped stay those of this application if PostgreSQL is related again.
         """
-        problems = tuple(problem for problem in self.problems if problem.topic == "service")
+        kept = ("service", "trust")
         return Ledger(
-            exposed_ports=self.exposed_ports, problems=problems, made=self.made, left=self.left
+            exposed_ports=self.exposed_ports,
+            exposed=self.exposed,
+            outside=self.outside,
+            problems=tuple(problem for problem in self.problems if problem.topic in kept),
+            made=self.made,
+            left=self.left,
         )
 
     def has(self, topic: str) -> bool:

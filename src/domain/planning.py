@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator
 
+from domain import exposure
 from domain.budget import UnitAllotment, next_unit_limits, unit_limit
 from domain.endpoints import Endpoint, endpoints_text
 from domain.facts import Facts, Peer
@@ -66,8 +67,8 @@ def _known_users(settings: Settings, current: Plan) -> tuple[str, ...]:
 
 
 def port_is_published(facts: Facts) -> bool:
-    """Return whether every client was given the port that the plan has now."""
-    port = facts.plan.settings.listen_port if facts.plan else 0
+    """Return whether every client was given the port that leads to the port of the plan."""
+    port = exposure.port_told(facts)
     offers = [client.published for client in facts.clients if client.published]
     return all(offer.endpoints.endswith(f":{port}") for offer in offers)
 
@@ -155,6 +156,12 @@ def _number(unit: Peer) -> tuple[int, str]:
     return (number_of(unit.name), unit.name)
 
 
+def _units(shared: Plan) -> Iterator[Endpoint]:
+    for member in shared.members:
+        if shared.serves_by(member.name):
+            yield Endpoint(host=member.address, port=shared.settings.listen_port)
+
+
 def offer(facts: Facts, request: AccessRequest) -> Offer | None:
     """Return the offer for a client; None while the client could not connect to every unit."""
     shared = facts.plan
@@ -166,14 +173,10 @@ def offer(facts: Facts, request: AccessRequest) -> Offer | None:
         return None
     if grant_for(request) not in facts.ledger.grants:
         return None
-    port = shared.settings.listen_port
-    if facts.service_host:
-        if port not in facts.ledger.exposed_ports:
-            return None
-        hosts = [facts.service_host]
-    else:
-        hosts = [member.address for member in shared.members if shared.serves_by(member.name)]
-    endpoints = endpoints_text(Endpoint(host=host, port=port) for host in hosts)
+    endpoints = endpoints_text(exposure.endpoints(facts) if facts.service_host else _units(shared))
+    if not endpoints:
+        # A client keeps the endpoints that it has until there are new endpoints.
+        return None
     alias = read_only_alias(shared, request.database)
     if not serving_everywhere(facts, alias):
         alias = ""

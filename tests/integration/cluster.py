@@ -128,6 +128,8 @@ class Cluster:
             f"--etcd-servers={store}",
             f"--cert-dir={self.home}",
             "--bind-address=127.0.0.1",
+            # Without it the server looks for a default route, which not every machine has.
+            "--advertise-address=192.0.2.1",
             f"--secure-port={self.port}",
             f"--token-auth-file={self.home}/tokens.csv",
             "--service-account-issuer=https://kubernetes.default.svc",
@@ -184,8 +186,17 @@ class Cluster:
         )
 
     def _deploy(self, application: str) -> None:
-        """A StatefulSet and its first pod, as its controller would make it."""
+        """A StatefulSet with its first pod, as its controller would make it, and the Service that Juju makes."""
         labels = {"app.kubernetes.io/name": application}
+        placeholder = {"name": "placeholder", "port": 65535, "protocol": "TCP"}
+        self.request(
+            "POST",
+            f"{HERE}/services?fieldManager=juju",
+            {
+                "metadata": {"name": application, "labels": labels},
+                "spec": {"type": "ClusterIP", "selector": labels, "ports": [placeholder]},
+            },
+        )
         pod = {
             "serviceAccountName": application,
             "containers": [{"name": "charm", "image": "charm"}],

@@ -148,7 +148,7 @@ class Checks:
             assert pooler.running == {instance.index for instance in wanted.instances}
             assert (pooler.applied.over, pooler.applied.ending) == ((), ())
         if self.model.service_host:
-            assert model.service_ports == plan.ports
+            assert self.platform.kubernetes.own.ports == plan.ports
         self.check_clients(facts)
         self.check_answers()
         self.check_nothing_is_left_to_do()

@@ -8,6 +8,7 @@ from adapters.local.model import Answer, Model
 from domain.budget import UnitBudget
 from domain.facts import Ledger, LegacyClient
 from domain.plan import Plan, Serving
+from domain.service import Service, ServiceState, UnitNode
 from domain.tls import CertificateNames, ServedPair
 from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer
 
@@ -130,12 +131,23 @@ class LocalDepartures(_LocalPort):
 
 
 class LocalExposure(_LocalPort):
-    """The port `Exposure`. A single machine has no Service, so this only notes what a Service would do."""
+    """The port `Exposure`, where clients reach each unit by its address: nothing is exposed."""
 
-    def expose(self, ports: tuple[int, ...]) -> None:
+    def expose(self, service: Service) -> ServiceState:
         """Note the ports of the Service."""
         self._model.check_leader(self._unit)
-        self._model.service_ports = ports
+        self._model.service_ports = service.ports
+        return ServiceState(host=self._model.service_host)
+
+    def nodes(self) -> tuple[UnitNode, ...]:
+        """Return no nodes."""
+        return ()
+
+    def protect(self) -> None:
+        """Do nothing: nothing stops units on this machine but the operator."""
+
+    def release(self) -> None:
+        """Do nothing: there is no other Service."""
 
 
 class LocalReminder:

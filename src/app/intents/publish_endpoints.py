@@ -6,7 +6,7 @@ import logging
 from app.errors import DatabaseRefused, DatabaseUnreachable
 from app.outcome import AskAgain, Done
 from app.ports import Clients, Databases, NewPassword
-from domain import planning
+from domain import exposure, planning
 from domain.facts import BackendLogin, Client, Facts, Ledger
 from domain.leadership import may_write_for_app
 from domain.users import Login, Offer
@@ -40,6 +40,8 @@ class PublishEndpoints:
         if plan and plan.former_port and planning.port_is_published(facts):
             # Clients get what this hook publishes when the hook has ended.
             return AskAgain(facts, f"about to close port {plan.former_port}")
+        if exposure.has_surplus(facts):
+            return AskAgain(facts, "about to take what no client uses away from the Service")
         return Done(facts)
 
     def _publish(self, facts: Facts) -> tuple[Facts, list[str]]:

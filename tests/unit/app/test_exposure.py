@@ -1,26 +1,10 @@
 """The Service of Kubernetes on the platform in memory."""
 
 import pytest
-from in_memory import related, worst
+from in_memory import deployed, related, worst
 
-from adapters.local.ports import LocalExposure
-from adapters.memory import MemoryPlatform
 from app.errors import ExposureFailed, ExposureForbidden
 from domain.problems import Level
-
-
-class Refusing(LocalExposure):
-    error: Exception | None = None
-
-    def expose(self, port):
-        if self.error:
-            raise self.error
-        return super().expose(port)
-
-
-class Exposed(MemoryPlatform):
-    def exposure(self, name):
-        return Refusing(self.model, name)
 
 
 @pytest.mark.parametrize(
@@ -28,9 +12,10 @@ class Exposed(MemoryPlatform):
     [(ExposureForbidden("run juju trust"), Level.BLOCKED), (ExposureFailed("500"), Level.WAITING)],
 )
 def test_an_address_is_published_only_after_its_service_was_made(error, level):
-    platform = Exposed(units=1, service_host="pool-service")
-    Refusing.error = error
-    platform.deploy()
+    platform = deployed(units=1, service_host="pool-service")
+    platform.kubernetes.error, platform.kubernetes.services = error, {}
+    platform.leader.config_changed()
+    platform.model.ledger = platform.model.ledger.model_copy(update={"exposed_ports": ()})
     platform.backend()
     number = platform.relate("shop-app", "shop")
     assert (worst(platform.leader).level, worst(platform.leader).text) == (level, str(error))
@@ -38,7 +23,7 @@ def test_an_address_is_published_only_after_its_service_was_made(error, level):
     assert platform.model.clients[number].told is None
     # Until the Service exists, every hook tries again.
     assert not platform.leader.update_status().unchanged
-    Refusing.error = None
+    platform.kubernetes.error = None
     platform.leader.update_status()
     assert platform.model.clients[number].told.endpoints == "pool-service:6432"
     assert platform.model.ledger.problems == ()
@@ -46,23 +31,20 @@ def test_an_address_is_published_only_after_its_service_was_made(error, level):
 
 
 def test_a_service_is_made_again_after_a_failure():
-    platform = Exposed(units=1, service_host="pool-service")
-    Refusing.error = None
-    platform.deploy()
-    platform.backend()
-    Refusing.error = ExposureFailed("500")
+    platform = related(units=1, service_host="pool-service")
+    platform.kubernetes.error = ExposureFailed("500")
     platform.leader.config_changed()
-    Refusing.error = None
-    platform.model.service_ports = ()
-    platform.leader.update_status()
-    assert platform.model.service_ports == (6432,)
+    platform.kubernetes.error = None
+    platform.kubernetes.services.clear()
+    platform.leader.peers_changed()
+    assert platform.kubernetes.ports == (6432,)
     assert platform.model.ledger.problems == ()
 
 
 def test_an_edited_service_is_repaired_by_a_hook_that_verifies():
     platform = related(units=1, service_host="pool-service")
-    platform.model.service_ports = (80,)
+    platform.kubernetes.own.ports = (80,)
     assert platform.leader.update_status().unchanged
-    assert platform.model.service_ports == (80,)
+    assert platform.kubernetes.ports == (80,)
     platform.leader.config_changed()
-    assert platform.model.service_ports == (6432,)
+    assert platform.kubernetes.ports == (6432,)

@@ -30,6 +30,7 @@ from domain.budget import next_process_limits, processes
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.facts import Container
 from domain.instances import Layout, pooler_config
+from domain.service import Service
 
 PROGRAM = PgBouncerRuntime(version=Version(1, 24), cpus=2, files=1000)
 PLANNED = plan(databases=("shop",))
@@ -275,5 +276,9 @@ STATUS = {"kind": "Status", "code": 403, "message": 'User "x" cannot patch', "re
 @example(500, '{"code": "' + "x" * 10_000 + '"}')
 def test_kubernetes_did_as_asked_or_there_is_a_sentence(exposure, code, body):
     Api.code, Api.body = code, body.encode(errors="surrogatepass")
-    _, refusal = outcome(lambda: exposure.expose((6432,)), ExposureFailed, ExposureForbidden)
+    _, refusal = outcome(
+        lambda: exposure.expose(Service(kind="false", ports=(6432,))),
+        ExposureFailed,
+        ExposureForbidden,
+    )
     assert refusal.startswith("Kubernetes ") if refusal else code == 200
