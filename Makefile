@@ -26,7 +26,7 @@ test: check ## all tests that this user can run: for root, all tests
 
 test-root: .venv-tox/ready ## the tests that need root, and all attacks
 	@$(if $(ROOT),,echo "make test-root needs root: sudo make test-root"; exit 1)
-	$(TOX) run $(DISCOVER) -e root,attacks
+	$(TOX) run $(DISCOVER) -e root,packed,attacks
 
 # The environment of a test, by its path.
 ENVIRONMENT = $(if $(filter tests/unit/domain% tests/unit/app%,$(T)),core,$(if $(filter tests/unit%,$(T)),unit,$(if $(filter tests/pages%,$(T)),pages,$(if $(filter tests/pack%,$(T)),packed,integration))))
