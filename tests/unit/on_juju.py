@@ -332,7 +332,7 @@ class Juju(UnitState):
         else:
             field = "peers_data" if peers else "remote_units_data"
         databags = getattr(relation, field)
-        if number and field != "local_unit_data":
+        if number is not None and field not in ("local_app_data", "local_unit_data"):
             changed = databags | {number: databags[number] | {key: "x"}}
         else:
             changed = databags | {key: "x"}

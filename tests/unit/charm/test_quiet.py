@@ -110,14 +110,17 @@ def three_units(make):
     """Return the leader of three units, with a relation at every endpoint and nothing left to do."""
     juju = make(others=(1, 2)).deploy().backend()
     juju.client("shop-app", {"database": "shop", **V0})
+    juju.client("shop-app", {"database": "shop"}, endpoint="db")
+    # With a database this client could make databases, and the leader would ask PostgreSQL in every hook.
+    juju.client("blog-app", {}, endpoint="db-admin")
     juju.emit(juju.context.on.update_status())
     return juju
 
 
 # No hook reads the databags of these endpoints.
 NO_BEHAVIOUR = {
-    "upgrade", "certificates", "receive-ca-certs", "logging", "tracing", "db", "db-admin",
-    "metrics-endpoint", "grafana-dashboard",
+    "upgrade", "certificates", "receive-ca-certs", "logging", "tracing", "metrics-endpoint",
+    "grafana-dashboard",
 }  # fmt: skip
 
 
@@ -141,8 +144,11 @@ def test_every_databag_that_a_hook_reads_ends_the_memory(three_units):
 def test_a_follower_reads_no_databag_that_only_the_leader_may_read(three_units):
     juju = three_units
     juju.emit(juju.context.on.update_status(), leader=False)
-    peers = juju.relation("pgb-peers").id
-    assert set(reads(juju)) == {(peers, APP), (peers, f"{APP}/0")}
+    peers, old, admin = (juju.relation(name).id for name in ("pgb-peers", "db", "db-admin"))
+    of_peers = {(peers, APP), (peers, f"{APP}/0")}
+    of_old = {(old, "shop-app"), (old, "shop-app/0"), (old, f"{APP}/0")}
+    of_admin = {(admin, "blog-app"), (admin, "blog-app/0")}
+    assert set(reads(juju)) == of_peers | of_old | of_admin
     client = juju.relation("database")
     on = juju.context.on
     assert not looked(juju, on.relation_changed(client, remote_unit=0))
