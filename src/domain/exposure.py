@@ -10,6 +10,7 @@ from domain import sentences
 from domain.endpoints import Endpoint, endpoints_text
 from domain.facts import Facts, Ledger
 from domain.leadership import may_write_for_app
+from domain.problems import SERVICE, TRUST
 from domain.service import (
     Exposed,
     Kind,
@@ -20,9 +21,6 @@ from domain.service import (
     at_least,
 )
 from domain.value import digest
-
-# The topics of the problems in the ledger that this module decides.
-SERVICE, TRUST = "service", "trust"
 
 
 def known(ledger: Ledger) -> Exposed:

@@ -130,7 +130,7 @@ class MemoryExposure:
         return kubernetes.apply(kubernetes.juju_host if borrows else kubernetes.host, service)
 
     def nodes(self) -> tuple[UnitNode, ...]:
-        """Return the node of every unit that has one; each unit has another node by default."""
+        """Return the nodes where units run; each unit has another node by default."""
         kubernetes = self._answering("nodes")
         hosts = {
             name: kubernetes.nodes.get(name, f"192.0.2.{number_of(name) + 1}")
