@@ -147,8 +147,8 @@ def without_nodes(ledger: Ledger) -> Ledger:
     return ledger.exposing(ledger.exposed_ports, exposed)
 
 
-def trusting(ledger: Ledger, *, trusted: bool) -> Ledger:
-    """Return the ledger with whether this application may create objects in Kubernetes."""
+def trusting(ledger: Ledger, *, trusted: bool | None) -> Ledger:
+    """Return the ledger with whether this application may create objects; None if that is not known."""
     exposed = known(ledger).model_copy(update={"trusted": trusted})
     return ledger.exposing(ledger.exposed_ports, exposed)
 

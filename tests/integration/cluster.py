@@ -286,7 +286,7 @@ class Front:
                 else:
                     self._pass_on(body)
 
-            do_PATCH = do_GET  # noqa: N815 — the name that http.server asks for
+            do_PATCH = do_DELETE = do_GET  # noqa: N815 — the names that http.server asks for
 
             def _pass_on(self, body: bytes) -> None:
                 behind = http.client.HTTPSConnection(

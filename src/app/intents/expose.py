@@ -82,6 +82,9 @@ class Expose:
             self.exposure.protect()
         except ExposureForbidden:
             return facts.recording(decide.trusting(facts.ledger, trusted=False))
+        except ExposureFailed as error:
+            unknown = facts.recording(decide.trusting(facts.ledger, trusted=None))
+            return _failing(unknown, Level.WAITING, error)
         return facts.recording(decide.trusting(facts.ledger, trusted=True))
 
     def _release(self, facts: Facts) -> Facts:
