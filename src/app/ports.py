@@ -215,7 +215,7 @@ class Exposure(Protocol):
         ...
 
     def nodes(self) -> tuple[UnitNode, ...]:
-        """Return the node of every unit that has one."""
+        """Return the nodes where units run, a node for each unit."""
         ...
 
     def protect(self) -> None:

@@ -10,6 +10,7 @@ from domain import sentences
 from domain.endpoints import Endpoint, endpoints_text
 from domain.facts import Facts, Ledger
 from domain.leadership import may_write_for_app
+from domain.problems import SERVICE, TRUST
 from domain.service import (
     Exposed,
     Kind,
@@ -20,9 +21,6 @@ from domain.service import (
     at_least,
 )
 from domain.value import digest
-
-# The topics of the problems in the ledger that this module decides.
-SERVICE, TRUST = "service", "trust"
 
 
 def known(ledger: Ledger) -> Exposed:
@@ -149,8 +147,8 @@ def without_nodes(ledger: Ledger) -> Ledger:
     return ledger.exposing(ledger.exposed_ports, exposed)
 
 
-def trusting(ledger: Ledger, *, trusted: bool) -> Ledger:
-    """Return the ledger with whether this application may create objects in Kubernetes."""
+def trusting(ledger: Ledger, *, trusted: bool | None) -> Ledger:
+    """Return the ledger with whether this application may create objects; None if that is not known."""
     exposed = known(ledger).model_copy(update={"trusted": trusted})
     return ledger.exposing(ledger.exposed_ports, exposed)
 

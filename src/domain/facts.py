@@ -15,7 +15,7 @@ from domain.endpoints import Endpoint, Host
 from domain.instances import Layout
 from domain.made import Made
 from domain.plan import Plan, Serving
-from domain.problems import Level, Problem
+from domain.problems import KUBERNETES, Level, Problem
 from domain.roles import DATABASE_CREATORS
 from domain.service import Exposed
 from domain.settings import Settings
@@ -230,12 +230,11 @@ class Ledger(Value):
 
         Roles that could not be dropped stay those of this application if PostgreSQL is related again.
         """
-        kept = ("service", "trust")
         return Ledger(
             exposed_ports=self.exposed_ports,
             exposed=self.exposed,
             outside=self.outside,
-            problems=tuple(problem for problem in self.problems if problem.topic in kept),
+            problems=tuple(problem for problem in self.problems if problem.topic in KUBERNETES),
             made=self.made,
             left=self.left,
         )

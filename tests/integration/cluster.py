@@ -171,6 +171,8 @@ class Cluster:
         for name, (_, trusted) in APPLICATIONS.items():
             self.request("POST", f"{HERE}/serviceaccounts", {"metadata": {"name": name}})
             self._allow(name, _ALL if trusted else _OWN)
+            if trusted:
+                self._allow_cluster(name)
             self._deploy(name)
 
     def _allow(self, application: str, rules: list[dict[str, Any]]) -> None:
@@ -184,6 +186,25 @@ class Cluster:
         self.request(
             "POST", f"{roles}/rolebindings", {**metadata, "subjects": [account], "roleRef": role}
         )
+
+    def allow(self, application: str, rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Give an application other rights in its namespace; return those before."""
+        path = f"{RBAC}/namespaces/{NAMESPACE}/roles/{application}"
+        before = self.request("GET", path)["rules"]
+        self.request("PATCH", path, {"rules": rules}, MERGE)
+        return before
+
+    def _allow_cluster(self, application: str) -> None:
+        """Allow everything in the cluster, as `juju trust --scope=cluster` does."""
+        metadata = {"metadata": {"name": f"{NAMESPACE}-{application}"}}
+        account = {"kind": "ServiceAccount", "name": application, "namespace": NAMESPACE}
+        role = {
+            "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
+            "name": f"{NAMESPACE}-{application}",
+        }  # fmt: skip
+        self.request("POST", f"{RBAC}/clusterroles", {**metadata, "rules": _ALL})
+        bound = {**metadata, "subjects": [account], "roleRef": role}
+        self.request("POST", f"{RBAC}/clusterrolebindings", bound)
 
     def _deploy(self, application: str) -> None:
         """A StatefulSet with its first pod, as its controller would make it, and the Service that Juju makes."""
@@ -265,7 +286,7 @@ class Front:
                 else:
                     self._pass_on(body)
 
-            do_PATCH = do_GET  # noqa: N815 — the name that http.server asks for
+            do_PATCH = do_DELETE = do_GET  # noqa: N815 — the names that http.server asks for
 
             def _pass_on(self, body: bytes) -> None:
                 behind = http.client.HTTPSConnection(

@@ -41,7 +41,7 @@ class LightkubeExposure:
 
     Server-side apply keeps the fields of another manager that a manifest does not have, and removes what this
     application applied before and the manifest does not have any more. With `force` it replaces the fields that
-    the manifest has, whoever wrote them: clients use the endpoints that were published.
+    the manifest has, also those of another manager: clients use the endpoints that were published.
     """
 
     def __init__(self, application: str, namespace: str, pod: str) -> None:
@@ -68,7 +68,7 @@ class LightkubeExposure:
                 raise forbidden from None
 
     def nodes(self) -> tuple[UnitNode, ...]:
-        """Return the node of every unit that has one.
+        """Return the nodes where units run.
 
         Without the right to read nodes, the address is that which the pod has for its node. Raises
         ExposureForbidden and ExposureFailed.

@@ -22,11 +22,6 @@ class MemoryService:
     annotations: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
     node_ports: dict[int, int] = dataclasses.field(default_factory=dict[int, int])
 
-    @property
-    def reachable_ports(self) -> frozenset[int]:
-        """Return the ports that lead to units, also those of nodes."""
-        return frozenset((*self.ports, *self.node_ports.values()))
-
 
 @dataclasses.dataclass
 class MemoryKubernetes:
@@ -34,7 +29,7 @@ class MemoryKubernetes:
 
     # The names by which clients reach the application's own Service, and Juju's.
     host: str = "pool-service"
-    juju_host: str = "pool"
+    juju_host: str = "jujus-pool"
     trusted: bool = True
     # Raised by every request; None if Kubernetes answers.
     error: Exception | None = None
@@ -60,6 +55,19 @@ class MemoryKubernetes:
     def ports(self) -> tuple[int, ...]:
         """Return the ports of the application's own Service."""
         return self.own.ports if self.own else ()
+
+    def leads_to(self, host: str, port: int) -> int:
+        """Return the port of the units that an endpoint leads to; 0 if it leads nowhere."""
+        for name, service in self.services.items():
+            if host == name:
+                return port if port in service.ports else 0
+        for service in self.services.values():
+            nodes = {node: own for own, node in service.node_ports.items()}
+            if port in nodes:
+                return nodes[port]
+            if service.kind == "loadbalancer" and port in service.ports:
+                return port
+        return 0
 
     def copy(self) -> MemoryKubernetes:
         """Return an independent copy."""
@@ -130,7 +138,7 @@ class MemoryExposure:
         return kubernetes.apply(kubernetes.juju_host if borrows else kubernetes.host, service)
 
     def nodes(self) -> tuple[UnitNode, ...]:
-        """Return the node of every unit that has one; each unit has another node by default."""
+        """Return the nodes where units run; each unit has another node by default."""
         kubernetes = self._answering("nodes")
         hosts = {
             name: kubernetes.nodes.get(name, f"192.0.2.{number_of(name) + 1}")

@@ -8,7 +8,7 @@ from app.outcome import AskAgain, Done
 from app.ports import Exposure, Peers
 from domain import exposure as decide
 from domain.facts import Facts
-from domain.problems import Level, Problem
+from domain.problems import SERVICE, Level, Problem
 from domain.service import Service
 
 # What a hook asks Kubernetes although the ledger says that all is well: nothing; whether the Service that leads
@@ -61,7 +61,7 @@ class Expose:
         if not looks and decide.is_applied(facts.ledger, service):
             return facts
         state = self.exposure.expose(service)
-        facts = facts.recording(facts.ledger.without(decide.SERVICE))
+        facts = facts.recording(facts.ledger.without(SERVICE))
         return facts.recording(decide.with_state(facts, service, state))
 
     def _locate(self, facts: Facts) -> Facts:
@@ -82,6 +82,9 @@ class Expose:
             self.exposure.protect()
         except ExposureForbidden:
             return facts.recording(decide.trusting(facts.ledger, trusted=False))
+        except ExposureFailed as error:
+            unknown = facts.recording(decide.trusting(facts.ledger, trusted=None))
+            return _failing(unknown, Level.WAITING, error)
         return facts.recording(decide.trusting(facts.ledger, trusted=True))
 
     def _release(self, facts: Facts) -> Facts:
@@ -94,5 +97,5 @@ class Expose:
 
 
 def _failing(facts: Facts, level: Level, error: Exception) -> Facts:
-    problem = Problem(topic=decide.SERVICE, level=level, text=str(error))
+    problem = Problem(topic=SERVICE, level=level, text=str(error))
     return facts.recording(facts.ledger.with_problem(problem))

@@ -11,7 +11,7 @@ from app.ports import Clients, Database, Databases, NewPassword, Peers, Secrets
 from domain import consent, sentences
 from domain.facts import BackendLogin, Client, Facts, Ledger
 from domain.leadership import may_write_for_app
-from domain.problems import Level, Problem
+from domain.problems import KUBERNETES, SERVICE, Level, Problem
 from domain.users import AuthMaterial, Login, auth_user, grant_for
 
 logger = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class ReconcileAccess:
         for grant in facts.ledger.grants:
             if grant.username not in wanted:
                 self.clients.forget(grant)
-        problems = [p for p in facts.ledger.problems if p.topic == "service"]
+        problems = [p for p in facts.ledger.problems if p.topic in KUBERNETES]
         granting = GrantRound(facts, database, kept)
         for hurried, clients, usernames in _by_trouble(facts.ledger, granting.clients(), leaving):
             if hurried and (clients or usernames):
@@ -119,6 +119,8 @@ class ReconcileAccess:
             capacity=database.capacity(),
             grants=tuple(given),
             exposed_ports=facts.ledger.exposed_ports,
+            exposed=facts.ledger.exposed,
+            outside=facts.ledger.outside,
             problems=(*problems, *locked_out, *_notes(database.notes())),
             made=granting.made,
             roamed=roamed,
@@ -214,7 +216,7 @@ def _unfinished(facts: Facts, backend: BackendLogin) -> bool:
         or not facts.ledger.made.cluster
         or facts.roaming
         or facts.ledger.allowed != consent.consent_of(facts).names
-        or any(problem.topic != "service" for problem in facts.ledger.troubles)
+        or any(problem.topic != SERVICE for problem in facts.ledger.troubles)
         or any(grant not in facts.ledger.grants for grant in asked)
         or facts.grants_to_keep != facts.ledger.grants
     )

@@ -78,6 +78,36 @@ def options(platform):
     platform.model.options = {"max_db_connections": 10, "listen_port": 7000}
 
 
+def exposed(kind):
+    """Return a change: the operator has exposed the application before."""
+
+    def change(platform):
+        platform.kubernetes.ingress = ("203.0.113.5",)
+        platform.model.options = {"expose-external": kind}
+        platform.leader.config_changed()
+        platform.settle()
+
+    return change
+
+
+def exposes(kind, before="false"):
+    """Return a change: the operator exposes the application in another way, with another port."""
+
+    def change(platform):
+        exposed(before)(platform)
+        platform.model.options = {"expose-external": kind, "listen_port": 7000}
+
+    return change
+
+
+def trusts(platform):
+    platform.kubernetes.trusted = False
+    platform.kubernetes.services.clear()
+    platform.leader.config_changed()
+    platform.settle()
+    platform.kubernetes.trusted = True
+
+
 def options_shared(platform):
     options(platform)
     platform.leader.config_changed()
@@ -214,6 +244,15 @@ ROWS = {
     "config/1": (served, options, FOLLOWER, hook("config_changed")),
     "config/2": (new, nothing, LEADER, hook("config_changed")),
     "config/3": (served, options, LEADER, hook("config_changed")),
+    "config/3 nodes": (served, exposes("nodeport"), LEADER, hook("config_changed")),
+    "config/3 balancer": (served, exposes("loadbalancer"), LEADER, hook("config_changed")),
+    "config/3 fewer": (
+        served, exposes("nodeport", "loadbalancer"), LEADER, hook("config_changed"),
+    ),
+    "config/3 inside": (
+        served, exposes("false", "loadbalancer"), LEADER, hook("config_changed"),
+    ),
+    "config/3 trust": (served, trusts, LEADER, hook("config_changed")),
     "config/4": (served, invalid, LEADER, hook("config_changed")),
     "update/1": (started, stale, LEADER, hook("update_status")),
     "update/2": (served, stale, LEADER, hook("update_status")),
@@ -293,6 +332,7 @@ def seen(platform):
             for number, answer in unit.answers.items()
             if number in model.clients
         ],
+        "kubernetes": platform.kubernetes.services,
         "users": model.auth and (model.auth.auth_user, model.auth.stats_user),
         "let in": [number for number in model.clients if works(platform, number)],
         "server": (roles, server.databases, server.functions),
