@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from dying import until
 from platform_under_test import COMMAND, ROOT, lives, value
+from postgresql import PostgreSQL
 
 
 @pytest.fixture
@@ -60,6 +61,25 @@ def test_a_postgresql_that_is_killed_runs_again_without_a_command(watched):
     until(lambda: not lives(before) and postmaster(watched) != before)
     until(lambda: serves(watched))
     assert lives(postmaster(watched))
+
+
+def test_what_was_asked_while_postgresql_was_away_is_completed(fresh):
+    """The server is given, so that `watch` does not start it."""
+    with PostgreSQL() as server:
+        own = server.credentials()
+        fresh.environment["PGPASSWORD"] = own.password.get_secret_value()
+        fresh.up("--units", "2", "--backend", f"postgresql://{own.user}@{own.endpoints[0]}")
+        server.stop(signal.SIGQUIT)
+        assert fresh.run("relate", "late").returncode == 1
+        del fresh.environment["POOLER_NO_WATCH"]
+        fresh.run("up")
+        until(lambda: watcher(fresh))
+        server.start()
+        until(lambda: fresh.run("credentials", "late").returncode == 0)
+        with fresh.client("late", 1) as connection:
+            assert value(connection, "select 42") == 42
+        assert "PostgreSQL answers again" in (fresh.home / "watch.log").read_text()
+        fresh.delete()
 
 
 def test_after_down_nothing_is_started_again(watched):
