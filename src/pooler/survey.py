@@ -192,7 +192,9 @@ def _query(
     from adapters.connections.messages import last_line
     from adapters.connections.statement_timeout import timed_connection
 
-    def connect_and_ask(**parameters: Any) -> psycopg.Connection[Any]:
+    def connect_and_ask(
+        **parameters: Any,  # noqa: ANN401 — those of `connect`, of which each has its own type
+    ) -> psycopg.Connection[Any]:
         connection = timed_connection(QUERY_SECONDS).connect(**parameters)
         try:
             own_logins.remember(home, connection.fileno())

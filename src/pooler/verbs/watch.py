@@ -36,7 +36,8 @@ _FAILURES = (CommandError, ConsoleFailed, OSError, ServerFailed, Unreadable, Unw
 def watch(run: Invocation, arguments: argparse.Namespace) -> int:
     """Look at all processes every few seconds, and start again what has ended or hangs.
 
-    When PostgreSQL answers again, what commands asked for in the meantime is completed. SIGTERM ends this, and `pooler down` does, too; PgBouncer and PostgreSQL go on.
+    When PostgreSQL answers again, what commands asked for in the meantime is completed. SIGTERM ends
+    this, and `pooler down` does, too; PgBouncer and PostgreSQL go on.
     """
     if arguments.up:
         if not run.store.exists():
