@@ -9,16 +9,25 @@ import time
 import psycopg
 import pytest
 from dying import until
-from platform_under_test import COMMAND, ROOT, lives, value
+from platform_under_test import COMMAND, ROOT, Pooler, lives, value
 from postgresql import PostgreSQL
+
+from pooler.verbs.watch import EVERY
+
+
+@pytest.fixture(scope="module")
+def pooler():
+    with contextlib.closing(Pooler()) as pooler:
+        del pooler.environment["POOLER_NO_WATCH"]
+        yield pooler
 
 
 @pytest.fixture
-def watched(fresh):
-    del fresh.environment["POOLER_NO_WATCH"]
-    fresh("up", f"listen_port={fresh.port}")
-    until(lambda: watcher(fresh))
-    return fresh
+def watched(pooler):
+    """A unit that serves, and a new process that watches it."""
+    pooler("up", f"listen_port={pooler.port}")
+    until(lambda: watcher(pooler))
+    return pooler
 
 
 def watcher(pooler):
@@ -87,7 +96,7 @@ def test_after_down_nothing_is_started_again(watched):
     os.kill(processes[0], signal.SIGKILL)
     watched("down")
     assert not lives(pid)
-    time.sleep(5)
+    time.sleep(EVERY + 1)
     assert not any(map(lives, processes))
     assert not any(map(lives, watched.pids()))
 
@@ -115,7 +124,10 @@ def test_a_second_process_that_watches_is_refused(watched):
 
 def test_the_environment_of_the_process_that_watches_has_no_password(watched):
     watched.environment["PGPASSWORD"] = "a-secret"
-    watched("up")
+    try:
+        watched("up")
+    finally:
+        del watched.environment["PGPASSWORD"]
     until(lambda: watcher(watched))
     with open(f"/proc/{watcher(watched)}/environ") as environ:
         assert "a-secret" not in environ.read()
