@@ -101,7 +101,7 @@ def _view(
     processes = () if stopped else [process for unit in assessed for process in _processes(unit)]
     states = Consoles().ask(platform, processes)
     application = None if stopped or platform.state.paused else _asker(platform, states)
-    answers = in_parallel(lambda unit: _answer(unit, application), assessed)
+    answers = in_parallel(lambda unit: _answer(platform, unit, application), assessed)
     seen = [
         UnitSeen(
             unit.facts,
@@ -176,9 +176,11 @@ def _asker(platform: LocalPlatform, states: Sequence[ProcessState]) -> Applicati
     )
 
 
-def _answer(unit: Assessed, application: Application | None) -> Answer | None:
+def _answer(
+    platform: LocalPlatform, unit: Assessed, application: Application | None
+) -> Answer | None:
     """Return the answer to a query through a unit whose processes run; None if none was sent."""
     facts = unit.facts
     if application is None or not facts.container.running or facts.serving is None:
         return None
-    return query(facts.address, facts.serving.port, application)
+    return query(platform.store.home, facts.address, facts.serving.port, application)

@@ -26,7 +26,7 @@ DELETED = "state.deleted"
 
 # What `pooler` writes to its directory. `postgresql-…` is what a killed command was making.
 _OWN = re.compile(
-    r"state\.(?:json|new|deleted)|lock|watch\.(?:lock|log)|postgresql(?:\.log|-.*)?|units|run"
+    r"state\.(?:json|new|deleted)|lock|logins|watch\.(?:lock|log)|postgresql(?:\.log|-.*)?|units|run"
 )
 
 # What the file system itself writes to the top of a volume.
