@@ -19,6 +19,7 @@ from app.intents.reconcile_access import ReconcileAccess
 from app.intents.repeat_offers import RepeatOffers
 from app.intents.request_backend import RequestBackend
 from app.intents.share_configuration import ShareConfiguration
+from app.intents.verify_servers import VerifyServers
 from app.intents.withdraw_access import WithdrawAccess
 from app.ports import Ports
 
@@ -79,6 +80,8 @@ def _intents(
         ReconcileAccess(
             ports.databases, ports.secrets, ports.clients, ports.peers, ports.new_password, verify
         ),
+        # Pools keep the former authorities of PostgreSQL until every endpoint is verified by the new authorities.
+        VerifyServers(ports.databases, ports.peers, verify),
         # Followers configure their processes from the plan that the leader shares here.
         share,
         ConfigurePooler(ports.pooler, ports.consoles, ports.peers, verify),

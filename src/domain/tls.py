@@ -30,7 +30,7 @@ def _certificate(text: str) -> str:
 Certificate = Annotated[str, pydantic.AfterValidator(_certificate)]
 
 # How PgBouncer verifies a PostgreSQL server.
-ServerMode = Literal["prefer", "verify-ca", "verify-full"]
+ServerMode = Literal["disable", "prefer", "require", "verify-ca", "verify-full"]
 
 
 def certificates_in(text: str) -> tuple[str, ...]:

@@ -8,8 +8,8 @@ from typing import Any
 import pydantic
 
 from adapters.local.environment import UNENCRYPTED
+from domain.backend import BackendLogin
 from domain.endpoints import Endpoint, endpoints_in
-from domain.facts import BackendLogin
 from pooler.arguments import UsageError
 
 AUTH_DATABASE = "pgbouncer"

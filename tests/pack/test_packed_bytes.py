@@ -60,6 +60,7 @@ def test_source_date_epoch_is_the_date_of_all_entries(folder):
     (file,) = made.iterdir()
     archive = zipfile.ZipFile(file)
     assert {entry.date_time for entry in archive.infolist()} == {(2023, 11, 14, 22, 13, 20)}
-    assert "charmcraft-started-at: '2023-11-14T22:13:20+00:00'" in archive.read(
-        "manifest.yaml"
-    ).decode()
+    assert (
+        "charmcraft-started-at: '2023-11-14T22:13:20+00:00'"
+        in archive.read("manifest.yaml").decode()
+    )

@@ -57,7 +57,9 @@ def test_a_platform_that_is_unknown_is_named(tmp_path):
         [sys.executable, "-m", "packing"], cwd=root, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("the platform ubuntu@24.04:riscv64 of charmcraft.yaml is unknown")
+    assert done.stderr.startswith(
+        "the platform ubuntu@24.04:riscv64 of charmcraft.yaml is unknown"
+    )
 
 
 def test_a_module_that_does_not_compile_is_named(tmp_path):

@@ -8,8 +8,8 @@ import pathlib
 
 from adapters.local import environment
 from adapters.local.run_as import pooler_owner, shared_user
+from domain.backend import BackendLogin
 from domain.endpoints import Endpoint
-from domain.facts import BackendLogin
 from domain.value import number_of
 from pooler import binaries, listening, server, watching
 from pooler.address import given_credentials

@@ -6,8 +6,8 @@ from in_memory import deployed, related
 
 from adapters.local.model import related as related_backend
 from adapters.memory import MemoryPlatform
+from domain.backend import BackendRelation
 from domain.endpoints import endpoints_in
-from domain.facts import BackendRelation
 from domain.status import assess
 
 LEADER, FOLLOWER = "pgbouncer/0", "pgbouncer/1"
@@ -247,10 +247,16 @@ ROWS = {
     "config/3 nodes": (served, exposes("nodeport"), LEADER, hook("config_changed")),
     "config/3 balancer": (served, exposes("loadbalancer"), LEADER, hook("config_changed")),
     "config/3 fewer": (
-        served, exposes("nodeport", "loadbalancer"), LEADER, hook("config_changed"),
+        served,
+        exposes("nodeport", "loadbalancer"),
+        LEADER,
+        hook("config_changed"),
     ),
     "config/3 inside": (
-        served, exposes("false", "loadbalancer"), LEADER, hook("config_changed"),
+        served,
+        exposes("false", "loadbalancer"),
+        LEADER,
+        hook("config_changed"),
     ),
     "config/3 trust": (served, trusts, LEADER, hook("config_changed")),
     "config/4": (served, invalid, LEADER, hook("config_changed")),

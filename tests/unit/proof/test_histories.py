@@ -18,8 +18,8 @@ from adapters.local.model import related as related_backend
 from adapters.memory import MemoryPlatform, MemoryRole, MemoryUnit
 from app.errors import ExposureFailed
 from app.outcome import Done
+from domain.backend import BackendLogin, BackendRelation
 from domain.endpoints import endpoints_in
-from domain.facts import BackendLogin, BackendRelation
 
 
 class Platform(MemoryPlatform):
