@@ -123,6 +123,7 @@ class ReconcileAccess:
             made=granting.made,
             roamed=roamed,
             allowed=consent.consent_of(facts).names,
+            told_tls=facts.ledger.told_tls,
         )
 
     def _grant(self, granting: GrantRound, database: Database, client: Client) -> None:
