@@ -26,8 +26,8 @@ def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ..
         *_options(facts),
         *_budget(facts),
         *_backend(facts),
-        *_container(facts),
         *_tls(facts),
+        *_container(facts),
         *_refusals(facts),
         *_capacity(facts),
         *(

@@ -105,7 +105,7 @@ class UnitCertificates(Value):
     def authorities(self) -> tuple[Certificate, ...]:
         """Return the authorities of both pairs, each once."""
         pairs = [pair for pair in (self.kept, self.issued) if pair]
-        return tuple(dict.fromkeys(one for pair in pairs for one in pair.authorities))
+        return tuple(dict.fromkeys(authority for pair in pairs for authority in pair.authorities))
 
     def keeping(self, pair: ServedPair | None) -> "UnitCertificates":
         """Return these certificates after the unit kept another pair; None after it removed its pair."""
