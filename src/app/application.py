@@ -89,7 +89,7 @@ def _intents(
         share,
         Expose(ports.exposure, ports.peers, checks),
         # Clients are told only what works already.
-        PublishEndpoints(ports.databases, ports.clients, ports.new_password),
+        PublishEndpoints(ports.databases, ports.clients, ports.peers, ports.new_password),
         # A client at `db` or `db-admin` reads the databag of any unit.
         RepeatOffers(ports.clients),
         again=again,
