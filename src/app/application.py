@@ -2,6 +2,7 @@
 
 from app.converge import Converge
 from app.hooks.backend import BackendBroken, BackendChanged, BackendDeparted
+from app.hooks.certificates import CertificatesChanged, SetPrivateKey
 from app.hooks.clients import ClientsBroken, ClientsChanged, ClientsDeparted
 from app.hooks.config_changed import ConfigChanged
 from app.hooks.legacy import LegacyChanged
@@ -14,6 +15,7 @@ from app.hooks.upgrade import PreUpgradeCheck, ResumeUpgrade
 from app.hooks.verify import Verify
 from app.intents.configure_pooler import ConfigurePooler
 from app.intents.expose import Checks, Expose
+from app.intents.obtain_certificate import ObtainCertificate
 from app.intents.publish_endpoints import PublishEndpoints
 from app.intents.reconcile_access import ReconcileAccess
 from app.intents.repeat_offers import RepeatOffers
@@ -53,6 +55,9 @@ class Application:
         self.clients_broken = ClientsBroken(facts, converge)
         self.legacy_changed = LegacyChanged(facts, converge)
 
+        self.certificates_changed = CertificatesChanged(facts, converge)
+
+        self.set_private_key = SetPrivateKey(facts, ports.certificates)
         self.pause = Pause(facts, ports.consoles)
         self.resume = Resume(facts, ports.consoles)
         self.pre_upgrade_check = PreUpgradeCheck()
@@ -76,6 +81,8 @@ def _intents(
     return Converge(
         # PostgreSQL's charm needs time to answer, so the request is written first.
         RequestBackend(ports.backend),
+        # The authority needs time to answer, too, and a pair that is kept here is served by this hook.
+        ObtainCertificate(ports.certificates),
         # Pools may lead only to databases whose users exist.
         ReconcileAccess(
             ports.databases, ports.secrets, ports.clients, ports.peers, ports.new_password, verify

@@ -310,5 +310,12 @@ KUBERNETES = (
         "check what answers at the address of the Kubernetes API. Every hook tries again",
     ),
 )
+CERTIFICATES = (
+    Kind(
+        Level.WAITING,
+        "certificates: … is gone: the next hook decides",
+        "wait",
+    ),
+)
 
-KINDS = (*POSTGRESQL, *APPLICATIONS, *PGBOUNCER, *KUBERNETES)
+KINDS = (*POSTGRESQL, *APPLICATIONS, *CERTIFICATES, *PGBOUNCER, *KUBERNETES)

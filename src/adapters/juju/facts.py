@@ -10,6 +10,7 @@ import pydantic
 from ops import hookcmds
 
 from adapters.juju import databags
+from adapters.juju.certificates import JujuCertificates
 from adapters.juju.legacy import JujuLegacyClients
 from adapters.juju.names import BACKEND, CLIENTS, LEAVING, PEERS
 from adapters.juju.peers import REQUEST
@@ -38,6 +39,7 @@ class JujuFacts:
         state: JujuState,
         container: Callable[[], Container],
         secrets: JujuSecrets,
+        certificates: JujuCertificates,
         layout: Layout,
         service_host: str,
         legacy: JujuLegacyClients,
@@ -46,6 +48,7 @@ class JujuFacts:
         self._state = state
         self._container = container
         self._secrets = secrets
+        self._certificates = certificates
         self._layout = layout
         self._service_host = service_host
         self._legacy = legacy
@@ -94,6 +97,7 @@ class JujuFacts:
         requests = tuple(self._requests()) if leader else ()
         if leader:
             requests += tuple((known.relation_id, known.parsed) for known in legacy)
+        certificates, received = self._certificates.read()
         return Facts(
             unit=charm.unit.name,
             address=self._address(),
@@ -120,6 +124,8 @@ class JujuFacts:
             legacy=tuple(known.client for known in legacy if known.client),
             service_host=self._service_host,
             configure_command=f"juju config {charm.app.name}",
+            certificates=certificates,
+            received_authorities=received,
         )
 
     def _address(self) -> str:
