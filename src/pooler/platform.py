@@ -183,8 +183,10 @@ class LocalPlatform:
 
     def _backend_answers(self) -> bool:
         backend = self.model.backend.credentials
-        servers = backend.endpoints if backend else ()
-        return ping.answers(((server.host, server.port) for server in servers), PING_SECONDS)
+        if backend is None:
+            return True  # The state that named PostgreSQL may be lost.
+        servers = ((server.host, server.port) for server in backend.endpoints)
+        return ping.answers(servers, PING_SECONDS)
 
     def _stop(self, unit: str) -> None:
         self.pooler(unit).stop()

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 SUPERUSER = "pooler"
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
+STOP_SECONDS = 60.0
 ASK_SECONDS = 5.0
 LOGIN_SECONDS = 5.0
 LEAVE_SECONDS = 5.0
@@ -137,12 +138,21 @@ class LocalServer:
         server.port = self._port_when_ready()
         return started
 
-    def stop(self, server: ServerRecord) -> None:
-        """Stop the server. Raises ServerFailed."""
+    def stop(self) -> bool:
+        """Stop the server, also without its record, and return whether it ran. Raises ServerFailed."""
+        ran, pid = bool(self._workers()), self._recorded_pid()
+        end = time.monotonic() + STOP_SECONDS
         if self.runs():
-            pg_ctl = pathlib.Path(server.programs, "pg_ctl")
-            self._run(pg_ctl, "-D", str(self._data), "-w", "-m", "fast", "stop")
+            # A fast shutdown: sessions end, and then the data is written.
+            send(pid, signal.SIGINT, self._is_worker)
+        while self.runs():
+            if time.monotonic() > end:
+                raise ServerFailed(
+                    f"PostgreSQL (process {pid}) has not ended after {STOP_SECONDS:.0f} s: see {self._log}"
+                )
+            time.sleep(0.05)
         self.end()
+        return ran
 
     def runs(self) -> bool:
         """Return whether the server runs."""
@@ -288,6 +298,13 @@ def _check_rights(connection: psycopg.Connection) -> None:
             f"user {name} of PostgreSQL lacks {' and '.join(lacks)}, and cannot make users and databases"
             f" for clients: run `{alter} {' '.join(lacks)}`, or name a superuser in --backend"
         )
+
+
+def reads_passwords(credentials: BackendLogin) -> bool:
+    """Return whether the user may read pg_authid in the auth database. Raises ServerFailed."""
+    with connected(credentials, credentials.database) as connection:
+        query = "SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')"
+        return connection.execute(query).fetchone() == (True,)
 
 
 def make_auth_database(credentials: BackendLogin) -> None:

@@ -64,6 +64,8 @@ class State(StoredModel):
     paused: bool = False
     # Whether `pooler down` has stopped the units, so that only `pooler up` starts them again.
     stopped: bool = False
+    # Whether `pooler up` started a process that watches the units.
+    watched: bool = False
     # The address at which every unit listens beside its own; '' if there is none.
     listen: Annotated[str, pydantic.AfterValidator(_ip_address)] = ""
     model: Model = Model()

@@ -35,7 +35,9 @@ def up(run: Invocation, arguments: argparse.Namespace) -> int:
     platform = start(run, state, arguments.backend, replicas)
     if state.listen:
         say_where(run, state)
-    if arguments.no_watch or os.environ.get("POOLER_NO_WATCH"):
+    state.watched = not (arguments.no_watch or os.environ.get("POOLER_NO_WATCH"))
+    run.store.save(state)
+    if not state.watched:
         return show_status(platform)
     watch = watching.start(run.store)
     run.say("processes that end or hang are started again: see `pooler watch --help`")
