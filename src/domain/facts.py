@@ -18,7 +18,7 @@ from domain.plan import Plan, Serving
 from domain.problems import Level, Problem
 from domain.roles import DATABASE_CREATORS
 from domain.settings import Settings
-from domain.tls import Certificate, UnitCertificates
+from domain.tls import Certificate, ServerMode, UnitCertificates
 from domain.users import AccessRequest, AuthMaterial, Grant, Offer, Refusal
 from domain.value import Count, Line, Name, Value
 
@@ -98,6 +98,14 @@ class BackendLogin(Value):
     # PostgreSQL offers TLS, and the certificates that its charm gave to verify it.
     tls: bool = False
     authorities: tuple[Certificate, ...] = ()
+    # The mode that the operator gave with the address of the server, and a file with its authorities ('' if
+    # none), on a platform where the operator names the server.
+    mode: ServerMode | None = None
+    authority_file: str = ""
+
+    def with_authority_file(self, path: str) -> "BackendLogin":
+        """Return this login with another file of authorities."""
+        return self.model_copy(update={"authority_file": path})
 
     def with_version(self, version: str) -> "BackendLogin":
         """Return this login with the version that PostgreSQL said of itself."""

@@ -18,7 +18,7 @@ from domain.capabilities import (
 from domain.endpoints import Endpoint
 from domain.hba import Rule, access_rules
 from domain.overrides import usable
-from domain.plan import Plan, Serving
+from domain.plan import Plan, Serving, Upstream
 from domain.pools import (
     AUTH_ALIAS,
     UNLIMITED_POOL_SIZE,
@@ -202,6 +202,7 @@ def pooler_config(
                 *_listen(process.port, layout, process.index),
                 ("peer_id", str(first + process.index)),
                 *_auth(plan, layout, auth),
+                *_server_tls(plan.upstream),
                 *_pooling(plan, program.version, part, program.files),
             ),
             pools=_supported_pools(pools(plan, part), program.version),
@@ -304,6 +305,16 @@ def _auth(plan: Plan, layout: Layout, auth: AuthMaterial | None) -> tuple[IniLin
             ("auth_query", AUTH_QUERY),
         ]
     return tuple(lines)
+
+
+def _server_tls(upstream: Upstream | None) -> tuple[IniLine, ...]:
+    """Return the lines on TLS with PostgreSQL."""
+    if upstream is None or upstream.mode == "prefer":
+        return ()
+    mode = ("server_tls_sslmode", upstream.mode)
+    if not upstream.authority_file:
+        return (mode,)
+    return (mode, ("server_tls_ca_file", upstream.authority_file))
 
 
 def _pooling(plan: Plan, version: Version, part: Part, files: int) -> tuple[IniLine, ...]:

@@ -88,6 +88,8 @@ def upstream(facts: Facts) -> Upstream | None:
         auth_database=known.database,
         auth_user=auth.auth_user,
         version=known.version,
+        mode=known.mode or "prefer",
+        authority_file=known.authority_file,
         server_id=facts.ledger.server,
     )
 

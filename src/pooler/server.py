@@ -17,7 +17,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
-from adapters.connections.login import log_in, weak_method
+from adapters.connections.login import log_in, tls_parameters, weak_method
 from adapters.connections.messages import one_line
 from adapters.local import environment, files
 from adapters.local.run_as import RunAs, chown, identity
@@ -268,12 +268,12 @@ def own_credentials(server: ServerRecord) -> BackendLogin:
     )
 
 
-def inspect_server(credentials: BackendLogin) -> tuple[str, bool]:
-    """Return the server's version, and whether it has the auth database.
+def inspect_server(credentials: BackendLogin, database: str = FIRST_DATABASE) -> tuple[str, bool]:
+    """Return the server's version, and whether it has the auth database, after a login to `database`.
 
     Raises ServerFailed, also if the user has no right to make roles and databases.
     """
-    with connected(credentials) as connection:
+    with connected(credentials, database) as connection:
         version = connection.info.parameter_status("server_version") or ""
         _check_rights(connection)
         query = "SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s"
@@ -307,11 +307,11 @@ def reads_passwords(credentials: BackendLogin) -> bool:
         return connection.execute(query).fetchone() == (True,)
 
 
-def make_auth_database(credentials: BackendLogin) -> None:
-    """Make the auth database. Raises ServerFailed."""
+def make_auth_database(credentials: BackendLogin, database: str = FIRST_DATABASE) -> None:
+    """Make the auth database, after a login to `database`. Raises ServerFailed."""
     from psycopg import sql
 
-    with connected(credentials) as connection:
+    with connected(credentials, database) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(AUTH_DATABASE)))
 
 
@@ -357,6 +357,7 @@ def connected(
             connect_timeout=round(LOGIN_SECONDS),
             client_encoding="utf8",  # With a server in SQL_ASCII psycopg would return bytes.
             autocommit=True,
+            **tls_parameters(credentials),
         ) as connection:
             yield connection
     except psycopg.Error as error:
@@ -366,7 +367,7 @@ def connected(
             ) from None
         first, _, _ = str(error).strip().partition("\n")
         said = f"PostgreSQL says: {one_line(first)}"
-        raise ServerFailed(with_cure(said) if database == FIRST_DATABASE else said) from None
+        raise ServerFailed(said if database == credentials.database else with_cure(said)) from None
 
 
 def _free_port() -> int:

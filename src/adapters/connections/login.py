@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from domain.facts import BackendLogin
+
     C = TypeVar("C", bound=psycopg.Connection[Any])
 
 # With SCRAM alone a server proves that it knows the password, and a server that does not know the
@@ -86,6 +88,20 @@ def log_in(connect: Callable[..., C], seconds: float, **parameters: object) -> C
     if isinstance(answer, BaseException):
         raise answer
     return answer
+
+
+def tls_parameters(backend: BackendLogin) -> dict[str, str]:
+    """Return the parameters by which a login encrypts its connection, and verifies the server."""
+    if backend.mode is None:
+        return {}
+    # libpq would send the certificate of a client that it finds in the home of the user.
+    parameters = {"sslmode": backend.mode, "sslcertmode": "disable"}
+    if backend.authority_file:
+        parameters["sslrootcert"] = backend.authority_file
+    if backend.mode.startswith("verify"):
+        # An encryption by Kerberos would take the place of a verified certificate.
+        parameters["gssencmode"] = "disable"
+    return parameters
 
 
 def end_process(code: int) -> None:

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from adapters.connections import ping
-from adapters.connections.login import log_in, weak_method
+from adapters.connections.login import log_in, tls_parameters, weak_method
 from adapters.connections.messages import one_line
 from adapters.connections.statement_timeout import timed_connection
 from app.errors import DatabaseRefused, DatabaseUnreachable
@@ -155,6 +155,7 @@ class Server:
             options="" if options is None else f"{_OPTIONS} {options}",
             autocommit=True,
             prepare_threshold=None,
+            **tls_parameters(self._backend),
         )
 
     def _translate_login_error(

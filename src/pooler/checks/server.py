@@ -28,7 +28,7 @@ def check_server(subject: Subject) -> Results:
         )
         return
     try:
-        version, prepared = server.inspect_server(credentials)
+        version, prepared = server.inspect_server(credentials, state.first_database)
     except ServerFailed as error:
         place, reason = credentials.endpoints[0], without_address(str(error))
         text = reason.replace("PostgreSQL says: ", f"PostgreSQL at {place}: ", 1)

@@ -87,7 +87,7 @@ def _delete(run: Invocation, platform: LocalPlatform, *, sure: bool) -> int:
             print("nothing was deleted")
             return 1
     if given and credentials:
-        _check_reachable(credentials)
+        _check_reachable(credentials, state.first_database)
         server_cleanup.clean_up(platform, credentials, run.say, made=state.made_database)
     return _forget(run, platform)
 
@@ -145,10 +145,10 @@ def _agreed(*, sure: bool) -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
-def _check_reachable(credentials: BackendLogin) -> None:
+def _check_reachable(credentials: BackendLogin, database: str) -> None:
     """Raise CommandError if the given server does not answer, before anything changes."""
     try:
-        server.inspect_server(credentials)
+        server.inspect_server(credentials, database)
     except ServerFailed as error:
         raise CommandError(
             f"{error}. Nothing was deleted. If that server is gone for good, `pooler down --abandon`"

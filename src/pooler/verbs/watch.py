@@ -29,7 +29,7 @@ _FAILURES = (CommandError, ConsoleFailed, OSError, ServerFailed, Unreadable, Unw
 
 
 def watch(run: Invocation, arguments: argparse.Namespace) -> int:
-    """Look at all processes every few seconds, and start again what has ended or hangs.
+    """Look at all processes every few seconds, start again what has ended or hangs, and renew certificates.
 
     SIGTERM ends this, and `pooler down` does, too; PgBouncer and PostgreSQL go on.
     """
@@ -105,7 +105,8 @@ class _Watch:
     def _look(self) -> float:
         """Repair what does not run, and return the seconds until the next look."""
         try:
-            if self._platform is None or not _broken(self._platform):
+            platform = self._platform
+            if platform is None or not (_broken(platform) or platform.certification.waits):
                 return EVERY
             with self._run.store.locked_if_free() as locked:
                 if not locked:
@@ -143,6 +144,11 @@ class _Watch:
                 if left
                 else f"{unit}: PgBouncer process {names} had ended or hung, and was started again"
             )
+
+        if platform.certification.waits:
+            platform.settle()
+            if not platform.certification.waits:
+                self._say("units have new certificates")
 
     def _start_server(self, platform: LocalPlatform, record: ServerRecord) -> None:
         own, before = LocalServer(self._run.store.home, binaries.postgresql_owner()), record.port
