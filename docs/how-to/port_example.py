@@ -17,7 +17,7 @@ from adapters.passwords import new_password
 from app.application import Application
 from app.ports import Ports
 from domain.endpoints import endpoints_in
-from domain.facts import BackendLogin
+from domain.backend import BackendLogin
 from domain.instances import Layout
 
 

@@ -16,6 +16,7 @@ from app.intents.publish_endpoints import PublishEndpoints
 from app.intents.reconcile_access import ReconcileAccess
 from app.intents.request_backend import RequestBackend
 from app.intents.share_configuration import ShareConfiguration
+from app.intents.verify_servers import VerifyServers
 from app.intents.withdraw_access import WithdrawAccess
 from app.ports import Ports
 
@@ -62,6 +63,8 @@ def _intents(ports: Ports, *, verify: bool = False, again: Converge | None = Non
         ReconcileAccess(
             ports.databases, ports.secrets, ports.clients, ports.peers, ports.new_password, verify
         ),
+        # Pools keep the former authorities of PostgreSQL until every endpoint is verified by the new authorities.
+        VerifyServers(ports.databases, ports.peers, verify),
         # Followers configure their processes from the plan that the leader shares here.
         share,
         ConfigurePooler(ports.pooler, ports.consoles, ports.peers, verify),

@@ -3,19 +3,21 @@
 All effects are idempotent.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 import pydantic
 
 from domain.applied import AppliedState
+from domain.backend import BackendLogin
 from domain.budget import UnitBudget
 from domain.capabilities import PgBouncerRuntime
 from domain.change import Change
 from domain.consent import RoleRights, ServerDatabase
 from domain.console import PooledDatabase, PoolState
-from domain.facts import BackendLogin, Facts, Ledger
+from domain.endpoints import Endpoint
+from domain.facts import Facts, Ledger
 from domain.made import Made
 from domain.plan import Plan, Serving
 from domain.tls import CertificateNames, ServedPair
@@ -304,6 +306,13 @@ class Databases(Protocol):
 
     def answers(self, backend: BackendLogin) -> bool:
         """Return whether a server with PostgreSQL's protocol answers. Fast, without a login."""
+        ...
+
+    def refusals(self, backend: BackendLogin) -> Mapping[Endpoint, str]:
+        """Return the endpoints, with those of replicas, whose servers are not verified, each with the reason.
+
+        The reason is '' if a server does not answer.
+        """
         ...
 
     def admits(self, backend: BackendLogin, credentials: Login, database: str) -> bool:

@@ -6,21 +6,19 @@ these values with changes.
 
 from collections.abc import Collection
 
-import pydantic
-
 from domain.applied import AppliedState
+from domain.backend import BackendLogin, BackendRelation
 from domain.budget import UnitBudget
 from domain.capabilities import PgBouncerRuntime, Version, capabilities
-from domain.endpoints import Endpoint
 from domain.instances import Layout
 from domain.made import Made
 from domain.plan import Plan, Serving
 from domain.problems import Level, Problem
 from domain.roles import DATABASE_CREATORS
 from domain.settings import Settings
-from domain.tls import Certificate, ServerMode, UnitCertificates
+from domain.tls import Certificate, UnitCertificates
 from domain.users import AccessRequest, AuthMaterial, Grant, Offer, Refusal
-from domain.value import Count, Line, Name, Value
+from domain.value import Count, Name, Value
 
 
 class Container(Value):
@@ -86,62 +84,6 @@ class Container(Value):
         return self.model_copy(update={"applied": applied})
 
 
-class BackendLogin(Value):
-    """What the charm of PostgreSQL gave this application: a superuser, and the endpoints of the server."""
-
-    user: Line
-    password: pydantic.SecretStr
-    database: Line
-    endpoints: tuple[Endpoint, ...] = pydantic.Field(min_length=1)
-    read_only: tuple[Endpoint, ...] = ()
-    version: str = ""
-    # PostgreSQL offers TLS, and the certificates that its charm gave to verify it.
-    tls: bool = False
-    authorities: tuple[Certificate, ...] = ()
-    # The mode that the operator gave with the address of the server, and a file with its authorities ('' if
-    # none), on a platform where the operator names the server.
-    mode: ServerMode | None = None
-    authority_file: str = ""
-
-    def with_authority_file(self, path: str) -> "BackendLogin":
-        """Return this login with another file of authorities."""
-        return self.model_copy(update={"authority_file": path})
-
-    def with_version(self, version: str) -> "BackendLogin":
-        """Return this login with the version that PostgreSQL said of itself."""
-        return self.model_copy(update={"version": version})
-
-    def with_read_only(self, endpoints: tuple[Endpoint, ...]) -> "BackendLogin":
-        """Return this login with these endpoints of replicas."""
-        return self.model_copy(update={"read_only": endpoints})
-
-
-class BackendRelation(Value):
-    """The relation with PostgreSQL."""
-
-    related: bool = False
-    # The relation has remote units. Without remote units there is no server to use.
-    present: bool = False
-    # The request of this application stands in the relation.
-    requested: bool = False
-    credentials: BackendLogin | None = None
-    # The reason why there are no credentials yet, as a sentence.
-    problem: str = ""
-
-    @property
-    def attached(self) -> bool:
-        """Return whether there is a server that pools can lead to."""
-        return self.related and self.present
-
-    def requesting(self) -> "BackendRelation":
-        """Return this relation with the request of this application."""
-        return self.model_copy(update={"requested": True})
-
-    def without_servers(self) -> "BackendRelation":
-        """Return this relation without remote units."""
-        return self.model_copy(update={"present": False})
-
-
 class Client(Value):
     """The request of a client application, and what was published to it."""
 
@@ -192,6 +134,8 @@ class Ledger(Value):
     allowed: tuple[str, ...] = ()
     # Sentences on what stays in a PostgreSQL whose relation has ended.
     left: tuple[str, ...] = ()
+    # The authorities and endpoints of PostgreSQL that were verified; '' before that.
+    verified: str = ""
 
     def with_problem(self, problem: Problem) -> "Ledger":
         """Return this ledger with a problem, which replaces an older problem with its topic."""
@@ -202,6 +146,10 @@ class Ledger(Value):
         """Return this ledger without a problem of this topic."""
         kept = tuple(problem for problem in self.problems if problem.topic != topic)
         return self.model_copy(update={"problems": kept})
+
+    def proving(self, verified: str) -> "Ledger":
+        """Return this ledger after every endpoint of PostgreSQL was verified, or has to be verified again."""
+        return self.without("verification").model_copy(update={"verified": verified})
 
     def exposing(self, ports: tuple[int, ...]) -> "Ledger":
         """Return this ledger with the ports of the Service."""
@@ -295,6 +243,10 @@ class Facts(Value):
     def with_auth(self, auth: AuthMaterial | None) -> "Facts":
         """Return these facts with the users of PgBouncer itself; None if they were removed."""
         return self.model_copy(update={"auth": auth})
+
+    def with_backend(self, login: BackendLogin) -> "Facts":
+        """Return these facts with another login of PostgreSQL."""
+        return self.model_copy(update={"backend": self.backend.with_credentials(login)})
 
     def with_clients(self, clients: tuple[Client, ...]) -> "Facts":
         """Return these facts with another state of the clients."""

@@ -12,6 +12,7 @@ from domain.process import UNLIMITED
 from domain.settings import Settings
 from domain.users import AccessRequest, Offer, grant_for
 from domain.value import number_of
+from domain.verification import server_check
 
 
 def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
@@ -75,21 +76,25 @@ def port_is_published(facts: Facts) -> bool:
 def upstream(facts: Facts) -> Upstream | None:
     """Return the server that the pools lead to, once the users of this application exist in it.
 
-    While the login of the backend cannot be read, the server before stays.
+    While the login of the backend cannot be read, the server before stays. A server that must be verified
+    and cannot be is not used.
     """
     known, auth = facts.backend.credentials, facts.auth
     if not facts.backend.attached or auth is None or not facts.ledger.provisioned_for:
         return None
     if known is None or facts.ledger.provisioned_for != known.user:
         return facts.plan.upstream if facts.plan else None
+    if (check := server_check(facts)) is None:
+        return None
     return Upstream(
         endpoints=known.endpoints,
         read_only=known.read_only,
         auth_database=known.database,
         auth_user=auth.auth_user,
         version=known.version,
-        mode=known.mode or "prefer",
-        authority_file=known.authority_file,
+        mode=check.mode,
+        authorities=check.authorities,
+        authority_file=known.authority_file if check.verifies else "",
         server_id=facts.ledger.server,
     )
 

@@ -77,6 +77,27 @@ POSTGRESQL_SILENT = Kind(
     "PostgreSQL at {endpoints} does not answer: {cure}",
     "check that PostgreSQL runs, and the network. Every hook tries again",
 )
+VERIFICATION_REQUIRED = Kind(
+    Level.BLOCKED,
+    "PostgreSQL must be verified, and {reason}: {cure}, or run `{command}`",
+    "follow the sentence. Until then no connection to PostgreSQL is made without verification",
+)
+NOT_VERIFIED = Kind(
+    Level.ACTIVE,
+    "connections to PostgreSQL are encrypted and not verified, because {reason}: {cure}",
+    "give the root by `receive-ca-certs`: see how-to/encrypt.md",
+)
+SERVER_NOT_VERIFIED = Kind(
+    Level.BLOCKED,
+    "PostgreSQL at {endpoint} is not verified: {reason}",
+    "check that the address leads to PostgreSQL. Let its certificate hold the address, and give its"
+    " authority by `receive-ca-certs`. No password was sent. The unit tries again soon",
+)
+SINGLE_REPLICAS = Kind(
+    Level.ACTIVE,
+    "PgBouncer {version} verifies a single host of a pool: each process uses one of {count} replicas",
+    "refresh to an image with PgBouncer 1.25 or later, which uses every replica",
+)
 STILL_LOGS_IN = Kind(
     Level.BLOCKED,
     "{username} has left and can still log in to PostgreSQL: {reason}",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from domain import sentences
+from domain import sentences, verification
 from domain.capabilities import OLDEST
 from domain.capacity import demand
 from domain.facts import Facts
@@ -11,6 +11,7 @@ from domain.overrides import unsupported_by
 from domain.pools import has_read_only_pools, least_for_read_only_pools
 from domain.problems import Level, Problem, Sentence
 from domain.reset import reset_problem
+from domain.supported import verifies_single_hosts
 from domain.vulnerabilities import warning
 
 
@@ -25,6 +26,8 @@ def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ..
         *_options(facts),
         *_budget(facts),
         *_backend(facts),
+        *verification.problems(facts),
+        *_single_replicas(facts),
         *_container(facts),
         *_refusals(facts),
         *_capacity(facts),
@@ -96,8 +99,18 @@ def _backend(facts: Facts) -> Iterator[Sentence]:
         return
     elif facts.backend.problem:
         yield Sentence(level=Level.BLOCKED, text=facts.backend.problem)
-    else:
+    elif facts.backend.credentials is None or verification.verified_login(facts):
         yield sentences.SETTING_UP_USERS.sentence()
+
+
+def _single_replicas(facts: Facts) -> Iterator[Sentence]:
+    """Yield a note if each process uses a single replica, because PgBouncer verifies a single host of a pool."""
+    plan, version = facts.plan, facts.container.version
+    if plan is None or plan.upstream is None or version is None:
+        return
+    count = len(plan.upstream.read_only)
+    if count > 1 and verifies_single_hosts(plan, version):
+        yield sentences.SINGLE_REPLICAS.sentence(version=version, count=count)
 
 
 def _container(facts: Facts) -> Iterator[Sentence]:

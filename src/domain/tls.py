@@ -29,8 +29,7 @@ def _certificate(text: str) -> str:
 # The text of a single certificate in PEM, in the form that `certificates_in` returns.
 Certificate = Annotated[str, pydantic.AfterValidator(_certificate)]
 
-# How connections to a PostgreSQL server are encrypted, and how they verify the server: the modes of libpq
-# and PgBouncer. Where the operator does not choose a mode, it is `prefer` or a mode that verifies.
+# How PgBouncer verifies a PostgreSQL server.
 ServerMode = Literal["disable", "prefer", "require", "verify-ca", "verify-full"]
 
 

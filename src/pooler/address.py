@@ -7,8 +7,8 @@ from typing import Any
 
 import pydantic
 
+from domain.backend import BackendLogin
 from domain.endpoints import Endpoint, endpoints_in
-from domain.facts import BackendLogin
 from pooler.arguments import UsageError
 from pooler.backend_tls import server_tls
 

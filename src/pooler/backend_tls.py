@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from adapters.local import files
-from domain.facts import BackendLogin
+from domain.backend import BackendLogin
 from domain.tls import ServerMode
 from domain.value import digest
 from pooler.arguments import UsageError

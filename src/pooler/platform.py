@@ -21,8 +21,9 @@ from adapters.local.run_as import RunAs
 from adapters.pgbouncer.console import PsycopgConsoles
 from app.application import Application
 from app.outcome import AskAgain
+from domain.backend import BackendLogin
 from domain.endpoints import Endpoint
-from domain.facts import BackendLogin, Facts
+from domain.facts import Facts
 from domain.instances import Layout
 from domain.value import number_of
 from pooler.arguments import UsageError, choices

@@ -23,9 +23,9 @@ from adapters.local import environment, files
 from adapters.local.run_as import RunAs, chown, identity
 from adapters.local.system_processes import command_of, pid_in, pids, send, user_of
 from adapters.passwords import new_password
+from domain.backend import BackendLogin
 from domain.capabilities import Version
 from domain.endpoints import Endpoint
-from domain.facts import BackendLogin
 from pooler.address import AUTH_DATABASE, FIRST_DATABASE, with_cure
 from pooler.binaries import version_of
 from pooler.store import DELETED, ServerRecord

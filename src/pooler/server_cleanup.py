@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from adapters.local.model import Model
-from domain.facts import BackendLogin
+from domain.backend import BackendLogin
 from domain.users import username_of
 from pooler.address import AUTH_DATABASE, FIRST_DATABASE
 from pooler.platform import LocalPlatform

@@ -19,8 +19,8 @@ import pydantic
 from ports import free_port
 from psycopg import sql
 
+from domain.backend import BackendLogin
 from domain.endpoints import Endpoint
-from domain.facts import BackendLogin
 from pooler.binaries import default_cache, postgresql, postgresql_from_wheel, postgresql_owner
 
 if TYPE_CHECKING:

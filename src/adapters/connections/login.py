@@ -8,12 +8,16 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from adapters.connections.memory_files import path_of
+from domain.tls import bundle
+from domain.verification import VERIFYING
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import psycopg
 
-    from domain.facts import BackendLogin
+    from domain.backend import BackendLogin
 
     C = TypeVar("C", bound=psycopg.Connection[Any])
 
@@ -92,16 +96,18 @@ def log_in(connect: Callable[..., C], seconds: float, **parameters: object) -> C
 
 def tls_parameters(backend: BackendLogin) -> dict[str, str]:
     """Return the parameters by which a login encrypts its connection, and verifies the server."""
-    if backend.mode is None:
-        return {}
-    # libpq would send the certificate of a client that it finds in the home of the user.
-    parameters = {"sslmode": backend.mode, "sslcertmode": "disable"}
-    if backend.authority_file:
-        parameters["sslrootcert"] = backend.authority_file
-    if backend.mode.startswith("verify"):
+    mode = backend.mode or "prefer"
+    verified = mode in VERIFYING
+    return {
+        "sslmode": mode,
+        "sslrootcert": (backend.authority_file or path_of(bundle(backend.authorities)))
+        if verified
+        else "",
+        # libpq would send the certificate of a client that it finds in the home of the user.
+        "sslcertmode": "disable",
         # An encryption by Kerberos would take the place of a verified certificate.
-        parameters["gssencmode"] = "disable"
-    return parameters
+        "gssencmode": "disable" if verified else "prefer",
+    }
 
 
 def end_process(code: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import ops
 import pydantic
@@ -13,13 +14,18 @@ from adapters.juju.names import BACKEND, CLIENTS, LEAVING, PEERS
 from adapters.juju.peers import REQUEST
 from adapters.juju.secrets import JujuSecrets
 from adapters.juju.state import JujuState
+from domain.backend import BackendLogin, BackendRelation
 from domain.budget import UnitBudget
 from domain.endpoints import address_in, endpoints_in
-from domain.facts import BackendLogin, BackendRelation, Container, Facts, Ledger, Peer
+from domain.facts import Container, Facts, Ledger, Peer
 from domain.instances import Layout
 from domain.leadership import misses_something
 from domain.plan import Plan, Serving
 from domain.settings import settings_from
+
+if TYPE_CHECKING:
+    from adapters.connections.authorities import Authorities
+    from domain.tls import Certificate
 
 
 class JujuFacts:
@@ -47,7 +53,7 @@ class JujuFacts:
         Juju is asked which units are being removed only where the answer matters, because `goal-state`
         is a call of a hook tool.
         """
-        facts = self._read()
+        facts = _with_roots(self._read())
         if facts.leader and (facts.leaving or misses_something(facts)):
             facts = facts.with_survivors(self._alive())
         return facts
@@ -147,6 +153,8 @@ class JujuFacts:
         fields = databags.size_checked(self._state.databag(relation, relation.app))
         if uri := fields.get("secret-user"):
             fields |= self._secret(uri, f"{BACKEND}.{relation.id}.user.secret")
+        if uri := fields.get("secret-tls"):
+            fields |= self._secret(uri, f"{BACKEND}.{relation.id}.tls.secret")
         needed = ("username", "password", "endpoints")
         if missing := [key for key in needed if not fields.get(key)]:
             raise ValueError(f"{relation.app.name} has not given {', '.join(missing)} yet")
@@ -155,6 +163,9 @@ class JujuFacts:
         endpoints = endpoints_in(fields["endpoints"])
         if not endpoints:
             raise ValueError(f"{relation.app.name} has not given endpoints yet")
+        tls = databags.switch(fields, "tls")
+        told = databags.certificates(fields, "tls-ca") if tls else ()
+        found = _authorities(told) if told else None
         return BackendLogin(
             user=fields["username"],
             password=pydantic.SecretStr(fields["password"]),
@@ -162,6 +173,9 @@ class JujuFacts:
             endpoints=endpoints,
             read_only=endpoints_in(fields.get("read-only-endpoints", "")),
             version=fields.get("version", ""),
+            tls=tls,
+            authorities=found.certificates if found else (),
+            rooted=found.rooted if found else False,
         )
 
     def _secret(self, uri: str, label: str) -> dict[str, str]:
@@ -177,3 +191,24 @@ class JujuFacts:
             remote = self._state.databag(relation, relation.app)
             local = self._state.app_databag(relation)
             yield relation.id, databags.asked(relation.id, relation.app.name, remote, local)
+
+
+def _with_roots(facts: Facts) -> Facts:
+    """Return the facts with the authorities that the operator gave and that lead to the root of PostgreSQL's."""
+    login = facts.backend.credentials
+    if login is None or not login.authorities or not facts.received_authorities:
+        return facts
+    found = _authorities(login.authorities, facts.received_authorities)
+    return facts.with_backend(login.with_authorities(found.certificates, rooted=found.rooted))
+
+
+def _authorities(
+    told: tuple[Certificate, ...], given: tuple[Certificate, ...] = ()
+) -> Authorities:
+    # Imported here, because only a server that offers TLS needs it.
+    from adapters.connections.authorities import authorities
+
+    try:
+        return authorities(told, given)
+    except ValueError as error:
+        raise ValueError(f"tls-ca: {error}") from None

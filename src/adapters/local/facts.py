@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adapters.local.model import ClientRecord, Model, UnitRecord
-from domain.facts import BackendRelation, Client, Container, Facts, Peer
+from domain.backend import BackendRelation
+from domain.facts import Client, Container, Facts, Peer
 from domain.instances import Layout
 from domain.leadership import misses_something
 from domain.roles import roles_in

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Self
 
 import pydantic
 
+from domain.backend import BackendLogin, BackendRelation
 from domain.budget import UnitBudget
 from domain.endpoints import Address
-from domain.facts import BackendLogin, BackendRelation, Ledger
+from domain.facts import Ledger
 from domain.plan import Plan, Serving
 from domain.tls import Certificate, UnitCertificates
 from domain.users import AuthMaterial, Offer

@@ -24,8 +24,8 @@ from adapters.memory.pooler import MemoryPooler
 from adapters.memory.server import MemoryDatabases, MemoryServer
 from app.application import Application
 from app.ports import NewPassword, Ports
+from domain.backend import BackendLogin
 from domain.endpoints import endpoints_in
-from domain.facts import BackendLogin
 from domain.instances import Layout
 
 LAYOUT = Layout(root="/var/lib/pgbouncer")

@@ -7,9 +7,11 @@ from app.errors import DatabaseRefused, DatabaseUnreachable
 from app.outcome import AskAgain, Done
 from app.ports import Clients, Databases, NewPassword
 from domain import planning
-from domain.facts import BackendLogin, Client, Facts, Ledger
+from domain.backend import BackendLogin
+from domain.facts import Client, Facts, Ledger
 from domain.leadership import may_write_for_app
 from domain.users import Login, Offer
+from domain.verification import verified_login
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +64,8 @@ class PublishEndpoints:
         """Publish an offer to a client, and return the client; it is unchanged if it cannot log in yet."""
         if client.published:
             self.clients.publish(client.request, offer, None)
-        elif facts.backend.credentials is None or not self._issue_credentials(
-            client, offer, facts.backend.credentials, facts.ledger
+        elif (backend := verified_login(facts)) is None or not self._issue_credentials(
+            client, offer, backend, facts.ledger
         ):
             return client
         return client.publishing(offer)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from adapters.local import systemd
 from adapters.local.run_as import pooler_owner
-from domain.facts import BackendLogin
+from domain.backend import BackendLogin
 from pooler import binaries, server, server_cleanup, watching
 from pooler.arguments import CommandError, UsageError
 from pooler.invocation import Invocation

@@ -10,8 +10,8 @@ import pathlib
 from adapters.local import environment
 from adapters.local.authority import AuthorityRecord, new_authority
 from adapters.local.run_as import pooler_owner, shared_user
+from domain.backend import BackendLogin
 from domain.endpoints import Endpoint
-from domain.facts import BackendLogin
 from domain.settings import settings_from
 from domain.value import number_of
 from pooler import binaries, listening, server, watching

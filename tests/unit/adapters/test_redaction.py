@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from profiles import given
 
-from domain.facts import BackendLogin
+from domain.backend import BackendLogin
 from pooler.redaction import REMOVED, Redaction, secrets_in, secrets_in_json
 from pooler.store import ServerRecord, State
 

@@ -6,8 +6,8 @@ from in_memory import deployed, related
 
 from adapters.local.model import related as related_backend
 from adapters.memory import MemoryPlatform
+from domain.backend import BackendRelation
 from domain.endpoints import endpoints_in
-from domain.facts import BackendRelation
 from domain.status import assess
 
 LEADER, FOLLOWER = "pgbouncer/0", "pgbouncer/1"

@@ -16,8 +16,8 @@ from profiles import given
 from samples import AUTH
 
 from adapters.local.model import ClientRecord, Model, UnitRecord
+from domain.backend import BackendLogin, BackendRelation
 from domain.endpoints import Endpoint
-from domain.facts import BackendLogin, BackendRelation
 from domain.settings import ACCEPTS
 from domain.status import assess
 from domain.users import Offer

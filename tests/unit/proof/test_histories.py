@@ -17,8 +17,8 @@ from supervised_pooler import SupervisedPooler, most_of
 from adapters.local.model import related as related_backend
 from adapters.memory import MemoryPlatform, MemoryRole, MemoryUnit
 from app.outcome import Done
+from domain.backend import BackendLogin, BackendRelation
 from domain.endpoints import endpoints_in
-from domain.facts import BackendLogin, BackendRelation
 
 
 class Platform(MemoryPlatform):
