@@ -72,6 +72,6 @@ def _intents(ports: Ports, *, verify: bool = False, again: Converge | None = Non
         share,
         Expose(ports.exposure, ports.peers, verify),
         # Clients are told only what works already.
-        PublishEndpoints(ports.databases, ports.clients, ports.new_password),
+        PublishEndpoints(ports.databases, ports.clients, ports.peers, ports.new_password),
         again=again,
     )

@@ -76,6 +76,13 @@ class Console(Protocol):
         """Replace every server connection when its transaction ends."""
         ...
 
+    def end_plain_sessions(self, *, at_once: bool) -> int:
+        """End sessions from the network without TLS that use no server connection; return how many stay.
+
+        With `at_once` all of them end, also in a transaction.
+        """
+        ...
+
     def pause(self, seconds: float) -> bool:
         """Pause, and return whether all open transactions have ended after at most so many seconds."""
         ...

@@ -136,6 +136,12 @@ class Ledger(Value):
     left: tuple[str, ...] = ()
     # The authorities and endpoints of PostgreSQL that were verified; '' before that.
     verified: str = ""
+    # A digest of what clients were told of TLS and its authorities; '' if they were told that there is no TLS.
+    told_tls: str = ""
+
+    def telling(self, told_tls: str) -> "Ledger":
+        """Return this ledger after all clients that have credentials were told this of TLS."""
+        return self.model_copy(update={"told_tls": told_tls})
 
     def with_problem(self, problem: Problem) -> "Ledger":
         """Return this ledger with a problem, which replaces an older problem with its topic."""

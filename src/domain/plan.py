@@ -118,6 +118,15 @@ class Serving(Value):
     # The authorities of the certificate that the processes serve, and of the next certificate.
     authorities: tuple[Certificate, ...] = ()
 
+    def encrypted(self, authorities: tuple[Certificate, ...]) -> "Serving":
+        """Return this report of a unit that serves TLS with a certificate of these authorities."""
+        return self.model_copy(update={"tls": True, "authorities": authorities})
+
+    def announcing(self, authorities: tuple[Certificate, ...]) -> "Serving":
+        """Return this report with further authorities, e.g. those of the next certificate."""
+        every = tuple(dict.fromkeys((*self.authorities, *authorities)))
+        return self.model_copy(update={"authorities": every})
+
     def serves(self, database: str, port: int) -> bool:
         """Return whether a client of this database can log in at this port."""
         return port == self.port and database in self.databases

@@ -10,6 +10,7 @@ from domain.plan import DepartedUnit, Member, Plan, Upstream
 from domain.pools import read_only_alias
 from domain.process import UNLIMITED
 from domain.settings import Settings
+from domain.tls_told import client_authorities, tells_tls
 from domain.users import AccessRequest, Offer, grant_for
 from domain.value import number_of
 from domain.verification import server_check
@@ -47,6 +48,8 @@ def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
         process_set=process_set,
         former_port=former,
         known_users=_known_users(settings, current),
+        tls=tells_tls(facts, settings, current),
+        client_authorities=client_authorities(facts, current),
     )
     return wanted if wanted.upstream else wanted.without_upstream()
 
@@ -190,4 +193,4 @@ def offer(facts: Facts, request: AccessRequest) -> Offer | None:
         read_only_endpoints=endpoints if alias else "",
         read_only_alias=alias,
         version=shared.upstream.version,
-    )
+    ).telling(shared)

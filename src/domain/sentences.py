@@ -157,6 +157,35 @@ VULNERABLE = Kind(
     "refresh to an image with PgBouncer 1.26.1 or later",
 )
 
+# TLS for clients
+
+TLS_REQUIRED = Kind(
+    Level.BLOCKED,
+    "option client_tls_sslmode is require and there is no relation certificates: no client"
+    " can log in over the network",
+    "`juju integrate pgbouncer-k8s:certificates self-signed-certificates:certificates`, or"
+    " another authority; or set the option to prefer",
+)
+NO_CERTIFICATE_YET = Kind(
+    Level.WAITING,
+    "waiting for a certificate: option client_tls_sslmode is require, so no client can log"
+    " in over the network",
+    "look at the status of the authority. To let clients log in without TLS, set the option"
+    " to prefer",
+)
+TLS_EXPECTED = Kind(
+    Level.WAITING,
+    "waiting for a certificate: clients expect TLS of every unit, so this unit takes no new"
+    " configuration",
+    "look at the status of the authority. To end TLS, set `client_tls_sslmode` to disable",
+)
+NOT_RENEWED = Kind(
+    Level.ACTIVE,
+    "option client_tls_sslmode is require and there is no relation certificates: the"
+    " certificate is served until it expires",
+    "relate an authority again, or set the option to prefer, which ends TLS",
+)
+
 # Units and Kubernetes
 
 UNREADABLE = Kind(

@@ -12,6 +12,7 @@ from domain.pools import has_read_only_pools, least_for_read_only_pools
 from domain.problems import Level, Problem, Sentence
 from domain.reset import reset_problem
 from domain.supported import verifies_single_hosts
+from domain.tls_told import lacks_pair
 from domain.vulnerabilities import warning
 
 
@@ -28,6 +29,7 @@ def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ..
         *_backend(facts),
         *verification.problems(facts),
         *_single_replicas(facts),
+        *_tls(facts),
         *_container(facts),
         *_refusals(facts),
         *_capacity(facts),
@@ -127,6 +129,20 @@ def _container(facts: Facts) -> Iterator[Sentence]:
         yield sentences.NO_CONFIGURATION.sentence()
     else:
         yield from _processes(facts)
+
+
+def _tls(facts: Facts) -> Iterator[Sentence]:
+    """Yield what is missing for the TLS that the operator requires, or that clients expect."""
+    related, kept = facts.certificates.related, facts.certificates.kept
+    required = facts.plan is not None and facts.plan.settings.client_tls_sslmode == "require"
+    if required and kept:
+        if not related:
+            yield sentences.NOT_RENEWED.sentence()
+    elif required:
+        kind = sentences.NO_CERTIFICATE_YET if related else sentences.TLS_REQUIRED
+        yield kind.sentence()
+    elif lacks_pair(facts):
+        yield sentences.TLS_EXPECTED.sentence()
 
 
 def _processes(facts: Facts) -> Iterator[Sentence]:

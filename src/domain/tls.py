@@ -101,6 +101,12 @@ class UnitCertificates(Value):
     # Sentences on what the authority refused, or what cannot be verified.
     problems: tuple[str, ...] = ()
 
+    @property
+    def authorities(self) -> tuple[Certificate, ...]:
+        """Return the authorities of both pairs, each once."""
+        pairs = [pair for pair in (self.kept, self.issued) if pair]
+        return tuple(dict.fromkeys(authority for pair in pairs for authority in pair.authorities))
+
     def keeping(self, pair: ServedPair | None) -> "UnitCertificates":
         """Return these certificates after the unit kept another pair; None after it removed its pair."""
         issued = None if self.issued == pair else self.issued

@@ -126,6 +126,7 @@ class ReconcileAccess:
             roamed=roamed,
             allowed=consent.consent_of(facts).names,
             verified=facts.ledger.verified,
+            told_tls=facts.ledger.told_tls,
         )
 
     def _grant(self, granting: GrantRound, database: Database, client: Client) -> None:
