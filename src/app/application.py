@@ -2,6 +2,7 @@
 
 from app.converge import Converge
 from app.hooks.backend import BackendBroken, BackendChanged, BackendDeparted
+from app.hooks.certificates import CertificatesChanged, SetPrivateKey
 from app.hooks.clients import ClientsBroken, ClientsChanged, ClientsDeparted
 from app.hooks.config_changed import ConfigChanged
 from app.hooks.pause import Pause, Resume
@@ -12,6 +13,7 @@ from app.hooks.update_status import UpdateStatus
 from app.hooks.verify import Verify
 from app.intents.configure_pooler import ConfigurePooler
 from app.intents.expose import Expose
+from app.intents.obtain_certificate import ObtainCertificate
 from app.intents.publish_endpoints import PublishEndpoints
 from app.intents.reconcile_access import ReconcileAccess
 from app.intents.request_backend import RequestBackend
@@ -47,6 +49,9 @@ class Application:
         self.clients_departed = ClientsDeparted(facts, departures, converge)
         self.clients_broken = ClientsBroken(facts, converge)
 
+        self.certificates_changed = CertificatesChanged(facts, converge)
+
+        self.set_private_key = SetPrivateKey(facts, ports.certificates)
         self.pause = Pause(facts, ports.consoles)
         self.resume = Resume(facts, ports.consoles)
         # The driver of the hooks uses it for the outcome AskAgain.
@@ -59,6 +64,8 @@ def _intents(ports: Ports, *, verify: bool = False, again: Converge | None = Non
     return Converge(
         # PostgreSQL's charm needs time to answer, so the request is written first.
         RequestBackend(ports.backend),
+        # The authority needs time to answer, too, and a pair that is kept here is served by this hook.
+        ObtainCertificate(ports.certificates),
         # Pools may lead only to databases whose users exist.
         ReconcileAccess(
             ports.databases, ports.secrets, ports.clients, ports.peers, ports.new_password, verify

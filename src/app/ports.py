@@ -170,12 +170,23 @@ class Certificates(Protocol):
         """Request a certificate with these names from the authority, in place of an earlier request."""
         ...
 
+    def rotate(self, names: CertificateNames, key: pydantic.SecretStr | None) -> None:
+        """Request a certificate with these names for another private key; for a new key if `key` is None.
+
+        The pair that is kept stays. Raises CertificatesFailed, without the key, if the key cannot be used.
+        """
+        ...
+
     def keep(self, pair: ServedPair) -> None:
         """Keep a pair in place of the pair before, at once and as a whole."""
         ...
 
     def discard(self) -> None:
         """Remove the pair that is kept."""
+        ...
+
+    def receive(self) -> None:
+        """Ask the applications that give authorities for them. Only the leader may do that."""
         ...
 
 

@@ -300,5 +300,12 @@ KUBERNETES = (
         "wait. Every hook tries again",
     ),
 )
+CERTIFICATES = (
+    Kind(
+        Level.WAITING,
+        "certificates: … is gone: the next hook decides",
+        "wait",
+    ),
+)
 
-KINDS = (*POSTGRESQL, *APPLICATIONS, *PGBOUNCER, *KUBERNETES)
+KINDS = (*POSTGRESQL, *APPLICATIONS, *CERTIFICATES, *PGBOUNCER, *KUBERNETES)

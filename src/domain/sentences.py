@@ -117,6 +117,67 @@ REFUSED = Kind(
     "change what the application asks for; the sentence says what is allowed",
 )
 
+# Certificates
+
+CERTIFICATE_AWAITED = Kind(
+    Level.WAITING,
+    "certificates: waiting for {authority} to issue a certificate",
+    "wait. With manual-tls-certificates sign the request of each unit; else look at the log of"
+    " the authority",
+)
+RENEWAL_AWAITED = Kind(
+    Level.WAITING,
+    "certificates: waiting for {authority} to issue another certificate: that of this unit"
+    " expires on {end}",
+    "look at the log of the authority. Until that time the unit serves the certificate that it has",
+)
+CERTIFICATE_EXPIRED = Kind(
+    Level.BLOCKED,
+    "certificates: the certificate expired on {end} and {authority} has issued no other:"
+    " clients that verify it cannot connect",
+    "let the authority issue a certificate. The unit still serves the certificate that it has",
+)
+REQUEST_REFUSED = Kind(
+    Level.BLOCKED,
+    "certificates: {authority} refuses the request with error {code}: {reason}",
+    "change the rules of the authority, or the names in `tls-extra-sans`. A unit that has a"
+    " certificate serves it meanwhile",
+)
+CERTIFICATE_NOT_USED = Kind(
+    Level.BLOCKED,
+    "certificates: what {authority} issued is not used: {reason}",
+    "let the authority issue the certificate again. A unit that has a certificate serves it"
+    " meanwhile",
+)
+ADDRESSES_NOT_SIGNED = Kind(
+    Level.ACTIVE,
+    "certificates: {authority} signs no IP addresses, so clients cannot verify units at"
+    " {addresses}: put a host name that leads there into tls-extra-sans",
+    "set `tls-extra-sans` to a host name and let clients use it, or let the authority sign IP"
+    " addresses and relate it again",
+)
+NAMES_NOT_SIGNED = Kind(
+    Level.ACTIVE,
+    "certificates: the certificate lacks {names}, so clients cannot verify units by these names",
+    "let the authority sign all names of the request",
+)
+NO_ROOT = Kind(
+    Level.ACTIVE,
+    "certificates: {authority} gave no root, so clients cannot verify its certificates: relate"
+    " receive-ca-certs to the application that has the root",
+    "`juju integrate pgbouncer-k8s:receive-ca-certs ROOT-AUTHORITY`",
+)
+AUTHORITIES_NOT_READABLE = Kind(
+    Level.BLOCKED,
+    "receive-ca-certs: what {application} wrote is not used: {reason}",
+    "let the application write certificates in PEM",
+)
+WAITING_FOR_CLIENTS = Kind(
+    Level.WAITING,
+    "certificates: waiting until clients know the new authority",
+    "wait: the leader tells clients, and then the unit serves the new certificate",
+)
+
 # PgBouncer and its container
 
 TOO_OLD = Kind(

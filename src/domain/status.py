@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from domain import sentences, verification
 from domain.capabilities import OLDEST
 from domain.capacity import demand
+from domain.certificates import certificate_sentences
 from domain.facts import Facts
 from domain.instances import MIN_CLIENTS, most_clients
 from domain.overrides import unsupported_by
@@ -33,6 +34,7 @@ def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ..
         *_container(facts),
         *_refusals(facts),
         *_capacity(facts),
+        *certificate_sentences(facts),
         *(
             Sentence(level=problem.level, text=problem.text)
             for problem in (*problems, *facts.ledger.problems)

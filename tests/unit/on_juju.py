@@ -39,6 +39,7 @@ scenario.state.random = random.SystemRandom()
 HERE = pathlib.Path(__file__).parents[2]
 META = yaml.safe_load((HERE / "metadata.yaml").read_text())
 CONFIG = yaml.safe_load((HERE / "config.yaml").read_text())
+ACTIONS = yaml.safe_load((HERE / "actions.yaml").read_text())
 APP = META["name"]
 BACKEND_PASSWORD = "the-backends-password"
 HOST = f"{APP}-service.dev.svc.cluster.local"
@@ -114,6 +115,7 @@ class Juju(UnitState):
             charm_with(server, kubernetes, workload.consoles()),
             meta=META,
             config=CONFIG,
+            actions=ACTIONS,
             charm_root=root,
         )
 

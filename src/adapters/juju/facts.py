@@ -10,6 +10,7 @@ import pydantic
 from ops import hookcmds
 
 from adapters.juju import databags
+from adapters.juju.certificates import JujuCertificates
 from adapters.juju.names import BACKEND, CLIENTS, LEAVING, PEERS
 from adapters.juju.peers import REQUEST
 from adapters.juju.secrets import JujuSecrets
@@ -37,6 +38,7 @@ class JujuFacts:
         state: JujuState,
         container: Callable[[], Container],
         secrets: JujuSecrets,
+        certificates: JujuCertificates,
         layout: Layout,
         service_host: str,
     ) -> None:
@@ -44,6 +46,7 @@ class JujuFacts:
         self._state = state
         self._container = container
         self._secrets = secrets
+        self._certificates = certificates
         self._layout = layout
         self._service_host = service_host
 
@@ -85,6 +88,7 @@ class JujuFacts:
         if self._secrets.unreadable and not leader:
             unreadable.append("secret")
         requests = tuple(self._requests()) if leader else ()
+        certificates, received = self._certificates.read()
         return Facts(
             unit=charm.unit.name,
             address=self._address(),
@@ -110,6 +114,8 @@ class JujuFacts:
             ),
             service_host=self._service_host,
             configure_command=f"juju config {charm.app.name}",
+            certificates=certificates,
+            received_authorities=received,
         )
 
     def _address(self) -> str:

@@ -3,6 +3,8 @@
 PEERS = "pgb-peers"
 BACKEND = "backend-database"
 CLIENTS = "database"
+CERTIFICATES = "certificates"
+AUTHORITIES = "receive-ca-certs"
 
 # The key in the databags of a unit that is being removed.
 LEAVING = "departing"

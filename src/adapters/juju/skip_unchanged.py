@@ -12,8 +12,10 @@ all of these values or none, so after a hook that Juju rolls back the next hook 
 from __future__ import annotations
 
 import json
+import math
 import os
 import pathlib
+import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
@@ -51,6 +53,8 @@ class SkipUnchanged:
             return False
         # A record of an earlier release has no such key.
         self.deferred = tuple(known.get("deferred", ()))
+        if time.time() >= known.get("until", math.inf):
+            return False
         try:
             return (
                 self._state.unchanged(
@@ -70,7 +74,9 @@ class SkipUnchanged:
         if not self._state.comparable:
             return
         reads, container = self._state.digests(), self._container.summary()
-        record = {"reads": reads, "container": container, "servers": servers}
+        record: dict[str, object] = {"reads": reads, "container": container, "servers": servers}
+        if self._state.comparable_until is not None:
+            record["until"] = self._state.comparable_until
         text = json.dumps({**record, "deferred": sorted(deferred)})
         new = self._file.with_name(f"{self._file.name}.new")
         new.write_text(text)

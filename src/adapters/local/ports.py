@@ -99,6 +99,10 @@ class LocalCertificates(_LocalPort):
         me = self._model.units[self._unit]
         me.certificates = me.certificates.requesting(names)
 
+    def rotate(self, names: CertificateNames, key: pydantic.SecretStr | None) -> None:
+        """Note the names of the request; no key is kept beside that of the pair."""
+        self.request(names)
+
     def keep(self, pair: ServedPair) -> None:
         """Keep a pair in place of the pair before."""
         me = self._model.units[self._unit]
@@ -108,6 +112,10 @@ class LocalCertificates(_LocalPort):
         """Remove the pair that is kept."""
         me = self._model.units[self._unit]
         me.certificates = me.certificates.keeping(None)
+
+    def receive(self) -> None:
+        """Do nothing: the record of the application has the authorities that the operator gave."""
+        self._model.check_leader(self._unit)
 
 
 class LocalDepartures(_LocalPort):

@@ -12,7 +12,7 @@ from functools import partial
 import ops
 import pytest
 from crash_charm import effects
-from on_juju import APP, CONFIG, META, V0
+from on_juju import ACTIONS, APP, CONFIG, META, V0
 from ops import testing
 
 SOURCE = pathlib.Path(__file__).parents[3] / "src"
@@ -275,8 +275,9 @@ from adapters.connections import ping
 from charm import PgBouncerCharm
 
 ping.answers = lambda servers, seconds=1.0: True
-state, root, meta, config = pickle.load(sys.stdin.buffer)
-context = testing.Context(PgBouncerCharm, meta=meta, config=config, charm_root=root)
+state, root, meta, config, actions = pickle.load(sys.stdin.buffer)
+known = {{"meta": meta, "config": config, "actions": actions}}
+context = testing.Context(PgBouncerCharm, **known, charm_root=root)
 out = context.run(context.on.update_status(), state)
 assert out.unit_status.name == "active", out.unit_status
 print(*{{name.partition(".")[0] for name in sys.modules}})
@@ -285,7 +286,7 @@ print(*{{name.partition(".")[0] for name in sys.modules}})
 
 def loaded_by_an_update_status_of(juju):
     """Return the modules that a new process has loaded at the end of the hook."""
-    given = pickle.dumps((juju.state, juju.context.charm_root, META, CONFIG))
+    given = pickle.dumps((juju.state, juju.context.charm_root, META, CONFIG, ACTIONS))
     done = subprocess.run(
         [sys.executable, "-c", juju.workload.reached_by() + HOOK],
         input=given,
