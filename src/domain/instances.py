@@ -254,6 +254,8 @@ def _server_tls(
     if upstream is None:
         return (), ()
     mode = ("server_tls_sslmode", upstream.mode)
+    if upstream.authority_file:
+        return (mode, ("server_tls_ca_file", upstream.authority_file)), ()
     if not upstream.authorities:
         return (mode,), ()
     file = layout.pem_file("server-ca", bundle(upstream.authorities))

@@ -22,6 +22,8 @@ class Upstream(Value):
     # How PgBouncer verifies the server, and the authorities by which it does.
     mode: ServerMode = "prefer"
     authorities: tuple[Certificate, ...] = ()
+    # A file of the machine that takes the place of these authorities; '' if there is none.
+    authority_file: str = ""
     # Identifies the server that answers at the endpoints; it changes with the server and with each restart.
     server_id: Annotated[str, stored_as("server")] = ""
 

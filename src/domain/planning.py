@@ -98,6 +98,7 @@ def upstream(facts: Facts) -> Upstream | None:
         version=known.version,
         mode=check.mode,
         authorities=check.authorities,
+        authority_file=known.authority_file if check.verifies else "",
         server_id=facts.ledger.server,
     )
 

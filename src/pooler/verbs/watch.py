@@ -34,7 +34,7 @@ _FAILURES = (CommandError, ConsoleFailed, OSError, ServerFailed, Unreadable, Unw
 
 
 def watch(run: Invocation, arguments: argparse.Namespace) -> int:
-    """Look at all processes every few seconds, and start again what has ended or hangs.
+    """Look at all processes every few seconds, start again what has ended or hangs, and renew certificates.
 
     When PostgreSQL answers again, what commands asked for in the meantime is completed. SIGTERM ends
     this, and `pooler down` does, too; PgBouncer and PostgreSQL go on.
@@ -111,10 +111,11 @@ class _Watch:
     def _look(self) -> float:
         """Repair what does not run, and return the seconds until the next look."""
         try:
-            if self._platform is None:
+            platform = self._platform
+            if platform is None:
                 return EVERY
-            broken = _broken(self._platform)
-            if not broken and not _returned(self._platform):
+            broken = _broken(platform) or platform.certification.waits
+            if not broken and not _returned(platform):
                 return EVERY
             with self._run.store.locked_if_free() as locked:
                 if not locked:
@@ -155,6 +156,11 @@ class _Watch:
                 if left
                 else f"{unit}: PgBouncer process {names} had ended or hung, and was started again"
             )
+
+        if platform.certification.waits:
+            platform.settle()
+            if not platform.certification.waits:
+                self._say("units have new certificates")
 
     def _complete(self) -> None:
         """Run the hooks that Juju would run, which finish what waits for PostgreSQL."""
