@@ -36,6 +36,9 @@ from pooler.views.status import (
     unit_view,
 )
 
+# A hook may have waited for PostgreSQL for a second before the queries: `status` ends within three seconds.
+_QUERY_SECONDS = 1.0
+
 _PAUSED = ProblemView(
     severity="warning",
     text="the units are paused: new transactions wait",
@@ -183,4 +186,5 @@ def _answer(
     facts = unit.facts
     if application is None or not facts.container.running or facts.serving is None:
         return None
-    return query(platform.store.home, facts.address, facts.serving.port, application)
+    place = facts.address, facts.serving.port
+    return query(platform.store.home, *place, application, within=_QUERY_SECONDS)

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 # Seconds in which a console has to answer, and a query of an application.
 CONSOLE_SECONDS = 1.5
-QUERY_SECONDS = 1.0
+QUERY_SECONDS = 1.5
 
 _MOST_THREADS = 40
 
@@ -168,18 +168,28 @@ def _translated() -> Generator[None]:
         raise ConsoleFailed("its console does not answer any more") from None
 
 
-def query(home: pathlib.Path, address: str, port: int, application: Application) -> Answer:
-    """Log in through a unit as an application, and run SELECT 1; takes QUERY_SECONDS at most.
+def query(
+    home: pathlib.Path,
+    address: str,
+    port: int,
+    application: Application,
+    within: float = QUERY_SECONDS,
+) -> Answer:
+    """Log in through a unit as an application, and run SELECT 1, within so many seconds.
 
     The application has to have its credentials. A login that PgBouncer refuses because PostgreSQL was
     away a moment ago is tried again: PgBouncer itself tries again after a second. The login is written
     down in `home`, so that `pooler logs` leaves it out.
     """
-    end = time.monotonic() + QUERY_SECONDS
+    end, refused = time.monotonic() + within, None
     while True:
         answer = _query(home, address, port, application, end)
+        if answer.late:
+            # The reason of a refusal tells more than the end of the time for a second attempt.
+            return refused or answer._replace(error=f"no answer within {within:g} s")
         if not _PASSING.search(answer.error) or time.monotonic() + _RETRY_SECONDS > end:
             return answer
+        refused = answer
         time.sleep(_RETRY_SECONDS)
 
 
@@ -224,7 +234,7 @@ def _query(
     except psycopg.Error as error:
         seconds = time.monotonic() - begin
         if time.monotonic() >= end and getattr(error, "sqlstate", None) is None:
-            return Answer(seconds, f"no answer within {QUERY_SECONDS:g} s", late=True)
+            return Answer(seconds, late=True)
         reason = without_address(last_line(str(error)))
         if "Connection refused" in reason:
             reason = f"no process of PgBouncer listens at {address}:{port}"

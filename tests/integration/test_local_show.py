@@ -22,10 +22,6 @@ from platform_under_test import COMMAND
 
 ROOT = pathlib.Path(__file__).parents[2]
 
-# How long `status` of 20 units may wait for PostgreSQL. Alone on a machine it takes 1.2 s with a PostgreSQL that
-# answers, so that it never takes more than 3 s.
-STATUS_WAITS = 1.8
-
 
 @pytest.fixture(scope="module")
 def pooler(two_units):
@@ -62,30 +58,6 @@ def waiting_clients(pooler, name, number):
         stop.set()
         for thread in threads:
             thread.join()
-
-
-def children(pid):
-    return [
-        int(child)
-        for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    ]
-
-
-@contextlib.contextmanager
-def stopped(pids):
-    """Keep processes from running for a while."""
-    try:
-        send(pids, signal.SIGSTOP)
-        yield
-    finally:
-        send(pids, signal.SIGCONT)
-
-
-def send(pids, number):
-    for pid in pids:
-        # A process of PostgreSQL may have ended meanwhile.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
 
 
 def until(condition):
@@ -165,43 +137,6 @@ def test_units_whose_processes_have_all_ended_are_told_as_stopped(fresh):
     assert (top.returncode, "run `" in top.stderr) == (1, True)
     failures = [check for check in shown(fresh, "doctor")["checks"] if check["level"] == "failure"]
     assert [check["name"] for check in failures] == ["stopped"]
-
-
-def test_without_postgresql_status_takes_no_longer_for_more_units(fresh):
-    fresh.up("--units", "6")
-    begin = time.monotonic()
-    fresh("status")
-    well = time.monotonic() - begin
-    os.kill(int((fresh.home / "postgresql/postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
-    time.sleep(1)
-    begin = time.monotonic()
-    view = shown(fresh, "status")
-    took = time.monotonic() - begin
-    assert took < well + 3, (took, well)
-    (problem,) = view["problems"]
-    assert problem["severity"] == "blocked"
-    assert "does not answer" in problem["text"]
-    assert (len(problem["units"]), problem["command"]) == (6, "pooler up")
-    doctor = shown(fresh, "doctor")
-    (failure,) = [check for check in doctor["checks"] if check["level"] == "failure"]
-    assert failure["group"] == "PostgreSQL"
-    assert fresh.run("doctor").returncode == 1
-
-
-def test_status_waits_less_than_two_seconds_for_a_postgresql_that_hangs(fresh):
-    fresh.up("--units", "20")
-    server = int((fresh.home / "postgresql/postmaster.pid").read_text().split()[0])
-    begin = time.monotonic()
-    fresh("status")
-    well = time.monotonic() - begin
-    for hung in (lambda: [server], lambda: children(server), lambda: [server, *children(server)]):
-        with stopped(hung()):
-            begin = time.monotonic()
-            view = shown(fresh, "status")
-            took = time.monotonic() - begin
-        assert took < well + STATUS_WAITS, (took, well)
-        assert view["problems"]
-        fresh("status")
 
 
 def test_a_client_that_is_refused_by_postgresql_is_a_problem(pooler):
@@ -336,9 +271,11 @@ def test_logs_follow_until_they_are_interrupted(pooler):
         stderr=subprocess.PIPE,
         text=True,
     ) as command:
-        time.sleep(3)
-        with pooler.client("shop") as client:
-            client.execute("select 1")
+        # The command shows what happens after its start.
+        end = time.monotonic() + 20
+        while not select.select([command.stdout], [], [], 0.5)[0] and time.monotonic() < end:
+            with pooler.client("shop") as client:
+                client.execute("select 1")
         assert "shop" in command.stdout.readline()
         command.send_signal(signal.SIGINT)
         _, said = command.communicate()
