@@ -162,7 +162,9 @@ class Checks:
         service = kubernetes.services[exposed.host or kubernetes.host]
         assert (service.ports, service.kind) == (plan.ports, plan.settings.expose_external)
         assert exposed.told == exposed.kind == service.kind
-        assert exposed.borrows == bool(exposed.host) == (kubernetes.juju_host in kubernetes.services)
+        assert (
+            exposed.borrows == bool(exposed.host) == (kubernetes.juju_host in kubernetes.services)
+        )
         outside = {"false": (), "loadbalancer": tuple(sorted(kubernetes.ingress))}
         if service.kind in outside:
             assert self.model.ledger.outside == outside[service.kind]

@@ -210,10 +210,16 @@ ROWS = {
     "config/3 nodes": (served, exposes("nodeport"), LEADER, hook("config_changed")),
     "config/3 balancer": (served, exposes("loadbalancer"), LEADER, hook("config_changed")),
     "config/3 fewer": (
-        served, exposes("nodeport", "loadbalancer"), LEADER, hook("config_changed"),
+        served,
+        exposes("nodeport", "loadbalancer"),
+        LEADER,
+        hook("config_changed"),
     ),
     "config/3 inside": (
-        served, exposes("false", "loadbalancer"), LEADER, hook("config_changed"),
+        served,
+        exposes("false", "loadbalancer"),
+        LEADER,
+        hook("config_changed"),
     ),
     "config/3 trust": (served, trusts, LEADER, hook("config_changed")),
     "config/4": (served, invalid, LEADER, hook("config_changed")),
