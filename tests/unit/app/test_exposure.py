@@ -175,7 +175,7 @@ def test_with_the_policy_local_a_unit_that_is_not_ready_is_waited_for():
     assert told(platform, number) == "192.0.2.1:30000,192.0.2.2:30000"
 
 
-def test_without_trust_clients_use_the_service_of_juju_and_the_command_is_named():
+def test_without_trust_clients_use_the_service_of_juju():
     platform = deployed(service_host="pool-service")
     platform.kubernetes.trusted = False
     platform.kubernetes.services.clear()

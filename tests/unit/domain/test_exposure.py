@@ -131,7 +131,7 @@ def test_units_are_identified_by_their_addresses():
     assert exposure.located_units(facts.model_copy(update={"plan": None}))
 
 
-def test_with_the_policy_local_a_unit_that_serves_nothing_is_looked_for_again():
+def test_with_the_policy_local_units_that_serve_nothing_matter():
     facts = facts_with(OUTSIDE, {"external-traffic-policy": "local"})
     peer = facts.peers[0].model_copy(update={"serving": None})
     seen = {
