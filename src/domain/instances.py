@@ -89,6 +89,28 @@ class Layout(Value):
         """Return the path of the HBA file of all processes."""
         return f"{self.root}/hba.conf"
 
+    @property
+    def pem_directory(self) -> str:
+        """Return the directory of certificates and keys."""
+        return f"{self.root}/tls"
+
+    def pem_file(self, name: str, text: str) -> "PemFile":
+        """Return a file with certificates or a key, e.g. `server-ca` of a text in PEM.
+
+        A digest of the text is part of the path. Another text has another path, so PgBouncer, which
+        compares only paths, uses the new file for new connections after a reload.
+        """
+        path = f"{self.pem_directory}/{name}-{digest(text)}.pem"
+        return PemFile(path=path, text=pydantic.SecretStr(text))
+
+
+class PemFile(Value):
+    """A file with certificates or a key in PEM."""
+
+    # An absolute path, which differs for every text.
+    path: str
+    text: pydantic.SecretStr
+
 
 class CancelPeer(Value):
     """A PgBouncer process to which a process forwards cancel requests."""
@@ -134,6 +156,8 @@ class PoolerConfig(Value):
     server: str = ""
     # The login for the consoles; None if no user may use them.
     admin: Login | None = None
+    # The certificates and keys that lines of the processes name.
+    pem_files: tuple[PemFile, ...] = ()
 
     def with_instances(self, instances: Iterable[Instance]) -> "PoolerConfig":
         """Return this configuration with other processes."""

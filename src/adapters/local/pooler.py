@@ -109,6 +109,7 @@ class LocalPooler:
             )
             reload(reloads, config.admin)
             self._stop(*[step.index for step in steps if step.action == "stop"])
+            self._remove_unused_pem_files(config)
             self.remember(change.after)
 
     def remember(self, applied: AppliedState) -> None:
@@ -153,6 +154,11 @@ class LocalPooler:
         return applied is None or capabilities(applied.program.version).waits_for_clients
 
     def _write(self, config: PoolerConfig) -> None:
+        # PgBouncer opens no connection while a file of certificates is missing, so these files come first.
+        if config.pem_files:
+            self._make_directory(pathlib.Path(self._layout.pem_directory))
+        for file in config.pem_files:
+            self._put(pathlib.Path(file.path), file.text.get_secret_value())
         self._put(pathlib.Path(self._layout.auth_file), rendering.userlist(config.users))
         self._put(pathlib.Path(self._layout.hba_file), rendering.hba(config.rules))
         for instance in config.instances:
@@ -165,6 +171,14 @@ class LocalPooler:
             self._put(
                 pathlib.Path(self._layout.ini(instance.index)), rendering.pgbouncer_ini(instance)
             )
+
+    def _remove_unused_pem_files(self, config: PoolerConfig) -> None:
+        """Remove the files of certificates and keys that no process uses any more."""
+        directory = pathlib.Path(self._layout.pem_directory)
+        if files.is_ours(directory):
+            used = {pathlib.Path(file.path) for file in config.pem_files}
+            for path in set(directory.iterdir()) - used:
+                files.remove(path)
 
     def _make_directory(self, path: pathlib.Path) -> None:
         """Make a directory of the current user that PgBouncer can read, and no other user can."""

@@ -133,7 +133,10 @@ class PebblePooler:
             complete = {
                 path: text for path, text in record["files"].items() if path not in changed
             }
-            self._observed.write({**record, "files": complete})
+            # A file of certificates is in the record before it is written, so that a later hook removes it
+            # if no configuration names it.
+            incomplete = {path: "" for path in changed if _is_pem(path)}
+            self._observed.write({**record, "files": complete | incomplete})
             self._make_directories(
                 config, [path for path in changed if path not in record["files"]]
             )
@@ -146,10 +149,12 @@ class PebblePooler:
             reloads = [instance for instance in config.instances if instance.index in reloading]
             reload = Reloading(self._consoles, lambda: self._push_all(before), self._hang_up)
             reload(reloads, config.admin)
+            removed = self._remove_unused_pem_files(change, complete, written)
+            kept = {path: text for path, text in complete.items() if path not in removed}
             done: Record = {
                 **record,
                 "applied": change.after.model_dump_json(),
-                "files": {**complete, **written},
+                "files": {**kept, **written},
                 "layer": plan.to_yaml(),
             }
             self._observed.write(done)
@@ -184,6 +189,8 @@ class PebblePooler:
         """Make the directories of files that the record does not name."""
         if DRAIN in new:
             self._folder(LAYOUT.root, 0o700)
+        if any(map(_is_pem, new)):
+            self._folder(LAYOUT.pem_directory, 0o700)
         for instance in config.instances:
             if LAYOUT.ini(instance.index) in new:
                 self._folder(LAYOUT.directory(instance.index), 0o700)
@@ -226,6 +233,21 @@ class PebblePooler:
             path, make_parents=True, permissions=permissions, user=USER, group=USER
         )
 
+    def _remove_unused_pem_files(
+        self, change: Change, known: Mapping[str, str], used: Mapping[str, str]
+    ) -> list[str]:
+        """Remove the files of certificates and keys that no process uses, and return their paths.
+
+        A process that still ends reads the files of its configuration again for every new connection. While
+        there may be such a process, all files stay until a later change.
+        """
+        if change.after.ending or any(step.action in ("restart", "stop") for step in change.steps):
+            return []
+        unused = [path for path in known if _is_pem(path) and path not in used]
+        for path in unused:
+            self._container.remove_path(path, recursive=True)  # A missing file is no error then.
+        return unused
+
     def _push(self, path: str, text: str) -> None:
         self._container.push(path, text, permissions=0o600, user=USER, group=USER)
 
@@ -257,6 +279,8 @@ def _texts(config: PoolerConfig) -> dict[str, str]:
     common, alone = rendering.split(config.instances)
     return {
         **{path: rendering.script(path.rpartition("/")[2]) for path in (DRAIN, ALIVE)},
+        # PgBouncer opens no connection while a file of certificates is missing, so these files come first.
+        **{file.path: file.text.get_secret_value() for file in config.pem_files},
         LAYOUT.auth_file: rendering.userlist(config.users),
         LAYOUT.hba_file: rendering.hba(config.rules),
         COMMON: rendering.pgbouncer_ini(common),
@@ -265,6 +289,10 @@ def _texts(config: PoolerConfig) -> dict[str, str]:
             for index, lines in alone.items()
         },
     }
+
+
+def _is_pem(path: str) -> bool:
+    return path.startswith(f"{LAYOUT.pem_directory}/")
 
 
 def _identity(path: str, text: str) -> str:

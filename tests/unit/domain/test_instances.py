@@ -397,3 +397,12 @@ def test_a_process_between_two_configurations_counts_most_and_is_reloaded():
     unlimited = applied(config(plan(1, limit=0, databases=("shop",)), cpus=1), PROGRAM)
     assert [process.limit for process in begun(after, unlimited).instances] == [0]
     assert begun(None, after).instances[0].limit == 6
+
+
+def test_another_text_in_pem_has_another_path():
+    one, other = LAYOUT.pem_file("server-ca", "a text"), LAYOUT.pem_file("server-ca", "another")
+    assert one == LAYOUT.pem_file("server-ca", "a text")
+    assert one.path.startswith("/var/lib/pgbouncer/tls/server-ca-")
+    assert one.path.endswith(".pem")
+    assert one.path != other.path
+    assert "a text" not in repr(one)
