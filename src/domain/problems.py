@@ -8,7 +8,6 @@ import pydantic
 
 from domain.value import Shown, Value
 
-
 # The topics of problems with Kubernetes, which do not depend on PostgreSQL.
 SERVICE, TRUST = "service", "trust"
 KUBERNETES = (SERVICE, TRUST)
