@@ -67,6 +67,8 @@ def with_state(facts: Facts, service: Service, state: ServiceState) -> Ledger:
     exposed = known(facts.ledger)
     host = "" if state.host == facts.service_host else state.host
     balanced = service.kind == "loadbalancer"
+    # With a Service of its own, the application may be allowed to do what it was not allowed to do before.
+    trusted = None if exposed.host else exposed.trusted
     kept = exposed.ingress if host == exposed.host else ()
     exposed = exposed.model_copy(
         update={
@@ -75,11 +77,11 @@ def with_state(facts: Facts, service: Service, state: ServiceState) -> Ledger:
             "host": host,
             "node_ports": state.node_ports,
             "ingress": (state.ingress or kept) if balanced else (),
-            "trusted": False if host else exposed.trusted,
+            "trusted": False if host else trusted,
             "borrows": exposed.borrows or bool(host),
         }
     )
-    ledger = facts.ledger.exposing(service.ports, exposed)
+    ledger = facts.ledger.without(SERVICE).exposing(service.ports, exposed)
     if balanced and not state.ingress:
         name = state.host.partition(".")[0]
         return ledger.with_problem(sentences.NO_LOAD_BALANCER.problem(SERVICE, service=name))

@@ -166,12 +166,6 @@ def _number(unit: Peer) -> tuple[int, str]:
     return (number_of(unit.name), unit.name)
 
 
-def _units(shared: Plan) -> Iterator[Endpoint]:
-    for member in shared.members:
-        if shared.serves_by(member.name):
-            yield Endpoint(host=member.address, port=shared.settings.listen_port)
-
-
 def offer(facts: Facts, request: AccessRequest) -> Offer | None:
     """Return the offer for a client; None while the client could not connect to every unit."""
     shared = facts.plan
@@ -183,7 +177,12 @@ def offer(facts: Facts, request: AccessRequest) -> Offer | None:
         return None
     if grant_for(request) not in facts.ledger.grants:
         return None
-    endpoints = endpoints_text(exposure.endpoints(facts) if facts.service_host else _units(shared))
+    units = (
+        Endpoint(host=member.address, port=shared.settings.listen_port)
+        for member in shared.members
+        if shared.serves_by(member.name)
+    )
+    endpoints = endpoints_text(exposure.endpoints(facts) if facts.service_host else units)
     if not endpoints:
         # A client keeps the endpoints that it has until there are new endpoints.
         return None

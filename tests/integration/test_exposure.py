@@ -342,7 +342,7 @@ def test_c6_a_second_unit_is_not_evicted(exposed, cluster):
     platform.pod(1, "node-1")
 
 
-def test_c6_without_trust_there_is_no_limit_of_evictions_and_the_status_says_so(exposed, cluster):
+def test_c6_without_trust_the_status_says_that_evictions_have_no_limit(exposed, cluster):
     platform = exposed("shy")
     with pytest.raises(Refused, match="404"):
         cluster.request("GET", f"{BUDGETS}/shy-pdb")

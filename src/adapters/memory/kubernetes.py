@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 
-from app.errors import ExposureForbidden
+from app.errors import ExposureFailed, ExposureForbidden
 from domain.service import NodePort, Service, ServiceState, UnitNode
 from domain.value import number_of
 
@@ -33,7 +33,9 @@ class MemoryKubernetes:
     trusted: bool = True
     # Raised by every request; None if Kubernetes answers.
     error: Exception | None = None
-    # The requests that changed something or could have.
+    # The methods of the port that fail.
+    failing: set[str] = dataclasses.field(default_factory=set[str])
+    # The requests to Kubernetes.
     requests: list[str] = dataclasses.field(default_factory=list[str])
     # By host: the application's own Service, and what the application added to Juju's.
     services: dict[str, MemoryService] = dataclasses.field(
@@ -168,4 +170,6 @@ class MemoryExposure:
         self._kubernetes.requests.append(request)
         if error := self._kubernetes.error:
             raise error
+        if request in self._kubernetes.failing:
+            raise ExposureFailed(f"{request} fails")
         return self._kubernetes

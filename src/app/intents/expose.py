@@ -61,7 +61,6 @@ class Expose:
         if not looks and decide.is_applied(facts.ledger, service):
             return facts
         state = self.exposure.expose(service)
-        facts = facts.recording(facts.ledger.without(SERVICE))
         return facts.recording(decide.with_state(facts, service, state))
 
     def _locate(self, facts: Facts) -> Facts:

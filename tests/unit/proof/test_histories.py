@@ -16,7 +16,6 @@ from supervised_pooler import SupervisedPooler, most_of
 
 from adapters.local.model import related as related_backend
 from adapters.memory import MemoryPlatform, MemoryRole, MemoryUnit
-from app.errors import ExposureFailed
 from app.outcome import Done
 from domain.backend import BackendLogin, BackendRelation
 from domain.endpoints import endpoints_in
@@ -212,14 +211,6 @@ class History(Removals, Checks, RuleBasedStateMachine):
     def port_changes(self, port):
         self.model.options = self.model.options | {"listen_port": port}
 
-    @rule(
-        kind=st.sampled_from(["false", "nodeport", "loadbalancer"]),
-        policy=st.sampled_from(["cluster", "local"]),
-    )
-    def exposure_changes(self, kind, policy):
-        changed = {"expose-external": kind, "external-traffic-policy": policy}
-        self.model.options = self.model.options | changed
-
     @rule(roles=st.sampled_from(["", "admin", "charmed_admin"]))
     def allowed_roles_change(self, roles):
         self.model.options = self.model.options | {"allowed-roles": roles}
@@ -255,26 +246,6 @@ class History(Removals, Checks, RuleBasedStateMachine):
         # The databags of a relation end with it.
         for unit in self.model.units.values():
             unit.answers = {n: answer for n, answer in unit.answers.items() if n != number}
-
-    # ---- Kubernetes -------------------------------------------------------------------------
-    @rule(trusted=st.booleans())
-    def trust_is_given_or_taken(self, trusted):
-        self.platform.kubernetes.trusted = trusted
-
-    @rule(addresses=st.integers(0, 2))
-    def load_balancer_gets_addresses(self, addresses):
-        ingress = ("203.0.113.1", "2001:db8::1")[:addresses]
-        self.platform.kubernetes.ingress = ingress
-
-    @rule(place=st.integers(0, MOST_UNITS), ready=st.booleans())
-    def kubernetes_finds_a_unit_ready_or_not(self, place, ready):
-        name = self.staying()[place % len(self.staying())]
-        unready = self.platform.kubernetes.unready
-        unready.discard(name) if ready else unready.add(name)
-
-    @rule(fails=st.booleans())
-    def kubernetes_fails_or_answers(self, fails):
-        self.platform.kubernetes.error = ExposureFailed("500") if fails else None
 
     # ---- PostgreSQL -------------------------------------------------------------------------
     @precondition(lambda self: not self.model.backend.related)
@@ -341,9 +312,6 @@ class History(Removals, Checks, RuleBasedStateMachine):
     def come_to_rest(self):
         self.postgresql_has_a_fault("")
         self.server.lets_in = True
-        kubernetes = self.platform.kubernetes
-        kubernetes.error, kubernetes.ingress = None, kubernetes.ingress or ("203.0.113.9",)
-        kubernetes.unready.clear()
         while self.leaving:
             self.unit_leaves([0], None)
         for name, unit in self.platform.units.items():
