@@ -61,9 +61,7 @@ def test_charmcraft_packs_the_same_files(charmcraft, packed, tmp_path):
     (made,) = root.glob("*.charm")
     theirs, ours = zipfile.ZipFile(made), zipfile.ZipFile(packed.amd64)
     assert sorted(theirs.namelist()) == sorted(ours.namelist())
-    different = [
-        name for name in ours.namelist() if ours.read(name) != theirs.read(name)
-    ]
+    different = [name for name in ours.namelist() if ours.read(name) != theirs.read(name)]
     # It has the time at which charmcraft was started.
     assert different == ["manifest.yaml"]
 

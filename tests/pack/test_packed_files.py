@@ -6,9 +6,9 @@ import zipfile
 
 import pytest
 import yaml
-from packing import recipe
 
 from pack.deployed import ROOT, distribution, imported
+from packing import recipe
 
 MACHINES = {"amd64": 62, "arm64": 183}
 
