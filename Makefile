@@ -36,8 +36,8 @@ one: .venv-tox/ready ## make one T=tests/unit/app/test_start.py::test_name A="-x
 	@$(TOX) exec -q $(DISCOVER) -e $(ENVIRONMENT) -- pytest -q $(T) $(A)
 
 format: .venv-tox/ready ## format Python files, and repair what ruff can repair
-	@$(TOX) exec -q $(DISCOVER) -e lint -- ruff check -q --fix-only src tests docs
-	@$(TOX) exec -q $(DISCOVER) -e lint -- ruff format src tests docs
+	@$(TOX) exec -q $(DISCOVER) -e lint -- ruff check -q --fix-only src packing tests docs
+	@$(TOX) exec -q $(DISCOVER) -e lint -- ruff format src packing tests docs
 
 words: .venv-tox/ready ## the words of documentation, comments and messages, by Vale; make words P="src docs"
 	@$(TOX) exec -q $(DISCOVER) -e lint -- python tests/words $(P)

@@ -21,23 +21,35 @@ from packing.report import Report
 def main(words: list[str]) -> int:
     """Pack, and return the exit status."""
     parser = argparse.ArgumentParser(prog="packing", description="Pack the charm.")
-    parser.add_argument("--to", type=pathlib.Path, default=pathlib.Path(), help="where the files go")
-    parser.add_argument("--tree", type=pathlib.Path, help="lay out the files of --platform here, and do not pack them")
+    parser.add_argument(
+        "--to", type=pathlib.Path, default=pathlib.Path(), help="where the files go"
+    )
+    parser.add_argument(
+        "--tree",
+        type=pathlib.Path,
+        help="lay out the files of --platform here, and do not pack them",
+    )
     parser.add_argument("--platform", help="the only platform, as charmcraft.yaml names it")
     arguments = parser.parse_args(words)
     if arguments.tree and not arguments.platform:
         parser.error("--tree needs --platform")
     report = Report()
     try:
+        # A wrong date is told before the work.
+        archive.date()
         if arguments.tree:
             arguments.tree.mkdir(parents=True, exist_ok=True)
             tree.lay_out(arguments.tree, recipe.platform(arguments.platform), report)
             return 0
         made = recipe.read()
         chosen = [recipe.platform(arguments.platform)] if arguments.platform else made.platforms
+        arguments.to.mkdir(parents=True, exist_ok=True)
         sums = [_pack(made.name, platform, arguments.to, report) for platform in chosen]
     except Failed as failed:
         print(failed, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{error.filename} cannot be used: {error.strerror}", file=sys.stderr)
         return 1
     print("\n".join(sums))
     return 0

@@ -8,10 +8,12 @@ import pathlib
 import time
 import zipfile
 
+from packing.failed import Failed
+
 # 1980-01-01, the first date that a zip file can have.
 FIRST_DATE = 315532800
 
-# charmcraft writes this file, too; the version is that of the charmcraft whose manifest it follows. Juju reads `bases`.
+# charmcraft writes this file, too, and this version of charmcraft writes the same keys. Juju reads `bases`.
 MANIFEST = """\
 analysis:
   attributes:
@@ -30,9 +32,11 @@ charmcraft-version: 4.5.0
 
 
 def date() -> time.struct_time:
-    """Return the date of all files: $SOURCE_DATE_EPOCH, or a fixed date."""
-    seconds = int(os.environ.get("SOURCE_DATE_EPOCH") or FIRST_DATE)
-    return time.gmtime(max(seconds, FIRST_DATE))
+    """Return the date of all files: $SOURCE_DATE_EPOCH, or a fixed date. Raises Failed."""
+    given = os.environ.get("SOURCE_DATE_EPOCH") or str(FIRST_DATE)
+    if not given.isdecimal():
+        raise Failed(f"SOURCE_DATE_EPOCH is {given}: set it to seconds since 1970, or unset it")
+    return time.gmtime(max(int(given), FIRST_DATE))
 
 
 def manifest(base: str, architecture: str) -> str:

@@ -25,7 +25,9 @@ def interpreter(version: tuple[int, int]) -> pathlib.Path:
     if given := os.environ.get(OPTION):
         if _cache_tag(given) == wanted:
             return pathlib.Path(given)
-        raise Failed(f"{OPTION} is {given}, which is no CPython {name}: set it to the path of a python{name}")
+        raise Failed(
+            f"{OPTION} is {given}, which is no CPython {name}: set it to the path of a python{name}"
+        )
     for candidate in _candidates(name):
         if _cache_tag(candidate) == wanted:
             return pathlib.Path(candidate)

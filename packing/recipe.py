@@ -33,7 +33,10 @@ class Platform(NamedTuple):
         machine = MACHINES[self.architecture][0]
         # manylinux2014 is the older name of manylinux_2_17, the oldest tag that has both architectures.
         minors = range(PYTHONS[self.base][1], 16, -1)
-        return [*(f"manylinux_2_{minor}_{machine}" for minor in minors), f"manylinux2014_{machine}"]
+        return [
+            *(f"manylinux_2_{minor}_{machine}" for minor in minors),
+            f"manylinux2014_{machine}",
+        ]
 
     @property
     def elf_machine(self) -> int:

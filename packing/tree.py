@@ -37,7 +37,9 @@ def lay_out(root: pathlib.Path, platform: Platform, report: Report) -> None:
     found = wheels.fetch(REQUIREMENTS, platform, python)
     for wheel in found:
         wheels.unpack(wheel, root / "venv")
-    report.say(f"{platform.architecture}: compiles the modules of {len(found)} wheels and of src with {python}")
+    report.say(
+        f"{platform.architecture}: compiles the modules of {len(found)} wheels and of src with {python}"
+    )
     bytecode.compile_modules(root, ("src", "venv"), python)
 
 

@@ -31,7 +31,9 @@ def cache() -> pathlib.Path:
     return pathlib.Path(home, "pgbouncer-k8s")
 
 
-def fetch(requirements: pathlib.Path, platform: Platform, python: pathlib.Path) -> list[pathlib.Path]:
+def fetch(
+    requirements: pathlib.Path, platform: Platform, python: pathlib.Path
+) -> list[pathlib.Path]:
     """Return the wheels, downloaded where the cache does not have them. Raises Failed."""
     text = requirements.read_bytes()
     version = ".".join(map(str, platform.python))
@@ -52,7 +54,9 @@ def fetch(requirements: pathlib.Path, platform: Platform, python: pathlib.Path) 
     pinned = set(re.findall(r"sha256:([0-9a-f]{64})", text.decode()))
     for wheel in wheels:
         if hashlib.sha256(wheel.read_bytes()).hexdigest() not in pinned:
-            raise Failed(f"{wheel} has a hash that {requirements.name} does not pin: remove {place}, and pack again")
+            raise Failed(
+                f"{wheel} has a hash that {requirements.name} does not pin: remove {place}, and pack again"
+            )
     return wheels
 
 
@@ -65,7 +69,9 @@ def unpack(wheel: pathlib.Path, folder: pathlib.Path) -> None:
                 continue
             file = folder.joinpath(*parts)
             if not file.resolve().is_relative_to(folder.resolve()) or file.exists():
-                raise Failed(f"{wheel.name} has the file {name}, which is outside of the wheel or in another wheel, too")
+                raise Failed(
+                    f"{wheel.name} has the file {name}, which is outside of the wheel or in another wheel, too"
+                )
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(archive.read(name))
 
@@ -93,7 +99,9 @@ def _download(
         *(word for tag in platform.wheel_tags for word in ("--platform", tag)),
         *("--dest", str(folder)),
     ]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise Failed(
             f"pip cannot download the wheels of {requirements.name} for {platform.architecture}: check that this"

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import pytest
-from packing import bytecode, wheels
 
 from pack.deployed import ROOT, Agent, unpack
+from packing import bytecode, wheels
 
 NAME = "pgbouncer-k8s_ubuntu-24.04-{}.charm"
 

@@ -4,16 +4,15 @@ import os
 import pathlib
 import shutil
 import subprocess
-import sys
-import sysconfig
 import zipfile
 
 import pytest
 
 from pack.deployed import checkout
 
-# Where Debian's package python3-apt is, which charmcraft needs and which is not in the package index.
-DEBIAN = pathlib.Path("/usr/lib/python3/dist-packages")
+# The interpreter that Debian's python3-apt is for: charmcraft needs it, and the package index does not have it.
+DEBIAN_PYTHON = pathlib.Path("/usr/bin/python3")
+DEBIAN_MODULES = pathlib.Path("/usr/lib/python3/dist-packages")
 
 UBUNTU = 'NAME="Ubuntu"\nID=ubuntu\nVERSION_ID="24.04"\nVERSION="24.04 LTS"\n'
 
@@ -21,13 +20,11 @@ UBUNTU = 'NAME="Ubuntu"\nID=ubuntu\nVERSION_ID="24.04"\nVERSION="24.04 LTS"\n'
 @pytest.fixture(scope="session")
 def charmcraft(environment):
     """The path of charmcraft, in an environment that has python-apt, too."""
-    commands = environment("charmcraft", pathlib.Path(sys.executable))
-    suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    native = [DEBIAN / f"{name}{suffix}" for name in ("apt_pkg", "apt_inst")]
-    missing = [str(file) for file in native if not file.exists()]
-    assert not missing, f"install python3-apt for {sys.executable}: there is no {missing}"
+    commands = environment("charmcraft", DEBIAN_PYTHON)
+    found = [*DEBIAN_MODULES.glob("apt"), *DEBIAN_MODULES.glob("apt_*.so")]
+    assert len(found) >= 2, "charmcraft needs python-apt: apt-get install python3-apt"
     (modules,) = commands.parent.glob("lib/python*/site-packages")
-    for file in (DEBIAN / "apt", DEBIAN / "aptsources", *native):
+    for file in found:
         if not (modules / file.name).exists():
             (modules / file.name).symlink_to(file)
     return commands / "charmcraft"

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import zipfile
 
-from pack.deployed import ROOT, checkout
+from pack.deployed import checkout
+from packing import archive
 
 
 def test_make_pack_in_another_directory_gives_the_same_bytes(packed, folder):
@@ -47,20 +48,13 @@ def test_entries_are_in_order_with_one_date_and_two_modes(packed):
         assert {modes[name] for name in names if name not in executable} == {stat.S_IFREG | 0o644}
 
 
-def test_source_date_epoch_is_the_date_of_all_entries(folder):
-    made = folder / "dated"
-    made.mkdir()
-    subprocess.run(
-        [sys.executable, "-m", "packing", "--to", made, "--platform", "ubuntu@24.04:amd64"],
-        cwd=ROOT,
-        env=os.environ | {"SOURCE_DATE_EPOCH": "1700000000"},
-        capture_output=True,
-        check=True,
-    )
-    (file,) = made.iterdir()
-    archive = zipfile.ZipFile(file)
-    assert {entry.date_time for entry in archive.infolist()} == {(2023, 11, 14, 22, 13, 20)}
-    assert (
-        "charmcraft-started-at: '2023-11-14T22:13:20+00:00'"
-        in archive.read("manifest.yaml").decode()
-    )
+def test_source_date_epoch_is_the_date_of_all_entries(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    charm, file = tmp_path / "charm", tmp_path / "packed.charm"
+    charm.mkdir()
+    (charm / "manifest.yaml").write_text(archive.manifest("ubuntu@24.04", "amd64"))
+    archive.write(charm, file)
+    packed = zipfile.ZipFile(file)
+    assert {entry.date_time for entry in packed.infolist()} == {(2023, 11, 14, 22, 13, 20)}
+    manifest = packed.read("manifest.yaml").decode()
+    assert "charmcraft-started-at: '2023-11-14T22:13:20+00:00'" in manifest

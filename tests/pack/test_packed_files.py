@@ -1,14 +1,15 @@
 """What is in the packed charm, and what is not."""
 
+import ast
 import re
 import struct
 import zipfile
 
 import pytest
 import yaml
-from packing import recipe
 
 from pack.deployed import ROOT, distribution, imported
+from packing import recipe
 
 MACHINES = {"amd64": 62, "arm64": 183}
 
@@ -45,6 +46,32 @@ def test_every_module_of_src_can_be_imported(unpacked, agent):
     modules = [".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files]
     assert "wiring" in modules
     assert imported(agent, unpacked, modules) == {}
+
+
+def missing_imports(src):
+    """Return the (file, function) of each import, at any depth, of a module of this project that is not there."""
+    rooms = {path.stem for path in src.iterdir()} | {"pooler"}
+    for file in src.rglob("*.py"):
+        for top in ast.parse(file.read_text()).body:
+            # A block `if TYPE_CHECKING:` does not run.
+            if isinstance(top, ast.If) and ast.unparse(top.test) == "TYPE_CHECKING":
+                continue
+            for node in ast.walk(top):
+                if isinstance(node, ast.ImportFrom):
+                    modules = {str(node.module)}
+                elif isinstance(node, ast.Import):
+                    modules = {alias.name for alias in node.names}
+                else:
+                    continue
+                for module in modules:
+                    path = src.joinpath(*module.split("."))
+                    known = path.with_suffix(".py").exists() or path.is_dir()
+                    if module.split(".")[0] in rooms and not known:
+                        yield file.relative_to(src).as_posix(), getattr(top, "name", "")
+
+
+def test_only_the_ports_of_the_local_platform_import_what_is_left_out(unpacked):
+    assert set(missing_imports(unpacked / "src")) == {("wiring.py", "local_ports")}
 
 
 def test_the_templates_are_those_of_the_checkout(unpacked):

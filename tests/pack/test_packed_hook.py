@@ -10,7 +10,7 @@ import pytest
 
 from pack.deployed import ROOT, loaded_from, make_read_only, unpack
 
-ROUNDS = 7
+ROUNDS = 5
 # In multiples of the CPU of a warm checkout's hook.
 MOST = 1.15
 # What a hook costs at least that has to compile: proof that the measure sees a difference.

@@ -5,9 +5,8 @@ import shutil
 import subprocess
 import sys
 
-from packing import recipe, wheels
-
 from pack.deployed import ROOT, checkout
+from packing import recipe, wheels
 
 
 def pack(folder, root=ROOT, **more):
@@ -68,3 +67,9 @@ def test_a_module_that_does_not_compile_is_named(tmp_path):
     done = pack(tmp_path, root)
     assert done.returncode == 1
     assert "domain/broken.py" in done.stderr
+
+
+def test_a_date_that_is_no_number_is_refused(tmp_path):
+    done = pack(tmp_path, SOURCE_DATE_EPOCH="yesterday")
+    assert done.returncode == 1
+    assert "SOURCE_DATE_EPOCH is yesterday: set it to seconds since 1970" in done.stderr
