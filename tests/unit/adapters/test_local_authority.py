@@ -45,7 +45,7 @@ def test_a_certificate_has_the_names_and_is_verified_by_the_authority_alone(auth
     assert not found.is_authority
     assert (found.names.hosts, found.names.addresses) == (NAMES.hosts, NAMES.addresses)
     assert (found.pair.chain, found.pair.authorities) == (pair.chain, (authority.certificate,))
-    assert NOW + CERTIFICATE_LIFE == found.ends
+    assert found.ends == NOW + CERTIFICATE_LIFE
     assert found.begins < NOW
     assert not read_issued(pair.chain[0], [new_authority(NOW).certificate], pair.key).signed
 
