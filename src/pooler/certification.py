@@ -11,7 +11,9 @@ from adapters.local import files
 from adapters.local.authority import answered, new_authority, successor
 from adapters.local.model import UnitRecord
 from domain.endpoints import address_in
+from domain.settings import settings_from
 from domain.tls import UnitCertificates, bundle
+from pooler.arguments import UsageError
 from pooler.store import CLIENT_AUTHORITIES, State, Store
 
 
@@ -24,11 +26,10 @@ class Certification:
 
     def ask(self, unit: str) -> None:
         """Let a unit see what the authority answers to its requests, before a hook of the unit."""
-        record = self._state.model.units[unit]
-        if self._state.authority is None and record.certificates == UnitCertificates():
+        if self._state.authority is None:
             return
-        if self._state.authority:
-            self._state.authority = successor(self._state.authority, _now())
+        record = self._state.model.units[unit]
+        self._state.authority = successor(self._state.authority, _now())
         record.certificates = self._answered(record)
 
     def publish(self) -> None:
@@ -77,6 +78,23 @@ class Certification:
             if not address.is_loopback:
                 names.append(address_in(socket.gethostname()))
         return tuple(dict.fromkeys(filter(None, names)))
+
+
+def check(state: State) -> None:
+    """Raise UsageError if clients need TLS to log in, and units would get no certificate."""
+    settings, _ = settings_from(state.model.options)
+    if settings and settings.client_tls_sslmode == "require" and state.authority is None:
+        raise UsageError(
+            "client_tls_sslmode=require needs certificates, or no client can log in: add --tls to"
+            " `pooler up`, or set client_tls_sslmode=prefer"
+        )
+
+
+def end(state: State) -> None:
+    """End the authority. Units serve what they have until clients know that they serve no TLS."""
+    state.authority = None
+    for record in state.model.units.values():
+        record.certificates = answered(record.certificates, None, (), _now())
 
 
 def client_authorities(store: Store) -> pathlib.Path:

@@ -8,13 +8,13 @@ import os
 import pathlib
 
 from adapters.local import environment
-from adapters.local.authority import AuthorityRecord, new_authority
+from adapters.local.authority import new_authority
 from adapters.local.run_as import pooler_owner, shared_user
 from domain.backend import BackendLogin
 from domain.endpoints import Endpoint
 from domain.settings import settings_from
 from domain.value import number_of
-from pooler import binaries, listening, server, watching
+from pooler import binaries, certification, listening, server, watching
 from pooler.address import first_database, given_credentials
 from pooler.arguments import CommandError, check_units, endpoints, options
 from pooler.backend_tls import keep_authorities
@@ -24,6 +24,8 @@ from pooler.platform import LocalPlatform
 from pooler.server import LocalServer, ServerFailed
 from pooler.store import State
 from pooler.verbs.status import show_status
+
+TLS_OPTION = "client_tls_sslmode"
 
 
 def up(run: Invocation, arguments: argparse.Namespace) -> int:
@@ -37,7 +39,9 @@ def up(run: Invocation, arguments: argparse.Namespace) -> int:
     if arguments.listen is not None:
         state.listen = listening.listen_address(arguments.listen)
     if arguments.tls is not None:
-        state.authority = _authority(state) if arguments.tls else None
+        _set_authority(run, state, wanted=arguments.tls)
+    if arguments.tls is False or any(TLS_OPTION in word for word in arguments.settings):
+        certification.check(state)
     platform = start(run, state, arguments.backend, replicas)
     if state.listen:
         say_where(run, state)
@@ -55,8 +59,13 @@ def up(run: Invocation, arguments: argparse.Namespace) -> int:
     return code
 
 
-def _authority(state: State) -> AuthorityRecord:
-    return state.authority or new_authority(datetime.datetime.now(datetime.UTC))
+def _set_authority(run: Invocation, state: State, *, wanted: bool) -> None:
+    """Make an authority unless there is one, or end it: units then stop to serve TLS."""
+    if not wanted:
+        certification.end(state)
+    elif state.authority is None:
+        state.authority = new_authority(datetime.datetime.now(datetime.UTC))
+        run.say("made a certificate authority: `pooler authority` shows it")
 
 
 def start(
