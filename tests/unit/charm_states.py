@@ -7,9 +7,10 @@ import pytest
 from on_juju import TOLD, V0
 from ops import testing
 
-
 # The status with nothing left to do.
-SETTLED = "active shop-app (relation 13) uses db, which is deprecated: relate it to database if it can"
+SETTLED = (
+    "active shop-app (relation 13) uses db, which is deprecated: relate it to database if it can"
+)
 
 
 def settled(juju):
