@@ -51,6 +51,11 @@ KILLS_CLIENTS = Version(1, 24)
 STANDING_LOOK_UPS = Version(1, 24)
 
 
+# Earlier releases compare the names in a certificate with all hosts of a pool as a single name
+# (https://github.com/pgbouncer/pgbouncer/pull/1303).
+VERIFIED_HOSTS = Version(1, 25)
+
+
 class Capabilities(Value):
     """What a release of PgBouncer supports."""
 

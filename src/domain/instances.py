@@ -8,9 +8,6 @@ from domain import scram
 from domain.budget import MOST_PROCESSES, processes
 from domain.capabilities import (
     CLIENT_LIMITS,
-    OWN_LIFETIMES,
-    OWN_USERS,
-    STANDING_LOOK_UPS,
     PgBouncerRuntime,
     Version,
     version_in,
@@ -19,8 +16,7 @@ from domain.client_tls import client_files, client_lines
 from domain.endpoints import Endpoint
 from domain.hba import Rule, access_rules
 from domain.layout import Layout, PemFile
-from domain.overrides import usable
-from domain.plan import Plan, Serving
+from domain.plan import Plan, Serving, Upstream
 from domain.pools import (
     AUTH_ALIAS,
     UNLIMITED_POOL_SIZE,
@@ -30,12 +26,12 @@ from domain.pools import (
     part_of,
     pool_sizes,
     pool_users,
-    pools,
     serving,
 )
 from domain.process import Process
 from domain.reset import reset_settings
-from domain.tls import ServedPair
+from domain.supported import supported_part, supported_pools
+from domain.tls import ServedPair, bundle
 from domain.users import AuthMaterial, Login
 from domain.value import Value, digest, number_of
 
@@ -133,10 +129,11 @@ def pooler_config(
     """
     if auth is None:
         plan = plan.without_upstream()
-    plan = _supported_part(plan, program.version)
+    plan = supported_part(plan, program.version)
     first = _first_peer_id(unit)
     planned = processes(plan, unit, program.cpus)
     run = planned if run is None else run
+    server_lines, server_files = _server_tls(plan.upstream, layout)
     siblings = (
         CancelPeer(
             peer_id=first + process.index,
@@ -158,10 +155,11 @@ def pooler_config(
                 *_listen(process.port, layout, process.index),
                 ("peer_id", str(first + process.index)),
                 *_auth(plan, layout, auth),
+                *server_lines,
                 *client_lines(files, required=required),
                 *_pooling(plan, program.version, part, program.files),
             ),
-            pools=_supported_pools(pools(plan, part), program.version),
+            pools=supported_pools(plan, program.version, part),
             users=pool_users(plan, part),
             peers=peers,
         )
@@ -182,29 +180,10 @@ def pooler_config(
         upstream=plan.upstream.endpoints[0] if plan.upstream else None,
         server=plan.upstream.server_id if plan.upstream else "",
         admin=admin,
-        pem_files=files,
+        pem_files=(*server_files, *files),
         client_files=files,
         tls_only=required,
     )
-
-
-def _supported_part(plan: Plan, version: Version) -> Plan:
-    """Return the part of the plan that this version of PgBouncer supports."""
-    overrides = usable(plan.settings.overrides, version)
-    settings = plan.settings.with_overrides(overrides)
-    update = {
-        "settings": settings,
-        "known_users": plan.known_users if version >= OWN_USERS else (),
-        "short_lived": plan.short_lived if version >= OWN_LIFETIMES else (),
-    }
-    return plan.model_copy(update=update)
-
-
-def _supported_pools(planned: tuple[Pool, ...], version: Version) -> tuple[Pool, ...]:
-    """Return the pools as this version of PgBouncer supports them."""
-    if version >= STANDING_LOOK_UPS:
-        return planned
-    return tuple(pool.without_standing_connections() for pool in planned)
 
 
 def _parts(
@@ -266,6 +245,21 @@ def _auth(plan: Plan, layout: Layout, auth: AuthMaterial | None) -> tuple[IniLin
             ("auth_query", AUTH_QUERY),
         ]
     return tuple(lines)
+
+
+def _server_tls(
+    upstream: Upstream | None, layout: Layout
+) -> tuple[tuple[IniLine, ...], tuple[PemFile, ...]]:
+    """Return the lines on TLS with PostgreSQL, and the file with the authorities that they name."""
+    if upstream is None:
+        return (), ()
+    mode = ("server_tls_sslmode", upstream.mode)
+    if upstream.authority_file:
+        return (mode, ("server_tls_ca_file", upstream.authority_file)), ()
+    if not upstream.authorities:
+        return (mode,), ()
+    file = layout.pem_file("server-ca", bundle(upstream.authorities))
+    return (mode, ("server_tls_ca_file", file.path)), (file,)
 
 
 def _pooling(plan: Plan, version: Version, part: Part, files: int) -> tuple[IniLine, ...]:

@@ -6,11 +6,13 @@ import logging
 from app.errors import DatabaseRefused, DatabaseUnreachable
 from app.outcome import AskAgain, Done
 from app.ports import Clients, Databases, NewPassword, Peers
-from domain import planning
-from domain.facts import BackendLogin, Client, Facts, Ledger
+from domain import exposure, planning
+from domain.backend import BackendLogin
+from domain.facts import Client, Facts, Ledger
 from domain.leadership import may_write_for_app
 from domain.tls_told import told_tls
 from domain.users import Login, Offer
+from domain.verification import verified_login
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,8 @@ class PublishEndpoints:
         if plan and plan.former_port and planning.port_is_published(facts):
             # Clients get what this hook publishes when the hook has ended.
             return AskAgain(facts, f"about to close port {plan.former_port}")
+        if exposure.has_surplus(facts):
+            return AskAgain(facts, "about to take what no client uses away from the Service")
         return Done(facts)
 
     def _tell_tls(self, facts: Facts) -> Facts:
@@ -56,7 +60,8 @@ class PublishEndpoints:
         clients: list[Client] = []
         for known in facts.clients:
             client = known
-            if known.published:
+            # The interface of `db` and `db-admin` has no fields for TLS.
+            if known.published and not known.request.endpoint:
                 client = known.publishing(known.published.telling(facts.plan))
                 self.clients.publish(client.request, known.published.telling(facts.plan), None)
             clients.append(client)
@@ -84,8 +89,8 @@ class PublishEndpoints:
         """Publish an offer to a client, and return the client; it is unchanged if it cannot log in yet."""
         if client.published:
             self.clients.publish(client.request, offer, None)
-        elif facts.backend.credentials is None or not self._issue_credentials(
-            client, offer, facts.backend.credentials, facts.ledger
+        elif (backend := verified_login(facts)) is None or not self._issue_credentials(
+            client, offer, backend, facts.ledger
         ):
             return client
         return client.publishing(offer)
