@@ -3,21 +3,24 @@
 All effects are idempotent.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 import pydantic
 
 from domain.applied import AppliedState
+from domain.backend import BackendLogin
 from domain.budget import UnitBudget
 from domain.capabilities import PgBouncerRuntime
 from domain.change import Change
 from domain.consent import RoleRights, ServerDatabase
 from domain.console import PooledDatabase, PoolState
-from domain.facts import BackendLogin, Facts, Ledger
+from domain.endpoints import Endpoint
+from domain.facts import Facts, Ledger, LegacyClient
 from domain.made import Made
 from domain.plan import Plan, Serving
+from domain.service import Service, ServiceState, UnitNode
 from domain.tls import CertificateNames, ServedPair
 from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer
 
@@ -72,6 +75,13 @@ class Console(Protocol):
 
     def reconnect(self) -> None:
         """Replace every server connection when its transaction ends."""
+        ...
+
+    def end_plain_sessions(self, *, at_once: bool) -> int:
+        """End sessions from the network without TLS that use no server connection; return how many stay.
+
+        With `at_once` all of them end, also in a transaction.
+        """
         ...
 
     def pause(self, seconds: float) -> bool:
@@ -150,6 +160,13 @@ class Clients(Protocol):
         """Remove what was kept for a client that has left."""
         ...
 
+    def repeat(self, client: LegacyClient) -> None:
+        """Write what the leader published to a client at `db` or `db-admin` as the answer of this unit.
+
+        If nothing is published any more, remove the answer of this unit.
+        """
+        ...
+
 
 class Certificates(Protocol):
     """The certificates of this unit for clients.
@@ -205,13 +222,28 @@ class Reminder(Protocol):
 
 
 class Exposure(Protocol):
-    """A name by which clients reach all units.
+    """The Service by which clients reach all units.
 
-    May raise ExposureForbidden and ExposureFailed.
+    Every method may raise ExposureForbidden and ExposureFailed.
     """
 
-    def expose(self, ports: tuple[int, ...]) -> None:
-        """Lead that name to exactly these ports of every unit that is ready."""
+    def expose(self, service: Service) -> ServiceState:
+        """Make the Service lead to exactly these ports of every unit that is ready, and return its state.
+
+        Juju's own Service is used if this application may not create a Service.
+        """
+        ...
+
+    def nodes(self) -> tuple[UnitNode, ...]:
+        """Return the nodes where units run, a node for each unit."""
+        ...
+
+    def protect(self) -> None:
+        """Let Kubernetes stop one unit at a time, unless another object limits that already."""
+        ...
+
+    def release(self) -> None:
+        """Take everything that this application applied out of Juju's own Service."""
         ...
 
 
@@ -315,6 +347,13 @@ class Databases(Protocol):
 
     def answers(self, backend: BackendLogin) -> bool:
         """Return whether a server with PostgreSQL's protocol answers. Fast, without a login."""
+        ...
+
+    def refusals(self, backend: BackendLogin) -> Mapping[Endpoint, str]:
+        """Return the endpoints, with those of replicas, whose servers are not verified, each with the reason.
+
+        The reason is '' if a server does not answer.
+        """
         ...
 
     def admits(self, backend: BackendLogin, credentials: Login, database: str) -> bool:

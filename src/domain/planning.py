@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator
 
+from domain import exposure
 from domain.budget import UnitAllotment, next_unit_limits, unit_limit
 from domain.endpoints import Endpoint, endpoints_text
 from domain.facts import Facts, Peer
@@ -10,8 +11,10 @@ from domain.plan import DepartedUnit, Member, Plan, Upstream
 from domain.pools import read_only_alias
 from domain.process import UNLIMITED
 from domain.settings import Settings
+from domain.tls_told import client_authorities, tells_tls
 from domain.users import AccessRequest, Offer, grant_for
 from domain.value import number_of
+from domain.verification import server_check
 
 
 def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
@@ -46,6 +49,8 @@ def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
         process_set=process_set,
         former_port=former,
         known_users=_known_users(settings, current),
+        tls=tells_tls(facts, settings, current),
+        client_authorities=client_authorities(facts, current),
     )
     return wanted if wanted.upstream else wanted.without_upstream()
 
@@ -66,8 +71,8 @@ def _known_users(settings: Settings, current: Plan) -> tuple[str, ...]:
 
 
 def port_is_published(facts: Facts) -> bool:
-    """Return whether every client was given the port that the plan has now."""
-    port = facts.plan.settings.listen_port if facts.plan else 0
+    """Return whether every client was given the port that leads to the port of the plan."""
+    port = exposure.port_told(facts)
     offers = [client.published for client in facts.clients if client.published]
     return all(offer.endpoints.endswith(f":{port}") for offer in offers)
 
@@ -75,19 +80,25 @@ def port_is_published(facts: Facts) -> bool:
 def upstream(facts: Facts) -> Upstream | None:
     """Return the server that the pools lead to, once the users of this application exist in it.
 
-    While the login of the backend cannot be read, the server before stays.
+    While the login of the backend cannot be read, the server before stays. A server that must be verified
+    and cannot be is not used.
     """
     known, auth = facts.backend.credentials, facts.auth
     if not facts.backend.attached or auth is None or not facts.ledger.provisioned_for:
         return None
     if known is None or facts.ledger.provisioned_for != known.user:
         return facts.plan.upstream if facts.plan else None
+    if (check := server_check(facts)) is None:
+        return None
     return Upstream(
         endpoints=known.endpoints,
         read_only=known.read_only,
         auth_database=known.database,
         auth_user=auth.auth_user,
         version=known.version,
+        mode=check.mode,
+        authorities=check.authorities,
+        authority_file=known.authority_file if check.verifies else "",
         server_id=facts.ledger.server,
     )
 
@@ -166,21 +177,24 @@ def offer(facts: Facts, request: AccessRequest) -> Offer | None:
         return None
     if grant_for(request) not in facts.ledger.grants:
         return None
-    port = shared.settings.listen_port
-    if facts.service_host:
-        if port not in facts.ledger.exposed_ports:
-            return None
-        hosts = [facts.service_host]
-    else:
-        hosts = [member.address for member in shared.members if shared.serves_by(member.name)]
-    endpoints = endpoints_text(Endpoint(host=host, port=port) for host in hosts)
+    units = (
+        Endpoint(host=member.address, port=shared.settings.listen_port)
+        for member in shared.members
+        if shared.serves_by(member.name)
+    )
+    endpoints = endpoints_text(exposure.endpoints(facts) if facts.service_host else units)
+    if not endpoints:
+        # A client keeps the endpoints that it has until there are new endpoints.
+        return None
     alias = read_only_alias(shared, request.database)
     if not serving_everywhere(facts, alias):
         alias = ""
-    return Offer(
+    offered = Offer(
         database=request.database,
         endpoints=endpoints,
         read_only_endpoints=endpoints if alias else "",
         read_only_alias=alias,
         version=shared.upstream.version,
     )
+    # The interface of `db` and `db-admin` has no fields for TLS.
+    return offered if request.endpoint else offered.telling(shared)

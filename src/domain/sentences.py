@@ -77,6 +77,27 @@ POSTGRESQL_SILENT = Kind(
     "PostgreSQL at {endpoints} does not answer: {cure}",
     "check that PostgreSQL runs, and the network. Every hook tries again",
 )
+VERIFICATION_REQUIRED = Kind(
+    Level.BLOCKED,
+    "PostgreSQL must be verified, and {reason}: {cure}, or run `{command}`",
+    "follow the sentence. Until then no connection to PostgreSQL is made without verification",
+)
+NOT_VERIFIED = Kind(
+    Level.ACTIVE,
+    "connections to PostgreSQL are encrypted and not verified, because {reason}: {cure}",
+    "give the root by `receive-ca-certs`: see how-to/encrypt.md",
+)
+SERVER_NOT_VERIFIED = Kind(
+    Level.BLOCKED,
+    "PostgreSQL at {endpoint} is not verified: {reason}",
+    "check that the address leads to PostgreSQL. Let its certificate hold the address, and give its"
+    " authority by `receive-ca-certs`. No password was sent. The unit tries again soon",
+)
+SINGLE_REPLICAS = Kind(
+    Level.ACTIVE,
+    "PgBouncer {version} verifies a single host of a pool: each process uses one of {count} replicas",
+    "refresh to an image with PgBouncer 1.25 or later, which uses every replica",
+)
 STILL_LOGS_IN = Kind(
     Level.BLOCKED,
     "{username} has left and can still log in to PostgreSQL: {reason}",
@@ -94,6 +115,14 @@ REFUSED = Kind(
     Level.BLOCKED,
     "{application} (relation {relation}) {reason}",
     "change what the application asks for; the sentence says what is allowed",
+)
+
+LEGACY = Kind(
+    Level.ACTIVE,
+    "{application} (relation {relation}) uses {endpoint}, which is deprecated: relate it to"
+    " database if it can",
+    "relate the application to `database` if its charm has such an endpoint, and then remove"
+    " the relation to `db` or `db-admin`",
 )
 
 # Certificates
@@ -197,6 +226,35 @@ VULNERABLE = Kind(
     "refresh to an image with PgBouncer 1.26.1 or later",
 )
 
+# TLS for clients
+
+TLS_REQUIRED = Kind(
+    Level.BLOCKED,
+    "option client_tls_sslmode is require and there is no relation certificates: no client"
+    " can log in over the network",
+    "`juju integrate pgbouncer-k8s:certificates self-signed-certificates:certificates`, or"
+    " another authority; or set the option to prefer",
+)
+NO_CERTIFICATE_YET = Kind(
+    Level.WAITING,
+    "waiting for a certificate: option client_tls_sslmode is require, so no client can log"
+    " in over the network",
+    "look at the status of the authority. To let clients log in without TLS, set the option"
+    " to prefer",
+)
+TLS_EXPECTED = Kind(
+    Level.WAITING,
+    "waiting for a certificate: clients expect TLS of every unit, so this unit takes no new"
+    " configuration",
+    "look at the status of the authority. To end TLS, set `client_tls_sslmode` to disable",
+)
+NOT_RENEWED = Kind(
+    Level.ACTIVE,
+    "option client_tls_sslmode is require and there is no relation certificates: the"
+    " certificate is served until it expires",
+    "relate an authority again, or set the option to prefer, which ends TLS",
+)
+
 # Units and Kubernetes
 
 UNREADABLE = Kind(
@@ -206,6 +264,26 @@ UNREADABLE = Kind(
     " keeps what it serves",
     "refresh all units to one release: `juju refresh pgbouncer-k8s`. Until then the unit"
     " keeps its configuration",
+)
+NO_LOAD_BALANCER = Kind(
+    Level.WAITING,
+    "the load balancer has no address yet: clients keep their endpoints. See `kubectl describe"
+    " service {service}`",
+    "wait. If it stays, look at the events of the Service, and check that the cluster has a"
+    " controller for load balancers",
+)
+NO_NODE = Kind(
+    Level.WAITING,
+    "Kubernetes names no node with a ready unit for Service {service}: clients keep their"
+    " endpoints",
+    "wait until a unit is ready. Every hook looks again",
+)
+NO_TRUST = Kind(
+    Level.ACTIVE,
+    "without trust the charm can neither create a Service, nor read nodes, nor limit"
+    " evictions: run `juju trust {application} --scope=cluster`",
+    "run the command in the sentence, or see [what works without"
+    " trust](how-to/expose.md#without-trust)",
 )
 NO_CONFIGURATION = Kind(
     Level.WAITING,

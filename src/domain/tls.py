@@ -31,7 +31,7 @@ def _certificate(text: str) -> str:
 Certificate = Annotated[str, pydantic.AfterValidator(_certificate)]
 
 # How PgBouncer verifies a PostgreSQL server.
-ServerMode = Literal["prefer", "verify-ca", "verify-full"]
+ServerMode = Literal["disable", "prefer", "require", "verify-ca", "verify-full"]
 
 
 def certificates_in(text: str) -> tuple[str, ...]:
@@ -117,6 +117,12 @@ class UnitCertificates(Value):
     addresses_refused: bool = False
     # What the authority refused, or what is wrong with what it issued.
     problems: tuple[Sentence, ...] = ()
+
+    @property
+    def authorities(self) -> tuple[Certificate, ...]:
+        """Return the authorities of both pairs, each once."""
+        pairs = [pair for pair in (self.kept, self.issued) if pair]
+        return tuple(dict.fromkeys(authority for pair in pairs for authority in pair.authorities))
 
     def keeping(self, pair: ServedPair | None) -> "UnitCertificates":
         """Return these certificates after the unit kept another pair; None after it removed its pair."""

@@ -109,7 +109,9 @@ class JujuCertificates:
     def keep(self, pair: ServedPair) -> None:
         """Keep a pair in place of the pair before."""
         if self._issued is None or self._issued[0].pair != pair:
-            raise CertificatesFailed("certificates: what the authority issued is gone: the next hook decides")
+            raise CertificatesFailed(
+                "certificates: what the authority issued is gone: the next hook decides"
+            )
         issued, entry, request = self._issued
         self._write(
             {
