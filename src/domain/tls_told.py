@@ -68,9 +68,11 @@ def lacks_pair(facts: Facts) -> bool:
 
 def cannot_verify(facts: Facts) -> bool:
     """Return whether clients expect TLS of this unit, and do not know the authority of its certificate."""
-    kept, known = facts.certificates.kept, facts.peers_plan or facts.plan
-    authorities = known.client_authorities if known else ()
-    return tls_expected(facts) and kept is not None and not {*kept.authorities} <= {*authorities}
+    kept = facts.certificates.kept
+    plans = [plan for plan in (facts.plan, facts.peers_plan) if plan and plan.tls]
+    return kept is not None and any(
+        not {*kept.authorities}.issubset(plan.client_authorities) for plan in plans
+    )
 
 
 def served_pair(facts: Facts) -> ServedPair | None:
