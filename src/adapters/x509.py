@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
-_MARK = re.compile("(-----(?:BEGIN|END) [A-Z ]+-----)", re.ASCII)
+_MARK = re.compile(r"\s*(-----(?:BEGIN|END) [A-Z ]+-----)\s*", re.ASCII)
 _CURVES = (ec.SECP256R1, ec.SECP384R1)
 _RSA_BITS = range(2048, 8193)
 _LONGEST_KEY = 16_384

@@ -104,6 +104,9 @@ class UnitCertificates(Value):
     expired: bool = False
     # The pair that the authority issued last, if it is not the pair that is kept.
     issued: ServedPair | None = None
+    # When the certificate that was issued ends, and what clients cannot verify in it.
+    issued_ends: pydantic.AwareDatetime | None = None
+    issued_notes: tuple[Sentence, ...] = ()
     # The names of the request that stands in the relation; None before there is a request.
     requested: CertificateNames | None = None
     # The certificate that is kept needs a successor, and none was requested yet.
@@ -123,8 +126,10 @@ class UnitCertificates(Value):
 
     def keeping(self, pair: ServedPair | None) -> "UnitCertificates":
         """Return these certificates after the unit kept another pair; None after it removed its pair."""
-        issued = None if self.issued == pair else self.issued
-        changed = {"kept": pair, "issued": issued, "ends": None, "expired": False, "due": False}
+        changed = {"kept": pair, "ends": None, "expired": False, "due": False}
+        if self.issued is not None and self.issued == pair:
+            noted = {"ends": self.issued_ends, "problems": self.issued_notes}
+            changed |= {"issued": None, "issued_ends": None, "issued_notes": (), **noted}
         return self.model_copy(update=changed)
 
     def requesting(self, names: CertificateNames) -> "UnitCertificates":

@@ -35,7 +35,7 @@ class JujuAuthorities:
         """Return the authorities, each once, and sentences about providers that wrote something else."""
         found: dict[str, None] = {}
         problems: list[Sentence] = []
-        for relation in self._state.relations(AUTHORITIES):
+        for relation in self._relations():
             try:
                 found |= dict.fromkeys(self._of(relation))
             except ValueError as error:
@@ -49,8 +49,12 @@ class JujuAuthorities:
 
     def announce(self) -> None:
         """Tell every provider which version this application reads. Only the leader may do that."""
-        for relation in self._state.relations(AUTHORITIES):
+        for relation in self._relations():
             self._state.put_for_app(relation, {"version": VERSION})
+
+    def _relations(self) -> list[ops.Relation]:
+        # Juju lists relations in no order, and another order of the authorities would be another value.
+        return sorted(self._state.relations(AUTHORITIES), key=lambda relation: relation.id)
 
     def _of(self, relation: ops.Relation) -> tuple[str, ...]:
         """Return the authorities of a relation. Raises ValueError with what is wrong."""

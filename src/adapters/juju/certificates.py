@@ -168,6 +168,10 @@ class JujuCertificates:
                 "ends": kept.ends if kept else None,
                 "expired": expired,
                 "issued": issued.pair if issued else None,
+                "issued_ends": issued.ends if issued else None,
+                "issued_notes": notes_on(issued, requested, authority)
+                if issued and requested
+                else (),
                 "requested": requested,
                 "due": due,
                 "unanswered": requested is not None and entry is None and not answer.code,

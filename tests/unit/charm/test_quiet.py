@@ -8,12 +8,15 @@ import pickle
 import subprocess
 import sys
 from functools import partial
+from unittest import mock
 
 import ops
 import pytest
 from crash_charm import effects
 from on_juju import ACTIONS, APP, CONFIG, META, V0
 from ops import testing
+from scenario.mocking import _MockModelBackend
+from signing import Provider, Signer, receives
 
 SOURCE = pathlib.Path(__file__).parents[3] / "src"
 HEAVY = {"psycopg", "lightkube", "jinja2", "httpx2", "cryptography"}
@@ -110,13 +113,15 @@ def three_units(make):
     """Return the leader of three units, with a relation at every endpoint and nothing left to do."""
     juju = make(others=(1, 2)).deploy().backend()
     juju.client("shop-app", {"database": "shop", **V0})
+    Provider(juju).issues()
+    receives(juju, {"certificates": json.dumps([Signer().root])})
     juju.emit(juju.context.on.update_status())
     return juju
 
 
 # No hook reads the databags of these endpoints.
 NO_BEHAVIOUR = {
-    "upgrade", "certificates", "receive-ca-certs", "logging", "tracing", "db", "db-admin",
+    "upgrade", "logging", "tracing", "db", "db-admin",
     "metrics-endpoint", "grafana-dashboard",
 }  # fmt: skip
 
@@ -142,7 +147,9 @@ def test_a_follower_reads_no_databag_that_only_the_leader_may_read(three_units):
     juju = three_units
     juju.emit(juju.context.on.update_status(), leader=False)
     peers = juju.relation("pgb-peers").id
-    assert set(reads(juju)) == {(peers, APP), (peers, f"{APP}/0")}
+    # Every unit reads the answer of its authority, and the authorities that the operator gives.
+    others = {(5, "vault"), (5, f"{APP}/0"), (7, "roots")}
+    assert set(reads(juju)) == {(peers, APP), (peers, f"{APP}/0"), *others}
     client = juju.relation("database")
     on = juju.context.on
     assert not looked(juju, on.relation_changed(client, remote_unit=0))
@@ -309,3 +316,27 @@ def test_a_hook_that_looks_and_finds_nothing_loads_no_driver(quiet):
     load = loaded_by_an_update_status_of(quiet)
     assert load >= UNNEEDED
     assert not load & HEAVY
+
+
+def test_a9_without_an_authority_no_hook_loads_cryptography_or_reads_its_secret(quiet):
+    memory(quiet).unlink()
+    assert "cryptography" not in loaded_by_an_update_status_of(quiet)
+    memory(quiet).unlink()
+    read, tool = [], _MockModelBackend.secret_get
+
+    def spied(self, *args, **kwargs):
+        read.append(f"{args} {kwargs}")
+        return tool(self, *args, **kwargs)
+
+    with mock.patch.object(_MockModelBackend, "secret_get", spied):
+        quiet.emit(quiet.context.on.update_status())
+    assert read
+    assert not [label for label in read if "certificates" in label]
+
+
+def test_a9_a_hook_with_an_authority_and_no_news_loads_no_cryptography(quiet):
+    Provider(quiet).issues()
+    quiet.emit(quiet.context.on.update_status())
+    assert not looked(quiet)
+    memory(quiet).unlink()
+    assert "cryptography" not in loaded_by_an_update_status_of(quiet)
