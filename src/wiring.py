@@ -75,6 +75,7 @@ def juju_ports(
     from adapters.juju.certificates import JujuCertificates
     from adapters.juju.clients import JujuClients
     from adapters.juju.facts import JujuFacts
+    from adapters.juju.legacy import JujuLegacyClients
     from adapters.juju.names import PEERS
     from adapters.juju.peers import JujuBackend, JujuDepartures, JujuPeers
     from adapters.juju.secrets import JujuSecrets
@@ -96,14 +97,18 @@ def juju_ports(
     waiting = WaitingBudget()
     consoles = consoles or PsycopgConsoles(pebble.socket_directory, waiting)
     pooler = pebble.PebblePooler(container, waiting, consoles)
+    clients = JujuLegacyClients(charm, state, JujuClients(charm, state))
+    facts = JujuFacts(
+        charm, state, pooler.read, secrets, certificates, pebble.LAYOUT, host, clients
+    )
     return Ports(
-        facts=JujuFacts(charm, state, pooler.read, secrets, certificates, pebble.LAYOUT, host),
+        facts=facts,
         pooler=pooler,
         consoles=consoles,
         peers=JujuPeers(state),
         secrets=secrets,
         backend=JujuBackend(state),
-        clients=JujuClients(charm, state),
+        clients=clients,
         certificates=certificates,
         departures=JujuDepartures(charm, state),
         exposure=LightkubeExposure(app, namespace, pod),

@@ -299,6 +299,16 @@ KUBERNETES = (
         "Kubernetes refuses the Service (…): this is tried again",
         "wait. Every hook tries again",
     ),
+    Kind(
+        Level.WAITING,
+        "Kubernetes refuses the Service (…): …: this is tried again",
+        "correct the option that the reason concerns, such as `loadbalancer-extra-annotations`",
+    ),
+    Kind(
+        Level.WAITING,
+        "Kubernetes answers something else: this is tried again",
+        "check what answers at the address of the Kubernetes API. Every hook tries again",
+    ),
 )
 CERTIFICATES = (
     Kind(

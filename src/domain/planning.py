@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator
 
+from domain import exposure
 from domain.budget import UnitAllotment, next_unit_limits, unit_limit
 from domain.endpoints import Endpoint, endpoints_text
 from domain.facts import Facts, Peer
@@ -70,8 +71,8 @@ def _known_users(settings: Settings, current: Plan) -> tuple[str, ...]:
 
 
 def port_is_published(facts: Facts) -> bool:
-    """Return whether every client was given the port that the plan has now."""
-    port = facts.plan.settings.listen_port if facts.plan else 0
+    """Return whether every client was given the port that leads to the port of the plan."""
+    port = exposure.port_told(facts)
     offers = [client.published for client in facts.clients if client.published]
     return all(offer.endpoints.endswith(f":{port}") for offer in offers)
 
@@ -176,21 +177,24 @@ def offer(facts: Facts, request: AccessRequest) -> Offer | None:
         return None
     if grant_for(request) not in facts.ledger.grants:
         return None
-    port = shared.settings.listen_port
-    if facts.service_host:
-        if port not in facts.ledger.exposed_ports:
-            return None
-        hosts = [facts.service_host]
-    else:
-        hosts = [member.address for member in shared.members if shared.serves_by(member.name)]
-    endpoints = endpoints_text(Endpoint(host=host, port=port) for host in hosts)
+    units = (
+        Endpoint(host=member.address, port=shared.settings.listen_port)
+        for member in shared.members
+        if shared.serves_by(member.name)
+    )
+    endpoints = endpoints_text(exposure.endpoints(facts) if facts.service_host else units)
+    if not endpoints:
+        # A client keeps the endpoints that it has until there are new endpoints.
+        return None
     alias = read_only_alias(shared, request.database)
     if not serving_everywhere(facts, alias):
         alias = ""
-    return Offer(
+    offered = Offer(
         database=request.database,
         endpoints=endpoints,
         read_only_endpoints=endpoints if alias else "",
         read_only_alias=alias,
         version=shared.upstream.version,
-    ).telling(shared)
+    )
+    # The interface of `db` and `db-admin` has no fields for TLS.
+    return offered if request.endpoint else offered.telling(shared)

@@ -117,6 +117,14 @@ REFUSED = Kind(
     "change what the application asks for; the sentence says what is allowed",
 )
 
+LEGACY = Kind(
+    Level.ACTIVE,
+    "{application} (relation {relation}) uses {endpoint}, which is deprecated: relate it to"
+    " database if it can",
+    "relate the application to `database` if its charm has such an endpoint, and then remove"
+    " the relation to `db` or `db-admin`",
+)
+
 # Certificates
 
 CERTIFICATE_AWAITED = Kind(
@@ -256,6 +264,26 @@ UNREADABLE = Kind(
     " keeps what it serves",
     "refresh all units to one release: `juju refresh pgbouncer-k8s`. Until then the unit"
     " keeps its configuration",
+)
+NO_LOAD_BALANCER = Kind(
+    Level.WAITING,
+    "the load balancer has no address yet: clients keep their endpoints. See `kubectl describe"
+    " service {service}`",
+    "wait. If it stays, look at the events of the Service, and check that the cluster has a"
+    " controller for load balancers",
+)
+NO_NODE = Kind(
+    Level.WAITING,
+    "Kubernetes names no node with a ready unit for Service {service}: clients keep their"
+    " endpoints",
+    "wait until a unit is ready. Every hook looks again",
+)
+NO_TRUST = Kind(
+    Level.ACTIVE,
+    "without trust the charm can neither create a Service, nor read nodes, nor limit"
+    " evictions: run `juju trust {application} --scope=cluster`",
+    "run the command in the sentence, or see [what works without"
+    " trust](how-to/expose.md#without-trust)",
 )
 NO_CONFIGURATION = Kind(
     Level.WAITING,

@@ -33,6 +33,7 @@ def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ..
         *_tls(facts),
         *_container(facts),
         *_refusals(facts),
+        *_legacy(facts),
         *_capacity(facts),
         *certificate_sentences(facts),
         *(
@@ -188,4 +189,13 @@ def _refusals(facts: Facts) -> Iterator[Sentence]:
     for refusal in facts.refusals:
         yield sentences.REFUSED.sentence(
             application=refusal.application, relation=refusal.relation_id, reason=refusal.reason
+        )
+
+
+def _legacy(facts: Facts) -> Iterator[Sentence]:
+    for client in facts.legacy:
+        yield sentences.LEGACY.sentence(
+            application=client.request.application,
+            relation=client.request.relation_id,
+            endpoint=client.request.endpoint,
         )

@@ -72,6 +72,8 @@ class AccessRequest(Value):
     application: str
     database: str
     roles: tuple[str, ...] = ()
+    # `db` or `db-admin`; '' for the endpoint `database`.
+    endpoint: str = ""
 
     @property
     def username(self) -> str:

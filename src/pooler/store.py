@@ -32,7 +32,7 @@ CLIENT_AUTHORITIES = "client-ca.pem"
 
 # What `pooler` writes to its directory. `postgresql-…` is what a killed command was making.
 _OWN = re.compile(
-    r"state\.(?:json|new|deleted)|lock|watch\.(?:lock|log)|postgresql(?:\.log|-.*)?|units|run"
+    r"state\.(?:json|new|deleted)|lock|logins|watch\.(?:lock|log)|postgresql(?:\.log|-.*)?|units|run"
     r"|(?:backend-ca-[0-9a-f]{32}|client-ca)\.(?:pem|new)"
 )
 

@@ -3,25 +3,14 @@
 import json
 
 import pytest
-from platform_under_test import Pooler
 
 from pooler import server
 from pooler.store import State
 
 
 @pytest.fixture(scope="module")
-def pooler():
-    pooler = Pooler()
-    pooler.up()
-    yield pooler
-    pooler.close()
-
-
-@pytest.fixture
-def fresh():
-    pooler = Pooler()
-    yield pooler
-    pooler.close()
+def pooler(two_units):
+    return two_units
 
 
 def test_a_server_that_was_given_keeps_data_and_no_user_of_ours(fresh, postgresql):

@@ -3,11 +3,12 @@
 from app.application import Application
 from app.hooks.certificates import SetPrivateKey
 from app.hooks.pause import Pause, Resume
+from app.hooks.upgrade import PreUpgradeCheck, ResumeUpgrade
 from app.ports import Ports
 
 _APPLICATION = Application(Ports(*[None] * len(Ports._fields)))
 
-_ACTIONS = (Pause, Resume, SetPrivateKey)
+_ACTIONS = (Pause, Resume, PreUpgradeCheck, ResumeUpgrade, SetPrivateKey)
 
 # Every hook; actions are no hooks.
 HOOKS = tuple(

@@ -3,6 +3,8 @@
 PEERS = "pgb-peers"
 BACKEND = "backend-database"
 CLIENTS = "database"
+# The endpoints of the interface pgsql.
+LEGACY = ("db", "db-admin")
 CERTIFICATES = "certificates"
 AUTHORITIES = "receive-ca-certs"
 

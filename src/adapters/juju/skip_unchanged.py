@@ -51,7 +51,9 @@ class SkipUnchanged:
             known = json.loads(self._file.read_text())
         except (OSError, ValueError):
             return False
-        # A record of an earlier release has no such key.
+        # A record of an earlier release has no such keys.
+        if event.handle.kind in known.get("looking", ()):
+            return False
         self.deferred = tuple(known.get("deferred", ()))
         if time.time() >= known.get("until", math.inf):
             return False
@@ -66,10 +68,16 @@ class SkipUnchanged:
         except (hookcmds.Error, ops.ModelError):
             return False  # For example, a relation has gone.
 
-    def remember(self, servers: Sequence[Server], deferred: Collection[str] = ()) -> None:
+    def remember(
+        self,
+        servers: Sequence[Server],
+        deferred: Collection[str] = (),
+        looking: Collection[str] = (),
+    ) -> None:
         """Record what this hook read, and the kinds of events that it deferred.
 
-        A later hook asks at `servers` whether PostgreSQL answers.
+        A later hook asks at `servers` whether PostgreSQL answers. Hooks for the kinds of events in `looking`
+        look for changes that no value of Juju shows, so they are never skipped.
         """
         if not self._state.comparable:
             return
@@ -77,7 +85,8 @@ class SkipUnchanged:
         record: dict[str, object] = {"reads": reads, "container": container, "servers": servers}
         if self._state.comparable_until is not None:
             record["until"] = self._state.comparable_until
-        text = json.dumps({**record, "deferred": sorted(deferred)})
+        events = {"deferred": sorted(deferred), "looking": sorted(looking)}
+        text = json.dumps({**record, **events})
         new = self._file.with_name(f"{self._file.name}.new")
         new.write_text(text)
         os.replace(new, self._file)

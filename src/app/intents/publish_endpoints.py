@@ -6,7 +6,7 @@ import logging
 from app.errors import DatabaseRefused, DatabaseUnreachable
 from app.outcome import AskAgain, Done
 from app.ports import Clients, Databases, NewPassword, Peers
-from domain import planning
+from domain import exposure, planning
 from domain.backend import BackendLogin
 from domain.facts import Client, Facts, Ledger
 from domain.leadership import may_write_for_app
@@ -45,6 +45,8 @@ class PublishEndpoints:
         if plan and plan.former_port and planning.port_is_published(facts):
             # Clients get what this hook publishes when the hook has ended.
             return AskAgain(facts, f"about to close port {plan.former_port}")
+        if exposure.has_surplus(facts):
+            return AskAgain(facts, "about to take what no client uses away from the Service")
         return Done(facts)
 
     def _tell_tls(self, facts: Facts) -> Facts:
@@ -58,7 +60,8 @@ class PublishEndpoints:
         clients: list[Client] = []
         for known in facts.clients:
             client = known
-            if known.published:
+            # The interface of `db` and `db-admin` has no fields for TLS.
+            if known.published and not known.request.endpoint:
                 client = known.publishing(known.published.telling(facts.plan))
                 self.clients.publish(client.request, known.published.telling(facts.plan), None)
             clients.append(client)

@@ -113,6 +113,9 @@ def three_units(make):
     """Return the leader of three units, with a relation at every endpoint and nothing left to do."""
     juju = make(others=(1, 2)).deploy().backend()
     juju.client("shop-app", {"database": "shop", **V0})
+    juju.client("shop-app", {"database": "shop"}, endpoint="db")
+    # With a database this client could make databases, and the leader would ask PostgreSQL in every hook.
+    juju.client("blog-app", {}, endpoint="db-admin")
     Provider(juju).issues()
     receives(juju, {"certificates": json.dumps([Signer().root])})
     juju.emit(juju.context.on.update_status())
@@ -121,8 +124,7 @@ def three_units(make):
 
 # No hook reads the databags of these endpoints.
 NO_BEHAVIOUR = {
-    "upgrade", "logging", "tracing", "db", "db-admin",
-    "metrics-endpoint", "grafana-dashboard",
+    "upgrade", "logging", "tracing", "metrics-endpoint", "grafana-dashboard",
 }  # fmt: skip
 
 
@@ -146,10 +148,14 @@ def test_every_databag_that_a_hook_reads_ends_the_memory(three_units):
 def test_a_follower_reads_no_databag_that_only_the_leader_may_read(three_units):
     juju = three_units
     juju.emit(juju.context.on.update_status(), leader=False)
-    peers = juju.relation("pgb-peers").id
+    peers, old, admin = (juju.relation(name).id for name in ("pgb-peers", "db", "db-admin"))
+    of_peers = {(peers, APP), (peers, f"{APP}/0")}
+    of_old = {(old, "shop-app"), (old, "shop-app/0"), (old, f"{APP}/0")}
+    of_admin = {(admin, "blog-app"), (admin, "blog-app/0")}
     # Every unit reads the answer of its authority, and the authorities that the operator gives.
-    others = {(5, "vault"), (5, f"{APP}/0"), (7, "roots")}
-    assert set(reads(juju)) == {(peers, APP), (peers, f"{APP}/0"), *others}
+    authority, roots = (juju.relation(name).id for name in ("certificates", "receive-ca-certs"))
+    of_authority = {(authority, "vault"), (authority, f"{APP}/0"), (roots, "roots")}
+    assert set(reads(juju)) == of_peers | of_old | of_admin | of_authority
     client = juju.relation("database")
     on = juju.context.on
     assert not looked(juju, on.relation_changed(client, remote_unit=0))
