@@ -16,17 +16,19 @@ from adapters.memory.server import MemoryDatabases, MemoryServer
 from adapters.passwords import new_password
 from app.application import Application
 from app.ports import Ports
-from domain.endpoints import endpoints_in
 from domain.backend import BackendLogin
+from domain.endpoints import endpoints_in
 from domain.instances import Layout
+from domain.service import Service, ServiceState
 
 
-class Dns:
+class Dns(record.LocalExposure):
     """The port `exposure` of this platform."""
 
-    def expose(self, ports: tuple[int, ...]) -> None:
-        """Let the name of the pool lead to these ports of every unit."""
-        print(f"pool.example leads to ports {ports}")
+    def expose(self, service: Service) -> ServiceState:
+        """Let the name of the pool lead to the ports of every unit."""
+        print(f"pool.example leads to ports {service.ports}")
+        return super().expose(service)
 
 
 def unit(model: Model, name: str, server: MemoryServer) -> Application:
@@ -42,7 +44,7 @@ def unit(model: Model, name: str, server: MemoryServer) -> Application:
         clients=record.LocalClients(model, name),
         certificates=record.LocalCertificates(model, name),
         departures=record.LocalDepartures(model, name),
-        exposure=Dns(),
+        exposure=Dns(model, name),
         # These three do not depend on the platform.
         databases=MemoryDatabases(server),
         reminder=record.LocalReminder(),

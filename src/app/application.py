@@ -2,18 +2,23 @@
 
 from app.converge import Converge
 from app.hooks.backend import BackendBroken, BackendChanged, BackendDeparted
+from app.hooks.certificates import CertificatesChanged, SetPrivateKey
 from app.hooks.clients import ClientsBroken, ClientsChanged, ClientsDeparted
 from app.hooks.config_changed import ConfigChanged
+from app.hooks.legacy import LegacyChanged
 from app.hooks.pause import Pause, Resume
 from app.hooks.pebble_ready import PebbleReady
 from app.hooks.peers import PeersChanged, PeersCreated, PeersDeparted
 from app.hooks.start import Start
 from app.hooks.update_status import UpdateStatus
+from app.hooks.upgrade import PreUpgradeCheck, ResumeUpgrade
 from app.hooks.verify import Verify
 from app.intents.configure_pooler import ConfigurePooler
-from app.intents.expose import Expose
+from app.intents.expose import Checks, Expose
+from app.intents.obtain_certificate import ObtainCertificate
 from app.intents.publish_endpoints import PublishEndpoints
 from app.intents.reconcile_access import ReconcileAccess
+from app.intents.repeat_offers import RepeatOffers
 from app.intents.request_backend import RequestBackend
 from app.intents.share_configuration import ShareConfiguration
 from app.intents.verify_servers import VerifyServers
@@ -27,14 +32,16 @@ class Application:
     def __init__(self, ports: Ports) -> None:
         # Only `verify` checks again what the records of this application say is done.
         converge = _intents(ports)
-        verify = _intents(ports, verify=True, again=converge)
+        verify = _intents(ports, verify=True, checks="everything", again=converge)
+        # Kubernetes sends no event when another person edits the Service.
+        looking = _intents(ports, checks="service", again=converge)
         withdraw = WithdrawAccess(ports.databases, ports.peers)
         facts, peers, departures = ports.facts, ports.peers, ports.departures
 
         self.start = Start(facts, peers, verify)
         self.pebble_ready = PebbleReady(facts, verify)
         self.config_changed = ConfigChanged(facts, verify)
-        self.update_status = UpdateStatus(facts, ports.databases, peers, converge)
+        self.update_status = UpdateStatus(facts, ports.databases, peers, looking)
         self.leader_elected = Verify(facts, verify)
         self.peers_created = PeersCreated(facts, peers, converge)
         self.peers_changed = PeersChanged(facts, converge)
@@ -46,19 +53,36 @@ class Application:
         self.clients_changed = ClientsChanged(facts, converge)
         self.clients_departed = ClientsDeparted(facts, departures, converge)
         self.clients_broken = ClientsBroken(facts, converge)
+        self.legacy_changed = LegacyChanged(facts, converge)
 
+        self.certificates_changed = CertificatesChanged(facts, converge)
+
+        self.set_private_key = SetPrivateKey(facts, ports.certificates)
         self.pause = Pause(facts, ports.consoles)
         self.resume = Resume(facts, ports.consoles)
+        self.pre_upgrade_check = PreUpgradeCheck()
+        self.resume_upgrade = ResumeUpgrade()
         # The driver of the hooks uses it for the outcome AskAgain.
         self.reminder = ports.reminder
 
 
-def _intents(ports: Ports, *, verify: bool = False, again: Converge | None = None) -> Converge:
-    """Return all intents in their order; with `verify` they ask PostgreSQL and the platform always."""
+def _intents(
+    ports: Ports,
+    *,
+    verify: bool = False,
+    checks: Checks = "nothing",
+    again: Converge | None = None,
+) -> Converge:
+    """Return all intents in their order.
+
+    With `verify` they ask PostgreSQL and PgBouncer always; `checks` says what they ask Kubernetes always.
+    """
     share = ShareConfiguration(ports.peers, ports.databases)
     return Converge(
         # PostgreSQL's charm needs time to answer, so the request is written first.
         RequestBackend(ports.backend),
+        # The authority needs time to answer, too, and a pair that is kept here is served by this hook.
+        ObtainCertificate(ports.certificates),
         # Pools may lead only to databases whose users exist.
         ReconcileAccess(
             ports.databases, ports.secrets, ports.clients, ports.peers, ports.new_password, verify
@@ -70,8 +94,10 @@ def _intents(ports: Ports, *, verify: bool = False, again: Converge | None = Non
         ConfigurePooler(ports.pooler, ports.consoles, ports.peers, verify),
         # Connections that the processes of the leader have just given up go to other units at once.
         share,
-        Expose(ports.exposure, ports.peers, verify),
+        Expose(ports.exposure, ports.peers, checks),
         # Clients are told only what works already.
-        PublishEndpoints(ports.databases, ports.clients, ports.new_password),
+        PublishEndpoints(ports.databases, ports.clients, ports.peers, ports.new_password),
+        # A client at `db` or `db-admin` reads the databag of any unit.
+        RepeatOffers(ports.clients),
         again=again,
     )

@@ -17,9 +17,10 @@ from domain.change import Change
 from domain.consent import RoleRights, ServerDatabase
 from domain.console import PooledDatabase, PoolState
 from domain.endpoints import Endpoint
-from domain.facts import Facts, Ledger
+from domain.facts import Facts, Ledger, LegacyClient
 from domain.made import Made
 from domain.plan import Plan, Serving
+from domain.service import Service, ServiceState, UnitNode
 from domain.tls import CertificateNames, ServedPair
 from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer
 
@@ -74,6 +75,13 @@ class Console(Protocol):
 
     def reconnect(self) -> None:
         """Replace every server connection when its transaction ends."""
+        ...
+
+    def end_plain_sessions(self, *, at_once: bool) -> int:
+        """End sessions from the network without TLS that use no server connection; return how many stay.
+
+        With `at_once` all of them end, also in a transaction.
+        """
         ...
 
     def pause(self, seconds: float) -> bool:
@@ -152,6 +160,13 @@ class Clients(Protocol):
         """Remove what was kept for a client that has left."""
         ...
 
+    def repeat(self, client: LegacyClient) -> None:
+        """Write what the leader published to a client at `db` or `db-admin` as the answer of this unit.
+
+        If nothing is published any more, remove the answer of this unit.
+        """
+        ...
+
 
 class Certificates(Protocol):
     """The certificates of this unit for clients.
@@ -163,12 +178,23 @@ class Certificates(Protocol):
         """Request a certificate with these names from the authority, in place of an earlier request."""
         ...
 
+    def rotate(self, names: CertificateNames, key: pydantic.SecretStr | None) -> None:
+        """Request a certificate with these names for another private key; for a new key if `key` is None.
+
+        The pair that is kept stays. Raises CertificatesFailed, without the key, if the key cannot be used.
+        """
+        ...
+
     def keep(self, pair: ServedPair) -> None:
         """Keep a pair in place of the pair before, at once and as a whole."""
         ...
 
     def discard(self) -> None:
         """Remove the pair that is kept."""
+        ...
+
+    def receive(self) -> None:
+        """Ask the applications that give authorities for them. Only the leader may do that."""
         ...
 
 
@@ -196,13 +222,28 @@ class Reminder(Protocol):
 
 
 class Exposure(Protocol):
-    """A name by which clients reach all units.
+    """The Service by which clients reach all units.
 
-    May raise ExposureForbidden and ExposureFailed.
+    Every method may raise ExposureForbidden and ExposureFailed.
     """
 
-    def expose(self, ports: tuple[int, ...]) -> None:
-        """Lead that name to exactly these ports of every unit that is ready."""
+    def expose(self, service: Service) -> ServiceState:
+        """Make the Service lead to exactly these ports of every unit that is ready, and return its state.
+
+        Juju's own Service is used if this application may not create a Service.
+        """
+        ...
+
+    def nodes(self) -> tuple[UnitNode, ...]:
+        """Return the nodes where units run, a node for each unit."""
+        ...
+
+    def protect(self) -> None:
+        """Let Kubernetes stop one unit at a time, unless another object limits that already."""
+        ...
+
+    def release(self) -> None:
+        """Take everything that this application applied out of Juju's own Service."""
         ...
 
 

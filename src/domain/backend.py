@@ -23,6 +23,12 @@ class BackendLogin(Value):
     rooted: bool = False
     # How the server is verified; None before `domain.verification` has decided, unless the operator gave it.
     mode: ServerMode | None = None
+    # A file with the authorities, in place of those above, where the operator gave the address; '' if none.
+    authority_file: str = ""
+
+    def with_authority_file(self, path: str) -> "BackendLogin":
+        """Return this login with another file of authorities."""
+        return self.model_copy(update={"authority_file": path})
 
     def with_authorities(
         self, authorities: tuple[Certificate, ...], *, rooted: bool

@@ -10,11 +10,13 @@ from domain.applied import AppliedState
 from domain.backend import BackendLogin, BackendRelation
 from domain.budget import UnitBudget
 from domain.capabilities import PgBouncerRuntime, Version, capabilities
+from domain.endpoints import Host
 from domain.instances import Layout
 from domain.made import Made
 from domain.plan import Plan, Serving
-from domain.problems import Level, Problem
+from domain.problems import KUBERNETES, Level, Problem
 from domain.roles import DATABASE_CREATORS
+from domain.service import Exposed
 from domain.settings import Settings
 from domain.tls import Certificate, UnitCertificates
 from domain.users import AccessRequest, AuthMaterial, Grant, Offer, Refusal
@@ -100,6 +102,14 @@ class Client(Value):
         return self.model_copy(update={"published": None})
 
 
+class LegacyClient(Value):
+    """A client at `db` or `db-admin` with a request that can be served, as every unit sees it."""
+
+    request: AccessRequest
+    # Whether the leader has shared the credentials of the client with all units.
+    shared: bool = False
+
+
 class Peer(Value):
     """Another unit of the application."""
 
@@ -134,8 +144,18 @@ class Ledger(Value):
     allowed: tuple[str, ...] = ()
     # Sentences on what stays in a PostgreSQL whose relation has ended.
     left: tuple[str, ...] = ()
+    # What is known of the Service; None in the ledger of an earlier release.
+    exposed: Exposed | None = None
+    # Hosts by which clients outside of the cluster reach the application.
+    outside: tuple[Host, ...] = ()
     # The authorities and endpoints of PostgreSQL that were verified; '' before that.
     verified: str = ""
+    # A digest of what clients were told of TLS and its authorities; '' if they were told that there is no TLS.
+    told_tls: str = ""
+
+    def telling(self, told_tls: str) -> "Ledger":
+        """Return this ledger after all clients that have credentials were told this of TLS."""
+        return self.model_copy(update={"told_tls": told_tls})
 
     def with_problem(self, problem: Problem) -> "Ledger":
         """Return this ledger with a problem, which replaces an older problem with its topic."""
@@ -151,9 +171,13 @@ class Ledger(Value):
         """Return this ledger after every endpoint of PostgreSQL was verified, or has to be verified again."""
         return self.without("verification").model_copy(update={"verified": verified})
 
-    def exposing(self, ports: tuple[int, ...]) -> "Ledger":
-        """Return this ledger with the ports of the Service."""
-        return self.model_copy(update={"exposed_ports": ports})
+    def exposing(self, ports: tuple[int, ...], exposed: Exposed) -> "Ledger":
+        """Return this ledger with the ports of the Service, and what is known of it."""
+        return self.model_copy(update={"exposed_ports": ports, "exposed": exposed})
+
+    def reached_from(self, outside: tuple[Host, ...]) -> "Ledger":
+        """Return this ledger with these hosts for clients outside of the cluster."""
+        return self.model_copy(update={"outside": outside})
 
     def withdrawing(self, made: Made, left: tuple[str, ...]) -> "Ledger":
         """Return this ledger after the roles of this application were dropped.
@@ -169,9 +193,13 @@ class Ledger(Value):
 
         Roles that could not be dropped stay those of this application if PostgreSQL is related again.
         """
-        problems = tuple(problem for problem in self.problems if problem.topic == "service")
         return Ledger(
-            exposed_ports=self.exposed_ports, problems=problems, made=self.made, left=self.left
+            exposed_ports=self.exposed_ports,
+            exposed=self.exposed,
+            outside=self.outside,
+            problems=tuple(problem for problem in self.problems if problem.topic in KUBERNETES),
+            made=self.made,
+            left=self.left,
         )
 
     def has(self, topic: str) -> bool:
@@ -222,6 +250,8 @@ class Facts(Value):
     refusals: tuple[Refusal, ...] = ()
     # Numbers of the relations of clients that have requested nothing (yet).
     relations_without_request: frozenset[int] = frozenset()
+    # Every unit reads these relations, because each unit answers in its own databag.
+    legacy: tuple[LegacyClient, ...] = ()
     # The beginning of the command that sets options, e.g. `juju config pgbouncer-k8s`.
     configure_command: str = "juju config pgbouncer-k8s"
     # A name that leads to all units; '' if clients reach each unit by its address.

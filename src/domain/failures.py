@@ -262,6 +262,12 @@ PGBOUNCER = (
         "the rest of the sentence is the container's reason, such as a full disk",
     ),
     Kind(
+        Level.BLOCKED,
+        "the certificate for clients cannot be served (…): …",
+        "rotate the key with `set-tls-private-key`, or correct what the authority gives. The"
+        " certificate before is served",
+    ),
+    Kind(
         Level.WAITING,
         "the pgbouncer container does not answer in time: …",
         "wait: the unit tries again within seconds",
@@ -293,6 +299,23 @@ KUBERNETES = (
         "Kubernetes refuses the Service (…): this is tried again",
         "wait. Every hook tries again",
     ),
+    Kind(
+        Level.WAITING,
+        "Kubernetes refuses the Service (…): …: this is tried again",
+        "correct the option that the reason concerns, such as `loadbalancer-extra-annotations`",
+    ),
+    Kind(
+        Level.WAITING,
+        "Kubernetes answers something else: this is tried again",
+        "check what answers at the address of the Kubernetes API. Every hook tries again",
+    ),
+)
+CERTIFICATES = (
+    Kind(
+        Level.WAITING,
+        "certificates: … is gone: the next hook decides",
+        "wait",
+    ),
 )
 
-KINDS = (*POSTGRESQL, *APPLICATIONS, *PGBOUNCER, *KUBERNETES)
+KINDS = (*POSTGRESQL, *APPLICATIONS, *CERTIFICATES, *PGBOUNCER, *KUBERNETES)

@@ -22,6 +22,8 @@ class Upstream(Value):
     # How PgBouncer verifies the server, and the authorities by which it does.
     mode: ServerMode = "prefer"
     authorities: tuple[Certificate, ...] = ()
+    # A file of the machine that takes the place of these authorities; '' if there is none.
+    authority_file: str = ""
     # Identifies the server that answers at the endpoints; it changes with the server and with each restart.
     server_id: Annotated[str, stored_as("server")] = ""
 
@@ -115,6 +117,15 @@ class Serving(Value):
     tls: bool = False
     # The authorities of the certificate that the processes serve, and of the next certificate.
     authorities: tuple[Certificate, ...] = ()
+
+    def encrypted(self, authorities: tuple[Certificate, ...]) -> "Serving":
+        """Return this report of a unit that serves TLS with a certificate of these authorities."""
+        return self.model_copy(update={"tls": True, "authorities": authorities})
+
+    def announcing(self, authorities: tuple[Certificate, ...]) -> "Serving":
+        """Return this report with further authorities, e.g. those of the next certificate."""
+        every = tuple(dict.fromkeys((*self.authorities, *authorities)))
+        return self.model_copy(update={"authorities": every})
 
     def serves(self, database: str, port: int) -> bool:
         """Return whether a client of this database can log in at this port."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator
 
+from domain import exposure
 from domain.budget import UnitAllotment, next_unit_limits, unit_limit
 from domain.endpoints import Endpoint, endpoints_text
 from domain.facts import Facts, Peer
@@ -10,6 +11,7 @@ from domain.plan import DepartedUnit, Member, Plan, Upstream
 from domain.pools import read_only_alias
 from domain.process import UNLIMITED
 from domain.settings import Settings
+from domain.tls_told import client_authorities, tells_tls
 from domain.users import AccessRequest, Offer, grant_for
 from domain.value import number_of
 from domain.verification import server_check
@@ -47,6 +49,8 @@ def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
         process_set=process_set,
         former_port=former,
         known_users=_known_users(settings, current),
+        tls=tells_tls(facts, settings, current),
+        client_authorities=client_authorities(facts, current),
     )
     return wanted if wanted.upstream else wanted.without_upstream()
 
@@ -67,8 +71,8 @@ def _known_users(settings: Settings, current: Plan) -> tuple[str, ...]:
 
 
 def port_is_published(facts: Facts) -> bool:
-    """Return whether every client was given the port that the plan has now."""
-    port = facts.plan.settings.listen_port if facts.plan else 0
+    """Return whether every client was given the port that leads to the port of the plan."""
+    port = exposure.port_told(facts)
     offers = [client.published for client in facts.clients if client.published]
     return all(offer.endpoints.endswith(f":{port}") for offer in offers)
 
@@ -94,6 +98,7 @@ def upstream(facts: Facts) -> Upstream | None:
         version=known.version,
         mode=check.mode,
         authorities=check.authorities,
+        authority_file=known.authority_file if check.verifies else "",
         server_id=facts.ledger.server,
     )
 
@@ -172,21 +177,24 @@ def offer(facts: Facts, request: AccessRequest) -> Offer | None:
         return None
     if grant_for(request) not in facts.ledger.grants:
         return None
-    port = shared.settings.listen_port
-    if facts.service_host:
-        if port not in facts.ledger.exposed_ports:
-            return None
-        hosts = [facts.service_host]
-    else:
-        hosts = [member.address for member in shared.members if shared.serves_by(member.name)]
-    endpoints = endpoints_text(Endpoint(host=host, port=port) for host in hosts)
+    units = (
+        Endpoint(host=member.address, port=shared.settings.listen_port)
+        for member in shared.members
+        if shared.serves_by(member.name)
+    )
+    endpoints = endpoints_text(exposure.endpoints(facts) if facts.service_host else units)
+    if not endpoints:
+        # A client keeps the endpoints that it has until there are new endpoints.
+        return None
     alias = read_only_alias(shared, request.database)
     if not serving_everywhere(facts, alias):
         alias = ""
-    return Offer(
+    offered = Offer(
         database=request.database,
         endpoints=endpoints,
         read_only_endpoints=endpoints if alias else "",
         read_only_alias=alias,
         version=shared.upstream.version,
     )
+    # The interface of `db` and `db-admin` has no fields for TLS.
+    return offered if request.endpoint else offered.telling(shared)

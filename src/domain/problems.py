@@ -8,6 +8,10 @@ import pydantic
 
 from domain.value import Shown, Value
 
+# The topics of problems with Kubernetes, which do not depend on PostgreSQL.
+SERVICE, TRUST = "service", "trust"
+KUBERNETES = (SERVICE, TRUST)
+
 
 class Level(enum.StrEnum):
     """How bad a problem is. Blocked: an operator has to act. Waiting: another party has to act."""
@@ -35,7 +39,7 @@ class Problem(Value):
     A level that this release does not know is read as blocked.
     """
 
-    # `database`, `service`, `pooler`, or `client:<username>`. A newer problem replaces an older problem
+    # `database`, `service`, `trust`, `pooler`, or `client:<username>`. A newer problem replaces an older problem
     # with its topic.
     topic: str
     level: Annotated[Level, pydantic.BeforeValidator(_known_level)]

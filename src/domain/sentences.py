@@ -117,6 +117,75 @@ REFUSED = Kind(
     "change what the application asks for; the sentence says what is allowed",
 )
 
+LEGACY = Kind(
+    Level.ACTIVE,
+    "{application} (relation {relation}) uses {endpoint}, which is deprecated: relate it to"
+    " database if it can",
+    "relate the application to `database` if its charm has such an endpoint, and then remove"
+    " the relation to `db` or `db-admin`",
+)
+
+# Certificates
+
+CERTIFICATE_AWAITED = Kind(
+    Level.WAITING,
+    "certificates: waiting for {authority} to issue a certificate",
+    "wait. With manual-tls-certificates sign the request of each unit; else look at the log of"
+    " the authority",
+)
+RENEWAL_AWAITED = Kind(
+    Level.WAITING,
+    "certificates: waiting for {authority} to issue another certificate: that of this unit"
+    " expires on {end}",
+    "look at the log of the authority. Until that time the unit serves the certificate that it has",
+)
+CERTIFICATE_EXPIRED = Kind(
+    Level.BLOCKED,
+    "certificates: the certificate expired on {end} and {authority} has issued no other:"
+    " clients that verify it cannot connect",
+    "let the authority issue a certificate. The unit still serves the certificate that it has",
+)
+REQUEST_REFUSED = Kind(
+    Level.BLOCKED,
+    "certificates: {authority} refuses the request with error {code}: {reason}",
+    "change the rules of the authority, or the names in `tls-extra-sans`. A unit that has a"
+    " certificate serves it meanwhile",
+)
+CERTIFICATE_NOT_USED = Kind(
+    Level.BLOCKED,
+    "certificates: what {authority} issued is not used: {reason}",
+    "let the authority issue the certificate again. A unit that has a certificate serves it"
+    " meanwhile",
+)
+ADDRESSES_NOT_SIGNED = Kind(
+    Level.ACTIVE,
+    "certificates: {authority} signs no IP addresses, so clients cannot verify units at"
+    " {addresses}: put a host name that leads there into tls-extra-sans",
+    "set `tls-extra-sans` to a host name and let clients use it, or let the authority sign IP"
+    " addresses and relate it again",
+)
+NAMES_NOT_SIGNED = Kind(
+    Level.ACTIVE,
+    "certificates: the certificate lacks {names}, so clients cannot verify units by these names",
+    "let the authority sign all names of the request",
+)
+NO_ROOT = Kind(
+    Level.ACTIVE,
+    "certificates: {authority} gave no root, so clients cannot verify its certificates: relate"
+    " receive-ca-certs to the application that has the root",
+    "`juju integrate pgbouncer-k8s:receive-ca-certs ROOT-AUTHORITY`",
+)
+AUTHORITIES_NOT_READABLE = Kind(
+    Level.BLOCKED,
+    "receive-ca-certs: what {application} wrote is not used: {reason}",
+    "let the application write certificates in PEM",
+)
+WAITING_FOR_CLIENTS = Kind(
+    Level.WAITING,
+    "certificates: waiting until clients know the new authority",
+    "wait: the leader tells clients, and then the unit serves the new certificate",
+)
+
 # PgBouncer and its container
 
 TOO_OLD = Kind(
@@ -157,6 +226,35 @@ VULNERABLE = Kind(
     "refresh to an image with PgBouncer 1.26.1 or later",
 )
 
+# TLS for clients
+
+TLS_REQUIRED = Kind(
+    Level.BLOCKED,
+    "option client_tls_sslmode is require and there is no relation certificates: no client"
+    " can log in over the network",
+    "`juju integrate pgbouncer-k8s:certificates self-signed-certificates:certificates`, or"
+    " another authority; or set the option to prefer",
+)
+NO_CERTIFICATE_YET = Kind(
+    Level.WAITING,
+    "waiting for a certificate: option client_tls_sslmode is require, so no client can log"
+    " in over the network",
+    "look at the status of the authority. To let clients log in without TLS, set the option"
+    " to prefer",
+)
+TLS_EXPECTED = Kind(
+    Level.WAITING,
+    "waiting for a certificate: clients expect TLS of every unit, so this unit takes no new"
+    " configuration",
+    "look at the status of the authority. To end TLS, set `client_tls_sslmode` to disable",
+)
+NOT_RENEWED = Kind(
+    Level.ACTIVE,
+    "option client_tls_sslmode is require and there is no relation certificates: the"
+    " certificate is served until it expires",
+    "relate an authority again, or set the option to prefer, which ends TLS",
+)
+
 # Units and Kubernetes
 
 UNREADABLE = Kind(
@@ -166,6 +264,26 @@ UNREADABLE = Kind(
     " keeps what it serves",
     "refresh all units to one release: `juju refresh pgbouncer-k8s`. Until then the unit"
     " keeps its configuration",
+)
+NO_LOAD_BALANCER = Kind(
+    Level.WAITING,
+    "the load balancer has no address yet: clients keep their endpoints. See `kubectl describe"
+    " service {service}`",
+    "wait. If it stays, look at the events of the Service, and check that the cluster has a"
+    " controller for load balancers",
+)
+NO_NODE = Kind(
+    Level.WAITING,
+    "Kubernetes names no node with a ready unit for Service {service}: clients keep their"
+    " endpoints",
+    "wait until a unit is ready. Every hook looks again",
+)
+NO_TRUST = Kind(
+    Level.ACTIVE,
+    "without trust the charm can neither create a Service, nor read nodes, nor limit"
+    " evictions: run `juju trust {application} --scope=cluster`",
+    "run the command in the sentence, or see [what works without"
+    " trust](how-to/expose.md#without-trust)",
 )
 NO_CONFIGURATION = Kind(
     Level.WAITING,

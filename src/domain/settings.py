@@ -9,8 +9,9 @@ import pydantic
 from domain import sentences
 from domain.endpoints import address_in
 from domain.options import PASSED_ON, Accepts, Named, WholeNumber, option_of
-from domain.overrides import LONGEST_TEXT, MOST_CONNECTIONS, Overrides, overrides_in
+from domain.overrides import MOST_CONNECTIONS, Overrides, overrides_in
 from domain.roles import ROLES
+from domain.service import Kind, TrafficPolicy, annotations_in
 from domain.value import Name, PoolMode, Value
 
 # PgBouncer keeps numbers as C ints. It counts microseconds in 64 bits, where this many seconds do not overflow.
@@ -61,6 +62,11 @@ def _extra_names(value: object) -> object:
     if bad := [name for name in names if not address_in(name.removeprefix("*."))]:
         raise ValueError(f"{bad[0][:63]!a} is neither a host name nor an IP address")
     return names
+
+
+def _annotations(text: str) -> str:
+    annotations_in(text)
+    return text
 
 
 Seconds = Annotated[int, WholeNumber(0, _INT_MAX, "seconds", least_means="off")]
@@ -142,20 +148,21 @@ class Settings(Value):
     ] = "verify"
     # The kind of the Service by which clients reach the application.
     expose_external: Annotated[
-        Literal["false", "nodeport", "loadbalancer"],
+        Kind,
         pydantic.BeforeValidator(_without_boolean),
         Accepts("false, nodeport or loadbalancer"),
         Named("expose-external"),
     ] = "false"
-    # A JSON object of texts; `domain.exposure` reads it.
+    # A JSON object of texts; `domain.service.annotations_in` reads it.
     loadbalancer_extra_annotations: Annotated[
         str,
-        pydantic.Field(strict=True, max_length=LONGEST_TEXT),
+        pydantic.Field(strict=True),
+        pydantic.AfterValidator(_annotations),
         Accepts("a JSON object of texts, or nothing"),
         Named("loadbalancer-extra-annotations"),
     ] = ""
     external_traffic_policy: Annotated[
-        Literal["cluster", "local"],
+        TrafficPolicy,
         Accepts("cluster or local"),
         Named("external-traffic-policy"),
     ] = "cluster"

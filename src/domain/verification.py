@@ -71,13 +71,14 @@ def login_to_prove(facts: Facts) -> BackendLogin | None:
     known = facts.backend.credentials
     if login is None or known is None or check is None or not check.verifies:
         return None
-    return login.verifying(check.mode, known.authorities) if known.authorities else None
+    told = known.authorities or known.authority_file
+    return login.verifying(check.mode, known.authorities) if told else None
 
 
 def proof_of(login: BackendLogin) -> str:
     """Return the text by which the ledger records that every endpoint of a login was verified."""
     places = [str(endpoint) for endpoint in (*login.endpoints, *login.read_only)]
-    return digest([*login.authorities, *places])
+    return digest([*login.authorities, *filter(None, [login.authority_file]), *places])
 
 
 def problems(facts: Facts) -> Iterator[Sentence]:

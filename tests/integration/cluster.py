@@ -128,6 +128,8 @@ class Cluster:
             f"--etcd-servers={store}",
             f"--cert-dir={self.home}",
             "--bind-address=127.0.0.1",
+            # Without it the server looks for a default route, which not every machine has.
+            "--advertise-address=192.0.2.1",
             f"--secure-port={self.port}",
             f"--token-auth-file={self.home}/tokens.csv",
             "--service-account-issuer=https://kubernetes.default.svc",
@@ -169,6 +171,8 @@ class Cluster:
         for name, (_, trusted) in APPLICATIONS.items():
             self.request("POST", f"{HERE}/serviceaccounts", {"metadata": {"name": name}})
             self._allow(name, _ALL if trusted else _OWN)
+            if trusted:
+                self._allow_cluster(name)
             self._deploy(name)
 
     def _allow(self, application: str, rules: list[dict[str, Any]]) -> None:
@@ -183,9 +187,37 @@ class Cluster:
             "POST", f"{roles}/rolebindings", {**metadata, "subjects": [account], "roleRef": role}
         )
 
+    def allow(self, application: str, rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Give an application other rights in its namespace; return those before."""
+        path = f"{RBAC}/namespaces/{NAMESPACE}/roles/{application}"
+        before = self.request("GET", path)["rules"]
+        self.request("PATCH", path, {"rules": rules}, MERGE)
+        return before
+
+    def _allow_cluster(self, application: str) -> None:
+        """Allow everything in the cluster, as `juju trust --scope=cluster` does."""
+        metadata = {"metadata": {"name": f"{NAMESPACE}-{application}"}}
+        account = {"kind": "ServiceAccount", "name": application, "namespace": NAMESPACE}
+        role = {
+            "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
+            "name": f"{NAMESPACE}-{application}",
+        }  # fmt: skip
+        self.request("POST", f"{RBAC}/clusterroles", {**metadata, "rules": _ALL})
+        bound = {**metadata, "subjects": [account], "roleRef": role}
+        self.request("POST", f"{RBAC}/clusterrolebindings", bound)
+
     def _deploy(self, application: str) -> None:
-        """A StatefulSet and its first pod, as its controller would make it."""
+        """A StatefulSet with its first pod, as its controller would make it, and the Service that Juju makes."""
         labels = {"app.kubernetes.io/name": application}
+        placeholder = {"name": "placeholder", "port": 65535, "protocol": "TCP"}
+        self.request(
+            "POST",
+            f"{HERE}/services?fieldManager=juju",
+            {
+                "metadata": {"name": application, "labels": labels},
+                "spec": {"type": "ClusterIP", "selector": labels, "ports": [placeholder]},
+            },
+        )
         pod = {
             "serviceAccountName": application,
             "containers": [{"name": "charm", "image": "charm"}],
@@ -254,7 +286,7 @@ class Front:
                 else:
                     self._pass_on(body)
 
-            do_PATCH = do_GET  # noqa: N815 — the name that http.server asks for
+            do_PATCH = do_DELETE = do_GET  # noqa: N815 — the names that http.server asks for
 
             def _pass_on(self, body: bytes) -> None:
                 behind = http.client.HTTPSConnection(

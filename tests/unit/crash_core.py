@@ -13,9 +13,6 @@ from adapters.memory import MemoryPlatform, MemoryUnit
 from app.application import Application
 from app.ports import Ports
 
-# The fields of the model that Kubernetes keeps, and not Juju.
-KEPT_ELSEWHERE = {"service_ports"}
-
 
 class Killed(BaseException):
     """The hook is killed."""
@@ -114,7 +111,7 @@ def remembered(model):
 
 def roll_back(model, kept):
     """Put back what Juju had before the hook."""
-    for name in Model.model_fields.keys() - KEPT_ELSEWHERE:
+    for name in Model.model_fields:
         setattr(model, name, getattr(kept, name))
 
 
@@ -122,6 +119,7 @@ def twin(platform):
     """Return another platform with equal state."""
     other = MemoryPlatform(units=0, cpus=platform._cpus)
     other.model = remembered(platform.model)
+    other.kubernetes = platform.kubernetes.copy()
     server = platform.server
     other.server = other.databases.server = dataclasses.replace(
         server,

@@ -8,6 +8,7 @@ from hooks import PLAIN
 from hypothesis.stateful import invariant
 from supervised_pooler import most_of
 
+from adapters.local.model import Answer
 from adapters.memory import LAYOUT, MemoryRole
 from domain import planning
 from domain.endpoints import endpoints_in, endpoints_text
@@ -71,6 +72,14 @@ class Checks:
         self.published_credentials_work()
         self.foreign_roles_and_databases_stay()
         self.no_password_can_be_read()
+        self.every_endpoint_leads_to_units()
+
+    def check_answers(self):
+        """At rest, every unit answers a client at `db` or `db-admin` as the leader does."""
+        for number, client in self.model.clients.items():
+            given = client.told and Answer(told=client.told, password=client.password)
+            for name in self.staying() if client.endpoint else ():
+                assert self.model.units[name].answers.get(number) == given, (name, number)
 
     # ---- after a hook -----------------------------------------------------------------------
     def check_complete(self, name):
@@ -110,9 +119,21 @@ class Checks:
         hosts = [endpoint.host for endpoint in endpoints_in(told.endpoints)]
         return self.model.units[name].address in hosts
 
+    def port_behind(self, endpoint):
+        """Return the port of the units that an endpoint leads to; 0 if it leads nowhere."""
+        if self.model.service_host:
+            return self.platform.kubernetes.leads_to(endpoint.host, endpoint.port)
+        return endpoint.port
+
+    def every_endpoint_leads_to_units(self):
+        """What a client was told leads to units, until the client has read something else."""
+        for client in self.model.clients.values():
+            for endpoint in endpoints_in(client.told.endpoints if client.told else ""):
+                assert self.port_behind(endpoint), endpoint
+
     def serves(self, name, told):
         pooler = self.platform.units[name].pooler
-        port = endpoints_in(told.endpoints)[0].port
+        port = self.port_behind(endpoints_in(told.endpoints)[0])
         return any(
             instance.port == port
             and instance.index in pooler.running
@@ -140,9 +161,24 @@ class Checks:
             assert pooler.running == {instance.index for instance in wanted.instances}
             assert (pooler.applied.over, pooler.applied.ending) == ((), ())
         if self.model.service_host:
-            assert model.service_ports == plan.ports
+            self.check_exposed(plan)
         self.check_clients(facts)
+        self.check_answers()
         self.check_nothing_is_left_to_do()
+
+    def check_exposed(self, plan):
+        kubernetes, exposed = self.platform.kubernetes, self.model.ledger.exposed
+        service = kubernetes.services[exposed.host or kubernetes.host]
+        assert (service.ports, service.kind) == (plan.ports, plan.settings.expose_external)
+        assert exposed.told == exposed.kind == service.kind
+        assert (
+            exposed.borrows == bool(exposed.host) == (kubernetes.juju_host in kubernetes.services)
+        )
+        outside = {"false": (), "loadbalancer": tuple(sorted(kubernetes.ingress))}
+        if service.kind in outside:
+            assert self.model.ledger.outside == outside[service.kind]
+        else:
+            assert self.model.ledger.outside
 
     def check_clients(self, facts):
         model, plan = self.model, self.model.plan

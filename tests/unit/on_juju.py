@@ -28,7 +28,7 @@ from ops import hookcmds, testing
 from scenario._runtime import Runtime
 
 import wiring
-from adapters.memory import MemoryDatabases, MemoryServer
+from adapters.memory import MemoryDatabases, MemoryExposure, MemoryKubernetes, MemoryServer
 from app.application import Application
 from charm import PgBouncerCharm
 
@@ -39,9 +39,11 @@ scenario.state.random = random.SystemRandom()
 HERE = pathlib.Path(__file__).parents[2]
 META = yaml.safe_load((HERE / "metadata.yaml").read_text())
 CONFIG = yaml.safe_load((HERE / "config.yaml").read_text())
+ACTIONS = yaml.safe_load((HERE / "actions.yaml").read_text())
 APP = META["name"]
 BACKEND_PASSWORD = "the-backends-password"
 HOST = f"{APP}-service.dev.svc.cluster.local"
+JUJU_HOST = f"{APP}.dev.svc.cluster.local"
 V0 = {"requested-secrets": json.dumps(["username", "password", "tls", "tls-ca", "uris"])}
 SHOP = {"database": "shop", **V0}
 TOLD = {
@@ -52,20 +54,6 @@ TOLD = {
 }
 
 
-class Kubernetes:
-    """Stores the ports of the Service, or raises `error`."""
-
-    def __init__(self):
-        self.ports = ()
-        self.error = None
-
-    def expose(self, ports):
-        if self.error:
-            raise self.error
-        changed, self.ports = self.ports != ports, ports
-        return changed
-
-
 def charm_with(server, kubernetes, consoles):
     """Return the charm with PostgreSQL and Kubernetes in memory. The container stays as it is."""
 
@@ -73,9 +61,17 @@ def charm_with(server, kubernetes, consoles):
         @functools.cached_property
         def application(self):
             ports = wiring.juju_ports(self, self._state, self._container, consoles)
+            exposure = MemoryExposure(kubernetes, self._units, self._check_leader)
             return Application(
-                ports._replace(databases=MemoryDatabases(server), exposure=kubernetes)
+                ports._replace(databases=MemoryDatabases(server), exposure=exposure)
             )
+
+        def _units(self):
+            relation = self.model.get_relation("pgb-peers")
+            return sorted({self.unit.name, *(unit.name for unit in relation.units)})
+
+        def _check_leader(self):
+            assert self.unit.is_leader(), "only the leader may expose the application"
 
     return Charm
 
@@ -87,7 +83,9 @@ class Juju(UnitState):
     kind = ScenarioContainer
 
     def __init__(self, folder, *, leader=True, others=(), version=None, container=True):
-        self._begin(folder, MemoryServer(), Kubernetes(), self.kind(folder, version))
+        self._begin(
+            folder, MemoryServer(), MemoryKubernetes(HOST, JUJU_HOST), self.kind(folder, version)
+        )
         self._next = 10
         # Whether this unit is being removed.
         self.removed = False
@@ -114,13 +112,14 @@ class Juju(UnitState):
             charm_with(server, kubernetes, workload.consoles()),
             meta=META,
             config=CONFIG,
+            actions=ACTIONS,
             charm_root=root,
         )
 
     def copy(self, folder):
         """Return an independent copy of this unit with equal state."""
         other = copy.copy(self)
-        server, kubernetes = copy.deepcopy(self.server), copy.copy(self.kubernetes)
+        server, kubernetes = copy.deepcopy(self.server), self.kubernetes.copy()
         other._begin(folder, server, kubernetes, self.workload.copy(folder))
         if self.record.exists():
             other.record.write_text(other.workload.copied(self.record.read_text()))
@@ -192,15 +191,18 @@ class Juju(UnitState):
         self.backend_changed()
         return self
 
-    def client(self, application, asks, *, hook=True):
-        """Relate a client application that has written `asks`; return the id of the relation."""
+    def client(self, application, asks, *, hook=True, endpoint="database", unit_asks=()):
+        """Relate a client application that has written `asks`; return the id of the relation.
+
+        `unit_asks` is what its only unit has written.
+        """
         self._next += 1
         relation = testing.Relation(
-            "database",
+            endpoint,
             id=self._next,
             remote_app_name=application,
             remote_app_data=dict(asks),
-            remote_units_data={0: {}},
+            remote_units_data={0: dict(unit_asks)},
         )
         self.change(relations={*self.state.relations, relation})
         if hook:
@@ -330,7 +332,7 @@ class Juju(UnitState):
         else:
             field = "peers_data" if peers else "remote_units_data"
         databags = getattr(relation, field)
-        if number and field != "local_unit_data":
+        if number is not None and field not in ("local_app_data", "local_unit_data"):
             changed = databags | {number: databags[number] | {key: "x"}}
         else:
             changed = databags | {key: "x"}

@@ -10,6 +10,8 @@ import pydantic
 from ops import hookcmds
 
 from adapters.juju import databags
+from adapters.juju.certificates import JujuCertificates
+from adapters.juju.legacy import JujuLegacyClients
 from adapters.juju.names import BACKEND, CLIENTS, LEAVING, PEERS
 from adapters.juju.peers import REQUEST
 from adapters.juju.secrets import JujuSecrets
@@ -37,15 +39,19 @@ class JujuFacts:
         state: JujuState,
         container: Callable[[], Container],
         secrets: JujuSecrets,
+        certificates: JujuCertificates,
         layout: Layout,
         service_host: str,
+        legacy: JujuLegacyClients,
     ) -> None:
         self._charm = charm
         self._state = state
         self._container = container
         self._secrets = secrets
+        self._certificates = certificates
         self._layout = layout
         self._service_host = service_host
+        self._legacy = legacy
 
     def read(self) -> Facts:
         """Return the facts. Only the leader reads the databags of clients.
@@ -84,7 +90,14 @@ class JujuFacts:
         # A leader completes a secret in which something is missing.
         if self._secrets.unreadable and not leader:
             unreadable.append("secret")
+        backend = self._backend(leader=leader)
+        known = backend.credentials or (plan.upstream if plan else None)
+        version = known.version if known else ""
+        legacy = tuple(self._legacy.relations(version, leader=leader))
         requests = tuple(self._requests()) if leader else ()
+        if leader:
+            requests += tuple((known.relation_id, known.parsed) for known in legacy)
+        certificates, received = self._certificates.read()
         return Facts(
             unit=charm.unit.name,
             address=self._address(),
@@ -102,14 +115,17 @@ class JujuFacts:
             serving=databags.read_peer_value(mine, "serving", Serving),
             stake=databags.read_peer_value(mine, "stake", UnitBudget) or UnitBudget(),
             peers=tuple(self._peers(peers)) if peers and leader else (),
-            backend=self._backend(leader=leader),
+            backend=backend,
             clients=tuple(client for _, parsed in requests for client in parsed.clients),
             refusals=tuple(refusal for _, parsed in requests for refusal in parsed.refusals),
             relations_without_request=frozenset(
                 relation_id for relation_id, parsed in requests if parsed.silent
             ),
+            legacy=tuple(known.client for known in legacy if known.client),
             service_host=self._service_host,
             configure_command=f"juju config {charm.app.name}",
+            certificates=certificates,
+            received_authorities=received,
         )
 
     def _address(self) -> str:

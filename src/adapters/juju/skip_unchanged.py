@@ -12,8 +12,10 @@ all of these values or none, so after a hook that Juju rolls back the next hook 
 from __future__ import annotations
 
 import json
+import math
 import os
 import pathlib
+import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
@@ -49,8 +51,12 @@ class SkipUnchanged:
             known = json.loads(self._file.read_text())
         except (OSError, ValueError):
             return False
-        # A record of an earlier release has no such key.
+        # A record of an earlier release has no such keys.
+        if event.handle.kind in known.get("looking", ()):
+            return False
         self.deferred = tuple(known.get("deferred", ()))
+        if time.time() >= known.get("until", math.inf):
+            return False
         try:
             return (
                 self._state.unchanged(
@@ -62,16 +68,25 @@ class SkipUnchanged:
         except (hookcmds.Error, ops.ModelError):
             return False  # For example, a relation has gone.
 
-    def remember(self, servers: Sequence[Server], deferred: Collection[str] = ()) -> None:
+    def remember(
+        self,
+        servers: Sequence[Server],
+        deferred: Collection[str] = (),
+        looking: Collection[str] = (),
+    ) -> None:
         """Record what this hook read, and the kinds of events that it deferred.
 
-        A later hook asks at `servers` whether PostgreSQL answers.
+        A later hook asks at `servers` whether PostgreSQL answers. Hooks for the kinds of events in `looking`
+        look for changes that no value of Juju shows, so they are never skipped.
         """
         if not self._state.comparable:
             return
         reads, container = self._state.digests(), self._container.summary()
-        record = {"reads": reads, "container": container, "servers": servers}
-        text = json.dumps({**record, "deferred": sorted(deferred)})
+        record: dict[str, object] = {"reads": reads, "container": container, "servers": servers}
+        if self._state.comparable_until is not None:
+            record["until"] = self._state.comparable_until
+        events = {"deferred": sorted(deferred), "looking": sorted(looking)}
+        text = json.dumps({**record, **events})
         new = self._file.with_name(f"{self._file.name}.new")
         new.write_text(text)
         os.replace(new, self._file)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pydantic
 
-from adapters.local.model import Model
+from adapters.local.model import Answer, Model
 from domain.budget import UnitBudget
-from domain.facts import Ledger
+from domain.facts import Ledger, LegacyClient
 from domain.plan import Plan, Serving
+from domain.service import Service, ServiceState, UnitNode
 from domain.tls import CertificateNames, ServedPair
 from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer
 
@@ -90,6 +91,15 @@ class LocalClients(_LocalPort):
         """Do nothing: the record of a client has everything that was published, and is removed with it."""
         self._model.check_leader(self._unit)
 
+    def repeat(self, client: LegacyClient) -> None:
+        """Let a client read the answer of this unit, or remove it."""
+        number, me = client.request.relation_id, self._model.units[self._unit]
+        record = self._model.clients[number]
+        answers = {other: answer for other, answer in me.answers.items() if other != number}
+        if record.told and record.password:
+            answers[number] = Answer(told=record.told, password=record.password)
+        me.answers = answers
+
 
 class LocalCertificates(_LocalPort):
     """The port `Certificates`. The record of the unit has the request and the pairs."""
@@ -98,6 +108,10 @@ class LocalCertificates(_LocalPort):
         """Note the names of the request."""
         me = self._model.units[self._unit]
         me.certificates = me.certificates.requesting(names)
+
+    def rotate(self, names: CertificateNames, key: pydantic.SecretStr | None) -> None:
+        """Note the names of the request; no key is kept beside that of the pair."""
+        self.request(names)
 
     def keep(self, pair: ServedPair) -> None:
         """Keep a pair in place of the pair before."""
@@ -108,6 +122,10 @@ class LocalCertificates(_LocalPort):
         """Remove the pair that is kept."""
         me = self._model.units[self._unit]
         me.certificates = me.certificates.keeping(None)
+
+    def receive(self) -> None:
+        """Do nothing: the record of the application has the authorities that the operator gave."""
+        self._model.check_leader(self._unit)
 
 
 class LocalDepartures(_LocalPort):
@@ -121,12 +139,23 @@ class LocalDepartures(_LocalPort):
 
 
 class LocalExposure(_LocalPort):
-    """The port `Exposure`. A single machine has no Service, so this only notes what a Service would do."""
+    """The port `Exposure`, where clients reach each unit by its address: nothing is exposed."""
 
-    def expose(self, ports: tuple[int, ...]) -> None:
+    def expose(self, service: Service) -> ServiceState:
         """Note the ports of the Service."""
         self._model.check_leader(self._unit)
-        self._model.service_ports = ports
+        self._model.service_ports = service.ports
+        return ServiceState(host=self._model.service_host)
+
+    def nodes(self) -> tuple[UnitNode, ...]:
+        """Return no nodes."""
+        return ()
+
+    def protect(self) -> None:
+        """Do nothing: nothing stops units on this machine but the operator."""
+
+    def release(self) -> None:
+        """Do nothing: there is no other Service."""
 
 
 class LocalReminder:

@@ -12,6 +12,7 @@
 It needs only pydantic.
 """
 
+from adapters.memory.kubernetes import MemoryExposure, MemoryKubernetes, MemoryService
 from adapters.memory.platform import LAYOUT, MemoryPlatform, MemoryUnit
 from adapters.memory.pooler import MemoryConsole, MemoryConsoles, MemoryPooler
 from adapters.memory.server import MemoryDatabase, MemoryDatabases, MemoryRole, MemoryServer
@@ -22,9 +23,12 @@ __all__ = [
     "MemoryConsoles",
     "MemoryDatabase",
     "MemoryDatabases",
+    "MemoryExposure",
+    "MemoryKubernetes",
     "MemoryPlatform",
     "MemoryPooler",
     "MemoryRole",
     "MemoryServer",
+    "MemoryService",
     "MemoryUnit",
 ]

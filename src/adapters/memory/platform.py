@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 
@@ -15,11 +16,11 @@ from adapters.local.ports import (
     LocalCertificates,
     LocalClients,
     LocalDepartures,
-    LocalExposure,
     LocalPeers,
     LocalReminder,
     LocalSecrets,
 )
+from adapters.memory.kubernetes import MemoryExposure, MemoryKubernetes
 from adapters.memory.pooler import MemoryPooler
 from adapters.memory.server import MemoryDatabases, MemoryServer
 from app.application import Application
@@ -40,7 +41,7 @@ class MemoryUnit(Application):
         name: str,
         pooler: MemoryPooler,
         databases: MemoryDatabases,
-        exposure: LocalExposure,
+        exposure: MemoryExposure,
         new_password: NewPassword,
     ) -> None:
         facts = LocalFacts(model, name, LAYOUT, pooler.read)
@@ -72,6 +73,7 @@ class MemoryPlatform:
         self.model = Model(service_host=service_host)
         self.server = MemoryServer()
         self.databases = MemoryDatabases(self.server)
+        self.kubernetes = MemoryKubernetes(service_host)
         self._cpus = cpus
         self._passwords = itertools.count(1)
         self.units: dict[str, MemoryUnit] = {}
@@ -91,9 +93,10 @@ class MemoryPlatform:
         )
         return self.units[name]
 
-    def exposure(self, name: str) -> LocalExposure:
-        """Return the port that exposes the application; a test may replace this by a port that fails."""
-        return LocalExposure(self.model, name)
+    def exposure(self, name: str) -> MemoryExposure:
+        """Return the port that exposes the application."""
+        check_leader = functools.partial(self.model.check_leader, name)
+        return MemoryExposure(self.kubernetes, lambda: self.model.units, check_leader)
 
     def remove_unit(
         self,
@@ -191,11 +194,21 @@ class MemoryPlatform:
             unit.backend_changed()
         self.settle()
 
-    def relate(self, application: str, database: str, roles: str = "") -> int:
+    def relate(
+        self,
+        application: str,
+        database: str,
+        roles: str = "",
+        *,
+        endpoint: str = "",
+        extensions: str = "",
+    ) -> int:
         """Relate an application, run the hooks of its relation, and return the number of the relation."""
-        number = self.model.relate(application, database, roles)
+        number = self.model.relate(
+            application, database, roles, endpoint=endpoint, extensions=extensions
+        )
         for unit in self.units.values():
-            unit.clients_changed()
+            (unit.legacy_changed if endpoint else unit.clients_changed)()
         self.settle()
         return number
 

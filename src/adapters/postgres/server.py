@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import queue
 import threading
 import time
@@ -9,8 +10,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from adapters.connections import ping
-from adapters.connections.login import log_in, weak_method
-from adapters.connections.memory_files import path_of
+from adapters.connections.login import log_in, tls_parameters, weak_method
 from adapters.connections.messages import one_line
 from adapters.connections.statement_timeout import timed_connection
 from app.errors import DatabaseRefused, DatabaseUnreachable
@@ -152,15 +152,10 @@ class Server:
         seconds: float,
         options: str | None,
     ) -> Connection:
-        mode = self._backend.mode or "prefer"
-        verified = mode in VERIFYING
         return log_in(
             timed_connection(self._statement_seconds).connect,
             seconds,
-            sslmode=mode,
-            sslrootcert=path_of(bundle(self._backend.authorities)) if verified else "",
-            # An encryption by Kerberos would take the place of a verified certificate.
-            gssencmode="disable" if verified else "prefer",
+            **tls_parameters(self._backend),
             host=",".join(endpoint.host for endpoint in self._endpoints),
             port=",".join(str(endpoint.port) for endpoint in self._endpoints),
             user=user,
@@ -222,9 +217,18 @@ def refusals(
     # Imported here, because a server that is not verified does not need it.
     from adapters.connections import handshake
 
+    try:
+        authorities = (
+            pathlib.Path(backend.authority_file).read_text(errors="replace")
+            if backend.authority_file
+            else bundle(backend.authorities)
+        )
+    except OSError as error:
+        reason = f"{backend.authority_file} cannot be read: {error.strerror}"
+        return dict.fromkeys(endpoints, reason)
     found = handshake.refusals(
         [(endpoint.host, endpoint.port) for endpoint in endpoints],
-        bundle(backend.authorities),
+        authorities,
         seconds,
         names=backend.mode == "verify-full",
     )

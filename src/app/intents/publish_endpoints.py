@@ -5,11 +5,12 @@ import logging
 
 from app.errors import DatabaseRefused, DatabaseUnreachable
 from app.outcome import AskAgain, Done
-from app.ports import Clients, Databases, NewPassword
-from domain import planning
+from app.ports import Clients, Databases, NewPassword, Peers
+from domain import exposure, planning
 from domain.backend import BackendLogin
 from domain.facts import Client, Facts, Ledger
 from domain.leadership import may_write_for_app
+from domain.tls_told import told_tls
 from domain.users import Login, Offer
 from domain.verification import verified_login
 
@@ -26,6 +27,7 @@ class PublishEndpoints:
 
     databases: Databases
     clients: Clients
+    peers: Peers
     new_password: NewPassword
 
     def __call__(self, facts: Facts) -> Done | AskAgain:
@@ -33,6 +35,7 @@ class PublishEndpoints:
         if not may_write_for_app(facts):
             return Done(facts)
         waiting: list[str] = []
+        facts = self._tell_tls(facts)
         if facts.backend_ready:
             facts, waiting = self._publish(facts)
         # PostgreSQL lets a user log in without an event; the credentials of the backend come with an event.
@@ -42,14 +45,36 @@ class PublishEndpoints:
         if plan and plan.former_port and planning.port_is_published(facts):
             # Clients get what this hook publishes when the hook has ended.
             return AskAgain(facts, f"about to close port {plan.former_port}")
+        if exposure.has_surplus(facts):
+            return AskAgain(facts, "about to take what no client uses away from the Service")
         return Done(facts)
+
+    def _tell_tls(self, facts: Facts) -> Facts:
+        """Tell every client that has credentials what the plan says of TLS, if clients know something else.
+
+        The ledger records what they were told, because the answer may be in secrets, which are slow to read.
+        """
+        told = told_tls(facts.plan)
+        if facts.plan is None or told == facts.ledger.told_tls:
+            return facts
+        clients: list[Client] = []
+        for known in facts.clients:
+            client = known
+            # The interface of `db` and `db-admin` has no fields for TLS.
+            if known.published and not known.request.endpoint:
+                client = known.publishing(known.published.telling(facts.plan))
+                self.clients.publish(client.request, known.published.telling(facts.plan), None)
+            clients.append(client)
+        ledger = facts.ledger.telling(told)
+        self.peers.record(ledger)
+        return facts.with_clients(tuple(clients)).recording(ledger)
 
     def _publish(self, facts: Facts) -> tuple[Facts, list[str]]:
         """Publish all offers; return the facts after that, and the users that cannot log in yet."""
         offers = [planning.offer(facts, client.request) for client in facts.clients]
         clients = tuple(
             client
-            if offer is None or offer == client.published
+            if offer is None or offer == _as_told(client, facts)
             else self._published(facts, client, offer)
             for client, offer in zip(facts.clients, offers, strict=True)
         )
@@ -85,3 +110,10 @@ class PublishEndpoints:
             return False
         self.clients.publish(client.request, offer, credentials)
         return True
+
+
+def _as_told(client: Client, facts: Facts) -> Offer | None:
+    """Return what a client knows; what it knows of TLS is in the ledger, and is not read again."""
+    if client.published is None or facts.plan is None:
+        return client.published
+    return client.published.telling(facts.plan)

@@ -12,7 +12,7 @@ from domain import consent, sentences
 from domain.backend import BackendLogin
 from domain.facts import Client, Facts, Ledger
 from domain.leadership import may_write_for_app
-from domain.problems import Level, Problem
+from domain.problems import KUBERNETES, SERVICE, Level, Problem
 from domain.users import AuthMaterial, Login, auth_user, grant_for
 from domain.verification import verified_login
 
@@ -95,7 +95,8 @@ class ReconcileAccess:
         for grant in facts.ledger.grants:
             if grant.username not in wanted:
                 self.clients.forget(grant)
-        problems = [p for p in facts.ledger.problems if p.topic in ("service", "verification")]
+        kept_topics = (*KUBERNETES, "verification")
+        problems = [p for p in facts.ledger.problems if p.topic in kept_topics]
         granting = GrantRound(facts, database, kept)
         for hurried, clients, usernames in _by_trouble(facts.ledger, granting.clients(), leaving):
             if hurried and (clients or usernames):
@@ -121,11 +122,14 @@ class ReconcileAccess:
             capacity=database.capacity(),
             grants=tuple(given),
             exposed_ports=facts.ledger.exposed_ports,
+            exposed=facts.ledger.exposed,
+            outside=facts.ledger.outside,
             problems=(*problems, *locked_out, *_notes(database.notes())),
             made=granting.made,
             roamed=roamed,
             allowed=consent.consent_of(facts).names,
             verified=facts.ledger.verified,
+            told_tls=facts.ledger.told_tls,
         )
 
     def _grant(self, granting: GrantRound, database: Database, client: Client) -> None:
@@ -217,7 +221,7 @@ def _unfinished(facts: Facts, backend: BackendLogin) -> bool:
         or not facts.ledger.made.cluster
         or facts.roaming
         or facts.ledger.allowed != consent.consent_of(facts).names
-        or any(problem.topic != "service" for problem in facts.ledger.troubles)
+        or any(problem.topic != SERVICE for problem in facts.ledger.troubles)
         or any(grant not in facts.ledger.grants for grant in asked)
         or facts.grants_to_keep != facts.ledger.grants
     )

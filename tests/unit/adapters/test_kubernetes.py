@@ -12,8 +12,10 @@ import pytest
 
 from adapters.kubernetes.exposure import LightkubeExposure
 from app.errors import ExposureFailed, ExposureForbidden
+from domain.service import Service
 
 OWNER = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "pgb", "uid": "u-1"}
+SERVICE = Service(kind="false", ports=(6432,))
 POD = {"metadata": {"name": "pgb-0", "ownerReferences": [OWNER]}}
 
 
@@ -25,7 +27,11 @@ class Api(http.server.BaseHTTPRequestHandler):
     said = "no"
 
     def do_GET(self):
-        self._answer(POD)
+        if "/services/" in self.path and not self.faults.get("GET"):
+            status = {"kind": "Status", "code": 404, "message": "not found", "reason": "NotFound"}
+            self._reply(404, json.dumps(status).encode())
+        else:
+            self._answer(POD)
 
     def do_PATCH(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -83,7 +89,7 @@ def exposure(configured):
 
 
 def test_the_service_is_ours_whoever_wrote_it_before(exposure):
-    exposure.expose((7000, 6432))
+    exposure.expose(Service(kind="false", ports=(7000, 6432)))
     ((path, kind, body),) = Api.applied
     assert path.path == "/api/v1/namespaces/dev/services/pgb-service"
     assert parse_qs(path.query) == {"fieldManager": ["pgb"], "force": ["true"]}
@@ -91,9 +97,11 @@ def test_the_service_is_ours_whoever_wrote_it_before(exposure):
     assert body["spec"] == {
         "type": "ClusterIP",
         "selector": {"app.kubernetes.io/name": "pgb"},
+        "ipFamilyPolicy": "PreferDualStack",
+        "publishNotReadyAddresses": False,
         "ports": [
-            {"name": "pgbouncer-7000", "port": 7000, "targetPort": 7000},
-            {"name": "pgbouncer-6432", "port": 6432, "targetPort": 6432},
+            {"name": "pgbouncer-7000", "port": 7000, "targetPort": 7000, "protocol": "TCP"},
+            {"name": "pgbouncer-6432", "port": 6432, "targetPort": 6432, "protocol": "TCP"},
         ],
     }
     assert body["metadata"]["ownerReferences"] == [OWNER]
@@ -104,44 +112,44 @@ def test_what_a_human_has_to_allow_is_said_with_the_command(exposure, method):
     Api.faults[method] = 403
     Api.said = 'services "pgb-service" is forbidden: User "x" cannot create resource "services"'
     with pytest.raises(ExposureForbidden, match="run `juju trust pgb --scope=cluster`"):
-        exposure.expose((6432,))
+        exposure.expose(SERVICE)
 
 
 def test_what_is_forbidden_to_everybody_is_said_in_the_words_of_kubernetes(exposure):
     Api.faults["PATCH"] = 403
     Api.said = "exceeded quota: none,\n requested: services=1"
     with pytest.raises(ExposureForbidden) as caught:
-        exposure.expose((6432,))
+        exposure.expose(SERVICE)
     assert str(caught.value) == (
         "Kubernetes forbids a Service: exceeded quota: none, requested: services=1"
     )
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
-@pytest.mark.parametrize("fault", [401, 404, 409, 422, 429, 500, 503, "garbage"])
+@pytest.mark.parametrize("fault", [401, 409, 422, 429, 500, 503, "garbage"])
 def test_anything_else_is_tried_again(exposure, method, fault):
     Api.faults[method] = fault
     with pytest.raises(ExposureFailed, match="tried again") as caught:
-        exposure.expose((6432,))
+        exposure.expose(SERVICE)
     assert "the-token" not in str(caught.value)
     Api.faults.clear()
-    exposure.expose((6432,))
+    exposure.expose(SERVICE)
 
 
 def test_nobody_there_is_tried_again(configured):
     with pytest.raises(ExposureFailed, match="Kubernetes does not answer"):
-        configured(1).expose((6432,))
+        configured(1).expose(SERVICE)
 
 
 def test_silence_is_not_waited_for(configured):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         begin = time.monotonic()
         with contextlib.closing(listener), pytest.raises(ExposureFailed, match="does not answer"):
-            configured(listener.getsockname()[1]).expose((6432,))
+            configured(listener.getsockname()[1]).expose(SERVICE)
         assert time.monotonic() - begin < 5
 
 
 def test_outside_of_a_cluster_there_is_a_sentence_too(tmp_path, monkeypatch):
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))
     with pytest.raises(ExposureFailed, match="Kubernetes does not answer"):
-        LightkubeExposure("pgb", "dev", "pgb-0").expose((6432,))
+        LightkubeExposure("pgb", "dev", "pgb-0").expose(SERVICE)

@@ -31,6 +31,20 @@ def served():
     return platform
 
 
+def with_old_client():
+    """Return units with PostgreSQL, and a client at `db` besides that at `database`."""
+    platform = served()
+    platform.relate("old-app", "old", endpoint="db")
+    return platform
+
+
+def with_two_old_clients():
+    """Return units with PostgreSQL, and two clients at `db` with the same database."""
+    platform = with_old_client()
+    platform.relate("old-app", "old", endpoint="db-admin")
+    return platform
+
+
 def answered(**update):
     """Return units before the hooks that report PostgreSQL and a client."""
     platform = served()
@@ -62,6 +76,36 @@ def new_disk(platform):
 
 def options(platform):
     platform.model.options = {"max_db_connections": 10, "listen_port": 7000}
+
+
+def exposed(kind):
+    """Return a change: the operator has exposed the application before."""
+
+    def change(platform):
+        platform.kubernetes.ingress = ("203.0.113.5",)
+        platform.model.options = {"expose-external": kind}
+        platform.leader.config_changed()
+        platform.settle()
+
+    return change
+
+
+def exposes(kind, before="false"):
+    """Return a change: the operator exposes the application in another way, with another port."""
+
+    def change(platform):
+        exposed(before)(platform)
+        platform.model.options = {"expose-external": kind, "listen_port": 7000}
+
+    return change
+
+
+def trusts(platform):
+    platform.kubernetes.trusted = False
+    platform.kubernetes.services.clear()
+    platform.leader.config_changed()
+    platform.settle()
+    platform.kubernetes.trusted = True
 
 
 def options_shared(platform):
@@ -162,6 +206,29 @@ def unrelated_in_silence(platform):
     platform.server.down = "PostgreSQL does not answer"
 
 
+def old_client_asked(platform):
+    platform.model.relate("old-app", "old", endpoint="db")
+
+
+def old_client_asked_in_vain(platform):
+    platform.model.relate("bad-app", "bad", endpoint="db", extensions="citext")
+    old_client_asked(platform)
+
+
+def unanswered(platform):
+    platform.model.units[FOLLOWER].answers = {}
+
+
+def stale_answers(platform):
+    stale(platform)
+    for unit in platform.model.units.values():
+        unit.answers = {}
+
+
+def old_client_unrelated(platform):
+    del platform.model.clients[2]
+
+
 def nothing(platform):
     pass
 
@@ -177,6 +244,21 @@ ROWS = {
     "config/1": (served, options, FOLLOWER, hook("config_changed")),
     "config/2": (new, nothing, LEADER, hook("config_changed")),
     "config/3": (served, options, LEADER, hook("config_changed")),
+    "config/3 nodes": (served, exposes("nodeport"), LEADER, hook("config_changed")),
+    "config/3 balancer": (served, exposes("loadbalancer"), LEADER, hook("config_changed")),
+    "config/3 fewer": (
+        served,
+        exposes("nodeport", "loadbalancer"),
+        LEADER,
+        hook("config_changed"),
+    ),
+    "config/3 inside": (
+        served,
+        exposes("false", "loadbalancer"),
+        LEADER,
+        hook("config_changed"),
+    ),
+    "config/3 trust": (served, trusts, LEADER, hook("config_changed")),
     "config/4": (served, invalid, LEADER, hook("config_changed")),
     "update/1": (started, stale, LEADER, hook("update_status")),
     "update/2": (served, stale, LEADER, hook("update_status")),
@@ -214,6 +296,18 @@ ROWS = {
     "clients/5": (served, stale, LEADER, hook("clients_departed", "shop-app/1")),
     "clients/6": (served, unrelated_in_silence, LEADER, hook("clients_broken")),
     "clients/7": (served, unrelated, LEADER, hook("clients_broken")),
+    "legacy/1": (new, old_client_asked, LEADER, hook("legacy_changed")),
+    "legacy/1 backend": (started, old_client_asked, LEADER, hook("legacy_changed")),
+    "legacy/1 follower": (started, old_client_asked, FOLLOWER, hook("legacy_changed")),
+    "legacy/2": (served, old_client_asked_in_vain, LEADER, hook("legacy_changed")),
+    "legacy/3": (served, old_client_asked, LEADER, hook("legacy_changed")),
+    "legacy/4": (with_old_client, unanswered, FOLLOWER, hook("legacy_changed")),
+    "legacy/5": (served, old_client_asked, FOLLOWER, hook("legacy_changed")),
+    "legacy/6": (with_old_client, stale_answers, LEADER, hook("legacy_changed")),
+    "legacy/7": (with_old_client, stale_answers, LEADER, hook("clients_departed", "old-app/1")),
+    "legacy/8": (with_old_client, old_client_unrelated, LEADER, hook("clients_broken")),
+    "legacy/9": (with_two_old_clients, old_client_unrelated, LEADER, hook("clients_broken")),
+    "legacy backend": (with_old_client, gone, LEADER, hook("backend_broken")),
 }
 
 
@@ -225,12 +319,26 @@ def brought_to_rest(platform):
     platform.settle()
 
 
+PASSWORDS = {
+    "auth": True,
+    "clients": {"__all__": {"password"}},
+    "units": {"__all__": {"answers": {"__all__": {"password"}}}},
+}
+
+
 def seen(platform):
     """Return the whole state, without passwords, which only have to match."""
     model, server = platform.model, platform.server
     roles = {name: (r.ours, r.database, r.groups) for name, r in server.roles.items()}
     return {
-        "model": model.model_dump(exclude={"auth": True, "clients": {"__all__": {"password"}}}),
+        "model": model.model_dump(exclude=PASSWORDS),
+        "answers": [
+            {number: answer.password == model.clients[number].password}
+            for unit in model.units.values()
+            for number, answer in unit.answers.items()
+            if number in model.clients
+        ],
+        "kubernetes": platform.kubernetes.services,
         "users": model.auth and (model.auth.auth_user, model.auth.stats_user),
         "let in": [number for number in model.clients if works(platform, number)],
         "server": (roles, server.databases, server.functions),

@@ -120,12 +120,12 @@ def test_a_new_port_is_told_once_every_unit_listens_there():
     told = platform.model.clients[number]
     platform.model.options = {"listen_port": 7000}
     platform.leader.config_changed()
-    assert platform.model.service_ports == (7000, 6432)
+    assert platform.kubernetes.own.ports == (7000, 6432)
     assert told.told.endpoints == "pool-service:6432"
     assert platform.leader.pooler.running == {0, 1, 16, 17}
     platform.settle()
     assert told.told.endpoints == "pool-service:7000"
-    assert platform.model.service_ports == (7000,)
+    assert platform.kubernetes.own.ports == (7000,)
     assert [unit.pooler.running for unit in platform.units.values()] == [{16, 17}] * 2
 
 

@@ -30,6 +30,7 @@ from domain.budget import next_process_limits, processes
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.facts import Container
 from domain.instances import Layout, pooler_config
+from domain.service import Service
 
 PROGRAM = PgBouncerRuntime(version=Version(1, 24), cpus=2, files=1000)
 PLANNED = plan(databases=("shop",))
@@ -230,7 +231,7 @@ class Api(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(self.body)
 
-    do_PATCH = do_GET  # noqa: N815 — http.server looks for this name
+    do_PATCH = do_DELETE = do_GET  # noqa: N815 — http.server looks for this name
 
     def log_message(self, *_):
         pass
@@ -275,5 +276,96 @@ STATUS = {"kind": "Status", "code": 403, "message": 'User "x" cannot patch', "re
 @example(500, '{"code": "' + "x" * 10_000 + '"}')
 def test_kubernetes_did_as_asked_or_there_is_a_sentence(exposure, code, body):
     Api.code, Api.body = code, body.encode(errors="surrogatepass")
-    _, refusal = outcome(lambda: exposure.expose((6432,)), ExposureFailed, ExposureForbidden)
+    _, refusal = outcome(
+        lambda: exposure.expose(Service(kind="false", ports=(6432,))),
+        ExposureFailed,
+        ExposureForbidden,
+    )
     assert refusal.startswith("Kubernetes ") if refusal else code == 200
+
+
+SERVICE = {
+    "metadata": {
+        "name": "pgb-service",
+        "ownerReferences": POD["metadata"]["ownerReferences"],
+        "managedFields": [
+            {
+                "manager": "pgb",
+                "operation": "Apply",
+                "fieldsV1": {
+                    "f:metadata": {"f:annotations": {".": {}, "f:a": {}}},
+                    "f:spec": {"f:ports": {'k:{"port":6432,"protocol":"TCP"}': {}}},
+                },
+            }
+        ],
+    },
+    # The answer is read as a pod, too.
+    "spec": {
+        "containers": [],
+        "type": "LoadBalancer",
+        "ports": [{"port": 6432, "nodePort": 30000}],
+    },
+    "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.5"}, {"hostname": "lb.example"}]}},
+}
+PODS = {
+    "metadata": {},
+    "items": [
+        {
+            "metadata": {"name": "pgb-0"},
+            "spec": {"containers": [], "nodeName": "node-0"},
+            "status": {
+                "hostIP": "10.0.0.1",
+                "addresses": [{"type": "ExternalIP", "address": "203.0.113.5"}],
+                "conditions": [{"type": "Ready", "status": "True"}],
+            },
+        }
+    ],
+}
+BUDGETS = {
+    "metadata": {},
+    "items": [
+        {
+            "metadata": {"name": "pgb-pdb"},
+            "spec": {"selector": {"matchLabels": {"app.kubernetes.io/name": "pgb"}}},
+        }
+    ],
+}
+EXPOSED = {"kind": "loadbalancer", "ports": (6432,), "node_ports": ((6432, 30000),)}
+
+
+@given(
+    st.sampled_from(("expose", "borrow", "nodes", "protect", "release")),
+    st.sampled_from((200, 403, 404, 422)),
+    damaged(SERVICE, PODS, BUDGETS, STATUS) | JSON_TEXT,
+    times=0.4,
+)
+@example("expose", 200, json.dumps(SERVICE | {"status": {"loadBalancer": {"ingress": [{}]}}}))
+@example("expose", 200, json.dumps(SERVICE | {"status": {"loadBalancer": {"ingress": "x"}}}))
+@example(
+    "expose", 200, json.dumps(SERVICE | {"spec": {"ports": [{"port": 6432, "nodePort": -1}]}})
+)
+@example("nodes", 200, json.dumps({"metadata": {}, "items": [{"spec": {"nodeName": "../../x"}}]}))
+@example("nodes", 200, json.dumps({"items": [{"metadata": {}, "status": {"hostIP": "a b"}}]}))
+def test_an_odd_answer_of_kubernetes_is_understood_or_is_a_sentence(
+    exposure, request_, code, body
+):
+    Api.code, Api.body = code, body.encode(errors="surrogatepass")
+    service = Service(**EXPOSED, borrowed=request_ == "borrow")
+    calls = {
+        "expose": lambda: exposure.expose(service),
+        "borrow": lambda: exposure.expose(service),
+    }
+    call = calls.get(request_) or getattr(exposure, request_)
+    _, refusal = outcome(call, ExposureFailed, ExposureForbidden)
+    assert refusal.startswith(("Kubernetes ", "there is no Service ")) or not refusal
+    assert len(refusal) < 1000
+
+
+@pytest.mark.parametrize(
+    "host", ["", "a b", "-x", "x" * 300, "::1%eth0", "1.2.3.4/24", "é.example"]
+)
+def test_an_address_of_a_load_balancer_that_is_no_host_is_not_told(exposure, host):
+    listed = [{"hostname": host}, {"ip": host}, {"ip": "203.0.113.5"}]
+    body = SERVICE | {"status": {"loadBalancer": {"ingress": listed}}}
+    Api.code, Api.body = 200, json.dumps(body).encode()
+    assert exposure.expose(Service(**EXPOSED)).ingress == ("203.0.113.5",)
