@@ -142,7 +142,7 @@ def test_verification_ends_with_the_option():
     assert settings_of(platform.leader)["server_tls_sslmode"] == "prefer"
 
 
-def test_with_require_verify_no_pool_leads_to_a_server_that_cannot_be_verified():
+def test_with_require_verify_no_pool_leads_to_an_unverified_server():
     platform = deployed()
     platform.model.options["backend_tls_sslmode"] = "require-verify"
     platform.leader.config_changed()

@@ -251,7 +251,7 @@ def hosts(configs, alias):
         (Version(1, 24, 1), "prefer", False),
     ],
 )
-def test_where_names_of_several_hosts_cannot_be_verified_processes_divide_them(
+def test_processes_of_an_older_pgbouncer_divide_hosts_to_verify_them(
     version, mode, single
 ):
     found = hosts(configured(version, mode), "shop_readonly")
