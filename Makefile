@@ -10,7 +10,7 @@ COMMA = ,
 SPACE = $() $()
 
 .PHONY: up down check test test-root one format words lint types docs core unit integration pages juju promises \
-	attacks proof flows bench lock clean
+	attacks proof flows bench lock clean pack packed
 
 up down:
 	@./pooler $@
@@ -20,24 +20,24 @@ check: .venv-tox/ready ## lint, types, and the tests without real servers
 
 # Promises and attacks measure seconds, and have a step of their own.
 test: check ## all tests that this user can run: for root, all tests
-	$(call together,integration pages $(if $(ROOT),root))
+	$(call together,integration pages packed $(if $(ROOT),root))
 	$(call together,promises attacks)
 	@$(if $(ROOT),,echo "Only root can run the rest: sudo make test-root")
 
 test-root: .venv-tox/ready ## the tests that need root, and all attacks
 	@$(if $(ROOT),,echo "make test-root needs root: sudo make test-root"; exit 1)
-	$(TOX) run $(DISCOVER) -e root,attacks
+	$(TOX) run $(DISCOVER) -e root,packed,attacks
 
 # The environment of a test, by its path.
-ENVIRONMENT = $(if $(filter tests/unit/domain% tests/unit/app%,$(T)),core,$(if $(filter tests/unit%,$(T)),unit,$(if $(filter tests/pages%,$(T)),pages,integration)))
+ENVIRONMENT = $(if $(filter tests/unit/domain% tests/unit/app%,$(T)),core,$(if $(filter tests/unit%,$(T)),unit,$(if $(filter tests/pages%,$(T)),pages,$(if $(filter tests/pack%,$(T)),packed,integration))))
 
 one: .venv-tox/ready ## make one T=tests/unit/app/test_start.py::test_name A="-x --lf"
 	@test -n "$(T)" || { echo "Which test? make one T=tests/unit/app, or T=FILE::TEST"; exit 1; }
 	@$(TOX) exec -q $(DISCOVER) -e $(ENVIRONMENT) -- pytest -q $(T) $(A)
 
 format: .venv-tox/ready ## format Python files, and repair what ruff can repair
-	@$(TOX) exec -q $(DISCOVER) -e lint -- ruff check -q --fix-only src tests docs
-	@$(TOX) exec -q $(DISCOVER) -e lint -- ruff format src tests docs
+	@$(TOX) exec -q $(DISCOVER) -e lint -- ruff check -q --fix-only src packing tests docs
+	@$(TOX) exec -q $(DISCOVER) -e lint -- ruff format src packing tests docs
 
 words: .venv-tox/ready ## the words of documentation, comments and messages, by Vale; make words P="src docs"
 	@$(TOX) exec -q $(DISCOVER) -e lint -- python tests/words $(P)
@@ -57,6 +57,12 @@ attacks: .venv-tox/ready ## hostile packets, clients, servers and users, with re
 proof: .venv-tox/ready ## what takes long: histories, faults, mutation; ends with a table
 	$(TOX) run -e $@
 
+pack: .venv-pack/ready ## the charm as the two files that `juju deploy` takes, and their sums
+	@.venv-pack/bin/python -m packing
+
+packed: .venv-tox/ready ## the packed charm: its bytes, its files, its first hook, and what charmcraft says of it
+	$(TOX) run -e $@
+
 flows: ## each path of the specification, with the tests that prove it
 	$(PYTHON) tests/flows.py
 
@@ -66,6 +72,9 @@ bench: .venv-tox/ready ## what a quiet hook costs, and the pool beside a pool th
 .venv-tox/ready: requirements/tox.txt
 	@requirements/install.sh .venv-tox $< $(PYTHON)
 
+.venv-pack/ready: requirements/pack.txt
+	@requirements/install.sh .venv-pack $< $(PYTHON)
+
 # These environments run at the same time. Their output is long, so the lines with failures come again at the end.
 define together
 $(TOX) run-parallel $(DISCOVER) -e $(subst $(SPACE),$(COMMA),$(strip $(1))) || { echo "What failed:"; \
@@ -73,9 +82,9 @@ $(TOX) run-parallel $(DISCOVER) -e $(subst $(SPACE),$(COMMA),$(strip $(1))) || {
 endef
 
 lock: ## pin again what requirements/*.in ask for; needs uv
-	for f in charm core unit lint juju local bench tox parts drivers docs prove; do \
+	for f in charm core unit lint juju local bench tox parts drivers docs prove pack charmcraft charmlint; do \
 		uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 			--no-emit-index-url --no-emit-find-links requirements/$$f.in -o requirements/$$f.txt || exit 1; done
 
 clean:
-	rm -rf .venv .venv-tox .tox .ruff_cache .pytest_cache .coverage
+	rm -rf .venv .venv-tox .venv-pack .tox .ruff_cache .pytest_cache .coverage

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import ops
 
-from adapters.juju.names import BACKEND, CLIENTS, PEERS
+from adapters.juju.names import AUTHORITIES, BACKEND, CERTIFICATES, CLIENTS, LEGACY, PEERS
 from adapters.juju.skip_unchanged import SkipUnchanged
 from adapters.juju.state import JujuState
 from adapters.pebble.names import ASK_AGAIN, CONTAINER, process_of
@@ -41,6 +41,7 @@ class PgBouncerCharm(ops.CharmBase):
         self._deferred: set[str] = set()
         self._deferred_unread: set[str] = set()
         peers, backend, clients = self.on[PEERS], self.on[BACKEND], self.on[CLIENTS]
+        certificates, authorities = self.on[CERTIFICATES], self.on[AUTHORITIES]
         pooler = self.on[CONTAINER]
         for event, handler in (
             (self.on.start, self._on_start),
@@ -66,6 +67,26 @@ class PgBouncerCharm(ops.CharmBase):
             (clients.relation_changed, self._on_clients_changed),
             (clients.relation_departed, self._on_clients_departed),
             (clients.relation_broken, self._on_clients_broken),
+            *(
+                row
+                for legacy in (self.on[endpoint] for endpoint in LEGACY)
+                for row in (
+                    (legacy.relation_created, self._on_legacy_changed),
+                    (legacy.relation_changed, self._on_legacy_changed),
+                    (legacy.relation_departed, self._on_clients_departed),
+                    (legacy.relation_broken, self._on_clients_broken),
+                )
+            ),
+            (self.on.pre_upgrade_check_action, self._on_pre_upgrade_check),
+            (self.on.resume_upgrade_action, self._on_resume_upgrade),
+            (certificates.relation_created, self._on_certificates_changed),
+            (certificates.relation_changed, self._on_certificates_changed),
+            (certificates.relation_broken, self._on_certificates_changed),
+            (authorities.relation_created, self._on_certificates_changed),
+            (authorities.relation_changed, self._on_certificates_changed),
+            (authorities.relation_departed, self._on_certificates_changed),
+            (authorities.relation_broken, self._on_certificates_changed),
+            (self.on.set_tls_private_key_action, self._on_set_tls_private_key),
             (self.on.collect_unit_status, self._on_collect_unit_status),
             # ops emits commit last, when the status is set.
             (framework.on.commit, self._on_commit),
@@ -159,6 +180,31 @@ class PgBouncerCharm(ops.CharmBase):
     def _on_clients_broken(self, event: ops.EventBase) -> None:
         if not self._may_skip(event):
             self._conclude(event, self._hooks().clients_broken())
+
+    def _on_legacy_changed(self, event: ops.EventBase) -> None:
+        if not self._may_skip(event):
+            self._conclude(event, self._hooks().legacy_changed())
+
+    def _on_pre_upgrade_check(self, event: ops.ActionEvent) -> None:
+        event.set_results({"message": self.application.pre_upgrade_check()})
+
+    def _on_resume_upgrade(self, event: ops.ActionEvent) -> None:
+        event.set_results({"message": self.application.resume_upgrade()})
+
+    def _on_certificates_changed(self, event: ops.EventBase) -> None:
+        if not self._may_skip(event):
+            self._conclude(event, self._hooks().certificates_changed())
+
+    def _on_set_tls_private_key(self, event: ops.ActionEvent) -> None:
+        import pydantic
+
+        from app.errors import CertificatesFailed
+
+        key = str(event.params.get("private-key") or "")
+        try:
+            self._hooks().set_private_key(pydantic.SecretStr(key) if key else None)
+        except CertificatesFailed as error:
+            event.fail(str(error))
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
         """Set the status after the last hook of the application; if no hook ran, the status stays."""

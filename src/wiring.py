@@ -75,6 +75,7 @@ def juju_ports(
     from adapters.juju.certificates import JujuCertificates
     from adapters.juju.clients import JujuClients
     from adapters.juju.facts import JujuFacts
+    from adapters.juju.legacy import JujuLegacyClients
     from adapters.juju.names import PEERS
     from adapters.juju.peers import JujuBackend, JujuDepartures, JujuPeers
     from adapters.juju.secrets import JujuSecrets
@@ -87,22 +88,30 @@ def juju_ports(
 
     app, namespace = charm.app.name, charm.model.name
     secrets = JujuSecrets(charm, state, f"{PEERS}.{app}.app")
+    service, pod = f"{service_name(app)}.{namespace}.svc", charm.unit.name.replace("/", "-")
+    host = f"{service}.cluster.local"
+    # Juju makes a headless Service for the names of the pods.
+    unit = f"{pod}.{app}-endpoints.{namespace}.svc.cluster.local"
+    certificates = JujuCertificates(charm, state, (host, service, service_name(app), unit))
     # A hook has one budget of time to wait for PostgreSQL and for the consoles.
     waiting = WaitingBudget()
     consoles = consoles or PsycopgConsoles(pebble.socket_directory, waiting)
     pooler = pebble.PebblePooler(container, waiting, consoles)
-    host = f"{service_name(app)}.{namespace}.svc.cluster.local"
+    clients = JujuLegacyClients(charm, state, JujuClients(charm, state))
+    facts = JujuFacts(
+        charm, state, pooler.read, secrets, certificates, pebble.LAYOUT, host, clients
+    )
     return Ports(
-        facts=JujuFacts(charm, state, pooler.read, secrets, pebble.LAYOUT, host),
+        facts=facts,
         pooler=pooler,
         consoles=consoles,
         peers=JujuPeers(state),
         secrets=secrets,
         backend=JujuBackend(state),
-        clients=JujuClients(charm, state),
-        certificates=JujuCertificates(),
+        clients=clients,
+        certificates=certificates,
         departures=JujuDepartures(charm, state),
-        exposure=LightkubeExposure(app, namespace, charm.unit.name.replace("/", "-")),
+        exposure=LightkubeExposure(app, namespace, pod),
         databases=PsycopgDatabases(f"{charm.model.uuid}/{app}", waiting=waiting),
         reminder=PebbleReminder(container.container),
         new_password=new_password,

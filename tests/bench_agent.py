@@ -217,7 +217,7 @@ class Charm:
         (folder / "answer.py").write_text(ANSWER)
         (folder / "start.py").write_text(START)
         (folder / "kubeconfig").write_text(kubernetes)
-        for name in ("metadata.yaml", "config.yaml"):
+        for name in ("metadata.yaml", "config.yaml", "actions.yaml"):
             shutil.copy(HERE / name, folder)
         with (folder / "metadata.yaml").open("a") as metadata:
             metadata.write(unrelated)

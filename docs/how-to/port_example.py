@@ -16,8 +16,8 @@ from adapters.memory.server import MemoryDatabases, MemoryServer
 from adapters.passwords import new_password
 from app.application import Application
 from app.ports import Ports
+from domain.backend import BackendLogin
 from domain.endpoints import endpoints_in
-from domain.facts import BackendLogin
 from domain.instances import Layout
 from domain.service import Service, ServiceState
 

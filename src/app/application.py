@@ -2,20 +2,26 @@
 
 from app.converge import Converge
 from app.hooks.backend import BackendBroken, BackendChanged, BackendDeparted
+from app.hooks.certificates import CertificatesChanged, SetPrivateKey
 from app.hooks.clients import ClientsBroken, ClientsChanged, ClientsDeparted
 from app.hooks.config_changed import ConfigChanged
+from app.hooks.legacy import LegacyChanged
 from app.hooks.pause import Pause, Resume
 from app.hooks.pebble_ready import PebbleReady
 from app.hooks.peers import PeersChanged, PeersCreated, PeersDeparted
 from app.hooks.start import Start
 from app.hooks.update_status import UpdateStatus
+from app.hooks.upgrade import PreUpgradeCheck, ResumeUpgrade
 from app.hooks.verify import Verify
 from app.intents.configure_pooler import ConfigurePooler
 from app.intents.expose import Checks, Expose
+from app.intents.obtain_certificate import ObtainCertificate
 from app.intents.publish_endpoints import PublishEndpoints
 from app.intents.reconcile_access import ReconcileAccess
+from app.intents.repeat_offers import RepeatOffers
 from app.intents.request_backend import RequestBackend
 from app.intents.share_configuration import ShareConfiguration
+from app.intents.verify_servers import VerifyServers
 from app.intents.withdraw_access import WithdrawAccess
 from app.ports import Ports
 
@@ -47,9 +53,15 @@ class Application:
         self.clients_changed = ClientsChanged(facts, converge)
         self.clients_departed = ClientsDeparted(facts, departures, converge)
         self.clients_broken = ClientsBroken(facts, converge)
+        self.legacy_changed = LegacyChanged(facts, converge)
 
+        self.certificates_changed = CertificatesChanged(facts, converge)
+
+        self.set_private_key = SetPrivateKey(facts, ports.certificates)
         self.pause = Pause(facts, ports.consoles)
         self.resume = Resume(facts, ports.consoles)
+        self.pre_upgrade_check = PreUpgradeCheck()
+        self.resume_upgrade = ResumeUpgrade()
         # The driver of the hooks uses it for the outcome AskAgain.
         self.reminder = ports.reminder
 
@@ -69,10 +81,14 @@ def _intents(
     return Converge(
         # PostgreSQL's charm needs time to answer, so the request is written first.
         RequestBackend(ports.backend),
+        # The authority needs time to answer, too, and a pair that is kept here is served by this hook.
+        ObtainCertificate(ports.certificates),
         # Pools may lead only to databases whose users exist.
         ReconcileAccess(
             ports.databases, ports.secrets, ports.clients, ports.peers, ports.new_password, verify
         ),
+        # Pools keep the former authorities of PostgreSQL until every endpoint is verified by the new authorities.
+        VerifyServers(ports.databases, ports.peers, verify),
         # Followers configure their processes from the plan that the leader shares here.
         share,
         ConfigurePooler(ports.pooler, ports.consoles, ports.peers, verify),
@@ -80,6 +96,8 @@ def _intents(
         share,
         Expose(ports.exposure, ports.peers, checks),
         # Clients are told only what works already.
-        PublishEndpoints(ports.databases, ports.clients, ports.new_password),
+        PublishEndpoints(ports.databases, ports.clients, ports.peers, ports.new_password),
+        # A client at `db` or `db-admin` reads the databag of any unit.
+        RepeatOffers(ports.clients),
         again=again,
     )

@@ -3,19 +3,21 @@
 All effects are idempotent.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 import pydantic
 
 from domain.applied import AppliedState
+from domain.backend import BackendLogin
 from domain.budget import UnitBudget
 from domain.capabilities import PgBouncerRuntime
 from domain.change import Change
 from domain.consent import RoleRights, ServerDatabase
 from domain.console import PooledDatabase, PoolState
-from domain.facts import BackendLogin, Facts, Ledger
+from domain.endpoints import Endpoint
+from domain.facts import Facts, Ledger, LegacyClient
 from domain.made import Made
 from domain.plan import Plan, Serving
 from domain.service import Service, ServiceState, UnitNode
@@ -73,6 +75,13 @@ class Console(Protocol):
 
     def reconnect(self) -> None:
         """Replace every server connection when its transaction ends."""
+        ...
+
+    def end_plain_sessions(self, *, at_once: bool) -> int:
+        """End sessions from the network without TLS that use no server connection; return how many stay.
+
+        With `at_once` all of them end, also in a transaction.
+        """
         ...
 
     def pause(self, seconds: float) -> bool:
@@ -151,6 +160,13 @@ class Clients(Protocol):
         """Remove what was kept for a client that has left."""
         ...
 
+    def repeat(self, client: LegacyClient) -> None:
+        """Write what the leader published to a client at `db` or `db-admin` as the answer of this unit.
+
+        If nothing is published any more, remove the answer of this unit.
+        """
+        ...
+
 
 class Certificates(Protocol):
     """The certificates of this unit for clients.
@@ -162,12 +178,23 @@ class Certificates(Protocol):
         """Request a certificate with these names from the authority, in place of an earlier request."""
         ...
 
+    def rotate(self, names: CertificateNames, key: pydantic.SecretStr | None) -> None:
+        """Request a certificate with these names for another private key; for a new key if `key` is None.
+
+        The pair that is kept stays. Raises CertificatesFailed, without the key, if the key cannot be used.
+        """
+        ...
+
     def keep(self, pair: ServedPair) -> None:
         """Keep a pair in place of the pair before, at once and as a whole."""
         ...
 
     def discard(self) -> None:
         """Remove the pair that is kept."""
+        ...
+
+    def receive(self) -> None:
+        """Ask the applications that give authorities for them. Only the leader may do that."""
         ...
 
 
@@ -320,6 +347,13 @@ class Databases(Protocol):
 
     def answers(self, backend: BackendLogin) -> bool:
         """Return whether a server with PostgreSQL's protocol answers. Fast, without a login."""
+        ...
+
+    def refusals(self, backend: BackendLogin) -> Mapping[Endpoint, str]:
+        """Return the endpoints, with those of replicas, whose servers are not verified, each with the reason.
+
+        The reason is '' if a server does not answer.
+        """
         ...
 
     def admits(self, backend: BackendLogin, credentials: Login, database: str) -> bool:

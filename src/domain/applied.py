@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from domain.capabilities import PgBouncerRuntime
+from domain.capabilities import KILLS_CLIENTS, PgBouncerRuntime
 from domain.instances import PoolerConfig
 from domain.plan import Serving
 from domain.process import RunningProcess
 from domain.value import Count, Value, digest
+
+# When TLS becomes required, sessions without TLS have the time of so many hooks to end their transactions. Between
+# two of them the platform waits a second or two.
+PLAIN_HOOKS = 10
 
 
 class AppliedProcess(RunningProcess):
@@ -31,6 +35,10 @@ class AppliedState(Value):
     serving: Serving
     # The identity of the PostgreSQL server that the pools lead to.
     server: str = ""
+    # Clients can log in over the network only with TLS.
+    tls_only: bool = False
+    # The hooks that may still pass before this unit ends sessions without TLS that began earlier; 0 without such.
+    plain: Count = 0
 
     def holding(self, measured: Mapping[int, int]) -> "AppliedState":
         """Return this record with the server connections that were counted, by the index of the process."""
@@ -43,6 +51,10 @@ class AppliedState(Value):
             for process in counted
         )
         return self.model_copy(update={"instances": kept})
+
+    def ending_plain(self, left: int) -> "AppliedState":
+        """Return this record after a hook after which so many sessions without TLS are left."""
+        return self.model_copy(update={"plain": max(1, self.plain - 1) if left else 0})
 
     @property
     def over(self) -> tuple[AppliedProcess, ...]:
@@ -97,7 +109,15 @@ def applied(
         ),
         serving=config.serving,
         server=config.server,
+        tls_only=config.tls_only,
+        plain=_plain(config, program, before),
     )
+
+
+def _plain(config: PoolerConfig, program: PgBouncerRuntime, before: AppliedState | None) -> int:
+    if before is None or not config.tls_only or program.version < KILLS_CLIENTS:
+        return 0
+    return before.plain if before.tls_only else PLAIN_HOOKS
 
 
 def begun(before: AppliedState | None, after: AppliedState) -> AppliedState:

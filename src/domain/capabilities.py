@@ -44,8 +44,16 @@ OWN_LIFETIMES = Version(1, 23)
 # Earlier releases cannot limit the clients of a user or of a database.
 CLIENT_LIMITS = Version(1, 24)
 
+# Earlier releases cannot end the session of a client.
+KILLS_CLIENTS = Version(1, 24)
+
 # Earlier releases keep the pool of a user that [databases] names apart from the pool of the auth user.
 STANDING_LOOK_UPS = Version(1, 24)
+
+
+# Earlier releases compare the names in a certificate with all hosts of a pool as a single name
+# (https://github.com/pgbouncer/pgbouncer/pull/1303).
+VERIFIED_HOSTS = Version(1, 25)
 
 
 class Capabilities(Value):

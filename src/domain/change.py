@@ -9,6 +9,7 @@ from domain.facts import Facts
 from domain.instances import PoolerConfig, pooler_config
 from domain.plan import Plan
 from domain.planning import limit_known_to_peers
+from domain.tls_told import served_pair
 
 
 class Change(NamedTuple):
@@ -63,7 +64,10 @@ def next_change(facts: Facts, shared: Plan, program: PgBouncerRuntime) -> Change
     free = next_process_limits(planned, total, before.running if before else ())
     # A supervisor does not start a process that it has told to stop and that has not ended yet.
     run = tuple(process for process in free if process.index not in container.ending)
-    config = pooler_config(plan, facts.unit, program, facts.layout, facts.auth, run)
+    config = pooler_config(
+        plan, facts.unit, program, facts.layout, facts.auth, run,
+        served_pair(facts), facts.received_authorities,
+    )  # fmt: skip
     change = change_to(config, program, before, container.running)
     return change._replace(complete=run == planned)
 

@@ -6,12 +6,11 @@ these values with changes.
 
 from collections.abc import Collection
 
-import pydantic
-
 from domain.applied import AppliedState
+from domain.backend import BackendLogin, BackendRelation
 from domain.budget import UnitBudget
 from domain.capabilities import PgBouncerRuntime, Version, capabilities
-from domain.endpoints import Endpoint, Host
+from domain.endpoints import Host
 from domain.instances import Layout
 from domain.made import Made
 from domain.plan import Plan, Serving
@@ -21,7 +20,7 @@ from domain.service import Exposed
 from domain.settings import Settings
 from domain.tls import Certificate, UnitCertificates
 from domain.users import AccessRequest, AuthMaterial, Grant, Offer, Refusal
-from domain.value import Count, Line, Name, Value
+from domain.value import Count, Name, Value
 
 
 class Container(Value):
@@ -87,54 +86,6 @@ class Container(Value):
         return self.model_copy(update={"applied": applied})
 
 
-class BackendLogin(Value):
-    """What the charm of PostgreSQL gave this application: a superuser, and the endpoints of the server."""
-
-    user: Line
-    password: pydantic.SecretStr
-    database: Line
-    endpoints: tuple[Endpoint, ...] = pydantic.Field(min_length=1)
-    read_only: tuple[Endpoint, ...] = ()
-    version: str = ""
-    # PostgreSQL offers TLS, and the certificates that its charm gave to verify it.
-    tls: bool = False
-    authorities: tuple[Certificate, ...] = ()
-
-    def with_version(self, version: str) -> "BackendLogin":
-        """Return this login with the version that PostgreSQL said of itself."""
-        return self.model_copy(update={"version": version})
-
-    def with_read_only(self, endpoints: tuple[Endpoint, ...]) -> "BackendLogin":
-        """Return this login with these endpoints of replicas."""
-        return self.model_copy(update={"read_only": endpoints})
-
-
-class BackendRelation(Value):
-    """The relation with PostgreSQL."""
-
-    related: bool = False
-    # The relation has remote units. Without remote units there is no server to use.
-    present: bool = False
-    # The request of this application stands in the relation.
-    requested: bool = False
-    credentials: BackendLogin | None = None
-    # The reason why there are no credentials yet, as a sentence.
-    problem: str = ""
-
-    @property
-    def attached(self) -> bool:
-        """Return whether there is a server that pools can lead to."""
-        return self.related and self.present
-
-    def requesting(self) -> "BackendRelation":
-        """Return this relation with the request of this application."""
-        return self.model_copy(update={"requested": True})
-
-    def without_servers(self) -> "BackendRelation":
-        """Return this relation without remote units."""
-        return self.model_copy(update={"present": False})
-
-
 class Client(Value):
     """The request of a client application, and what was published to it."""
 
@@ -149,6 +100,14 @@ class Client(Value):
     def withdrawing(self) -> "Client":
         """Return this client without an offer."""
         return self.model_copy(update={"published": None})
+
+
+class LegacyClient(Value):
+    """A client at `db` or `db-admin` with a request that can be served, as every unit sees it."""
+
+    request: AccessRequest
+    # Whether the leader has shared the credentials of the client with all units.
+    shared: bool = False
 
 
 class Peer(Value):
@@ -189,6 +148,14 @@ class Ledger(Value):
     exposed: Exposed | None = None
     # Hosts by which clients outside of the cluster reach the application.
     outside: tuple[Host, ...] = ()
+    # The authorities and endpoints of PostgreSQL that were verified; '' before that.
+    verified: str = ""
+    # A digest of what clients were told of TLS and its authorities; '' if they were told that there is no TLS.
+    told_tls: str = ""
+
+    def telling(self, told_tls: str) -> "Ledger":
+        """Return this ledger after all clients that have credentials were told this of TLS."""
+        return self.model_copy(update={"told_tls": told_tls})
 
     def with_problem(self, problem: Problem) -> "Ledger":
         """Return this ledger with a problem, which replaces an older problem with its topic."""
@@ -199,6 +166,10 @@ class Ledger(Value):
         """Return this ledger without a problem of this topic."""
         kept = tuple(problem for problem in self.problems if problem.topic != topic)
         return self.model_copy(update={"problems": kept})
+
+    def proving(self, verified: str) -> "Ledger":
+        """Return this ledger after every endpoint of PostgreSQL was verified, or has to be verified again."""
+        return self.without("verification").model_copy(update={"verified": verified})
 
     def exposing(self, ports: tuple[int, ...], exposed: Exposed) -> "Ledger":
         """Return this ledger with the ports of the Service, and what is known of it."""
@@ -279,6 +250,8 @@ class Facts(Value):
     refusals: tuple[Refusal, ...] = ()
     # Numbers of the relations of clients that have requested nothing (yet).
     relations_without_request: frozenset[int] = frozenset()
+    # Every unit reads these relations, because each unit answers in its own databag.
+    legacy: tuple[LegacyClient, ...] = ()
     # The beginning of the command that sets options, e.g. `juju config pgbouncer-k8s`.
     configure_command: str = "juju config pgbouncer-k8s"
     # A name that leads to all units; '' if clients reach each unit by its address.
@@ -300,6 +273,10 @@ class Facts(Value):
     def with_auth(self, auth: AuthMaterial | None) -> "Facts":
         """Return these facts with the users of PgBouncer itself; None if they were removed."""
         return self.model_copy(update={"auth": auth})
+
+    def with_backend(self, login: BackendLogin) -> "Facts":
+        """Return these facts with another login of PostgreSQL."""
+        return self.model_copy(update={"backend": self.backend.with_credentials(login)})
 
     def with_clients(self, clients: tuple[Client, ...]) -> "Facts":
         """Return these facts with another state of the clients."""

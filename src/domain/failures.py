@@ -262,6 +262,12 @@ PGBOUNCER = (
         "the rest of the sentence is the container's reason, such as a full disk",
     ),
     Kind(
+        Level.BLOCKED,
+        "the certificate for clients cannot be served (…): …",
+        "rotate the key with `set-tls-private-key`, or correct what the authority gives. The"
+        " certificate before is served",
+    ),
+    Kind(
         Level.WAITING,
         "the pgbouncer container does not answer in time: …",
         "wait: the unit tries again within seconds",
@@ -304,5 +310,12 @@ KUBERNETES = (
         "check what answers at the address of the Kubernetes API. Every hook tries again",
     ),
 )
+CERTIFICATES = (
+    Kind(
+        Level.WAITING,
+        "certificates: … is gone: the next hook decides",
+        "wait",
+    ),
+)
 
-KINDS = (*POSTGRESQL, *APPLICATIONS, *PGBOUNCER, *KUBERNETES)
+KINDS = (*POSTGRESQL, *APPLICATIONS, *CERTIFICATES, *PGBOUNCER, *KUBERNETES)

@@ -12,8 +12,8 @@ from domain.value import Value
 # The name of PgBouncer's own database.
 CONSOLE = "pgbouncer"
 
-# A Unix socket, or the network.
-Origin = Literal["local", "host"]
+# A Unix socket, the network, or the network with TLS.
+Origin = Literal["local", "host", "hostssl"]
 
 
 class Rule(Value):
@@ -29,8 +29,10 @@ class Rule(Value):
     admits: bool = False
 
 
-def access_rules(auth: AuthMaterial | None) -> tuple[Rule, ...]:
+def access_rules(auth: AuthMaterial | None, *, tls_only: bool = False) -> tuple[Rule, ...]:
     """Return the rules of every process of a unit; without `auth` no login is admitted.
+
+    With `tls_only` no login over the network is admitted without TLS, whether there is a certificate or not.
 
     The console and its users are admitted on Unix sockets only: a client on the network cannot use
     their passwords, and so cannot use CVE-2026-107350. The user that looks passwords up, and the alias
@@ -45,5 +47,5 @@ def access_rules(auth: AuthMaterial | None) -> tuple[Rule, ...]:
         Rule(users=(*own, auth.auth_user)),
         Rule(database=AUTH_ALIAS),
         Rule(replication=True),
-        Rule(admits=True),
+        Rule(origins=("local", "hostssl"), admits=True) if tls_only else Rule(admits=True),
     )

@@ -8,17 +8,15 @@ from domain import scram
 from domain.budget import MOST_PROCESSES, processes
 from domain.capabilities import (
     CLIENT_LIMITS,
-    OWN_LIFETIMES,
-    OWN_USERS,
-    STANDING_LOOK_UPS,
     PgBouncerRuntime,
     Version,
     version_in,
 )
+from domain.client_tls import client_files, client_lines
 from domain.endpoints import Endpoint
 from domain.hba import Rule, access_rules
-from domain.overrides import usable
-from domain.plan import Plan, Serving
+from domain.layout import Layout, PemFile
+from domain.plan import Plan, Serving, Upstream
 from domain.pools import (
     AUTH_ALIAS,
     UNLIMITED_POOL_SIZE,
@@ -28,11 +26,12 @@ from domain.pools import (
     part_of,
     pool_sizes,
     pool_users,
-    pools,
     serving,
 )
 from domain.process import Process
 from domain.reset import reset_settings
+from domain.supported import supported_part, supported_pools
+from domain.tls import ServedPair, bundle
 from domain.users import AuthMaterial, Login
 from domain.value import Value, digest, number_of
 
@@ -54,62 +53,6 @@ RESTART = ("listen_addr", "listen_port", "unix_socket_dir", "so_reuseport", "pee
 AUTH_QUERY = "SELECT username, password FROM pgbouncer.get_auth($1)"
 
 IniLine = tuple[str, str]
-
-
-class Layout(Value):
-    """The paths of the files of PgBouncer processes on a platform."""
-
-    # An absolute path.
-    root: str
-    # The directory of sockets and pid files; '' if it is `root`.
-    sockets: str = ""
-    listen_address: str = "*"
-    # PgBouncer writes pid files on a platform without a supervisor.
-    with_pid_files: bool = False
-
-    def directory(self, index: int) -> str:
-        """Return the directory of the configuration of a process."""
-        return f"{self.root}/{index}"
-
-    def socket_directory(self, index: int) -> str:
-        """Return the directory of the pid file and of the socket, for clients and the console, of a process."""
-        return f"{self.sockets or self.root}/{index}"
-
-    def ini(self, index: int) -> str:
-        """Return the path of the configuration file of a process."""
-        return f"{self.directory(index)}/pgbouncer.ini"
-
-    @property
-    def auth_file(self) -> str:
-        """Return the path of the file with the names and secrets of PgBouncer's own users."""
-        return f"{self.root}/userlist.txt"
-
-    @property
-    def hba_file(self) -> str:
-        """Return the path of the HBA file of all processes."""
-        return f"{self.root}/hba.conf"
-
-    @property
-    def pem_directory(self) -> str:
-        """Return the directory of certificates and keys."""
-        return f"{self.root}/tls"
-
-    def pem_file(self, name: str, text: str) -> "PemFile":
-        """Return a file with certificates or a key, e.g. `server-ca` of a text in PEM.
-
-        A digest of the text is part of the path. Another text has another path, so PgBouncer, which
-        compares only paths, uses the new file for new connections after a reload.
-        """
-        path = f"{self.pem_directory}/{name}-{digest(text)}.pem"
-        return PemFile(path=path, text=pydantic.SecretStr(text))
-
-
-class PemFile(Value):
-    """A file with certificates or a key in PEM."""
-
-    # An absolute path, which differs for every text.
-    path: str
-    text: pydantic.SecretStr
 
 
 class CancelPeer(Value):
@@ -158,6 +101,10 @@ class PoolerConfig(Value):
     admin: Login | None = None
     # The certificates and keys that lines of the processes name.
     pem_files: tuple[PemFile, ...] = ()
+    # Of these, the key, the chain and the authorities for clients; () if the processes serve no TLS.
+    client_files: tuple[PemFile, ...] = ()
+    # Clients can log in over the network only with TLS.
+    tls_only: bool = False
 
     def with_instances(self, instances: Iterable[Instance]) -> "PoolerConfig":
         """Return this configuration with other processes."""
@@ -171,18 +118,22 @@ def pooler_config(
     layout: Layout,
     auth: AuthMaterial | None,
     run: Sequence[Process] | None = None,
+    pair: ServedPair | None = None,
+    trusted: tuple[str, ...] = (),
 ) -> PoolerConfig:
     """Return the configuration of the PgBouncer processes of this unit.
 
     `run` has the planned processes that can run now, with their limits; None for all of them. Without
-    `auth` no client can log in, so the configuration serves no database.
+    `auth` no client can log in, so the configuration serves no database. `pair` is what the processes serve
+    TLS with, and `trusted` are authorities whose certificates clients may send, beside those of the pair.
     """
     if auth is None:
         plan = plan.without_upstream()
-    plan = _supported_part(plan, program.version)
+    plan = supported_part(plan, program.version)
     first = _first_peer_id(unit)
     planned = processes(plan, unit, program.cpus)
     run = planned if run is None else run
+    server_lines, server_files = _server_tls(plan.upstream, layout)
     siblings = (
         CancelPeer(
             peer_id=first + process.index,
@@ -192,6 +143,8 @@ def pooler_config(
         for process in planned
     )
     peers = (*siblings, *_peers_elsewhere(plan, unit))
+    required = plan.settings.client_tls_sslmode == "require"
+    files = client_files(layout, pair, trusted)
     instances = tuple(
         Instance(
             index=process.index,
@@ -202,9 +155,11 @@ def pooler_config(
                 *_listen(process.port, layout, process.index),
                 ("peer_id", str(first + process.index)),
                 *_auth(plan, layout, auth),
+                *server_lines,
+                *client_lines(files, required=required),
                 *_pooling(plan, program.version, part, program.files),
             ),
-            pools=_supported_pools(pools(plan, part), program.version),
+            pools=supported_pools(plan, program.version, part),
             users=pool_users(plan, part),
             peers=peers,
         )
@@ -212,37 +167,23 @@ def pooler_config(
     )
     # Processes of a new port may have to wait until processes of the former port have closed connections.
     open_now = [process for process in run if process.port == plan.settings.listen_port]
-    served = plan if open_now else plan.without_upstream()
+    # With `require` no client can log in before there is a certificate.
+    served = plan if open_now and (pair or not required) else plan.without_upstream()
     readers = all(process.readers for process in open_now)
+    report = serving(served, program.cpus, readers=readers)
     admin = auth and Login(username=auth.admin_user, password=auth.admin_password)
     return PoolerConfig(
         instances=instances,
         users=_users(auth),
-        rules=access_rules(auth),
-        serving=serving(served, program.cpus, readers=readers),
+        rules=access_rules(auth, tls_only=required),
+        serving=report.encrypted(pair.authorities) if pair else report,
         upstream=plan.upstream.endpoints[0] if plan.upstream else None,
         server=plan.upstream.server_id if plan.upstream else "",
         admin=admin,
+        pem_files=(*server_files, *files),
+        client_files=files,
+        tls_only=required,
     )
-
-
-def _supported_part(plan: Plan, version: Version) -> Plan:
-    """Return the part of the plan that this version of PgBouncer supports."""
-    overrides = usable(plan.settings.overrides, version)
-    settings = plan.settings.with_overrides(overrides)
-    update = {
-        "settings": settings,
-        "known_users": plan.known_users if version >= OWN_USERS else (),
-        "short_lived": plan.short_lived if version >= OWN_LIFETIMES else (),
-    }
-    return plan.model_copy(update=update)
-
-
-def _supported_pools(planned: tuple[Pool, ...], version: Version) -> tuple[Pool, ...]:
-    """Return the pools as this version of PgBouncer supports them."""
-    if version >= STANDING_LOOK_UPS:
-        return planned
-    return tuple(pool.without_standing_connections() for pool in planned)
 
 
 def _parts(
@@ -304,6 +245,21 @@ def _auth(plan: Plan, layout: Layout, auth: AuthMaterial | None) -> tuple[IniLin
             ("auth_query", AUTH_QUERY),
         ]
     return tuple(lines)
+
+
+def _server_tls(
+    upstream: Upstream | None, layout: Layout
+) -> tuple[tuple[IniLine, ...], tuple[PemFile, ...]]:
+    """Return the lines on TLS with PostgreSQL, and the file with the authorities that they name."""
+    if upstream is None:
+        return (), ()
+    mode = ("server_tls_sslmode", upstream.mode)
+    if upstream.authority_file:
+        return (mode, ("server_tls_ca_file", upstream.authority_file)), ()
+    if not upstream.authorities:
+        return (mode,), ()
+    file = layout.pem_file("server-ca", bundle(upstream.authorities))
+    return (mode, ("server_tls_ca_file", file.path)), (file,)
 
 
 def _pooling(plan: Plan, version: Version, part: Part, files: int) -> tuple[IniLine, ...]:

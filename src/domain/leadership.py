@@ -14,7 +14,7 @@ def may_write_for_app(facts: Facts) -> bool:
 
 
 def misses_something(facts: Facts) -> bool:
-    """Return whether a member of the plan, the relation of a grant, or the backend is not visible to the leader.
+    """Return whether a member of the plan, the relation of a grant, the backend or the authority is not visible.
 
     A unit that is being removed sees its relations end, while the application keeps them. So a leader
     that misses a relation or a unit has to find out whether it is being removed before it acts.
@@ -25,6 +25,7 @@ def misses_something(facts: Facts) -> bool:
         not members.issubset({facts.unit, *(peer.name for peer in facts.peers)})
         or facts.grants_to_keep != facts.ledger.grants
         or (provisioned and not facts.backend.attached)
+        or (facts.certificates.kept is not None and not facts.certificates.related)
     )
 
 

@@ -22,8 +22,20 @@ class Upstream(Value):
     # How PgBouncer verifies the server, and the authorities by which it does.
     mode: ServerMode = "prefer"
     authorities: tuple[Certificate, ...] = ()
+    # A file of the machine that takes the place of these authorities; '' if there is none.
+    authority_file: str = ""
     # Identifies the server that answers at the endpoints; it changes with the server and with each restart.
     server_id: Annotated[str, stored_as("server")] = ""
+
+    def with_single_hosts(self, place: int) -> "Upstream":
+        """Return this server with its first endpoint, and the replica that `place` chooses."""
+        replica = self.read_only[place % len(self.read_only)] if self.read_only else None
+        return self.model_copy(
+            update={
+                "endpoints": self.endpoints[:1],
+                "read_only": (replica,) if replica else (),
+            }
+        )
 
 
 class Member(Value):
@@ -105,6 +117,15 @@ class Serving(Value):
     tls: bool = False
     # The authorities of the certificate that the processes serve, and of the next certificate.
     authorities: tuple[Certificate, ...] = ()
+
+    def encrypted(self, authorities: tuple[Certificate, ...]) -> "Serving":
+        """Return this report of a unit that serves TLS with a certificate of these authorities."""
+        return self.model_copy(update={"tls": True, "authorities": authorities})
+
+    def announcing(self, authorities: tuple[Certificate, ...]) -> "Serving":
+        """Return this report with further authorities, e.g. those of the next certificate."""
+        every = tuple(dict.fromkeys((*self.authorities, *authorities)))
+        return self.model_copy(update={"authorities": every})
 
     def serves(self, database: str, port: int) -> bool:
         """Return whether a client of this database can log in at this port."""

@@ -11,8 +11,10 @@ from domain.plan import DepartedUnit, Member, Plan, Upstream
 from domain.pools import read_only_alias
 from domain.process import UNLIMITED
 from domain.settings import Settings
+from domain.tls_told import client_authorities, tells_tls
 from domain.users import AccessRequest, Offer, grant_for
 from domain.value import number_of
+from domain.verification import server_check
 
 
 def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
@@ -47,6 +49,8 @@ def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
         process_set=process_set,
         former_port=former,
         known_users=_known_users(settings, current),
+        tls=tells_tls(facts, settings, current),
+        client_authorities=client_authorities(facts, current),
     )
     return wanted if wanted.upstream else wanted.without_upstream()
 
@@ -76,19 +80,25 @@ def port_is_published(facts: Facts) -> bool:
 def upstream(facts: Facts) -> Upstream | None:
     """Return the server that the pools lead to, once the users of this application exist in it.
 
-    While the login of the backend cannot be read, the server before stays.
+    While the login of the backend cannot be read, the server before stays. A server that must be verified
+    and cannot be is not used.
     """
     known, auth = facts.backend.credentials, facts.auth
     if not facts.backend.attached or auth is None or not facts.ledger.provisioned_for:
         return None
     if known is None or facts.ledger.provisioned_for != known.user:
         return facts.plan.upstream if facts.plan else None
+    if (check := server_check(facts)) is None:
+        return None
     return Upstream(
         endpoints=known.endpoints,
         read_only=known.read_only,
         auth_database=known.database,
         auth_user=auth.auth_user,
         version=known.version,
+        mode=check.mode,
+        authorities=check.authorities,
+        authority_file=known.authority_file if check.verifies else "",
         server_id=facts.ledger.server,
     )
 
@@ -179,10 +189,12 @@ def offer(facts: Facts, request: AccessRequest) -> Offer | None:
     alias = read_only_alias(shared, request.database)
     if not serving_everywhere(facts, alias):
         alias = ""
-    return Offer(
+    offered = Offer(
         database=request.database,
         endpoints=endpoints,
         read_only_endpoints=endpoints if alias else "",
         read_only_alias=alias,
         version=shared.upstream.version,
     )
+    # The interface of `db` and `db-admin` has no fields for TLS.
+    return offered if request.endpoint else offered.telling(shared)

@@ -77,6 +77,27 @@ POSTGRESQL_SILENT = Kind(
     "PostgreSQL at {endpoints} does not answer: {cure}",
     "check that PostgreSQL runs, and the network. Every hook tries again",
 )
+VERIFICATION_REQUIRED = Kind(
+    Level.BLOCKED,
+    "PostgreSQL must be verified, and {reason}: {cure}, or run `{command}`",
+    "follow the sentence. Until then no connection to PostgreSQL is made without verification",
+)
+NOT_VERIFIED = Kind(
+    Level.ACTIVE,
+    "connections to PostgreSQL are encrypted and not verified, because {reason}: {cure}",
+    "give the root by `receive-ca-certs`: see how-to/encrypt.md",
+)
+SERVER_NOT_VERIFIED = Kind(
+    Level.BLOCKED,
+    "PostgreSQL at {endpoint} is not verified: {reason}",
+    "check that the address leads to PostgreSQL. Let its certificate hold the address, and give its"
+    " authority by `receive-ca-certs`. No password was sent. The unit tries again soon",
+)
+SINGLE_REPLICAS = Kind(
+    Level.ACTIVE,
+    "PgBouncer {version} verifies a single host of a pool: each process uses one of {count} replicas",
+    "refresh to an image with PgBouncer 1.25 or later, which uses every replica",
+)
 STILL_LOGS_IN = Kind(
     Level.BLOCKED,
     "{username} has left and can still log in to PostgreSQL: {reason}",
@@ -94,6 +115,75 @@ REFUSED = Kind(
     Level.BLOCKED,
     "{application} (relation {relation}) {reason}",
     "change what the application asks for; the sentence says what is allowed",
+)
+
+LEGACY = Kind(
+    Level.ACTIVE,
+    "{application} (relation {relation}) uses {endpoint}, which is deprecated: relate it to"
+    " database if it can",
+    "relate the application to `database` if its charm has such an endpoint, and then remove"
+    " the relation to `db` or `db-admin`",
+)
+
+# Certificates
+
+CERTIFICATE_AWAITED = Kind(
+    Level.WAITING,
+    "certificates: waiting for {authority} to issue a certificate",
+    "wait. With manual-tls-certificates sign the request of each unit; else look at the log of"
+    " the authority",
+)
+RENEWAL_AWAITED = Kind(
+    Level.WAITING,
+    "certificates: waiting for {authority} to issue another certificate: that of this unit"
+    " expires on {end}",
+    "look at the log of the authority. Until that time the unit serves the certificate that it has",
+)
+CERTIFICATE_EXPIRED = Kind(
+    Level.BLOCKED,
+    "certificates: the certificate expired on {end} and {authority} has issued no other:"
+    " clients that verify it cannot connect",
+    "let the authority issue a certificate. The unit still serves the certificate that it has",
+)
+REQUEST_REFUSED = Kind(
+    Level.BLOCKED,
+    "certificates: {authority} refuses the request with error {code}: {reason}",
+    "change the rules of the authority, or the names in `tls-extra-sans`. A unit that has a"
+    " certificate serves it meanwhile",
+)
+CERTIFICATE_NOT_USED = Kind(
+    Level.BLOCKED,
+    "certificates: what {authority} issued is not used: {reason}",
+    "let the authority issue the certificate again. A unit that has a certificate serves it"
+    " meanwhile",
+)
+ADDRESSES_NOT_SIGNED = Kind(
+    Level.ACTIVE,
+    "certificates: {authority} signs no IP addresses, so clients cannot verify units at"
+    " {addresses}: put a host name that leads there into tls-extra-sans",
+    "set `tls-extra-sans` to a host name and let clients use it, or let the authority sign IP"
+    " addresses and relate it again",
+)
+NAMES_NOT_SIGNED = Kind(
+    Level.ACTIVE,
+    "certificates: the certificate lacks {names}, so clients cannot verify units by these names",
+    "let the authority sign all names of the request",
+)
+NO_ROOT = Kind(
+    Level.ACTIVE,
+    "certificates: {authority} gave no root, so clients cannot verify its certificates: relate"
+    " receive-ca-certs to the application that has the root",
+    "`juju integrate pgbouncer-k8s:receive-ca-certs ROOT-AUTHORITY`",
+)
+AUTHORITIES_NOT_READABLE = Kind(
+    Level.BLOCKED,
+    "receive-ca-certs: what {application} wrote is not used: {reason}",
+    "let the application write certificates in PEM",
+)
+WAITING_FOR_CLIENTS = Kind(
+    Level.WAITING,
+    "certificates: waiting until clients know the new authority",
+    "wait: the leader tells clients, and then the unit serves the new certificate",
 )
 
 # PgBouncer and its container
@@ -134,6 +224,35 @@ VULNERABLE = Kind(
     "PgBouncer {version} has known vulnerabilities, the worst is {cve} ({text}): use an"
     " image with PgBouncer {safe} or later",
     "refresh to an image with PgBouncer 1.26.1 or later",
+)
+
+# TLS for clients
+
+TLS_REQUIRED = Kind(
+    Level.BLOCKED,
+    "option client_tls_sslmode is require and there is no relation certificates: no client"
+    " can log in over the network",
+    "`juju integrate pgbouncer-k8s:certificates self-signed-certificates:certificates`, or"
+    " another authority; or set the option to prefer",
+)
+NO_CERTIFICATE_YET = Kind(
+    Level.WAITING,
+    "waiting for a certificate: option client_tls_sslmode is require, so no client can log"
+    " in over the network",
+    "look at the status of the authority. To let clients log in without TLS, set the option"
+    " to prefer",
+)
+TLS_EXPECTED = Kind(
+    Level.WAITING,
+    "waiting for a certificate: clients expect TLS of every unit, so this unit takes no new"
+    " configuration",
+    "look at the status of the authority. To end TLS, set `client_tls_sslmode` to disable",
+)
+NOT_RENEWED = Kind(
+    Level.ACTIVE,
+    "option client_tls_sslmode is require and there is no relation certificates: the"
+    " certificate is served until it expires",
+    "relate an authority again, or set the option to prefer, which ends TLS",
 )
 
 # Units and Kubernetes

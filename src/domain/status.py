@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 
-from domain import sentences
+from domain import sentences, verification
 from domain.capabilities import OLDEST
 from domain.capacity import demand
+from domain.certificates import certificate_sentences
 from domain.facts import Facts
 from domain.instances import MIN_CLIENTS, most_clients
 from domain.overrides import unsupported_by
 from domain.pools import has_read_only_pools, least_for_read_only_pools
 from domain.problems import Level, Problem, Sentence
 from domain.reset import reset_problem
+from domain.supported import verifies_single_hosts
+from domain.tls_told import lacks_pair
 from domain.vulnerabilities import warning
 
 
@@ -25,9 +28,14 @@ def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ..
         *_options(facts),
         *_budget(facts),
         *_backend(facts),
+        *verification.problems(facts),
+        *_single_replicas(facts),
+        *_tls(facts),
         *_container(facts),
         *_refusals(facts),
+        *_legacy(facts),
         *_capacity(facts),
+        *certificate_sentences(facts),
         *(
             Sentence(level=problem.level, text=problem.text)
             for problem in (*problems, *facts.ledger.problems)
@@ -96,8 +104,18 @@ def _backend(facts: Facts) -> Iterator[Sentence]:
         return
     elif facts.backend.problem:
         yield Sentence(level=Level.BLOCKED, text=facts.backend.problem)
-    else:
+    elif facts.backend.credentials is None or verification.verified_login(facts):
         yield sentences.SETTING_UP_USERS.sentence()
+
+
+def _single_replicas(facts: Facts) -> Iterator[Sentence]:
+    """Yield a note if each process uses a single replica, because PgBouncer verifies a single host of a pool."""
+    plan, version = facts.plan, facts.container.version
+    if plan is None or plan.upstream is None or version is None:
+        return
+    count = len(plan.upstream.read_only)
+    if count > 1 and verifies_single_hosts(plan, version):
+        yield sentences.SINGLE_REPLICAS.sentence(version=version, count=count)
 
 
 def _container(facts: Facts) -> Iterator[Sentence]:
@@ -114,6 +132,20 @@ def _container(facts: Facts) -> Iterator[Sentence]:
         yield sentences.NO_CONFIGURATION.sentence()
     else:
         yield from _processes(facts)
+
+
+def _tls(facts: Facts) -> Iterator[Sentence]:
+    """Yield what is missing for the TLS that the operator requires, or that clients expect."""
+    related, kept = facts.certificates.related, facts.certificates.kept
+    required = facts.plan is not None and facts.plan.settings.client_tls_sslmode == "require"
+    if required and kept:
+        if not related:
+            yield sentences.NOT_RENEWED.sentence()
+    elif required:
+        kind = sentences.NO_CERTIFICATE_YET if related else sentences.TLS_REQUIRED
+        yield kind.sentence()
+    elif lacks_pair(facts):
+        yield sentences.TLS_EXPECTED.sentence()
 
 
 def _processes(facts: Facts) -> Iterator[Sentence]:
@@ -157,4 +189,13 @@ def _refusals(facts: Facts) -> Iterator[Sentence]:
     for refusal in facts.refusals:
         yield sentences.REFUSED.sentence(
             application=refusal.application, relation=refusal.relation_id, reason=refusal.reason
+        )
+
+
+def _legacy(facts: Facts) -> Iterator[Sentence]:
+    for client in facts.legacy:
+        yield sentences.LEGACY.sentence(
+            application=client.request.application,
+            relation=client.request.relation_id,
+            endpoint=client.request.endpoint,
         )

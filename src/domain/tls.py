@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
+from domain.problems import Sentence
 from domain.value import Value, digest
 
 # A relation with more or longer certificates than this is refused. A chain has 2 to 5, of about 1,500 bytes each.
@@ -30,7 +31,7 @@ def _certificate(text: str) -> str:
 Certificate = Annotated[str, pydantic.AfterValidator(_certificate)]
 
 # How PgBouncer verifies a PostgreSQL server.
-ServerMode = Literal["prefer", "verify-ca", "verify-full"]
+ServerMode = Literal["disable", "prefer", "require", "verify-ca", "verify-full"]
 
 
 def certificates_in(text: str) -> tuple[str, ...]:
@@ -92,20 +93,46 @@ class UnitCertificates(Value):
 
     # The relation `certificates` exists.
     related: bool = False
+    # The name of the application that is the authority.
+    authority: str = ""
+    # The names of the unit and of its application in the DNS of the cluster, the fullest first.
+    hosts: tuple[str, ...] = ()
     # The pair that the unit keeps, and serves. It stays until the unit keeps another.
     kept: ServedPair | None = None
+    # When the certificate that is kept ends; None if that is not known.
+    ends: pydantic.AwareDatetime | None = None
+    expired: bool = False
     # The pair that the authority issued last, if it is not the pair that is kept.
     issued: ServedPair | None = None
+    # When the certificate that was issued ends, and what clients cannot verify in it.
+    issued_ends: pydantic.AwareDatetime | None = None
+    issued_notes: tuple[Sentence, ...] = ()
     # The names of the request that stands in the relation; None before there is a request.
     requested: CertificateNames | None = None
-    # Sentences on what the authority refused, or what cannot be verified.
-    problems: tuple[str, ...] = ()
+    # The certificate that is kept needs a successor, and none was requested yet.
+    due: bool = False
+    # The request that stands in the relation has no answer yet.
+    unanswered: bool = False
+    # The authority signs no IP addresses.
+    addresses_refused: bool = False
+    # What the authority refused, or what is wrong with what it issued.
+    problems: tuple[Sentence, ...] = ()
+
+    @property
+    def authorities(self) -> tuple[Certificate, ...]:
+        """Return the authorities of both pairs, each once."""
+        pairs = [pair for pair in (self.kept, self.issued) if pair]
+        return tuple(dict.fromkeys(authority for pair in pairs for authority in pair.authorities))
 
     def keeping(self, pair: ServedPair | None) -> "UnitCertificates":
         """Return these certificates after the unit kept another pair; None after it removed its pair."""
-        issued = None if self.issued == pair else self.issued
-        return self.model_copy(update={"kept": pair, "issued": issued})
+        changed = {"kept": pair, "ends": None, "expired": False, "due": False}
+        if self.issued is not None and self.issued == pair:
+            noted = {"ends": self.issued_ends, "problems": self.issued_notes}
+            changed |= {"issued": None, "issued_ends": None, "issued_notes": (), **noted}
+        return self.model_copy(update=changed)
 
     def requesting(self, names: CertificateNames) -> "UnitCertificates":
         """Return these certificates after the unit requested a certificate with these names."""
-        return self.model_copy(update={"requested": names})
+        changed = {"requested": names, "due": False, "unanswered": True, "problems": ()}
+        return self.model_copy(update=changed)

@@ -8,8 +8,10 @@ from urllib.parse import quote
 import pydantic
 
 from domain.endpoints import endpoints_in
+from domain.plan import Plan
 from domain.pools import AUTH_ALIAS, READ_ONLY_SUFFIX
 from domain.roles import ROLES
+from domain.tls import bundle
 from domain.value import Line, Value
 
 # PostgreSQL's NAMEDATALEN and PgBouncer's MAX_DBNAME, less the closing zero.
@@ -70,6 +72,8 @@ class AccessRequest(Value):
     application: str
     database: str
     roles: tuple[str, ...] = ()
+    # `db` or `db-admin`; '' for the endpoint `database`.
+    endpoint: str = ""
 
     @property
     def username(self) -> str:
@@ -114,6 +118,11 @@ class Offer(Value):
     # Every unit serves TLS, and the bundle of the authorities by which clients verify units, in PEM.
     tls: bool = False
     tls_ca: str = ""
+
+    def telling(self, plan: Plan) -> "Offer":
+        """Return this offer with what the plan says of TLS."""
+        tls_ca = bundle(plan.client_authorities) if plan.tls else ""
+        return self.model_copy(update={"tls": plan.tls, "tls_ca": tls_ca})
 
 
 def auth_user(backend_user: str) -> str:

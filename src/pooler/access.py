@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from typing import NamedTuple
+from urllib.parse import quote, urlencode
 
 from domain.endpoints import Endpoint, endpoints_in
 from domain.users import (
@@ -17,6 +18,7 @@ from domain.users import (
     username_of,
 )
 from pooler.arguments import CommandError
+from pooler.certification import client_authorities
 from pooler.invocation import Invocation, known_relation
 from pooler.platform import LocalPlatform
 
@@ -32,6 +34,18 @@ class Access(NamedTuple):
 
     offer: Offer
     login: Login
+    # The path of the file with the authorities that verify the units; '' if they serve no TLS.
+    authorities: str = ""
+
+    @property
+    def _tls(self) -> dict[str, str]:
+        """Return the parameters of libpq by which a client verifies the units."""
+        if not self.authorities:
+            return {}
+        return {"sslmode": "verify-full", "sslrootcert": self.authorities}
+
+    def _with_tls(self, uri: str) -> str:
+        return f"{uri}?{urlencode(self._tls, safe='/', quote_via=quote)}" if self._tls else uri
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -48,30 +62,33 @@ class Access(NamedTuple):
 
         `uri` and `read-only-uri` have a single host, because few drivers read several.
         """
-        uris = unit_uris(self.offer, self.login)
+        uris = [self._with_tls(text) for text in unit_uris(self.offer, self.login)]
         fields: dict[str, str | list[str]] = {
             "database": self.offer.database,
             "endpoints": self.offer.endpoints,
             "username": self.login.username,
             "password": self.password,
             "uri": uris[0],
-            "uris": list(uris),
+            "uris": uris,
         }
+        fields |= self._tls
         if len(uris) > 1:
-            fields["libpq-uri"] = uri(self.offer, self.login)
+            fields["libpq-uri"] = self._with_tls(uri(self.offer, self.login))
         if readers := read_only_unit_uris(self.offer, self.login):
-            fields["read-only-uri"] = readers[0]
+            fields["read-only-uri"] = self._with_tls(readers[0])
         return fields
 
     def variables(self) -> dict[str, str]:
         """Return the environment variables that frameworks and libpq read, with the first unit's address."""
+        tls = {f"PG{name.upper()}": text for name, text in self._tls.items()}
         return {
-            "DATABASE_URL": unit_uris(self.offer, self.login)[0],
+            "DATABASE_URL": self._with_tls(unit_uris(self.offer, self.login)[0]),
             "PGHOST": self.endpoints[0].host,
             "PGPORT": str(self.endpoints[0].port),
             "PGDATABASE": self.offer.database,
             "PGUSER": self.login.username,
             "PGPASSWORD": self.password,
+            **tls,
         }
 
     def libpq_variables(self) -> dict[str, str]:
@@ -94,6 +111,7 @@ class Access(NamedTuple):
             "dbname": "PGDATABASE",
             "user": "PGUSER",
             "password": "PGPASSWORD",
+            **{name: f"PG{name.upper()}" for name in self._tls},
         }
         return " ".join(f"{key}={_conninfo_value(known[name])}" for key, name in keys.items())
 
@@ -105,7 +123,9 @@ def access_of(run: Invocation, name: str) -> Access:
     record = platform.model.clients[number]
     if record.told is None or record.password is None or not record.told.endpoints:
         raise CommandError(f"{name} cannot connect yet: {reason_of(platform, number)}")
-    return Access(record.told, Login(username=username_of(number), password=record.password))
+    login = Login(username=username_of(number), password=record.password)
+    path = str(client_authorities(platform.store)) if record.told.tls else ""
+    return Access(record.told, login, path)
 
 
 def reason_of(platform: LocalPlatform, number: int) -> str:

@@ -7,14 +7,14 @@ from typing import Any
 
 import pydantic
 
-from adapters.local.environment import UNENCRYPTED
+from domain.backend import BackendLogin
 from domain.endpoints import Endpoint, endpoints_in
-from domain.facts import BackendLogin
 from pooler.arguments import UsageError
+from pooler.backend_tls import server_tls
 
 AUTH_DATABASE = "pgbouncer"
 
-# The first login of `pooler` goes to this database, which every server has.
+# The first login of `pooler` goes to this database, unless the address names another.
 FIRST_DATABASE = "postgres"
 
 # A part of libpq's or psycopg's message about a login that failed, and what the user can do.
@@ -22,17 +22,26 @@ _CURES = (
     ("password authentication failed", "set $PGPASSWORD to the password of that user"),
     ("resolve host", "check the host in --backend"),
     ("Connection refused", "start the server, or check the host and the port in --backend"),
+    (
+        "certificate verify failed",
+        "check the authority in sslrootcert, and that the host is that server",
+    ),
+    ("server certificate for", "name the server in --backend by a name that its certificate has"),
+    ("does not support SSL", "turn TLS on there (ssl = on), or lower sslmode in --backend"),
+    ("no encryption", "add sslmode=verify-full to --backend"),
+    ("does not exist", "name a database that exists in --backend"),
     ("timeout", "check the host and the port in --backend, and the network"),
 )
 
-_UNDERSTOOD = {"user", "host", "port", "password", "dbname", "sslmode"}
-_NOT_ENCRYPTED = "connections to PostgreSQL are not encrypted yet"
+_UNDERSTOOD = {"user", "host", "port", "password", "dbname", "sslmode", "sslrootcert"}
+_CLIENT_CERTIFICATE = {"sslcert", "sslkey", "sslpassword", "sslcertmode"}
 
 
 def given_credentials(uri: str, libpq: Mapping[str, str]) -> BackendLogin:
     """Return how to log in to the server that `--backend` names.
 
-    `libpq` holds libpq's environment variables; the password is $PGPASSWORD. A part of the address
+    `libpq` holds libpq's environment variables; the password is $PGPASSWORD. $PGSSLMODE and $PGSSLROOTCERT
+    stand for parts that the address does not have. A part of the address
     that is not supported is refused by its name. Raises UsageError.
     """
     import psycopg
@@ -44,7 +53,8 @@ def given_credentials(uri: str, libpq: Mapping[str, str]) -> BackendLogin:
         raise UsageError(
             "--backend is no postgresql:// address: write it as postgresql://USER@HOST:PORT"
         ) from None
-    _refuse(parts, libpq)
+    _refuse(parts)
+    tls = server_tls(parts, libpq)
     user, password = parts.get("user"), libpq.get("PGPASSWORD")
     endpoints = _endpoints(parts)
     if not user:
@@ -58,6 +68,8 @@ def given_credentials(uri: str, libpq: Mapping[str, str]) -> BackendLogin:
             password=pydantic.SecretStr(password),
             database=AUTH_DATABASE,
             endpoints=endpoints,
+            mode=tls.mode,
+            authority_file=tls.authority_file,
         )
     except ValueError:
         # The message of the error would show the password.
@@ -69,28 +81,33 @@ def with_cure(reason: str) -> str:
     return "; ".join([reason, *(cure for text, cure in _CURES if text in reason)][:2])
 
 
-def _refuse(parts: Mapping[str, Any], libpq: Mapping[str, str]) -> None:
-    """Raise UsageError for a part of the address, or a variable of libpq, that is not supported."""
+def first_database(uri: str) -> str:
+    """Return the database of an address that `given_credentials` accepts."""
+    import psycopg.conninfo
+
+    return str(psycopg.conninfo.conninfo_to_dict(uri).get("dbname") or FIRST_DATABASE)
+
+
+def _refuse(parts: Mapping[str, Any]) -> None:
+    """Raise UsageError for a part of the address that is not supported."""
     if "password" in parts:
         raise UsageError(
             "--backend contains a password, which other users can read in the list of processes:"
             " leave it out of the address, and set $PGPASSWORD"
         )
-    if unknown := sorted(set(parts) - _UNDERSTOOD):
-        raise UsageError(f"--backend: {unknown[0]} is not supported: leave it out of the address")
-    if parts.get("dbname", FIRST_DATABASE) != FIRST_DATABASE:
+    unknown = sorted(set(parts) - _UNDERSTOOD)
+    if client := _CLIENT_CERTIFICATE.intersection(unknown):
         raise UsageError(
-            "--backend: a database is not supported, since `pooler relate NAME --database DATABASE`"
-            " names the databases of clients: leave it out of the address"
+            f"--backend: {min(client)} is not supported, since the users of clients have passwords and no"
+            " certificates in PostgreSQL: leave it out of the address, and set $PGPASSWORD"
         )
-    for value, place, cure in (
-        (parts.get("sslmode"), "--backend: sslmode", "leave it out of the address"),
-        (libpq.get("PGSSLMODE"), "$PGSSLMODE", "unset it"),
-    ):
-        if value and value not in UNENCRYPTED:
-            raise UsageError(
-                f"{place}={str(value)[:20]!r}: {_NOT_ENCRYPTED}; {cure} to connect without encryption"
-            )
+    if unknown:
+        raise UsageError(f"--backend: {unknown[0]} is not supported: leave it out of the address")
+    if parts.get("dbname") == AUTH_DATABASE:
+        raise UsageError(
+            f"--backend: {AUTH_DATABASE} is the database that `pooler` makes and drops: name another, or"
+            " leave it out of the address"
+        )
 
 
 def _endpoints(parts: Mapping[str, Any]) -> tuple[Endpoint, ...]:

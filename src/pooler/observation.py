@@ -36,6 +36,9 @@ from pooler.views.status import (
     unit_view,
 )
 
+# A hook may have waited for PostgreSQL for a second before the queries: `status` ends within three seconds.
+_QUERY_SECONDS = 1.0
+
 _PAUSED = ProblemView(
     severity="warning",
     text="the units are paused: new transactions wait",
@@ -101,7 +104,7 @@ def _view(
     processes = () if stopped else [process for unit in assessed for process in _processes(unit)]
     states = Consoles().ask(platform, processes)
     application = None if stopped or platform.state.paused else _asker(platform, states)
-    answers = in_parallel(lambda unit: _answer(unit, application), assessed)
+    answers = in_parallel(lambda unit: _answer(platform, unit, application), assessed)
     seen = [
         UnitSeen(
             unit.facts,
@@ -176,9 +179,12 @@ def _asker(platform: LocalPlatform, states: Sequence[ProcessState]) -> Applicati
     )
 
 
-def _answer(unit: Assessed, application: Application | None) -> Answer | None:
+def _answer(
+    platform: LocalPlatform, unit: Assessed, application: Application | None
+) -> Answer | None:
     """Return the answer to a query through a unit whose processes run; None if none was sent."""
     facts = unit.facts
     if application is None or not facts.container.running or facts.serving is None:
         return None
-    return query(facts.address, facts.serving.port, application)
+    place = facts.address, facts.serving.port
+    return query(platform.store.home, *place, application, within=_QUERY_SECONDS)

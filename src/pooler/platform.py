@@ -21,11 +21,13 @@ from adapters.local.run_as import RunAs
 from adapters.pgbouncer.console import PsycopgConsoles
 from app.application import Application
 from app.outcome import AskAgain
+from domain.backend import BackendLogin
 from domain.endpoints import Endpoint
-from domain.facts import BackendLogin, Facts
+from domain.facts import Facts
 from domain.instances import Layout
 from domain.value import number_of
 from pooler.arguments import UsageError, choices
+from pooler.certification import Certification
 from pooler.commandline.suggest import SHOWN, did_you_mean
 from pooler.store import State, Store
 
@@ -56,6 +58,7 @@ class LocalPlatform:
         self.state = state
         self.model = state.model
         self._owner = owner
+        self.certification = Certification(store, state)
         # Why PostgreSQL servers did not answer a hook of this command: no later hook waits for them.
         self._silent: dict[tuple[Endpoint, ...], str] = {}
 
@@ -81,11 +84,13 @@ class LocalPlatform:
     @contextmanager
     def hook(self, unit: str) -> Generator[Application]:
         """Yield the application of a unit to run one of its hooks, and then save what the hook wrote."""
+        self.certification.ask(unit)
         application = self._application(unit)
         yield application
         if self.state.paused:
             # The hook may have started a process, which is not paused yet.
             application.pause(0.0)
+        self.certification.publish()
         self.store.save(self.state)
 
     def applications(self) -> Iterator[Application]:
@@ -183,8 +188,10 @@ class LocalPlatform:
 
     def _backend_answers(self) -> bool:
         backend = self.model.backend.credentials
-        servers = backend.endpoints if backend else ()
-        return ping.answers(((server.host, server.port) for server in servers), PING_SECONDS)
+        if backend is None:
+            return True  # The state that named PostgreSQL may be lost.
+        servers = ((server.host, server.port) for server in backend.endpoints)
+        return ping.answers(servers, PING_SECONDS)
 
     def _stop(self, unit: str) -> None:
         self.pooler(unit).stop()

@@ -29,7 +29,8 @@ _PATTERNS = (
         re.IGNORECASE | re.MULTILINE,
     ),
     re.compile(rf"(password\s+){_LITERAL}", re.IGNORECASE | re.MULTILINE),
-    re.compile(r"(postgres(?:ql)?://[^\s:/@]*:)[^\s@/]+(?=@)"),
+    # In a URI that its author did not quote, a password may contain `/`, `@` and `:`.
+    re.compile(r"(postgres(?:ql)?://[^\s:/@]*:)\S+(?=@)"),
     re.compile(r"(SCRAM-SHA-256\$)[0-9]+:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+"),
     re.compile(r"\b(md5)[0-9a-f]{32}\b"),
 )

@@ -17,15 +17,15 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
-from adapters.connections.login import log_in, weak_method
+from adapters.connections.login import log_in, tls_parameters, weak_method
 from adapters.connections.messages import one_line
 from adapters.local import environment, files
 from adapters.local.run_as import RunAs, chown, identity
 from adapters.local.system_processes import command_of, pid_in, pids, send, user_of
 from adapters.passwords import new_password
+from domain.backend import BackendLogin
 from domain.capabilities import Version
 from domain.endpoints import Endpoint
-from domain.facts import BackendLogin
 from pooler.address import AUTH_DATABASE, FIRST_DATABASE, with_cure
 from pooler.binaries import version_of
 from pooler.store import DELETED, ServerRecord
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 SUPERUSER = "pooler"
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
+STOP_SECONDS = 60.0
 ASK_SECONDS = 5.0
 LOGIN_SECONDS = 5.0
 LEAVE_SECONDS = 5.0
@@ -137,12 +138,21 @@ class LocalServer:
         server.port = self._port_when_ready()
         return started
 
-    def stop(self, server: ServerRecord) -> None:
-        """Stop the server. Raises ServerFailed."""
+    def stop(self) -> bool:
+        """Stop the server, also without its record, and return whether it ran. Raises ServerFailed."""
+        ran, pid = bool(self._workers()), self._recorded_pid()
+        end = time.monotonic() + STOP_SECONDS
         if self.runs():
-            pg_ctl = pathlib.Path(server.programs, "pg_ctl")
-            self._run(pg_ctl, "-D", str(self._data), "-w", "-m", "fast", "stop")
+            # A fast shutdown: sessions end, and then the data is written.
+            send(pid, signal.SIGINT, self._is_worker)
+        while self.runs():
+            if time.monotonic() > end:
+                raise ServerFailed(
+                    f"PostgreSQL (process {pid}) has not ended after {STOP_SECONDS:.0f} s: see {self._log}"
+                )
+            time.sleep(0.05)
         self.end()
+        return ran
 
     def runs(self) -> bool:
         """Return whether the server runs."""
@@ -258,12 +268,12 @@ def own_credentials(server: ServerRecord) -> BackendLogin:
     )
 
 
-def inspect_server(credentials: BackendLogin) -> tuple[str, bool]:
-    """Return the server's version, and whether it has the auth database.
+def inspect_server(credentials: BackendLogin, database: str = FIRST_DATABASE) -> tuple[str, bool]:
+    """Return the server's version, and whether it has the auth database, after a login to `database`.
 
     Raises ServerFailed, also if the user has no right to make roles and databases.
     """
-    with connected(credentials) as connection:
+    with connected(credentials, database) as connection:
         version = connection.info.parameter_status("server_version") or ""
         _check_rights(connection)
         query = "SELECT 1 FROM pg_catalog.pg_database WHERE datname = %s"
@@ -290,11 +300,18 @@ def _check_rights(connection: psycopg.Connection) -> None:
         )
 
 
-def make_auth_database(credentials: BackendLogin) -> None:
-    """Make the auth database. Raises ServerFailed."""
+def reads_passwords(credentials: BackendLogin) -> bool:
+    """Return whether the user may read pg_authid in the auth database. Raises ServerFailed."""
+    with connected(credentials, credentials.database) as connection:
+        query = "SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')"
+        return connection.execute(query).fetchone() == (True,)
+
+
+def make_auth_database(credentials: BackendLogin, database: str = FIRST_DATABASE) -> None:
+    """Make the auth database, after a login to `database`. Raises ServerFailed."""
     from psycopg import sql
 
-    with connected(credentials) as connection:
+    with connected(credentials, database) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(AUTH_DATABASE)))
 
 
@@ -340,6 +357,7 @@ def connected(
             connect_timeout=round(LOGIN_SECONDS),
             client_encoding="utf8",  # With a server in SQL_ASCII psycopg would return bytes.
             autocommit=True,
+            **tls_parameters(credentials),
         ) as connection:
             yield connection
     except psycopg.Error as error:
@@ -349,7 +367,7 @@ def connected(
             ) from None
         first, _, _ = str(error).strip().partition("\n")
         said = f"PostgreSQL says: {one_line(first)}"
-        raise ServerFailed(with_cure(said) if database == FIRST_DATABASE else said) from None
+        raise ServerFailed(said if database == credentials.database else with_cure(said)) from None
 
 
 def _free_port() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from adapters.local.model import Model
-from domain.facts import BackendLogin
+from domain.backend import BackendLogin
 from domain.users import username_of
 from pooler.address import AUTH_DATABASE, FIRST_DATABASE
 from pooler.platform import LocalPlatform
@@ -40,9 +40,9 @@ def clean_up(
         for application in platform.applications():
             application.backend_departed("postgresql/0")
     if made:
-        drop_auth_database(credentials)
+        drop_auth_database(credentials, platform.state.first_database)
     where = f"PostgreSQL at {credentials.endpoints[0]}"
-    kept, left = remaining(credentials, databases, roles)
+    kept, left = remaining(credentials, databases, roles, platform.state.first_database)
     for names, what in (
         (kept, "keeps databases of clients:"),
         (left, "has roles that could not be dropped:"),
@@ -57,10 +57,13 @@ def clean_up(
 
 
 def remaining(
-    credentials: BackendLogin, databases: Collection[str], roles: Collection[str]
+    credentials: BackendLogin,
+    databases: Collection[str],
+    roles: Collection[str],
+    first_database: str = FIRST_DATABASE,
 ) -> tuple[list[str], list[str]]:
     """Return which of these databases and roles the server has. Raises ServerFailed."""
-    with connected(credentials) as connection:
+    with connected(credentials, first_database) as connection:
         known_databases = connection.execute(
             "SELECT datname FROM pg_catalog.pg_database WHERE datname = ANY(%s)",
             [sorted(databases)],
@@ -88,10 +91,10 @@ def database_sizes(credentials: BackendLogin) -> dict[str, str]:
     return {str(name): str(size) for name, size in rows}
 
 
-def drop_auth_database(credentials: BackendLogin) -> None:
-    """Drop the auth database. Raises ServerFailed."""
+def drop_auth_database(credentials: BackendLogin, first_database: str = FIRST_DATABASE) -> None:
+    """Drop the auth database, after a login to another. Raises ServerFailed."""
     from psycopg import sql
 
-    with connected(credentials) as connection:
+    with connected(credentials, first_database) as connection:
         drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
         connection.execute(drop.format(sql.Identifier(AUTH_DATABASE)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import fcntl
 import ipaddress
@@ -18,15 +19,21 @@ from typing import Annotated, cast
 import pydantic
 
 from adapters.local import files
+from adapters.local.authority import AuthorityRecord
 from adapters.local.model import Model, StoredModel
 from domain.endpoints import Port
+from pooler.address import FIRST_DATABASE
 
 # What becomes of the state when everything is deleted. Without it, data without a state is never removed.
 DELETED = "state.deleted"
 
+# The file with the authorities by which clients verify the units.
+CLIENT_AUTHORITIES = "client-ca.pem"
+
 # What `pooler` writes to its directory. `postgresql-…` is what a killed command was making.
 _OWN = re.compile(
-    r"state\.(?:json|new|deleted)|lock|watch\.(?:lock|log)|postgresql(?:\.log|-.*)?|units|run"
+    r"state\.(?:json|new|deleted)|lock|logins|watch\.(?:lock|log)|postgresql(?:\.log|-.*)?|units|run"
+    r"|(?:backend-ca-[0-9a-f]{32}|client-ca)\.(?:pem|new)"
 )
 
 # What the file system itself writes to the top of a volume.
@@ -58,12 +65,18 @@ class State(StoredModel):
     server: ServerRecord | None = None
     # Whether `pooler` has made the auth database, and so drops it.
     made_database: bool = False
+    # The authority of `up --tls`; None without it.
+    authority: AuthorityRecord | None = None
+    # The database in which `pooler` logs in to that server first.
+    first_database: str = FIRST_DATABASE
     # The number of units that the operator wants.
     units: int = 1
     # Whether new transactions wait for `pooler resume`.
     paused: bool = False
     # Whether `pooler down` has stopped the units, so that only `pooler up` starts them again.
     stopped: bool = False
+    # Whether `pooler up` started a process that watches the units.
+    watched: bool = False
     # The address at which every unit listens beside its own; '' if there is none.
     listen: Annotated[str, pydantic.AfterValidator(_ip_address)] = ""
     model: Model = Model()
@@ -271,4 +284,6 @@ def _plain(value: object) -> object:
         return value.get_secret_value()
     if isinstance(value, frozenset):
         return sorted(cast("frozenset[int]", value))
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
     raise TypeError(f"{type(value).__name__} cannot be stored")

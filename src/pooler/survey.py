@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import pathlib
 import re
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from adapters.connections.waiting import WaitingBudget
 from app.errors import ConsoleFailed
 from domain.console import PoolState
 from domain.users import username_of
 from domain.value import number_of
+from pooler import own_logins
 
 if TYPE_CHECKING:
+    import psycopg
+
     from adapters.local.model import ClientRecord
     from adapters.pgbouncer.console import PsycopgConsole
     from pooler.platform import LocalPlatform
@@ -164,33 +168,59 @@ def _translated() -> Generator[None]:
         raise ConsoleFailed("its console does not answer any more") from None
 
 
-def query(address: str, port: int, application: Application) -> Answer:
-    """Log in through a unit as an application, and run SELECT 1; takes about twice QUERY_SECONDS at most.
+def query(
+    home: pathlib.Path,
+    address: str,
+    port: int,
+    application: Application,
+    within: float = QUERY_SECONDS,
+) -> Answer:
+    """Log in through a unit as an application, and run SELECT 1, within so many seconds.
 
     The application has to have its credentials. A login that PgBouncer refuses because PostgreSQL was
-    away a moment ago is tried again: PgBouncer itself tries again after a second.
+    away a moment ago is tried again: PgBouncer itself tries again after a second. The login is written
+    down in `home`, so that `pooler logs` leaves it out.
     """
-    end = time.monotonic() + QUERY_SECONDS
+    end, refused = time.monotonic() + within, None
     while True:
-        answer = _query(address, port, application)
+        answer = _query(home, address, port, application, end)
+        if answer.late:
+            # The reason of a refusal tells more than the end of the time for a second attempt.
+            return refused or answer._replace(error=f"no answer within {within:g} s")
         if not _PASSING.search(answer.error) or time.monotonic() + _RETRY_SECONDS > end:
             return answer
+        refused = answer
         time.sleep(_RETRY_SECONDS)
 
 
-def _query(address: str, port: int, application: Application) -> Answer:
+def _query(
+    home: pathlib.Path, address: str, port: int, application: Application, end: float
+) -> Answer:
     import psycopg
 
     from adapters.connections.login import log_in
     from adapters.connections.messages import last_line
     from adapters.connections.statement_timeout import timed_connection
 
+    def connect_and_ask(
+        **parameters: Any,  # noqa: ANN401 — those of `connect`, of which each has its own type
+    ) -> psycopg.Connection[Any]:
+        connection = timed_connection(QUERY_SECONDS).connect(**parameters)
+        try:
+            own_logins.remember(home, connection.fileno())
+            connection.execute("SELECT 1")
+        except psycopg.Error:
+            connection.close()
+            raise
+        return connection
+
     record = application.record
     begin = time.monotonic()
     try:
-        with log_in(
-            timed_connection(QUERY_SECONDS).connect,
-            QUERY_SECONDS,
+        # The deadline of the login is that of the query, too.
+        log_in(
+            connect_and_ask,
+            end - begin,
             host=address,
             port=port,
             user=application.user,
@@ -200,12 +230,11 @@ def _query(address: str, port: int, application: Application) -> Answer:
             client_encoding="utf8",
             prepare_threshold=None,
             autocommit=True,
-        ) as connection:
-            connection.execute("SELECT 1")
+        ).close()
     except psycopg.Error as error:
         seconds = time.monotonic() - begin
-        if seconds > QUERY_SECONDS and getattr(error, "sqlstate", None) is None:
-            return Answer(seconds, f"no answer within {QUERY_SECONDS:g} s", late=True)
+        if time.monotonic() >= end and getattr(error, "sqlstate", None) is None:
+            return Answer(seconds, late=True)
         reason = without_address(last_line(str(error)))
         if "Connection refused" in reason:
             reason = f"no process of PgBouncer listens at {address}:{port}"

@@ -30,7 +30,7 @@ import sys
 sys.path[:0] = {path!r}
 import pydantic
 from adapters.postgres.databases import PsycopgDatabases
-from domain.facts import BackendLogin
+from domain.backend import BackendLogin
 from domain.endpoints import Endpoint
 from domain.users import Login
 secret = pydantic.SecretStr({password!r})

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from app.ports import Database, Databases
-    from domain.facts import BackendLogin
+    from domain.backend import BackendLogin
     from domain.users import Grant, Login
 
 

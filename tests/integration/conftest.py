@@ -69,6 +69,14 @@ def pooler(program: pathlib.Path) -> Iterator[Pooler]:
         yield pooler
 
 
+@pytest.fixture(scope="module")
+def two_units() -> Iterator[Pooler]:
+    """Two units that are up, with the PgBouncer that `pooler` chooses itself."""
+    with contextlib.closing(Pooler()) as pooler:
+        pooler.up()
+        yield pooler
+
+
 @pytest.fixture
 def fresh() -> Iterator[MortalPooler]:
     """A platform that was never up, and whose commands can die half-way."""

@@ -19,7 +19,8 @@ from logins import OWN, OWNER
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from domain.facts import BackendLogin, Ledger
+    from domain.backend import BackendLogin
+    from domain.facts import Ledger
     from domain.users import Login
 
 _HOOKS = (

@@ -9,10 +9,10 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import tempfile
 
 import forking
 import psycopg
+from folders import new_folder
 from ports import free_port
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -24,9 +24,7 @@ class Pooler:
     """One platform; every verb is a process of its own."""
 
     def __init__(self, home: pathlib.Path | None = None, **environment: str) -> None:
-        folder = pathlib.Path(tempfile.mkdtemp(prefix="pooler-", dir="/tmp"))
-        folder.chmod(0o711)  # servers run as another user where we are root
-        self.home = home or folder / "home"
+        self.home = home or new_folder("pooler-") / "home"
         here = {
             "POOLER_HOME": str(self.home),
             "PYTHONPATH": str(ROOT / "src"),

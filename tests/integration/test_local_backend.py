@@ -1,25 +1,16 @@
 """A PostgreSQL that is given by `--backend`, and the server that `pooler` makes."""
 
+import json
+
 import pytest
-from platform_under_test import Pooler
 
 from pooler import server
 from pooler.store import State
 
 
 @pytest.fixture(scope="module")
-def pooler():
-    pooler = Pooler()
-    pooler.up()
-    yield pooler
-    pooler.close()
-
-
-@pytest.fixture
-def fresh():
-    pooler = Pooler()
-    yield pooler
-    pooler.close()
+def pooler(two_units):
+    return two_units
 
 
 def test_a_server_that_was_given_keeps_data_and_no_user_of_ours(fresh, postgresql):
@@ -89,6 +80,24 @@ def test_a_user_that_lacks_rights_is_told_which_before_anything_is_made(
         assert ("pgbouncer",) not in postgresql.sql("SELECT datname::text FROM pg_database")
         assert fresh.run("status").returncode == 1
     finally:
+        postgresql.sql("DROP ROLE weak")
+
+
+def test_doctor_names_a_user_that_cannot_read_the_passwords_of_users(fresh, postgresql):
+    postgresql.sql("CREATE ROLE weak LOGIN CREATEDB CREATEROLE PASSWORD 'weak'")
+    try:
+        fresh.environment["PGPASSWORD"] = "weak"
+        endpoint = postgresql.credentials().endpoints[0]
+        fresh.run("up", "--backend", f"postgresql://weak@{endpoint}")
+        (failure,) = [
+            check
+            for check in json.loads(fresh.run("doctor", "--json").stdout)["checks"]
+            if check["level"] == "failure" and check["group"] == "PostgreSQL"
+        ]
+        assert failure["name"] == "pg_authid"
+        assert "user weak of PostgreSQL cannot read pg_catalog.pg_authid" in failure["text"]
+    finally:
+        fresh.delete()
         postgresql.sql("DROP ROLE weak")
 
 

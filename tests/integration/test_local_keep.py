@@ -15,6 +15,8 @@ from platform_under_test import COMMAND, ROOT, value
 from ports import free_port
 from postgresql import PostgreSQL
 
+from pooler import binaries
+
 # How long `down` may take while PostgreSQL is away, on a busy machine: 3 s, and the start of Python.
 DOWN_SECONDS = 5
 
@@ -122,6 +124,30 @@ def test_data_without_a_state_is_never_removed_unasked(fresh):
     fresh("up")
     with fresh.client("demo") as connection:
         assert value(connection, "select number from kept") == 1
+
+
+@pytest.mark.parametrize("lost", [None, "{"], ids=["missing", "unreadable"])
+def test_down_without_a_readable_state_stops_everything_and_says_what(fresh, lost):
+    # The name of the program is in the state alone.
+    program = fresh.home.parent / "bouncer"
+    program.symlink_to(binaries.pgbouncer(binaries.default_cache(), print))
+    fresh.environment["PGBOUNCER"] = str(program)
+    fresh.up()
+    state = fresh.home / "state.json"
+    kept = state.read_text()
+    if lost is None:
+        state.unlink()
+    else:
+        state.write_text(lost)
+    done = fresh.run("down")
+    assert not processes(fresh.home)
+    for stopped in ("pgbouncer/0 stopped", "pgbouncer/1 stopped", "PostgreSQL stopped"):
+        assert stopped in done.stderr + done.stdout
+    assert done.returncode == (0 if lost is None else 1)
+    assert str(state) in done.stderr + done.stdout
+    state.write_text(kept)
+    fresh("up")
+    assert fresh.credentials("demo")
 
 
 def test_without_a_terminal_a_deletion_needs_yes(fresh):

@@ -13,22 +13,12 @@ import time
 
 import psycopg
 import pytest
-from platform_under_test import COMMAND, Pooler, lives, value
+from platform_under_test import COMMAND, lives, value
 
 
 @pytest.fixture(scope="module")
-def pooler():
-    pooler = Pooler()
-    pooler.up()
-    yield pooler
-    pooler.close()
-
-
-@pytest.fixture
-def fresh():
-    pooler = Pooler()
-    yield pooler
-    pooler.close()
+def pooler(two_units):
+    return two_units
 
 
 def test_a_client_reads_and_writes_through_every_unit(pooler):

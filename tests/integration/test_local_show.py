@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import stat
 import subprocess
 import tarfile
@@ -17,25 +18,16 @@ import time
 
 import psycopg
 import pytest
-from platform_under_test import COMMAND, Pooler
+from platform_under_test import COMMAND
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def pooler():
-    pooler = Pooler()
-    pooler.up("max_db_connections=4", "pool_mode=transaction")
-    pooler("relate", "shop")
-    yield pooler
-    pooler.close()
-
-
-@pytest.fixture
-def fresh():
-    pooler = Pooler()
-    yield pooler
-    pooler.close()
+def pooler(two_units):
+    two_units("config", "max_db_connections=4", "pool_mode=transaction")
+    two_units("relate", "shop")
+    return two_units
 
 
 def shown(pooler, *words):
@@ -147,27 +139,6 @@ def test_units_whose_processes_have_all_ended_are_told_as_stopped(fresh):
     assert [check["name"] for check in failures] == ["stopped"]
 
 
-def test_without_postgresql_status_takes_no_longer_for_more_units(fresh):
-    fresh.up("--units", "6")
-    begin = time.monotonic()
-    fresh("status")
-    well = time.monotonic() - begin
-    os.kill(int((fresh.home / "postgresql/postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
-    time.sleep(1)
-    begin = time.monotonic()
-    view = shown(fresh, "status")
-    took = time.monotonic() - begin
-    assert took < well + 3, (took, well)
-    (problem,) = view["problems"]
-    assert problem["severity"] == "blocked"
-    assert "does not answer" in problem["text"]
-    assert (len(problem["units"]), problem["command"]) == (6, "pooler up")
-    doctor = shown(fresh, "doctor")
-    (failure,) = [check for check in doctor["checks"] if check["level"] == "failure"]
-    assert failure["group"] == "PostgreSQL"
-    assert fresh.run("doctor").returncode == 1
-
-
 def test_a_client_that_is_refused_by_postgresql_is_a_problem(pooler):
     with pooler.client("demo") as client:
         client.execute("select 1")
@@ -264,6 +235,24 @@ def test_logs_leave_out_our_own_logins_and_are_in_the_order_of_time(pooler):
     assert "pgbouncer_admin_pgbouncer@unix" in pooler("logs", "-n", "500", "--all")
 
 
+def test_queries_of_pooler_are_no_logins_of_applications_in_the_logs(pooler):
+    begin = time.strftime("%Y-%m-%dT%H:%M:%S")
+    for verb in ("status", "top --once", "doctor"):
+        pooler.run(*verb.split())
+    with pooler.client("demo") as client:
+        client.execute("select 1")
+        with socket.socket(fileno=os.dup(client.fileno())) as end:
+            port = end.getsockname()[1]
+    since = ("logs", "--since", begin)
+    for words in (since, (*since, "--grep", "login attempt")):
+        logins = [line for line in pooler(*words).splitlines() if "login attempt" in line]
+        assert len(logins) == 1, logins
+        assert f"demo/relation_id_1@127.0.0.1:{port} " in logins[0]
+    every = pooler(*since, "--all", "--grep", "login attempt")
+    assert every.count("/relation_id_") > 3
+    assert "pgbouncer_admin_" in every
+
+
 def test_lines_of_logs_are_chosen_by_number_time_text_and_unit(pooler):
     assert len(pooler("logs", "-n", "3").splitlines()) == 3
     assert pooler("logs", "-n", "0") == ""
@@ -282,9 +271,11 @@ def test_logs_follow_until_they_are_interrupted(pooler):
         stderr=subprocess.PIPE,
         text=True,
     ) as command:
-        time.sleep(3)
-        with pooler.client("shop") as client:
-            client.execute("select 1")
+        # The command shows what happens after its start.
+        end = time.monotonic() + 20
+        while not select.select([command.stdout], [], [], 0.5)[0] and time.monotonic() < end:
+            with pooler.client("shop") as client:
+                client.execute("select 1")
         assert "shop" in command.stdout.readline()
         command.send_signal(signal.SIGINT)
         _, said = command.communicate()

@@ -9,15 +9,25 @@ import time
 import psycopg
 import pytest
 from dying import until
-from platform_under_test import COMMAND, ROOT, lives, value
+from platform_under_test import COMMAND, ROOT, Pooler, lives, value
+from postgresql import PostgreSQL
+
+from pooler.verbs.watch import EVERY
+
+
+@pytest.fixture(scope="module")
+def pooler():
+    with contextlib.closing(Pooler()) as pooler:
+        del pooler.environment["POOLER_NO_WATCH"]
+        yield pooler
 
 
 @pytest.fixture
-def watched(fresh):
-    del fresh.environment["POOLER_NO_WATCH"]
-    fresh("up", f"listen_port={fresh.port}")
-    until(lambda: watcher(fresh))
-    return fresh
+def watched(pooler):
+    """A unit that serves, and a new process that watches it."""
+    pooler("up", f"listen_port={pooler.port}")
+    until(lambda: watcher(pooler))
+    return pooler
 
 
 def watcher(pooler):
@@ -62,12 +72,31 @@ def test_a_postgresql_that_is_killed_runs_again_without_a_command(watched):
     assert lives(postmaster(watched))
 
 
+def test_what_was_asked_while_postgresql_was_away_is_completed(fresh):
+    """The server is given, so that `watch` does not start it."""
+    with PostgreSQL() as server:
+        own = server.credentials()
+        fresh.environment["PGPASSWORD"] = own.password.get_secret_value()
+        fresh.up("--units", "2", "--backend", f"postgresql://{own.user}@{own.endpoints[0]}")
+        server.stop(signal.SIGQUIT)
+        assert fresh.run("relate", "late").returncode == 1
+        del fresh.environment["POOLER_NO_WATCH"]
+        fresh.run("up")
+        until(lambda: watcher(fresh))
+        server.start()
+        until(lambda: fresh.run("credentials", "late").returncode == 0)
+        with fresh.client("late", 1) as connection:
+            assert value(connection, "select 42") == 42
+        assert "PostgreSQL answers again" in (fresh.home / "watch.log").read_text()
+        fresh.delete()
+
+
 def test_after_down_nothing_is_started_again(watched):
     pid, processes = watcher(watched), [*watched.pids(), postmaster(watched)]
     os.kill(processes[0], signal.SIGKILL)
     watched("down")
     assert not lives(pid)
-    time.sleep(5)
+    time.sleep(EVERY + 1)
     assert not any(map(lives, processes))
     assert not any(map(lives, watched.pids()))
 
@@ -95,7 +124,10 @@ def test_a_second_process_that_watches_is_refused(watched):
 
 def test_the_environment_of_the_process_that_watches_has_no_password(watched):
     watched.environment["PGPASSWORD"] = "a-secret"
-    watched("up")
+    try:
+        watched("up")
+    finally:
+        del watched.environment["PGPASSWORD"]
     until(lambda: watcher(watched))
     with open(f"/proc/{watcher(watched)}/environ") as environ:
         assert "a-secret" not in environ.read()

@@ -19,8 +19,8 @@ from postgresql import ADMIN, PostgreSQL
 
 from adapters.postgres.databases import PsycopgDatabases
 from app.errors import DatabaseRefused, DatabaseUnreachable
+from domain.backend import BackendLogin
 from domain.endpoints import Endpoint
-from domain.facts import BackendLogin
 from logins import OWN, OWNER, login
 
 

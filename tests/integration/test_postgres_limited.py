@@ -9,7 +9,7 @@ from provided import as_client, looked_up, roles_of_ours
 
 from adapters.postgres.databases import PsycopgDatabases
 from app.errors import AccessRefused, DatabaseRefused
-from domain.facts import BackendLogin
+from domain.backend import BackendLogin
 from logins import CLIENT_PASSWORD, OWN, asked, login, material
 
 

@@ -48,7 +48,9 @@ def main():
             if isinstance(path, int):
                 path = os.readlink(f"/proc/self/fd/{path}")  # noqa: PLW2901 — its name
             directory = pathlib.Path(os.path.abspath(os.fsdecode(path))).parent
-            if directory.parts[1:2] not in [("proc",), ("dev",)]:
+            # Homes may be in memory, below /dev/shm.
+            top = directory.parts[1:3]
+            if top[:1] not in [("proc",), ("dev",)] or top == ("dev", "shm"):
                 real = pathlib.Path(os.path.realpath(directory))
                 word = "safe" if only_root_writes(real) else "UNSAFE"
                 told.write(f"{word} {event} {os.fsdecode(path)}\n")

@@ -1,4 +1,4 @@
-"""States of a leader of three units with two clients, the events that Juju can deliver then, and their end."""
+"""States of a leader of three units with three clients, the events that Juju can deliver then, and their end."""
 
 import dataclasses
 import re
@@ -6,6 +6,11 @@ import re
 import pytest
 from on_juju import TOLD, V0
 from ops import testing
+
+# The status with nothing left to do.
+SETTLED = (
+    "active shop-app (relation 13) uses db, which is deprecated: relate it to database if it can"
+)
 
 
 def settled(juju):
@@ -33,8 +38,16 @@ def unusable_client(juju):
     juju.client("bad-app", {"database": "postgres"}, hook=False)
 
 
+def new_old_client(juju):
+    juju.client("blog-app", {"database": "blog"}, endpoint="db-admin", hook=False)
+
+
 def gone_client(juju):
     juju.without(11)
+
+
+def gone_old_client(juju):
+    juju.without(13)
 
 
 def forgotten_client(juju):
@@ -42,6 +55,16 @@ def forgotten_client(juju):
     relation = dataclasses.replace(juju.relation(11), local_app_data={})
     juju.with_relation(relation)
     juju.change(secrets={s for s in juju.state.secrets if ".11." not in (s.label or "")})
+
+
+def forgotten_old_client(juju):
+    """The hook that published to a client at `db` was killed, and Juju reverted its writes."""
+    relation = dataclasses.replace(juju.relation(13), local_app_data={}, local_unit_data={})
+    juju.with_relation(relation)
+    juju.change(secrets={s for s in juju.state.secrets if ".13." not in (s.label or "")})
+    peers = juju.relation("pgb-peers")
+    shared = {key: text for key, text in peers.local_app_data.items() if key != "legacy"}
+    juju.with_relation(dataclasses.replace(peers, local_app_data=shared))
 
 
 def another_leader(juju):
@@ -72,8 +95,17 @@ def fewer_units(juju):
 
 STATES = [
     settled, new_options, invalid_options, new_client, unusable_client, gone_client, forgotten_client,
-    another_leader, moved_backend, backend_gone, lost_disk, fewer_units, newly_exposed,
+    another_leader, moved_backend, backend_gone, lost_disk, fewer_units, new_old_client, gone_old_client,
+    forgotten_old_client, newly_exposed,
 ]  # fmt: skip
+
+
+# The relation of the event is not there.
+IMPOSSIBLE = {
+    (backend_gone, "backend-changed"),
+    (gone_old_client, "old-client-changed"),
+    (gone_old_client, "old-client-departed"),
+}
 
 
 def possible(events):
@@ -89,7 +121,7 @@ def possible(events):
         )
         for state in STATES
         for event in events
-        if (state, event) != (backend_gone, "backend-changed")
+        if (state, event) not in IMPOSSIBLE
     ]
 
 
@@ -108,6 +140,8 @@ EVENTS = {
     ),
     "client-changed": lambda juju, on: on.relation_changed(juju.relation(12), remote_unit=0),
     "client-departed": lambda juju, on: on.relation_departed(juju.relation(12), remote_unit=0),
+    "old-client-changed": lambda juju, on: on.relation_changed(juju.relation(13), remote_unit=0),
+    "old-client-departed": lambda juju, on: on.relation_departed(juju.relation(13), remote_unit=0),
     "backend-changed": lambda juju, on: on.relation_changed(
         juju.relation("backend-database"), remote_unit=0
     ),
@@ -125,6 +159,10 @@ def run(juju, name):
     juju.emit(event, secrets=secrets)
 
 
+# A password, and an id of a secret, as a databag has them.
+_NEW_EACH_TIME = re.compile(r"password=\w+|secret:\w+|^\w{24}$")
+
+
 def end_of(juju):
     """All that others can see; passwords made anew are not the same ones."""
     secrets = {
@@ -134,11 +172,10 @@ def end_of(juju):
     }
     relations = {
         relation.id: (
-            {
-                key: "…" if key.startswith("secret-") else text
-                for key, text in relation.local_app_data.items()
-            },
-            relation.local_unit_data,
+            *(
+                {key: _NEW_EACH_TIME.sub("…", text) for key, text in databag.items()}
+                for databag in (relation.local_app_data, relation.local_unit_data)
+            ),
         )
         for relation in juju.state.relations
     }

@@ -8,6 +8,7 @@ from hooks import PLAIN
 from hypothesis.stateful import invariant
 from supervised_pooler import most_of
 
+from adapters.local.model import Answer
 from adapters.memory import LAYOUT, MemoryRole
 from domain import planning
 from domain.endpoints import endpoints_in, endpoints_text
@@ -72,6 +73,13 @@ class Checks:
         self.foreign_roles_and_databases_stay()
         self.no_password_can_be_read()
         self.every_endpoint_leads_to_units()
+
+    def check_answers(self):
+        """At rest, every unit answers a client at `db` or `db-admin` as the leader does."""
+        for number, client in self.model.clients.items():
+            given = client.told and Answer(told=client.told, password=client.password)
+            for name in self.staying() if client.endpoint else ():
+                assert self.model.units[name].answers.get(number) == given, (name, number)
 
     # ---- after a hook -----------------------------------------------------------------------
     def check_complete(self, name):
@@ -155,6 +163,7 @@ class Checks:
         if self.model.service_host:
             self.check_exposed(plan)
         self.check_clients(facts)
+        self.check_answers()
         self.check_nothing_is_left_to_do()
 
     def check_exposed(self, plan):

@@ -1,16 +1,20 @@
 """The hooks of the application, as its attributes list them."""
 
 from app.application import Application
+from app.hooks.certificates import SetPrivateKey
 from app.hooks.pause import Pause, Resume
+from app.hooks.upgrade import PreUpgradeCheck, ResumeUpgrade
 from app.ports import Ports
 
 _APPLICATION = Application(Ports(*[None] * len(Ports._fields)))
 
-# Every hook; the actions pause and resume are no hooks.
+_ACTIONS = (Pause, Resume, PreUpgradeCheck, ResumeUpgrade, SetPrivateKey)
+
+# Every hook; actions are no hooks.
 HOOKS = tuple(
     name
     for name, hook in vars(_APPLICATION).items()
-    if type(hook).__module__.startswith("app.hooks.") and not isinstance(hook, (Pause, Resume))
+    if type(hook).__module__.startswith("app.hooks.") and not isinstance(hook, _ACTIONS)
 )
 
 # Hooks that are called with the name of the unit that departs.

@@ -39,6 +39,7 @@ scenario.state.random = random.SystemRandom()
 HERE = pathlib.Path(__file__).parents[2]
 META = yaml.safe_load((HERE / "metadata.yaml").read_text())
 CONFIG = yaml.safe_load((HERE / "config.yaml").read_text())
+ACTIONS = yaml.safe_load((HERE / "actions.yaml").read_text())
 APP = META["name"]
 BACKEND_PASSWORD = "the-backends-password"
 HOST = f"{APP}-service.dev.svc.cluster.local"
@@ -111,6 +112,7 @@ class Juju(UnitState):
             charm_with(server, kubernetes, workload.consoles()),
             meta=META,
             config=CONFIG,
+            actions=ACTIONS,
             charm_root=root,
         )
 
@@ -189,15 +191,18 @@ class Juju(UnitState):
         self.backend_changed()
         return self
 
-    def client(self, application, asks, *, hook=True):
-        """Relate a client application that has written `asks`; return the id of the relation."""
+    def client(self, application, asks, *, hook=True, endpoint="database", unit_asks=()):
+        """Relate a client application that has written `asks`; return the id of the relation.
+
+        `unit_asks` is what its only unit has written.
+        """
         self._next += 1
         relation = testing.Relation(
-            "database",
+            endpoint,
             id=self._next,
             remote_app_name=application,
             remote_app_data=dict(asks),
-            remote_units_data={0: {}},
+            remote_units_data={0: dict(unit_asks)},
         )
         self.change(relations={*self.state.relations, relation})
         if hook:
@@ -327,7 +332,7 @@ class Juju(UnitState):
         else:
             field = "peers_data" if peers else "remote_units_data"
         databags = getattr(relation, field)
-        if number and field != "local_unit_data":
+        if number is not None and field not in ("local_app_data", "local_unit_data"):
             changed = databags | {number: databags[number] | {key: "x"}}
         else:
             changed = databags | {key: "x"}

@@ -8,10 +8,16 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from adapters.connections.memory_files import path_of
+from domain.tls import bundle
+from domain.verification import VERIFYING
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import psycopg
+
+    from domain.backend import BackendLogin
 
     C = TypeVar("C", bound=psycopg.Connection[Any])
 
@@ -86,6 +92,22 @@ def log_in(connect: Callable[..., C], seconds: float, **parameters: object) -> C
     if isinstance(answer, BaseException):
         raise answer
     return answer
+
+
+def tls_parameters(backend: BackendLogin) -> dict[str, str]:
+    """Return the parameters by which a login encrypts its connection, and verifies the server."""
+    mode = backend.mode or "prefer"
+    verified = mode in VERIFYING
+    return {
+        "sslmode": mode,
+        "sslrootcert": (backend.authority_file or path_of(bundle(backend.authorities)))
+        if verified
+        else "",
+        # libpq would send the certificate of a client that it finds in the home of the user.
+        "sslcertmode": "disable",
+        # An encryption by Kerberos would take the place of a verified certificate.
+        "gssencmode": "disable" if verified else "prefer",
+    }
 
 
 def end_process(code: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 # An SSLRequest may be the first message of a connection. The server answers with a single byte, and logs nothing.
 # https://www.postgresql.org/docs/current/protocol-message-formats.html
-_SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 _ANSWERS = (b"S", b"N", b"E")
 
 
@@ -24,7 +24,7 @@ def _answers(server: tuple[str, int], seconds: float) -> bool:
         return False
     try:
         with socket.create_connection(server, timeout=seconds) as connection:
-            connection.sendall(_SSL_REQUEST)
+            connection.sendall(SSL_REQUEST)
             return connection.recv(1) in _ANSWERS
     except (
         OSError,
@@ -45,7 +45,7 @@ def silent(sockets: Mapping[int, str], seconds: float = 1.0) -> frozenset[int]:
             # No process listens, or its queue is full.
             with contextlib.suppress(OSError):
                 client.connect(path)
-                client.sendall(_SSL_REQUEST)
+                client.sendall(SSL_REQUEST)
                 waiting.register(client, selectors.EVENT_READ, (key, client))
         while waiting.get_map() and (seconds := end - time.monotonic()) > 0:
             for ready, _ in waiting.select(seconds):

@@ -15,7 +15,7 @@ from adapters.juju.state import JujuState
 from domain.users import AccessRequest, Grant, Login, Offer, read_only_uri, uri
 
 _GROUPS = {"username": "user", "password": "user", "uris": "user", "read-only-uris": "user",
-           "tls": "tls"}  # fmt: skip
+           "tls": "tls", "tls-ca": "tls"}  # fmt: skip
 _PLAIN = ("database", "endpoints", "read-only-endpoints", "version")
 
 
@@ -47,7 +47,7 @@ class JujuClients:
         remote = self._state.databag(relation, relation.app)
         fields = _fields(offer, credentials)
         # The second version of the contract has JSON's booleans, the first has Python's.
-        fields["tls"] = "false" if request.request_id else "False"
+        fields["tls"] = json.dumps(offer.tls) if request.request_id else str(offer.tls)
         secret_fields = requested_secrets(remote)
         if "read-only-uris" not in secret_fields:
             fields.pop("read-only-uris", None)
@@ -57,7 +57,7 @@ class JujuClients:
             content = {
                 key: value
                 for key, value in fields.items()
-                if key in secret_fields and _GROUPS[key] == group
+                if value and key in secret_fields and _GROUPS[key] == group
             }
             if content:
                 answer[f"secret-{group}"] = self._secret(request, group).write(content, relation)
@@ -133,6 +133,7 @@ def _fields(offer: Offer, credentials: Login) -> dict[str, str]:
         "username": credentials.username,
         "password": credentials.password.get_secret_value(),
         "uris": uri(offer, credentials),
+        "tls-ca": offer.tls_ca,
     }
     readers = read_only_uri(offer, credentials)
     return fields | ({"read-only-uris": readers} if readers else {})

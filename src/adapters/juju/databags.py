@@ -17,6 +17,7 @@ import pydantic_core
 from domain.facts import Client
 from domain.pools import READ_ONLY_SUFFIX
 from domain.roles import roles_in
+from domain.tls import Certificate, certificates_in
 from domain.users import AccessRequest, Offer, Refusal, request_problem
 
 logger = logging.getLogger(__name__)
@@ -117,6 +118,22 @@ def check_line(databag: Databag, key: str) -> None:
     text = databag.get(key, "")
     if len(text) > _LONGEST_LINE or text != text.strip() or not text.isprintable():
         raise ValueError(f"{key} is not one line of at most {_LONGEST_LINE} letters that show")
+
+
+def switch(databag: Databag, key: str) -> bool:
+    """Return whether the text of this key is true, in any case; '' is false. Raises ValueError for other texts."""
+    text = databag.get(key, "").strip().lower()
+    if text not in ("true", "false", ""):
+        raise ValueError(f"{key} is neither True nor False")
+    return text == "true"
+
+
+def certificates(databag: Databag, key: str) -> tuple[Certificate, ...]:
+    """Return the certificates of this key. Raises ValueError for a text that has anything else."""
+    try:
+        return certificates_in(databag.get(key, ""))
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
 
 
 class ParsedRelation(pydantic.BaseModel):

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import ops
 import pydantic
 from ops import hookcmds
 
 from adapters.juju import databags
+from adapters.juju.certificates import JujuCertificates
+from adapters.juju.legacy import JujuLegacyClients
 from adapters.juju.names import BACKEND, CLIENTS, LEAVING, PEERS
 from adapters.juju.peers import REQUEST
 from adapters.juju.secrets import JujuSecrets
 from adapters.juju.state import JujuState
+from domain.backend import BackendLogin, BackendRelation
 from domain.budget import UnitBudget
 from domain.endpoints import address_in, endpoints_in
-from domain.facts import BackendLogin, BackendRelation, Container, Facts, Ledger, Peer
+from domain.facts import Container, Facts, Ledger, Peer
 from domain.instances import Layout
 from domain.leadership import misses_something
 from domain.plan import Plan, Serving
 from domain.settings import settings_from
+
+if TYPE_CHECKING:
+    from adapters.connections.authorities import Authorities
+    from domain.tls import Certificate
 
 
 class JujuFacts:
@@ -31,15 +39,19 @@ class JujuFacts:
         state: JujuState,
         container: Callable[[], Container],
         secrets: JujuSecrets,
+        certificates: JujuCertificates,
         layout: Layout,
         service_host: str,
+        legacy: JujuLegacyClients,
     ) -> None:
         self._charm = charm
         self._state = state
         self._container = container
         self._secrets = secrets
+        self._certificates = certificates
         self._layout = layout
         self._service_host = service_host
+        self._legacy = legacy
 
     def read(self) -> Facts:
         """Return the facts. Only the leader reads the databags of clients.
@@ -47,7 +59,7 @@ class JujuFacts:
         Juju is asked which units are being removed only where the answer matters, because `goal-state`
         is a call of a hook tool.
         """
-        facts = self._read()
+        facts = _with_roots(self._read())
         if facts.leader and (facts.leaving or misses_something(facts)):
             facts = facts.with_survivors(self._alive())
         return facts
@@ -78,7 +90,14 @@ class JujuFacts:
         # A leader completes a secret in which something is missing.
         if self._secrets.unreadable and not leader:
             unreadable.append("secret")
+        backend = self._backend(leader=leader)
+        known = backend.credentials or (plan.upstream if plan else None)
+        version = known.version if known else ""
+        legacy = tuple(self._legacy.relations(version, leader=leader))
         requests = tuple(self._requests()) if leader else ()
+        if leader:
+            requests += tuple((known.relation_id, known.parsed) for known in legacy)
+        certificates, received = self._certificates.read()
         return Facts(
             unit=charm.unit.name,
             address=self._address(),
@@ -96,14 +115,17 @@ class JujuFacts:
             serving=databags.read_peer_value(mine, "serving", Serving),
             stake=databags.read_peer_value(mine, "stake", UnitBudget) or UnitBudget(),
             peers=tuple(self._peers(peers)) if peers and leader else (),
-            backend=self._backend(leader=leader),
+            backend=backend,
             clients=tuple(client for _, parsed in requests for client in parsed.clients),
             refusals=tuple(refusal for _, parsed in requests for refusal in parsed.refusals),
             relations_without_request=frozenset(
                 relation_id for relation_id, parsed in requests if parsed.silent
             ),
+            legacy=tuple(known.client for known in legacy if known.client),
             service_host=self._service_host,
             configure_command=f"juju config {charm.app.name}",
+            certificates=certificates,
+            received_authorities=received,
         )
 
     def _address(self) -> str:
@@ -147,6 +169,8 @@ class JujuFacts:
         fields = databags.size_checked(self._state.databag(relation, relation.app))
         if uri := fields.get("secret-user"):
             fields |= self._secret(uri, f"{BACKEND}.{relation.id}.user.secret")
+        if uri := fields.get("secret-tls"):
+            fields |= self._secret(uri, f"{BACKEND}.{relation.id}.tls.secret")
         needed = ("username", "password", "endpoints")
         if missing := [key for key in needed if not fields.get(key)]:
             raise ValueError(f"{relation.app.name} has not given {', '.join(missing)} yet")
@@ -155,6 +179,9 @@ class JujuFacts:
         endpoints = endpoints_in(fields["endpoints"])
         if not endpoints:
             raise ValueError(f"{relation.app.name} has not given endpoints yet")
+        tls = databags.switch(fields, "tls")
+        told = databags.certificates(fields, "tls-ca") if tls else ()
+        found = _authorities(told) if told else None
         return BackendLogin(
             user=fields["username"],
             password=pydantic.SecretStr(fields["password"]),
@@ -162,6 +189,9 @@ class JujuFacts:
             endpoints=endpoints,
             read_only=endpoints_in(fields.get("read-only-endpoints", "")),
             version=fields.get("version", ""),
+            tls=tls,
+            authorities=found.certificates if found else (),
+            rooted=found.rooted if found else False,
         )
 
     def _secret(self, uri: str, label: str) -> dict[str, str]:
@@ -177,3 +207,24 @@ class JujuFacts:
             remote = self._state.databag(relation, relation.app)
             local = self._state.app_databag(relation)
             yield relation.id, databags.asked(relation.id, relation.app.name, remote, local)
+
+
+def _with_roots(facts: Facts) -> Facts:
+    """Return the facts with the authorities that the operator gave and that lead to the root of PostgreSQL's."""
+    login = facts.backend.credentials
+    if login is None or not login.authorities or not facts.received_authorities:
+        return facts
+    found = _authorities(login.authorities, facts.received_authorities)
+    return facts.with_backend(login.with_authorities(found.certificates, rooted=found.rooted))
+
+
+def _authorities(
+    told: tuple[Certificate, ...], given: tuple[Certificate, ...] = ()
+) -> Authorities:
+    # Imported here, because only a server that offers TLS needs it.
+    from adapters.connections.authorities import authorities
+
+    try:
+        return authorities(told, given)
+    except ValueError as error:
+        raise ValueError(f"tls-ca: {error}") from None

@@ -3,6 +3,10 @@
 PEERS = "pgb-peers"
 BACKEND = "backend-database"
 CLIENTS = "database"
+# The endpoints of the interface pgsql.
+LEGACY = ("db", "db-admin")
+CERTIFICATES = "certificates"
+AUTHORITIES = "receive-ca-certs"
 
 # The key in the databags of a unit that is being removed.
 LEAVING = "departing"

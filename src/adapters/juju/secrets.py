@@ -12,15 +12,21 @@ from domain.users import AuthMaterial
 
 
 class LabelledSecret:
-    """A secret that this application owns, identified by its label.
+    """A secret of this application, or of its unit if `owner` is the unit, identified by its label.
 
     The next hook cannot compare the content of a secret. So after a hook that writes a secret, the next hook
     reads everything again.
     """
 
-    def __init__(self, charm: ops.CharmBase, state: JujuState, label: str) -> None:
+    def __init__(
+        self,
+        charm: ops.CharmBase,
+        state: JujuState,
+        label: str,
+        owner: ops.Application | ops.Unit | None = None,
+    ) -> None:
         self._model = charm.model
-        self._application = charm.app
+        self._owner = owner or charm.app
         self._state = state
         self._label = label
 
@@ -37,7 +43,7 @@ class LabelledSecret:
             secret = self._model.get_secret(label=self._label)
         except ops.SecretNotFoundError:
             self._state.incomparable()
-            secret = self._application.add_secret(dict(content), label=self._label)
+            secret = self._owner.add_secret(dict(content), label=self._label)
             if relation:
                 secret.grant(relation)
         else:

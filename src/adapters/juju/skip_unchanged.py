@@ -12,8 +12,10 @@ all of these values or none, so after a hook that Juju rolls back the next hook 
 from __future__ import annotations
 
 import json
+import math
 import os
 import pathlib
+import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
@@ -53,6 +55,8 @@ class SkipUnchanged:
         if event.handle.kind in known.get("looking", ()):
             return False
         self.deferred = tuple(known.get("deferred", ()))
+        if time.time() >= known.get("until", math.inf):
+            return False
         try:
             return (
                 self._state.unchanged(
@@ -78,7 +82,9 @@ class SkipUnchanged:
         if not self._state.comparable:
             return
         reads, container = self._state.digests(), self._container.summary()
-        record = {"reads": reads, "container": container, "servers": servers}
+        record: dict[str, object] = {"reads": reads, "container": container, "servers": servers}
+        if self._state.comparable_until is not None:
+            record["until"] = self._state.comparable_until
         events = {"deferred": sorted(deferred), "looking": sorted(looking)}
         text = json.dumps({**record, **events})
         new = self._file.with_name(f"{self._file.name}.new")

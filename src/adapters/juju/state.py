@@ -7,6 +7,7 @@ databags, and an endpoint without a relation costs no call of a hook tool.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -43,6 +44,8 @@ class JujuState:
         self._reads: dict[Read, ops.Relation | None] = {}
         # Whether a later hook can see all that this hook read and wrote.
         self.comparable = True
+        # From this time on, in seconds, a hook has something to do although all values are unchanged.
+        self.comparable_until: float | None = None
 
     def is_leader(self) -> bool:
         """Return whether this unit leads the application."""
@@ -106,6 +109,11 @@ class JujuState:
     def incomparable(self) -> None:
         """Record that this hook read or wrote a value that a later hook cannot compare, such as a secret."""
         self.comparable = False
+
+    def comparable_before(self, moment: datetime.datetime) -> None:
+        """Record that a hook after this moment has something to do although all values are unchanged."""
+        until = moment.timestamp()
+        self.comparable_until = min(until, self.comparable_until or until)
 
     def digests(self) -> list[list[str | int]]:
         """Return each read with a digest of its value at the end of this hook.

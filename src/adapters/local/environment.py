@@ -15,9 +15,6 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LIBPQ = re.compile(r"PG(?!BOUNCER$|_BIN_DIR$)[A-Z_]+")
 _PROXIES = re.compile(r"(?:https?|ftp|all|no)_proxy", re.IGNORECASE)
 
-# The values of $PGSSLMODE that allow a connection without encryption.
-UNENCRYPTED = ("disable", "allow", "prefer")
-
 
 def for_servers() -> dict[str, str]:
     """Return the environment of PgBouncer and PostgreSQL, which every process of their user can read."""
@@ -63,8 +60,9 @@ def without_libpq() -> dict[str, str]:
 
 def not_used(libpq: Mapping[str, str]) -> list[str]:
     """Return the names of libpq's variables that `pooler` ignores."""
-    named_by_the_address = {"PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGDATA"}
-    return sorted(f"${name}" for name in libpq if name not in named_by_the_address)
+    known = {"PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGDATA"}
+    known |= {"PGSSLMODE", "PGSSLROOTCERT"}
+    return sorted(f"${name}" for name in libpq if name not in known)
 
 
 def _known(*names: str) -> dict[str, str]:

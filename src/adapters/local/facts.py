@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adapters.local.model import ClientRecord, Model, UnitRecord
-from domain.facts import BackendRelation, Client, Container, Facts, Peer
+from domain.backend import BackendRelation
+from domain.facts import Client, Container, Facts, LegacyClient, Peer
 from domain.instances import Layout
 from domain.leadership import misses_something
+from domain.legacy import legacy_problem, legacy_roles
 from domain.roles import roles_in
 from domain.settings import settings_from
-from domain.users import AccessRequest, Refusal, request_problem
+from domain.users import AccessRequest, Refusal
 
 
 class LocalFacts:
@@ -41,7 +43,9 @@ class LocalFacts:
             for number, record in model.clients.items()
             if f"client {number}" not in me.unseen
         }
-        parsed = [_parsed(number, record) for number, record in clients.items()]
+        known = model.backend.credentials
+        version = known.version if known else ""
+        parsed = [_parsed(number, record, version) for number, record in clients.items()]
         return Facts(
             unit=self._unit,
             address=me.address,
@@ -67,6 +71,11 @@ class LocalFacts:
             else (),
             relations_without_request=frozenset(
                 number for number, record in clients.items() if not record.database
+            ),
+            legacy=tuple(
+                LegacyClient(request=client.request, shared=client.published is not None)
+                for client in parsed
+                if isinstance(client, Client) and client.request.endpoint
             ),
             service_host=model.service_host,
             configure_command="pooler config",
@@ -95,14 +104,17 @@ class LocalFacts:
         )
 
 
-def _parsed(number: int, record: ClientRecord) -> Client | Refusal | None:
+def _parsed(number: int, record: ClientRecord, version: str) -> Client | Refusal | None:
     """Return the request of an application, or why it is refused; None if it has not asked yet."""
     if not record.database:
         return None
-    roles = roles_in(record.roles)
-    if problem := request_problem(record.database, roles):
-        return Refusal(relation_id=number, application=record.application, reason=problem)
     request = AccessRequest(
-        relation_id=number, application=record.application, database=record.database, roles=roles
+        relation_id=number,
+        application=record.application,
+        database=record.database,
+        roles=legacy_roles(record.endpoint, roles_in(record.roles), version),
+        endpoint=record.endpoint,
     )
+    if problem := legacy_problem(request, record.extensions):
+        return Refusal(relation_id=number, application=record.application, reason=problem)
     return Client(request=request, published=record.told)

@@ -93,8 +93,12 @@ def remove(path: pathlib.Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write(path: pathlib.Path, text: str, group: int | None = None) -> None:
+def write(
+    path: pathlib.Path, text: str, group: int | None = None, *, public: bool = False
+) -> None:
     """Replace a file by this text, readable only for the current user, and for `group` if it is given.
+
+    Every user can read a `public` file.
 
     The directory has to belong to the current user. If the process is killed, the old file or the new
     file is there.
@@ -106,6 +110,8 @@ def write(path: pathlib.Path, text: str, group: int | None = None) -> None:
             if group is not None:
                 os.chown(file.fileno(), -1, group)
                 os.chmod(file.fileno(), 0o640)
+            if public:
+                os.chmod(file.fileno(), 0o644)
         new.replace(path)
     except OSError:
         new.unlink(missing_ok=True)  # An incomplete file must not stay.

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Self
 
 import pydantic
 
+from domain.backend import BackendLogin, BackendRelation
 from domain.budget import UnitBudget
 from domain.endpoints import Address
-from domain.facts import BackendLogin, BackendRelation, Ledger
+from domain.facts import Ledger
 from domain.plan import Plan, Serving
 from domain.tls import Certificate, UnitCertificates
 from domain.users import AuthMaterial, Offer
@@ -29,6 +30,13 @@ class StoredModel(pydantic.BaseModel):
 UnitName = Annotated[str, pydantic.Field(pattern=r"^[a-z0-9-]{1,60}/(0|[1-9][0-9]{0,8})$")]
 
 
+class Answer(StoredModel):
+    """What a unit writes in its own databag for a client."""
+
+    told: Offer
+    password: pydantic.SecretStr
+
+
 class UnitRecord(StoredModel):
     """What a unit tells the other units."""
 
@@ -44,6 +52,8 @@ class UnitRecord(StoredModel):
     unseen: frozenset[str] = frozenset()
     # The certificates of the unit for clients.
     certificates: UnitCertificates = UnitCertificates()
+    # What this unit answers to clients at `db` and `db-admin`, by the number of the relation.
+    answers: dict[int, Answer] = {}
 
 
 class ClientRecord(StoredModel):
@@ -54,6 +64,9 @@ class ClientRecord(StoredModel):
     database: str = ""
     # Separated by commas, as the application wrote them.
     roles: str = ""
+    # `db` or `db-admin`, where only a client in memory is related; '' for `database`.
+    endpoint: str = ""
+    extensions: str = ""
     # What was published to the application; None if nothing was.
     told: Offer | None = None
     password: pydantic.SecretStr | None = None
@@ -101,11 +114,23 @@ class Model(StoredModel):
         if self.leader == name:
             self.leader = next(iter(self.units), "")
 
-    def relate(self, application: str, database: str, roles: str = "") -> int:
+    def relate(
+        self,
+        application: str,
+        database: str,
+        roles: str = "",
+        *,
+        endpoint: str = "",
+        extensions: str = "",
+    ) -> int:
         """Add a relation with an application that asks for a database, and return its number."""
         self.relations += 1
         self.clients[self.relations] = ClientRecord(
-            application=application, database=database, roles=roles
+            application=application,
+            database=database,
+            roles=roles,
+            endpoint=endpoint,
+            extensions=extensions,
         )
         return self.relations
 

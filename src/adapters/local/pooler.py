@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from adapters.local import environment, files
 from adapters.local.run_as import RunAs
 from adapters.local.unit_processes import UnitProcesses, raise_file_limit
-from adapters.pgbouncer import rendering
+from adapters.pgbouncer import client_files, rendering
 from adapters.pgbouncer.console import PsycopgConsoles
 from adapters.pgbouncer.reloading import Reloading
 from app.errors import PoolerFailed
@@ -91,6 +91,7 @@ class LocalPooler:
         line that is refused. Raises PoolerFailed.
         """
         config, steps = change.config, change.steps
+        client_files.check(config.client_files)
         with _translated(self._root):
             self._make_directory(self._root)
             self._processes.stop_other_users(waits_for_clients=self._waits_for_clients())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pydantic
 
-from adapters.local.model import Model
+from adapters.local.model import Answer, Model
 from domain.budget import UnitBudget
-from domain.facts import Ledger
+from domain.facts import Ledger, LegacyClient
 from domain.plan import Plan, Serving
 from domain.service import Service, ServiceState, UnitNode
 from domain.tls import CertificateNames, ServedPair
@@ -91,6 +91,15 @@ class LocalClients(_LocalPort):
         """Do nothing: the record of a client has everything that was published, and is removed with it."""
         self._model.check_leader(self._unit)
 
+    def repeat(self, client: LegacyClient) -> None:
+        """Let a client read the answer of this unit, or remove it."""
+        number, me = client.request.relation_id, self._model.units[self._unit]
+        record = self._model.clients[number]
+        answers = {other: answer for other, answer in me.answers.items() if other != number}
+        if record.told and record.password:
+            answers[number] = Answer(told=record.told, password=record.password)
+        me.answers = answers
+
 
 class LocalCertificates(_LocalPort):
     """The port `Certificates`. The record of the unit has the request and the pairs."""
@@ -99,6 +108,10 @@ class LocalCertificates(_LocalPort):
         """Note the names of the request."""
         me = self._model.units[self._unit]
         me.certificates = me.certificates.requesting(names)
+
+    def rotate(self, names: CertificateNames, key: pydantic.SecretStr | None) -> None:
+        """Note the names of the request; no key is kept beside that of the pair."""
+        self.request(names)
 
     def keep(self, pair: ServedPair) -> None:
         """Keep a pair in place of the pair before."""
@@ -109,6 +122,10 @@ class LocalCertificates(_LocalPort):
         """Remove the pair that is kept."""
         me = self._model.units[self._unit]
         me.certificates = me.certificates.keeping(None)
+
+    def receive(self) -> None:
+        """Do nothing: the record of the application has the authorities that the operator gave."""
+        self._model.check_leader(self._unit)
 
 
 class LocalDepartures(_LocalPort):

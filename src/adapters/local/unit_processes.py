@@ -49,15 +49,19 @@ class UnitProcesses:
 
     def pid(self, index: int) -> int:
         """Return the process ID of the PgBouncer process with this index; 0 if it does not run."""
-        file = pathlib.Path(self._layout.socket_directory(index), "pgbouncer.pid")
-        try:
-            pid = pid_in(files.read(file))
-        except OSError:
-            pid = 0
+        pid = self._recorded_pid(index)
         if pid and self._is_process(pid, index):
             return pid
         # A command may have been killed between the start of a process and its pid file.
         return next((other for other in pids() if self._is_process(other, index)), 0)
+
+    def _recorded_pid(self, index: int) -> int:
+        """Return the process ID in the pid file of a process; 0 if there is none."""
+        file = pathlib.Path(self._layout.socket_directory(index), "pgbouncer.pid")
+        try:
+            return pid_in(files.read(file))
+        except OSError:
+            return 0
 
     def socket(self, index: int, port: int) -> pathlib.Path:
         """Return the path of a process's socket for a port."""
@@ -196,9 +200,13 @@ class UnitProcesses:
     def _index_of(self, pid: int) -> int | None:
         """Return the index in the command line of a process of this unit; None for any other process."""
         program, file, *_ = [*command_of(pid), "", ""]
-        known = program == str(self._program) or pathlib.Path(program).name == "pgbouncer"
         match = re.fullmatch(rf"{re.escape(str(self._root))}/([0-9]{{1,2}})/pgbouncer\.ini", file)
-        return int(match[1]) if known and match else None
+        if not match:
+            return None
+        # An editor may have the file open, too. Without a state, the path of the program is not known.
+        known = program == str(self._program) or pathlib.Path(program).name == "pgbouncer"
+        index = int(match[1])
+        return index if known or self._recorded_pid(index) == pid else None
 
 
 def raise_file_limit() -> int:

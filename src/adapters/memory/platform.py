@@ -25,8 +25,8 @@ from adapters.memory.pooler import MemoryPooler
 from adapters.memory.server import MemoryDatabases, MemoryServer
 from app.application import Application
 from app.ports import NewPassword, Ports
+from domain.backend import BackendLogin
 from domain.endpoints import endpoints_in
-from domain.facts import BackendLogin
 from domain.instances import Layout
 
 LAYOUT = Layout(root="/var/lib/pgbouncer")
@@ -182,11 +182,21 @@ class MemoryPlatform:
             unit.backend_changed()
         self.settle()
 
-    def relate(self, application: str, database: str, roles: str = "") -> int:
+    def relate(
+        self,
+        application: str,
+        database: str,
+        roles: str = "",
+        *,
+        endpoint: str = "",
+        extensions: str = "",
+    ) -> int:
         """Relate an application, run the hooks of its relation, and return the number of the relation."""
-        number = self.model.relate(application, database, roles)
+        number = self.model.relate(
+            application, database, roles, endpoint=endpoint, extensions=extensions
+        )
         for unit in self.units.values():
-            unit.clients_changed()
+            (unit.legacy_changed if endpoint else unit.clients_changed)()
         self.settle()
         return number
 

@@ -36,6 +36,8 @@ class MemoryPooler:
         self.passing = False
         # Lines that PgBouncer refuses.
         self.impossible: set[IniLine] = set()
+        # Keys that do not fit their certificates.
+        self.unfit: set[str] = set()
         # Processes by index: those that run, that do not answer, and whose clients have not left yet.
         self.running: set[int] = set()
         self.hung: set[int] = set()
@@ -70,6 +72,11 @@ class MemoryPooler:
         self._reach()
         if self.failure:
             raise (PoolerUnreachable if self.passing else PoolerFailed)(self.failure)
+        key = config.client_files[0].text.get_secret_value() if config.client_files else ""
+        if key in self.unfit:
+            raise PoolerFailed(
+                "the certificate for clients cannot be served (KEY_VALUES_MISMATCH)"
+            )
         self._refuse(config, steps)
         for step in steps:
             self.take(config, step)
@@ -154,6 +161,8 @@ class MemoryConsoles:
         self.pooler = pooler
         # The number of server connections that clients use, by the index of the process.
         self.busy: dict[int, int] = {}
+        # Sessions from the network without TLS, by the index of the process: whether each is in a transaction.
+        self.plain: dict[int, list[bool]] = {}
         # Whether no console answers.
         self.silent = False
         self.paused: set[int] = set()
@@ -186,6 +195,7 @@ class MemoryConsoles:
     def forget(self, index: int) -> None:
         """Forget the connections and the pause of a process that has ended."""
         self.busy.pop(index, None)
+        self.plain.pop(index, None)
         self.paused.discard(index)
 
     @staticmethod
@@ -248,6 +258,13 @@ class MemoryConsole:
     def reconnect(self) -> None:
         """Note that the connections were replaced."""
         self._consoles.reconnected.add(self._index)
+
+    def end_plain_sessions(self, *, at_once: bool) -> int:
+        """End the sessions without TLS that use no connection, or all; return how many stay."""
+        plain = self._consoles.plain.get(self._index, [])
+        left = [] if at_once else [busy for busy in plain if busy]
+        self._consoles.plain[self._index] = left
+        return len(left)
 
     def pause(self, seconds: float) -> bool:
         """Pause the process; return whether clients use no connection."""

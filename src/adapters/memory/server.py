@@ -19,8 +19,10 @@ from app.errors import (
     DatabaseUnreachable,
     NoTimeLeft,
 )
+from domain.backend import BackendLogin
 from domain.consent import RoleRights, ServerDatabase, rights_of
-from domain.facts import BackendLogin, Ledger
+from domain.endpoints import Endpoint
+from domain.facts import Ledger
 from domain.made import AUTH, CLIENT, GROUP, Made, OwnRole
 from domain.roles import ATTRIBUTES, GROUPS
 from domain.users import AuthMaterial, Grant, Login
@@ -97,6 +99,12 @@ class MemoryServer:
     capacity: int = 1000
     # The server's address and the time of its start.
     identity: str = "10.1.0.1 since Monday"
+    # The authority of the server's certificate, and of hosts that have another; '' without TLS.
+    authority: str = ""
+    authorities: dict[str, str] = field(default_factory=dict[str, str])
+    # Hosts that their certificates do not name, and hosts that do not answer a handshake.
+    misnamed: set[str] = field(default_factory=set[str])
+    silent: set[str] = field(default_factory=set[str])
     # The number of logins so far.
     asked: int = 0
 
@@ -117,6 +125,8 @@ class MemoryDatabases:
             raise DatabaseUnreachable(self.server.down)
         if self.server.refuses:
             raise DatabaseRefused(self.server.refuses)
+        if reason := next(filter(None, self.refusals(backend).values()), ""):
+            raise DatabaseUnreachable(reason)
         if self.server.password not in ("", backend.password.get_secret_value()):
             raise DatabaseRefused(f"PostgreSQL refuses user {backend.user}")
         yield MemoryDatabase(self.server, ledger or Ledger())
@@ -124,6 +134,21 @@ class MemoryDatabases:
     def answers(self, backend: BackendLogin) -> bool:
         """Return whether the server answers."""
         return not self.server.down
+
+    def refusals(self, backend: BackendLogin) -> dict[Endpoint, str]:
+        """Return the endpoints whose authority is not among those of the login, or that have a wrong name."""
+        server, found = self.server, dict[Endpoint, str]()
+        for endpoint in (*backend.endpoints, *backend.read_only):
+            authority = server.authorities.get(endpoint.host, server.authority)
+            if endpoint.host in server.silent:
+                found[endpoint] = ""
+            elif not authority:
+                found[endpoint] = "it offers no TLS"
+            elif authority not in backend.authorities:
+                found[endpoint] = "its certificate is refused: it has another authority"
+            elif backend.mode == "verify-full" and endpoint.host in server.misnamed:
+                found[endpoint] = "its certificate is refused: it has another name"
+        return found if backend.mode in ("verify-ca", "verify-full") else {}
 
     def admits(self, backend: BackendLogin, credentials: Login, database: str) -> bool:
         """Return whether these credentials can log in to a database. Raises DatabaseUnreachable."""

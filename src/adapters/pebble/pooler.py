@@ -26,7 +26,7 @@ from adapters.pebble.layer import (
     service,
 )
 from adapters.pebble.observed import ObservedContainer, Record
-from adapters.pgbouncer import rendering
+from adapters.pgbouncer import client_files, rendering
 from adapters.pgbouncer.console import PsycopgConsoles
 from adapters.pgbouncer.reloading import ReloadConsoles, Reloading
 from app.errors import PoolerFailed, PoolerUnreachable
@@ -124,6 +124,7 @@ class PebblePooler:
         record does not name a file while the file is written, so the next hook writes it again.
         """
         config, steps = change.config, change.steps
+        client_files.check(config.client_files)
         with _translated():
             record = self._record()
             texts, plan = _texts(config), layer(config, steps, change.after.program.version)

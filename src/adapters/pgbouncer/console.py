@@ -9,7 +9,7 @@ import pathlib
 import select
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, LiteralString, TypeVar
+from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple, TypeVar
 
 from adapters.connections import ping
 from adapters.connections.messages import last_line
@@ -60,6 +60,21 @@ def _alias(name: object) -> str:
     if not isinstance(name, str) or not name:
         raise ValueError("no name")
     return name.encode().decode()
+
+
+class _Session(NamedTuple):
+    number: int
+    # From the network, logged in, and without TLS.
+    plain: bool
+    # Has a server connection.
+    linked: bool
+
+
+def _session(row: Row) -> _Session:
+    # A request to cancel a query has no user, and PgBouncer shows `unix` or the path of the socket as address.
+    address = str(row["addr"])
+    network = bool(row["user"]) and address != "unix" and not address.startswith("/")
+    return _Session(int(row["id"]), network and not row["tls"], bool(row["link"]))
 
 
 def _text_loader() -> type[Loader]:
@@ -247,6 +262,27 @@ class PsycopgConsole:
     def reconnect(self) -> None:
         """Replace every server connection at the end of its transaction."""
         self._tell("RECONNECT")
+
+    def end_plain_sessions(self, *, at_once: bool) -> int:
+        """End sessions from the network without TLS that have no server connection; return how many stay.
+
+        With `at_once` all of them end, also in a transaction.
+        """
+        sessions = self._read("SHOW CLIENTS", _session)
+        plain = [session for session in sessions if session.plain]
+        ended = [session for session in plain if at_once or not session.linked]
+        for session in ended:
+            self._kill(session.number)
+        return len(plain) - len(ended)
+
+    def _kill(self, number: int) -> None:
+        import psycopg
+
+        try:
+            self._tell(f"KILL_CLIENT {number}")
+        except psycopg.Error as error:
+            if error.sqlstate is None:  # The connection has broken; else the client has just left.
+                raise
 
     def pause(self, seconds: float) -> bool:
         """Let no new transaction begin; return whether open transactions end within `seconds`."""

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from adapters.connections.waiting import WaitingBudget
 from adapters.postgres.database import PsycopgDatabase
-from adapters.postgres.server import Server, answering_endpoints, unreachable
+from adapters.postgres.server import Server, answering_endpoints, refusals, unreachable
 from adapters.postgres.session import ReadOnly, Session
 from app.errors import DatabaseRefused, DatabaseUnreachable
+from domain.backend import BackendLogin
 from domain.endpoints import Endpoint
-from domain.facts import BackendLogin
 from domain.users import Login
 
 if TYPE_CHECKING:
@@ -104,6 +104,15 @@ class PsycopgDatabases:
             return True
         self._remember_silence(backend)
         return False
+
+    def refusals(self, backend: BackendLogin) -> dict[Endpoint, str]:
+        """Return the endpoints, with those of replicas, that are not verified, each with the reason.
+
+        The reason is '' if an endpoint does not answer.
+        """
+        with self._waiting.spent(_PING_SECONDS, work=_WORK_SECONDS) as seconds:
+            endpoints = (*backend.endpoints, *backend.read_only)
+            return refusals(backend, endpoints, max(_LEAST_PING_SECONDS, seconds))
 
     def admits(self, backend: BackendLogin, credentials: Login, database: str) -> bool:
         """Return whether these credentials can log in; all clients of a hook share the time to wait.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import queue
 import threading
 import time
@@ -9,16 +10,19 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from adapters.connections import ping
-from adapters.connections.login import log_in, weak_method
+from adapters.connections.login import log_in, tls_parameters, weak_method
 from adapters.connections.messages import one_line
 from adapters.connections.statement_timeout import timed_connection
 from app.errors import DatabaseRefused, DatabaseUnreachable
+from domain import sentences
+from domain.backend import BackendLogin
 from domain.endpoints import Endpoint
-from domain.facts import BackendLogin
+from domain.tls import bundle
 from domain.users import Login
+from domain.verification import VERIFYING
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     import psycopg
     import pydantic
@@ -132,6 +136,14 @@ class Server:
             return False
         return True
 
+    def refusals(self, seconds: float = _PING_SECONDS) -> dict[Endpoint, str]:
+        """Return the endpoints that answer and are not verified, each with the reason."""
+        backend = self._backend
+        if (backend.mode or "prefer") not in VERIFYING:
+            return {}
+        reasons = refusals(backend, self._endpoints, seconds)
+        return {endpoint: reason for endpoint, reason in reasons.items() if reason}
+
     def _login(
         self,
         user: str,
@@ -143,6 +155,7 @@ class Server:
         return log_in(
             timed_connection(self._statement_seconds).connect,
             seconds,
+            **tls_parameters(self._backend),
             host=",".join(endpoint.host for endpoint in self._endpoints),
             port=",".join(str(endpoint.port) for endpoint in self._endpoints),
             user=user,
@@ -172,15 +185,55 @@ class Server:
             )
         if not answering_endpoints(self._endpoints, enough=1):
             return unreachable(self._backend.endpoints)
-        reason = self.reason(error)
-        if any(words in reason for words in _ALL_CONNECTIONS_USED):
-            return DatabaseUnreachable(
-                f"{where} has no connection left for user {user}:"
-                " lower max_db_connections, or raise max_connections of PostgreSQL"
-            )
-        if reason.startswith(_NOT_READY):
-            return DatabaseUnreachable(f"{where} accepts no connections yet: {reason}")
-        return DatabaseRefused(f"{where} refuses user {user}: {reason}")
+        if unverified := self.refusals():
+            return not_verified(unverified)
+        return _refusal(where, user, self.reason(error))
+
+
+def _refusal(where: str, user: str, reason: str) -> DatabaseUnreachable | DatabaseRefused:
+    """Return the error for a server that answers, and refuses a login with this reason."""
+    if any(words in reason for words in _ALL_CONNECTIONS_USED):
+        return DatabaseUnreachable(
+            f"{where} has no connection left for user {user}:"
+            " lower max_db_connections, or raise max_connections of PostgreSQL"
+        )
+    if reason.startswith(_NOT_READY):
+        return DatabaseUnreachable(f"{where} accepts no connections yet: {reason}")
+    return DatabaseRefused(f"{where} refuses user {user}: {reason}")
+
+
+def not_verified(reasons: Mapping[Endpoint, str]) -> DatabaseUnreachable:
+    """Return the error for endpoints that are not verified. PostgreSQL may verify again without an event."""
+    endpoint, reason = next(iter(reasons.items()))
+    return DatabaseUnreachable(
+        sentences.SERVER_NOT_VERIFIED.text(endpoint=endpoint, reason=reason)
+    )
+
+
+def refusals(
+    backend: BackendLogin, endpoints: tuple[Endpoint, ...], seconds: float
+) -> dict[Endpoint, str]:
+    """Return the endpoints that are not verified, each with the reason; '' if an endpoint does not answer."""
+    # Imported here, because a server that is not verified does not need it.
+    from adapters.connections import handshake
+
+    try:
+        authorities = (
+            pathlib.Path(backend.authority_file).read_text(errors="replace")
+            if backend.authority_file
+            else bundle(backend.authorities)
+        )
+    except OSError as error:
+        reason = f"{backend.authority_file} cannot be read: {error.strerror}"
+        return dict.fromkeys(endpoints, reason)
+    found = handshake.refusals(
+        [(endpoint.host, endpoint.port) for endpoint in endpoints],
+        authorities,
+        seconds,
+        names=backend.mode == "verify-full",
+    )
+    reasons = {Endpoint(host=host, port=port): reason for (host, port), reason in found.items()}
+    return {endpoint: reasons[endpoint] for endpoint in endpoints if endpoint in reasons}
 
 
 def unreachable(endpoints: tuple[Endpoint, ...]) -> DatabaseUnreachable:

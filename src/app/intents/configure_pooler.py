@@ -14,6 +14,7 @@ from domain.facts import Facts
 from domain.plan import Plan
 from domain.planning import limit_known_to_peers
 from domain.problems import Level, Problem
+from domain.tls_told import announcement, cannot_verify, lacks_pair, tls_ends
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ class ConfigurePooler:
     - Processes change in turn: by a reload if that is enough, else by a restart.
     - A process with a smaller limit closes server connections before another process may open them.
     - A process that died is started again by its supervisor; with `verify`, by this intent, too.
+    - When TLS becomes required, sessions without TLS end within a minute.
+    - TLS ends only after clients were told.
     """
 
     pooler: Pooler
@@ -40,39 +43,48 @@ class ConfigurePooler:
         """Apply the plan to the processes, and announce what this unit serves."""
         complete, problem = True, None
         try:
-            if plan := facts.applicable_plan:
-                program = facts.container.program or self.pooler.program()
-                facts = facts.with_container(facts.container.with_program(program))
-                while facts.supported:
-                    known = facts.container.applied
-                    change = next_change(facts, plan, program)
-                    if change.to_other_server:
-                        self._reconnect_all(facts)
-                    if change.needed or (self.verify and not facts.container.runs):
-                        self.pooler.remember(change.begun)
-                        self.pooler.apply(change)
-                        served = change.after.serving.databases
-                        logger.info("PgBouncer now serves %d databases", len(served))
-                        facts = facts.with_container(facts.container.applying(change.after))
-                    kept = self._wait_for_surplus(facts, plan, change.after)
-                    if kept != facts.container.applied:
-                        self.pooler.remember(kept)
-                        facts = facts.with_container(facts.container.remembering(kept))
-                    complete = change.complete and not kept.over and not kept.ending
-                    # A larger limit waits for the smaller limit of another process: two changes, rarely three.
-                    if complete or kept == known:
-                        break
+            plan = facts.applicable_plan
+            if plan and not lacks_pair(facts) and not cannot_verify(facts):
+                facts, complete = self._apply(facts, plan)
         except PoolerFailed as error:
             logger.warning("The configuration of PgBouncer stays as it is: %s", error)
             problem = _problem(error)
         if facts.container.timed_out:
             # The container is still there, so that no pebble-ready event will follow.
             return AskAgain(facts, "waiting for the pgbouncer container")
-        serving, budget = facts.container.serving, facts.stake if problem else _budget(facts)
+        serving, budget = announcement(facts), facts.stake if problem else _budget(facts)
         if not facts.leaving:
             self.peers.announce(facts.address, serving, budget)
         facts = facts.announcing(serving, budget)
-        return _outcome(facts, problem, complete=complete)
+        # What clients are told, the leader reads without an event.
+        telling = tls_ends(facts) or (facts.leader and cannot_verify(facts))
+        return _outcome(facts, problem, complete=complete and not telling)
+
+    def _apply(self, facts: Facts, plan: Plan) -> tuple[Facts, bool]:
+        """Apply the plan as far as connections are free; return the facts then, and whether nothing is left."""
+        complete = True
+        program = facts.container.program or self.pooler.program()
+        facts = facts.with_container(facts.container.with_program(program))
+        while facts.supported:
+            known = facts.container.applied
+            change = next_change(facts, plan, program)
+            if change.to_other_server:
+                self._reconnect_all(facts)
+            if change.needed or (self.verify and not facts.container.runs):
+                self.pooler.remember(change.begun)
+                self.pooler.apply(change)
+                served = change.after.serving.databases
+                logger.info("PgBouncer now serves %d databases", len(served))
+                facts = facts.with_container(facts.container.applying(change.after))
+            kept = self._wait_for_surplus(facts, plan, change.after)
+            if kept != facts.container.applied:
+                self.pooler.remember(kept)
+                facts = facts.with_container(facts.container.remembering(kept))
+            complete = change.complete and not kept.over and not kept.ending
+            # A larger limit waits for the smaller limit of another process: two changes, rarely three.
+            if complete or kept == known:
+                break
+        return self._end_plain_sessions(facts, complete=complete)
 
     def _reconnect_all(self, facts: Facts) -> None:
         """Let no process begin a transaction on the former server.
@@ -88,6 +100,30 @@ class ConfigurePooler:
                     console.reconnect()
             except ConsoleFailed as error:
                 logger.warning("PgBouncer process %d cannot reconnect: %s", process.index, error)
+
+    def _end_plain_sessions(self, facts: Facts, *, complete: bool) -> tuple[Facts, bool]:
+        """End sessions without TLS that began before TLS was required; return the facts, and whether none is left.
+
+        A session in a transaction has some more hooks to end the transaction.
+        """
+        record = facts.container.applied
+        if record is None or not record.plain or facts.auth is None:
+            return facts, complete
+        left, present = 0, {process.index for process in record.instances}
+        for process in record.running:
+            try:
+                with self.consoles.open(process.index, process.port, facts.auth) as console:
+                    left += console.end_plain_sessions(at_once=record.plain == 1)
+            except ConsoleFailed as error:
+                # The console of a process that ends may not answer any more.
+                left += process.index in present
+                logger.warning(
+                    "PgBouncer process %d does not show its clients: %s", process.index, error
+                )
+        record = record.ending_plain(left)
+        self.pooler.remember(record)
+        facts = facts.with_container(facts.container.remembering(record))
+        return facts, complete and not record.plain
 
     def _wait_for_surplus(self, facts: Facts, plan: Plan, record: AppliedState) -> AppliedState:
         """Close server connections above the limits, and return the record with those that stay."""
@@ -128,6 +164,13 @@ def _outcome(facts: Facts, problem: Problem | None, *, complete: bool) -> Done |
 def _reason(facts: Facts) -> str:
     if facts.plan and limit_known_to_peers(facts) < unit_limit(facts.plan, facts.unit):
         return "waiting until the other units know of the new limit"
+    if tls_ends(facts):
+        return "waiting until clients know that TLS ends"
+    if cannot_verify(facts):
+        return "waiting until clients know the new authority"
+    applied = facts.container.applied
+    if applied and applied.plain:
+        return "waiting for sessions without TLS to end"
     return "waiting for connections to be given up"
 
 

@@ -5,11 +5,14 @@ import logging
 
 from app.errors import DatabaseRefused, DatabaseUnreachable
 from app.outcome import AskAgain, Done
-from app.ports import Clients, Databases, NewPassword
+from app.ports import Clients, Databases, NewPassword, Peers
 from domain import exposure, planning
-from domain.facts import BackendLogin, Client, Facts, Ledger
+from domain.backend import BackendLogin
+from domain.facts import Client, Facts, Ledger
 from domain.leadership import may_write_for_app
+from domain.tls_told import told_tls
 from domain.users import Login, Offer
+from domain.verification import verified_login
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +27,7 @@ class PublishEndpoints:
 
     databases: Databases
     clients: Clients
+    peers: Peers
     new_password: NewPassword
 
     def __call__(self, facts: Facts) -> Done | AskAgain:
@@ -31,6 +35,7 @@ class PublishEndpoints:
         if not may_write_for_app(facts):
             return Done(facts)
         waiting: list[str] = []
+        facts = self._tell_tls(facts)
         if facts.backend_ready:
             facts, waiting = self._publish(facts)
         # PostgreSQL lets a user log in without an event; the credentials of the backend come with an event.
@@ -44,12 +49,32 @@ class PublishEndpoints:
             return AskAgain(facts, "about to take what no client uses away from the Service")
         return Done(facts)
 
+    def _tell_tls(self, facts: Facts) -> Facts:
+        """Tell every client that has credentials what the plan says of TLS, if clients know something else.
+
+        The ledger records what they were told, because the answer may be in secrets, which are slow to read.
+        """
+        told = told_tls(facts.plan)
+        if facts.plan is None or told == facts.ledger.told_tls:
+            return facts
+        clients: list[Client] = []
+        for known in facts.clients:
+            client = known
+            # The interface of `db` and `db-admin` has no fields for TLS.
+            if known.published and not known.request.endpoint:
+                client = known.publishing(known.published.telling(facts.plan))
+                self.clients.publish(client.request, known.published.telling(facts.plan), None)
+            clients.append(client)
+        ledger = facts.ledger.telling(told)
+        self.peers.record(ledger)
+        return facts.with_clients(tuple(clients)).recording(ledger)
+
     def _publish(self, facts: Facts) -> tuple[Facts, list[str]]:
         """Publish all offers; return the facts after that, and the users that cannot log in yet."""
         offers = [planning.offer(facts, client.request) for client in facts.clients]
         clients = tuple(
             client
-            if offer is None or offer == client.published
+            if offer is None or offer == _as_told(client, facts)
             else self._published(facts, client, offer)
             for client, offer in zip(facts.clients, offers, strict=True)
         )
@@ -64,8 +89,8 @@ class PublishEndpoints:
         """Publish an offer to a client, and return the client; it is unchanged if it cannot log in yet."""
         if client.published:
             self.clients.publish(client.request, offer, None)
-        elif facts.backend.credentials is None or not self._issue_credentials(
-            client, offer, facts.backend.credentials, facts.ledger
+        elif (backend := verified_login(facts)) is None or not self._issue_credentials(
+            client, offer, backend, facts.ledger
         ):
             return client
         return client.publishing(offer)
@@ -85,3 +110,10 @@ class PublishEndpoints:
             return False
         self.clients.publish(client.request, offer, credentials)
         return True
+
+
+def _as_told(client: Client, facts: Facts) -> Offer | None:
+    """Return what a client knows; what it knows of TLS is in the ledger, and is not read again."""
+    if client.published is None or facts.plan is None:
+        return client.published
+    return client.published.telling(facts.plan)

@@ -9,10 +9,12 @@ from app.intents.grant_round import GrantRound, topic_of
 from app.outcome import AskAgain, Done
 from app.ports import Clients, Database, Databases, NewPassword, Peers, Secrets
 from domain import consent, sentences
-from domain.facts import BackendLogin, Client, Facts, Ledger
+from domain.backend import BackendLogin
+from domain.facts import Client, Facts, Ledger
 from domain.leadership import may_write_for_app
 from domain.problems import KUBERNETES, SERVICE, Level, Problem
 from domain.users import AuthMaterial, Login, auth_user, grant_for
+from domain.verification import verified_login
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ class ReconcileAccess:
             return Done(facts)
         if not facts.backend.attached:
             return Done(self._forget_backend(facts))
-        backend = facts.backend.credentials
+        backend = verified_login(facts)
         if backend is None or not (self.verify or _unfinished(facts, backend)):
             return Done(facts)
         auth = self._auth_for(facts, backend)
@@ -93,7 +95,8 @@ class ReconcileAccess:
         for grant in facts.ledger.grants:
             if grant.username not in wanted:
                 self.clients.forget(grant)
-        problems = [p for p in facts.ledger.problems if p.topic in KUBERNETES]
+        kept_topics = (*KUBERNETES, "verification")
+        problems = [p for p in facts.ledger.problems if p.topic in kept_topics]
         granting = GrantRound(facts, database, kept)
         for hurried, clients, usernames in _by_trouble(facts.ledger, granting.clients(), leaving):
             if hurried and (clients or usernames):
@@ -125,6 +128,8 @@ class ReconcileAccess:
             made=granting.made,
             roamed=roamed,
             allowed=consent.consent_of(facts).names,
+            verified=facts.ledger.verified,
+            told_tls=facts.ledger.told_tls,
         )
 
     def _grant(self, granting: GrantRound, database: Database, client: Client) -> None:

@@ -9,6 +9,7 @@ from app.ports import Databases, Peers
 from domain import planning
 from domain.facts import Facts
 from domain.leadership import may_write_for_app
+from domain.verification import verified_login
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class ShareConfiguration:
 
     def _without_connections(self, facts: Facts) -> frozenset[str]:
         """Return the names of the departed units whose connections to PostgreSQL have ended."""
-        departed, backend = planning.departed_holding_connections(facts), facts.backend.credentials
+        departed, backend = planning.departed_holding_connections(facts), verified_login(facts)
         if not departed or backend is None or not facts.backend.attached:
             return frozenset(unit.name for unit in departed)
         try:

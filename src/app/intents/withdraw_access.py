@@ -7,8 +7,12 @@ from app.errors import DatabaseRefused, DatabaseUnreachable
 from app.ports import Databases, Peers
 from domain.facts import Facts
 from domain.leadership import must_clean_backend
+from domain.verification import verified_login
 
 logger = logging.getLogger(__name__)
+
+_WITHDRAWN = "the credentials have been withdrawn already"
+_UNVERIFIED = "backend_tls_sslmode is require-verify, and PostgreSQL cannot be verified"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,9 +30,10 @@ class WithdrawAccess:
         """Drop the roles, or log what may stay, and return the facts after that."""
         if not must_clean_backend(facts) or not facts.ledger.provisioned_for:
             return facts
-        backend = facts.backend.credentials
+        backend = verified_login(facts)
         if backend is None:
-            return _may_stay(facts, "the credentials have been withdrawn already")
+            known = facts.backend.credentials is not None
+            return _may_stay(facts, _UNVERIFIED if known else _WITHDRAWN)
         try:
             with self.databases.open(backend, facts.ledger) as database:
                 database.withdraw()

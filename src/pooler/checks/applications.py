@@ -68,7 +68,7 @@ def _login(platform: LocalPlatform, application: Application, load: Load) -> Res
     ]
     if platform.state.paused or not serving:
         return []
-    answer = query(*serving[0], application)
+    answer = query(platform.store.home, *serving[0], application)
     if not answer.error:
         text = f"{name} logs in and gets an answer after {duration(answer.seconds)}"
         return [_FOUND.ok(LOGIN, text)]

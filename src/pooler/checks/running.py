@@ -40,6 +40,7 @@ TASKS = (
     Task("PostgreSQL", server.check_server),
     Task("PostgreSQL", server.check_capacity),
     Task("units", units.check_units),
+    Task("units", units.check_watch),
     Task("units", units.check_options),
     Task("units", units.check_problems),
     Task("applications", applications.check_applications),
@@ -65,6 +66,7 @@ def _without_consequences(checks: list[Check]) -> list[Check]:
     """Return the results without those that have the same cause as another result.
 
     - A hook may have recorded that PostgreSQL does not answer.
+    - A hook may have recorded that the user cannot read passwords.
     - If the units are stopped, the PostgreSQL that `pooler` made is stopped, too.
     - No application can log in if PostgreSQL or the units are stopped.
     """
@@ -72,6 +74,8 @@ def _without_consequences(checks: list[Check]) -> list[Check]:
     consequences: set[str] = set()
     if failed & {server.SERVER, server.OWN_SERVER}:
         consequences |= {"database", applications.LOGIN}
+    if server.PASSWORDS in failed:
+        consequences |= {"database"}
     if units.STOPPED in failed:
         consequences |= {"database", server.OWN_SERVER, applications.LOGIN}
     return [check for check in checks if check.level == "ok" or check.name not in consequences]

@@ -14,6 +14,9 @@ _FOUND = Findings("PostgreSQL")
 # The name of the check whether PostgreSQL answers: a server that was given, or that `pooler` made.
 SERVER, OWN_SERVER = "server", "own-server"
 
+# The name of the check whether the user may read the passwords of users.
+PASSWORDS = "pg_authid"
+
 
 def check_server(subject: Subject) -> Results:
     """Check that PostgreSQL answers, and that its user may make users and databases."""
@@ -25,7 +28,7 @@ def check_server(subject: Subject) -> Results:
         )
         return
     try:
-        version, prepared = server.inspect_server(credentials)
+        version, prepared = server.inspect_server(credentials, state.first_database)
     except ServerFailed as error:
         place, reason = credentials.endpoints[0], without_address(str(error))
         text = reason.replace("PostgreSQL says: ", f"PostgreSQL at {place}: ", 1)
@@ -45,6 +48,13 @@ def check_server(subject: Subject) -> Results:
             f"PostgreSQL has no database {credentials.database}, in which PgBouncer looks passwords up",
             COMMAND,
             "pooler up",
+        )
+    elif not server.reads_passwords(credentials):
+        yield _FOUND.failure(
+            PASSWORDS,
+            f"user {credentials.user} of PostgreSQL cannot read pg_catalog.pg_authid, where PgBouncer looks"
+            f" passwords up: as a superuser, grant SELECT on it in database {credentials.database}",
+            COMMAND,
         )
 
 

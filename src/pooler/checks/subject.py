@@ -15,6 +15,7 @@ OPTIONS = "docs/reference.md#options"
 STATUSES = "docs/reference.md#postgresql"
 VERSIONS = "docs/reference.md#versions"
 COMMAND = "docs/reference.md#the-command-pooler"
+WATCH = "docs/reference.md#processes-that-end"
 FILES = "docs/reference.md#files-of-pooler"
 TUNING = "docs/how-to/tune.md#how-many-connections"
 NO_CREDENTIALS = "docs/how-to/troubleshoot.md#an-application-gets-no-credentials"
@@ -23,7 +24,7 @@ SLOW = "docs/how-to/troubleshoot.md#a-client-waits"
 LOCAL = "docs/how-to/troubleshoot.md#look-deeper-without-juju"
 
 PAGES = (
-    *(OPTIONS, STATUSES, VERSIONS, COMMAND, FILES, TUNING),
+    *(OPTIONS, STATUSES, VERSIONS, COMMAND, WATCH, FILES, TUNING),
     *(NO_CREDENTIALS, CLIENT_ERRORS, SLOW, LOCAL),
 )
 

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from domain.settings import settings_from
-from pooler.checks.subject import COMMAND, LOCAL, OPTIONS, STATUSES, Findings, Results, Subject
+from pooler import watching
+from pooler.checks.subject import (
+    COMMAND,
+    LOCAL,
+    OPTIONS,
+    STATUSES,
+    WATCH,
+    Findings,
+    Results,
+    Subject,
+)
 from pooler.observation import in_order
 from pooler.survey import Consoles, Process, in_parallel
 
@@ -58,6 +68,25 @@ def check_units(subject: Subject) -> Results:
 def _named(indexes: frozenset[int] | set[int]) -> str:
     numbers = ", ".join(map(str, sorted(indexes)))
     return f"process {numbers}" if len(indexes) == 1 else f"each of the processes {numbers}"
+
+
+def check_watch(subject: Subject) -> Results:
+    """Check that a process watches the units, unless they were started with --no-watch."""
+    platform = subject.platform
+    if platform is None or platform.state.stopped or not platform.model.units:
+        return
+    store = platform.store
+    if watching.watcher(store):
+        yield _FOUND.ok("watch", "processes that end or hang are started again")
+    elif platform.state.watched:
+        yield _FOUND.warning(
+            "watch",
+            f"`pooler watch` has ended, so what ends stays ended: see {store.home / watching.LOG}",
+            WATCH,
+            "pooler up",
+        )
+    else:
+        yield _FOUND.ok("watch", "the units were started with --no-watch: what ends stays ended")
 
 
 def check_options(subject: Subject) -> Results:

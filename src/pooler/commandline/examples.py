@@ -16,6 +16,12 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("up", "start one unit and a PostgreSQL, or continue after an interruption"),
         ("up --units 2 pool_mode=transaction", "start two units, and set an option"),
         ("up --backend postgresql://postgres@db:5432", "use an existing PostgreSQL"),
+        ("up --tls client_tls_sslmode=require", "let clients in only with TLS"),
+    ),
+    "authority": (
+        ("authority", "show the authority and the certificates of the units"),
+        ("authority renew", "give every unit a new key and certificate"),
+        ("authority rotate", "put a new authority in place of the authority"),
     ),
     "scale": (("scale 3", "run three units"),),
     "down": (("down", "stop all processes"),),

@@ -18,7 +18,8 @@ def add(verbs: Verbs) -> None:
     up.add_argument(
         "--backend",
         metavar="URI",
-        help="an existing server, postgresql://USER@HOST:PORT, password in $PGPASSWORD",
+        help="an existing server, postgresql://USER@HOST:PORT?sslmode=verify-full&sslrootcert=FILE, password"
+        " in $PGPASSWORD",
     )
     up.add_argument(
         "--read-only-endpoints",
@@ -29,7 +30,13 @@ def add(verbs: Verbs) -> None:
         "--listen",
         metavar="ADDRESS",
         help="listen at this address of the machine, too, so that containers and other machines"
-        " can connect, without encryption; 0.0.0.0 is all addresses, `none` ends it",
+        " can connect; 0.0.0.0 is all addresses, `none` ends it",
+    )
+    up.add_argument(
+        "--tls",
+        action=argparse.BooleanOptionalAction,
+        help="make a certificate authority on this machine, so that clients can encrypt their connections"
+        " and verify the units; --no-tls ends that",
     )
     up.add_argument(
         "--no-watch",

@@ -10,5 +10,7 @@ VARIABLES = {
     "PGBOUNCER": "path of the PgBouncer to run, 1.21 or later",
     "PG_BIN_DIR": "directory with initdb and postgres of PostgreSQL 14 or later",
     "PGPASSWORD": "password of the user in `up --backend`",
+    "PGSSLMODE": "sslmode of `up --backend`, if the address has none",
+    "PGSSLROOTCERT": "sslrootcert of `up --backend`, if the address has none",
     "NO_COLOR": "set it to any value to turn colours off",
 }

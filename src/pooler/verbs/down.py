@@ -8,21 +8,27 @@ from collections.abc import Iterator
 
 from adapters.local import systemd
 from adapters.local.run_as import pooler_owner
-from domain.facts import BackendLogin
+from domain.backend import BackendLogin
 from pooler import binaries, server, server_cleanup, watching
 from pooler.arguments import CommandError, UsageError
 from pooler.invocation import Invocation
 from pooler.output import print_line
 from pooler.platform import LocalPlatform
 from pooler.server import LocalServer, ServerFailed
-from pooler.store import ServerRecord, Unwritable
+from pooler.store import ServerRecord, State, Unreadable, Unwritable
 from pooler.verbs.service import unit_name
 from pooler.views.text import printable
 
 
 def down(run: Invocation, arguments: argparse.Namespace) -> int:
     """Stop all processes. Data, users and options stay, unless `--delete` or `--abandon` is given."""
-    platform = LocalPlatform(run.store, run.store.load(), pooler_owner())
+    try:
+        state = run.store.load()
+    except Unreadable:
+        if not (arguments.delete or arguments.abandon):
+            _stop(run, LocalPlatform(run.store, State(), pooler_owner()))
+        raise
+    platform = LocalPlatform(run.store, state, pooler_owner())
     if arguments.delete:
         return _delete(run, platform, sure=arguments.yes)
     if arguments.abandon:
@@ -30,8 +36,12 @@ def down(run: Invocation, arguments: argparse.Namespace) -> int:
     if arguments.yes:
         raise UsageError("--yes answers the question of `--delete` and of `--abandon` only")
     if not run.store.exists():
-        _stop(run, platform)
-        run.say("no unit exists on this machine")
+        found = _stop(run, platform)
+        run.say(
+            f"{run.store.home / 'state.json'} is missing: all data stays, and `pooler up` needs that file"
+            if found
+            else "no unit exists on this machine"
+        )
         return 0
     platform.state.stopped = True
     try:
@@ -50,14 +60,18 @@ def _starts_at_boot(run: Invocation) -> bool:
     return systemd.runs() and systemd.unit_path(unit_name(run.store.home)).exists()
 
 
-def _stop(run: Invocation, platform: LocalPlatform) -> None:
-    """Stop the process that watches, all PgBouncer processes, and the PostgreSQL that `pooler` made."""
+def _stop(run: Invocation, platform: LocalPlatform) -> bool:
+    """Stop the process that watches, all PgBouncer processes, and the PostgreSQL that `pooler` made.
+
+    They are found by their files in the home, also without a state. Returns whether there was any.
+    """
     watching.stop(run.store)
-    for unit in platform.stop():
+    units = platform.stop()
+    for unit in units:
         run.say(f"{unit} stopped")
-    if platform.state.server:
-        LocalServer(run.store.home, binaries.postgresql_owner()).stop(platform.state.server)
+    if server_ran := LocalServer(run.store.home, binaries.postgresql_owner()).stop():
         run.say("PostgreSQL stopped")
+    return bool(units) or server_ran
 
 
 def _delete(run: Invocation, platform: LocalPlatform, *, sure: bool) -> int:
@@ -73,7 +87,7 @@ def _delete(run: Invocation, platform: LocalPlatform, *, sure: bool) -> int:
             print("nothing was deleted")
             return 1
     if given and credentials:
-        _check_reachable(credentials)
+        _check_reachable(credentials, state.first_database)
         server_cleanup.clean_up(platform, credentials, run.say, made=state.made_database)
     return _forget(run, platform)
 
@@ -109,7 +123,7 @@ def _databases(platform: LocalPlatform, record: ServerRecord) -> list[str]:
         return [f"the PostgreSQL server, which does not answer ({error}), with databases: {names}"]
     finally:
         if started and platform.state.stopped:
-            own.stop(record)
+            own.stop()
     return [
         *(f"database {name}  {size}" for name, size in sizes.items()),
         "the PostgreSQL server with these databases, and all of its users",
@@ -131,10 +145,10 @@ def _agreed(*, sure: bool) -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
-def _check_reachable(credentials: BackendLogin) -> None:
+def _check_reachable(credentials: BackendLogin, database: str) -> None:
     """Raise CommandError if the given server does not answer, before anything changes."""
     try:
-        server.inspect_server(credentials)
+        server.inspect_server(credentials, database)
     except ServerFailed as error:
         raise CommandError(
             f"{error}. Nothing was deleted. If that server is gone for good, `pooler down --abandon`"
@@ -167,9 +181,6 @@ def _abandon(run: Invocation, platform: LocalPlatform, *, sure: bool) -> int:
 def _forget(run: Invocation, platform: LocalPlatform) -> int:
     existed = run.store.exists()
     _stop(run, platform)
-    if platform.state.server is None and (run.store.home / "postgresql").exists():
-        # The state that named this server is lost, or a command that was killed has made it.
-        LocalServer(run.store.home, binaries.postgresql_owner()).end()
     run.store.remove()
     run.say(
         "no process and no file of `pooler` is left on this machine"

@@ -14,6 +14,7 @@ from pooler.commandline.show import LOG_LINES, MOST_LOG_LINES
 from pooler.invocation import Invocation
 from pooler.log_files import Follower, Keep, Line, Source, moment, tail
 from pooler.observation import in_order
+from pooler.own_logins import OwnLogins
 from pooler.platform import LocalPlatform
 from pooler.views.text import printable
 
@@ -25,7 +26,7 @@ _FOLLOW_SECONDS = 0.25
 # A login of `pooler`, or of a monitor, to the console: a line for its beginning, and a line for its end.
 _CONSOLE_LOGIN = re.compile(
     r" LOG C-0x[0-9a-f]+: pgbouncer/[A-Za-z0-9_.-]+@unix\(\d+\):\d+ "
-    r"(?:login attempt: |closing because: client close request)"
+    r"(?:login attempt: |closing because: client (?:close request|unexpected eof))"
 )
 
 
@@ -33,17 +34,26 @@ def logs(run: Invocation, arguments: argparse.Namespace) -> int:
     """Print the last lines of the logs, and new lines with `--follow`."""
     since, most = _since(arguments.since), _most(arguments)
     sources = sources_of(run, arguments.unit)
-    keep = chosen(arguments.grep, everything=arguments.all)
+
+    def keep() -> Keep:
+        own = OwnLogins.of(run.store.home)
+        return chosen(arguments.grep, own, everything=arguments.all)
+
     follower = Follower(sources)
+    kept = keep()
     found = sorted(
-        (line for source in sources for line in tail(source, most, since, keep)),
+        (line for source in sources for line in tail(source, most, since, kept)),
         key=lambda line: line.time,
     )
     _print(found[-most:] if most else [], sources)
     while arguments.follow:
-        time.sleep(_FOLLOW_SECONDS)
         sources = sources_of(run, arguments.unit)
-        _print([line for line in follower.new_lines(sources) if keep(line.text)], sources)
+        lines = follower.new_lines(sources)
+        # PgBouncer logs a login a moment before `pooler` writes down that it was its own.
+        time.sleep(_FOLLOW_SECONDS)
+        if lines:
+            kept = keep()
+            _print([line for line in lines if kept(line.text)], sources)
     return 0
 
 
@@ -83,11 +93,13 @@ def unit_sources(platform: LocalPlatform, unit: str) -> list[Source]:
     return [Source(f"{unit}/{log.parent.name}", log) for log in platform.pooler(unit).logs()]
 
 
-def chosen(text: str | None, *, everything: bool) -> Keep:
-    """Return a function that says whether a line is shown."""
-    return lambda line: (
-        (everything or not _CONSOLE_LOGIN.search(line)) and (not text or text in line)
-    )
+def chosen(text: str | None, own: OwnLogins, *, everything: bool) -> Keep:
+    """Return a function that says whether a line is shown; with `everything`, also lines about own logins."""
+
+    def is_own(line: str) -> bool:
+        return bool(_CONSOLE_LOGIN.search(line)) or own.has(line)
+
+    return lambda line: (not text or text in line) and (everything or not is_own(line))
 
 
 def _print(lines: Sequence[Line], sources: Sequence[Source]) -> None:

@@ -58,6 +58,8 @@ def restart(run: Invocation, arguments: argparse.Namespace) -> int:
     for name in platform.named(arguments.unit):
         platform.restart(name)
         run.say(f"{name} has new processes")
+    if platform.certification.waits:
+        run.settle(platform)
     return show_status(platform)
 
 

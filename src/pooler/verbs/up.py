@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import os
 import pathlib
 
 from adapters.local import environment
+from adapters.local.authority import new_authority
 from adapters.local.run_as import pooler_owner, shared_user
+from domain.backend import BackendLogin
 from domain.endpoints import Endpoint
-from domain.facts import BackendLogin
+from domain.settings import settings_from
 from domain.value import number_of
-from pooler import binaries, listening, server, watching
-from pooler.address import given_credentials
+from pooler import binaries, certification, listening, server, watching
+from pooler.address import first_database, given_credentials
 from pooler.arguments import CommandError, check_units, endpoints, options
+from pooler.backend_tls import keep_authorities
 from pooler.demo_query import DEMO
 from pooler.invocation import Invocation
 from pooler.platform import LocalPlatform
 from pooler.server import LocalServer, ServerFailed
 from pooler.store import State
 from pooler.verbs.status import show_status
+
+TLS_OPTION = "client_tls_sslmode"
 
 
 def up(run: Invocation, arguments: argparse.Namespace) -> int:
@@ -32,10 +38,16 @@ def up(run: Invocation, arguments: argparse.Namespace) -> int:
     check_units(state.units, state.model.options)
     if arguments.listen is not None:
         state.listen = listening.listen_address(arguments.listen)
+    if arguments.tls is not None:
+        _set_authority(run, state, wanted=arguments.tls)
+    if arguments.tls is False or any(TLS_OPTION in word for word in arguments.settings):
+        certification.check(state)
     platform = start(run, state, arguments.backend, replicas)
     if state.listen:
         say_where(run, state)
-    if arguments.no_watch or os.environ.get("POOLER_NO_WATCH"):
+    state.watched = not (arguments.no_watch or os.environ.get("POOLER_NO_WATCH"))
+    run.store.save(state)
+    if not state.watched:
         return show_status(platform)
     watch = watching.start(run.store)
     run.say("processes that end or hang are started again: see `pooler watch --help`")
@@ -45,6 +57,15 @@ def up(run: Invocation, arguments: argparse.Namespace) -> int:
             f"`pooler watch` ended at once, so what ends stays ended: see {run.store.home / watching.LOG}"
         )
     return code
+
+
+def _set_authority(run: Invocation, state: State, *, wanted: bool) -> None:
+    """Make an authority unless there is one, or end it: units then stop to serve TLS."""
+    if not wanted:
+        certification.end(state)
+    elif state.authority is None:
+        state.authority = new_authority(datetime.datetime.now(datetime.UTC))
+        run.say("made a certificate authority: `pooler authority` shows it")
 
 
 def start(
@@ -79,7 +100,7 @@ def _start(
         credentials = credentials.with_read_only(replicas)
     away = False
     try:
-        version, prepared = server.inspect_server(credentials)
+        version, prepared = server.inspect_server(credentials, state.first_database)
         run.say(f"PostgreSQL {version} answers at {credentials.endpoints[0]}")
     except ServerFailed as error:
         if known is None or address or state.server or not state.model.units:
@@ -92,7 +113,7 @@ def _start(
     platform = LocalPlatform(run.store, state, pooler_owner())
     platform.attach(credentials, version)
     if not prepared:
-        server.make_auth_database(credentials)
+        server.make_auth_database(credentials, state.first_database)
     for unit in platform.leader_first():
         platform.run_startup_hooks(unit)
     _add_and_remove_units(run, platform)
@@ -119,7 +140,8 @@ def _backend(
             )
         if ignored := environment.not_used(run.libpq):
             run.say(f"not used for --backend: {', '.join(ignored)}")
-        return given_credentials(address, run.libpq)
+        state.first_database = first_database(address)
+        return keep_authorities(given_credentials(address, run.libpq), run.store.home)
     if known and not state.server:
         return known
     owner = binaries.postgresql_owner()
@@ -142,9 +164,23 @@ def say_where(run: Invocation, state: State) -> None:
     run.say(f"clients connect to {place}")
     if listening.exposes(state.listen):
         run.say(
-            "these connections are not encrypted, and every machine that reaches this address can try"
-            f" passwords: `pooler up --listen {listening.NOWHERE}` ends that"
+            f"{_encryption(state)}every machine that reaches this address can try passwords:"
+            f" `pooler up --listen {listening.NOWHERE}` ends that"
         )
+
+
+def _encryption(state: State) -> str:
+    """Return the beginning of a sentence on connections that are not, or not always, encrypted."""
+    settings, _ = settings_from(state.model.options)
+    mode = settings.client_tls_sslmode if settings else ""
+    if state.authority is None or mode == "disable":
+        return "these connections are not encrypted (`pooler up --tls`), and "
+    if mode == "require":
+        return ""
+    return (
+        "these connections are encrypted only if the client wants that"
+        " (`pooler up client_tls_sslmode=require` needs it), and "
+    )
 
 
 def scale(run: Invocation, arguments: argparse.Namespace) -> int:

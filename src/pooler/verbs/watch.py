@@ -1,4 +1,4 @@
-"""The verb `watch`: start again what has ended or hangs, until SIGTERM."""
+"""The verb `watch`: start again what has ended or hangs, and finish what waits for PostgreSQL, until SIGTERM."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import threading
 import time
 from types import FrameType
 
+from adapters.connections import ping
+from adapters.local.model import Model
 from adapters.local.run_as import pooler_owner
 from app.errors import ConsoleFailed
 from pooler import binaries, server, watching
@@ -22,6 +24,9 @@ from pooler.verbs.up import start
 # Seconds between two looks at the processes.
 EVERY = 2.0
 
+# Seconds in which PostgreSQL has to answer before a command that waits for it is completed.
+PING_SECONDS = 1.0
+
 # The longest time between two attempts that did not help, in seconds.
 LONGEST_PAUSE = 60.0
 
@@ -29,9 +34,10 @@ _FAILURES = (CommandError, ConsoleFailed, OSError, ServerFailed, Unreadable, Unw
 
 
 def watch(run: Invocation, arguments: argparse.Namespace) -> int:
-    """Look at all processes every few seconds, and start again what has ended or hangs.
+    """Look at all processes every few seconds, start again what has ended or hangs, and renew certificates.
 
-    SIGTERM ends this, and `pooler down` does, too; PgBouncer and PostgreSQL go on.
+    When PostgreSQL answers again, what commands asked for in the meantime is completed. SIGTERM ends
+    this, and `pooler down` does, too; PgBouncer and PostgreSQL go on.
     """
     if arguments.up:
         if not run.store.exists():
@@ -105,12 +111,19 @@ class _Watch:
     def _look(self) -> float:
         """Repair what does not run, and return the seconds until the next look."""
         try:
-            if self._platform is None or not _broken(self._platform):
+            platform = self._platform
+            if platform is None:
+                return EVERY
+            broken = _broken(platform) or platform.certification.waits
+            if not broken and not _returned(platform):
                 return EVERY
             with self._run.store.locked_if_free() as locked:
                 if not locked:
                     return EVERY  # Another command works on the units.
-                self._repair()
+                if broken:
+                    self._repair()
+                else:
+                    self._complete()
         except _FAILURES as error:
             self._say(str(error))
             return self._longer()
@@ -144,6 +157,23 @@ class _Watch:
                 else f"{unit}: PgBouncer process {names} had ended or hung, and was started again"
             )
 
+        if platform.certification.waits:
+            platform.settle()
+            if not platform.certification.waits:
+                self._say("units have new certificates")
+
+    def _complete(self) -> None:
+        """Run the hooks that Juju would run, which finish what waits for PostgreSQL."""
+        state = self._run.store.load()
+        if state.stopped:
+            return
+        platform = LocalPlatform(self._run.store, state, pooler_owner())
+        for application in platform.applications():
+            application.update_status()
+        platform.settle()
+        problem = _waits_for_postgresql(state.model)
+        self._say(problem or "PostgreSQL answers again: what waited for it is completed")
+
     def _start_server(self, platform: LocalPlatform, record: ServerRecord) -> None:
         own, before = LocalServer(self._run.store.home, binaries.postgresql_owner()), record.port
         try:
@@ -162,6 +192,19 @@ class _Watch:
         if text != self._said:
             print(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}", flush=True)
         self._said = text
+
+
+def _waits_for_postgresql(model: Model) -> str:
+    """Return why the units wait for PostgreSQL; '' if a hook has not recorded that they do."""
+    return next((each.text for each in model.ledger.problems if each.topic == "database"), "")
+
+
+def _returned(platform: LocalPlatform) -> bool:
+    """Return whether the units wait for PostgreSQL, and it answers."""
+    backend = platform.model.backend.credentials
+    if backend is None or not _waits_for_postgresql(platform.model):
+        return False
+    return ping.answers(((place.host, place.port) for place in backend.endpoints), PING_SECONDS)
 
 
 def _broken(platform: LocalPlatform) -> bool:

@@ -10,7 +10,7 @@ HERE = pathlib.Path(__file__).parent
 
 
 def pytest_addoption(parser):
-    parser.addoption("--charm", help="the packed charm, from `charmcraft pack`")
+    parser.addoption("--charm", help="the packed charm, from `make pack`")
 
 
 def _reason(charm: str | None) -> str:
@@ -20,7 +20,7 @@ def _reason(charm: str | None) -> str:
     if asked.returncode:
         return f"no Juju controller is reachable: {asked.stderr.strip()}"
     if not charm or not pathlib.Path(charm).is_file():
-        return "no packed charm: run `charmcraft pack` and give --charm FILE"
+        return "no packed charm: run `make pack` and give --charm FILE"
     return ""
 
 

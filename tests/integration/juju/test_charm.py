@@ -1,7 +1,7 @@
 """The charm in a real model: needs a Juju controller on Kubernetes, and a packed charm.
 
-charmcraft pack
-tox -e juju -- --charm ./pgbouncer-k8s_amd64.charm
+make pack
+tox -e juju -- --charm ./pgbouncer-k8s_ubuntu-24.04-amd64.charm
 """
 
 import asyncio

@@ -66,6 +66,22 @@ def test_a_connection_string_of_libpq_gives_back_each_value(endpoints, password)
     assert found["dbname"] == "shop.of-A"
 
 
+@pytest.mark.parametrize("endpoints", ENDPOINTS)
+def test_every_form_verifies_units_that_serve_tls(endpoints):
+    path = "/home/a b/é&?#%/client-ca.pem"
+    found = access(endpoints=endpoints, read_only_alias="r", read_only_endpoints=endpoints)
+    found = found._replace(authorities=path)
+    fields, wanted = found.fields(), {"sslmode": "verify-full", "sslrootcert": path}
+    texts = [fields["uri"], *fields["uris"], fields["read-only-uri"], found.conninfo()]
+    texts += [fields["libpq-uri"]] if "libpq-uri" in fields else []
+    for text in texts:
+        assert wanted.items() <= psycopg.conninfo.conninfo_to_dict(text).items()
+    assert wanted.items() <= fields.items()
+    variables = found.libpq_variables()
+    assert (variables["PGSSLMODE"], variables["PGSSLROOTCERT"]) == ("verify-full", path)
+    assert variables["DATABASE_URL"] == fields["uri"]
+
+
 @given(password=PASSWORDS)
 def test_a_shell_reads_each_value_as_it_is(password):
     lines = access(password).shell_lines().splitlines()

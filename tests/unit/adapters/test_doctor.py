@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from pooler import watching
 from pooler.checks import subject
 from pooler.checks.running import TASKS, Task, examine
 from pooler.store import State, Store
@@ -118,3 +119,27 @@ def test_the_version_of_pgbouncer_decides_the_level(tmp_path, version, level):
     Store(tmp_path).save(State(pgbouncer=str(program)))
     (check,) = [c for c in examine(Store(tmp_path)).checks if c.name == "pgbouncer"]
     assert (check.level, version in check.text) == (level, True)
+
+
+def check_of(store, name):
+    return next(check for check in examine(store).checks if check.name == name)
+
+
+def test_units_whose_watching_process_has_ended_are_a_warning(tmp_path):
+    store, state = Store(tmp_path), State(watched=True)
+    state.model.add_unit("127.0.0.2")
+    store.save(state)
+    check = check_of(store, "watch")
+    assert (check.level, check.command) == ("warning", "pooler up")
+    with watching.only_one(store):
+        assert check_of(store, "watch").level == "ok"
+    state.watched = False
+    store.save(state)
+    assert check_of(store, "watch").level == "ok"
+
+
+def test_stopped_units_need_no_process_that_watches(tmp_path):
+    state = State(watched=True, stopped=True)
+    state.model.add_unit("127.0.0.2")
+    Store(tmp_path).save(state)
+    assert not [check for check in examine(Store(tmp_path)).checks if check.name == "watch"]

@@ -40,10 +40,7 @@ def test_an_address_is_read_as_libpq_reads_it(uri, endpoints):
         ("nonsense://x", "is no postgresql:// address"),
         ("postgresql://u:the-password@db", "contains a password"),
         ("postgresql://u@db?password=the-password", "contains a password"),
-        ("postgresql://u@db/mine", "a database is not supported"),
-        ("postgresql://u@db?sslmode=require", "not encrypted yet"),
-        ("postgresql://u@db?sslmode=verify-full", "not encrypted yet"),
-        ("postgresql://u@db?sslrootcert=x", "sslrootcert is not supported"),
+        ("postgresql://u@db/pgbouncer", "pgbouncer is the database that `pooler` makes and drops"),
         ("postgresql://u@db?options=-cx%3D1", "options is not supported"),
         ("postgresql://u@db?application_name=x", "application_name is not supported"),
         ("postgresql://u@db?target_session_attrs=any", "target_session_attrs is not supported"),
@@ -63,7 +60,8 @@ def test_an_address_that_cannot_be_honoured_is_refused_by_name(uri, said):
     ("libpq", "said"),
     [
         ({}, "$PGPASSWORD is not set"),
-        ({"PGSSLMODE": "verify-full"} | LIBPQ, "$PGSSLMODE='verify-full': connections to"),
+        ({"PGSSLMODE": "full"} | LIBPQ, "$PGSSLMODE='full' is no sslmode"),
+        ({"PGSSLROOTCERT": "/none"} | LIBPQ, "$PGSSLROOTCERT has no effect with sslmode=prefer"),
     ],
 )
 def test_a_variable_that_cannot_be_honoured_is_refused_by_name(libpq, said):
@@ -80,7 +78,7 @@ def test_no_variable_of_libpq_changes_our_logins(monkeypatch):
     taken = environment.without_libpq()
     assert not {"PGOPTIONS", "PGSERVICE", "PGSSLMODE", "PGUSER", "PGPASSWORD"} & set(os.environ)
     assert os.environ["PGBOUNCER"] == os.environ["PG_BIN_DIR"] == "kept"
-    assert environment.not_used(taken) == ["$PGOPTIONS", "$PGSERVICE", "$PGSSLMODE"]
+    assert environment.not_used(taken) == ["$PGOPTIONS", "$PGSERVICE"]
 
 
 # ---- files that other users could replace ---------------------------------------------------

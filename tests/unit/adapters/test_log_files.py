@@ -2,12 +2,18 @@
 
 import datetime
 import os
+import socket
+import stat
+import time
 
 import pytest
 
+from pooler import own_logins
 from pooler.log_files import Follower, Source, moment, tail
+from pooler.own_logins import OwnLogins
 from pooler.verbs.logs import chosen
 
+NO_LOGINS = OwnLogins({})
 NOW = datetime.datetime(2026, 11, 27, 18, 30, tzinfo=datetime.UTC)
 CONSOLE = (
     "LOG C-0x55: pgbouncer/pgbouncer_admin_pgbouncer@unix(1):6432 login attempt:"
@@ -21,6 +27,11 @@ def line(second, text):
 
 def everything(_):
     return True
+
+
+def shows(logged, own=NO_LOGINS, *, text=None, everything=False):
+    """Return whether `logs` shows a line."""
+    return chosen(text, own, everything=everything)(logged)
 
 
 @pytest.fixture
@@ -77,11 +88,62 @@ def test_an_endless_line_is_cut(tmp_path):
 
 
 def test_the_console_logins_of_pooler_are_hidden_unless_all_lines_are_wanted():
-    assert not chosen(None, everything=False)(line(1, CONSOLE))
-    assert chosen(None, everything=True)(line(1, CONSOLE))
+    assert not shows(line(1, CONSOLE))
+    assert not shows(line(1, CONSOLE), text="LOG")
+    assert shows(line(1, CONSOLE), everything=True)
     refused = "LOG C-0x5: pgbouncer/pgbouncer_admin_pgbouncer@10.0.0.9:6432 login attempt: db=x"
-    assert chosen(None, everything=False)(line(1, refused))
-    assert chosen(None, everything=False)(line(1, "LOG RELOAD command issued"))
+    assert shows(line(1, refused))
+    assert shows(line(1, "LOG RELOAD command issued"))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("demo/relation_id_1@127.0.0.1:{own} login attempt: db=demo", False),
+        ("demo/relation_id_1@[::1]:{own} closing because: client close request (age=0s)", False),
+        ("a b@c/relation_id_12@127.0.0.1:{own} login attempt: db=x", False),
+        ("demo/relation_id_1@127.0.0.1:{other} login attempt: db=demo", True),
+        ("demo/relation_id_1@127.0.0.1:{own} closing because: no such database", True),
+    ],
+)
+def test_the_logins_of_pooler_as_an_application_are_hidden(tmp_path, text, shown):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        own = server.getsockname()[1]
+        own_logins.remember(tmp_path, server.fileno())
+    text = text.format(own=own, other=own - 1)
+    logins = OwnLogins.of(tmp_path)
+    for seconds, found in ((0, shown), (-3600, True)):
+        time_text = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + seconds))
+        logged = f"{time_text}.123 UTC [7] LOG C-0x55: {text}"
+        assert shows(logged, logins) == found
+        assert shows(logged, logins, everything=True)
+
+
+def test_the_file_of_own_logins_is_private_and_does_not_grow_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(own_logins, "MOST", 100)
+    for _ in range(50):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            own_logins.remember(tmp_path, server.fileno())
+    file = tmp_path / own_logins.FILE
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert file.stat().st_size < 130
+    assert port in OwnLogins.of(tmp_path).times
+
+
+def test_a_damaged_file_of_own_logins_hides_nothing(tmp_path):
+    (tmp_path / own_logins.FILE).write_bytes(b"\xff 1\nx\n999999999999 7\n1 2 3\n")
+    logged = "LOG C-0x5: demo/relation_id_1@127.0.0.1:7 login attempt: db=demo"
+    assert shows(line(1, logged), OwnLogins.of(tmp_path))
+    assert OwnLogins.of(tmp_path / "none").times == {}
+
+
+def test_a_link_in_place_of_the_file_of_own_logins_is_not_followed(tmp_path):
+    (tmp_path / "other").write_text("")
+    (tmp_path / own_logins.FILE).symlink_to(tmp_path / "other")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        own_logins.remember(tmp_path, server.fileno())
+    assert (tmp_path / "other").read_text() == ""
 
 
 def test_a_line_of_megabytes_does_not_end_the_following(tmp_path):

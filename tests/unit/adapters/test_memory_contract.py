@@ -10,8 +10,8 @@ from adapters.memory import LAYOUT, MemoryDatabases, MemoryPooler, MemoryRole, M
 from contract.consoles import ConsolesContract
 from contract.databases import DatabasesContract
 from contract.pooler import PoolerContract, SupervisedContract
+from domain.backend import BackendLogin
 from domain.endpoints import Endpoint, endpoints_in
-from domain.facts import BackendLogin
 
 
 class ServerInMemory:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from profiles import given
 
-from domain.facts import BackendLogin
+from domain.backend import BackendLogin
 from pooler.redaction import REMOVED, Redaction, secrets_in, secrets_in_json
 from pooler.store import ServerRecord, State
 
@@ -50,6 +50,8 @@ def test_a_secret_is_removed_in_the_forms_of_uris_json_and_sql(text):
         ("host=h password=abc user=u", f"host=h password={REMOVED} user=u"),
         ('{"password": "abc"}', f'{{"password": {REMOVED}}}'),
         ("postgresql://u:abc@h:1/d", f"postgresql://u:{REMOVED}@h:1/d"),
+        ("postgresql://u:a/b@h:1/d", f"postgresql://u:{REMOVED}@h:1/d"),
+        ("'postgres://u:a/b@c:d@h/d' ok", f"'postgres://u:{REMOVED}@h/d' ok"),
         ("SCRAM-SHA-256$4096:c2FsdA==$a2V5:a2V5", f"SCRAM-SHA-256${REMOVED}"),
         ("md5" + "0a" * 16, f"md5{REMOVED}"),
     ],
@@ -69,6 +71,7 @@ def test_the_beginning_of_a_secret_is_removed_where_a_log_was_cut(length):
     [
         "auth_query = SELECT username, password FROM pgbouncer.get_auth($1)",
         'FATAL: password authentication failed for user "x"',
+        "postgresql://u@h:5432/d, then user@h:5432",
     ],
 )
 def test_a_text_about_passwords_stays(text):

@@ -6,8 +6,8 @@ from in_memory import deployed, related
 
 from adapters.local.model import related as related_backend
 from adapters.memory import MemoryPlatform
+from domain.backend import BackendRelation
 from domain.endpoints import endpoints_in
-from domain.facts import BackendRelation
 from domain.status import assess
 
 LEADER, FOLLOWER = "pgbouncer/0", "pgbouncer/1"
@@ -28,6 +28,20 @@ def served():
     platform = related(service_host="pool")
     platform.backend(readers="10.1.0.2:5432")
     platform.relate("shop-app", "shop")
+    return platform
+
+
+def with_old_client():
+    """Return units with PostgreSQL, and a client at `db` besides that at `database`."""
+    platform = served()
+    platform.relate("old-app", "old", endpoint="db")
+    return platform
+
+
+def with_two_old_clients():
+    """Return units with PostgreSQL, and two clients at `db` with the same database."""
+    platform = with_old_client()
+    platform.relate("old-app", "old", endpoint="db-admin")
     return platform
 
 
@@ -192,6 +206,29 @@ def unrelated_in_silence(platform):
     platform.server.down = "PostgreSQL does not answer"
 
 
+def old_client_asked(platform):
+    platform.model.relate("old-app", "old", endpoint="db")
+
+
+def old_client_asked_in_vain(platform):
+    platform.model.relate("bad-app", "bad", endpoint="db", extensions="citext")
+    old_client_asked(platform)
+
+
+def unanswered(platform):
+    platform.model.units[FOLLOWER].answers = {}
+
+
+def stale_answers(platform):
+    stale(platform)
+    for unit in platform.model.units.values():
+        unit.answers = {}
+
+
+def old_client_unrelated(platform):
+    del platform.model.clients[2]
+
+
 def nothing(platform):
     pass
 
@@ -259,6 +296,18 @@ ROWS = {
     "clients/5": (served, stale, LEADER, hook("clients_departed", "shop-app/1")),
     "clients/6": (served, unrelated_in_silence, LEADER, hook("clients_broken")),
     "clients/7": (served, unrelated, LEADER, hook("clients_broken")),
+    "legacy/1": (new, old_client_asked, LEADER, hook("legacy_changed")),
+    "legacy/1 backend": (started, old_client_asked, LEADER, hook("legacy_changed")),
+    "legacy/1 follower": (started, old_client_asked, FOLLOWER, hook("legacy_changed")),
+    "legacy/2": (served, old_client_asked_in_vain, LEADER, hook("legacy_changed")),
+    "legacy/3": (served, old_client_asked, LEADER, hook("legacy_changed")),
+    "legacy/4": (with_old_client, unanswered, FOLLOWER, hook("legacy_changed")),
+    "legacy/5": (served, old_client_asked, FOLLOWER, hook("legacy_changed")),
+    "legacy/6": (with_old_client, stale_answers, LEADER, hook("legacy_changed")),
+    "legacy/7": (with_old_client, stale_answers, LEADER, hook("clients_departed", "old-app/1")),
+    "legacy/8": (with_old_client, old_client_unrelated, LEADER, hook("clients_broken")),
+    "legacy/9": (with_two_old_clients, old_client_unrelated, LEADER, hook("clients_broken")),
+    "legacy backend": (with_old_client, gone, LEADER, hook("backend_broken")),
 }
 
 
@@ -270,12 +319,25 @@ def brought_to_rest(platform):
     platform.settle()
 
 
+PASSWORDS = {
+    "auth": True,
+    "clients": {"__all__": {"password"}},
+    "units": {"__all__": {"answers": {"__all__": {"password"}}}},
+}
+
+
 def seen(platform):
     """Return the whole state, without passwords, which only have to match."""
     model, server = platform.model, platform.server
     roles = {name: (r.ours, r.database, r.groups) for name, r in server.roles.items()}
     return {
-        "model": model.model_dump(exclude={"auth": True, "clients": {"__all__": {"password"}}}),
+        "model": model.model_dump(exclude=PASSWORDS),
+        "answers": [
+            {number: answer.password == model.clients[number].password}
+            for unit in model.units.values()
+            for number, answer in unit.answers.items()
+            if number in model.clients
+        ],
         "kubernetes": platform.kubernetes.services,
         "users": model.auth and (model.auth.auth_user, model.auth.stats_user),
         "let in": [number for number in model.clients if works(platform, number)],

@@ -9,8 +9,8 @@ from in_memory import deployed, related
 
 from adapters.memory import MemoryPlatform
 from app.outcome import AskAgain, Done
+from domain.backend import BackendRelation
 from domain.capabilities import Version
-from domain.facts import BackendRelation
 from domain.status import assess
 
 

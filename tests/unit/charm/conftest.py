@@ -125,12 +125,13 @@ def related(begun, tmp_path):
 
 @pytest.fixture(scope="module")
 def begin(tmp_path_factory):
-    """Return the leader of three units with two clients."""
+    """Return the leader of three units with two clients, and a client at `db`."""
     with contextlib.closing(
         Juju(tmp_path_factory.mktemp("begin") / "juju", others=(1, 2)).deploy().backend()
     ) as juju:
         juju.client("shop-app", {"database": "shop", **V0})
         juju.client("wiki-app", {"database": "wiki", **V0})
+        juju.client("shop-app", {"database": "shop"}, endpoint="db")
         yield juju
 
 

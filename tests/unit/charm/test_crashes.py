@@ -36,8 +36,9 @@ def let_in(juju):
     """Return the clients whose published credentials let them in."""
     found = set()
     for relation in juju.state.relations:
-        told = juju.told(relation.id) if relation.endpoint == "database" else {}
-        role = juju.server.roles.get(told.get("username", ""))
+        clients = ("database", "db", "db-admin")
+        told = juju.told(relation.id) if relation.endpoint in clients else {}
+        role = juju.server.roles.get(told.get("username") or told.get("user", ""))
         if role and role.login and role.password == told["password"]:
             found.add(relation.id)
     return found

@@ -8,12 +8,15 @@ import pickle
 import subprocess
 import sys
 from functools import partial
+from unittest import mock
 
 import ops
 import pytest
 from crash_charm import effects
-from on_juju import APP, CONFIG, META, V0
+from on_juju import ACTIONS, APP, CONFIG, META, V0
 from ops import testing
+from scenario.mocking import _MockModelBackend
+from signing import Provider, Signer, receives
 
 SOURCE = pathlib.Path(__file__).parents[3] / "src"
 HEAVY = {"psycopg", "lightkube", "jinja2", "httpx2", "cryptography"}
@@ -110,14 +113,18 @@ def three_units(make):
     """Return the leader of three units, with a relation at every endpoint and nothing left to do."""
     juju = make(others=(1, 2)).deploy().backend()
     juju.client("shop-app", {"database": "shop", **V0})
+    juju.client("shop-app", {"database": "shop"}, endpoint="db")
+    # With a database this client could make databases, and the leader would ask PostgreSQL in every hook.
+    juju.client("blog-app", {}, endpoint="db-admin")
+    Provider(juju).issues()
+    receives(juju, {"certificates": json.dumps([Signer().root])})
     juju.emit(juju.context.on.update_status())
     return juju
 
 
 # No hook reads the databags of these endpoints.
 NO_BEHAVIOUR = {
-    "upgrade", "certificates", "receive-ca-certs", "logging", "tracing", "db", "db-admin",
-    "metrics-endpoint", "grafana-dashboard",
+    "upgrade", "logging", "tracing", "metrics-endpoint", "grafana-dashboard",
 }  # fmt: skip
 
 
@@ -141,8 +148,14 @@ def test_every_databag_that_a_hook_reads_ends_the_memory(three_units):
 def test_a_follower_reads_no_databag_that_only_the_leader_may_read(three_units):
     juju = three_units
     juju.emit(juju.context.on.update_status(), leader=False)
-    peers = juju.relation("pgb-peers").id
-    assert set(reads(juju)) == {(peers, APP), (peers, f"{APP}/0")}
+    peers, old, admin = (juju.relation(name).id for name in ("pgb-peers", "db", "db-admin"))
+    of_peers = {(peers, APP), (peers, f"{APP}/0")}
+    of_old = {(old, "shop-app"), (old, "shop-app/0"), (old, f"{APP}/0")}
+    of_admin = {(admin, "blog-app"), (admin, "blog-app/0")}
+    # Every unit reads the answer of its authority, and the authorities that the operator gives.
+    authority, roots = (juju.relation(name).id for name in ("certificates", "receive-ca-certs"))
+    of_authority = {(authority, "vault"), (authority, f"{APP}/0"), (roots, "roots")}
+    assert set(reads(juju)) == of_peers | of_old | of_admin | of_authority
     client = juju.relation("database")
     on = juju.context.on
     assert not looked(juju, on.relation_changed(client, remote_unit=0))
@@ -275,8 +288,9 @@ from adapters.connections import ping
 from charm import PgBouncerCharm
 
 ping.answers = lambda servers, seconds=1.0: True
-state, root, meta, config = pickle.load(sys.stdin.buffer)
-context = testing.Context(PgBouncerCharm, meta=meta, config=config, charm_root=root)
+state, root, meta, config, actions = pickle.load(sys.stdin.buffer)
+known = {{"meta": meta, "config": config, "actions": actions}}
+context = testing.Context(PgBouncerCharm, **known, charm_root=root)
 out = context.run(context.on.update_status(), state)
 assert out.unit_status.name == "active", out.unit_status
 print(*{{name.partition(".")[0] for name in sys.modules}})
@@ -285,7 +299,7 @@ print(*{{name.partition(".")[0] for name in sys.modules}})
 
 def loaded_by_an_update_status_of(juju):
     """Return the modules that a new process has loaded at the end of the hook."""
-    given = pickle.dumps((juju.state, juju.context.charm_root, META, CONFIG))
+    given = pickle.dumps((juju.state, juju.context.charm_root, META, CONFIG, ACTIONS))
     done = subprocess.run(
         [sys.executable, "-c", juju.workload.reached_by() + HOOK],
         input=given,
@@ -308,3 +322,27 @@ def test_a_hook_that_looks_and_finds_nothing_loads_no_driver(quiet):
     load = loaded_by_an_update_status_of(quiet)
     assert load >= UNNEEDED
     assert not load & HEAVY
+
+
+def test_a9_without_an_authority_no_hook_loads_cryptography_or_reads_its_secret(quiet):
+    memory(quiet).unlink()
+    assert "cryptography" not in loaded_by_an_update_status_of(quiet)
+    memory(quiet).unlink()
+    read, tool = [], _MockModelBackend.secret_get
+
+    def spied(self, *args, **kwargs):
+        read.append(f"{args} {kwargs}")
+        return tool(self, *args, **kwargs)
+
+    with mock.patch.object(_MockModelBackend, "secret_get", spied):
+        quiet.emit(quiet.context.on.update_status())
+    assert read
+    assert not [label for label in read if "certificates" in label]
+
+
+def test_a9_a_hook_with_an_authority_and_no_news_loads_no_cryptography(quiet):
+    Provider(quiet).issues()
+    quiet.emit(quiet.context.on.update_status())
+    assert not looked(quiet)
+    memory(quiet).unlink()
+    assert "cryptography" not in loaded_by_an_update_status_of(quiet)

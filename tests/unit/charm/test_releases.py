@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from charm_states import EVENTS, run, settled
+from charm_states import EVENTS, SETTLED, run, settled
 from on_juju import APP, V0
 
 UNREADABLE = json.dumps({"colour": "red"})
@@ -112,7 +112,7 @@ def test_a_new_pod_with_an_unreadable_plan_waits_and_then_serves(in_state):
     with_shared(juju, plan=plan)
     run(juju, "peers-changed")
     assert "shop" in juju.databases()
-    assert juju.status == "active"
+    assert juju.status == SETTLED
 
 
 @pytest.mark.parametrize("part", [True, False], ids=["leader", "follower"])
@@ -126,7 +126,7 @@ def test_keys_of_a_later_release_change_nothing_and_stay(in_state, part):
     assert json.loads(juju.shared["plan"]) == plan
     assert json.loads(juju.shared["ledger"]) == ledger
     assert juju.ini() == served
-    assert juju.status == "active"
+    assert juju.status == SETTLED
 
 
 def test_an_older_leader_changes_the_plan_and_keeps_later_keys(in_state):
@@ -159,4 +159,4 @@ def test_what_a_later_release_remembered_beside_the_files_is_read(in_state):
     before = juju.workload.changes()
     run(juju, "update-status")
     assert juju.workload.changes() == before
-    assert juju.status == "active"
+    assert juju.status == SETTLED

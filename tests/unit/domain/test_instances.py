@@ -52,6 +52,7 @@ def test_all_that_a_process_is_told():
         "auth_user": "auth",
         "auth_dbname": "pgbouncer_auth",
         "auth_query": "SELECT username, password FROM pgbouncer.get_auth($1)",
+        "server_tls_sslmode": "prefer",
         **dict(Settings().passed_on()),
         "max_client_conn": "10000",
         "max_user_client_connections": "7500",

@@ -63,6 +63,8 @@ def test_a_unit_that_keeps_what_the_authority_issued_has_no_other_pair():
     later = ServedPair(key=pydantic.SecretStr("key"), chain=(MIDDLE,), authorities=(ROOT,))
     unit = UnitCertificates(related=True, issued=pair).requesting(names)
     assert unit.requested == names
-    assert unit.keeping(pair) == UnitCertificates(related=True, kept=pair, requested=names)
+    assert unit.keeping(pair) == UnitCertificates(
+        related=True, kept=pair, requested=names, unanswered=True
+    )
     assert unit.keeping(later).issued == pair
     assert unit.keeping(None).kept is None

@@ -15,8 +15,8 @@ from hostile.scram_server import Refused, asks, message, prove
 
 from adapters.postgres.databases import PsycopgDatabases
 from app.errors import DatabaseRefused, DatabaseUnreachable
+from domain.backend import BackendLogin
 from domain.endpoints import Endpoint
-from domain.facts import BackendLogin
 from domain.users import Login
 from pooler import server as local
 from pooler.server import ServerFailed
@@ -182,7 +182,7 @@ HASHING = """
 import sys, time, pydantic
 sys.path.insert(0, sys.argv[1])
 from adapters.postgres.databases import PsycopgDatabases
-from domain.facts import BackendLogin
+from domain.backend import BackendLogin
 from domain.endpoints import Endpoint
 from domain.users import Login
 password = pydantic.SecretStr(sys.argv[3])

@@ -16,8 +16,8 @@ from profiles import given
 from samples import AUTH
 
 from adapters.local.model import ClientRecord, Model, UnitRecord
+from domain.backend import BackendLogin, BackendRelation
 from domain.endpoints import Endpoint
-from domain.facts import BackendLogin, BackendRelation
 from domain.settings import ACCEPTS
 from domain.status import assess
 from domain.users import Offer
@@ -191,6 +191,10 @@ PARTS = st.tuples(NAMES | TEXT, LISTS | ANY_TEXT, TEXT)
 @example("postgresql://u%0A@h", {"PGPASSWORD": "the-password"})
 @example("postgresql://u@h?sslmode=\n", {"PGPASSWORD": "p"})
 @example("postgresql://u@h", {"PGPASSWORD": "p", "PGSSLMODE": "\udcff"})
+@example("postgresql://u@h?sslmode=verify-full&sslrootcert=/dev/zero", {"PGPASSWORD": "p"})
+@example("postgresql://u@h?sslmode=verify-full&sslrootcert=/", {"PGPASSWORD": "p"})
+@example("postgresql://u@h?sslmode=verify-ca", {"PGPASSWORD": "p", "PGSSLROOTCERT": "\udcff\n"})
+@example("postgresql://u@h?sslmode=verify-ca", {"PGPASSWORD": "p", "PGSSLROOTCERT": "x" * 5000})
 def test_the_address_of_a_server_is_understood_or_refused(uri, libpq):
     found, refusal = outcome(lambda: given_credentials(uri, libpq), UsageError)
     if refusal:

@@ -26,10 +26,10 @@ from adapters.connections.waiting import WaitingBudget
 from adapters.pgbouncer.console import PsycopgConsole, PsycopgConsoles
 from adapters.postgres.databases import PsycopgDatabases
 from app.errors import ConsoleFailed, DatabaseRefused, DatabaseUnreachable
+from domain.backend import BackendLogin
 from domain.capabilities import PgBouncerRuntime, Version, version_in
 from domain.console import first_line_not_applied, held
 from domain.endpoints import Endpoint
-from domain.facts import BackendLogin
 from domain.instances import Layout, pooler_config
 from domain.users import Grant
 

@@ -17,8 +17,8 @@ from supervised_pooler import SupervisedPooler, most_of
 from adapters.local.model import related as related_backend
 from adapters.memory import MemoryPlatform, MemoryRole, MemoryUnit
 from app.outcome import Done
+from domain.backend import BackendLogin, BackendRelation
 from domain.endpoints import endpoints_in
-from domain.facts import BackendLogin, BackendRelation
 
 
 class Platform(MemoryPlatform):
@@ -211,7 +211,7 @@ class History(Removals, Checks, RuleBasedStateMachine):
     def port_changes(self, port):
         self.model.options = self.model.options | {"listen_port": port}
 
-    @rule(roles=st.sampled_from(["", "admin"]))
+    @rule(roles=st.sampled_from(["", "admin", "charmed_admin"]))
     def allowed_roles_change(self, roles):
         self.model.options = self.model.options | {"allowed-roles": roles}
 
@@ -223,10 +223,13 @@ class History(Removals, Checks, RuleBasedStateMachine):
     @rule(
         database=st.sampled_from(["shop", "blog", "pgbouncer", "postgres", ""]),
         roles=st.sampled_from(["", "", "charmed_dml", "admin", "superuser"]),
+        endpoint=st.sampled_from(["", "db", "db-admin"]),
+        extensions=st.sampled_from(["", "", "citext"]),
     )
-    def client_comes(self, database, roles):
+    def client_comes(self, database, roles, endpoint, extensions):
         if len(self.model.clients) < 4:
-            self.model.relate("some-app", database, roles)
+            asks = {"endpoint": endpoint, "extensions": extensions if endpoint else ""}
+            self.model.relate("some-app", database, roles, **asks)
 
     @precondition(lambda self: self.model.clients)
     @rule(place=st.integers(0, 3), database=st.sampled_from(["shop", "blog", "store"]))
@@ -238,7 +241,11 @@ class History(Removals, Checks, RuleBasedStateMachine):
     @rule(place=st.integers(0, 3))
     def client_goes(self, place):
         numbers = list(self.model.clients)
-        del self.model.clients[numbers[place % len(numbers)]]
+        number = numbers[place % len(numbers)]
+        del self.model.clients[number]
+        # The databags of a relation end with it.
+        for unit in self.model.units.values():
+            unit.answers = {n: answer for n, answer in unit.answers.items() if n != number}
 
     # ---- PostgreSQL -------------------------------------------------------------------------
     @precondition(lambda self: not self.model.backend.related)

@@ -1,0 +1,51 @@
+"""The hooks of the relations certificates and receive-ca-certs, and the action set-tls-private-key."""
+
+import dataclasses
+
+import pydantic
+
+from app.converge import Converge
+from app.errors import CertificatesFailed
+from app.outcome import Done, Outcome
+from app.ports import Certificates, FactsSource
+from domain.certificates import wanted_names
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CertificatesChanged:
+    """The hooks of certificates and receive-ca-certs: created, changed, departed and broken.
+
+    - Every unit requests and keeps its own certificate.
+    - A unit that is being removed does nothing: its relations end while other units keep them.
+    """
+
+    source: FactsSource
+    converge: Converge
+
+    def __call__(self) -> Outcome:
+        """Converge with what the authority wrote, unless this unit is being removed."""
+        facts = self.source.read()
+        return Done(facts) if facts.leaving else self.converge(facts)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SetPrivateKey:
+    """The action set-tls-private-key, for the unit on which it runs.
+
+    The pair that the unit serves stays until the authority has issued a certificate for the other key.
+    """
+
+    source: FactsSource
+    certificates: Certificates
+
+    def __call__(self, key: pydantic.SecretStr | None) -> None:
+        """Request a certificate for this key, or for a new key. Raises CertificatesFailed."""
+        facts = self.source.read()
+        if not facts.certificates.related:
+            raise CertificatesFailed(
+                "there is no authority to ask for a certificate: relate certificates first"
+            )
+        names = wanted_names(facts)
+        if names is None:
+            raise CertificatesFailed("the leader has not shared its configuration yet: try later")
+        self.certificates.rotate(names, key)
