@@ -95,13 +95,8 @@ def fewer_units(juju):
 
 STATES = [
     settled, new_options, invalid_options, new_client, unusable_client, gone_client, forgotten_client,
-<<<<<<< HEAD
-    another_leader, moved_backend, backend_gone, lost_disk, fewer_units, newly_exposed, new_old_client,
-    gone_old_client, forgotten_old_client,
-=======
     another_leader, moved_backend, backend_gone, lost_disk, fewer_units, new_old_client, gone_old_client,
     forgotten_old_client, newly_exposed,
->>>>>>> exposure
 ]  # fmt: skip
 
 
