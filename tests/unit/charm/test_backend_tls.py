@@ -1,9 +1,10 @@
 """What the charm of PostgreSQL tells of its certificates, under real ops."""
 
 import pytest
-from authority import Authority
 from on_juju import TOLD
 from ops import testing
+
+from authority import Authority
 
 
 @pytest.fixture(scope="module")

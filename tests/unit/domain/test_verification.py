@@ -251,9 +251,7 @@ def hosts(configs, alias):
         (Version(1, 24, 1), "prefer", False),
     ],
 )
-def test_processes_of_an_older_pgbouncer_divide_hosts_to_verify_them(
-    version, mode, single
-):
+def test_processes_of_an_older_pgbouncer_divide_hosts_to_verify_them(version, mode, single):
     found = hosts(configured(version, mode), "shop_readonly")
     both = ("10.1.0.2", "10.1.0.3")
     assert found == ([(host,) for host in (*both, *both)] if single else [both] * 4)
