@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import itertools
 import json
@@ -23,7 +22,10 @@ from pooler.store import CLIENT_AUTHORITIES
 PAUSE, IN_TIME = 0.03, 10.0
 
 # How a login to a unit that is stopping ends. The client then tries the next unit that it was told.
-STOPPED = ("refused", "closed the connection unexpectedly", "reset by peer", "Broken pipe")
+STOPPED = (
+    "Connection refused", "closed the connection unexpectedly", "reset by peer", "Broken pipe",
+    "SSL SYSCALL error: EOF detected", "pooler is shutting down",
+)  # fmt: skip
 
 # Logins to a unit until each of its processes has had a login: the kernel chooses the process.
 TRIES = 80
@@ -33,12 +35,23 @@ class Relation:
     """What the application is told in its relation, read again from the state for each login."""
 
     def __init__(self, platform: Platform, place: pathlib.Path) -> None:
+        self._platform = platform
         self._home, self._place = platform.pooler.home, place
         self._kinds = itertools.cycle(("relation", "file"))
 
     def state(self) -> dict[str, Any]:
         """Return what the units share, as it is on disk."""
         return json.loads((self._home / "state.json").read_text())
+
+    @property
+    def doing(self) -> str:
+        """Return which command runs, or has run."""
+        return self._platform.doing
+
+    def told(self) -> dict[str, Any]:
+        """Return what the relation tells the application now."""
+        clients = self.state()["model"]["clients"].values()
+        return next(record["told"] for record in clients if record["application"] == DEMO)
 
     def login(self) -> tuple[Login, pathlib.Path]:
         """Return how to connect, and a file with the authorities that verify the units.
@@ -89,7 +102,7 @@ class Logins:
         self._sessions: dict[tuple[str, int], psycopg.AsyncConnection] = {}
         self._peers: Counter[int] = Counter()
         self._ending = False
-        self._elsewhere, self._slowest, self.count = 0, 0.0, 0
+        self._elsewhere, self._repeated, self._slowest, self.count = 0, 0, 0.0, 0
 
     async def __aenter__(self) -> Logins:
         try:
@@ -115,7 +128,13 @@ class Logins:
         if self._opened:
             self._row.note(f"{len(self._sessions)} of {self._opened} sessions stayed")
         if self._elsewhere:
-            self._row.note(f"{self._elsewhere} logins met a unit that was stopping, and went to the next")
+            self._row.note(
+                f"{self._elsewhere} logins met a unit that was stopping, and went to the next"
+            )
+        if self._repeated:
+            self._row.note(
+                f"{self._repeated} logins began before clients were told otherwise, and were repeated"
+            )
         if len(self._peers) < self._processes:
             self._row.fail(f"logins reached {len(self._peers)} of {self._processes} processes")
 
@@ -147,12 +166,25 @@ class Logins:
             await asyncio.sleep(PAUSE)
 
     async def _log_in_to(self, host: str) -> None:
-        """Log in to a unit by what the application is told now, unless the unit is not told any more."""
+        """Log in to a unit by what the application is told now, unless the unit is not told any more.
+
+        What is told can change while a login is under way. Such a login is repeated once.
+        """
+        self.count += 1
+        begin, told = time.monotonic(), self._relation.told()
+        said = await self._tried(host)
+        if said and self._relation.told() != told:
+            self._repeated += 1
+            said = await self._tried(host)
+        self._slowest = max(self._slowest, time.monotonic() - begin)
+        if said:
+            self._row.fail(f"a login {self._relation.doing} fails: {said}")
+
+    async def _tried(self, host: str) -> str:
+        """Return why a login to a unit fails; '' if it succeeds."""
         login, _ = self._relation.login()
         if host not in login.hosts:
-            return
-        self.count += 1
-        begin = time.monotonic()
+            return ""
         hosts = [host, *(other for other in login.hosts if other != host)]
         said = ""
         for here in hosts if self._stops else hosts[:1]:
@@ -160,15 +192,13 @@ class Logins:
                 async with asyncio.timeout(IN_TIME), await self._relation.connect(here) as client:
                     self._peers[_peer(client)] += 1
                     await client.execute("select 1")
+                    return ""
             except (psycopg.Error, OSError, TimeoutError) as error:
                 said = f"{here}: {' '.join(str(error).split()) or type(error).__name__}"[:300]
                 if not any(text in said for text in STOPPED):
                     break
                 self._elsewhere += 1
-            else:
-                self._slowest = max(self._slowest, time.monotonic() - begin)
-                return
-        self._row.fail(f"a login fails: {said}")
+        return said
 
     async def _ask(self) -> None:
         """Run a query in each session."""
