@@ -217,6 +217,7 @@ def test_required_tls_goes_on_when_the_authority_has_gone():
     platform, number = encrypted()
     option(platform, "require")
     run(platform)
+    assert not worst_text(platform.leader)
     for unit in platform.units.values():
         record = platform.model.units[unit.name]
         record.certificates = record.certificates.model_copy(update={"related": False})

@@ -55,7 +55,7 @@ def test_every_endpoint_has_to_show_a_certificate_of_the_file():
     assert verification.proof_of(other) != verification.proof_of(seen.backend.credentials)
 
 
-def test_an_address_that_does_not_verify_is_not_used_where_the_option_requires_it():
+def test_an_address_without_verification_is_refused_where_it_is_required():
     seen = facts("require", "", backend_tls_sslmode="require-verify")
     assert verification.verified_login(seen) is None
     (problem,) = verification.problems(seen)
