@@ -1,4 +1,4 @@
-"""Does a client that verifies every unit log in at any moment, while certificates and authorities change?"""
+"""Log in to units that are verified at every moment of a change of certificates and authorities."""
 
 from __future__ import annotations
 
