@@ -14,6 +14,7 @@ from app.ports import Ports
 
 if TYPE_CHECKING:
     import pathlib
+    from collections.abc import Callable
 
     import ops
 
@@ -54,13 +55,14 @@ def on_machine(
     layout: Layout,
     owner: RunAs | None,
     silent: dict[tuple[Endpoint, ...], str],
+    save: Callable[[], None] | None = None,
 ) -> Application:
     """Return the application of a unit on this machine.
 
     `program` is the path of PgBouncer, `silent` has the PostgreSQL servers that did not answer an
-    earlier hook of this command, with the reason.
+    earlier hook of this command, with the reason; `save` writes the model to disk.
     """
-    ports = providers.Callable(local_ports, model, unit, program, layout, owner, silent)
+    ports = providers.Callable(local_ports, model, unit, program, layout, owner, silent, save)
     return Composition(ports=ports).application()
 
 
@@ -125,6 +127,7 @@ def local_ports(
     layout: Layout,
     owner: RunAs | None,
     silent: dict[tuple[Endpoint, ...], str] | None = None,
+    save: Callable[[], None] | None = None,
 ) -> Ports:
     """Fill the ports with processes and files of this machine, and PostgreSQL."""
     from adapters.connections.waiting import WaitingBudget
@@ -145,7 +148,7 @@ def local_ports(
         secrets=local.LocalSecrets(model, unit),
         backend=local.LocalBackend(model, unit),
         clients=local.LocalClients(model, unit),
-        certificates=local.LocalCertificates(model, unit),
+        certificates=local.LocalCertificates(model, unit, save),
         departures=local.LocalDepartures(model, unit),
         exposure=local.LocalExposure(model, unit),
         databases=PsycopgDatabases(LOCAL_OWNER, waiting=waiting, silent=silent),

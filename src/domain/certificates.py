@@ -9,6 +9,7 @@ import pydantic
 from domain import sentences
 from domain.endpoints import address_in
 from domain.facts import Facts
+from domain.plan import Plan
 from domain.problems import Sentence
 from domain.tls import CertificateNames, ServedPair
 from domain.value import Shown, Value
@@ -74,11 +75,15 @@ def wanted_names(facts: Facts) -> CertificateNames | None:
     if facts.plan is None:
         return None
     own = facts.certificates.hosts or (facts.address,)
-    names = [*own, *facts.plan.settings.tls_extra_sans]
-    hosts, addresses = _sorted_names(names)
+    hosts, addresses = _sorted_names(_names(facts, own, facts.plan))
     if facts.certificates.addresses_refused:
         addresses = ()
     return CertificateNames(common=_common(facts, own), hosts=hosts, addresses=addresses)
+
+
+def _names(facts: Facts, own: tuple[str, ...], plan: Plan) -> tuple[str, ...]:
+    """Return the names in the cluster, those published outside, and those of the operator."""
+    return (*own, *facts.ledger.outside, *plan.settings.tls_extra_sans)
 
 
 def _common(facts: Facts, names: Iterable[str]) -> str:
@@ -105,7 +110,7 @@ def unverifiable_addresses(facts: Facts) -> tuple[str, ...]:
     if facts.plan is None or not facts.certificates.addresses_refused:
         return ()
     own = facts.certificates.hosts or (facts.address,)
-    return _sorted_names((*own, *facts.plan.settings.tls_extra_sans))[1]
+    return _sorted_names(_names(facts, own, facts.plan))[1]
 
 
 def must_request(facts: Facts) -> bool:

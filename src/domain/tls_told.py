@@ -75,6 +75,15 @@ def cannot_verify(facts: Facts) -> bool:
     )
 
 
+def plan_to_apply(facts: Facts) -> Plan | None:
+    """Return the plan that the processes are configured with now; None if there is none.
+
+    While clients expect TLS of a unit that has no certificate, or a certificate that they cannot verify, the
+    unit starts nothing, and what runs stays as it is.
+    """
+    return None if lacks_pair(facts) or cannot_verify(facts) else facts.applicable_plan
+
+
 def served_pair(facts: Facts) -> ServedPair | None:
     """Return the key and the certificate that the processes have to serve; None if they serve no TLS."""
     disabled = facts.plan is None or facts.plan.settings.client_tls_sslmode == "disable"

@@ -103,7 +103,12 @@ class LocalPlatform:
         # Each hook and each action has a new application, and so a new budget of time to wait.
         program = pathlib.Path(self.state.pgbouncer)
         layout = self._layout(unit)
-        return wiring.on_machine(self.model, unit, program, layout, self._owner, self._silent)
+        return wiring.on_machine(
+            self.model, unit, program, layout, self._owner, self._silent, self._save
+        )
+
+    def _save(self) -> None:
+        self.store.save(self.state)
 
     def named(self, unit: str | None) -> list[str]:
         """Return the names of the unit with this number or name, or of all units. Raises UsageError."""

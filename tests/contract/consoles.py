@@ -56,6 +56,13 @@ class ConsolesContract(Applying):
         with self.console(unit) as console:
             assert held(console.shed(2.0, reconnect=True)) <= 1
 
+    def test_sessions_of_a_unix_socket_are_not_sessions_without_tls(self, unit):
+        self.apply(unit, self.config(unit))
+        with unit.transaction(0, unit.ports[0]) as transaction:
+            with self.console(unit) as console:
+                assert console.end_plain_sessions(at_once=True) == 0
+            assert transaction.lives()
+
     def test_a_pause_of_an_idle_pool_is_complete_and_lasts_until_resume(self, unit):
         self.apply(unit, self.config(unit, 2))
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""Does PgBouncer verify a real PostgreSQL, through every change of its certificates and authorities?"""
+"""B-1 to B-5: PgBouncer verifies a real PostgreSQL through every change of its certificates."""
 
 import time
 
@@ -218,7 +218,7 @@ def test_b4_a_replica_with_a_wrong_name_is_named_before_a_client_waits(
 
 
 @pytest.mark.parametrize("option", ["verify", "require-verify"])
-def test_b5_only_postgresql_itself_cuts_transactions_while_its_tls_comes_and_goes(
+def test_b5_no_transaction_is_cut_while_tls_of_postgresql_comes_and_goes(
     platform, postgresql, authority, pair, option
 ):
     place, root = f"127.0.0.1:{postgresql.port}", authority.root.read_text()

@@ -43,8 +43,10 @@ def test_a_server_that_was_given_keeps_data_and_no_user_of_ours(fresh, postgresq
     ("address", "said"),
     [
         ("postgresql://x:y@127.0.0.1:1", "contains a password"),
-        ("postgresql://x@127.0.0.1:1?sslmode=require", "not encrypted yet"),
-        ("postgresql://x@127.0.0.1:1/mine", "a database is not supported"),
+        ("postgresql://x@127.0.0.1:1?sslmode=verify-full", "needs the authorities of PostgreSQL"),
+        ("postgresql://x@127.0.0.1:1?sslmode=full", "is no sslmode"),
+        ("postgresql://x@127.0.0.1:1?sslcert=/x", "sslcert is not supported"),
+        ("postgresql://x@127.0.0.1:1/pgbouncer", "is the database that `pooler` makes"),
         ("nonsense://", "no postgresql:// address"),
     ],
 )

@@ -22,22 +22,23 @@ PORT_IS_TAKEN = f"""
 until .venv/bin/python -c 'import socket; socket.create_connection(("127.0.0.2", 6432))'; do sleep 0.1; done
 """
 
-# PostgreSQL of the reader: it offers TLS and also accepts connections without.
+# PostgreSQL of the reader, which has signed its certificate itself.
 SERVER = """
 export PATH="{programs}:$PATH"
 initdb --pgdata="$HOME/server" --username=admin --auth=scram-sha-256 --encoding=UTF8 --locale=C \\
     --pwfile=<(echo its-password)
-openssl req -new -x509 -nodes -subj /CN=localhost -out "$HOME/server/server.crt" -keyout "$HOME/server/server.key"
+openssl req -new -x509 -nodes -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 \\
+    -out "$HOME/server/server.crt" -keyout "$HOME/server/server.key"
 chmod 600 "$HOME/server/server.key"
 pg_ctl --pgdata="$HOME/server" --wait --log="$HOME/log" start \\
     --options="-c ssl=on -c port=5544 -c unix_socket_directories=''"
 export PGPASSWORD=its-password
 test "$(psql 'host=127.0.0.1 port=5544 user=admin dbname=postgres sslmode=require' -Atc 'show ssl')" = on
-if ./pooler up --backend 'postgresql://admin@127.0.0.1:5544?sslmode=require' 2>"$HOME/refused"; then
-    echo 'sslmode=require was not refused'; exit 1
+if ./pooler up --backend 'postgresql://admin@127.0.0.1:5544?sslrootcert=system' 2>"$HOME/refused"; then
+    echo 'a certificate of no known authority was not refused'; exit 1
 fi
-grep 'not encrypted' "$HOME/refused"
-./pooler up --backend postgresql://admin@127.0.0.1:5544
+grep 'certificate verify failed' "$HOME/refused"
+./pooler up --backend "postgresql://admin@127.0.0.1:5544?sslmode=verify-full&sslrootcert=$HOME/server/server.crt"
 """
 SERVER_STAYS = """
 export PGPASSWORD=its-password

@@ -21,6 +21,11 @@ def new_options(juju):
     juju.change(config={"pool_mode": "transaction", "listen_port": 7000, "max_db_connections": 7})
 
 
+def newly_exposed(juju):
+    juju.kubernetes.ingress = ("203.0.113.5",)
+    juju.change(config={"expose-external": "loadbalancer", "listen_port": 7000})
+
+
 def invalid_options(juju):
     juju.change(config={"pool_mode": "chaos"})
 
@@ -91,7 +96,7 @@ def fewer_units(juju):
 STATES = [
     settled, new_options, invalid_options, new_client, unusable_client, gone_client, forgotten_client,
     another_leader, moved_backend, backend_gone, lost_disk, fewer_units, new_old_client, gone_old_client,
-    forgotten_old_client,
+    forgotten_old_client, newly_exposed,
 ]  # fmt: skip
 
 
@@ -186,5 +191,5 @@ def end_of(juju):
         "services": juju.services,
         "status": juju.status,
         "roles": {name: role.groups for name, role in juju.server.roles.items()},
-        "ports": juju.kubernetes.ports,
+        "kubernetes": juju.kubernetes.services,
     }

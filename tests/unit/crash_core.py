@@ -142,6 +142,9 @@ def twin(platform):
         pooler.consoles.pooler = pooler
         pooler.consoles.busy = dict(pooler.consoles.busy)
         pooler.consoles.paused = set(pooler.consoles.paused)
+        pooler.consoles.plain = {
+            index: list(is_busy) for index, is_busy in pooler.consoles.plain.items()
+        }
         other.units[name] = MemoryUnit(
             other.model,
             name,

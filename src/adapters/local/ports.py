@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pydantic
 
 from adapters.local.model import Answer, Model
@@ -102,7 +104,14 @@ class LocalClients(_LocalPort):
 
 
 class LocalCertificates(_LocalPort):
-    """The port `Certificates`. The record of the unit has the request and the pairs."""
+    """The port `Certificates`. The record of the unit has the request and the pairs.
+
+    `save` writes the records at once: a process must not serve a pair that a killed command has lost.
+    """
+
+    def __init__(self, model: Model, unit: str, save: Callable[[], None] | None = None) -> None:
+        super().__init__(model, unit)
+        self._save = save
 
     def request(self, names: CertificateNames) -> None:
         """Note the names of the request."""
@@ -117,6 +126,8 @@ class LocalCertificates(_LocalPort):
         """Keep a pair in place of the pair before."""
         me = self._model.units[self._unit]
         me.certificates = me.certificates.keeping(pair)
+        if self._save:
+            self._save()
 
     def discard(self) -> None:
         """Remove the pair that is kept."""

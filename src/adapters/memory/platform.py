@@ -165,9 +165,18 @@ class MemoryPlatform:
         self.settle()
 
     def backend(
-        self, user: str = "relation_id_1", endpoints: str = "10.1.0.1:5432", readers: str = ""
+        self,
+        user: str = "relation_id_1",
+        endpoints: str = "10.1.0.1:5432",
+        readers: str = "",
+        authorities: tuple[str, ...] = (),
+        *,
+        rooted: bool = True,
     ) -> None:
-        """Relate PostgreSQL, which answers at once, and run the hooks of its relation."""
+        """Relate PostgreSQL, which answers at once, and run the hooks of its relation.
+
+        With `authorities` it offers TLS.
+        """
         self.model.backend = related(
             BackendLogin(
                 user=user,
@@ -176,6 +185,9 @@ class MemoryPlatform:
                 endpoints=endpoints_in(endpoints),
                 read_only=endpoints_in(readers),
                 version="16.4",
+                tls=bool(authorities),
+                authorities=authorities,
+                rooted=rooted and bool(authorities),
             )
         )
         for unit in self.units.values():

@@ -19,6 +19,7 @@ from app.errors import (
     DatabaseUnreachable,
     NoTimeLeft,
 )
+from domain import sentences
 from domain.backend import BackendLogin
 from domain.consent import RoleRights, ServerDatabase, rights_of
 from domain.endpoints import Endpoint
@@ -125,8 +126,11 @@ class MemoryDatabases:
             raise DatabaseUnreachable(self.server.down)
         if self.server.refuses:
             raise DatabaseRefused(self.server.refuses)
-        if reason := next(filter(None, self.refusals(backend).values()), ""):
-            raise DatabaseUnreachable(reason)
+        for endpoint, reason in self.refusals(backend).items():
+            if reason and endpoint in backend.endpoints:
+                raise DatabaseUnreachable(
+                    sentences.SERVER_NOT_VERIFIED.text(endpoint=endpoint, reason=reason)
+                )
         if self.server.password not in ("", backend.password.get_secret_value()):
             raise DatabaseRefused(f"PostgreSQL refuses user {backend.user}")
         yield MemoryDatabase(self.server, ledger or Ledger())

@@ -14,7 +14,7 @@ from domain.facts import Facts
 from domain.plan import Plan
 from domain.planning import limit_known_to_peers
 from domain.problems import Level, Problem
-from domain.tls_told import announcement, cannot_verify, lacks_pair, tls_ends
+from domain.tls_told import announcement, cannot_verify, plan_to_apply, tls_ends
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +43,29 @@ class ConfigurePooler:
         """Apply the plan to the processes, and announce what this unit serves."""
         complete, problem = True, None
         try:
-            plan = facts.applicable_plan
-            if plan and not lacks_pair(facts) and not cannot_verify(facts):
-                facts, complete = self._apply(facts, plan)
+            if plan := plan_to_apply(facts):
+                program = facts.container.program or self.pooler.program()
+                facts = facts.with_container(facts.container.with_program(program))
+                while facts.supported:
+                    known = facts.container.applied
+                    change = next_change(facts, plan, program)
+                    if change.to_other_server:
+                        self._reconnect_all(facts)
+                    if change.needed or (self.verify and not facts.container.runs):
+                        self.pooler.remember(change.begun)
+                        self.pooler.apply(change)
+                        served = change.after.serving.databases
+                        logger.info("PgBouncer now serves %d databases", len(served))
+                        facts = facts.with_container(facts.container.applying(change.after))
+                    kept = self._wait_for_surplus(facts, plan, change.after)
+                    if kept != facts.container.applied:
+                        self.pooler.remember(kept)
+                        facts = facts.with_container(facts.container.remembering(kept))
+                    complete = change.complete and not kept.over and not kept.ending
+                    # A larger limit waits for the smaller limit of another process: two changes, rarely three.
+                    if complete or kept == known:
+                        break
+                facts, complete = self._end_plain_sessions(facts, complete=complete)
         except PoolerFailed as error:
             logger.warning("The configuration of PgBouncer stays as it is: %s", error)
             problem = _problem(error)
@@ -59,32 +79,6 @@ class ConfigurePooler:
         # What clients are told, the leader reads without an event.
         telling = tls_ends(facts) or (facts.leader and cannot_verify(facts))
         return _outcome(facts, problem, complete=complete and not telling)
-
-    def _apply(self, facts: Facts, plan: Plan) -> tuple[Facts, bool]:
-        """Apply the plan as far as connections are free; return the facts then, and whether nothing is left."""
-        complete = True
-        program = facts.container.program or self.pooler.program()
-        facts = facts.with_container(facts.container.with_program(program))
-        while facts.supported:
-            known = facts.container.applied
-            change = next_change(facts, plan, program)
-            if change.to_other_server:
-                self._reconnect_all(facts)
-            if change.needed or (self.verify and not facts.container.runs):
-                self.pooler.remember(change.begun)
-                self.pooler.apply(change)
-                served = change.after.serving.databases
-                logger.info("PgBouncer now serves %d databases", len(served))
-                facts = facts.with_container(facts.container.applying(change.after))
-            kept = self._wait_for_surplus(facts, plan, change.after)
-            if kept != facts.container.applied:
-                self.pooler.remember(kept)
-                facts = facts.with_container(facts.container.remembering(kept))
-            complete = change.complete and not kept.over and not kept.ending
-            # A larger limit waits for the smaller limit of another process: two changes, rarely three.
-            if complete or kept == known:
-                break
-        return self._end_plain_sessions(facts, complete=complete)
 
     def _reconnect_all(self, facts: Facts) -> None:
         """Let no process begin a transaction on the former server.

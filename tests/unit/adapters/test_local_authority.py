@@ -104,13 +104,13 @@ def test_another_authority_makes_every_certificate_due(authority):
     assert after.issued.authorities == (other.certificate,)
 
 
-def test_without_an_authority_a_unit_keeps_what_it_serves_until_it_is_discarded(authority):
+def test_without_an_authority_a_unit_keeps_what_it_serves(authority):
     pair = issue(authority, NAMES, NOW)
     found = answered(asked(kept=pair, issued=pair, due=True), None, HOSTS, NOW)
     assert found == UnitCertificates(kept=pair)
 
 
-def test_an_authority_is_replaced_before_it_would_end_before_its_certificates(authority):
+def test_an_authority_is_replaced_before_it_ends(authority):
     end = end_of(authority.certificate)
     assert successor(authority, end - CERTIFICATE_LIFE - DAY) == authority
     silent = authority.model_copy(update={"silent": True})

@@ -148,7 +148,7 @@ def test_the_status_has_the_sentences_of_the_certificate(platform):
     )
 
 
-def test_a_leader_whose_authority_is_not_visible_asks_whether_it_is_being_removed(platform):
+def test_a_leader_without_its_authority_asks_whether_it_is_being_removed(platform):
     knows(platform, related=False, kept=pair())
     record(platform).dying = True
     assert platform.leader.read().leaving

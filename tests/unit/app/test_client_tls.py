@@ -4,6 +4,8 @@ import base64
 
 import pydantic
 import pytest
+from crash_core import run as killed_after
+from crash_core import twin
 from in_memory import related, settings_of, worst
 
 from adapters.memory import MemoryPlatform
@@ -215,6 +217,7 @@ def test_required_tls_goes_on_when_the_authority_has_gone():
     platform, number = encrypted()
     option(platform, "require")
     run(platform)
+    assert not worst_text(platform.leader)
     for unit in platform.units.values():
         record = platform.model.units[unit.name]
         record.certificates = record.certificates.model_copy(update={"related": False})
@@ -315,3 +318,79 @@ def test_a_unit_without_pair_and_relation_has_the_files_as_before():
         assert not [name for name in settings_of(unit) if name.startswith("client_tls")]
         assert network_rules(unit) == [("local",), ("local", "host")]
         assert not unit.read().serving.tls
+
+
+def first_pairs(platform):
+    give(platform, *platform.units.values())
+
+
+def renewed(platform):
+    give(platform, *platform.units.values(), turn=2)
+
+
+def other_authority(platform):
+    give(platform, *platform.units.values(), root=OTHER, turn=2)
+
+
+def disabled(platform):
+    platform.model.options["client_tls_sslmode"] = "disable"
+
+
+def required(platform):
+    platform.model.options["client_tls_sslmode"] = "require"
+    platform.leader.pooler.consoles.plain = {0: [False, True], 1: [True]}
+
+
+def update(unit):
+    return unit.update_status()
+
+
+def served(platform):
+    """Return whether clients can verify every running unit by what they were told."""
+    (client,) = platform.model.clients.values()
+    if not client.told.tls:
+        return True
+    configs = [unit.pooler.config for unit in platform.units.values() if unit.pooler.running]
+    return all(
+        config.client_files and config.serving.authorities[0] in client.told.tls_ca
+        for config in configs
+    )
+
+
+def end(platform):
+    """Return all that a change of TLS leaves behind."""
+    model = platform.model
+    return {
+        "plan": model.plan,
+        "ledger": model.ledger,
+        "told": [client.told for client in model.clients.values()],
+        "served": [served_keys(unit) for unit in platform.units.values()],
+        "applied": [unit.pooler.applied for unit in platform.units.values()],
+        "plain": [unit.pooler.consoles.plain for unit in platform.units.values()],
+    }
+
+
+@pytest.mark.parametrize(
+    "change", [first_pairs, renewed, other_authority, disabled, required], ids=lambda f: f.__name__
+)
+@pytest.mark.parametrize("name", ["pgbouncer/0", "pgbouncer/1"])
+def test_a_change_of_tls_killed_at_any_point_ends_the_same(change, name):
+    if change is first_pairs:
+        origin = related()
+        origin.relate("shop-app", "shop")
+    else:
+        origin, _ = encrypted()
+    change(origin)
+    undisturbed = twin(origin)
+    effects = killed_after(undisturbed, name, update)
+    run(undisturbed)
+    expected = end(undisturbed)
+    for last in range(effects + 1):
+        platform = twin(origin)
+        assert killed_after(platform, name, update, last) is None
+        assert served(platform), last
+        for unit in (platform.units[name], *platform.units.values()):
+            unit.update_status()
+            assert served(platform), last
+        run(platform)
+        assert (last, end(platform)) == (last, expected)

@@ -24,6 +24,8 @@ from signing import (
 )
 from tls_handshake import verify
 
+from adapters.kubernetes import exposure
+
 
 @pytest.fixture
 def provider(related):
@@ -57,11 +59,11 @@ def test_a_change_of_tls_extra_sans_is_another_request(provider):
     assert provider.request == unchanged
 
 
-def test_a7_names_of_60_letters_fail_no_hook(make, monkeypatch):
+def test_a7_the_longest_names_that_kubernetes_accepts_fail_no_hook(make, monkeypatch):
     juju = make().deploy().backend()
-    long = "a" * 60
-    model = dataclasses.replace(juju.state.model, name="m" * 60)
-    monkeypatch.setattr("adapters.kubernetes.exposure.service_name", lambda _: f"{long}-service")
+    model = dataclasses.replace(juju.state.model, name="m" * 63)
+    named, long = exposure.service_name, "a" * 60
+    monkeypatch.setattr("adapters.kubernetes.exposure.service_name", lambda _: named(long))
     juju.change(model=model)
     provider = Provider(juju)
     request = x509.load_pem_x509_csr(provider.request.encode())
@@ -251,6 +253,9 @@ def test_a_root_that_is_missing_is_named_and_taken_from_receive_ca_certs(related
 def test_the_pair_goes_with_the_relation_when_clients_were_told_of_no_tls(provider):
     provider.issues()
     provider.goes()
+    # The hook that tells clients keeps the pair.
+    for _ in range(3):
+        provider.juju.emit(provider.juju.context.on.update_status())
     assert secret(provider.juju) == {}
     assert "certificate" not in provider.juju.relation("pgb-peers").local_unit_data
 

@@ -6,14 +6,13 @@ import json
 
 import pydantic
 import pytest
-from on_juju import CONFIG, META, V0, Juju
+from on_juju import ACTIONS, CONFIG, META, V0, Juju, charm_with
 from ops import testing
 
 import wiring
-from adapters.memory import MemoryDatabases
+from adapters.memory import MemoryDatabases, MemoryExposure
 from app.application import Application
 from authority import Authority
-from charm import PgBouncerCharm
 from domain.tls import ServedPair, UnitCertificates, certificates_in
 
 
@@ -27,7 +26,9 @@ class Certified(Juju):
         root = folder / "charm"
         root.mkdir(parents=True)
         charm = self._charm(server, kubernetes, workload.consoles())
-        self.context = testing.Context(charm, meta=META, config=CONFIG, charm_root=root)
+        self.context = testing.Context(
+            charm, meta=META, actions=ACTIONS, config=CONFIG, charm_root=root
+        )
 
     def _charm(self, server, kubernetes, consoles):
         juju = self
@@ -39,13 +40,14 @@ class Certified(Juju):
             def read(self):
                 return self._facts.read().with_certificates(juju.certificates)
 
-        class Charm(PgBouncerCharm):
+        class Charm(charm_with(server, kubernetes, consoles)):
             @functools.cached_property
             def application(self):
                 ports = wiring.juju_ports(self, self._state, self._container, consoles)
+                exposure = MemoryExposure(kubernetes, self._units, self._check_leader)
                 facts, databases = Facts(ports.facts), MemoryDatabases(server)
                 return Application(
-                    ports._replace(facts=facts, databases=databases, exposure=kubernetes)
+                    ports._replace(facts=facts, databases=databases, exposure=exposure)
                 )
 
         return Charm

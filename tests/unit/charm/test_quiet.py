@@ -324,7 +324,7 @@ def test_a_hook_that_looks_and_finds_nothing_loads_no_driver(quiet):
     assert not load & HEAVY
 
 
-def test_a9_without_an_authority_no_hook_loads_cryptography_or_reads_its_secret(quiet):
+def test_a9_no_hook_without_an_authority_loads_cryptography(quiet):
     memory(quiet).unlink()
     assert "cryptography" not in loaded_by_an_update_status_of(quiet)
     memory(quiet).unlink()

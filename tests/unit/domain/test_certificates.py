@@ -62,6 +62,14 @@ def test_names_are_those_of_the_cluster_and_of_the_operator():
     )
 
 
+def test_hosts_that_are_published_outside_are_among_the_names():
+    known = facts(sans=("pool.example.com",))
+    known = but(known, ledger=known.ledger.reached_from(("192.0.2.9", "lb.example.com")))
+    wanted = certificates.wanted_names(known)
+    assert wanted.hosts == ("lb.example.com", "pool-service", HOSTS[0], "pool.example.com")
+    assert wanted.addresses == ("192.0.2.9",)
+
+
 def test_a_unit_without_a_service_is_named_by_its_address():
     wanted = certificates.wanted_names(facts(hosts=()))
     assert wanted == CertificateNames(common="10.0.0.1", addresses=("10.0.0.1",))
