@@ -116,7 +116,7 @@ SIGNER = Signer()
         "no-certificate-in-chain",
         "broken-chain",
         "revoked",
-    ],  # fmt: skip
+    ],
 )
 def test_a_hostile_certificate_takes_nothing_away_and_fails_no_hook(provider, change):
     provider.issues()
