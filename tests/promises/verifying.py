@@ -48,10 +48,11 @@ class Relation:
         """Return which command runs, or has run."""
         return self._platform.doing
 
-    def told(self) -> dict[str, Any]:
-        """Return what the relation tells the application now."""
+    def told(self) -> tuple[object, str]:
+        """Return what the relation tells the application now, and the file of authorities."""
         clients = self.state()["model"]["clients"].values()
-        return next(record["told"] for record in clients if record["application"] == DEMO)
+        told = next(record["told"] for record in clients if record["application"] == DEMO)
+        return told, (self._home / CLIENT_AUTHORITIES).read_text()
 
     def login(self) -> tuple[Login, pathlib.Path]:
         """Return how to connect, and a file with the authorities that verify the units.
@@ -133,7 +134,7 @@ class Logins:
             )
         if self._repeated:
             self._row.note(
-                f"{self._repeated} logins began before clients were told otherwise, and were repeated"
+                f"{self._repeated} logins were repeated, because clients were told otherwise meanwhile"
             )
         if len(self._peers) < self._processes:
             self._row.fail(f"logins reached {len(self._peers)} of {self._processes} processes")
@@ -168,7 +169,7 @@ class Logins:
     async def _log_in_to(self, host: str) -> None:
         """Log in to a unit by what the application is told now, unless the unit is not told any more.
 
-        What is told can change while a login is under way. Such a login is repeated once.
+        If that has changed by the time that the login has failed, the login is repeated once.
         """
         self.count += 1
         begin, told = time.monotonic(), self._relation.told()
