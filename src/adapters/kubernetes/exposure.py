@@ -13,6 +13,7 @@ from adapters.kubernetes import manifests
 from app.errors import ExposureFailed, ExposureForbidden
 from domain.endpoints import address_in
 from domain.service import Service, ServiceState, UnitNode
+from domain.value import digest
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -31,9 +32,20 @@ TIMEOUT = 2.0
 _ADDRESSES = ("ExternalIP", "InternalIP", "Hostname")
 
 
+# The most letters of the name of a Service, which is a label of a host name.
+_LONGEST_NAME = 63
+
+
 def service_name(application: str) -> str:
-    """Return the name of the Service. Juju makes another Service with the name of the application."""
-    return f"{application}-service"
+    """Return the name of the Service. Juju makes another Service with the name of the application.
+
+    The name of a long application is cut, and a digest keeps it apart from other names.
+    """
+    name = f"{application}-service"
+    if len(name) <= _LONGEST_NAME:
+        return name
+    end = f"-{digest(application)[:8]}-service"
+    return application[: _LONGEST_NAME - len(end)] + end
 
 
 class LightkubeExposure:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlparse
 
 import pytest
 
-from adapters.kubernetes.exposure import LightkubeExposure
+from adapters.kubernetes.exposure import LightkubeExposure, service_name
 from app.errors import ExposureFailed, ExposureForbidden
 from domain.service import Service
 
@@ -153,3 +153,10 @@ def test_outside_of_a_cluster_there_is_a_sentence_too(tmp_path, monkeypatch):
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))
     with pytest.raises(ExposureFailed, match="Kubernetes does not answer"):
         LightkubeExposure("pgb", "dev", "pgb-0").expose(SERVICE)
+
+
+def test_the_name_of_a_service_has_63_letters_at_most_and_is_unique():
+    names = [service_name("a" * length) for length in (10, 55, 56, 60, 63)]
+    assert names[:2] == ["a" * 10 + "-service", "a" * 55 + "-service"]
+    assert [len(name) for name in names[1:]] == [63] * 4
+    assert len(set(names)) == 5

@@ -24,6 +24,8 @@ from signing import (
 )
 from tls_handshake import verify
 
+from adapters.kubernetes import exposure
+
 
 @pytest.fixture
 def provider(related):
@@ -59,10 +61,9 @@ def test_a_change_of_tls_extra_sans_is_another_request(provider):
 
 def test_a7_the_longest_names_that_kubernetes_accepts_fail_no_hook(make, monkeypatch):
     juju = make().deploy().backend()
-    # With `-service`, a label of DNS.
-    long = "a" * 55
     model = dataclasses.replace(juju.state.model, name="m" * 63)
-    monkeypatch.setattr("adapters.kubernetes.exposure.service_name", lambda _: f"{long}-service")
+    named, long = exposure.service_name, "a" * 60
+    monkeypatch.setattr("adapters.kubernetes.exposure.service_name", lambda _: named(long))
     juju.change(model=model)
     provider = Provider(juju)
     request = x509.load_pem_x509_csr(provider.request.encode())

@@ -3,7 +3,7 @@
 import pytest
 
 from domain.legacy import legacy_problem, legacy_roles
-from domain.users import AccessRequest, Offer
+from domain.users import AccessRequest
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,3 @@ def test_a_request_without_extensions_is_judged_as_those_at_database(extensions)
     assert legacy_problem(asks(), extensions) == ""
     assert "which is reserved" in legacy_problem(asks("postgres"), extensions)
     assert "asks for role 'superuser'" in legacy_problem(asks(roles=("superuser",)), extensions)
-
-
-def test_an_offer_has_no_tls_for_an_interface_without_tls():
-    offer = Offer(database="shop", endpoints="pool:6432", tls=True, tls_ca="PEM")
-    assert offer.without_tls() == Offer(database="shop", endpoints="pool:6432")

@@ -351,3 +351,11 @@ def test_what_the_backend_says_of_its_server_is_passed_on():
     facts = looked(world())
     assert planning.upstream(facts).version == "16.4"
     assert planning.offer(facts, request()).version == "16.4"
+
+
+def test_clients_are_told_of_tls_where_their_interface_has_fields_for_it():
+    facts = world(service_host="pool-service").leader.read()
+    encrypted = facts.plan.model_copy(update={"tls": True})
+    facts = facts.model_copy(update={"plan": encrypted})
+    assert planning.offer(facts, request()).tls
+    assert not planning.offer(facts, request().model_copy(update={"endpoint": "db"})).tls
