@@ -88,17 +88,17 @@ def read_issued(
 
     `others` are texts in PEM, in any order; those that are no authority of the certificate are left out.
     """
-    with _readable():
+    with readable():
         leaf = _single(certificate)
         known = [x509.load_pem_x509_certificate(text.encode()) for text in others]
         path = _authorities(leaf, [other for other in known if _is_authority(other)])
         # A client has the root, or cannot verify the certificate at all.
-        rooted = bool(path) and _has_signed(path[-1], path[-1])
+        rooted = bool(path) and has_signed(path[-1], path[-1])
         between = path[:-1] if rooted else path
         pair = ServedPair(
             key=key,
-            chain=tuple(map(_text, (leaf, *between))),
-            authorities=tuple(map(_text, path)),
+            chain=tuple(map(text_of, (leaf, *between))),
+            authorities=tuple(map(text_of, path)),
         )
         return IssuedCertificate(
             pair=pair,
@@ -114,7 +114,7 @@ def read_issued(
 
 
 @contextmanager
-def _readable() -> Generator[None]:
+def readable() -> Generator[None]:
     """Turn the errors of cryptography into a ValueError."""
     try:
         yield
@@ -174,7 +174,7 @@ def _authorities(
     current = leaf
     while len(path) < _LONGEST_CHAIN:
         issuer = next(
-            (other for other in known if other not in path and _has_signed(current, other)), None
+            (other for other in known if other not in path and has_signed(current, other)), None
         )
         if issuer is None:
             break
@@ -183,7 +183,8 @@ def _authorities(
     return tuple(path)
 
 
-def _has_signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def has_signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Return whether a certificate has the name and the signature of an issuer."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
@@ -225,5 +226,6 @@ def _public(key: CertificatePublicKeyTypes) -> bytes:
     )
 
 
-def _text(certificate: x509.Certificate) -> str:
+def text_of(certificate: x509.Certificate) -> str:
+    """Return a certificate in PEM."""
     return certificate.public_bytes(serialization.Encoding.PEM).decode().strip()

@@ -21,6 +21,7 @@ from app.intents.reconcile_access import ReconcileAccess
 from app.intents.repeat_offers import RepeatOffers
 from app.intents.request_backend import RequestBackend
 from app.intents.share_configuration import ShareConfiguration
+from app.intents.share_passwords import SharePasswords
 from app.intents.verify_servers import VerifyServers
 from app.intents.withdraw_access import WithdrawAccess
 from app.ports import Ports
@@ -99,6 +100,8 @@ def _intents(
         Expose(ports.exposure, ports.peers, checks),
         # Clients are told only what works already.
         PublishEndpoints(ports.databases, ports.clients, ports.peers, ports.new_password),
+        # A client has a password when its connection information is published.
+        SharePasswords(ports.clients, ports.secrets),
         # A client at `db` or `db-admin` reads the databag of any unit.
         RepeatOffers(ports.clients),
         again=again,

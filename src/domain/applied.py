@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from domain.capabilities import KILLS_CLIENTS, PgBouncerRuntime
+from domain.certificate_logins import TrustedLogin, still_trusted
 from domain.instances import PoolerConfig
 from domain.plan import Serving
 from domain.process import RunningProcess
@@ -39,6 +40,8 @@ class AppliedState(Value):
     tls_only: bool = False
     # The hooks that may still pass before this unit ends sessions without TLS that began earlier; 0 without such.
     plain: Count = 0
+    # The clients whose certificates the processes trust.
+    trusted: tuple[TrustedLogin, ...] = ()
 
     def holding(self, measured: Mapping[int, int]) -> "AppliedState":
         """Return this record with the server connections that were counted, by the index of the process."""
@@ -104,13 +107,14 @@ def applied(
         users=digest(
             [
                 *((user.name, user.secret.get_secret_value()) for user in config.users),
-                *(rule.model_dump(mode="json") for rule in config.rules),
+                *(rule.record() for rule in config.rules),
             ]
         ),
         serving=config.serving,
         server=config.server,
         tls_only=config.tls_only,
         plain=_plain(config, program, before),
+        trusted=config.trusted,
     )
 
 
@@ -136,6 +140,7 @@ def begun(before: AppliedState | None, after: AppliedState) -> AppliedState:
             "ending": after.ending,
             "users": "",
             "program": after.program,
+            "trusted": still_trusted(before.trusted, after.trusted) if before else (),
         }
     )
 

@@ -44,6 +44,9 @@ OWN_LIFETIMES = Version(1, 23)
 # Earlier releases cannot limit the clients of a user or of a database.
 CLIENT_LIMITS = Version(1, 24)
 
+# With earlier releases the login by certificate is not tried. They have no map, or cannot end a session.
+CERTIFICATE_LOGINS = Version(1, 24)
+
 # Earlier releases cannot end the session of a client.
 KILLS_CLIENTS = Version(1, 24)
 

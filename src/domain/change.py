@@ -66,7 +66,7 @@ def next_change(facts: Facts, shared: Plan, program: PgBouncerRuntime) -> Change
     run = tuple(process for process in free if process.index not in container.ending)
     config = pooler_config(
         plan, facts.unit, program, facts.layout, facts.auth, run,
-        served_pair(facts), facts.received_authorities,
+        served_pair(facts), facts.received_authorities, before.trusted if before else (), facts.now,
     )  # fmt: skip
     change = change_to(config, program, before, container.running)
     return change._replace(complete=run == planned)

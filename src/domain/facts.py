@@ -260,6 +260,8 @@ class Facts(Value):
     certificates: UnitCertificates = UnitCertificates()
     # Authorities that the operator gave by the relation `receive-ca-certs`.
     received_authorities: tuple[Certificate, ...] = ()
+    # The time in seconds; 0 if no client logs in by certificate.
+    now: float = 0.0
 
     def with_survivors(self, survivors: Collection[str]) -> "Facts":
         """Return these facts with what follows from the names of the units that are not being removed."""
@@ -310,6 +312,12 @@ class Facts(Value):
     def announcing(self, serving: Serving | None, stake: UnitBudget) -> "Facts":
         """Return these facts after this unit announced what it serves, and its part of the connections."""
         return self.model_copy(update={"serving": serving, "stake": stake})
+
+    @property
+    def awaits_certificate_logins(self) -> bool:
+        """Return whether clients with a trusted certificate have to wait until they can log in by it."""
+        record = self.container.applied
+        return record is not None and not all(login.admitted(self.now) for login in record.trusted)
 
     @property
     def configured(self) -> bool:

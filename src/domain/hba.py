@@ -27,10 +27,26 @@ class Rule(Value):
     # Whether the rule matches replication connections only.
     replication: bool = False
     admits: bool = False
+    # The map from the names of certificates to users, in place of SCRAM; '' for SCRAM.
+    certificate_map: str = ""
+
+    def record(self) -> dict[str, object]:
+        """Return plain data that identifies the rule, without what a rule of an earlier release lacks."""
+        unset = () if self.certificate_map else ("certificate_map",)
+        return self.model_dump(mode="json", exclude=set(unset))
 
 
-def access_rules(auth: AuthMaterial | None, *, tls_only: bool = False) -> tuple[Rule, ...]:
+def access_rules(
+    auth: AuthMaterial | None,
+    *,
+    tls_only: bool = False,
+    certificate_map: str = "",
+    by_certificate: tuple[str, ...] = (),
+) -> tuple[Rule, ...]:
     """Return the rules of every process of a unit; without `auth` no login is admitted.
+
+    With TLS, the users in `by_certificate` log in by a certificate that `certificate_map` leads to them, and
+    not by password.
 
     With `tls_only` no login over the network is admitted without TLS, whether there is a certificate or not.
 
@@ -47,5 +63,9 @@ def access_rules(auth: AuthMaterial | None, *, tls_only: bool = False) -> tuple[
         Rule(users=(*own, auth.auth_user)),
         Rule(database=AUTH_ALIAS),
         Rule(replication=True),
+        *(
+            Rule(origins=("hostssl",), users=(user,), admits=True, certificate_map=certificate_map)
+            for user in by_certificate
+        ),
         Rule(origins=("local", "hostssl"), admits=True) if tls_only else Rule(admits=True),
     )

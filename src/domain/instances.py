@@ -7,10 +7,20 @@ import pydantic
 from domain import scram
 from domain.budget import MOST_PROCESSES, processes
 from domain.capabilities import (
+    CERTIFICATE_LOGINS,
     CLIENT_LIMITS,
     PgBouncerRuntime,
     Version,
     version_in,
+)
+from domain.certificate_logins import (
+    LOGIN_SECONDS,
+    CertificateLogin,
+    TrustedLogin,
+    ident_file,
+)
+from domain.certificate_logins import (
+    trusted as trusted_logins,
 )
 from domain.client_tls import client_files, client_lines
 from domain.endpoints import Endpoint
@@ -42,10 +52,6 @@ MIN_CLIENTS = 100
 
 # Files of a process that are neither client nor server connections: logs, sockets, peers.
 _OTHER_FILES = 100
-
-# Seconds that a login may take, including its wait for a server connection. A client that has not logged in
-# occupies a file and as much memory as max_packet_size allows, so no option makes this longer.
-LOGIN_SECONDS = 60
 
 # PgBouncer reads these settings only when it starts.
 RESTART = ("listen_addr", "listen_port", "unix_socket_dir", "so_reuseport", "peer_id", "pidfile")
@@ -105,6 +111,8 @@ class PoolerConfig(Value):
     client_files: tuple[PemFile, ...] = ()
     # Clients can log in over the network only with TLS.
     tls_only: bool = False
+    # The clients whose certificates the processes trust.
+    trusted: tuple[TrustedLogin, ...] = ()
 
     def with_instances(self, instances: Iterable[Instance]) -> "PoolerConfig":
         """Return this configuration with other processes."""
@@ -120,12 +128,15 @@ def pooler_config(
     run: Sequence[Process] | None = None,
     pair: ServedPair | None = None,
     trusted: tuple[str, ...] = (),
+    trusted_before: Sequence[TrustedLogin] = (),
+    now: float = 0.0,
 ) -> PoolerConfig:
     """Return the configuration of the PgBouncer processes of this unit.
 
     `run` has the planned processes that can run now, with their limits; None for all of them. Without
     `auth` no client can log in, so the configuration serves no database. `pair` is what the processes serve
     TLS with, and `trusted` are authorities whose certificates clients may send, beside those of the pair.
+    `trusted_before` are the clients whose certificates the processes trust already, and `now` is in seconds.
     """
     if auth is None:
         plan = plan.without_upstream()
@@ -144,7 +155,15 @@ def pooler_config(
     )
     peers = (*siblings, *_peers_elsewhere(plan, unit))
     required = plan.settings.client_tls_sslmode == "require"
-    files = client_files(layout, pair, trusted)
+    logins = _certificate_logins(plan, program) if pair else ()
+    files = client_files(layout, pair, trusted, logins)
+    trusts = trusted_logins(logins, trusted_before, now)
+    passwords = {login.username: login.password for login in auth.clients} if auth else {}
+    admitted = [login for login in trusts if login.username in passwords and login.admitted(now)]
+    map_name, ident_files = "", tuple[PemFile, ...]()
+    if admitted:
+        map_name, file = ident_file(layout, files[-1], admitted)
+        ident_files = (file,)
     instances = tuple(
         Instance(
             index=process.index,
@@ -157,6 +176,7 @@ def pooler_config(
                 *_auth(plan, layout, auth),
                 *server_lines,
                 *client_lines(files, required=required),
+                *(("auth_ident_file", file.path) for file in ident_files),
                 *_pooling(plan, program.version, part, program.files),
             ),
             pools=supported_pools(plan, program.version, part),
@@ -174,16 +194,32 @@ def pooler_config(
     admin = auth and Login(username=auth.admin_user, password=auth.admin_password)
     return PoolerConfig(
         instances=instances,
-        users=_users(auth),
-        rules=access_rules(auth, tls_only=required),
+        users=(
+            *_users(auth),
+            *(
+                ConsoleUser(name=login.username, secret=passwords[login.username])
+                for login in admitted
+            ),
+        ),
+        rules=access_rules(
+            auth,
+            tls_only=required,
+            certificate_map=map_name,
+            by_certificate=tuple(login.username for login in admitted),
+        ),
         serving=report.encrypted(pair.authorities) if pair else report,
         upstream=plan.upstream.endpoints[0] if plan.upstream else None,
         server=plan.upstream.server_id if plan.upstream else "",
         admin=admin,
-        pem_files=(*server_files, *files),
+        pem_files=(*server_files, *files, *ident_files),
         client_files=files,
         tls_only=required,
+        trusted=trusts,
     )
+
+
+def _certificate_logins(plan: Plan, program: PgBouncerRuntime) -> tuple[CertificateLogin, ...]:
+    return plan.certificate_logins if program.version >= CERTIFICATE_LOGINS else ()
 
 
 def _parts(

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
+from domain.certificate_logins import CertificateLogin
 from domain.endpoints import Address, Endpoint, Port
 from domain.settings import Settings
 from domain.tls import Certificate, ServerMode
@@ -88,6 +89,8 @@ class Plan(Value):
     # Whether clients are told that every unit serves TLS, and the authorities by which they verify units.
     tls: bool = False
     client_authorities: tuple[Certificate, ...] = ()
+    # The clients that log in by a certificate.
+    certificate_logins: tuple[CertificateLogin, ...] = ()
 
     @property
     def ports(self) -> tuple[int, ...]:

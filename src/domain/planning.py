@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from domain import exposure
 from domain.budget import UnitAllotment, UnitBudget, next_unit_limits, unit_limit
+from domain.certificate_logins import CertificateLogin, distinct
 from domain.endpoints import Endpoint, endpoints_text
 from domain.facts import Facts, Peer
 from domain.leadership import serving_everywhere
@@ -51,8 +52,19 @@ def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
         known_users=_known_users(settings, current),
         tls=tells_tls(facts, settings, current),
         client_authorities=client_authorities(facts, current),
+        certificate_logins=certificate_logins(facts)[0],
     )
     return wanted if wanted.upstream else wanted.without_upstream()
+
+
+def certificate_logins(facts: Facts) -> tuple[tuple[CertificateLogin, ...], dict[str, str]]:
+    """Return the clients that log in by certificate, and by user why a certificate is not used."""
+    offered = [
+        (client.request.username, client.request.certificate)
+        for client in facts.clients
+        if client.request.certificate
+    ]
+    return distinct(offered, facts.plan.certificate_logins if facts.plan else ())
 
 
 def limit_known_to_peers(facts: Facts) -> int:

@@ -126,11 +126,9 @@ LEGACY = Kind(
 )
 
 NO_CERTIFICATE_LOGIN = Kind(
-    Level.ACTIVE,
-    "{application} (relation {relation}) asks to log in by certificate, which is not offered: its"
-    " password works",
-    "let the application log in by its password, with TLS. See"
-    " [client certificates](how-to/encrypt.md#what-clients-need-to-know)",
+    Level.BLOCKED,
+    "{application} (relation {relation}) cannot log in by its certificate, {reason}. Its password works",
+    "follow the sentence. See [log in by certificate](how-to/encrypt.md#log-in-by-certificate)",
 )
 
 # Certificates

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 
 from domain import sentences, verification
-from domain.capabilities import OLDEST
+from domain.capabilities import CERTIFICATE_LOGINS, OLDEST
 from domain.capacity import demand
 from domain.certificates import certificate_sentences
 from domain.facts import Facts
 from domain.instances import MIN_CLIENTS, most_clients
 from domain.overrides import unsupported_by
+from domain.planning import certificate_logins
 from domain.pools import has_read_only_pools, least_for_read_only_pools
 from domain.problems import Level, Problem, Sentence
 from domain.reset import reset_problem
@@ -203,8 +204,18 @@ def _legacy(facts: Facts) -> Iterator[Sentence]:
 
 
 def _certificate_logins(facts: Facts) -> Iterator[Sentence]:
+    """Yield why a certificate that an application gave does not log in."""
+    _, problems = certificate_logins(facts)
+    version = facts.container.version
+    general = ""
+    if not facts.certificates.kept:
+        general = "because units serve no TLS: relate certificates to an authority"
+    elif version and version < CERTIFICATE_LOGINS:
+        needed = f"{CERTIFICATE_LOGINS.major}.{CERTIFICATE_LOGINS.minor}"
+        general = f"because PgBouncer {version} runs: refresh to {needed} or later"
     for client in facts.clients:
-        if client.request.by_certificate:
+        request = client.request
+        if request.certificate and (reason := general or problems.get(request.username, "")):
             yield sentences.NO_CERTIFICATE_LOGIN.sentence(
-                application=client.request.application, relation=client.request.relation_id
+                application=request.application, relation=request.relation_id, reason=reason
             )

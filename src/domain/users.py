@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pydantic
 
+from domain.certificate_logins import ClientCertificate
 from domain.endpoints import endpoints_in
 from domain.plan import Plan
 from domain.pools import AUTH_ALIAS, READ_ONLY_SUFFIX
@@ -35,6 +36,13 @@ Password = Annotated[pydantic.SecretStr, pydantic.AfterValidator(_hashable)]
 ListedName = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 
 
+class Login(Value):
+    """A user and its password."""
+
+    username: str
+    password: pydantic.SecretStr
+
+
 class AuthMaterial(Value):
     """The users of PgBouncer itself and their passwords, shared by all units in a secret."""
 
@@ -47,6 +55,8 @@ class AuthMaterial(Value):
     # May run every command on PgBouncer's console.
     admin_user: ListedName
     admin_password: Password
+    # The clients that log in by certificate. PgBouncer logs in to PostgreSQL with their passwords.
+    clients: tuple[Login, ...] = ()
 
     @pydantic.model_validator(mode="after")
     def _are_three(self) -> Self:
@@ -55,12 +65,9 @@ class AuthMaterial(Value):
             raise ValueError("two users have the same name, so that a user has the rights of both")
         return self
 
-
-class Login(Value):
-    """A user and its password."""
-
-    username: str
-    password: pydantic.SecretStr
+    def with_clients(self, clients: tuple[Login, ...]) -> "AuthMaterial":
+        """Return these users with the passwords of other clients that log in by certificate."""
+        return self.model_copy(update={"clients": clients})
 
 
 class AccessRequest(Value):
@@ -74,8 +81,8 @@ class AccessRequest(Value):
     roles: tuple[str, ...] = ()
     # `db` or `db-admin`; '' for the endpoint `database`.
     endpoint: str = ""
-    # The application gave a certificate by which it wants to log in.
-    by_certificate: bool = False
+    # The certificate by which the application wants to log in; None if it gave none.
+    certificate: ClientCertificate | None = None
 
     @property
     def username(self) -> str:

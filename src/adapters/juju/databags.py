@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar, cast
 
 import pydantic
 import pydantic_core
 
+from domain.certificate_logins import ClientCertificate
 from domain.facts import Client
 from domain.pools import READ_ONLY_SUFFIX
 from domain.roles import roles_in
@@ -23,6 +24,8 @@ from domain.users import AccessRequest, Offer, Refusal, request_problem
 logger = logging.getLogger(__name__)
 
 Databag = Mapping[str, str]
+# The content of a secret of an application, by its URI and the identifier of the request.
+ReadSecret = Callable[[str, str], Databag]
 Fields = Mapping[str, pydantic.JsonValue]
 T = TypeVar("T", bound=pydantic.BaseModel)
 
@@ -136,6 +139,10 @@ def certificates(databag: Databag, key: str) -> tuple[Certificate, ...]:
         raise ValueError(f"{key}: {error}") from None
 
 
+def _no_secret(_uri: str, _request_id: str) -> Databag:
+    raise ValueError("its secret is not readable yet")
+
+
 class ParsedRelation(pydantic.BaseModel):
     """A client relation: its clients, or the refusal of its requests, or neither before there is a request."""
 
@@ -148,8 +155,17 @@ class ParsedRelation(pydantic.BaseModel):
         return not self.clients and not self.refusals
 
 
-def asked(relation_id: int, application: str, remote: Databag, local: Databag) -> ParsedRelation:
-    """Return what the application of a client relation requests, and what was published to it."""
+def asked(
+    relation_id: int,
+    application: str,
+    remote: Databag,
+    local: Databag,
+    secret: ReadSecret = _no_secret,
+) -> ParsedRelation:
+    """Return what the application of a client relation requests, and what was published to it.
+
+    `secret` returns the content of a secret by its URI and the identifier of the request. Raises ValueError.
+    """
     clients: list[Client] = []
     refusals: list[Refusal] = []
 
@@ -158,7 +174,7 @@ def asked(relation_id: int, application: str, remote: Databag, local: Databag) -
 
     try:
         for fields in _requests(remote):
-            request = _request(relation_id, application, fields)
+            request = _request(relation_id, application, fields, secret)
             if request is None:
                 continue
             entity, groups = _text(fields, "entity-type"), _text(fields, "extra-group-roles")
@@ -221,7 +237,9 @@ def _requests(remote: Databag) -> Iterator[Fields]:
         yield request
 
 
-def _request(relation_id: int, application: str, fields: Fields) -> AccessRequest | None:
+def _request(
+    relation_id: int, application: str, fields: Fields, secret: ReadSecret
+) -> AccessRequest | None:
     database = _text(fields, "database") or _text(fields, "resource")
     if not database:
         return None
@@ -231,9 +249,24 @@ def _request(relation_id: int, application: str, fields: Fields) -> AccessReques
         application=application,
         database=database,
         roles=roles_in(_text(fields, "extra-user-roles")),
-        # The first is the URI of a secret, the second the certificate as plain text.
-        by_certificate=bool(_text(fields, "secret-mtls") or _text(fields, "mtls-cert")),
+        certificate=_certificate(fields, secret),
     )
+
+
+def _certificate(fields: Fields, secret: ReadSecret) -> ClientCertificate | None:
+    """Return the certificate by which an application wants to log in; None if it gave none."""
+    uri, text = _text(fields, "secret-mtls"), _text(fields, "mtls-cert")
+    if uri:
+        try:
+            text = secret(uri, _text(fields, "request-id")).get("mtls-cert", "")
+        except ValueError as error:
+            return ClientCertificate(problem=f"because {error}", unreadable=True)
+    elif not text:
+        return None
+    # Imported here, because few applications give a certificate.
+    from adapters.client_certificate import read_certificate
+
+    return read_certificate(text)
 
 
 def _text(fields: Fields, key: str) -> str:

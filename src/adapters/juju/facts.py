@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -126,6 +128,7 @@ class JujuFacts:
             configure_command=f"juju config {charm.app.name}",
             certificates=certificates,
             received_authorities=received,
+            now=time.time() if plan and plan.certificate_logins else 0.0,
         )
 
     def _address(self) -> str:
@@ -206,7 +209,16 @@ class JujuFacts:
         for relation in self._state.relations(CLIENTS):
             remote = self._state.databag(relation, relation.app)
             local = self._state.app_databag(relation)
-            yield relation.id, databags.asked(relation.id, relation.app.name, remote, local)
+            read = functools.partial(self._client_secret, relation.id)
+            parsed = databags.asked(relation.id, relation.app.name, remote, local, read)
+            for client in parsed.clients:
+                if client.request.certificate and (ends := client.request.certificate.ends):
+                    self._state.comparable_before(ends)
+            yield relation.id, parsed
+
+    def _client_secret(self, relation_id: int, uri: str, request_id: str) -> dict[str, str]:
+        label = ".".join(filter(None, (CLIENTS, str(relation_id), request_id, "mtls.secret")))
+        return self._secret(uri, label)
 
 
 def _with_roots(facts: Facts) -> Facts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import ops
@@ -74,6 +75,10 @@ _KEYS = {
     "admin_password": "admin-password",
 }
 
+# The passwords of clients that log in by certificate: JSON, by user.
+_CLIENTS = "client-passwords"
+_PASSWORDS = pydantic.TypeAdapter(dict[str, str], config=pydantic.ConfigDict(defer_build=True))
+
 
 class JujuSecrets:
     """The passwords of PgBouncer's own users, in a secret of the application."""
@@ -88,7 +93,12 @@ class JujuSecrets:
         content = self._secret.content()
         self.unreadable = False
         try:
-            return AuthMaterial.model_validate({name: content[key] for name, key in _KEYS.items()})
+            fields: dict[str, object] = {name: content[key] for name, key in _KEYS.items()}
+            passwords = _PASSWORDS.validate_json(content.get(_CLIENTS, "{}"))
+            clients = (
+                {"username": name, "password": text} for name, text in sorted(passwords.items())
+            )
+            return AuthMaterial.model_validate({**fields, "clients": tuple(clients)})
         except (KeyError, pydantic.ValidationError):
             self.unreadable = bool(content)
             return None
@@ -96,11 +106,15 @@ class JujuSecrets:
     def store(self, auth: AuthMaterial) -> None:
         """Write the secret, which all units can read, and keep the keys of another release in it."""
         before = self._secret.content()
+        clients = {login.username: login.password.get_secret_value() for login in auth.clients}
         ours = {
             key: value.get_secret_value() if isinstance(value, pydantic.SecretStr) else value
             for key, value in ((key, getattr(auth, name)) for name, key in _KEYS.items())
         }
         content = {**before, **ours}
+        content.pop(_CLIENTS, None)
+        if clients:
+            content[_CLIENTS] = json.dumps(clients, sort_keys=True)
         if before != content:
             self._secret.write(content)
 

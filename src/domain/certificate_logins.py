@@ -1,0 +1,151 @@
+"""Which clients log in by a certificate, and when the processes of a unit let them.
+
+PgBouncer has a single file of certificates that it trusts, for all clients, and compares a common name and the
+alternative names of a certificate with the name that a rule expects. Any authority in that file could sign a
+certificate for every user. So the file has no authority while clients log in by certificate. It has the
+certificates of these clients themselves, each signed by itself and unable to sign another, and no two clients
+have a name in common.
+
+A connection may have sent a certificate before PgBouncer read that file, and log in later. PgBouncer ends
+such a connection after LOGIN_SECONDS. So a client can log in by its certificate only after that time.
+"""
+
+import re
+from collections.abc import Sequence
+
+import pydantic
+
+from domain.layout import Layout, PemFile
+from domain.tls import Certificate
+from domain.value import Name, Value, digest
+
+# Seconds that a login may take, including its wait for a server connection. A client that has not logged in
+# occupies a file and as much memory as max_packet_size allows, so no option makes this longer.
+LOGIN_SECONDS = 60
+
+# Seconds between the hook that found that the processes trust a certificate and the first login by it. The reload
+# may have ended up to a minute after that hook began.
+_WAIT = 2 * LOGIN_SECONDS
+
+_LONGEST_NAME = 64
+
+
+class ClientCertificate(Value):
+    """The certificate that an application gave for its logins, or the reason why it is not used."""
+
+    # '' if the certificate is not used.
+    text: str = ""
+    # The common name.
+    name: str = ""
+    # Every name that PgBouncer finds in the certificate, in lower case.
+    names: tuple[str, ...] = ()
+    # Why the certificate is not used, as the end of a sentence.
+    problem: str = ""
+    # When the certificate ends, if it is used.
+    ends: pydantic.AwareDatetime | None = None
+    # What the application gave cannot be read at the moment.
+    unreadable: bool = False
+
+
+class CertificateLogin(Value):
+    """A user who logs in by a certificate."""
+
+    username: Name
+    # The common name of the certificate.
+    name: Name
+    certificate: Certificate
+
+    @property
+    def is_for(self) -> tuple[str, str]:
+        """Return the user and the name, which another certificate of the user may have, too."""
+        return (self.username, self.name)
+
+
+class TrustedLogin(Value):
+    """A user and the name of a certificate that all processes of a unit trust."""
+
+    username: str
+    name: str
+    # When the unit first found that they do, in seconds; 0 before that.
+    since: float = 0.0
+
+    @property
+    def is_for(self) -> tuple[str, str]:
+        """Return the user and the name."""
+        return (self.username, self.name)
+
+    def admitted(self, now: float) -> bool:
+        """Return whether no connection that sent another certificate with this name can log in any more."""
+        return bool(self.since) and now >= self.since + _WAIT
+
+
+def name_refused(certificate: ClientCertificate) -> str:
+    """Return why PgBouncer cannot compare the names of a certificate, as the end of a sentence; '' if it can."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", certificate.name):
+        return "because its common name is not letters, digits, _, . and -"
+    if len(certificate.name) > _LONGEST_NAME:
+        return f"because its common name is longer than {_LONGEST_NAME} letters"
+    if any("*" in name for name in certificate.names):
+        return "because it has a name with *: give a certificate without it"
+    return ""
+
+
+def distinct(
+    offered: Sequence[tuple[str, ClientCertificate]], current: Sequence[CertificateLogin]
+) -> tuple[tuple[CertificateLogin, ...], dict[str, str]]:
+    """Return the logins by the certificates of these users, and by user why a certificate is not used.
+
+    Of two certificates with a name in common the certificate that is in use stays, else the first.
+    """
+    kept = {login.username: login for login in current}
+    incumbents = {login.is_for for login in current}
+    order = sorted(offered, key=lambda item: (item[0], item[1].name) not in incumbents)
+    logins, problems, taken = dict[str, CertificateLogin](), dict[str, str](), set[str]()
+    for username, certificate in order:
+        if certificate.unreadable and username in kept:
+            logins[username] = kept[username]
+            taken.add(kept[username].name.lower())
+        elif certificate.problem:
+            problems[username] = certificate.problem
+        elif taken.intersection(certificate.names):
+            problems[username] = "because another client has a certificate with the same name"
+        else:
+            login = CertificateLogin(
+                username=username, name=certificate.name, certificate=certificate.text
+            )
+            logins[username] = login
+            taken.update(certificate.names)
+    return tuple(logins[name] for name in sorted(logins)), problems
+
+
+def trusted(
+    logins: Sequence[CertificateLogin], before: Sequence[TrustedLogin], now: float
+) -> tuple[TrustedLogin, ...]:
+    """Return the record of what the processes trust next; `before` is the record of what they trust already."""
+    known = {login.is_for: login.since or now for login in before}
+    return tuple(
+        TrustedLogin(username=login.username, name=login.name, since=known.get(login.is_for, 0.0))
+        for login in logins
+    )
+
+
+def still_trusted(
+    before: Sequence[TrustedLogin], after: Sequence[TrustedLogin]
+) -> tuple[TrustedLogin, ...]:
+    """Return the logins that stay trusted while a change is made that may be interrupted."""
+    staying = {login.is_for for login in after}
+    return tuple(login for login in before if login.is_for in staying)
+
+
+def ident_file(
+    layout: Layout, trust: PemFile, logins: Sequence[TrustedLogin]
+) -> tuple[str, PemFile]:
+    """Return the name of the map from common names to users, and the file that has it.
+
+    The name has a digest of the file of trusted certificates. So a rule of the HBA file admits a certificate
+    only if the process reads that file and no other, also if the process starts between two writes.
+    """
+    pairs = [login.is_for for login in logins]
+    name = f"client_{digest([trust.path, pairs])}"
+    text = "".join(f'{name} "{common}" "{username}"\n' for username, common in pairs)
+    return name, layout.pem_file("client-logins", text)
