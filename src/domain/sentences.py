@@ -125,6 +125,14 @@ LEGACY = Kind(
     " the relation to `db` or `db-admin`",
 )
 
+NO_CERTIFICATE_LOGIN = Kind(
+    Level.ACTIVE,
+    "{application} (relation {relation}) asks to log in by certificate, which is not offered: its"
+    " password works",
+    "let the application log in by its password, with TLS. See"
+    " [client certificates](how-to/encrypt.md#what-clients-need-to-know)",
+)
+
 # Certificates
 
 CERTIFICATE_AWAITED = Kind(

@@ -34,6 +34,7 @@ def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ..
         *_container(facts),
         *_refusals(facts),
         *_legacy(facts),
+        *_certificate_logins(facts),
         *_capacity(facts),
         *certificate_sentences(facts),
         *(
@@ -199,3 +200,11 @@ def _legacy(facts: Facts) -> Iterator[Sentence]:
             relation=client.request.relation_id,
             endpoint=client.request.endpoint,
         )
+
+
+def _certificate_logins(facts: Facts) -> Iterator[Sentence]:
+    for client in facts.clients:
+        if client.request.by_certificate:
+            yield sentences.NO_CERTIFICATE_LOGIN.sentence(
+                application=client.request.application, relation=client.request.relation_id
+            )

@@ -74,6 +74,8 @@ class AccessRequest(Value):
     roles: tuple[str, ...] = ()
     # `db` or `db-admin`; '' for the endpoint `database`.
     endpoint: str = ""
+    # The application gave a certificate by which it wants to log in.
+    by_certificate: bool = False
 
     @property
     def username(self) -> str:

@@ -170,7 +170,8 @@ def asked(relation_id: int, application: str, remote: Databag, local: Databag) -
                 refuse(problem)
             else:
                 clients.append(Client(request=request, published=_published(request, local)))
-        requested_secrets(remote)
+        if not refusals:
+            requested_secrets(remote)
     except ValueError as error:
         refuse(str(error))
     return ParsedRelation(clients=() if refusals else tuple(clients), refusals=tuple(refusals))
@@ -230,6 +231,8 @@ def _request(relation_id: int, application: str, fields: Fields) -> AccessReques
         application=application,
         database=database,
         roles=roles_in(_text(fields, "extra-user-roles")),
+        # The first is the URI of a secret, the second the certificate as plain text.
+        by_certificate=bool(_text(fields, "secret-mtls") or _text(fields, "mtls-cert")),
     )
 
 

@@ -35,6 +35,7 @@ LAYOUT = Layout(root="/var/lib/pgbouncer")
 KEYS = (
     "database", "resource", "extra-user-roles", "extra-group-roles", "entity-type", "requests",
     "requested-secrets", "requested-entity-secret", "external-node-connectivity", "request-id",
+    "secret-mtls", "mtls-cert",
 )  # fmt: skip
 V0 = st.dictionaries(st.sampled_from(KEYS) | TEXT, NAMES | ANY_TEXT, max_size=5)
 REQUESTS = [
