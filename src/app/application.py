@@ -34,6 +34,8 @@ class Application:
         # Only `verify` checks again what the records of this application say is done.
         converge = _intents(ports)
         verify = _intents(ports, verify=True, checks="everything", again=converge)
+        # News of PostgreSQL says nothing about Kubernetes.
+        servers = _intents(ports, verify=True, again=converge)
         # Kubernetes sends no event when another person edits the Service.
         looking = _intents(ports, checks="service", again=converge)
         withdraw = WithdrawAccess(ports.databases, ports.peers)
@@ -47,10 +49,10 @@ class Application:
         self.peers_created = PeersCreated(facts, peers, converge)
         self.peers_changed = PeersChanged(facts, converge)
         self.peers_departed = PeersDeparted(facts, departures, withdraw, converge)
-        self.backend_changed = BackendChanged(facts, converge, verify)
+        self.backend_changed = BackendChanged(facts, converge, servers)
         self.backend_departed = BackendDeparted(facts, departures, withdraw, converge)
         self.backend_broken = BackendBroken(facts, converge)
-        self.backend_returned = Verify(facts, verify)
+        self.backend_returned = Verify(facts, servers)
         self.clients_changed = ClientsChanged(facts, converge)
         self.clients_departed = ClientsDeparted(facts, departures, converge)
         self.clients_broken = ClientsBroken(facts, converge)

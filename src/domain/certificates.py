@@ -148,12 +148,12 @@ def reason_to_refuse(
     issued: IssuedCertificate,
     requested: CertificateNames,
     now: datetime.datetime,
-    kept_until: datetime.datetime | None,
+    kept: IssuedCertificate | None = None,
 ) -> str:
     """Return why a pair must not be served; '' for a pair that may be.
 
-    `kept_until` is the end of the certificate that is kept. While it is valid, a certificate that lacks
-    a name that was requested does not replace it.
+    While the certificate that is kept is valid, it is not replaced by a certificate that lacks a name that
+    was requested. If clients can verify it, it is not replaced by a certificate without a root.
     """
     checks = (
         (issued.fits_key, "it is for another key"),
@@ -165,9 +165,15 @@ def reason_to_refuse(
     for holds, reason in checks:
         if not holds:
             return reason
-    missing = missing_names(requested, issued.names)
-    if missing and kept_until is not None and kept_until > now:
+    if kept is None or kept.ends <= now:
+        return ""
+    if missing := missing_names(requested, issued.names):
         return f"it lacks {', '.join(missing)}, and the certificate before is still valid"
+    if kept.rooted and not issued.rooted:
+        return (
+            "it comes without a root, and the certificate before is still valid: relate receive-ca-certs"
+            " to the application that has the root"
+        )
     return ""
 
 

@@ -48,6 +48,14 @@ class Member(Value):
     processors: Count = 0
     # Connections to a database that the unit may have; without meaning if max_db_connections is 0.
     share: Count = 0
+    # Connections to a database that the unit may still have from before, if they are more than `share`; else 0.
+    # The report of a unit ends with the unit, so the plan keeps what a successor of the leader has to know.
+    held: Count = 0
+
+    @property
+    def most(self) -> int:
+        """Return the most connections to a database that the unit may have."""
+        return max(self.share, self.held)
 
 
 class DepartedUnit(Value):

@@ -1,9 +1,9 @@
 """The decisions of the leader: the plan for all units, and the offer for each client."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from domain import exposure
-from domain.budget import UnitAllotment, next_unit_limits, unit_limit
+from domain.budget import UnitAllotment, UnitBudget, next_unit_limits, unit_limit
 from domain.certificate_logins import CertificateLogin, distinct
 from domain.endpoints import Endpoint, endpoints_text
 from domain.facts import Facts, Peer
@@ -125,22 +125,29 @@ def departed_holding_connections(facts: Facts) -> tuple[DepartedUnit, ...]:
 def _departed(facts: Facts) -> Iterator[DepartedUnit]:
     """Yield the units that were members and are not any more.
 
-    A unit without an address, or whose address another unit has now, has no connections.
+    A unit without an address, or whose address another unit has now, has no connections. A unit reports
+    nothing any more once it is being removed: it may have opened the share in the plan without a report.
     """
     before = facts.plan
     if before is None:
         return
     staying = {peer.name: peer.address for peer in facts.peers if not peer.leaving}
     staying[facts.unit] = facts.address
-    said = {peer.name: peer.stake.held for peer in facts.peers}
-    members = [
-        DepartedUnit(name=member.name, address=member.address, held=member.share)
+    stakes = {peer.name: peer.stake for peer in facts.peers}
+    members = (
+        DepartedUnit(name=member.name, address=member.address, held=_most(member, stakes))
         for member in before.members
-    ]
+    )
     for unit in {unit.name: unit for unit in (*members, *before.leavers)}.values():
         if unit.address and unit.name not in staying and unit.address not in staying.values():
-            held = said.get(unit.name, unit.held)
-            yield DepartedUnit(name=unit.name, address=unit.address, held=held)
+            yield unit
+
+
+def _most(member: Member, stakes: Mapping[str, UnitBudget]) -> int:
+    """Return the most connections that a member may have; `stakes` has the reports that are still there."""
+    if member.name not in stakes:
+        return member.most
+    return UnitAllotment(told=member.share, stake=stakes[member.name]).held
 
 
 def _members(facts: Facts, total: int, reserved: int) -> tuple[Member, ...]:
@@ -162,8 +169,9 @@ def _members(facts: Facts, total: int, reserved: int) -> tuple[Member, ...]:
             address=unit.address,
             processors=_processors(facts, unit, before.get(unit.name)),
             share=part,
+            held=claim.held if total and claim.held > part else 0,
         )
-        for unit, part in zip(units, shares, strict=True)
+        for unit, claim, part in zip(units, claims, shares, strict=True)
     )
 
 

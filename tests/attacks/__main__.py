@@ -109,7 +109,7 @@ def _lanes(report: Report) -> list[Lane]:
         find(cache, report.say)
         for find in (binaries.postgresql_from_wheel, older_postgresql.older)
     )
-    packets = ("strangers", "budgets", "servers")
+    packets = ("strangers", "budgets", "servers", "middle")
     clients = ("requested_roles", "ownership", "hostile_clients")
 
     def lane(

@@ -32,10 +32,11 @@ Wish = Literal["password", "iterations"]
 class Imposter:
     """Listens on 127.0.0.1. It asks for a password in plain text, or for very many SCRAM iterations."""
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: Wish, port: int = 0) -> None:
         self._wish: Wish = wish
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=64)
         self.port: int = self._listener.getsockname()[1]
+        self.logins = 0  #: requests for TLS, which it refuses
         self.passwords: list[str] = []  #: what was told in plain text
         self.asked = threading.Event()  #: a login has come as far as our request
         threading.Thread(target=self._accept, daemon=True).start()
@@ -63,6 +64,7 @@ class Imposter:
         with client, contextlib.suppress(OSError, struct.error, KeyError):
             client.settimeout(60)
             while (first := _packet(client)) in (SSL_REQUEST, GSS_REQUEST):
+                self.logins += 1
                 client.sendall(b"N")
             if not first:
                 return

@@ -22,7 +22,6 @@ from postgresql import PASSWORD
 from stage import Process, Stage
 
 OUR_DEADLINE = 40.0  #: seconds that a login of ours may take with a server that is hostile
-VERIFIED = "verified TLS between PgBouncer and PostgreSQL"
 
 # The login of a hook, in a process of its own so that it can be ended.
 _HOOK = """
@@ -160,17 +159,6 @@ def _provoke(stage: Stage, alone: Process, imposter: Imposter) -> None:
     ):
         wire.challenge(Scram("x"), user=stage.demo.user, database=stage.demo.database)
     imposter.asked.wait(3)
-
-
-@attack("32b", "a server asks PgBouncer for a password in plain text", "critical", awaits=VERIFIED)
-def plain_password_of_pgbouncer(stage: Stage) -> str:
-    """A server that is not PostgreSQL asks PgBouncer for the password of the auth user."""
-    with Imposter("password") as imposter, _alone(stage, imposter.port) as alone:
-        _provoke(stage, alone, imposter)
-        time.sleep(0.3)
-        told = stage.secrets()["auth_password"] in imposter.passwords
-        hold(not told, "PgBouncer tells the password of the auth user")
-        return "PgBouncer asks the server, and tells nothing" if imposter.asked.is_set() else ""
 
 
 @attack("33b", "a server asks PgBouncer for 100 million SCRAM iterations (CVE-2026-6669)", "high")

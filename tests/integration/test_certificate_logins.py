@@ -116,9 +116,7 @@ def test_a8_a_client_logs_in_by_its_certificate_without_a_password(units, tmp_pa
     assert not units.logs_in(None, password=units.password())
 
 
-def test_a8_a_certificate_with_the_name_of_a_client_that_another_key_signed_is_refused(
-    units, tmp_path
-):
+def test_a8_a_certificate_with_the_same_name_of_another_key_is_refused(units, tmp_path):
     alice = self_signed(tmp_path, "alice", "alice")
     bob = self_signed(tmp_path, "bob", "bob", "subjectAltName=DNS:bob.example.com")
     units.gives("demo", alice, waits=False)

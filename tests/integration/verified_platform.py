@@ -159,6 +159,9 @@ class ManInTheMiddle:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # An accept that waits would keep the port.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     def _accept(self) -> None:

@@ -30,10 +30,15 @@ class Refused(Exception):
 class Server(PostgreSQL):
     """A server that can take over from another, and be looked at as itself."""
 
+    #: the file with the authorities that verify it; None if its connections are not encrypted
+    authorities: pathlib.Path | None = None
+
     @property
     def uri(self) -> str:
         """For `--backend`."""
-        return f"postgresql://{ADMIN}@{self.endpoint}"
+        uri = f"postgresql://{ADMIN}@{self.endpoint}"
+        verified = f"?sslmode=verify-full&sslrootcert={self.authorities}"
+        return uri + verified if self.authorities else uri
 
     def promote(self) -> None:
         """It takes writes."""
@@ -68,10 +73,12 @@ class Server(PostgreSQL):
 
 
 @contextlib.asynccontextmanager
-async def server(**how) -> AsyncIterator[Server]:
-    """A server, while it is needed."""
+async def server(*, authorities: pathlib.Path | None = None, **how) -> AsyncIterator[Server]:
+    """A server, while it is needed. With `authorities` its connections are verified by that file."""
     with contextlib.ExitStack() as stack:
-        yield await asyncio.to_thread(stack.enter_context, Server(**how))
+        found = Server(**how)
+        found.authorities = authorities
+        yield await asyncio.to_thread(stack.enter_context, found)
 
 
 @dataclasses.dataclass(frozen=True)

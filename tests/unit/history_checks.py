@@ -154,6 +154,7 @@ class Checks:
         assert [member.share for member in plan.members] == [
             share(total, count, place) for place in range(count)
         ]
+        assert not any(member.held for member in plan.members)
         for name, unit in self.platform.units.items():
             pooler = unit.pooler
             wanted = pooler_config(plan, name, pooler.program(), LAYOUT, model.auth)

@@ -222,11 +222,13 @@ class JujuCertificates:
 
         try:
             key = pydantic.SecretStr(self._content[_REQUEST_KEY])
-            others = certificates_in("\n".join((*entry.others, *self._received)))
+            # A root that is not given any more still verifies what it has signed.
+            known = kept.pair.authorities if kept else ()
+            others = certificates_in("\n".join((*entry.others, *self._received, *known)))
             issued = x509.read_issued(entry.certificate, others, key)
         except (KeyError, ValueError) as error:
             return str(error), None
-        if reason := reason_to_refuse(issued, requested, now, kept.ends if kept else None):
+        if reason := reason_to_refuse(issued, requested, now, kept):
             return reason, None
         if kept and issued.pair == kept.pair:
             return "", None

@@ -9,12 +9,13 @@ from app.ports import FactsSource
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verify:
-    """Asks PostgreSQL and Kubernetes also about the work that the records of this application say is done.
+    """Asks also about the work that the records of this application say is done.
 
     - leader-elected: the leader writes its address to the peer databag and the connection information to
-      the databags of clients, and does what the leader before it left undone.
+      the databags of clients, and does what the leader before it left undone. It asks PostgreSQL and Kubernetes.
     - pebble-check-recovered of the check of PostgreSQL: PostgreSQL answers again. It may be another server
-      under the name of the previous server; then every connection to the previous server is closed.
+      under the name of the previous server; then every connection to the previous server is closed. Only
+      PostgreSQL is asked.
     """
 
     source: FactsSource

@@ -153,6 +153,21 @@ def test_what_a_unit_had_is_handed_out_when_its_last_connection_has_ended():
     assert platform.model.plan.leavers == ()
 
 
+def test_connections_above_the_share_of_a_removed_leader_stay_reserved():
+    platform = pooling()
+    platform.leader.pooler.consoles.busy = {0: 9}
+    new = platform.add_unit()
+    new.start()
+    platform.settle()
+    assert platform.model.units["pgbouncer/0"].stake == UnitBudget(share=10, held=14)
+    platform.server.connected = {"10.0.0.1"}
+    platform.remove_unit("pgbouncer/0")
+    assert sum(limits(new).values()) == 6
+    platform.server.connected = set()
+    platform.settle()
+    assert sum(limits(new).values()) == 20
+
+
 def test_all_that_keep_connections_are_named():
     platform = pooling(units=3)
     platform.server.connected = {"10.0.0.2", "10.0.0.3"}

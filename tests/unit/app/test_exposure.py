@@ -148,6 +148,14 @@ def test_kubernetes_is_asked_a_single_time_by_an_update_status_without_news():
     assert platform.kubernetes.requests == []
 
 
+def test_news_of_postgresql_leads_to_no_request_to_kubernetes():
+    platform, _ = exposed()
+    platform.kubernetes.requests.clear()
+    for hook in ("backend_changed", "backend_returned"):
+        assert getattr(platform.leader, hook)().unchanged
+    assert platform.kubernetes.requests == []
+
+
 def test_endpoints_follow_a_unit_that_comes_back_on_another_node():
     platform, number = exposed()
     name = platform.followers[0].name

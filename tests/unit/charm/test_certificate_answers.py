@@ -102,7 +102,21 @@ SIGNER = Signer()
         {"chain": [SIGNER.root.replace("M", "N")]},
         {"revoked": "perhaps", "certificate": None},
     ],
-    ids=str,
+    # Each run makes another authority, and the names of tests have to stay.
+    ids=[
+        "number",
+        "nothing",
+        "no-certificate",
+        "more-text",
+        "long",
+        "list-in-ca",
+        "no-ca",
+        "object-in-chain",
+        "lists-in-chain",
+        "no-certificate-in-chain",
+        "broken-chain",
+        "revoked",
+    ],
 )
 def test_a_hostile_certificate_takes_nothing_away_and_fails_no_hook(provider, change):
     provider.issues()

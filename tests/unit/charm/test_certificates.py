@@ -250,6 +250,32 @@ def test_a_root_that_is_missing_is_named_and_taken_from_receive_ca_certs(related
     assert verify(kept(related), HOSTS[0]) == ""
 
 
+def test_a_certificate_without_a_root_replaces_none_that_clients_can_verify(related):
+    provider, other = Provider(related, Signer(intermediate=True)), Signer(intermediate=True)
+    provider.issues()
+    before = kept(related)
+    entry = other.entry(provider.request)
+    provider.writes(certificates=[entry | {"chain": entry["chain"][:2]}])
+    assert kept(related) == before
+    assert related.status.startswith(
+        "blocked certificates: what vault issued is not used: it comes without a root"
+    )
+    receives(related, {"certificates": json.dumps([other.root]), "version": "1"})
+    assert related.status == "active"
+    assert verify(kept(related), HOSTS[0], other.root) == ""
+
+
+def test_a_root_that_is_no_longer_given_still_verifies_what_it_signed(related):
+    provider = Provider(related, Signer(intermediate=True))
+    provider.issues()
+    before = kept(related)
+    entry = provider.signer.entry(provider.request)
+    provider.writes(certificates=[entry | {"chain": entry["chain"][:2]}])
+    assert kept(related) != before
+    assert verify(kept(related), HOSTS[0], provider.signer.root) == ""
+    assert related.status == "active"
+
+
 def test_the_pair_goes_with_the_relation_when_clients_were_told_of_no_tls(provider):
     provider.issues()
     provider.goes()

@@ -175,16 +175,26 @@ def test_a_certificate_is_renewed_when_nine_tenths_of_its_life_are_over():
     ],
 )
 def test_a_pair_that_clients_would_refuse_is_refused(changes, reason):
-    assert certificates.reason_to_refuse(issued(**changes), NAMES, NOW, None) == reason
+    assert certificates.reason_to_refuse(issued(**changes), NAMES, NOW) == reason
 
 
 def test_a_certificate_without_all_names_replaces_only_one_that_expired():
     held = issued(names=CertificateNames(common="", hosts=("*.dev",), addresses=("192.0.2.1",)))
-    assert certificates.reason_to_refuse(held, NAMES, NOW, None) == ""
-    assert certificates.reason_to_refuse(held, NAMES, NOW, NOW) == ""
-    assert certificates.reason_to_refuse(held, NAMES, NOW, NOW + DAY) == (
+    valid, expired = issued(ends=NOW + DAY), issued(ends=NOW)
+    assert certificates.reason_to_refuse(held, NAMES, NOW) == ""
+    assert certificates.reason_to_refuse(held, NAMES, NOW, expired) == ""
+    assert certificates.reason_to_refuse(held, NAMES, NOW, valid) == (
         "it lacks 192.0.2.2, and the certificate before is still valid"
     )
+
+
+def test_a_certificate_without_a_root_replaces_none_that_clients_verify():
+    held = issued(rooted=False)
+    assert certificates.reason_to_refuse(held, NAMES, NOW) == ""
+    for replaced in (issued(ends=NOW), issued(ends=NOW + DAY, rooted=False)):
+        assert certificates.reason_to_refuse(held, NAMES, NOW, replaced) == ""
+    reason = certificates.reason_to_refuse(held, NAMES, NOW, issued(ends=NOW + DAY))
+    assert reason.startswith("it comes without a root, and the certificate before is still valid")
 
 
 def test_what_clients_cannot_verify_is_noted():

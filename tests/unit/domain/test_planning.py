@@ -228,6 +228,40 @@ def test_what_a_unit_that_leaves_may_still_have_stays_its_own():
     assert [(one.name, one.held) for one in planning.plan(later).leavers] == [("pgbouncer/1", 60)]
 
 
+def test_a_plan_has_the_connections_that_a_unit_keeps_above_its_share():
+    facts = looked(world(units=2))
+    keeping = peer(1, stake=UnitBudget(share=50, held=50))
+    new = peer(2)
+    first = planning.plan(facts.model_copy(update={"peers": (keeping, new)}))
+    # The unit may have all 50 connections until it has read its new share.
+    assert [(unit.share, unit.held) for unit in first.members] == [(34, 50), (33, 50), (0, 0)]
+    assert [unit.most for unit in first.members] == [50, 50, 0]
+    keeping = peer(1, stake=UnitBudget(share=33, held=40))
+    later = {"plan": first, "peers": (keeping, new), "stake": UnitBudget(share=34, held=34)}
+    second = planning.plan(facts.model_copy(update=later))
+    assert [(unit.share, unit.held) for unit in second.members] == [(34, 0), (33, 40), (26, 0)]
+
+
+def test_a_unit_that_has_gone_has_what_it_last_reported_above_its_share():
+    facts = looked(world(units=2))
+    settings, (leader, other) = facts.plan.settings, facts.plan.members
+    members = (leader, other.model_copy(update={"share": 20, "held": 45}))
+    plan = facts.plan.model_copy(update={"settings": settings, "members": members})
+    gone = planning.plan(facts.model_copy(update={"plan": plan, "peers": ()}))
+    assert [(unit.name, unit.held) for unit in gone.leavers] == [("pgbouncer/1", 45)]
+    assert [unit.share for unit in gone.members] == [55]
+
+
+def test_a_unit_that_leaves_may_open_the_share_that_it_has_not_reported():
+    facts = looked(world(units=2))
+    leaving = peer(1, leaving=True, stake=UnitBudget(share=20, held=20))
+    left = facts.model_copy(update={"peers": (leaving,)})
+    plan = planning.plan(left)
+    assert [(unit.name, unit.held) for unit in plan.leavers] == [("pgbouncer/1", 50)]
+    # It is no member any more, but its report is still there.
+    assert planning.plan(left.model_copy(update={"plan": plan})).leavers == plan.leavers
+
+
 def test_an_address_that_is_in_use_again_is_nobodys_that_left():
     facts = looked(world(units=2))
     same = Peer(name="pgbouncer/7", address="10.0.0.2")

@@ -149,3 +149,12 @@ def test_a_list_with_a_bad_name_is_a_sentence(options, sentence):
 def test_settings_are_read_back_as_they_were_shared():
     settings, _ = settings_from({"allowed-roles": "createdb", "shared-databases": "shop"})
     assert Settings.model_validate_json(settings.model_dump_json()) == settings
+
+
+def test_extra_names_are_host_names_and_addresses():
+    settings, _ = settings_from({"tls-extra-sans": "pool.example.com, *.example.com 192.0.2.1"})
+    assert settings.tls_extra_sans == ("*.example.com", "192.0.2.1", "pool.example.com")
+    _, problems = settings_from({"tls-extra-sans": "pool.example.com https://example.com"})
+    assert problems == (
+        "option tls-extra-sans: 'https://example.com' is neither a host name nor an IP address",
+    )
