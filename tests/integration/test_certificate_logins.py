@@ -157,8 +157,11 @@ def test_a8_the_certificate_of_an_application_that_has_left_is_refused(units, tm
     units.gives("other", alice)
     assert not units.logs_in(alice, user="other")
     units.pooler("unrelate", "other")
-    login = {"user": told["username"], "dbname": told["database"]}
-    assert units.logs_in(alice, **login)
+    units.pooler("up")
+    login = {"host": UNITS[0], "port": units.pooler.port, "sslmode": "require"}
+    login |= {"sslcert": str(alice.certificate), "sslkey": str(alice.key)}
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(user=told["username"], dbname=told["database"], connect_timeout=5, **login)
     assert not list(units.pooler.home.glob("units/*/tls/client-logins*"))
     assert all(
         told["password"] not in path.read_text()
