@@ -68,6 +68,34 @@ class Authority:
         return Issued(certificate, key)
 
 
+def self_signed(
+    directory: pathlib.Path, file: str, name: str, *extensions: str, ca: bool = False
+) -> Issued:
+    """Return a certificate with this common name that is signed by its own key, with further extensions."""
+    certificate, key = directory / f"{file}.crt", directory / f"{file}.key"
+    every = (f"basicConstraints=critical,CA:{str(ca).upper()}", *extensions)
+    added = [word for extension in every for word in ("-addext", extension)]
+    _openssl(
+        "req", "-x509", *_KEY, "-keyout", str(key), "-out", str(certificate), "-days", "30",
+        "-subj", f"/CN={name}", *added,
+    )  # fmt: skip
+    return Issued(certificate, key)
+
+
+def signed_by(signer: Issued, directory: pathlib.Path, file: str, name: str) -> Issued:
+    """Return a certificate that a certificate, which need not be an authority, has signed."""
+    key, request, certificate = (directory / f"{file}.{end}" for end in ("key", "csr", "crt"))
+    _openssl(
+        "req", *_KEY, "-keyout", str(key), "-out", str(request), "-subj", f"/CN={name}"
+    )  # fmt: skip
+    _openssl(
+        "x509", "-req", "-in", str(request), "-CA", str(signer.certificate), "-CAkey",
+        str(signer.key), "-CAcreateserial", "-out", str(certificate), "-days", "30",
+    )  # fmt: skip
+    certificate.write_text(certificate.read_text() + signer.certificate.read_text())
+    return Issued(certificate, key)
+
+
 def _alternative(host: str) -> str:
     try:
         return f"IP:{ipaddress.ip_address(host)}"

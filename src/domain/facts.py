@@ -315,9 +315,15 @@ class Facts(Value):
 
     @property
     def awaits_certificate_logins(self) -> bool:
-        """Return whether clients with a trusted certificate have to wait until they can log in by it."""
+        """Return whether clients have to wait until they can log in by their trusted certificates."""
         record = self.container.applied
         return record is not None and not all(login.admitted(self.now) for login in record.trusted)
+
+    @property
+    def notes_certificates(self) -> bool:
+        """Return whether the next hook has to note since when certificates are trusted."""
+        record = self.container.applied
+        return record is not None and not all(login.since for login in record.trusted)
 
     @property
     def configured(self) -> bool:

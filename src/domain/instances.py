@@ -196,10 +196,7 @@ def pooler_config(
         instances=instances,
         users=(
             *_users(auth),
-            *(
-                ConsoleUser(name=login.username, secret=passwords[login.username])
-                for login in admitted
-            ),
+            *(ConsoleUser(name=name, secret=passwords[name]) for name in passwords),
         ),
         rules=access_rules(
             auth,

@@ -62,6 +62,8 @@ class JujuFacts:
         is a call of a hook tool.
         """
         facts = _with_roots(self._read())
+        if facts.awaits_certificate_logins:
+            self._state.incomparable()  # The wait ends without an event.
         if facts.leader and (facts.leaving or misses_something(facts)):
             facts = facts.with_survivors(self._alive())
         return facts

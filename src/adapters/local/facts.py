@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from adapters.local.model import ClientRecord, Model, UnitRecord
@@ -81,6 +82,7 @@ class LocalFacts:
             configure_command="pooler config",
             certificates=me.certificates,
             received_authorities=model.received_authorities,
+            now=time.time() if model.plan and model.plan.certificate_logins else 0.0,
         )
 
     def _backend(self, me: UnitRecord) -> BackendRelation:
@@ -114,6 +116,7 @@ def _parsed(number: int, record: ClientRecord, version: str) -> Client | Refusal
         database=record.database,
         roles=legacy_roles(record.endpoint, roles_in(record.roles), version),
         endpoint=record.endpoint,
+        certificate=record.certificate,
     )
     if problem := legacy_problem(request, record.extensions):
         return Refusal(relation_id=number, application=record.application, reason=problem)

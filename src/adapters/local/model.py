@@ -8,6 +8,7 @@ import pydantic
 
 from domain.backend import BackendLogin, BackendRelation
 from domain.budget import UnitBudget
+from domain.certificate_logins import ClientCertificate
 from domain.endpoints import Address
 from domain.facts import Ledger
 from domain.plan import Plan, Serving
@@ -67,6 +68,8 @@ class ClientRecord(StoredModel):
     # `db` or `db-admin`, where only a client in memory is related; '' for `database`.
     endpoint: str = ""
     extensions: str = ""
+    # A certificate by which the application logs in, which only a client in memory gives.
+    certificate: ClientCertificate | None = None
     # What was published to the application; None if nothing was.
     told: Offer | None = None
     password: pydantic.SecretStr | None = None

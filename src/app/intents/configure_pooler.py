@@ -78,7 +78,7 @@ class ConfigurePooler:
         facts = facts.announcing(serving, budget)
         # What clients are told, the leader reads without an event.
         telling = tls_ends(facts) or (facts.leader and cannot_verify(facts))
-        waits = telling or facts.awaits_certificate_logins
+        waits = telling or facts.notes_certificates
         return _outcome(facts, problem, complete=complete and not waits)
 
     def _reconnect_all(self, facts: Facts) -> None:
@@ -166,7 +166,7 @@ def _reason(facts: Facts) -> str:
     applied = facts.container.applied
     if applied and applied.plain:
         return "waiting for sessions without TLS to end"
-    if facts.awaits_certificate_logins:
+    if facts.notes_certificates:
         return "waiting until clients can log in by certificate"
     return "waiting for connections to be given up"
 

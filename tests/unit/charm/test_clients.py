@@ -117,30 +117,6 @@ def test_a_request_that_is_not_complete_yet_is_waited_for_in_silence(related, as
     assert related.told(half)["database"] == "shop"
 
 
-@pytest.mark.parametrize(
-    "asks",
-    [
-        {**SHOP, "secret-mtls": "secret:mtls"},
-        {**SHOP, "mtls-cert": "-----BEGIN CERTIFICATE-----"},
-        {
-            "version": "v1",
-            "requests": '[{"request-id": "aaaa", "resource": "shop", "salt": "s",'
-            ' "secret-mtls": "secret:mtls"}]',
-        },
-    ],
-)
-def test_a_login_by_certificate_is_not_offered_and_the_password_works(related, asks):
-    shop = related.client("shop-app", asks)
-    assert related.status == (
-        f"active shop-app (relation {shop}) asks to log in by certificate, which is not offered:"
-        " its password works"
-    )
-    (user,) = [name for name in related.server.roles if name.startswith(f"relation_id_{shop}")]
-    assert related.server.roles[user].password
-    related.ends(shop)
-    assert related.status == "active"
-
-
 def test_unknown_keys_are_ignored(related):
     shop = related.client("shop-app", {**SHOP, "colour": "red", "request-id": "; --"})
     assert related.told(shop)["username"] == f"relation_id_{shop}"
