@@ -85,7 +85,7 @@ class Checks:
     def check_complete(self, name):
         """After a hook that left nothing to do, a hook that reads the same facts changes nothing."""
         server, unit = self.server, self.platform.units[name]
-        if server.down or server.refuses or server.stuck:
+        if server.down or server.refuses or server.stuck or self.platform.kubernetes.error:
             return  # A hook that cannot see the fault in its facts may still meet it.
 
         def state():

@@ -138,9 +138,9 @@ class PebblePooler:
             # if no configuration names it.
             incomplete = {path: "" for path in changed if _is_pem(path)}
             self._observed.write({**record, "files": complete | incomplete})
-            self._make_directories(
-                config, [path for path in changed if path not in record["files"]]
-            )
+            # The record has '' for a file of certificates that a hook before was about to write.
+            new = [path for path in changed if not record["files"].get(path)]
+            self._make_directories(config, new)
             for path in changed:
                 self._push(path, texts[path])
             if plan.to_yaml() != record["layer"]:

@@ -125,3 +125,12 @@ def test_a_machine_without_certificates_has_no_directory_for_them(tmp_path):
     layout = Layout(root=str(tmp_path / "unit"), sockets=str(tmp_path / "run"))
     LocalPooler(tmp_path / "pgbouncer", layout, None).apply(change(CONFIG, ()))
     assert not (tmp_path / "unit" / "tls").exists()
+
+
+def test_the_next_hook_makes_a_directory_that_a_killed_hook_did_not(container, pooler):
+    container.faults["make_dir", "/tls"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        pooler.apply(change(CONFIG, START, OLD))
+    container.faults.clear()
+    pooler.apply(change(CONFIG, START, OLD))
+    assert pem_files(container) == {OLD.path}
