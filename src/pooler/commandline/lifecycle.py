@@ -18,8 +18,8 @@ def add(verbs: Verbs) -> None:
     up.add_argument(
         "--backend",
         metavar="URI",
-        help="an existing server, postgresql://USER@HOST:PORT?sslmode=verify-full&sslrootcert=FILE, password"
-        " in $PGPASSWORD",
+        help="an existing server, postgresql://USER@HOST:PORT, with sslmode and sslrootcert as libpq takes them;"
+        " the password is in $PGPASSWORD",
     )
     up.add_argument(
         "--read-only-endpoints",

@@ -140,8 +140,9 @@ def _backend(
             )
         if ignored := environment.not_used(run.libpq):
             run.say(f"not used for --backend: {', '.join(ignored)}")
+        given = given_credentials(address, run.libpq)
         state.first_database = first_database(address)
-        return keep_authorities(given_credentials(address, run.libpq), run.store.home)
+        return keep_authorities(given, run.store.home)
     if known and not state.server:
         return known
     owner = binaries.postgresql_owner()
