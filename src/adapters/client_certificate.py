@@ -37,19 +37,18 @@ def _read(text: str) -> ClientCertificate:
     if len(common) != 1:
         return ClientCertificate(problem="because it has not a single common name")
     name = str(common[0].value)
-    known = ClientCertificate(
-        text=text_of(certificate),
-        name=name,
-        names=tuple(dict.fromkeys(known.lower() for known in (name, *_alternatives(certificate)))),
-        ends=certificate.not_valid_after_utc,
-    )
+    names = tuple(dict.fromkeys(known.lower() for known in (name, *_alternatives(certificate))))
+    if problem := name_refused(name, names):
+        return ClientCertificate(problem=problem)
+    pem = text_of(certificate)
     # A text that OpenSSL cannot read would end TLS for every client.
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=known.text)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=pem)
     except (ssl.SSLError, ValueError):
         return ClientCertificate(problem="because OpenSSL cannot read it")
-    problem = name_refused(known)
-    return ClientCertificate(problem=problem) if problem else known
+    return ClientCertificate(
+        text=pem, name=name, names=names, ends=certificate.not_valid_after_utc
+    )
 
 
 def _refused(certificate: x509.Certificate) -> str:

@@ -12,11 +12,12 @@ such a connection after LOGIN_SECONDS. So a client can log in by its certificate
 
 import re
 from collections.abc import Sequence
+from typing import Self
 
 import pydantic
 
 from domain.layout import Layout, PemFile
-from domain.tls import Certificate
+from domain.tls import Certificate, certificates_in
 from domain.value import Name, Value, digest
 
 # Seconds that a login may take, including its wait for a server connection. A client that has not logged in
@@ -27,7 +28,8 @@ LOGIN_SECONDS = 60
 # may have ended up to a minute after that hook began.
 _WAIT = 2 * LOGIN_SECONDS
 
-_LONGEST_NAME = 64
+# A name in the configuration of PgBouncer has no more letters.
+_LONGEST_NAME = 63
 
 
 class ClientCertificate(Value):
@@ -45,6 +47,14 @@ class ClientCertificate(Value):
     ends: pydantic.AwareDatetime | None = None
     # What the application gave cannot be read at the moment.
     unreadable: bool = False
+
+    @pydantic.model_validator(mode="after")
+    def _is_used_or_refused(self) -> Self:
+        if not self.problem and (
+            len(certificates_in(self.text)) != 1 or name_refused(self.name, self.names)
+        ):
+            raise ValueError("neither a certificate nor a reason why it is not used")
+        return self
 
 
 class CertificateLogin(Value):
@@ -79,13 +89,13 @@ class TrustedLogin(Value):
         return bool(self.since) and now >= self.since + _WAIT
 
 
-def name_refused(certificate: ClientCertificate) -> str:
-    """Return why PgBouncer cannot compare the names of a certificate, as the end of a sentence; '' if it can."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", certificate.name):
+def name_refused(common: str, names: Sequence[str]) -> str:
+    """Return why PgBouncer cannot compare these names of a certificate, as the end of a sentence; '' if it can."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", common):
         return "because its common name is not letters, digits, _, . and -"
-    if len(certificate.name) > _LONGEST_NAME:
+    if len(common) > _LONGEST_NAME:
         return f"because its common name is longer than {_LONGEST_NAME} letters"
-    if any("*" in name for name in certificate.names):
+    if any("*" in name for name in names):
         return "because it has a name with *: give a certificate without it"
     return ""
 

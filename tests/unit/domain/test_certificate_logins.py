@@ -1,3 +1,6 @@
+import pydantic
+import pytest
+
 from domain.certificate_logins import (
     CertificateLogin,
     ClientCertificate,
@@ -41,10 +44,18 @@ def test_a_certificate_that_cannot_be_read_at_the_moment_stays_in_use():
 
 
 def test_a_name_that_pgbouncer_cannot_compare_is_refused():
-    assert name_refused(certificate("shop")) == ""
-    for name in ("", "*.shop", 'x" y', "a\nb", "-a", "x" * 65):
-        assert name_refused(certificate(name))
-    assert name_refused(certificate("shop", "*.example.com"))
+    assert name_refused("shop", ("shop", "pool")) == ""
+    assert name_refused("x" * 63, ()) == ""
+    for name in ("", "*.shop", 'x" y', "a\nb", "-a", "x" * 64):
+        assert name_refused(name, ())
+    assert name_refused("shop", ("shop", "*.example.com"))
+
+
+def test_a_certificate_without_a_text_needs_a_reason():
+    for fields in ({}, {"name": "shop"}, {"text": PEM}, {"text": "shop", "name": "shop"}):
+        with pytest.raises(pydantic.ValidationError, match="certificate"):
+            ClientCertificate.model_validate(fields)
+    assert ClientCertificate(problem="because it expired").text == ""
 
 
 def test_the_wait_begins_when_processes_are_seen_to_trust_a_certificate():
