@@ -23,10 +23,11 @@ POSTGRESQL = "postgresql"
 # Seconds between two looks at the logs.
 _FOLLOW_SECONDS = 0.25
 
-# A login of `pooler`, or of a monitor, to the console: a line for its beginning, and a line for its end.
+# A login of `pooler`, or of a monitor, to the console: a line for its beginning, and a line for its end,
+# which may also be the end of the process. A login that fails is shown.
 _CONSOLE_LOGIN = re.compile(
     r" LOG C-0x[0-9a-f]+: pgbouncer/[A-Za-z0-9_.-]+@unix\(\d+\):\d+ "
-    r"(?:login attempt: |closing because: client (?:close request|unexpected eof))"
+    r"(?:login attempt: |closing because: (?!.*(?:fail|denied|refused|no such)))"
 )
 
 

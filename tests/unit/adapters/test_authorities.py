@@ -68,7 +68,11 @@ class Server:
         with client:
             client.recv(8)
             client.sendall(self._answer)
-            if self._context:
+            if self._answer == b"S" and not self._context:
+                # Read the ClientHello first: bytes that are not read make the kernel send a reset.
+                client.recv(65536)
+                client.sendall(b"this is not TLS")
+            elif self._context:
                 try:
                     self._context.wrap_socket(client, server_side=True).recv(1)
                 except OSError:
