@@ -18,6 +18,7 @@ from domain.problems import KUBERNETES, Level, Problem
 from domain.roles import DATABASE_CREATORS
 from domain.service import Exposed
 from domain.settings import Settings
+from domain.telemetry import TelemetryFacts
 from domain.tls import Certificate, UnitCertificates
 from domain.users import AccessRequest, AuthMaterial, Grant, Offer, Refusal
 from domain.value import Count, Name, Value
@@ -262,6 +263,8 @@ class Facts(Value):
     received_authorities: tuple[Certificate, ...] = ()
     # The time in seconds; 0 if no client logs in by certificate.
     now: float = 0.0
+    # The relations with observers.
+    telemetry: TelemetryFacts = TelemetryFacts()
 
     def with_survivors(self, survivors: Collection[str]) -> "Facts":
         """Return these facts with what follows from the names of the units that are not being removed."""
