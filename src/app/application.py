@@ -20,6 +20,7 @@ from app.intents.publish_endpoints import PublishEndpoints
 from app.intents.reconcile_access import ReconcileAccess
 from app.intents.repeat_offers import RepeatOffers
 from app.intents.request_backend import RequestBackend
+from app.intents.run_exporters import FreePort, RunExporters
 from app.intents.share_configuration import ShareConfiguration
 from app.intents.share_passwords import SharePasswords
 from app.intents.verify_servers import VerifyServers
@@ -94,6 +95,8 @@ def _intents(
         VerifyServers(ports.databases, ports.peers, verify),
         # Followers configure their processes from the plan that the leader shares here.
         share,
+        # An exporter may listen at the new port of the processes.
+        FreePort(ports.exporters),
         ConfigurePooler(ports.pooler, ports.consoles, ports.peers, verify),
         # Connections that the processes of the leader have just given up go to other units at once.
         share,
@@ -104,5 +107,7 @@ def _intents(
         SharePasswords(ports.clients, ports.secrets),
         # A client at `db` or `db-admin` reads the databag of any unit.
         RepeatOffers(ports.clients),
+        # Exporters follow the processes that run now. Nothing waits for exporters.
+        RunExporters(ports.exporters),
         again=again,
     )

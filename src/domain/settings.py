@@ -44,7 +44,7 @@ def _roles(value: object) -> object:
 
 def _without_boolean(value: object) -> object:
     # `juju config` passes the text false, and YAML a boolean.
-    return "false" if value is False else value
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _databases(value: object) -> object:
@@ -166,6 +166,14 @@ class Settings(Value):
         Accepts("cluster or local"),
         Named("external-traffic-policy"),
     ] = "cluster"
+
+    # Whether PgBouncer logs client and server connections that open and close; `auto` while no exporter runs.
+    log_connections: Annotated[
+        Literal["auto", "true", "false"],
+        pydantic.BeforeValidator(_without_boolean),
+        Accepts("auto, true or false"),
+        Named("log-connections"),
+    ] = "auto"
 
     def with_listen_port(self, port: int) -> "Settings":
         """Return these settings with another port."""
