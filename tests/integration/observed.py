@@ -98,6 +98,8 @@ class Observed:
         self._listens = {place: free_port() for place in places}
         self._exports = {place: free_port() for place in places}
         self._prometheus = free_port()
+        self._pgbouncers: dict[Place, subprocess.Popen[Any]] = {}
+        self._exporters: dict[Place, subprocess.Popen[Any]] = {}
 
     def __enter__(self) -> Observed:
         with contextlib.ExitStack() as stack:
@@ -110,7 +112,7 @@ class Observed:
                 self.server.sql(f"CREATE DATABASE {database} OWNER {user}")
             for place in self.places:
                 self._run_pgbouncer(place, stack)
-                self._run_exporter(place, stack)
+                self._run_exporter(place, place.exporter_suite, stack)
             self._run_prometheus(stack)
             self._closing = stack.pop_all()
         return self
@@ -170,6 +172,21 @@ class Observed:
             ending.set()
             for thread in threads:
                 thread.join(10)
+
+    def kill(self, place: Place) -> None:
+        """Kill the PgBouncer of a process."""
+        self._pgbouncers[place].kill()
+        self._pgbouncers[place].wait(30)
+
+    def start_again(self, place: Place) -> None:
+        """Start the PgBouncer of a process that was killed."""
+        self._run_pgbouncer(place, self._closing)
+
+    def replace_exporter(self, place: Place, suite: str) -> None:
+        """Replace the exporter of a process by the exporter of another Debian release, at its port."""
+        self._exporters[place].kill()
+        self._exporters[place].wait(30)
+        self._run_exporter(place, suite, self._closing)
 
     def scraped(self, place: Place) -> str:
         """Return the metrics that the exporter of a process shows."""
@@ -231,7 +248,7 @@ class Observed:
 
     def _run_pgbouncer(self, place: Place, stack: contextlib.ExitStack) -> None:
         home = self._home / place.name
-        home.mkdir()
+        home.mkdir(exist_ok=True)
         pools = [
             f"{name} = host=127.0.0.1 port={self.server.port} dbname={name}"
             f" max_db_connections={MAX_CONNECTIONS}"
@@ -263,21 +280,20 @@ class Observed:
         )
         _own(home, *home.iterdir())
         program = default_cache() / f"pgbouncer-{place.suite}/pgbouncer"
-        self._start(stack, [program, "-q", home / "ini"], home / "output")
+        self._pgbouncers[place] = self._start(
+            stack, [program, "-q", home / "ini"], home / "output"
+        )
 
-    def _run_exporter(self, place: Place, stack: contextlib.ExitStack) -> None:
+    def _run_exporter(self, place: Place, suite: str, stack: contextlib.ExitStack) -> None:
         home = self._home / place.name
         # An exporter before 0.11 ends if PgBouncer does not answer when it starts.
         self.wait((home / f".s.PGSQL.{self._listens[place]}").exists, f"PgBouncer {place.name}")
-        program = (
-            default_cache()
-            / f"exporter-{place.exporter_suite}/root/usr/bin/prometheus-pgbouncer-exporter"
-        )
+        program = default_cache() / f"exporter-{suite}/root/usr/bin/prometheus-pgbouncer-exporter"
         dsn = (
             f"host={home} port={self._listens[place]} user=pgbouncer dbname=pgbouncer"
             " sslmode=disable"
         )
-        self._start(
+        self._exporters[place] = self._start(
             stack,
             [
                 program,
@@ -336,7 +352,7 @@ class Observed:
         stack: contextlib.ExitStack,
         command: Sequence[str | pathlib.Path],
         output: pathlib.Path,
-    ) -> None:
+    ) -> subprocess.Popen[Any]:
         owner = postgresql_owner()
         run_as: dict[str, Any] = (
             {"user": owner.user, "group": owner.group, "extra_groups": []} if owner else {}
@@ -356,6 +372,7 @@ class Observed:
             process.wait(30)
 
         stack.callback(end)
+        return process
 
 
 def _is_scalar(answer: Mapping[str, Any]) -> bool:

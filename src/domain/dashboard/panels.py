@@ -229,7 +229,7 @@ def _letter(index: int) -> str:
     return chr(ord("A") + index)
 
 
-_LEGEND = {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []}
+_LEGEND = {"displayMode": "list", "placement": "bottom", "showLegend": True}
 _LAST = {"calcs": ["lastNotNull"], "fields": "", "values": False}
 
 _OPTIONS: dict[Kind, dict[str, object]] = {
