@@ -120,12 +120,12 @@ class Observed:
     def __exit__(self, *_: object) -> None:
         self._closing.close()
 
-    def connect(self, place: Place, database: str) -> psycopg.Connection[Any]:
-        """Return a connection of a client to a process, by TCP."""
+    def connect(self, place: Place, database: str, user: str = "") -> psycopg.Connection[Any]:
+        """Return a connection of a client to a process, by TCP; without a user, of the database's owner."""
         return psycopg.connect(
             host="127.0.0.1",
             port=self._listens[place],
-            user=DATABASES[database],
+            user=user or DATABASES[database],
             dbname=database,
             application_name="checkout",
             autocommit=True,
@@ -202,14 +202,13 @@ class Observed:
         """Return what Prometheus answers to an expression now."""
         return self._ask("query", {"query": expression})
 
-    def query_range(self, expression: str, seconds: float, step: float = 1) -> Answer:
-        """Return what Prometheus answers for the last seconds, with a value for each step."""
-        end = time.time()
+    def query_range(self, expression: str, start: float, end: float, step: float = 1) -> Answer:
+        """Return what Prometheus answers for a range of moments, with a value for each step."""
         return self._ask(
             "query_range",
             {
                 "query": expression,
-                "start": f"{end - seconds:.3f}",
+                "start": f"{start:.3f}",
                 "end": f"{end:.3f}",
                 "step": f"{step}",
             },
@@ -344,7 +343,8 @@ class Observed:
     def _answers(self) -> bool:
         try:
             return self.query("1").error == ""
-        except OSError:
+        except (OSError, ValueError):
+            # While it starts, it answers in plain text that it is not available.
             return False
 
     def _start(

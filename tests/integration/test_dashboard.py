@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from observed import APPLICATION, MODEL, MODEL_UUID, Observed, Place, expanded
+from observed import APPLICATION, EVERY_VERSION, MODEL, MODEL_UUID, Observed, Place, expanded
 
+from docs import metrics
 from domain.dashboard import dashboard
 from pooler.binaries import OLDER_SUITE, SUITE
 
@@ -96,6 +99,18 @@ def test_the_clients_of_the_panels_are_those_that_are_connected(observed: Observ
     )
 
 
+@pytest.mark.parametrize("place", EVERY_VERSION, ids=lambda place: "-".join(map(str, place)))
+def test_an_exporter_shows_the_metrics_and_labels_of_the_page(
+    observed: Observed, place: Place
+) -> None:
+    shown: dict[str, set[str]] = {}
+    for line in observed.scraped(place).splitlines():
+        if found := re.match(r"(pgbouncer_\w+)(?:\{(.*)\})? ", line):
+            labels = re.findall(r'(\w+)="', found[2] or "")
+            shown.setdefault(found[1], set()).update(labels)
+    assert shown == metrics.names(totals=place.exporter_suite == SUITE)
+
+
 def test_graphs_go_on_when_an_exporter_is_replaced_by_a_newer_version(observed: Observed) -> None:
     replaced = Place(0, 1, SUITE, OLDER_SUITE)
     observed.replace_exporter(replaced, SUITE)
@@ -104,8 +119,9 @@ def test_graphs_go_on_when_an_exporter_is_replaced_by_a_newer_version(observed: 
     )
     observed.wait(lambda: bool(observed.query(f"rate({newer}[5s])").series), "the newer names")
     errors = {}
+    end = time.time()
     for title, target in _targets():
-        answer = observed.query_range(expanded(target["expr"], {}), 30)
+        answer = observed.query_range(expanded(target["expr"], {}), end - 30, end)
         if answer.error or not answer.series:
             errors[title, target["refId"]] = answer.error
     assert errors == {}
