@@ -48,8 +48,8 @@ def main() -> int:
             began = time.time()
             with observed.load(clients=1, pause=0.15, hold=0.03):
                 story(observed)
-                with observed.load(clients=4, pause=0.05, hold=0.05):
-                    time.sleep(25)
+                with observed.load(clients=4, pause=0.02, hold=0.1):
+                    time.sleep(20)
                     found = Asked(observed, began + RATE).all()
         RECORD.parent.mkdir(exist_ok=True)
         RECORD.write_text(json.dumps(found))
@@ -68,7 +68,7 @@ def story(observed: Observed) -> None:
         for place in PLACES[:2]:
             observed.console(place, "RESUME billing")
         time.sleep(18)
-    with observed.load(clients=2, pause=0.1, hold=0.04):
+    with observed.load(clients=2, pause=0.1, hold=0.04, think=0.02):
         observed.kill(PLACES[3])
         time.sleep(14)
         observed.start_again(PLACES[3])
@@ -187,11 +187,11 @@ class Asked:
             raise ValueError(f"{title}: {answer.error or 'no data'}: {expression}")
         return [
             Series(
-                _named(target["legendFormat"], one["metric"]),
-                one["metric"],
-                {at: float(value) for at, value in one.get("values") or [one["value"]]},
+                _named(target["legendFormat"], each["metric"]),
+                each["metric"],
+                {at: float(value) for at, value in each.get("values") or [each["value"]]},
             )
-            for one in answer.series
+            for each in answer.series
         ]
 
     def _lines(self, expression: str) -> list[tuple[float, str, str]]:

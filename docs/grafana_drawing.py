@@ -29,7 +29,8 @@ STYLE = f"""
 body {{ margin: 0; width: {WIDTH}px; background: #f4f5f5; color: #24292e; position: relative;
   font: 13px "DejaVu Sans Condensed", "Liberation Sans", sans-serif; }}
 .row {{ font-size: 17px; font-weight: bold; padding: 6px 10px; }}
-.head span {{ background: #fff; border: 1px solid #c8ccd0; padding: 2px 8px; margin-right: 12px; font-size: 12px; }}
+.head span {{ background: #fff; border: 1px solid #c8ccd0; padding: 2px 8px; margin-right: 12px;
+  font-size: 12px; }}
 .panel {{ position: absolute; background: #fff; border: 1px solid #d8dbde; box-sizing: border-box;
   overflow: hidden; }}
 .title {{ font-weight: bold; padding: 6px 10px 2px; white-space: nowrap; }}
@@ -107,45 +108,37 @@ def page(
 
 def shown(value: float, unit: str, decimals: int | None = None) -> str:
     """Return a value with its unit, as Grafana shows it."""
-    if math.isnan(value):
-        return "–"
-    match unit:
-        case "percentunit":
-            return f"{_digits(value * 100, decimals)} %"
-        case "s":
-            return _seconds(value, decimals)
-        case "dtdurations":
-            minutes, seconds = divmod(int(value), 60)
-            return f"{minutes} minutes {seconds} seconds" if minutes else f"{seconds} seconds"
-        case "bytes":
-            return _scaled(value, ("B", "KiB", "MiB", "GiB"), 1024)
-        case "Bps":
-            return _scaled(value, ("B/s", "kB/s", "MB/s"), 1000)
-        case "short" | "none":
-            return _digits(value, decimals)
-        case _:
-            raise ValueError(f"unit {unit!r} is not drawn yet")
+    if unit == "dtdurations":
+        minutes, seconds = divmod(int(value), 60)
+        return f"{minutes} minutes {seconds} seconds" if minutes else f"{seconds} seconds"
+    if unit == "percentunit":
+        return f"{_digits(value * 100, decimals)} %"
+    factor, *names = _UNITS[unit]
+    if unit == "s" and 0 < value < 1:
+        value, names = value * 1000, ["ms"]
+    while value >= factor and len(names) > 1:
+        value, names = value / factor, names[1:]
+    return f"{_digits(value, decimals)} {names[0]}".rstrip()
 
 
-def _seconds(value: float, decimals: int | None) -> str:
-    if value == 0 or value >= 1:
-        return f"{_digits(value, decimals)} s"
-    return f"{_digits(value * 1000, decimals)} ms" if value >= 0.001 else f"{value * 1e6:.3g} µs"
-
-
-def _scaled(value: float, units: Sequence[str], factor: int) -> str:
-    index = 0
-    while value >= factor and index < len(units) - 1:
-        value, index = value / factor, index + 1
-    return f"{_digits(value, None)} {units[index]}"
+# The factor between the names of a unit, and its names from the smallest to the largest.
+_UNITS: Mapping[str, tuple[Any, ...]] = {
+    "short": (1000, ""),
+    "none": (1000, ""),
+    "s": (1000, "s"),
+    "bytes": (1024, "B", "KiB", "MiB", "GiB"),
+    "Bps": (1000, "B/s", "kB/s", "MB/s"),
+}
 
 
 def _digits(value: float, decimals: int | None) -> str:
-    if decimals is not None and (decimals or value == int(value)):
+    if decimals is not None:
         return f"{value:.{decimals}f}"
-    if value == int(value):
-        return str(int(value))
-    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+    return str(round(value)) if value == round(value) or value >= _MANY else f"{value:.3g}"
+
+
+# Numbers from here on are shown without a fraction.
+_MANY = 100
 
 
 def _color(panel: Json, value: float) -> str:
@@ -174,18 +167,18 @@ def _stat(panel: Json, data: Data, *_: float) -> str:
 
 def _bars(panel: Json, data: Data, width: float, height: float) -> str:
     defaults = panel["fieldConfig"]["defaults"]
-    series = sorted(data.series[0], key=lambda one: one.name)
-    room = min(34, (height - 6) / max(1, len(series)))
+    series = sorted(data.series[0], key=lambda each: each.name)
+    room = min(60, (height - 6) / max(1, len(series)))
     # The names are as wide as the longest, and the values stand to the right.
-    left = 16 + max(len(one.name) for one in series) * 6.2
+    left = 16 + max(len(each.name) for each in series) * 6.2
     whole = width - left - 66
     parts = []
-    for index, one in enumerate(series):
-        value, top = _last(one), index * room + 4
+    for index, each in enumerate(series):
+        value, top = _last(each), index * room + 4
         long = whole * min(1, value / defaults["max"])
         color = _color(panel, value)
         parts.append(
-            f'<text x="10" y="{top + room / 2 + 3}">{html.escape(one.name)}</text>'
+            f'<text x="10" y="{top + room / 2 + 3}">{html.escape(each.name)}</text>'
             f'<rect x="{left}" y="{top + 2}" width="{whole}" height="{room - 6}" fill="#eef0f1"/>'
             f'<rect x="{left}" y="{top + 2}" width="{long:.1f}" height="{room - 6}" fill="{color}"/>'
             f'<text x="{left + whole + 8}" y="{top + room / 2 + 3}" style="font-weight: bold">'
@@ -195,16 +188,16 @@ def _bars(panel: Json, data: Data, width: float, height: float) -> str:
 
 
 def _timeline(panel: Json, data: Data, width: float, height: float) -> str:
-    series = sorted(data.series[0], key=lambda one: one.name)
-    left = 16 + max(len(one.name) for one in series) * 6.2
+    series = sorted(data.series[0], key=lambda each: each.name)
+    left = 16 + max(len(each.name) for each in series) * 6.2
     whole, bottom = width - left - 14, height - 20
-    room = min(34, bottom / max(1, len(series)))
+    room = min(60, bottom / max(1, len(series)))
     scale = whole / (data.end - data.start)
     parts = []
-    for index, one in enumerate(series):
+    for index, each in enumerate(series):
         top = index * room + 4
-        parts.append(f'<text x="10" y="{top + room / 2 + 3}">{html.escape(one.name)}</text>')
-        for begin, end, value in _spans(one.values, data.step):
+        parts.append(f'<text x="10" y="{top + room / 2 + 3}">{html.escape(each.name)}</text>')
+        for begin, end, value in _spans(each.values, data.step):
             text, color = _mapped(panel, value)
             x = left + (begin - data.start) * scale
             long = (min(end, data.end) - begin) * scale
@@ -235,15 +228,15 @@ def _spans(values: Mapping[float, float], step: float) -> Iterable[tuple[float, 
 
 def _graph(panel: Json, data: Data, width: float, height: float) -> str:
     defaults = panel["fieldConfig"]["defaults"]
-    series = [one for found in data.series for one in sorted(found, key=lambda one: one.name)]
+    series = [each for found in data.series for each in sorted(found, key=lambda each: each.name)]
     stacked = defaults["custom"]["stacking"]["mode"] == "normal"
     moments = [
         data.start + n * data.step for n in range(int((data.end - data.start) / data.step) + 1)
     ]
     below = dict.fromkeys(moments, 0.0)
     drawn: list[tuple[Series, list[tuple[float, float, float]]]] = []
-    for one in series:
-        near = {round((at - data.start) / data.step): value for at, value in one.values.items()}
+    for each in series:
+        near = {round((at - data.start) / data.step): value for at, value in each.values.items()}
         points = []
         for number, moment in enumerate(moments):
             value = near.get(number, math.nan)
@@ -251,15 +244,15 @@ def _graph(panel: Json, data: Data, width: float, height: float) -> str:
             points.append((moment, base, base + value))
             if stacked and not math.isnan(value):
                 below[moment] += value
-        drawn.append((one, points))
+        drawn.append((each, points))
     top = max((p[2] for _, points in drawn for p in points if not math.isnan(p[2])), default=1)
     soft = 0 if defaults["unit"] in {"s", "percentunit", "bytes", "Bps"} else 1
     most, every = _axis(defaults.get("max") or max(top, soft) or 1, defaults["unit"])
     names = "".join(
-        f'<span><i style="background: {SERIES[n % len(SERIES)]}"></i>{html.escape(one.name)}</span>'
-        for n, one in enumerate(series)
+        f'<span><i style="background: {SERIES[n % len(SERIES)]}"></i>{html.escape(each.name)}</span>'
+        for n, each in enumerate(series)
     )
-    long = sum(len(one.name) * 6 + 34 for one in series)
+    long = sum(len(each.name) * 6 + 34 for each in series)
     legend = 15 * math.ceil(long / (width - 20)) + 4
     height -= legend
     left, bottom = 62, height - 20
@@ -308,8 +301,9 @@ def _axis(top: float, unit: str) -> tuple[float, float]:
     raw = top / base / 4
     power = 10 ** math.floor(math.log10(raw))
     every = next(power * n for n in (1, 2, 2.5, 5, 10) if power * n >= raw * 0.999)
-    if unit == "short" and top <= 4:
-        every = 1
+    if unit == "short":
+        # A number of things has no fraction.
+        every = max(every, 1)
     return math.ceil(top / base / every - 0.001) * every * base, every * base
 
 
@@ -349,17 +343,17 @@ def _table(panel: Json, data: Data, *_: float) -> str:
     keys = [name for name in names if not name.startswith("Value #")]
     labels = set(keys)
     for target, found in zip(panel["targets"], data.series, strict=True):
-        for one in found:
-            key = tuple((label, one.labels.get(label)) for label in keys)
+        for each in found:
+            key = tuple((label, each.labels.get(label)) for label in keys)
             # A query without a label of the table adds its value to each line that has its other labels.
-            missing = labels - one.labels.keys()
+            missing = labels - each.labels.keys()
             lines = [
                 line
                 for known, line in merged.items()
                 if all(pair in known for pair in key if pair[0] not in missing)
             ] or [merged.setdefault(key, dict(key))]
             for line in lines:
-                line[f"Value #{target['refId']}"] = _last(one)
+                line[f"Value #{target['refId']}"] = _last(each)
     units = {
         override["matcher"]["options"]: override["properties"][0]["value"]
         for override in panel["fieldConfig"]["overrides"]

@@ -145,10 +145,13 @@ class Observed:
             return cursor.fetchall() if cursor.description else []
 
     @contextlib.contextmanager
-    def load(self, clients: int = 3, pause: float = 0.02, hold: float = 0.05) -> Generator[None]:
+    def load(
+        self, clients: int = 3, pause: float = 0.02, hold: float = 0.05, think: float = 0
+    ) -> Generator[None]:
         """Let this many clients of each database and process run transactions meanwhile.
 
-        A transaction takes `hold` seconds, and the client then does nothing for `pause` seconds.
+        A query takes `hold` seconds. The client then keeps the transaction open for `think` seconds, and does
+        nothing for `pause` seconds after it.
         """
         ending = threading.Event()
 
@@ -156,7 +159,10 @@ class Observed:
             while not ending.is_set():
                 with contextlib.suppress(psycopg.Error), self.connect(place, database) as client:
                     while not ending.wait(pause):
-                        client.execute("SELECT pg_sleep(%s)", (hold,))
+                        with client.transaction() if think else contextlib.nullcontext():
+                            client.execute("SELECT pg_sleep(%s)", (hold,))
+                            ending.wait(think)
+                ending.wait(0.5)
 
         threads = [
             threading.Thread(target=run, args=(place, database), daemon=True)
