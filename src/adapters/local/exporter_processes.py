@@ -27,7 +27,7 @@ _END_OF_REFUSED_SECONDS = 0.1
 # Of <linux/prctl.h>.
 _PR_SET_PDEATHSIG = 1
 
-_CONNECTION = "--pgBouncer.connectionString="
+_PID_FILE = "--pgBouncer.pid-file="
 
 # Why an exporter ended, in its log.
 _MESSAGE = re.compile(r'\berr(?:or)?="?(?P<text>[^"\n]{1,200})')
@@ -70,8 +70,8 @@ class Exporter(NamedTuple):
         login = f"user=pgbouncer dbname=pgbouncer sslmode=disable port={self.pooler_port}"
         return [
             self.program,
-            f"{_CONNECTION}host={_quoted(self.sockets)} {login}",
-            f"--pgBouncer.pid-file={self.sockets}/pgbouncer.pid",
+            f"--pgBouncer.connectionString=host={_quoted(self.sockets)} {login}",
+            f"{_PID_FILE}{self.sockets}/pgbouncer.pid",
             f"--web.listen-address={ADDRESS}:{self.port}",
         ]
 
@@ -97,8 +97,8 @@ class ExporterProcesses:
 
     def __init__(self, home: pathlib.Path, owner: RunAs | None) -> None:
         self._owner = owner
-        # Every connection string of an exporter of this home begins so.
-        self._begin = f"{_CONNECTION}host={_quoted(f'{home}/run/')[:-1]}"
+        # A word in the command line of every exporter of this home begins so.
+        self._begin = f"{_PID_FILE}{home}/run/"
 
     def runs(self, exporter: Exporter) -> bool:
         """Return whether an exporter runs, by its pid file."""
@@ -116,7 +116,7 @@ class ExporterProcesses:
     def _command(self, pid: int) -> list[str]:
         """Return the command line of an exporter of this home; empty for any other process."""
         command = [word for word in command_of(pid) if word]
-        is_ours = command[1:2] and command[1].startswith(self._begin)
+        is_ours = any(word.startswith(self._begin) for word in command[1:])
         return command if is_ours and user_of(pid) in pooler_users() else []
 
     def start(
