@@ -45,8 +45,13 @@ class Running(NamedTuple):
 
     @property
     def url(self) -> str:
-        """Return where its pages are."""
+        """Return where it listens."""
         return f"http://{ADDRESS}:{self.port}"
+
+    @property
+    def pages(self) -> str:
+        """Return where the pages for people are: the Prometheus of Debian has those of an earlier release."""
+        return self.url if _answers(self.port, "/alerts") else f"{self.url}/classic"
 
 
 class Prometheus:
@@ -149,7 +154,7 @@ class Prometheus:
                 **identity(self._owner),
             )
         end = time.monotonic() + START_SECONDS
-        while not _is_ready(port):
+        while not _answers(port, "/-/ready"):
             if process.poll() is not None:
                 raise CommandError(f"Prometheus ended at once: {self._last_error()}; see {self.log}")
             if time.monotonic() > end:
@@ -217,10 +222,11 @@ def _free_port() -> int:
     )
 
 
-def _is_ready(port: int) -> bool:
+def _answers(port: int, path: str) -> bool:
+    """Return whether Prometheus answers with a page."""
     connection = http.client.HTTPConnection(ADDRESS, port, timeout=1.0)
     try:
-        connection.request("GET", "/-/ready")
+        connection.request("GET", path)
         return connection.getresponse().status == http.client.OK
     except (OSError, http.client.HTTPException):
         return False

@@ -72,10 +72,12 @@ def observe(run: Invocation, arguments: argparse.Namespace) -> int:
 
 
 def _say_where(found: Running) -> None:
+    """Print the addresses of the pages to look at first."""
+    pages = found.pages
     print_line()
-    print_line(f"{found.url}/alerts  alerts, and which of them fire")
-    print_line(f"{found.url}/targets  exporters, and whether they answer")
+    print_line(f"alerts: {pages}/alerts")
+    print_line(f"exporters, and whether they answer: {pages}/targets")
     for text, expression in _GRAPHS:
         words = urllib.parse.urlencode({"g0.expr": expression, "g0.tab": "0"})
-        print_line(f"{found.url}/graph?{words}  {text}")
+        print_line(f"{text}: {pages}/graph?{words}")
     print_line()
