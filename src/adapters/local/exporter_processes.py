@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -143,7 +143,7 @@ class ExporterProcesses:
         return process
 
     @contextmanager
-    def until_the_end(self, exporters: Iterable[Exporter]) -> Iterator[None]:
+    def until_the_end(self, exporters: Iterable[Exporter]) -> Generator[None]:
         """Run exporters while the context lasts. Raises ExporterFailed and OSError."""
         started: list[tuple[Exporter, subprocess.Popen[bytes]]] = []
         try:
