@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 
 import ops
 
-from adapters.juju.names import AUTHORITIES, BACKEND, CERTIFICATES, CLIENTS, LEGACY, PEERS
+from adapters.juju.names import (
+    AUTHORITIES,
+    BACKEND,
+    CERTIFICATES,
+    CLIENTS,
+    LEGACY,
+    OBSERVERS,
+    PEERS,
+)
 from adapters.juju.skip_unchanged import SkipUnchanged
 from adapters.juju.state import JujuState
 from adapters.pebble.names import ASK_AGAIN, CONTAINER, process_of
@@ -87,6 +95,16 @@ class PgBouncerCharm(ops.CharmBase):
             (authorities.relation_departed, self._on_certificates_changed),
             (authorities.relation_broken, self._on_certificates_changed),
             (self.on.set_tls_private_key_action, self._on_set_tls_private_key),
+            *(
+                row
+                for observer in (self.on[endpoint] for endpoint in OBSERVERS)
+                for row in (
+                    (observer.relation_created, self._on_observers_changed),
+                    (observer.relation_changed, self._on_observers_changed),
+                    (observer.relation_departed, self._on_observers_departed),
+                    (observer.relation_broken, self._on_observers_changed),
+                )
+            ),
             (self.on.collect_unit_status, self._on_collect_unit_status),
             # ops emits commit last, when the status is set.
             (framework.on.commit, self._on_commit),
@@ -194,6 +212,14 @@ class PgBouncerCharm(ops.CharmBase):
     def _on_certificates_changed(self, event: ops.EventBase) -> None:
         if not self._may_skip(event):
             self._conclude(event, self._hooks().certificates_changed())
+
+    def _on_observers_changed(self, event: ops.EventBase) -> None:
+        if not self._may_skip(event):
+            self._conclude(event, self._hooks().observers_changed())
+
+    def _on_observers_departed(self, event: ops.RelationDepartedEvent) -> None:
+        if not self._may_skip(event):
+            self._conclude(event, self._hooks().observers_departed(_departing(event)))
 
     def _on_set_tls_private_key(self, event: ops.ActionEvent) -> None:
         import pydantic

@@ -392,6 +392,7 @@ class Ports(NamedTuple):
     backend: Backend
     clients: Clients
     certificates: Certificates
+    telemetry: Telemetry
     departures: Departures
     exposure: Exposure
     databases: Databases

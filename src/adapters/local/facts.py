@@ -13,19 +13,26 @@ from domain.leadership import misses_something
 from domain.legacy import legacy_problem, legacy_roles
 from domain.roles import roles_in
 from domain.settings import settings_from
+from domain.telemetry import TelemetryFacts
 from domain.users import AccessRequest, Refusal
 
 
 class LocalFacts:
-    """The facts of a unit. `container` reads the state of its processes."""
+    """The facts of a unit. `container` reads the state of its processes, and `telemetry` its observers."""
 
     def __init__(
-        self, model: Model, unit: str, layout: Layout, container: Callable[[], Container]
+        self,
+        model: Model,
+        unit: str,
+        layout: Layout,
+        container: Callable[[], Container],
+        telemetry: Callable[[], TelemetryFacts] = TelemetryFacts,
     ) -> None:
         self._model = model
         self._unit = unit
         self._layout = layout
         self._container = container
+        self._telemetry = telemetry
 
     def read(self) -> Facts:
         """Return what the unit sees now."""
@@ -83,6 +90,7 @@ class LocalFacts:
             certificates=me.certificates,
             received_authorities=model.received_authorities,
             now=time.time() if model.plan and model.plan.certificate_logins else 0.0,
+            telemetry=self._telemetry(),
         )
 
     def _backend(self, me: UnitRecord) -> BackendRelation:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 import ops
 
@@ -27,6 +27,8 @@ class Record(TypedDict):
     layer: str
     # The identity of the Pebble that got the layer: the inode and the time of its socket.
     pebble: str
+    # The addresses to which the container sends its log lines, by target; '' while a target changes.
+    logs: NotRequired[dict[str, str]]
 
 
 class ObservedContainer:

@@ -1,0 +1,50 @@
+"""Decide what observers are told of the application."""
+
+from domain.budget import processes
+from domain.facts import Facts
+from domain.plan import Plan
+from domain.telemetry import ScrapeJob, ScrapeTarget, Told
+from domain.value import digest
+
+# The port of the exporter of process 0.
+FIRST_PORT = 9127
+
+
+def told(facts: Facts, plan: Plan) -> Told:
+    """Return what the observers that are related have to know of the application."""
+    seen = facts.telemetry
+    return Told(
+        unit=plan.members[0].name if plan.members else facts.unit,
+        jobs=scrape_jobs(plan) if seen.metrics else (),
+    )
+
+
+def scrape_jobs(plan: Plan) -> tuple[ScrapeJob, ...]:
+    """Return a job for each process number.
+
+    Units may have different numbers of processors, and then different processes. A target without a process
+    would look like a process that is down, so a job names its units unless all units have the process.
+    """
+    runs = {
+        member: {process.index for process in processes(plan, member.name, member.processors)}
+        for member in plan.members
+    }
+    return tuple(
+        ScrapeJob(
+            process=index,
+            port=FIRST_PORT + index,
+            targets=()
+            if all(index in indexes for indexes in runs.values())
+            else tuple(
+                ScrapeTarget(unit=member.name, address=member.address)
+                for member, indexes in runs.items()
+                if index in indexes and member.address
+            ),
+        )
+        for index in sorted(set[int]().union(*runs.values()))
+    )
+
+
+def identity(facts: Facts, what: Told) -> str:
+    """Return a text that changes with what observers are told, and with the relations that are told."""
+    return digest([facts.telemetry.relations, what.model_dump(mode="json")])
