@@ -131,6 +131,8 @@ class Ledger(Value):
     provisioned_for: str = ""
     # The identity of the server in which they were made, as the server gives it.
     server: str = ""
+    # The schema in which the function of the auth user was made; '' in the ledger of an earlier release.
+    auth_schema: str = ""
     # Connections that PostgreSQL accepts from ordinary users; 0 if that is not known.
     capacity: Count = 0
     grants: tuple[Grant, ...] = ()
@@ -192,8 +194,11 @@ class Ledger(Value):
         The grants stay: a unit that is related again gives their users the passwords that they had.
         """
         return self.model_copy(
-            update={"provisioned_for": "", "made": made, "left": left, "roamed": ()}
-        )
+            update={
+                "provisioned_for": "", "auth_schema": "", "made": made, "left": left,
+                "roamed": (),
+            }
+        )  # fmt: skip
 
     def without_backend(self) -> "Ledger":
         """Return what stays of this ledger when the relation with PostgreSQL has ended.
