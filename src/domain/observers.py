@@ -12,10 +12,19 @@ FIRST_PORT = 9127
 
 def told(facts: Facts, plan: Plan) -> Told:
     """Return what the observers that are related have to know of the application."""
-    seen = facts.telemetry
+    # Imported here, because the rules and the dashboard are large, and most hooks need neither.
+    from domain import alerts, dashboard
+
+    seen, settings = facts.telemetry, plan.settings
+    objective = alerts.slo(settings, seen.labels) if seen.slo else None
+    rules = (*alerts.recording_rules(settings), *alerts.metric_rules(settings))
     return Told(
         unit=plan.members[0].name if plan.members else facts.unit,
         jobs=scrape_jobs(plan) if seen.metrics else (),
+        metric_rules=tuple(alerts.as_groups(rules)) if seen.metrics else (),
+        log_rules=tuple(alerts.as_groups(alerts.log_rules(settings))) if seen.logs else (),
+        dashboard=dashboard.dashboard() if seen.dashboards else None,
+        slos=(objective,) if objective else (),
     )
 
 

@@ -71,6 +71,7 @@ class JujuTelemetry:
             logs=bool(found[LOGGING]),
             loki=loki,
             forwarded=self._forwarding.read() if reachable else (),
+            labels=tuple(self._topology.matchers.items()) if leader else (),
             relations=tuple(relation.id for relations in found.values() for relation in relations)
             if leader
             else (),

@@ -1,9 +1,12 @@
 """The relations with observers: what Prometheus, Grafana, Loki and Sloth read, and what they answer."""
 
+import base64
 import dataclasses
 import json
+import lzma
 
 import pytest
+import yaml
 from on_juju import APP, V0
 
 from adapters.juju.names import OBSERVERS
@@ -108,6 +111,68 @@ def test_a_change_of_the_port_adds_the_processes_of_the_other_set(related):
     plan = related.plan()
     assert plan["lane"] == 1
     assert {"pgbouncer-16", "pgbouncer-17"} <= known
+
+
+def rules(juju, endpoint):
+    """Return the rules by their names, and the names of their groups."""
+    text = juju.relation(endpoint).local_app_data["alert_rules"]
+    groups = json.loads(text)["groups"]
+    found = {
+        rule.get("alert") or rule["record"]: rule for group in groups for rule in group["rules"]
+    }
+    return found, [group["name"] for group in groups]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "some"),
+    [
+        ("metrics-endpoint", {"PgBouncerDown", "HostDown", "HostMetricsMissing"}),
+        ("logging", {"PgBouncerUnsupportedParameter"}),
+    ],
+)
+def test_each_rule_has_the_topology_in_its_labels_and_its_group(observed, endpoint, some):
+    found, groups = rules(observed, endpoint)
+    uuid = observed.state.model.uuid
+    topology = TOPOLOGY | {"juju_model_uuid": uuid}
+    assert found.keys() >= some
+    assert all(rule["labels"].items() >= topology.items() for rule in found.values())
+    prefix = f"dev_{uuid[:8]}_{APP}_".replace("-", "_")
+    assert all(name.startswith(prefix) and name.endswith("_rules") for name in groups)
+    assert len(set(groups)) == len(groups)
+
+
+def test_an_option_changes_the_thresholds_of_rules_in_one_hook(observed):
+    before, _ = rules(observed, "metrics-endpoint")
+    observed.options(query_wait_timeout=7)
+    after, _ = rules(observed, "metrics-endpoint")
+    assert before != after
+    observed.options(query_wait_timeout=0)
+    assert rules(observed, "metrics-endpoint")[0].keys() < before.keys()
+
+
+def test_grafana_reads_the_dashboard_with_a_name_that_stays(observed):
+    told = json.loads(observed.relation("grafana-dashboard").local_app_data["dashboards"])
+    ((name, template),) = told["templates"].items()
+    content = json.loads(lzma.decompress(base64.b64decode(template["content"])))
+    assert name == "file:pgbouncer.json"
+    assert content["title"] == "PgBouncer"
+    assert content["uid"] == template["dashboard_alt_uid"]
+    assert len(bytes.fromhex(content["uid"])) == 20
+    assert template["inject_dropdowns"] is True
+    assert template["charm"] == APP
+    assert {variable["name"] for variable in content["templating"]["list"]} >= {"prometheusds"}
+
+
+def test_sloth_reads_an_objective_for_this_application_alone(observed):
+    observed.options(**{"slo-wait-target": "99"})
+    (spec,) = yaml.safe_load(observed.relation("sloth").local_app_data["slos"])
+    (slo,) = spec["slos"]
+    assert spec["version"] == "prometheus/v1"
+    assert slo["objective"] == 99.0
+    for query in slo["sli"]["events"].values():
+        assert query.count(f'juju_application="{APP}"') == query.count("__name__")
+    observed.options(**{"slo-wait-target": "0"})
+    assert "slos" not in observed.relation("sloth").local_app_data
 
 
 def test_a_second_hook_writes_nothing(observed):
