@@ -1,13 +1,11 @@
 """Decide what observers are told of the application."""
 
 from domain.budget import processes
+from domain.exporters import FIRST_PORT
 from domain.facts import Facts
 from domain.plan import Plan
 from domain.telemetry import ScrapeJob, ScrapeTarget, Told
 from domain.value import digest
-
-# The port of the exporter of process 0.
-FIRST_PORT = 9127
 
 
 def told(facts: Facts, plan: Plan) -> Told:

@@ -18,7 +18,10 @@ from domain.users import AccessRequest, Refusal
 
 
 class LocalFacts:
-    """The facts of a unit. `container` reads the state of its processes, and `telemetry` its observers."""
+    """The facts of a unit. `container` reads the state of its processes.
+
+    `telemetry` returns what the unit sees of its observers, from the record of them.
+    """
 
     def __init__(
         self,
@@ -26,7 +29,7 @@ class LocalFacts:
         unit: str,
         layout: Layout,
         container: Callable[[], Container],
-        telemetry: Callable[[], TelemetryFacts] = TelemetryFacts,
+        telemetry: Callable[[TelemetryFacts], TelemetryFacts] = lambda recorded: recorded,
     ) -> None:
         self._model = model
         self._unit = unit
@@ -89,8 +92,8 @@ class LocalFacts:
             configure_command="pooler config",
             certificates=me.certificates,
             received_authorities=model.received_authorities,
+            telemetry=self._telemetry(model.telemetry),
             now=time.time() if model.plan and model.plan.certificate_logins else 0.0,
-            telemetry=self._telemetry(),
         )
 
     def _backend(self, me: UnitRecord) -> BackendRelation:

@@ -61,11 +61,11 @@ class MemoryTelemetry:
         # Why the container refuses other targets; '' if it does not.
         self.refuses = ""
 
-    def read(self) -> TelemetryFacts:
+    def read(self, recorded: TelemetryFacts) -> TelemetryFacts:
         """Return what the unit sees of the observers. Only the leader reads what applications answer."""
         seen, leads = self._observers, self._leads()
         return TelemetryFacts(
-            metrics=seen.has("metrics-endpoint"),
+            metrics=recorded.metrics or seen.has("metrics-endpoint"),
             dashboards=leads and seen.has("grafana-dashboard"),
             slo=leads and seen.has("sloth"),
             logs=seen.has("logging"),
