@@ -292,21 +292,31 @@ def test_a_container_that_was_replaced_sends_its_log_lines_again(related):
 
 def test_a_refused_rule_or_scrape_job_is_a_note_until_it_is_accepted(related):
     number = observe(related, "metrics-endpoint")
+    before = related.status
     answers(related, number, valid=False, errors="group 'x':\n 1:5: unknown function")
-    assert related.status == (
-        "active metrics-endpoint: metrics-endpoint refuses rules or dashboards:"
+    assert related.status.startswith("active ")
+    assert related.status.endswith(
+        "metrics-endpoint: metrics-endpoint refuses rules or dashboards:"
         " group 'x': 1:5: unknown function"
     )
     answers(related, number, scrape_job_errors=["bad job"])
-    assert related.status == (
-        'active metrics-endpoint: metrics-endpoint refuses scrape jobs: ["bad job"]'
+    assert related.status.endswith(
+        'metrics-endpoint: metrics-endpoint refuses scrape jobs: ["bad job"]'
     )
     answers(related, number, valid=True, errors="")
-    assert related.status == "active"
+    assert related.status == before
     answers(related, number, valid=False)
     assert "it gives no reason" in related.status
     answers(related, number)
-    assert related.status == "active"
+    assert related.status == before
+
+
+@pytest.mark.parametrize("unit", [url("http://user:the-password@loki"), {"endpoint": "[" * 9000}])
+def test_an_address_of_loki_that_is_not_used_is_a_note(related, unit):
+    observe(related, "logging", unit=unit)
+    assert related.status.startswith("active logging: what logging/0 wrote is not used: its ")
+    assert "the-password" not in related.status
+    assert targets(related) == {}
 
 
 def test_a_follower_shows_no_answer_of_an_observer(related):
