@@ -24,6 +24,7 @@ from adapters.juju.names import (
     CERTIFICATES,
     CLIENTS,
     LEGACY,
+    OBSERVERS,
     PEERS,
     TRACES,
     TRACING,
@@ -112,6 +113,16 @@ class PgBouncerCharm(ops.CharmBase):
             (authorities.relation_departed, self._on_certificates_changed),
             (authorities.relation_broken, self._on_certificates_changed),
             (self.on.set_tls_private_key_action, self._on_set_tls_private_key),
+            *(
+                row
+                for observer in (self.on[endpoint] for endpoint in OBSERVERS)
+                for row in (
+                    (observer.relation_created, self._on_observers_changed),
+                    (observer.relation_changed, self._on_observers_changed),
+                    (observer.relation_departed, self._on_observers_departed),
+                    (observer.relation_broken, self._on_observers_changed),
+                )
+            ),
             (self.on.collect_unit_status, self._on_collect_unit_status),
             # ops emits commit last, when the status is set.
             (framework.on.commit, self._on_commit),
@@ -249,6 +260,14 @@ class PgBouncerCharm(ops.CharmBase):
     def _on_certificates_changed(self, event: ops.EventBase) -> None:
         if not self._may_skip(event):
             self._conclude(event, self._hooks().certificates_changed())
+
+    def _on_observers_changed(self, event: ops.EventBase) -> None:
+        if not self._may_skip(event):
+            self._conclude(event, self._hooks().observers_changed())
+
+    def _on_observers_departed(self, event: ops.RelationDepartedEvent) -> None:
+        if not self._may_skip(event):
+            self._conclude(event, self._hooks().observers_departed(_departing(event)))
 
     def _on_set_tls_private_key(self, event: ops.ActionEvent) -> None:
         import pydantic

@@ -285,6 +285,25 @@ NOT_RENEWED = Kind(
     "relate an authority again, or set the option to prefer, which ends TLS",
 )
 
+# Observers
+
+REFUSED_BY_OBSERVER = Kind(
+    Level.ACTIVE,
+    "{endpoint}: {application} refuses {what}: {reason}",
+    "refresh this charm, or the charm of the observer, and report the sentence if it stays. Clients are served,"
+    " and what the observer accepts still works",
+)
+OBSERVER_NOT_READABLE = Kind(
+    Level.ACTIVE,
+    "{endpoint}: what {application} wrote is not used: {reason}",
+    "look at the application that the sentence names. Clients are served",
+)
+LOGS_NOT_SENT = Kind(
+    Level.ACTIVE,
+    "logging: log lines are not sent to Loki: {reason}",
+    "look at the rest of the sentence. Every hook tries again",
+)
+
 # Units and Kubernetes
 
 UNREADABLE = Kind(

@@ -7,6 +7,11 @@ CLIENTS = "database"
 LEGACY = ("db", "db-admin")
 CERTIFICATES = "certificates"
 AUTHORITIES = "receive-ca-certs"
+METRICS = "metrics-endpoint"
+DASHBOARDS = "grafana-dashboard"
+LOGGING = "logging"
+SLO = "sloth"
+OBSERVERS = (METRICS, DASHBOARDS, LOGGING, SLO)
 TRACING = "tracing"
 
 # The key in the databags of a unit that is being removed.
