@@ -55,9 +55,10 @@ def kept(platform: LocalPlatform) -> list[Exporter]:
 
 
 def follow(platform: LocalPlatform, say: PrintLine) -> list[Exporter]:
-    """Let exactly the exporters run that the state and the applied configuration ask for; return them.
+    """Let exactly the exporters run that the state and the applied configuration ask for.
 
-    The ports are saved before an exporter starts. `say` is told about an exporter that does not start.
+    Returns those that run. The ports are saved before an exporter starts. `say` is told about an exporter
+    that does not start.
     """
     exporters, record = exporters_of(platform.store), platform.state.metrics
     exporters.stop(kept(platform))
@@ -74,7 +75,7 @@ def follow(platform: LocalPlatform, say: PrintLine) -> list[Exporter]:
             break
     for failure in failures:
         say(failure)
-    return kept(platform)
+    return list(filter(exporters.runs, kept(platform)))
 
 
 def differ(platform: LocalPlatform) -> bool:
@@ -148,9 +149,7 @@ def _key(exporter: Exporter) -> str:
     return f"{number_of(exporter.unit)}/{exporter.process}"
 
 
-def _needed(
-    platform: LocalPlatform, program: str, ports: Mapping[str, int]
-) -> list[Exporter]:
+def _needed(platform: LocalPlatform, program: str, ports: Mapping[str, int]) -> list[Exporter]:
     """Return an exporter for each configured process, with its port in `ports`, or port 0."""
     found: list[Exporter] = []
     for unit in sorted(platform.model.units, key=number_of):

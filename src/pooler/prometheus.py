@@ -26,7 +26,7 @@ FIRST_PORT = 9090
 MOST_TRIES = 100
 
 # Seconds between two looks at the exporters, and at the rules.
-INTERVAL_SECONDS = 15
+INTERVAL_SECONDS = 5
 
 # The data that is kept at most.
 RETENTION = "1GB"
@@ -156,7 +156,9 @@ class Prometheus:
         end = time.monotonic() + START_SECONDS
         while not _answers(port, "/-/ready"):
             if process.poll() is not None:
-                raise CommandError(f"Prometheus ended at once: {self._last_error()}; see {self.log}")
+                raise CommandError(
+                    f"Prometheus ended at once: {self._last_error()}; see {self.log}"
+                )
             if time.monotonic() > end:
                 process.kill()
                 raise CommandError(

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -143,12 +143,14 @@ class ExporterProcesses:
         return process
 
     @contextmanager
-    def until_the_end(self, exporters: Iterable[Exporter]) -> Iterator[None]:
+    def until_the_end(self, exporters: Iterable[Exporter]) -> Generator[None]:
         """Run exporters while the context lasts. Raises ExporterFailed and OSError."""
         started: list[tuple[Exporter, subprocess.Popen[bytes]]] = []
         try:
             for exporter in exporters:
-                started.append((exporter, self.start(exporter, ends_with_command=True)))
+                process = self.start(exporter, ends_with_command=True)
+                # The exporters that have started end also if a later exporter does not start.
+                started.append((exporter, process))
             for exporter, process in started:
                 wait_until_it_listens(exporter, process)
             yield
