@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from adapters.local.exporter_processes import Exporter
+from adapters.local.exporter_processes import LocalExporter
+from domain.alerts import as_groups, metric_rules, recording_rules
 from domain.settings import Settings, settings_from
 from pooler import exporters
 from pooler.arguments import CommandError
@@ -12,7 +13,7 @@ from pooler.platform import LocalPlatform
 from pooler.prometheus import Prometheus
 
 
-def follow(platform: LocalPlatform, say: Callable[[str], None]) -> list[Exporter]:
+def follow(platform: LocalPlatform, say: Callable[[str], None]) -> list[LocalExporter]:
     """Let the exporters that the state asks for run, and return those that run.
 
     A Prometheus of `pooler observe` reads these exporters, and rules for the options. `say` is told what
@@ -39,6 +40,6 @@ def configure(platform: LocalPlatform) -> None:
     )
 
 
-def _groups(_: Settings) -> list[dict[str, object]]:
+def _groups(settings: Settings) -> list[dict[str, object]]:
     """Return the rules for these options, in the shape of Prometheus' files of rules."""
-    return []
+    return as_groups((*metric_rules(settings), *recording_rules(settings)))

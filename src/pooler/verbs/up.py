@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from adapters.local import environment
 from adapters.local.authority import new_authority
-from adapters.local.exporter_processes import Exporter
+from adapters.local.exporter_processes import LocalExporter
 from adapters.local.run_as import pooler_owner, shared_user
 from domain.backend import BackendLogin
 from domain.endpoints import Endpoint
@@ -203,7 +203,7 @@ def _encryption(state: State) -> str:
     )
 
 
-def _say_exporters(run: Invocation, found: Sequence[Exporter]) -> None:
+def _say_exporters(run: Invocation, found: Sequence[LocalExporter]) -> None:
     """Print where exporters listen."""
     for exporter in found:
         run.say(f"{exporter.unit}, process {exporter.process}: metrics at {exporter.url}")
