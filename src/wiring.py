@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dependency_injector import containers, providers
 
-from app.application import Application
+from app.application import Application, Around
 from app.ports import Ports
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ class Composition(containers.DeclarativeContainer):
     """The application over the ports of a platform."""
 
     ports: providers.Dependency[Ports] = providers.Dependency(instance_of=Ports)
-    application = providers.Singleton(Application, ports)
+    # What runs in the place of each intent.
+    around: providers.Object[Around | None] = providers.Object(None)
+    application = providers.Singleton(Application, ports, around)
 
 
 def on_juju(
@@ -42,10 +44,21 @@ def on_juju(
     state: JujuState,
     container: ObservedContainer,
     consoles: PsycopgConsoles | None = None,
+    *,
+    traced: bool = False,
 ) -> Application:
-    """Return the application of the charm; `consoles` replaces the consoles of PgBouncer."""
+    """Return the application of the charm; `consoles` replaces the consoles of PgBouncer.
+
+    With `traced` each hook, intent and call of a port is a span.
+    """
     ports = providers.Callable(juju_ports, charm, state, container, consoles)
-    return Composition(ports=ports).application()
+    if not traced:
+        return Composition(ports=ports).application()
+    from adapters import spans
+
+    around = providers.Object(spans.intent)
+    composed = Composition(ports=providers.Callable(spans.ports, ports), around=around)
+    return spans.application(composed.application())
 
 
 def on_machine(

@@ -1,6 +1,8 @@
 """The application: every hook of a unit, and the order of the intents that the hooks share."""
 
-from app.converge import Converge
+from collections.abc import Callable
+
+from app.converge import Converge, Intent
 from app.hooks.backend import BackendBroken, BackendChanged, BackendDeparted
 from app.hooks.certificates import CertificatesChanged, SetPrivateKey
 from app.hooks.clients import ClientsBroken, ClientsChanged, ClientsDeparted
@@ -27,18 +29,22 @@ from app.intents.verify_servers import VerifyServers
 from app.intents.withdraw_access import WithdrawAccess
 from app.ports import Ports
 
+# Returns an intent that runs in the place of another intent.
+Around = Callable[[Intent], Intent]
+
 
 class Application:
     """The hooks of a unit on a platform. Each attribute is a hook or an action: call it to run it."""
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: Ports, around: Around | None = None) -> None:
+        """Compose the hooks; `around` gets each intent, and returns what runs in its place."""
         # Only `verify` checks again what the records of this application say is done.
-        converge = _intents(ports)
-        verify = _intents(ports, verify=True, checks="everything", again=converge)
+        converge = _intents(ports, around)
+        verify = _intents(ports, around, verify=True, checks="everything", again=converge)
         # News of PostgreSQL says nothing about Kubernetes.
-        servers = _intents(ports, verify=True, again=converge)
+        servers = _intents(ports, around, verify=True, again=converge)
         # Kubernetes sends no event when another person edits the Service.
-        looking = _intents(ports, checks="service", again=converge)
+        looking = _intents(ports, around, checks="service", again=converge)
         withdraw = WithdrawAccess(ports.databases, ports.peers)
         facts, peers, departures = ports.facts, ports.peers, ports.departures
 
@@ -72,6 +78,7 @@ class Application:
 
 def _intents(
     ports: Ports,
+    around: Around | None,
     *,
     verify: bool = False,
     checks: Checks = "nothing",
@@ -82,7 +89,7 @@ def _intents(
     With `verify` they ask PostgreSQL and PgBouncer always; `checks` says what they ask Kubernetes always.
     """
     share = ShareConfiguration(ports.peers, ports.databases)
-    return Converge(
+    intents: tuple[Intent, ...] = (
         # PostgreSQL's charm needs time to answer, so the request is written first.
         RequestBackend(ports.backend),
         # The authority needs time to answer, too, and a pair that is kept here is served by this hook.
@@ -109,5 +116,5 @@ def _intents(
         RepeatOffers(ports.clients),
         # Exporters follow the processes that run now. Nothing waits for exporters.
         RunExporters(ports.exporters),
-        again=again,
     )
+    return Converge(*(map(around, intents) if around else intents), again=again)
