@@ -76,7 +76,7 @@ LEAST_TARGET = 50
 def _percentage(value: object) -> object:
     """Return the text of a percentage without zeros at its end."""
     # `pooler config slo-wait-target=99.9` passes a number.
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 100:
         value = f"{value:.6g}"
     if not isinstance(value, str):
         return value
