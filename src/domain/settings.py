@@ -44,7 +44,7 @@ def _roles(value: object) -> object:
 
 def _without_boolean(value: object) -> object:
     # `juju config` passes the text false, and YAML a boolean.
-    return "false" if value is False else value
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _databases(value: object) -> object:
@@ -197,6 +197,14 @@ class Settings(Value):
     def wait_target(self) -> float:
         """Return the percentage of the time of clients that must not be a wait; 0 if there is no objective."""
         return float(self.slo_wait_target)
+
+    # Whether PgBouncer logs client and server connections that open and close; `auto` while no exporter runs.
+    log_connections: Annotated[
+        Literal["auto", "true", "false"],
+        pydantic.BeforeValidator(_without_boolean),
+        Accepts("auto, true or false"),
+        Named("log-connections"),
+    ] = "auto"
 
     def with_listen_port(self, port: int) -> "Settings":
         """Return these settings with another port."""
