@@ -20,9 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 HERE = pathlib.Path(__file__).parents[2]
 sys.path[:0] = [str(HERE / place) for place in ("src", "tests", "tests/integration")]
 
-import contract
 import replay
-from columns import columns
 from faults import FAULTS, World
 from lines import log_rule
 from messages import MESSAGES
@@ -39,7 +37,9 @@ from stack import (
     until,
 )
 
-from domain.alerts import as_groups, log_rules
+import contract
+from columns import columns
+from domain.alerts import log_rules
 from domain.rules import Alert
 from domain.settings import Settings
 from pooler import binaries
@@ -164,8 +164,9 @@ def _log_alerts() -> dict[str, Alert]:
     return {rule.name: rule for rule in found if isinstance(rule, Alert)}
 
 
-def _healthy(report: Report, platform: Platform, prometheus: Prometheus) -> None:
-    """Serve load for a while; no alert fires, also in an hour of it, and no line passes a filter."""
+@contextlib.contextmanager
+def _load(platform: Platform, clients: int = 5):
+    """Let this many clients run transactions by the network meanwhile."""
     ending = threading.Event()
     host, _, port = platform.login["endpoints"].partition(":")
 
@@ -178,33 +179,39 @@ def _healthy(report: Report, platform: Platform, prometheus: Prometheus) -> None
                     if ending.wait(0.01):
                         break
 
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(5)]
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(clients)]
     for thread in threads:
         thread.start()
-    begin = time.monotonic()
+    try:
+        yield
+    finally:
+        ending.set()
+        for thread in threads:
+            thread.join(10)
+
+
+def _healthy(report: Report, platform: Platform, prometheus: Prometheus) -> None:
+    """Serve load for a while; no alert fires, also in an hour of it, and no line passes a filter."""
     with report.part("a healthy stack"):
-        until(
-            lambda: prometheus.query("sum(rate(pgbouncer_process_cpu_seconds_total[10s])) > 0"),
-            "load",
-        )
         seen: set[str] = set()
-        while time.monotonic() < begin + HEALTHY_SECONDS:
-            seen |= set(prometheus.firing())
-            time.sleep(0.5)
-        recorded = prometheus.query(f'{{__name__=~"pgbouncer_.+|up"}}[{HEALTHY_SECONDS - 3}s]')
+        with _load(platform):
+            busy = "sum(rate(pgbouncer_process_cpu_seconds_total[10s])) > 0"
+            until(lambda: prometheus.query(busy), "the processes have load")
+            end = time.monotonic() + HEALTHY_SECONDS
+            while time.monotonic() < end:
+                seen |= set(prometheus.firing())
+                time.sleep(0.5)
+            every = f'{{__name__=~"pgbouncer_.+|up"}}[{HEALTHY_SECONDS - 3}s]'
+            recorded = prometheus.query(every)
         if seen:
             report.fail(f"alerts fire on a healthy stack: {sorted(seen)}")
         count = replay.healthy_hour(
             prometheus.promtool, prometheus.home, recorded, OPTIONS, len(platform.processes)
         )
         report.say(f"a healthy hour with {count} series: no alert fires")
-    ending.set()
-    for thread in threads:
-        thread.join(10)
     with report.part("the log of a healthy stack"):
-        lines = [
-            line for process in platform.processes for line in process.log.read_text().splitlines()
-        ]
+        logs = (process.log.read_text() for process in platform.processes)
+        lines = [line for log in logs for line in log.splitlines()]
         for name, alert in _log_alerts().items():
             if passed := log_rule(alert.expression).passed(lines):
                 report.fail(f"{name} matches a line of a healthy stack: {passed[0]}")
@@ -260,31 +267,29 @@ def _named(name: str) -> set[str]:
 
 
 def _messages(report: Report, platform: Platform, only: set[str] | None) -> None:
-    alerts = _log_alerts()
     for name, done, provoke in MESSAGES:
-        if only and name not in only:
-            continue
-        with report.part(f"{name}: {done} ({platform.version})"):
-            before = len(platform.lines())
-            begin = time.monotonic()
-            provoke(platform)
-            labels = {**platform.first.labels(), "pebble_service": "pgbouncer-0"}
-            fires: list[str] = []
+        if not only or name in only:
+            with report.part(f"{name}: {done} ({platform.version})"):
+                _message(report, platform, name, done, provoke)
 
-            def firing() -> list[str]:
-                lines = platform.lines()[before:]
-                return [
-                    other
-                    for other, alert in alerts.items()
-                    if log_rule(alert.expression).firing(lines, labels)
-                ]
 
-            until(lambda: name in firing(), f"a line passes the filter of {name}", 20)
-            fires = firing()
-            others = sorted(set(fires) - {name})
-            report.row(name, done, time.monotonic() - begin, others, platform.version)
-            if others:
-                report.fail(f"{name}: {done}: other alerts match: {', '.join(others)}")
+def _message(report, platform, name, done, provoke) -> None:
+    before, begin = len(platform.lines()), time.monotonic()
+    labels = {**platform.first.labels(), "pebble_service": "pgbouncer-0"}
+    provoke(platform)
+
+    def firing() -> set[str]:
+        lines = platform.lines()[before:]
+        alerts = _log_alerts().items()
+        return {
+            other for other, alert in alerts if log_rule(alert.expression).firing(lines, labels)
+        }
+
+    until(lambda: name in firing(), f"a line passes the filter of {name}", 20)
+    others = sorted(firing() - {name})
+    report.row(name, done, time.monotonic() - begin, others, platform.version)
+    if others:
+        report.fail(f"{name}: {done}: other alerts match: {', '.join(others)}")
 
 
 def _contract(report: Report) -> None:

@@ -40,12 +40,14 @@ def _process_killed(world: World) -> Iterator[None]:
 @contextlib.contextmanager
 def _restarts(world: World) -> Iterator[None]:
     process = world.platform.processes[-1]
-    seen = _starts(world, process.number)
     for _ in range(4):
+        before = _starts(world, process.number)
         process.kill()
         process.start()
-        until(lambda: _starts(world, process.number) != seen, "Prometheus has seen the start")
-        seen = _starts(world, process.number)
+        until(
+            lambda before=before: _starts(world, process.number) not in ([], before),
+            "Prometheus has seen the start",
+        )
     yield
 
 

@@ -1,8 +1,9 @@
 """An evaluator for the form of LogQL that our rules on logs have; there is no Loki on a machine for tests.
 
-It knows a single form, `sum by (labels) (count_over_time({stream} |~ filter | regexp parser [5m])) > number`, and
-fails on every other. Loki matches by Go's RE2, of which our filters use only what Python reads alike: a filter with
-a look-around, a back-reference or another extension is refused.
+It knows a single form, and refuses every other:
+`sum by (labels) (count_over_time({stream} |~ filter | regexp parser [5m])) > number`.
+Loki matches by Go's RE2, of which our filters use only what Python reads alike: a filter with a look-around, a
+back-reference or another extension is refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rules over series that are written down: the healthy hour, a failover, and the objective. promtool evaluates them."""
+"""Rules over series that are written down, which promtool evaluates: a healthy hour, a failover, the objective."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from domain.settings import Settings
 STEP, MINUTES = 15, 60
 _SAMPLES = MINUTES * 60 // STEP
 _UNIT = {"juju_application": "pgbouncer-k8s", "juju_unit": "pgbouncer-k8s/0", "process": "0"}
+
+
+_BUSY = 'count(sum(rate({__name__=~"pgbouncer_stats(_totals)?_queries_pooled_total"}[5m])) > 1)'
 
 
 class Refused(Exception):
@@ -46,10 +49,9 @@ def healthy_hour(
     options: Mapping[str, object],
     processes: int,
 ) -> int:
-    """Extend the recorded series to an hour, and evaluate the rules as they are shipped; return the number of series.
+    """Extend the recorded series to an hour, evaluate the rules as we ship them; return the number of series.
 
-    A counter grows as it grew on average, and another series repeats its values. An alert that is pending
-    for its whole time or fires is a failure.
+    A counter grows as it grew on average, and another series repeats its values. An alert that fires is a failure.
     """
     groups = rules_for(options)
     names = [rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule]
@@ -77,7 +79,7 @@ def healthy_hour(
                     "exp_samples": [{"labels": "{}", "value": processes}],
                 },
                 {
-                    "expr": 'count(sum(rate({__name__=~"pgbouncer_stats(_totals)?_queries_pooled_total"}[5m])) > 1)',
+                    "expr": _BUSY,
                     "eval_time": "59m",
                     "exp_samples": [{"labels": "{}", "value": 1}],
                 },
@@ -107,7 +109,7 @@ def _extended(series: Mapping[str, Any]) -> str:
 
 
 def failover(program: pathlib.Path, folder: pathlib.Path) -> None:
-    """Let the address of PostgreSQL and the busy process change while alerts are pending: they fire in their time."""
+    """Let the address of PostgreSQL and the busy process change: an alert that is pending fires in its time."""
     groups = rules_for({})
     busy = {
         "pgbouncer_databases_current_connections": "10",
@@ -154,7 +156,7 @@ def failover(program: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 def objective(program: pathlib.Path, folder: pathlib.Path) -> None:
-    """Clients that wait for 0.5 % of their time meet 99 %, and those that wait for 5 % do not; idle clients say nothing.
+    """Clients that wait for 0.5 % of their time meet 99 %, and with 5 % they do not; no clients give no value.
 
     The expressions are those of the recorded series, and those that Sloth gets. Both names of the metrics count.
     """
