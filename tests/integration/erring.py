@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-import signal
 import socket
 import ssl
 import threading
@@ -115,17 +114,6 @@ class Server(PostgreSQL):
             self.sql("SELECT pg_reload_conf()")
             eventually(self._admits)
 
-    @contextlib.contextmanager
-    def shutting_down(self) -> Iterator[None]:
-        """Begin a shutdown that waits for a client, and start again at the end."""
-        with self.connect() as client:
-            self._process.send_signal(signal.SIGTERM)
-            eventually(lambda: not self.answers())
-            yield
-            client.close()
-        self._process.wait(30)
-        self.start()
-
     def _admits(self) -> bool:
         try:
             self.connect(ELSEWHERE, STRANGER, CLIENT_PASSWORD).close()
@@ -216,18 +204,24 @@ class Erring:
         self.pooler.apply(change_to(changed, self.program, now.applied, now.running))
 
     def restore(self) -> None:
-        """Let the process serve with the default options; start it again if it was shutting down."""
-        if self._ending:
-            self.pooler.stop_at_once()
+        """Let a process serve with the default options."""
+        if not self._ending:
+            self.set()
+            if self._serves():
+                return
+        # A new process does not remember that its last login to PostgreSQL failed.
+        self.pooler.stop_at_once()
         self._ending = False
         self.set()
         eventually(self._serves)
 
     def _serves(self) -> bool:
         try:
-            with self.client() as client:
+            with self.connect() as client:
+                client.socket.settimeout(3)
+                client.log_in(CLIENT_PASSWORD, user=USER, database=DATABASE)
                 return client.ask("SELECT 1") == [["1"]]
-        except (Refused, Closed):
+        except (Refused, Closed, TimeoutError):
             return False
 
     def command(self, text: str) -> list[dict[str, Any]]:
@@ -276,7 +270,7 @@ class Erring:
 
     def until_the_server_runs(self, words: str) -> None:
         """Wait until PostgreSQL runs a statement with these words for USER."""
-        query = "SELECT FROM pg_stat_activity WHERE state = 'active' AND usename = %s AND query ~ %s"
+        query = "SELECT pid FROM pg_stat_activity WHERE state = 'active' AND usename = %s AND query ~ %s"
         eventually(lambda: self.server.sql(query, (USER, words)))
 
     @contextlib.contextmanager
@@ -356,6 +350,11 @@ class Erring:
             return "cached error" in last.text
 
         eventually(failing)
+        # PgBouncer cuts the message at 127 bytes.
+        if len(last.text) == 127:
+            end = " (server_login_retry)"
+            there = max(size for size in range(len(end)) if last.text.endswith(end[:size]))
+            last = last._replace(text=last.text + end[there:])
         return last
 
     def asked(self, client: Client, text: str) -> Said:

@@ -155,14 +155,6 @@ def a_server_that_does_not_admit_the_user(unit: Erring) -> Said:
         return unit.login()
 
 
-@provokes("the database system is shutting down")
-def a_server_that_waits_for_its_clients_to_leave(unit: Erring) -> Said:
-    unit.without_server_connections()
-    with unit.half_logged_in() as (client, proof), unit.server.shutting_down():
-        client.send(proof)
-        return client.hear()
-
-
 @provokes("terminating connection due to administrator command")
 def a_server_connection_that_is_terminated(unit: Erring) -> Said:
     with unit.client() as client:

@@ -60,7 +60,7 @@ def a_client_of_a_database_that_is_paused(unit: Erring) -> Said:
 def a_client_that_waits_for_a_while(unit: Erring) -> Said:
     # PgBouncer's own value is 5 s.
     lines = [("query_wait_notify", "1")] if unit.version >= (1, 25) else []
-    unit.set(*lines, max_db_connections=1, pool_mode="transaction", query_wait_timeout=2)
+    unit.set(*lines, max_db_connections=1, pool_mode="transaction", query_wait_timeout=4)
     return waited(unit)
 
 
