@@ -13,7 +13,6 @@ import psycopg
 import pydantic
 from ports import free_port
 from postgresql import PostgreSQL
-from provided import provide
 from psycopg.rows import dict_row
 
 from adapters.client_certificate import read_certificate
@@ -29,7 +28,7 @@ from domain.layout import Layout
 from domain.plan import Member, Plan, Upstream
 from domain.settings import Settings
 from domain.tls import ServedPair, certificates_in
-from logins import CLIENT_PASSWORD, OWN, asked, login, material
+from logins import CLIENT_PASSWORD, OWN, login, material
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,9 +168,7 @@ class Erring:
         login = CertificateLogin(username=CERTIFIED, name=known.name, certificate=known.text)
         plan = Plan(
             settings=settings,
-            members=(
-                Member(name="p/0", address="127.0.0.1", share=settings.max_db_connections),
-            ),
+            members=(Member(name="p/0", address="127.0.0.1", share=settings.max_db_connections),),
             upstream=Upstream(
                 endpoints=(self.server.endpoint.model_copy(update={"host": server_host}),),
                 auth_database=OWN,
@@ -298,7 +295,11 @@ class Erring:
 
     @contextlib.contextmanager
     def client(
-        self, user: str = USER, database: str = DATABASE, password: str = CLIENT_PASSWORD, **more: str
+        self,
+        user: str = USER,
+        database: str = DATABASE,
+        password: str = CLIENT_PASSWORD,
+        **more: str,
     ) -> Iterator[Client]:
         """Yield a client that has logged in. Raises Refused."""
         with self.connect() as client:
@@ -314,7 +315,11 @@ class Erring:
             yield client, scram.final(challenge)
 
     def login(
-        self, user: str = USER, database: str = DATABASE, password: str = CLIENT_PASSWORD, **more: str
+        self,
+        user: str = USER,
+        database: str = DATABASE,
+        password: str = CLIENT_PASSWORD,
+        **more: str,
     ) -> Said:
         """Return why a login is refused."""
         try:

@@ -3,7 +3,9 @@
 _CONSOLE = "answers a command on the console, which is not reachable over the network"
 _CANCEL = "ends a cancel request; PgBouncer logs it, and sends nothing"
 _MEMORY = "needs a machine without memory, or a fault of PgBouncer"
-_METHOD = "needs a login method that the configuration does not have: it has SCRAM and certificates"
+_METHOD = (
+    "needs a login method that the configuration does not have: it has SCRAM and certificates"
+)
 _LOG = "is a line of the log, and the client gets another message"
 _NOT_SET = "needs a setting that the configuration leaves off"
 _IDLE = "is the end of a server connection that no client uses"

@@ -60,7 +60,9 @@ def a_client_that_asks_for_the_console(unit: Erring) -> Said:
 
 @provokes("login rejected")
 def a_user_of_the_console_on_the_network(unit: Erring) -> Said:
-    return unit.login(unit.auth.admin_user, "pgbouncer", unit.auth.admin_password.get_secret_value())
+    return unit.login(
+        unit.auth.admin_user, "pgbouncer", unit.auth.admin_password.get_secret_value()
+    )
 
 
 @provokes("login rejected")

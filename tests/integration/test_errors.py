@@ -1,4 +1,4 @@
-"""Each error of docs/errors.md, provoked with the PgBouncer releases that are packaged, and compared by its words."""
+"""Provoke each error of docs/errors.md with both packaged PgBouncers, and compare the words."""
 
 from __future__ import annotations
 
