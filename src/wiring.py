@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dependency_injector import containers, providers
 
-from app.application import Application
+from app.application import Application, Around
 from app.ports import Ports
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ class Composition(containers.DeclarativeContainer):
     """The application over the ports of a platform."""
 
     ports: providers.Dependency[Ports] = providers.Dependency(instance_of=Ports)
-    application = providers.Singleton(Application, ports)
+    # What runs in the place of each intent.
+    around: providers.Object[Around | None] = providers.Object(None)
+    application = providers.Singleton(Application, ports, around)
 
 
 def on_juju(
@@ -42,10 +44,21 @@ def on_juju(
     state: JujuState,
     container: ObservedContainer,
     consoles: PsycopgConsoles | None = None,
+    *,
+    traced: bool = False,
 ) -> Application:
-    """Return the application of the charm; `consoles` replaces the consoles of PgBouncer."""
+    """Return the application of the charm; `consoles` replaces the consoles of PgBouncer.
+
+    With `traced` each hook, intent and call of a port is a span.
+    """
     ports = providers.Callable(juju_ports, charm, state, container, consoles)
-    return Composition(ports=ports).application()
+    if not traced:
+        return Composition(ports=ports).application()
+    from adapters import spans
+
+    around = providers.Object(spans.intent)
+    composed = Composition(ports=providers.Callable(spans.ports, ports), around=around)
+    return spans.application(composed.application())
 
 
 def on_machine(
@@ -84,6 +97,7 @@ def juju_ports(
     from adapters.kubernetes.exposure import LightkubeExposure, service_name
     from adapters.passwords import new_password
     from adapters.pebble import pooler as pebble
+    from adapters.pebble.exporters import PebbleExporters
     from adapters.pebble.reminder import PebbleReminder
     from adapters.pgbouncer.console import PsycopgConsoles
     from adapters.postgres.databases import PsycopgDatabases
@@ -106,6 +120,7 @@ def juju_ports(
     return Ports(
         facts=facts,
         pooler=pooler,
+        exporters=PebbleExporters(container, waiting),
         consoles=consoles,
         peers=JujuPeers(state),
         secrets=secrets,
@@ -143,6 +158,7 @@ def local_ports(
     return Ports(
         facts=LocalFacts(model, unit, layout, pooler.read),
         pooler=pooler,
+        exporters=local.LocalExporters(),
         consoles=PsycopgConsoles(layout.socket_directory, waiting),
         peers=local.LocalPeers(model, unit),
         secrets=local.LocalSecrets(model, unit),

@@ -7,6 +7,10 @@ CLIENTS = "database"
 LEGACY = ("db", "db-admin")
 CERTIFICATES = "certificates"
 AUTHORITIES = "receive-ca-certs"
+TRACING = "tracing"
 
 # The key in the databags of a unit that is being removed.
 LEAVING = "departing"
+
+# On the charm's disk: where the traces of hooks go. The file is there while the relation `tracing` is there.
+TRACES = ".traces.json"

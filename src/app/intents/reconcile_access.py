@@ -4,10 +4,11 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 
+from app.database_ports import Database
 from app.errors import DatabaseRefused, DatabaseUnreachable, NoTimeLeft
 from app.intents.grant_round import GrantRound, topic_of
 from app.outcome import AskAgain, Done
-from app.ports import Clients, Database, Databases, NewPassword, Peers, Secrets
+from app.ports import Clients, Databases, NewPassword, Peers, Secrets
 from domain import consent, sentences
 from domain.backend import BackendLogin
 from domain.facts import Client, Facts, Ledger
@@ -119,6 +120,7 @@ class ReconcileAccess:
         return Ledger(
             provisioned_for=backend.user,
             server=database.server(),
+            auth_schema=auth.auth_user,
             capacity=database.capacity(),
             grants=tuple(given),
             exposed_ports=facts.ledger.exposed_ports,
@@ -218,6 +220,7 @@ def _unfinished(facts: Facts, backend: BackendLogin) -> bool:
     return (
         facts.ledger.provisioned_for != backend.user
         or facts.auth is None
+        or facts.ledger.auth_schema != facts.auth.auth_user
         or not facts.ledger.made.cluster
         or facts.roaming
         or facts.ledger.allowed != consent.consent_of(facts).names
