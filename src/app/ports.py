@@ -21,6 +21,7 @@ from domain.facts import Facts, Ledger, LegacyClient
 from domain.made import Made
 from domain.plan import Plan, Serving
 from domain.service import Service, ServiceState, UnitNode
+from domain.telemetry import LogTarget, Told
 from domain.tls import CertificateNames, ServedPair
 from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer
 
@@ -195,6 +196,22 @@ class Certificates(Protocol):
 
     def receive(self) -> None:
         """Ask the applications that give authorities for them. Only the leader may do that."""
+        ...
+
+
+class Telemetry(Protocol):
+    """The relations with observers, such as Prometheus, Grafana and Loki."""
+
+    def tell(self, told: Told) -> None:
+        """Write what every observer reads of the application. Only the leader may do that."""
+        ...
+
+    def announce(self, address: str) -> None:
+        """Write the address at which Prometheus scrapes the exporters of this unit."""
+        ...
+
+    def forward(self, targets: tuple[LogTarget, ...]) -> None:
+        """Send the log lines of the container to exactly these Loki units. Raises PoolerFailed."""
         ...
 
 

@@ -18,6 +18,7 @@ from domain.problems import KUBERNETES, Level, Problem
 from domain.roles import DATABASE_CREATORS
 from domain.service import Exposed
 from domain.settings import Settings
+from domain.telemetry import TelemetryFacts
 from domain.tls import Certificate, UnitCertificates
 from domain.users import AccessRequest, AuthMaterial, Grant, Offer, Refusal
 from domain.value import Count, Name, Value
@@ -130,6 +131,8 @@ class Ledger(Value):
     provisioned_for: str = ""
     # The identity of the server in which they were made, as the server gives it.
     server: str = ""
+    # The schema in which the function of the auth user was made; '' in the ledger of an earlier release.
+    auth_schema: str = ""
     # Connections that PostgreSQL accepts from ordinary users; 0 if that is not known.
     capacity: Count = 0
     grants: tuple[Grant, ...] = ()
@@ -185,8 +188,11 @@ class Ledger(Value):
         The grants stay: a unit that is related again gives their users the passwords that they had.
         """
         return self.model_copy(
-            update={"provisioned_for": "", "made": made, "left": left, "roamed": ()}
-        )
+            update={
+                "provisioned_for": "", "auth_schema": "", "made": made, "left": left,
+                "roamed": (),
+            }
+        )  # fmt: skip
 
     def without_backend(self) -> "Ledger":
         """Return what stays of this ledger when the relation with PostgreSQL has ended.
@@ -262,6 +268,8 @@ class Facts(Value):
     received_authorities: tuple[Certificate, ...] = ()
     # The time in seconds; 0 if no client logs in by certificate.
     now: float = 0.0
+    # The relations with observers.
+    telemetry: TelemetryFacts = TelemetryFacts()
 
     def with_survivors(self, survivors: Collection[str]) -> "Facts":
         """Return these facts with what follows from the names of the units that are not being removed."""

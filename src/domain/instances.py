@@ -56,8 +56,6 @@ _OTHER_FILES = 100
 # PgBouncer reads these settings only when it starts.
 RESTART = ("listen_addr", "listen_port", "unix_socket_dir", "so_reuseport", "peer_id", "pidfile")
 
-AUTH_QUERY = "SELECT username, password FROM pgbouncer.get_auth($1)"
-
 IniLine = tuple[str, str]
 
 
@@ -275,9 +273,14 @@ def _auth(plan: Plan, layout: Layout, auth: AuthMaterial | None) -> tuple[IniLin
         lines += [
             ("auth_user", plan.upstream.auth_user),
             ("auth_dbname", AUTH_ALIAS),
-            ("auth_query", AUTH_QUERY),
+            ("auth_query", _auth_query(plan.upstream.auth_schema)),
         ]
     return tuple(lines)
+
+
+def _auth_query(schema: str) -> str:
+    quoted = schema.replace('"', '""')
+    return f'SELECT username, password FROM "{quoted}".get_auth($1)'
 
 
 def _server_tls(

@@ -10,6 +10,9 @@ from domain.settings import Settings
 from domain.tls import Certificate, ServerMode
 from domain.value import Count, Line, Name, Value, stored_as
 
+# The schema of the function that looks up passwords in the releases before the schema had the auth user's name.
+FORMER_AUTH_SCHEMA = "pgbouncer"
+
 
 class Upstream(Value):
     """The PostgreSQL server that the pools of every unit lead to."""
@@ -19,6 +22,8 @@ class Upstream(Value):
     # The database with the function that looks up passwords, and the role that calls it.
     auth_database: Line
     auth_user: Line
+    # The schema of that function.
+    auth_schema: Line = FORMER_AUTH_SCHEMA
     version: str = ""
     # How PgBouncer verifies the server, and the authorities by which it does.
     mode: ServerMode = "prefer"

@@ -8,7 +8,7 @@ from domain.certificate_logins import CertificateLogin, distinct
 from domain.endpoints import Endpoint, endpoints_text
 from domain.facts import Facts, Peer
 from domain.leadership import serving_everywhere
-from domain.plan import DepartedUnit, Member, Plan, Upstream
+from domain.plan import FORMER_AUTH_SCHEMA, DepartedUnit, Member, Plan, Upstream
 from domain.pools import read_only_alias
 from domain.process import UNLIMITED
 from domain.settings import Settings
@@ -102,11 +102,14 @@ def upstream(facts: Facts) -> Upstream | None:
         return facts.plan.upstream if facts.plan else None
     if (check := server_check(facts)) is None:
         return None
+    # An older leader keeps the name in the ledger when it makes its own schema for another auth user.
+    made = facts.ledger.auth_schema == auth.auth_user
     return Upstream(
         endpoints=known.endpoints,
         read_only=known.read_only,
         auth_database=known.database,
         auth_user=auth.auth_user,
+        auth_schema=auth.auth_user if made else FORMER_AUTH_SCHEMA,
         version=known.version,
         mode=check.mode,
         authorities=check.authorities,

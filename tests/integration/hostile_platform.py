@@ -147,7 +147,7 @@ class Tenant:
         auth = self._platform.leader.read().auth
         assert auth
         found = server.sql(
-            "SELECT username FROM pgbouncer.get_auth(%s)", (self.user,), database=OWN,
+            f"SELECT username FROM {auth.auth_user}.get_auth(%s)", (self.user,), database=OWN,
             user=auth.auth_user, password=auth.auth_password.get_secret_value(),
         )  # fmt: skip
         sessions = "SELECT pid FROM pg_stat_activity WHERE usename = %s"

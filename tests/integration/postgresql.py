@@ -236,7 +236,8 @@ class PostgreSQL:
         found = self.sql(f"SELECT rolname FROM pg_roles WHERE rolname !~ '^(pg_.*|{ADMIN})$'")
         for (name,) in found:
             self.sql(sql.SQL("DROP OWNED BY {} CASCADE").format(sql.Identifier(name)))
-        self.sql("DROP SCHEMA IF EXISTS pgbouncer CASCADE")
+        for (name,) in self.sql("SELECT nspname FROM pg_namespace WHERE nspname ~ '^pgbouncer'"):
+            self.sql(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
         self.sql("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
         for (name,) in found:
             self.sql(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))

@@ -53,7 +53,7 @@ def as_client(server: PostgreSQL, number: int, statement: str, database: str = "
 
 def looked_up(server: PostgreSQL, name: str) -> Any:
     """Return the row that PgBouncer reads for a user."""
-    query = "SELECT username, password FROM pgbouncer.get_auth($1)".replace("$1", "%s")
+    query = f"SELECT username, password FROM {AUTH_USER}.get_auth(%s)"
     return server.sql(query, (name,), database=OWN, user=AUTH_USER, password=AUTH_PASSWORD)
 
 

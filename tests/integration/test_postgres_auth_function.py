@@ -44,7 +44,7 @@ def test_a_name_that_is_no_user_gets_a_stand_in(server: PostgreSQL, name: str) -
 
 def test_stand_ins_are_few_and_each_has_its_own_verifier(server: PostgreSQL) -> None:
     provide(server)
-    query = "SELECT f.* FROM generate_series(1, 1000) i, pgbouncer.get_auth('user_' || i) f"
+    query = f"SELECT f.* FROM generate_series(1, 1000) i, {AUTH_USER}.get_auth('user_' || i) f"
     found = server.sql(query, database=OWN, user=AUTH_USER, password=AUTH_PASSWORD)
     assert len(found) == 1000
     assert len({name for name, _ in found}) == 16
@@ -58,7 +58,7 @@ def test_a_new_password_of_the_auth_user_changes_the_stand_ins(server: PostgreSQ
     names = [f"user_{number}" for number in range(20)]
     before = {looked_up(server, name)[0][1] for name in names}
     do(server, lambda database: database.provision(material("AnotherPassword"), OWN))
-    query = "SELECT password FROM pgbouncer.get_auth(%s)"
+    query = f"SELECT password FROM {AUTH_USER}.get_auth(%s)"
     after = {
         server.sql(query, (name,), database=OWN, user=AUTH_USER, password="AnotherPassword")[0][0]
         for name in names
@@ -102,18 +102,18 @@ def test_no_user_but_the_auth_user_may_call_get_auth(server: PostgreSQL) -> None
     provide(server, asked(1))
     server.sql("CREATE ROLE stranger LOGIN PASSWORD 'x'")
     server.sql(f"GRANT CONNECT ON DATABASE {OWN} TO stranger")
-    server.sql("GRANT USAGE ON SCHEMA pgbouncer TO stranger", database=OWN)
+    server.sql(f"GRANT USAGE ON SCHEMA {AUTH_USER} TO stranger", database=OWN)
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         server.sql(
-            "SELECT * FROM pgbouncer.get_auth('stranger')",
+            f"SELECT * FROM {AUTH_USER}.get_auth('stranger')",
             database=OWN,
             user="stranger",
             password="x",
         )
     provide(server)  # Takes back what it did not give.
-    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="schema pgbouncer"):
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match=f"schema {AUTH_USER}"):
         server.sql(
-            "SELECT * FROM pgbouncer.get_auth('stranger')",
+            f"SELECT * FROM {AUTH_USER}.get_auth('stranger')",
             database=OWN,
             user="stranger",
             password="x",
@@ -153,7 +153,7 @@ def test_objects_before_the_catalog_in_the_search_path_are_not_used(server: Post
         connection.execute("CREATE TEMPORARY TABLE pg_authid (rolname text, rolpassword text)")
         connection.execute("INSERT INTO pg_temp.pg_authid VALUES ('operator', 'forged')")
         connection.execute("SET search_path = pg_temp, evil, pg_catalog")
-        found = connection.execute("SELECT * FROM pgbouncer.get_auth('operator')").fetchall()
+        found = connection.execute(f"SELECT * FROM {AUTH_USER}.get_auth('operator')").fetchall()
     assert found == looked_up(server, "operator")
     assert is_stand_in(server, "operator")
 
@@ -170,18 +170,18 @@ def test_an_unchanged_password_is_not_set_again(server: PostgreSQL) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        "CREATE OR REPLACE FUNCTION pgbouncer.get_auth(p_username text) RETURNS"
+        f"CREATE OR REPLACE FUNCTION {AUTH_USER}.get_auth(p_username text) RETURNS"
         " TABLE(username text, password text) LANGUAGE sql SECURITY DEFINER AS"
         " $$SELECT 'x', 'y'$$",
-        "ALTER FUNCTION pgbouncer.get_auth RESET ALL",
-        "ALTER FUNCTION pgbouncer.get_auth OWNER TO stranger",
-        "GRANT ALL ON FUNCTION pgbouncer.get_auth TO PUBLIC",
-        "GRANT EXECUTE ON FUNCTION pgbouncer.get_auth TO stranger WITH GRANT OPTION",
-        "GRANT ALL ON SCHEMA pgbouncer TO PUBLIC",
-        f"GRANT ALL ON SCHEMA pgbouncer TO {AUTH_USER}",
-        f"REVOKE ALL ON FUNCTION pgbouncer.get_auth FROM {AUTH_USER}",
-        "DROP FUNCTION pgbouncer.get_auth",
-        "ALTER SCHEMA pgbouncer OWNER TO stranger",
+        f"ALTER FUNCTION {AUTH_USER}.get_auth RESET ALL",
+        f"ALTER FUNCTION {AUTH_USER}.get_auth OWNER TO stranger",
+        f"GRANT ALL ON FUNCTION {AUTH_USER}.get_auth TO PUBLIC",
+        f"GRANT EXECUTE ON FUNCTION {AUTH_USER}.get_auth TO stranger WITH GRANT OPTION",
+        f"GRANT ALL ON SCHEMA {AUTH_USER} TO PUBLIC",
+        f"GRANT ALL ON SCHEMA {AUTH_USER} TO {AUTH_USER}",
+        f"REVOKE ALL ON FUNCTION {AUTH_USER}.get_auth FROM {AUTH_USER}",
+        f"DROP FUNCTION {AUTH_USER}.get_auth",
+        f"ALTER SCHEMA {AUTH_USER} OWNER TO stranger",
         f"ALTER ROLE {AUTH_USER} NOLOGIN CREATEROLE",
         f"GRANT CONNECT ON DATABASE {OWN} TO PUBLIC",
         f"REVOKE CONNECT ON DATABASE {OWN} FROM {AUTH_USER}",
@@ -194,7 +194,7 @@ def test_a_damaged_auth_function_is_repaired(server: PostgreSQL, damage: str) ->
         SELECT proacl::text, nspacl::text, prosrc, proconfig, prosecdef, proowner, nspowner,
                datacl::text, rolcanlogin, rolcreaterole
         FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace, pg_database d, pg_roles r
-        WHERE nspname = 'pgbouncer' AND datname = %s AND rolname = %s
+        WHERE datname = %s AND rolname = %s AND nspname = rolname
     """
 
     def look() -> list[Any]:
@@ -210,17 +210,34 @@ def test_a_damaged_auth_function_is_repaired(server: PostgreSQL, damage: str) ->
 
 def test_a_foreign_schema_is_refused_and_unchanged(server: PostgreSQL) -> None:
     server.sql("CREATE ROLE stranger")
-    server.sql("CREATE SCHEMA pgbouncer AUTHORIZATION stranger", database=OWN)
+    server.sql(f"CREATE SCHEMA {AUTH_USER} AUTHORIZATION stranger", database=OWN)
     with pytest.raises(DatabaseRefused, match="belongs to stranger and was not made by"):
         provide(server)
     do(server, lambda database: database.withdraw())
-    assert server.sql("SELECT 1 FROM pg_namespace WHERE nspname = 'pgbouncer'", database=OWN)
+    assert server.sql("SELECT 1 FROM pg_namespace WHERE nspname = %s", (AUTH_USER,), database=OWN)
+
+
+def test_a_schema_of_another_application_is_no_obstacle(server: PostgreSQL) -> None:
+    server.sql("CREATE SCHEMA pgbouncer", database=OWN)
+    server.sql("COMMENT ON SCHEMA pgbouncer IS 'managed by another application'", database=OWN)
+    provide(server, asked(1))
+    assert looked_up(server, "relation_id_1")
+    do(server, lambda database: database.withdraw())
+    query = "SELECT nspname FROM pg_namespace WHERE nspname ~ '^pgbouncer'"
+    assert server.sql(query, database=OWN) == [("pgbouncer",)]
+
+
+def test_the_function_of_an_earlier_auth_user_is_dropped(server: PostgreSQL) -> None:
+    provide(server)
+    do(server, lambda database: database.provision(material(user="pgbouncer_auth_new"), OWN))
+    query = "SELECT nspname FROM pg_namespace WHERE nspname ~ '^pgbouncer'"
+    assert server.sql(query, database=OWN) == [("pgbouncer_auth_new",)]
 
 
 def test_foreign_functions_in_the_schema_are_refused(server: PostgreSQL) -> None:
     provide(server)
     server.sql(
-        "CREATE FUNCTION pgbouncer.get_auth(varchar) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        f"CREATE FUNCTION {AUTH_USER}.get_auth(varchar) RETURNS int LANGUAGE sql AS 'SELECT 1'",
         database=OWN,
     )
     with pytest.raises(DatabaseRefused, match="functions that were not made by this application"):

@@ -10,6 +10,7 @@ from adapters.postgres.session import Session
 from adapters.postgres.statements import literal, regrole, run, statement
 from app.errors import DatabaseRefused
 from domain.made import AUTH
+from domain.plan import FORMER_AUTH_SCHEMA
 from domain.users import AuthMaterial
 
 if TYPE_CHECKING:
@@ -17,12 +18,18 @@ if TYPE_CHECKING:
 
     from adapters.postgres.server import Connection
 
-SCHEMA = "pgbouncer"
 RESERVED = "pg_use_reserved_connections"
 FUNCTION = pathlib.Path(__file__).parents[3] / "templates" / "get_auth.sql"
 
 # Every user may connect to these databases: programs connect to them by default.
 COMMON_DATABASES = frozenset({"postgres", "template1"})
+
+# Another application of this charm may have schemas in the database: the comment names the application.
+_OWN_SCHEMAS = """
+SELECT nspname FROM pg_namespace
+WHERE obj_description(oid, 'pg_namespace') = %s
+  AND (nspname = 'pgbouncer' OR starts_with(nspname, 'pgbouncer_auth_')) ORDER BY nspname
+"""
 
 _SCHEMA_RIGHTS = """
 SELECT CASE grantee WHEN 0 THEN '' ELSE pg_get_userbyid(grantee) END, privilege_type
@@ -39,14 +46,17 @@ WHERE nspname = %s AND proname = 'get_auth' AND grantee <> proowner
 
 
 class AuthFunction:
-    """The function get_auth in the schema pgbouncer, and the auth user that calls it."""
+    """The function get_auth in the schema of the auth user that calls it."""
 
     def __init__(self, session: Session, roles: Roles) -> None:
         self._session = session
         self._roles = roles
 
     def provision(self, auth: AuthMaterial, database: str) -> None:
-        """Create the auth user, and in `database` the function, which no other user may call."""
+        """Create the auth user, and in `database` the function, which no other user may call.
+
+        A schema of an earlier release stays, with its function, until the relation ends.
+        """
         self._check_rights()
         name = auth.auth_user
         self._roles.ensure_role(name, AUTH)
@@ -55,11 +65,11 @@ class AuthFunction:
         self._roles.ensure_memberships(name, self._roles.groups(frozenset()))
         self._grant_reserved_connections(name)
         with self._session.connect_to(database) as connection, connection.transaction():
-            self._ensure_schema(connection, database)
-            self._ensure_function(connection)
-            schema = statement("SCHEMA {s}", s=SCHEMA)
-            self._restrict(connection, name, "USAGE", schema, _SCHEMA_RIGHTS)
-            self._restrict(connection, name, "EXECUTE", _get_auth(), _FUNCTION_RIGHTS)
+            own = self._own_schemas(connection)
+            for schema in (name, FORMER_AUTH_SCHEMA) if FORMER_AUTH_SCHEMA in own else (name,):
+                self._ensure_schema(connection, database, schema)
+                self._ensure_function(connection, schema)
+                self._restrict(connection, schema, name)
         self._restrict_database(database, name)
 
     def _grant_reserved_connections(self, name: str) -> None:
@@ -101,7 +111,12 @@ class AuthFunction:
                 f" superuser, or be granted SELECT on it in database {self._session.database}"
             )
 
-    def _ensure_schema(self, connection: Connection, database: str) -> None:
+    def _own_schemas(self, connection: Connection) -> tuple[str, ...]:
+        """Return the schemas that this application made for its auth users."""
+        rows = connection.execute(_OWN_SCHEMAS, (self._session.ownership.application,))
+        return tuple(str(name) for (name,) in rows)
+
+    def _ensure_schema(self, connection: Connection, database: str, schema: str) -> None:
         row = connection.execute(
             """
             SELECT pg_get_userbyid(nspowner), pg_get_userbyid(nspowner) = current_user,
@@ -111,29 +126,29 @@ class AuthFunction:
                            AND (proname, oidvectortypes(proargtypes)) <> ('get_auth', 'text'))
             FROM pg_namespace n WHERE nspname = %s
             """,
-            (SCHEMA,),
+            (schema,),
         ).fetchone()
         if row is None:
             comment = literal(self._session.ownership.application)
-            run(connection, "CREATE SCHEMA {s}", s=SCHEMA)
-            run(connection, "COMMENT ON SCHEMA {s} IS {comment}", s=SCHEMA, comment=comment)
+            run(connection, "CREATE SCHEMA {s}", s=schema)
+            run(connection, "COMMENT ON SCHEMA {s} IS {comment}", s=schema, comment=comment)
             return
         owner, owned, comment, usable, has_other_functions = row
         if comment != self._session.ownership.application or not usable:
             raise DatabaseRefused(
-                f"schema {SCHEMA} in database {database} belongs to {owner} and was not made by"
+                f"schema {schema} in database {database} belongs to {owner} and was not made by"
                 " this application: rename or drop it"
             )
         if has_other_functions:
             raise DatabaseRefused(
-                f"schema {SCHEMA} in database {database} has functions that were not made by this"
+                f"schema {schema} in database {database} has functions that were not made by this"
                 " application: drop them"
             )
         # The user of an earlier backend relation made the schema, and another role owns it now.
         if not owned:
-            run(connection, "ALTER SCHEMA {s} OWNER TO CURRENT_USER", s=SCHEMA)
+            run(connection, "ALTER SCHEMA {s} OWNER TO CURRENT_USER", s=schema)
 
-    def _ensure_function(self, connection: Connection) -> None:
+    def _ensure_function(self, connection: Connection, schema: str) -> None:
         """Create the function; drop a function that differs before, so that an earlier owner has no hold on it."""
         body, comment = FUNCTION.read_text(), self._session.ownership.application
         row = connection.execute(
@@ -145,14 +160,14 @@ class AuthFunction:
             JOIN pg_language l ON l.oid = prolang
             WHERE nspname = %s AND proname = 'get_auth'
             """,
-            (SCHEMA,),
+            (schema,),
         ).fetchone()
         result = "TABLE(username text, password text)"
         options = ["search_path=pg_catalog, pg_temp"]
         if row == (True, body, True, True, options, "sql", result, comment):
             return
         if row:
-            run(connection, "DROP {f}", f=_get_auth())
+            run(connection, "DROP {f}", f=_get_auth(schema))
         run(
             connection,
             """
@@ -161,29 +176,31 @@ class AuthFunction:
             LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
             AS {body}
             """,
-            s=SCHEMA,
+            s=schema,
             body=literal(body),
         )
-        run(connection, "COMMENT ON {f} IS {comment}", f=_get_auth(), comment=literal(comment))
+        run(
+            connection,
+            "COMMENT ON {f} IS {comment}",
+            f=_get_auth(schema),
+            comment=literal(comment),
+        )
 
-    def _restrict(
-        self,
-        connection: Connection,
-        role: str,
-        right: LiteralString,
-        target: sql.Composed,
-        query: LiteralString,
-    ) -> None:
-        """Give a role this right on the target, and take all other rights away from all but the owner."""
-        granted = set(connection.execute(query, (SCHEMA,)))
-        for grantee in sorted({grantee for grantee, _ in granted - {(role, right)}}):
-            who = statement("{r}", r=grantee) if grantee else statement("PUBLIC")
-            run(connection, "REVOKE ALL ON {t} FROM {who} CASCADE", t=target, who=who)
-            granted -= {(role, right)} if grantee == role else set()
-        if (role, right) not in granted:
-            run(
-                connection, "GRANT {right} ON {t} TO {r}", right=statement(right), t=target, r=role
-            )
+    def _restrict(self, connection: Connection, schema: str, role: str) -> None:
+        """Let this role call the function, and take all other rights away from all but the owner."""
+        rights: tuple[tuple[LiteralString, sql.Composed, LiteralString], ...] = (
+            ("USAGE", statement("SCHEMA {s}", s=schema), _SCHEMA_RIGHTS),
+            ("EXECUTE", _get_auth(schema), _FUNCTION_RIGHTS),
+        )
+        for right, target, query in rights:
+            granted = set(connection.execute(query, (schema,)))
+            for grantee in sorted({grantee for grantee, _ in granted - {(role, right)}}):
+                who = statement("{r}", r=grantee) if grantee else statement("PUBLIC")
+                run(connection, "REVOKE ALL ON {t} FROM {who} CASCADE", t=target, who=who)
+                granted -= {(role, right)} if grantee == role else set()
+            if (role, right) not in granted:
+                given = statement(right)
+                run(connection, "GRANT {right} ON {t} TO {r}", right=given, t=target, r=role)
 
     def _restrict_database(self, database: str, auth_user: str) -> None:
         """Let the auth user connect; if the backend's user owns the database, let no client connect."""
@@ -198,26 +215,30 @@ class AuthFunction:
         if access.owned and database not in COMMON_DATABASES and public:
             self._session.run("REVOKE CONNECT ON DATABASE {d} FROM PUBLIC", d=database)
 
-    def drop(self) -> None:
-        """Drop the function and its schema from the backend's own database, if this application made them."""
-        comment = self._session.ownership.application
-        row = self._session.connection.execute(
+    def drop(self, kept: str = "") -> None:
+        """Drop the schemas of this application with their functions from the backend's own database.
+
+        `kept` is the auth user whose schema stays; so does the schema of an earlier release then.
+        """
+        connection = self._session.connection
+        for schema in self._own_schemas(connection):
+            if not kept or schema not in (kept, FORMER_AUTH_SCHEMA):
+                self._drop(connection, schema)
+
+    def _drop(self, connection: Connection, schema: str) -> None:
+        row = connection.execute(
             """
-            SELECT (SELECT obj_description(p.oid, 'pg_proc') FROM pg_proc p
-                    WHERE pronamespace = n.oid AND proname = 'get_auth'
-                    AND oidvectortypes(proargtypes) = 'text')
-            FROM pg_namespace n
-            WHERE nspname = %s AND obj_description(n.oid, 'pg_namespace') = %s
+            SELECT obj_description(p.oid, 'pg_proc')
+            FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
+            WHERE nspname = %s AND proname = 'get_auth' AND oidvectortypes(proargtypes) = 'text'
             """,
-            (SCHEMA, comment),
+            (schema,),
         ).fetchone()
-        if row is None:
-            return
-        with self._session.connection.transaction():
-            if row[0] == comment:
-                self._session.run("DROP {f}", f=_get_auth())
-            self._session.run("DROP SCHEMA {s}", s=SCHEMA)
+        with connection.transaction():
+            if row and row[0] == self._session.ownership.application:
+                self._session.run("DROP {f}", f=_get_auth(schema))
+            self._session.run("DROP SCHEMA {s}", s=schema)
 
 
-def _get_auth() -> sql.Composed:
-    return statement("FUNCTION {s}.get_auth(pg_catalog.text)", s=SCHEMA)
+def _get_auth(schema: str) -> sql.Composed:
+    return statement("FUNCTION {s}.get_auth(pg_catalog.text)", s=schema)

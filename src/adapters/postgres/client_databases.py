@@ -6,7 +6,6 @@ import logging
 from typing import TYPE_CHECKING, LiteralString
 
 from adapters.postgres import leftover_code
-from adapters.postgres.auth_function import SCHEMA
 from adapters.postgres.database_creation import create_database
 from adapters.postgres.ownership import group_name, new_owner_name
 from adapters.postgres.roles import Roles
@@ -57,7 +56,8 @@ WITH team AS (
 ), schema AS (
     SELECT oid, nspname, nspowner FROM pg_namespace n
     WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
-    AND NOT (nspname = %(schema)s AND obj_description(oid, 'pg_namespace') = %(comment)s)
+    AND NOT ((nspname = 'pgbouncer' OR starts_with(nspname, 'pgbouncer_auth_'))
+             AND coalesce(obj_description(oid, 'pg_namespace'), '') = %(comment)s)
     AND ('pg_namespace'::regclass, oid) NOT IN (SELECT classid, objid FROM extension)
 ), relation AS (
     SELECT c.oid, nspname, relname, relowner, relkind
@@ -236,7 +236,7 @@ class ClientDatabases:
         from psycopg import sql
 
         comment = self._session.ownership.application
-        values = {"group": regrole(group), "schema": SCHEMA, "comment": comment}
+        values = {"group": regrole(group), "comment": comment}
         rows = connection.execute(_UNSHARED, values).fetchall()
         if kept := [".".join(parts) for _, grantable, parts in rows if not grantable]:
             logger.warning(

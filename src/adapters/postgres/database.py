@@ -44,10 +44,11 @@ class PsycopgDatabase:
     def provision(self, auth: AuthMaterial, database: str) -> None:
         """Create the auth user, and in `database` the function by which it looks passwords up.
 
-        An auth user of an earlier backend relation is dropped.
+        An auth user of an earlier backend relation is dropped, with its function.
         """
         session = self._session
         session.with_retry(lambda: self._auth_function.provision(auth, database))
+        session.logged(partial(self._auth_function.drop, auth.auth_user))
         # The credentials of a relation that has ended may have been withdrawn before its auth user was dropped.
         for name in session.with_retry(partial(session.ownership.roles, AUTH)):
             if name != auth.auth_user:

@@ -119,6 +119,7 @@ class ReconcileAccess:
         return Ledger(
             provisioned_for=backend.user,
             server=database.server(),
+            auth_schema=auth.auth_user,
             capacity=database.capacity(),
             grants=tuple(given),
             exposed_ports=facts.ledger.exposed_ports,
@@ -218,6 +219,7 @@ def _unfinished(facts: Facts, backend: BackendLogin) -> bool:
     return (
         facts.ledger.provisioned_for != backend.user
         or facts.auth is None
+        or facts.ledger.auth_schema != facts.auth.auth_user
         or not facts.ledger.made.cluster
         or facts.roaming
         or facts.ledger.allowed != consent.consent_of(facts).names

@@ -59,6 +59,28 @@ def test_the_leader_makes_the_auth_user_and_the_auth_function():
     assert worst(platform.leader).level is Level.ACTIVE
 
 
+def test_a_former_schema_is_used_until_the_new_schema_exists():
+    platform = related()
+    own = platform.model.auth.auth_user
+    quoted = f'SELECT username, password FROM "{own}".get_auth($1)'
+    assert settings_of(platform.leader)["auth_query"] == quoted
+    # An earlier release writes no name of a schema.
+    old = platform.model.plan.upstream.model_copy(update={"auth_schema": "pgbouncer"})
+    platform.model.plan = platform.model.plan.model_copy(update={"upstream": old})
+    platform.model.ledger = platform.model.ledger.model_copy(update={"auth_schema": ""})
+    platform.server.down = "PostgreSQL does not answer"
+    platform.leader.config_changed()
+    former = 'SELECT username, password FROM "pgbouncer".get_auth($1)'
+    for unit in platform.units.values():
+        unit.peers_changed()
+        assert settings_of(unit)["auth_query"] == former
+    platform.server.down = ""
+    platform.leader.peers_changed()
+    for unit in platform.units.values():
+        unit.peers_changed()
+        assert settings_of(unit)["auth_query"] == quoted
+
+
 @pytest.mark.flow("backend/4")
 def test_a_follower_waits_until_the_backend_is_shared():
     platform = deployed()

@@ -27,7 +27,7 @@ def test_all_that_a_process_is_told():
         "admin_users": "admin",
         "auth_user": "auth",
         "auth_dbname": "pgbouncer_auth",
-        "auth_query": "SELECT username, password FROM pgbouncer.get_auth($1)",
+        "auth_query": 'SELECT username, password FROM "pgbouncer".get_auth($1)',
         "server_tls_sslmode": "prefer",
         **dict(Settings().passed_on()),
         "max_client_conn": "10000",
@@ -202,7 +202,14 @@ def test_passwords_are_looked_up_in_one_database_by_a_qualified_name():
     found = settings()
     assert found["auth_user"] == "auth"
     assert found["auth_dbname"] == "pgbouncer_auth"
-    assert found["auth_query"] == "SELECT username, password FROM pgbouncer.get_auth($1)"
+    assert found["auth_query"] == 'SELECT username, password FROM "pgbouncer".get_auth($1)'
+
+
+def test_passwords_are_looked_up_in_the_schema_of_the_plan():
+    shared = plan()
+    upstream = shared.upstream.model_copy(update={"auth_schema": 'a"b'})
+    found = settings(shared=shared.model_copy(update={"upstream": upstream}))
+    assert found["auth_query"] == 'SELECT username, password FROM "a""b".get_auth($1)'
 
 
 def test_pools_are_as_large_as_the_share():

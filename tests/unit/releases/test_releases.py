@@ -118,6 +118,7 @@ def test_a_plan_of_release_0_1_0():
     assert plan.upstream.endpoints == (Endpoint(host="10.1.0.1", port=5432),)
     assert [item.host for item in plan.upstream.read_only] == ["10.1.0.2", "10.1.0.3"]
     assert plan.upstream.auth_user == "pgbouncer_auth_relation_id_7"
+    assert plan.upstream.auth_schema == "pgbouncer"
     assert (plan.databases, plan.any_database) == (("blog", "reports"), True)
 
 
