@@ -122,7 +122,7 @@ def three_units(make):
     return juju
 
 
-# No hook reads the databags of these endpoints.
+# No hook of the application reads the databags of these endpoints.
 NO_BEHAVIOUR = {
     "upgrade", "logging", "tracing", "metrics-endpoint", "grafana-dashboard",
 }  # fmt: skip
