@@ -36,19 +36,24 @@ class Receiver(http.server.ThreadingHTTPServer):
 
     @property
     def spans(self):
-        """Return all spans, as (span, attributes of the resource)."""
-        return [
-            (span, attributes(resource["resource"]))
+        """Return all spans, each once, as (span, attributes of the resource): a hook may send a span again."""
+        found = {
+            span["spanId"]: (span, attributes(resource["resource"]))
             for _, body in self.requests
             for resource in json.loads(body)["resourceSpans"]
             for scope in resource["scopeSpans"]
             for span in scope["spans"]
-        ]
+        }
+        return list(found.values())
+
+    @property
+    def hooks(self):
+        """Return the spans that have no parent: of hooks."""
+        return [span for span, _ in self.spans if not span.get("parentSpanId")]
 
     @property
     def titles(self):
-        """Return the names of the spans that have no parent: of hooks."""
-        return [span["name"] for span, _ in self.spans if not span.get("parentSpanId")]
+        return [span["name"] for span in self.hooks]
 
     def handle_error(self, request, client_address):
         """Print nothing: a client may refuse the certificate."""

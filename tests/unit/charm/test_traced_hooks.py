@@ -81,6 +81,15 @@ def logged(charm):
     return [line.partition(" -- ")[2] for line in calls if line.startswith("juju-log")]
 
 
+def until(charm, receiver, count):
+    """Run hooks until the receiver has traces of so many hooks: a busy machine sends a trace in a later hook."""
+    for _ in range(10):
+        if len(receiver.hooks) >= count:
+            return
+        assert busy(charm) == []
+    raise AssertionError(receiver.titles)
+
+
 def waiting(charm):
     """Return how many traces wait in the buffer."""
     with contextlib.closing(sqlite3.connect(charm.folder / ".tracing-data.db")) as buffer:
@@ -92,41 +101,46 @@ def sent(unit):
     """Return what the receiver got of a hook."""
     with receiving() as receiver:
         traced(unit, receiver.url)
-        assert busy(unit) == []
+        until(unit, receiver, 1)
     return receiver
 
 
-def test_a_trace_has_spans_of_the_hook_its_intents_ports_and_tools(sent):
+@pytest.fixture
+def spans(sent):
+    """Return the spans of a single hook."""
+    trace = sent.hooks[0]["traceId"]
+    return [span for span, _ in sent.spans if span["traceId"] == trace]
+
+
+def test_a_trace_has_spans_of_the_hook_its_intents_ports_and_tools(sent, spans):
     assert {path for path, _ in sent.requests} == {"/v1/traces"}
-    spans = [span for span, _ in sent.spans]
-    names = {span["name"] for span in spans}
-    assert names >= {
+    assert {span["name"] for span in spans} >= {
         "hook update-status", "start of the charm", "application.update_status", "facts.read",
         "intent ReconcileAccess", "intent ConfigurePooler", "relation-get", "status-set",
         "peers.announce", "databases.answers",
     }  # fmt: skip
-    assert sent.titles == ["hook update-status"]
     known = {span["spanId"] for span in spans}
-    assert {span["parentSpanId"] for span in spans if span.get("parentSpanId")} <= known
-    assert len({span["traceId"] for span in spans}) == 1
+    parents = [span["parentSpanId"] for span in spans if span.get("parentSpanId")]
+    assert len(parents) == len(spans) - 1
+    assert known >= set(parents)
 
 
-def test_a_span_of_a_port_is_within_its_intent(sent):
-    spans = {span["spanId"]: span for span, _ in sent.spans}
-    call = next(span for span in spans.values() if span["name"] == "peers.announce")
+def test_a_span_of_a_port_is_within_its_intent(spans):
+    known = {span["spanId"]: span for span in spans}
+    call = next(span for span in spans if span["name"] == "peers.announce")
     path = []
     while call:
         path.append(call["name"])
-        call = spans.get(call.get("parentSpanId"))
+        call = known.get(call.get("parentSpanId"))
     assert path == [
         "peers.announce", "intent ConfigurePooler", "application.update_status",
         "hook update-status",
     ]  # fmt: skip
 
 
-def test_a_span_of_the_hook_begins_with_its_process(sent):
-    spans = {span["name"]: span for span, _ in sent.spans}
-    hook, start = spans["hook update-status"], spans["start of the charm"]
+def test_a_span_of_the_hook_begins_with_its_process(spans):
+    named = {span["name"]: span for span in spans}
+    hook, start = named["hook update-status"], named["start of the charm"]
     assert hook["startTimeUnixNano"] == start["startTimeUnixNano"]
     # No interpreter imports ops in less.
     assert int(start["endTimeUnixNano"]) - int(start["startTimeUnixNano"]) > 50_000_000
@@ -206,13 +220,13 @@ def test_the_hook_that_brings_the_address_is_traced_and_the_last_is_not(charm):
         receivers = json.dumps([{"protocol": protocol, "url": receiver.url}])
         related(charm, {"receivers": receivers})
         charm.hook("tracing-relation-changed", **HOOK)
-        assert receiver.titles == ["hook tracing-relation-changed"]
-        busy(charm)
-        assert receiver.titles[1:] == ["hook update-status"]
+        until(charm, receiver, 2)
+        assert receiver.titles[:2] == ["hook tracing-relation-changed", "hook update-status"]
         charm.hook("tracing-relation-broken", **HOOK)
         related(charm, None)
+        before = len(receiver.requests)
         busy(charm)
-        assert len(receiver.titles) == 2
+        assert len(receiver.requests) == before
     assert list(charm.folder.glob(".trac*")) == []
 
 
@@ -225,15 +239,13 @@ def test_the_trace_of_a_hook_that_fails_has_the_class_of_the_error(charm):
         broken = json.loads(before)
         broken["relations"]["1"].pop("units")
         state.write_text(json.dumps(broken))
-        related_answers = list((charm.folder / "answers").rglob("relation-list*"))
-        for answer in related_answers:
+        for answer in (charm.folder / "answers").rglob("relation-list*"):
             answer.unlink()
         with pytest.raises(SystemExit, match="the hook update-status failed"):
             busy(charm)
         state.write_text(before)
-    root = next(span for span, _ in receiver.spans if not span.get("parentSpanId"))
-    assert root["status"]["code"] == 2
-    assert root["status"]["message"] == "ModelError"
+        until(charm, receiver, 1)
+    assert receiver.hooks[0]["status"] == {"code": 2, "message": "ModelError"}
 
 
 def test_a_receiver_that_does_not_answer_gets_the_traces_later(charm):
@@ -246,9 +258,7 @@ def test_a_receiver_that_does_not_answer_gets_the_traces_later(charm):
     assert waiting(charm) >= 2
     with receiving() as receiver:
         traced(charm, receiver.url)
-        assert busy(charm) == []
-        assert receiver.titles == ["hook update-status"] * 3
-    assert waiting(charm) == 0
+        until(charm, receiver, 3)
 
 
 def test_a_receiver_that_refuses_the_traces_is_a_line_in_the_log(charm):
@@ -264,8 +274,7 @@ def test_a_buffer_that_cannot_be_read_is_made_again(charm, text):
     charm.folder.joinpath(".tracing-data.db").write_bytes(text)
     with receiving() as receiver:
         traced(charm, receiver.url)
-        assert busy(charm) == []
-        assert receiver.titles == ["hook update-status"]
+        until(charm, receiver, 1)
 
 
 def test_a_buffer_of_another_release_is_made_again(charm):
@@ -273,9 +282,9 @@ def test_a_buffer_of_another_release_is_made_again(charm):
         buffer.execute("CREATE TABLE tracing (other INTEGER, priority INTEGER, id INTEGER)")
     with receiving() as receiver:
         traced(charm, receiver.url)
+        # The first hook finds that the buffer cannot be used, and removes it.
         assert len(busy(charm)) <= 1
-        assert busy(charm) == []
-    assert "hook update-status" in receiver.titles
+        until(charm, receiver, 1)
 
 
 def test_a_buffer_that_is_locked_does_not_fail_the_hook(charm):
@@ -287,8 +296,7 @@ def test_a_buffer_that_is_locked_does_not_fail_the_hook(charm):
         assert busy(charm) == []
     with receiving() as receiver:
         traced(charm, receiver.url)
-        assert busy(charm) == []
-        assert receiver.titles[-1] == "hook update-status"
+        until(charm, receiver, 1)
 
 
 def test_https_needs_an_authority_that_the_relation_gave(charm, tmp_path):
@@ -298,8 +306,7 @@ def test_https_needs_an_authority_that_the_relation_gave(charm, tmp_path):
         assert busy(charm) == []
         assert receiver.requests == []
         traced(charm, receiver.url, right.root.read_text())
-        assert busy(charm) == []
-        assert receiver.titles == ["hook update-status"] * 2
+        until(charm, receiver, 2)
 
 
 WAIT = """
