@@ -97,6 +97,7 @@ def juju_ports(
     from adapters.kubernetes.exposure import LightkubeExposure, service_name
     from adapters.passwords import new_password
     from adapters.pebble import pooler as pebble
+    from adapters.pebble.exporters import PebbleExporters
     from adapters.pebble.reminder import PebbleReminder
     from adapters.pgbouncer.console import PsycopgConsoles
     from adapters.postgres.databases import PsycopgDatabases
@@ -119,6 +120,7 @@ def juju_ports(
     return Ports(
         facts=facts,
         pooler=pooler,
+        exporters=PebbleExporters(container, waiting),
         consoles=consoles,
         peers=JujuPeers(state),
         secrets=secrets,
@@ -156,6 +158,7 @@ def local_ports(
     return Ports(
         facts=LocalFacts(model, unit, layout, pooler.read),
         pooler=pooler,
+        exporters=local.LocalExporters(),
         consoles=PsycopgConsoles(layout.socket_directory, waiting),
         peers=local.LocalPeers(model, unit),
         secrets=local.LocalSecrets(model, unit),

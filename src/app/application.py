@@ -22,6 +22,7 @@ from app.intents.publish_endpoints import PublishEndpoints
 from app.intents.reconcile_access import ReconcileAccess
 from app.intents.repeat_offers import RepeatOffers
 from app.intents.request_backend import RequestBackend
+from app.intents.run_exporters import FreePort, RunExporters
 from app.intents.share_configuration import ShareConfiguration
 from app.intents.share_passwords import SharePasswords
 from app.intents.verify_servers import VerifyServers
@@ -101,6 +102,8 @@ def _intents(
         VerifyServers(ports.databases, ports.peers, verify),
         # Followers configure their processes from the plan that the leader shares here.
         share,
+        # An exporter may listen at the new port of the processes.
+        FreePort(ports.exporters),
         ConfigurePooler(ports.pooler, ports.consoles, ports.peers, verify),
         # Connections that the processes of the leader have just given up go to other units at once.
         share,
@@ -111,5 +114,7 @@ def _intents(
         SharePasswords(ports.clients, ports.secrets),
         # A client at `db` or `db-admin` reads the databag of any unit.
         RepeatOffers(ports.clients),
+        # Exporters follow the processes that run now. Nothing waits for exporters.
+        RunExporters(ports.exporters),
     )
     return Converge(*(map(around, intents) if around else intents), again=again)

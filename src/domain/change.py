@@ -67,6 +67,7 @@ def next_change(facts: Facts, shared: Plan, program: PgBouncerRuntime) -> Change
     config = pooler_config(
         plan, facts.unit, program, facts.layout, facts.auth, run,
         served_pair(facts), facts.received_authorities, before.trusted if before else (), facts.now,
+        exported=facts.telemetry.metrics,
     )  # fmt: skip
     change = change_to(config, program, before, container.running)
     return change._replace(complete=run == planned)

@@ -232,6 +232,30 @@ VULNERABLE = Kind(
     "refresh to an image with PgBouncer 1.26.1 or later",
 )
 
+# Metrics
+
+NO_EXPORTER = Kind(
+    Level.ACTIVE,
+    "Prometheus gets no metrics: the image has no pgbouncer_exporter",
+    "refresh to an image with pgbouncer_exporter 0.12 or later. Clients are not affected",
+)
+OLD_EXPORTER = Kind(
+    Level.ACTIVE,
+    "pgbouncer_exporter {version} has no metrics of {missing}: use an image with {needed} or later",
+    "refresh to an image with pgbouncer_exporter 0.12 or later. Until then panels and alerts about these"
+    " metrics have no data",
+)
+PORT_OF_EXPORTER = Kind(
+    Level.ACTIVE,
+    "Prometheus gets no metrics of process {index}: listen_port is {port}, the port of its exporter",
+    "set `listen_port` to a port outside of 9127 to 9158",
+)
+EXPORTERS_FAILED = Kind(
+    Level.ACTIVE,
+    "exporters of metrics did not change: {reason}",
+    "see the reason. Every hook tries again. Clients are not affected",
+)
+
 # TLS for clients
 
 TLS_REQUIRED = Kind(

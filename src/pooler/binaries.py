@@ -172,7 +172,7 @@ def fetch_pgbouncer(place: pathlib.Path, suite: str, say: PrintLine) -> pathlib.
         if not program.exists():
             say(f"fetching PgBouncer from Debian {suite}")
             with complete_directory(place / "root") as root:
-                debian.unpack(root, suite, ("pgbouncer",), PGBOUNCER, libraries=True)
+                debian.unpack(root, suite, ("pgbouncer",), PGBOUNCER, say, debian.LIBRARIES)
             _link(place / "root", program)
     if version_of(program) < OLDEST:
         raise Missing(
@@ -250,22 +250,36 @@ def prometheus(cache: pathlib.Path, say: PrintLine) -> pathlib.Path:
         if all(_runs(programs / name) for name in ("prometheus", "promtool")):
             return programs
     place = cache / f"prometheus-{OLDER_SUITE}"
-    return _fetch(place, OLDER_SUITE, ("prometheus", "promtool"), PROMETHEUS, say)
+    names = ("prometheus", "promtool")
+    return _fetch(place, OLDER_SUITE, names, PROMETHEUS, say, debian.WEB_FILES)
 
 
 def _fetch(
-    place: pathlib.Path, suite: str, names: tuple[str, ...], product: Product, say: PrintLine
+    place: pathlib.Path,
+    suite: str,
+    names: tuple[str, ...],
+    product: Product,
+    say: PrintLine,
+    needed: str = "",
 ) -> pathlib.Path:
     """Return the directory of programs, each in a package of its name, after fetching them once.
 
-    A directory where a program is missing or does not run is replaced. Raises Missing.
+    `needed` names the packages that they need, as for `unpack`. A directory where a program does not run,
+    or where a file of a web page is missing, is replaced. Raises Missing.
     """
     programs = place / "root" / "usr" / "bin"
     with cache_lock(place):
-        if not all(_runs(programs / name) for name in names):
+        run = all(_runs(programs / name) for name in names)
+        pages = programs.parent / "share" / "prometheus" / "web" / "static"
+        if not run or not all(link.exists() for link in pages.glob("*")):
             say(f"fetching {product.name} from Debian {suite}")
-            with complete_directory(place / "root") as root:
-                debian.unpack(root, suite, names, product, libraries=False)
+            try:
+                with complete_directory(place / "root") as root:
+                    debian.unpack(root, suite, names, product, say, needed)
+            except Missing as error:
+                if not run:
+                    raise
+                say(f"{error}; its web pages stay incomplete")
     for name in names:
         if not _runs(programs / name):
             raise Missing(f"{programs / name} does not run on this machine: {product.instead}")

@@ -54,12 +54,16 @@ def cache_lock(place: pathlib.Path) -> Generator[None]:
 @contextmanager
 def complete_directory(place: pathlib.Path) -> Generator[pathlib.Path]:
     """Yield a new directory that replaces `place` when it is complete."""
-    new = place.with_suffix(".new")
-    shutil.rmtree(new, ignore_errors=True)
+    new, old = place.with_suffix(".new"), place.with_suffix(".old")
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
     new.mkdir(mode=0o755)
     yield new
-    shutil.rmtree(place, ignore_errors=True)
+    # Programs of `place` may run, or start, at this moment.
+    if place.exists():
+        place.rename(old)
     new.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def run_tool(
@@ -67,10 +71,20 @@ def run_tool(
     folder: pathlib.Path,
     environment: Mapping[str, str],
     product: Product,
+    descriptor: int | None = None,
 ) -> str:
-    """Return the output of a program of the system, which fetches this product. Raises Missing."""
+    """Return the output of a program of the system, which fetches this product. Raises Missing.
+
+    The program can write to `descriptor`.
+    """
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        pass_fds=() if descriptor is None else (descriptor,),
     )
     if done.returncode:
         said = done.stderr.strip() or done.stdout.strip()

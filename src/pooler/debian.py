@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
 
 from adapters.local.environment import for_tools
-from pooler.cache import Missing, Product, run_tool
+from pooler.cache import Missing, PrintLine, Product, run_tool
 
 APT = pathlib.Path("/etc/apt")
 OS_RELEASE = pathlib.Path("/etc/os-release")
@@ -21,16 +26,34 @@ SIGNED_ONLY = (
     *("-o", "Acquire::AllowDowngradeToInsecureRepositories=false"),
     *("-o", "APT::Get::AllowUnauthenticated=false"),
 )
+
+# Names of packages with libraries, and of those with the files of web pages.
+LIBRARIES = "(?:lib|zlib)[a-z0-9.+-]+"
+WEB_FILES = "(?:libjs-|fonts-)[a-z0-9.+-]+"
+
+# Seconds between two messages on a download.
+PROGRESS_SECONDS = 2.0
+_END_SECONDS = 5.0
+
+# The progress that apt writes: `dlstatus:1:45.23:Retrieving file 1 of 2`.
+_DOWNLOAD = re.compile(r"dlstatus:[^:]*:(\d{1,3})")
+
 DEBIAN = pathlib.Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 UBUNTU = pathlib.Path("/usr/share/keyrings/ubuntu-archive-keyring.gpg")
 
 
 def unpack(
-    root: pathlib.Path, suite: str, packages: tuple[str, ...], product: Product, *, libraries: bool
+    root: pathlib.Path,
+    suite: str,
+    packages: tuple[str, ...],
+    product: Product,
+    say: PrintLine,
+    needed: str = "",
 ) -> None:
     """Unpack the packages of a product into `root`, with a state of apt apart from the system's.
 
-    `libraries` says whether the packages of the libraries are unpacked as well. Raises Missing.
+    `needed` is an expression for the names of the packages they depend on that are unpacked as well.
+    `say` is told how far a download is that takes long. Raises Missing.
     """
     for tool in ("apt-get", "dpkg-deb"):
         if not shutil.which(tool):
@@ -53,28 +76,64 @@ def unpack(
         environment = for_tools() | {"APT_CONFIG": str(view / "apt.conf")}
         # Without this option, `update` reports success although it reached no mirror.
         complete = ("-o", "APT::Update::Error-Mode=any")
-        run_tool(["apt-get", "-q", *SIGNED_ONLY, *complete, "update"], view, environment, product)
-        wanted = with_libraries(packages, view, environment, product) if libraries else packages
+        update = ["apt-get", "-q", *SIGNED_ONLY, *complete, "update"]
+        with progress(say, f"fetching the list of packages of Debian {suite}") as shown:
+            run_tool([*update, *shown.options], view, environment, product, shown.descriptor)
+        wanted = with_needed(packages, needed, view, environment, product)
         download = ["apt-get", "-q", *SIGNED_ONLY, "download", *wanted]
-        run_tool(download, view / "debs", environment, product)
+        with progress(say, f"fetching {product.name}") as shown:
+            run_tool(
+                [*download, *shown.options], view / "debs", environment, product, shown.descriptor
+            )
         for package in sorted((view / "debs").glob("*.deb")):
             run_tool(["dpkg-deb", "-x", str(package), str(root)], view, environment, product)
 
 
-def with_libraries(
+class Progress(NamedTuple):
+    """How apt writes its progress: options of apt, and the descriptor that they name."""
+
+    options: tuple[str, ...]
+    descriptor: int
+
+
+@contextmanager
+def progress(say: PrintLine, what: str) -> Generator[Progress]:
+    """Tell `say` every few seconds how many percent of `what` apt has done."""
+    reading, writing = os.pipe()
+
+    def read() -> None:
+        said, percent = time.monotonic(), ""
+        with open(reading, errors="replace") as lines:
+            for line in lines:
+                match = _DOWNLOAD.match(line)
+                if not match or match[1] == percent:
+                    continue
+                if time.monotonic() > said + PROGRESS_SECONDS:
+                    said, percent = time.monotonic(), match[1]
+                    say(f"{what}: {percent} %")
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    try:
+        yield Progress(("-o", f"APT::Status-Fd={writing}"), writing)
+    finally:
+        os.close(writing)
+        thread.join(_END_SECONDS)
+
+
+def with_needed(
     packages: tuple[str, ...],
+    needed: str,
     view: pathlib.Path,
     environment: Mapping[str, str],
     product: Product,
 ) -> list[str]:
-    """Return the names of packages and of the packages of their libraries in this suite."""
-    known, new = set(packages), set(packages)
+    """Return the names of packages, and of those they depend on whose names match `needed`."""
+    known, new = set(packages), set(packages if needed else ())
     while new:
         output = run_tool(["apt-cache", "depends", *sorted(new)], view, environment, product)
-        libraries = re.findall(
-            r"^ [ |](?:Pre)?Depends: ((?:lib|zlib)[a-z0-9.+-]+)$", output, re.MULTILINE
-        )
-        new = set(libraries) - known
+        depends = re.findall(rf"^ [ |](?:Pre)?Depends: ({needed})$", output, re.MULTILINE)
+        new = set(depends) - known
         known |= new
     return sorted(known)
 

@@ -98,6 +98,8 @@ class Observed:
         self._listens = {place: free_port() for place in places}
         self._exports = {place: free_port() for place in places}
         self._prometheus = free_port()
+        self._pgbouncers: dict[Place, subprocess.Popen[Any]] = {}
+        self._exporters: dict[Place, subprocess.Popen[Any]] = {}
 
     def __enter__(self) -> Observed:
         with contextlib.ExitStack() as stack:
@@ -110,7 +112,7 @@ class Observed:
                 self.server.sql(f"CREATE DATABASE {database} OWNER {user}")
             for place in self.places:
                 self._run_pgbouncer(place, stack)
-                self._run_exporter(place, stack)
+                self._run_exporter(place, place.exporter_suite, stack)
             self._run_prometheus(stack)
             self._closing = stack.pop_all()
         return self
@@ -118,12 +120,12 @@ class Observed:
     def __exit__(self, *_: object) -> None:
         self._closing.close()
 
-    def connect(self, place: Place, database: str) -> psycopg.Connection[Any]:
-        """Return a connection of a client to a process, by TCP."""
+    def connect(self, place: Place, database: str, user: str = "") -> psycopg.Connection[Any]:
+        """Return a connection of a client to a process, by TCP; without a user, of the database's owner."""
         return psycopg.connect(
             host="127.0.0.1",
             port=self._listens[place],
-            user=DATABASES[database],
+            user=user or DATABASES[database],
             dbname=database,
             application_name="checkout",
             autocommit=True,
@@ -143,10 +145,13 @@ class Observed:
             return cursor.fetchall() if cursor.description else []
 
     @contextlib.contextmanager
-    def load(self, clients: int = 3, pause: float = 0.02, hold: float = 0.05) -> Generator[None]:
+    def load(
+        self, clients: int = 3, pause: float = 0.02, hold: float = 0.05, think: float = 0
+    ) -> Generator[None]:
         """Let this many clients of each database and process run transactions meanwhile.
 
-        A transaction takes `hold` seconds, and the client then does nothing for `pause` seconds.
+        A query takes `hold` seconds. The client then keeps the transaction open for `think` seconds, and does
+        nothing for `pause` seconds after it.
         """
         ending = threading.Event()
 
@@ -154,7 +159,10 @@ class Observed:
             while not ending.is_set():
                 with contextlib.suppress(psycopg.Error), self.connect(place, database) as client:
                     while not ending.wait(pause):
-                        client.execute("SELECT pg_sleep(%s)", (hold,))
+                        with client.transaction() if think else contextlib.nullcontext():
+                            client.execute("SELECT pg_sleep(%s)", (hold,))
+                            ending.wait(think)
+                ending.wait(0.5)
 
         threads = [
             threading.Thread(target=run, args=(place, database), daemon=True)
@@ -171,6 +179,21 @@ class Observed:
             for thread in threads:
                 thread.join(10)
 
+    def kill(self, place: Place) -> None:
+        """Kill the PgBouncer of a process."""
+        self._pgbouncers[place].kill()
+        self._pgbouncers[place].wait(30)
+
+    def start_again(self, place: Place) -> None:
+        """Start the PgBouncer of a process that was killed."""
+        self._run_pgbouncer(place, self._closing)
+
+    def replace_exporter(self, place: Place, suite: str) -> None:
+        """Replace the exporter of a process by the exporter of another Debian release, at its port."""
+        self._exporters[place].kill()
+        self._exporters[place].wait(30)
+        self._run_exporter(place, suite, self._closing)
+
     def scraped(self, place: Place) -> str:
         """Return the metrics that the exporter of a process shows."""
         address = f"http://127.0.0.1:{self._exports[place]}/metrics"
@@ -185,14 +208,13 @@ class Observed:
         """Return what Prometheus answers to an expression now."""
         return self._ask("query", {"query": expression})
 
-    def query_range(self, expression: str, seconds: float, step: float = 1) -> Answer:
-        """Return what Prometheus answers for the last seconds, with a value for each step."""
-        end = time.time()
+    def query_range(self, expression: str, start: float, end: float, step: float = 1) -> Answer:
+        """Return what Prometheus answers for a range of moments, with a value for each step."""
         return self._ask(
             "query_range",
             {
                 "query": expression,
-                "start": f"{end - seconds:.3f}",
+                "start": f"{start:.3f}",
                 "end": f"{end:.3f}",
                 "step": f"{step}",
             },
@@ -231,7 +253,7 @@ class Observed:
 
     def _run_pgbouncer(self, place: Place, stack: contextlib.ExitStack) -> None:
         home = self._home / place.name
-        home.mkdir()
+        home.mkdir(exist_ok=True)
         pools = [
             f"{name} = host=127.0.0.1 port={self.server.port} dbname={name}"
             f" max_db_connections={MAX_CONNECTIONS}"
@@ -263,21 +285,20 @@ class Observed:
         )
         _own(home, *home.iterdir())
         program = default_cache() / f"pgbouncer-{place.suite}/pgbouncer"
-        self._start(stack, [program, "-q", home / "ini"], home / "output")
+        self._pgbouncers[place] = self._start(
+            stack, [program, "-q", home / "ini"], home / "output"
+        )
 
-    def _run_exporter(self, place: Place, stack: contextlib.ExitStack) -> None:
+    def _run_exporter(self, place: Place, suite: str, stack: contextlib.ExitStack) -> None:
         home = self._home / place.name
         # An exporter before 0.11 ends if PgBouncer does not answer when it starts.
         self.wait((home / f".s.PGSQL.{self._listens[place]}").exists, f"PgBouncer {place.name}")
-        program = (
-            default_cache()
-            / f"exporter-{place.exporter_suite}/root/usr/bin/prometheus-pgbouncer-exporter"
-        )
+        program = default_cache() / f"exporter-{suite}/root/usr/bin/prometheus-pgbouncer-exporter"
         dsn = (
             f"host={home} port={self._listens[place]} user=pgbouncer dbname=pgbouncer"
             " sslmode=disable"
         )
-        self._start(
+        self._exporters[place] = self._start(
             stack,
             [
                 program,
@@ -328,7 +349,8 @@ class Observed:
     def _answers(self) -> bool:
         try:
             return self.query("1").error == ""
-        except OSError:
+        except (OSError, ValueError):
+            # While it starts, it answers in plain text that it is not available.
             return False
 
     def _start(
@@ -336,7 +358,7 @@ class Observed:
         stack: contextlib.ExitStack,
         command: Sequence[str | pathlib.Path],
         output: pathlib.Path,
-    ) -> None:
+    ) -> subprocess.Popen[Any]:
         owner = postgresql_owner()
         run_as: dict[str, Any] = (
             {"user": owner.user, "group": owner.group, "extra_groups": []} if owner else {}
@@ -356,6 +378,7 @@ class Observed:
             process.wait(30)
 
         stack.callback(end)
+        return process
 
 
 def _is_scalar(answer: Mapping[str, Any]) -> bool:

@@ -65,7 +65,9 @@ def _unpack(root: pathlib.Path) -> None:
         )
         environment = for_tools() | {"APT_CONFIG": str(view / "apt.conf")}
         _run(["apt-get", "-q", *debian.SIGNED_ONLY, "update"], view, environment)
-        packages = debian.with_libraries((f"postgresql-{MAJOR}",), view, environment, PRODUCT)
+        packages = debian.with_needed(
+            (f"postgresql-{MAJOR}",), debian.LIBRARIES, view, environment, PRODUCT
+        )
         # Compiling queries at run time takes the largest library, and no test needs it.
         packages = [name for name in packages if not name.startswith("libllvm")]
         download = ["apt-get", "-q", *debian.SIGNED_ONLY, "download", *packages]

@@ -1,14 +1,18 @@
-"""Does each panel of the dashboard show data, with both exporters and both PgBouncers?"""
+"""Ask a real Prometheus what each panel of the dashboard asks, with both exporters and both PgBouncers."""
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from observed import APPLICATION, MODEL, MODEL_UUID, Observed, expanded
+from observed import APPLICATION, EVERY_VERSION, MODEL, MODEL_UUID, Observed, Place, expanded
 
+from docs import metrics
 from domain.dashboard import dashboard
+from pooler.binaries import OLDER_SUITE, SUITE
 
 # What an operator may select in the head of the dashboard.
 SELECTIONS = {
@@ -70,3 +74,54 @@ def test_each_target_has_data_for_what_is_selected(
         if answer.error or not answer.series:
             empty[title, target["refId"]] = (answer.error, expression)
     assert empty == {}
+
+
+def test_each_series_is_of_the_unit_and_process_that_are_selected(observed: Observed) -> None:
+    selected = {"juju_unit": f"{APPLICATION}/0", "process": "1"}
+    strangers = []
+    for title, target in _targets():
+        answer = observed.query(expanded(target["expr"], selected))
+        strangers += [
+            (title, label, series["metric"][label])
+            for series in answer.series
+            for label, value in selected.items()
+            if series["metric"].get(label, value) != value
+        ]
+    assert strangers == []
+
+
+def test_the_clients_of_the_panels_are_those_that_are_connected(observed: Observed) -> None:
+    # 3 clients of 2 databases at 4 processes; the logins of exporters do not count.
+    expression = next(t["expr"] for title, t in _targets() if title == "Clients connected")
+    observed.wait(
+        lambda: observed.query(expanded(expression, {})).series[0]["value"][1] == "24",
+        "24 clients are shown",
+    )
+
+
+@pytest.mark.parametrize("place", EVERY_VERSION, ids=lambda place: "-".join(map(str, place)))
+def test_an_exporter_shows_the_metrics_and_labels_of_the_page(
+    observed: Observed, place: Place
+) -> None:
+    shown: dict[str, set[str]] = {}
+    for line in observed.scraped(place).splitlines():
+        if found := re.match(r"(pgbouncer_\w+)(?:\{(.*)\})? ", line):
+            labels = re.findall(r'(\w+)="', found[2] or "")
+            shown.setdefault(found[1], set()).update(labels)
+    assert shown == metrics.names(totals=place.exporter_suite == SUITE)
+
+
+def test_graphs_go_on_when_an_exporter_is_replaced_by_a_newer_version(observed: Observed) -> None:
+    replaced = Place(0, 1, SUITE, OLDER_SUITE)
+    observed.replace_exporter(replaced, SUITE)
+    newer = (
+        f'pgbouncer_stats_totals_queries_pooled_total{{juju_unit="{APPLICATION}/0",process="1"}}'
+    )
+    observed.wait(lambda: bool(observed.query(f"rate({newer}[5s])").series), "the newer names")
+    errors = {}
+    end = time.time()
+    for title, target in _targets():
+        answer = observed.query_range(expanded(target["expr"], {}), end - 30, end)
+        if answer.error or not answer.series:
+            errors[title, target["refId"]] = answer.error
+    assert errors == {}

@@ -82,6 +82,7 @@ class LocalFacts:
             configure_command="pooler config",
             certificates=me.certificates,
             received_authorities=model.received_authorities,
+            telemetry=model.telemetry,
             now=time.time() if model.plan and model.plan.certificate_logins else 0.0,
         )
 

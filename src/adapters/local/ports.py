@@ -8,6 +8,7 @@ import pydantic
 
 from adapters.local.model import Answer, Model
 from domain.budget import UnitBudget
+from domain.exporters import ExporterChange, ExporterProgram
 from domain.facts import Ledger, LegacyClient
 from domain.plan import Plan, Serving
 from domain.service import Service, ServiceState, UnitNode
@@ -167,6 +168,17 @@ class LocalExposure(_LocalPort):
 
     def release(self) -> None:
         """Do nothing: there is no other Service."""
+
+
+class LocalExporters:
+    """The port `Exporters`, where no relation asks for exporters."""
+
+    def program(self) -> ExporterProgram:
+        """Return that there is no exporter."""
+        return ExporterProgram()
+
+    def apply(self, change: ExporterChange) -> None:
+        """Do nothing: there is no exporter."""
 
 
 class LocalReminder:

@@ -51,6 +51,7 @@ class MemoryUnit(Application):
         self.ports = Ports(
             facts=facts,
             pooler=pooler,
+            exporters=pooler.exporters,
             consoles=pooler.consoles,
             peers=LocalPeers(model, name),
             secrets=LocalSecrets(model, name),
@@ -219,6 +220,13 @@ class MemoryPlatform:
         del self.model.clients[number]
         for unit in self.units.values():
             unit.clients_broken()
+        self.settle()
+
+    def observe(self, *, metrics: bool) -> None:
+        """Relate Prometheus, or remove its relation, and run the hooks of the relation."""
+        self.model.telemetry = self.model.telemetry.model_copy(update={"metrics": metrics})
+        for unit in self.units.values():
+            unit.config_changed()
         self.settle()
 
     def settle(self, rounds: int = 10) -> None:

@@ -84,8 +84,9 @@ def well_row() -> Row:
             Panel(
                 "stat",
                 "Fullest database",
-                "Server connections of the database that is closest to its limit, over all"
-                " processes. At 100 % further transactions wait. Without a limit it is 0 %.",
+                "Server connections that clients use, of the connections that max_db_connections allows,"
+                " for the database with the highest share. At 100 % further transactions wait. Without"
+                " a limit it is 0 %.",
                 (Query(f"max({_limit_share()}) or vector(0)"),),
                 unit="percentunit",
                 width=3,
@@ -138,8 +139,8 @@ def waiting_row() -> Row:
                 "Mean of all transactions. If waiting grows, more server connections help. If running"
                 " grows, PostgreSQL or the transactions are slow, and more connections do not help.",
                 (
-                    Query(f"{wait} / ({transactions} > 0)", "waits for a connection"),
                     Query(f"{used} / ({transactions} > 0)", "uses the connection"),
+                    Query(f"{wait} / ({transactions} > 0)", "waits for a connection"),
                 ),
                 unit="s",
                 stacked=True,
@@ -148,7 +149,7 @@ def waiting_row() -> Row:
                 "timeseries",
                 "Share of time that clients wait, by database",
                 "Of the time in which clients wait for a server connection or use it, the part that"
-                " they wait. This is what an objective (SLO) of this charm counts.",
+                " they wait. A wait counts when it has ended. An objective (SLO) counts this share.",
                 (Query(_wait_share("database"), "{{database}}"),),
                 unit="percentunit",
             ),
@@ -179,15 +180,16 @@ def pools_row() -> Row:
             ),
             Panel(
                 "bargauge",
-                "Server connections, of the limit",
-                "Server connections of each database, of the connections that max_db_connections"
-                " allows to the selected processes.",
-                (Query(_limit_share("name"), "{{name}}"),),
+                "Server connections in use, of the limit",
+                "Server connections that clients use, of the connections that max_db_connections"
+                " allows to the selected processes. At 100 % further transactions wait.",
+                (Query(_limit_share(), "{{database}}"),),
                 unit="percentunit",
                 width=6,
                 most=1,
                 decimals=0,
                 steps=(Step(0.9, "orange"),),
+                empty="no limit",
             ),
             Panel(
                 "state-timeline",
@@ -243,6 +245,7 @@ def _pools_table() -> Panel:
             Query(f"max by ({by}) ({_LONGEST})", "Longest wait"),
         ),
         width=24,
+        height=6,
         columns=(
             Column("database", "Database"),
             Column("user", "User"),
@@ -283,10 +286,12 @@ def _wait_share(by: str = "") -> str:
     return f"{wait} / (({wait} + {used}) > 0)"
 
 
-def _limit_share(by: str = "name") -> str:
-    """Return the server connections of each database as a part of its limit; no series without a limit."""
-    limited = f"{databases('max_connections')} > 0"
-    return f"sum by ({by}) ({databases('current_connections')} and {limited}) / sum by ({by}) ({limited})"
+def _limit_share() -> str:
+    """Return the server connections that clients use, as a part of the limit of each database that has a limit."""
+    limit = f"{databases('max_connections')} > 0"
+    named = f'label_replace({limit}, "database", "$1", "name", "(.*)")'
+    used = summed(pools("server_active_connections"), "database")
+    return f"{used} / sum by (database) ({named})"
 
 
 def _held() -> str:

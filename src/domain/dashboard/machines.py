@@ -252,6 +252,7 @@ def logs_row() -> Row:
                 width=24,
                 height=5,
                 decimals=0,
+                empty="no such lines",
                 source="loki",
             ),
             Panel(
@@ -259,7 +260,7 @@ def logs_row() -> Row:
                 "Warnings and errors",
                 "Lines of PgBouncer with WARNING, ERROR or FATAL, the last first.",
                 (Query(lines(_SEVERE)),),
-                height=9,
+                height=8,
                 source="loki",
             ),
             Panel(
@@ -267,7 +268,7 @@ def logs_row() -> Row:
                 "All lines of PgBouncer",
                 "The last line first. The label pebble_service names the process.",
                 (Query(lines()),),
-                height=9,
+                height=8,
                 source="loki",
             ),
         ),

@@ -74,6 +74,8 @@ class Panel(NamedTuple):
     # The colour of a value is that of the last step that it reaches; below all steps it is green.
     steps: tuple[Step, ...] = ()
     texts: Mapping[int, Text] = {}
+    # What is shown in place of values if there are none.
+    empty: str = ""
     # Of a table, from left to right.
     columns: tuple[Column, ...] = ()
     source: Literal["prometheus", "loki"] = "prometheus"
@@ -162,6 +164,8 @@ def _defaults(panel: Panel) -> dict[str, object]:
         defaults["max"] = panel.most
     if panel.decimals is not None:
         defaults["decimals"] = panel.decimals
+    if panel.empty:
+        defaults["noValue"] = panel.empty
     if panel.kind == "timeseries":
         defaults |= {"color": {"mode": "palette-classic"}, "custom": _drawing(panel)}
     else:
@@ -173,7 +177,7 @@ def _drawing(panel: Panel) -> dict[str, object]:
     """Return how the lines of a time series are drawn."""
     return {
         "lineWidth": 1,
-        "fillOpacity": 40 if panel.stacked else 10,
+        "fillOpacity": 40 if panel.stacked else 0,
         "showPoints": "never",
         # A process that was not scraped leaves a gap.
         "spanNulls": False,
@@ -229,7 +233,7 @@ def _letter(index: int) -> str:
     return chr(ord("A") + index)
 
 
-_LEGEND = {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []}
+_LEGEND = {"displayMode": "list", "placement": "bottom", "showLegend": True}
 _LAST = {"calcs": ["lastNotNull"], "fields": "", "values": False}
 
 _OPTIONS: dict[Kind, dict[str, object]] = {

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from adapters.local import systemd
 from adapters.local.run_as import pooler_owner
 from domain.backend import BackendLogin
-from pooler import binaries, server, server_cleanup, watching
+from pooler import binaries, exporters, server, server_cleanup, watching
 from pooler.arguments import CommandError, UsageError
 from pooler.invocation import Invocation
 from pooler.output import print_line
@@ -66,6 +66,7 @@ def _stop(run: Invocation, platform: LocalPlatform) -> bool:
     They are found by their files in the home, also without a state. Returns whether there was any.
     """
     watching.stop(run.store)
+    exporters.exporters_of(run.store).stop()
     units = platform.stop()
     for unit in units:
         run.say(f"{unit} stopped")

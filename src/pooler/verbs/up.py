@@ -6,15 +6,17 @@ import argparse
 import datetime
 import os
 import pathlib
+from collections.abc import Sequence
 
 from adapters.local import environment
 from adapters.local.authority import new_authority
+from adapters.local.exporter_processes import Exporter
 from adapters.local.run_as import pooler_owner, shared_user
 from domain.backend import BackendLogin
 from domain.endpoints import Endpoint
 from domain.settings import settings_from
 from domain.value import number_of
-from pooler import binaries, certification, listening, server, watching
+from pooler import binaries, certification, exporters, listening, server, watching
 from pooler.address import first_database, given_credentials
 from pooler.arguments import CommandError, check_units, endpoints, options
 from pooler.backend_tls import keep_authorities
@@ -42,7 +44,13 @@ def up(run: Invocation, arguments: argparse.Namespace) -> int:
         _set_authority(run, state, wanted=arguments.tls)
     if arguments.tls is False or any(TLS_OPTION in word for word in arguments.settings):
         certification.check(state)
+    if arguments.metrics is False:
+        state.metrics = None
     platform = start(run, state, arguments.backend, replicas)
+    if arguments.metrics:
+        # The units run also if no exporter can be fetched.
+        exporters.set_wanted(state, run.say)
+        say_exporters(run, exporters.follow(platform, run.say))
     if state.listen:
         say_where(run, state)
     state.watched = not (arguments.no_watch or os.environ.get("POOLER_NO_WATCH"))
@@ -124,6 +132,7 @@ def _start(
     if not away:
         run.settle(platform)
         run.say("ready")
+    exporters.follow(platform, run.say)
     return platform
 
 
@@ -184,6 +193,13 @@ def _encryption(state: State) -> str:
     )
 
 
+def say_exporters(run: Invocation, found: Sequence[Exporter]) -> None:
+    """Print where exporters listen."""
+    urls = [exporter.url for exporter in found]
+    where = f"{urls[0]} to {urls[-1]}" if len(urls) > 1 else "".join(urls)
+    run.say(f"exporters listen at {where}: `pooler metrics` prints what they say")
+
+
 def scale(run: Invocation, arguments: argparse.Namespace) -> int:
     """Add or remove units until there are as many as the arguments say."""
     platform = run.platform()
@@ -192,6 +208,7 @@ def scale(run: Invocation, arguments: argparse.Namespace) -> int:
     platform.state.units = arguments.units
     _add_and_remove_units(run, platform)
     run.settle(platform)
+    exporters.follow(platform, run.say)
     return show_status(platform)
 
 
