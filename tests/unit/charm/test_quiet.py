@@ -132,7 +132,7 @@ def three_units(make):
     return juju
 
 
-# No hook reads the databags of these endpoints.
+# No hook of the application reads the databags of these endpoints.
 NO_BEHAVIOUR = {"upgrade", "tracing"}
 
 
