@@ -10,3 +10,8 @@ AUTHORITIES = "receive-ca-certs"
 
 # The key in the databags of a unit that is being removed.
 LEAVING = "departing"
+
+
+def certificates_label(unit: str) -> str:
+    """Return the label of the secret of a unit with its certificate and keys."""
+    return f"{CERTIFICATES}.{unit.replace('/', '-')}"
