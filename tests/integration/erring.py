@@ -173,6 +173,7 @@ class Erring:
                 endpoints=(self.server.endpoint.model_copy(update={"host": server_host}),),
                 auth_database=OWN,
                 auth_user=self.auth.auth_user,
+                auth_schema=self.auth.auth_user,
             ),
             databases=databases,
             certificate_logins=(login,) if certified else (),

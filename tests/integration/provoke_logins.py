@@ -36,7 +36,7 @@ def a_user_that_may_not_log_in_any_more(unit: Erring) -> Said:
 
 @provokes("no such user")
 def a_function_that_finds_no_user(unit: Erring) -> Said:
-    function = "SELECT pg_get_functiondef('pgbouncer.get_auth'::regproc)"
+    function = f"SELECT pg_get_functiondef('{unit.auth.auth_user}.get_auth'::regproc)"
     [(before,)] = unit.server.sql(function, database=OWN)
     changed = before.partition("AS $")[0] + "AS $$ SELECT null, null WHERE false $$"
     with unit.altered(changed, before, database=OWN):
@@ -45,7 +45,7 @@ def a_function_that_finds_no_user(unit: Erring) -> Said:
 
 @provokes("bouncer config error")
 def a_function_that_was_dropped(unit: Erring) -> Said:
-    function = "FUNCTION pgbouncer."
+    function = f"FUNCTION {unit.auth.auth_user}."
     with unit.altered(
         f"ALTER {function}get_auth RENAME TO other", f"ALTER {function}other RENAME TO get_auth",
         database=OWN,
