@@ -38,8 +38,8 @@ OBJECTIVE = f"""## Objective
 
 The option `slo-wait-target` is the percentage of the time of clients that must not be a wait for a server
 connection. The time of clients is what PgBouncer counts: the seconds that they waited for a server connection,
-and the seconds that their transactions took. A client counts when it gets its connection; a client that never gets a connection is
-reported by the alerts above. Time without clients does not count.
+and the seconds that their transactions took. A client counts when it gets its connection; a client
+that never gets a connection is reported by the alerts above. Time without clients does not count.
 
 The charm gives the objective to Sloth by the relation `sloth`, and records these series in Prometheus:
 

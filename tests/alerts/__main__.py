@@ -12,6 +12,7 @@ import contextlib
 import pathlib
 import re
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -85,6 +86,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", type=lambda text: set(text.split(",")), metavar="ALERT,…")
     only = parser.parse_args().only
+    # A run that is ended leaves no process behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped half-way"))
     report = Report()
     cache = binaries.default_cache()
     prometheus = Prometheus(binaries.prometheus(cache, report.say))

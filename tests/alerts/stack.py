@@ -80,6 +80,8 @@ class Process:
         assert auth
         self._admin, self._secret = auth.admin_user, auth.admin_password.get_secret_value()
         self.sockets = home / "run" / place / str(number)
+        # `pooler` ends the exporters of its home that it did not start, and knows them by this path.
+        self._pid_file = f"{home}/./run/{place}/{number}/pgbouncer.pid"
         self.log = home / "units" / place / str(number) / "pgbouncer.log"
         self.port = next(
             int(path.name.rpartition(".")[2])
@@ -148,7 +150,7 @@ class Process:
             [
                 str(program),
                 f"--pgBouncer.connectionString={dsn}",
-                f"--pgBouncer.pid-file={self.sockets / 'pgbouncer.pid'}",
+                f"--pgBouncer.pid-file={self._pid_file}",
                 f"--web.listen-address=127.0.0.1:{self.metrics}",
             ],
             stdin=subprocess.DEVNULL,
