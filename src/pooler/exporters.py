@@ -148,9 +148,7 @@ def _key(exporter: Exporter) -> str:
     return f"{number_of(exporter.unit)}/{exporter.process}"
 
 
-def _needed(
-    platform: LocalPlatform, program: str, ports: Mapping[str, int]
-) -> list[Exporter]:
+def _needed(platform: LocalPlatform, program: str, ports: Mapping[str, int]) -> list[Exporter]:
     """Return an exporter for each configured process, with its port in `ports`, or port 0."""
     found: list[Exporter] = []
     for unit in sorted(platform.model.units, key=number_of):

@@ -156,7 +156,9 @@ class Prometheus:
         end = time.monotonic() + START_SECONDS
         while not _answers(port, "/-/ready"):
             if process.poll() is not None:
-                raise CommandError(f"Prometheus ended at once: {self._last_error()}; see {self.log}")
+                raise CommandError(
+                    f"Prometheus ended at once: {self._last_error()}; see {self.log}"
+                )
             if time.monotonic() > end:
                 process.kill()
                 raise CommandError(

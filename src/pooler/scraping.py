@@ -108,9 +108,7 @@ def joined(pages: Iterable[tuple[Exporter, str]], *, everything: bool = False) -
                     Sample(name, labels, sample["value"])
                 )
     return [
-        family
-        for name, family in families.items()
-        if everything or name.startswith(OF_PGBOUNCER)
+        family for name, family in families.items() if everything or name.startswith(OF_PGBOUNCER)
     ]
 
 

@@ -6,7 +6,7 @@
 
 import hashlib
 
-from domain.dashboard.panels import Row, panels_of
+from domain.dashboard.panels import panels_of
 from domain.dashboard.rows import rows
 from domain.dashboard.variables import variables
 
@@ -24,8 +24,8 @@ def uid() -> str:
     return hashlib.shake_256(f"{CHARM}-domain/dashboard".encode()).hexdigest(20)
 
 
-def dashboard(shown: tuple[Row, ...] | None = None) -> dict[str, object]:
-    """Return the dashboard as Grafana's JSON; `shown` replaces its rows."""
+def dashboard() -> dict[str, object]:
+    """Return the dashboard as Grafana's JSON."""
     return {
         "id": None,
         "uid": uid(),
@@ -42,5 +42,5 @@ def dashboard(shown: tuple[Row, ...] | None = None) -> dict[str, object]:
         "timezone": "browser",
         "templating": {"list": variables()},
         "annotations": {"list": []},
-        "panels": panels_of(rows() if shown is None else shown),
+        "panels": panels_of(rows()),
     }

@@ -50,7 +50,9 @@ def _show(found: Sequence[Exporter], arguments: argparse.Namespace, *, stay: boo
         raise CommandError("no process of PgBouncer is configured: run `pooler up`")
     answers = in_parallel(_answer, found)
     pages = [
-        (each, answer) for each, answer in zip(found, answers, strict=True) if isinstance(answer, str)
+        (each, answer)
+        for each, answer in zip(found, answers, strict=True)
+        if isinstance(answer, str)
     ]
     families = scraping.joined(pages, everything=arguments.all)
     views = [

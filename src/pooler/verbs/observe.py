@@ -45,7 +45,9 @@ def observe(run: Invocation, arguments: argparse.Namespace) -> int:
         exporters.follow(platform, run.say)
         observing.configure(platform)
         if found := prometheus.running():
-            run.say(f"Prometheus runs already (process {found.pid}): `pooler observe --stop` ends it")
+            run.say(
+                f"Prometheus runs already (process {found.pid}): `pooler observe --stop` ends it"
+            )
             _say_where(found)
             return DONE
         process = prometheus.start(programs, ends_with_command=not arguments.detach)

@@ -155,6 +155,23 @@ def test_lines_of_the_log_are_those_of_the_charm() -> None:
         assert '{charm="pgbouncer-k8s",' in stream
 
 
+def test_warnings_and_errors_are_found_by_their_level() -> None:
+    (severe,) = {
+        found[1] for _, target in TARGETS if (found := re.search(r"\|~ `(.*)`", target["expr"]))
+    }
+    found = [
+        line
+        for line in (
+            "2026-11-27 11:52:35.854 UTC [24432] WARNING C-0x55: shop/web@10.1.0.7:41 pooler error: x",
+            "2026-11-27 11:52:35.854 UTC [24432] ERROR cannot listen",
+            "2026-11-27 11:52:35.854 UTC [24432] LOG stats: 39 xacts/s",
+            "2026-11-27 11:52:35.854 UTC [24432] LOG C-0x55: shop/ERROR@10.1.0.7:41 login attempt",
+        )
+        if re.search(severe, line)
+    ]
+    assert [line.split()[4] for line in found] == ["WARNING", "ERROR"]
+
+
 def test_a_panel_that_does_not_fit_begins_a_line() -> None:
     wide, narrow = (
         Panel("stat", title, "It shows a number.", (Query("1"),), width=width, height=height)
