@@ -11,6 +11,8 @@ from domain.dashboard.rows import rows
 from domain.dashboard.variables import variables
 
 CHARM = "pgbouncer-k8s"
+# The key of the dashboard in the databag.
+PATH = "file:pgbouncer.json"
 
 # COS shows the higher version if two revisions of the charm send the dashboard: raise it with each change.
 VERSION = 1
@@ -21,7 +23,7 @@ _SCHEMA = 39
 
 def uid() -> str:
     """Return the name of the dashboard in addresses: 40 hexadecimal digits, which COS keeps as they are."""
-    return hashlib.shake_256(f"{CHARM}-domain/dashboard".encode()).hexdigest(20)
+    return hashlib.shake_256(f"{CHARM}-{PATH}".encode()).hexdigest(20)
 
 
 def dashboard() -> dict[str, object]:
