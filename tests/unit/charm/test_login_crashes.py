@@ -1,4 +1,4 @@
-"""Logins by certificate and a verified PostgreSQL: each hook, killed after any write and run again, ends the same."""
+"""Logins by certificate and a verified PostgreSQL: a hook that is killed and run again ends the same."""
 
 import contextlib
 import json
