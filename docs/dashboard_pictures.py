@@ -202,7 +202,7 @@ class Asked:
         for place in PLACES:
             for line in self._observed.log(place).splitlines():
                 stamp, _, rest = line.partition(" UTC ")
-                if rest and (contain is None or re.search(contain[1], rest)):
+                if rest and (contain is None or re.search(contain[1], line)):
                     moment = datetime.fromisoformat(f"{stamp}+00:00").timestamp()
                     if moment >= self._start:
                         found.append((moment, f"{APPLICATION}/{place.unit}", rest))

@@ -69,7 +69,7 @@ EVERY_VERSION = (
 )
 
 
-def expanded(expression: str, selected: Mapping[str, str], interval: str = "5s") -> str:
+def expanded(expression: str, selected: Mapping[str, str], interval: str = "15s") -> str:
     """Return an expression as Grafana sends it, with the values of the variables of the dashboard.
 
     A variable that is not selected has the value that Grafana sends for All.
@@ -230,6 +230,13 @@ class Observed:
         end = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < end, f"not after {seconds} s: {what}\n{self._outputs()}"
+            time.sleep(0.2)
+
+    def wait_for_none(self, missing: Callable[[], object], seconds: float = 60) -> None:
+        """Wait until nothing is missing. Fails with what is missing."""
+        end = time.monotonic() + seconds
+        while found := missing():
+            assert time.monotonic() < end, f"not after {seconds} s: {found}\n{self._outputs()}"
             time.sleep(0.2)
 
     def _outputs(self) -> str:

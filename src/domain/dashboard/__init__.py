@@ -6,11 +6,13 @@
 
 import hashlib
 
-from domain.dashboard.panels import Row, panels_of
+from domain.dashboard.panels import panels_of
 from domain.dashboard.rows import rows
 from domain.dashboard.variables import variables
 
 CHARM = "pgbouncer-k8s"
+# The key of the dashboard in the databag.
+PATH = "file:pgbouncer.json"
 
 # COS shows the higher version if two revisions of the charm send the dashboard: raise it with each change.
 VERSION = 1
@@ -21,11 +23,11 @@ _SCHEMA = 39
 
 def uid() -> str:
     """Return the name of the dashboard in addresses: 40 hexadecimal digits, which COS keeps as they are."""
-    return hashlib.shake_256(f"{CHARM}-domain/dashboard".encode()).hexdigest(20)
+    return hashlib.shake_256(f"{CHARM}-{PATH}".encode()).hexdigest(20)
 
 
-def dashboard(shown: tuple[Row, ...] | None = None) -> dict[str, object]:
-    """Return the dashboard as Grafana's JSON; `shown` replaces its rows."""
+def dashboard() -> dict[str, object]:
+    """Return the dashboard as Grafana's JSON."""
     return {
         "id": None,
         "uid": uid(),
@@ -42,5 +44,5 @@ def dashboard(shown: tuple[Row, ...] | None = None) -> dict[str, object]:
         "timezone": "browser",
         "templating": {"list": variables()},
         "annotations": {"list": []},
-        "panels": panels_of(rows() if shown is None else shown),
+        "panels": panels_of(rows()),
     }

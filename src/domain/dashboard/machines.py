@@ -16,8 +16,8 @@ from domain.dashboard.selectors import (
 
 _UNIT = "juju_model, juju_application, juju_unit"
 _APPLICATION = "juju_model, juju_application"
-# PgBouncer's levels of what an operator has to know.
-_SEVERE = r"\b(WARNING|ERROR|FATAL)\b"
+# PgBouncer's levels of what an operator has to know; the number of the process stands before the level.
+_SEVERE = r"\] (WARNING|ERROR|FATAL) "
 
 
 def processes_row() -> Row:

@@ -25,7 +25,7 @@ def test_the_dashboard_is_json_that_never_changes() -> None:
 
 def test_the_dashboard_keeps_its_address_in_cos() -> None:
     # COS replaces an uid that is not 40 hexadecimal digits.
-    assert dashboard()["uid"] == "3d69acad4998138e58dbba5d90b5d1d95419c2f0"
+    assert dashboard()["uid"] == "1dc464f9d0d2b58acf48278640438faeb197b966"
     assert "charm: pgbouncer-k8s" in dashboard()["tags"]
 
 
@@ -153,6 +153,23 @@ def test_lines_of_the_log_are_those_of_the_charm() -> None:
     for stream in streams:
         # Loki refuses a selector in which every label may be empty.
         assert '{charm="pgbouncer-k8s",' in stream
+
+
+def test_warnings_and_errors_are_found_by_their_level() -> None:
+    (severe,) = {
+        found[1] for _, target in TARGETS if (found := re.search(r"\|~ `(.*)`", target["expr"]))
+    }
+    found = [
+        line
+        for line in (
+            "2026-11-27 11:52:35.854 UTC [24432] WARNING C-0x55: shop/web@10.1.0.7:41 pooler error: x",
+            "2026-11-27 11:52:35.854 UTC [24432] ERROR cannot listen",
+            "2026-11-27 11:52:35.854 UTC [24432] LOG stats: 39 xacts/s",
+            "2026-11-27 11:52:35.854 UTC [24432] LOG C-0x55: shop/ERROR@10.1.0.7:41 login attempt",
+        )
+        if re.search(severe, line)
+    ]
+    assert [line.split()[4] for line in found] == ["WARNING", "ERROR"]
 
 
 def test_a_panel_that_does_not_fit_begins_a_line() -> None:
