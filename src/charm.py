@@ -12,6 +12,10 @@ import pathlib
 import sys
 from typing import TYPE_CHECKING
 
+# ops would import ops-tracing, and take twice as long. For a hook that is traced, adapters/juju/delivery.py
+# imports it later.
+sys.modules["ops_tracing"] = None  # pyright: ignore[reportArgumentType] — makes the import fail
+
 import ops
 
 from adapters.juju.names import (
@@ -20,7 +24,10 @@ from adapters.juju.names import (
     CERTIFICATES,
     CLIENTS,
     LEGACY,
+    OBSERVERS,
     PEERS,
+    TRACES,
+    TRACING,
     certificates_label,
 )
 from adapters.juju.skip_unchanged import SkipUnchanged
@@ -44,14 +51,26 @@ class PgBouncerCharm(ops.CharmBase):
         self._state = JujuState(self)
         self._container = ObservedContainer(self.unit.get_container(CONTAINER), record)
         self._unchanged = SkipUnchanged(self, self._state, self._container)
+        self._destination = pathlib.Path(self.charm_dir, TRACES)
         self._outcomes: list[Outcome] = []
         # The kinds of events that a hook of this dispatch deferred, and that were deferred without a hook.
         self._deferred: set[str] = set()
         self._deferred_unread: set[str] = set()
         peers, backend, clients = self.on[PEERS], self.on[BACKEND], self.on[CLIENTS]
         certificates, authorities = self.on[CERTIFICATES], self.on[AUTHORITIES]
+        tracing = self.on[TRACING]
         pooler = self.on[CONTAINER]
         for event, handler in (
+            # First, so that the trace of the hook goes where the relation tells now.
+            (self.on.start, self._on_tracing_changed),
+            (self.on.upgrade_charm, self._on_tracing_changed),
+            (self.on.leader_elected, self._on_traced),
+            (tracing.relation_created, self._on_tracing_changed),
+            (tracing.relation_changed, self._on_tracing_changed),
+            (tracing.relation_broken, self._on_tracing_changed),
+            (authorities.relation_changed, self._on_traced),
+            (authorities.relation_departed, self._on_traced),
+            (authorities.relation_broken, self._on_traced),
             (self.on.start, self._on_start),
             (self.on.upgrade_charm, self._on_start),
             (pooler.pebble_ready, self._on_pebble_ready),
@@ -95,6 +114,16 @@ class PgBouncerCharm(ops.CharmBase):
             (authorities.relation_departed, self._on_certificates_changed),
             (authorities.relation_broken, self._on_certificates_changed),
             (self.on.set_tls_private_key_action, self._on_set_tls_private_key),
+            *(
+                row
+                for observer in (self.on[endpoint] for endpoint in OBSERVERS)
+                for row in (
+                    (observer.relation_created, self._on_observers_changed),
+                    (observer.relation_changed, self._on_observers_changed),
+                    (observer.relation_departed, self._on_observers_departed),
+                    (observer.relation_broken, self._on_observers_changed),
+                )
+            ),
             (self.on.collect_unit_status, self._on_collect_unit_status),
             # ops emits commit last, when the status is set.
             (framework.on.commit, self._on_commit),
@@ -106,7 +135,37 @@ class PgBouncerCharm(ops.CharmBase):
         """Return the application over the ports of Juju."""
         import wiring
 
-        return wiring.on_juju(self, self._state, self._container)
+        traced = self._begin_trace()
+        return wiring.on_juju(self, self._state, self._container, traced=traced)
+
+    def _begin_trace(self) -> bool:
+        """Begin the trace of this hook if it is known where traces go; return whether it is traced.
+
+        A hook that has nothing to do is not traced, because that would take longer than the hook.
+        """
+        if not self._destination.exists():
+            return False
+        from adapters.juju.tracing import destination
+
+        told = destination(self.charm_dir)
+        if told is None:
+            return False
+        from adapters.juju import delivery
+
+        return delivery.begin(self.charm_dir, told)
+
+    def _on_tracing_changed(self, _: ops.EventBase) -> None:
+        """Keep where traces go, and trace this hook."""
+        from adapters.juju.tracing import JujuTracing
+
+        # What is read here is no value that a hook of the application depends on.
+        JujuTracing(self.charm_dir, JujuState(self)).reconcile()
+        self._begin_trace()
+
+    def _on_traced(self, event: ops.EventBase) -> None:
+        """Keep where traces go, in a hook that changes it only while the relation exists."""
+        if self._destination.exists():
+            self._on_tracing_changed(event)
 
     def _on_start(self, event: ops.EventBase) -> None:
         self._conclude(event, self._hooks().start())
@@ -205,6 +264,14 @@ class PgBouncerCharm(ops.CharmBase):
         if not self._may_skip(event):
             self._conclude(event, self._hooks().certificates_changed())
 
+    def _on_observers_changed(self, event: ops.EventBase) -> None:
+        if not self._may_skip(event):
+            self._conclude(event, self._hooks().observers_changed())
+
+    def _on_observers_departed(self, event: ops.RelationDepartedEvent) -> None:
+        if not self._may_skip(event):
+            self._conclude(event, self._hooks().observers_departed(_departing(event)))
+
     def _on_set_tls_private_key(self, event: ops.ActionEvent) -> None:
         import pydantic
 
@@ -286,7 +353,12 @@ if __name__ == "__main__":
     # Each log line starts a process (`juju-log`). Debug lines of ops and of HTTP clients repeat what Juju
     # and Kubernetes log.
     logging.disable(logging.DEBUG)
-    ops.main(PgBouncerCharm)
-    # A hook that has nothing to do does not import the module.
-    if login := sys.modules.get("adapters.connections.login"):
-        login.end_process(0)
+    try:
+        ops.main(PgBouncerCharm)
+    finally:
+        # A hook that has nothing to do imports none of these modules.
+        if delivery := sys.modules.get("adapters.juju.delivery"):
+            delivery.end(sys.exc_info()[1])
+    for name in ("adapters.juju.delivery", "adapters.connections.login"):
+        if module := sys.modules.get(name):
+            module.end_process(0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dependency_injector import containers, providers
 
-from app.application import Application
+from app.application import Application, Around
 from app.ports import Ports
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ class Composition(containers.DeclarativeContainer):
     """The application over the ports of a platform."""
 
     ports: providers.Dependency[Ports] = providers.Dependency(instance_of=Ports)
-    application = providers.Singleton(Application, ports)
+    # What runs in the place of each intent.
+    around: providers.Object[Around | None] = providers.Object(None)
+    application = providers.Singleton(Application, ports, around)
 
 
 def on_juju(
@@ -42,10 +44,21 @@ def on_juju(
     state: JujuState,
     container: ObservedContainer,
     consoles: PsycopgConsoles | None = None,
+    *,
+    traced: bool = False,
 ) -> Application:
-    """Return the application of the charm; `consoles` replaces the consoles of PgBouncer."""
+    """Return the application of the charm; `consoles` replaces the consoles of PgBouncer.
+
+    With `traced` each hook, intent and call of a port is a span.
+    """
     ports = providers.Callable(juju_ports, charm, state, container, consoles)
-    return Composition(ports=ports).application()
+    if not traced:
+        return Composition(ports=ports).application()
+    from adapters import spans
+
+    around = providers.Object(spans.intent)
+    composed = Composition(ports=providers.Callable(spans.ports, ports), around=around)
+    return spans.application(composed.application())
 
 
 def on_machine(
@@ -81,9 +94,13 @@ def juju_ports(
     from adapters.juju.names import PEERS
     from adapters.juju.peers import JujuBackend, JujuDepartures, JujuPeers
     from adapters.juju.secrets import JujuSecrets
+    from adapters.juju.telemetry import JujuTelemetry
+    from adapters.juju.topology import Topology
     from adapters.kubernetes.exposure import LightkubeExposure, service_name
     from adapters.passwords import new_password
     from adapters.pebble import pooler as pebble
+    from adapters.pebble.exporters import PebbleExporters
+    from adapters.pebble.log_forwarding import LogForwarding
     from adapters.pebble.reminder import PebbleReminder
     from adapters.pgbouncer.console import PsycopgConsoles
     from adapters.postgres.databases import PsycopgDatabases
@@ -100,18 +117,23 @@ def juju_ports(
     consoles = consoles or PsycopgConsoles(pebble.socket_directory, waiting)
     pooler = pebble.PebblePooler(container, waiting, consoles)
     clients = JujuLegacyClients(charm, state, JujuClients(charm, state))
+    where = Topology(namespace, charm.model.uuid, app, charm.meta.name)
+    forwarding = LogForwarding(container, where.of_logs(charm.unit.name))
+    telemetry = JujuTelemetry(charm.unit.name, state, where, forwarding, unit)
     facts = JujuFacts(
-        charm, state, pooler.read, secrets, certificates, pebble.LAYOUT, host, clients
+        charm, state, pooler.read, secrets, certificates, pebble.LAYOUT, host, clients, telemetry
     )
     return Ports(
         facts=facts,
         pooler=pooler,
+        exporters=PebbleExporters(container, waiting),
         consoles=consoles,
         peers=JujuPeers(state),
         secrets=secrets,
         backend=JujuBackend(state),
         clients=clients,
         certificates=certificates,
+        telemetry=telemetry,
         departures=JujuDepartures(charm, state),
         exposure=LightkubeExposure(app, namespace, pod),
         databases=PsycopgDatabases(f"{charm.model.uuid}/{app}", waiting=waiting),
@@ -143,12 +165,14 @@ def local_ports(
     return Ports(
         facts=LocalFacts(model, unit, layout, pooler.read),
         pooler=pooler,
+        exporters=local.LocalExporters(),
         consoles=PsycopgConsoles(layout.socket_directory, waiting),
         peers=local.LocalPeers(model, unit),
         secrets=local.LocalSecrets(model, unit),
         backend=local.LocalBackend(model, unit),
         clients=local.LocalClients(model, unit),
         certificates=local.LocalCertificates(model, unit, save),
+        telemetry=local.LocalTelemetry(model, unit),
         departures=local.LocalDepartures(model, unit),
         exposure=local.LocalExposure(model, unit),
         databases=PsycopgDatabases(LOCAL_OWNER, waiting=waiting, silent=silent),

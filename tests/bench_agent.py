@@ -84,17 +84,34 @@ answer.write_text(json.dumps(said))
 print(json.dumps(said))
 """
 
-# Only root can make Pebble's socket at its usual path, so both charms start like this.
+# Only root can make Pebble's socket at its usual path, so both charms start like this. What they import of
+# ops, and when, is left to them.
 START = """
-import os, runpy, sys
-import ops.pebble
-begin = ops.pebble.Client.__init__
-ops.pebble.Client.__init__ = lambda self, socket_path=None, **how: begin(
-    self, os.environ["PEBBLE_SOCKET"], **how)
+import importlib.util, os, runpy, sys
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name != "ops.pebble":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+        spec.loader.exec_module = lambda module: (load(module), lead(module.Client))
+        return spec
+
+def lead(client):
+    begin = client.__init__
+    client.__init__ = lambda self, socket_path=None, **how: begin(
+        self, os.environ["PEBBLE_SOCKET"], **how)
+
+sys.meta_path.insert(0, Finder())
 runpy.run_path(sys.argv[1], run_name="__main__")
 """
 
+# ops would import ops-tracing.
 BARE = """
+import sys
+sys.modules["ops_tracing"] = None
 import ops
 
 class Bare(ops.CharmBase):
@@ -229,6 +246,8 @@ class Charm:
             tool.write_text(text)
             tool.chmod(0o755)
         self.services = tuple(juju.services)
+        # What the last hook wrote to its standard output and error.
+        self.said = ""
 
     def hook(self, kind: str = "update-status", **more: str) -> tuple[float, Counter[str]]:
         """Return the seconds of CPU of a hook, with its tools, and its numbers of calls."""
@@ -257,6 +276,7 @@ class Charm:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         seconds = _cpu_of_children() - before
+        self.said = done.stdout
         made = calls.read_text().splitlines() if calls.exists() else []
         if done.returncode:
             lines = "\n".join([done.stdout, *made])

@@ -7,9 +7,13 @@ except in the suite that needs a Juju controller.
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import pytest
+
+# ops would import ops-tracing, which the charm leaves out before it imports ops.
+sys.modules["ops_tracing"] = None
 
 MAY_BE_SKIPPED = "tests/integration/juju/"
 

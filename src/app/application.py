@@ -1,11 +1,14 @@
 """The application: every hook of a unit, and the order of the intents that the hooks share."""
 
-from app.converge import Converge
+from collections.abc import Callable
+
+from app.converge import Converge, Intent
 from app.hooks.backend import BackendBroken, BackendChanged, BackendDeparted
 from app.hooks.certificates import CertificatesChanged, SetPrivateKey
 from app.hooks.clients import ClientsBroken, ClientsChanged, ClientsDeparted
 from app.hooks.config_changed import ConfigChanged
 from app.hooks.legacy import LegacyChanged
+from app.hooks.observers import ObserversChanged
 from app.hooks.pause import Pause, Resume
 from app.hooks.pebble_ready import PebbleReady
 from app.hooks.peers import PeersChanged, PeersCreated, PeersDeparted
@@ -20,24 +23,30 @@ from app.intents.publish_endpoints import PublishEndpoints
 from app.intents.reconcile_access import ReconcileAccess
 from app.intents.repeat_offers import RepeatOffers
 from app.intents.request_backend import RequestBackend
+from app.intents.run_exporters import FreePort, RunExporters
 from app.intents.share_configuration import ShareConfiguration
 from app.intents.share_passwords import SharePasswords
+from app.intents.tell_observers import TellObservers
 from app.intents.verify_servers import VerifyServers
 from app.intents.withdraw_access import WithdrawAccess
 from app.ports import Ports
+
+# Returns an intent that runs in the place of another intent.
+Around = Callable[[Intent], Intent]
 
 
 class Application:
     """The hooks of a unit on a platform. Each attribute is a hook or an action: call it to run it."""
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: Ports, around: Around | None = None) -> None:
+        """Compose the hooks; `around` gets each intent, and returns what runs in its place."""
         # Only `verify` checks again what the records of this application say is done.
-        converge = _intents(ports)
-        verify = _intents(ports, verify=True, checks="everything", again=converge)
+        converge = _intents(ports, around)
+        verify = _intents(ports, around, verify=True, checks="everything", again=converge)
         # News of PostgreSQL says nothing about Kubernetes.
-        servers = _intents(ports, verify=True, again=converge)
+        servers = _intents(ports, around, verify=True, again=converge)
         # Kubernetes sends no event when another person edits the Service.
-        looking = _intents(ports, checks="service", again=converge)
+        looking = _intents(ports, around, checks="service", again=converge)
         withdraw = WithdrawAccess(ports.databases, ports.peers)
         facts, peers, departures = ports.facts, ports.peers, ports.departures
 
@@ -60,6 +69,9 @@ class Application:
 
         self.certificates_changed = CertificatesChanged(facts, converge)
 
+        self.observers_changed = ObserversChanged(facts, converge)
+        self.observers_departed = ClientsDeparted(facts, departures, converge)
+
         self.set_private_key = SetPrivateKey(facts, ports.certificates)
         self.pause = Pause(facts, ports.consoles)
         self.resume = Resume(facts, ports.consoles)
@@ -71,6 +83,7 @@ class Application:
 
 def _intents(
     ports: Ports,
+    around: Around | None,
     *,
     verify: bool = False,
     checks: Checks = "nothing",
@@ -81,7 +94,7 @@ def _intents(
     With `verify` they ask PostgreSQL and PgBouncer always; `checks` says what they ask Kubernetes always.
     """
     share = ShareConfiguration(ports.peers, ports.databases)
-    return Converge(
+    intents: tuple[Intent, ...] = (
         # PostgreSQL's charm needs time to answer, so the request is written first.
         RequestBackend(ports.backend),
         # The authority needs time to answer, too, and a pair that is kept here is served by this hook.
@@ -94,6 +107,8 @@ def _intents(
         VerifyServers(ports.databases, ports.peers, verify),
         # Followers configure their processes from the plan that the leader shares here.
         share,
+        # An exporter may listen at the new port of the processes.
+        FreePort(ports.exporters),
         ConfigurePooler(ports.pooler, ports.consoles, ports.peers, verify),
         # Connections that the processes of the leader have just given up go to other units at once.
         share,
@@ -104,5 +119,9 @@ def _intents(
         SharePasswords(ports.clients, ports.secrets),
         # A client at `db` or `db-admin` reads the databag of any unit.
         RepeatOffers(ports.clients),
-        again=again,
+        # Exporters follow the processes that run now. Nothing waits for exporters.
+        RunExporters(ports.exporters),
+        # Observers follow what this hook has decided. Clients do not wait for them.
+        TellObservers(ports.telemetry, ports.peers, verify),
     )
+    return Converge(*(map(around, intents) if around else intents), again=again)

@@ -2,6 +2,7 @@
 
 PoolerFailed
 PoolerUnreachable
+ExportersFailed
 ConsoleFailed
 DatabaseUnreachable
 DatabaseRefused
@@ -20,6 +21,10 @@ class PoolerFailed(Exception):
 
 class PoolerUnreachable(PoolerFailed):
     """The container or PgBouncer did not answer, for a transient reason: the unit tries again soon."""
+
+
+class ExportersFailed(Exception):
+    """The exporters did not change. A later hook tries again."""
 
 
 class ConsoleFailed(Exception):

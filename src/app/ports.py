@@ -3,24 +3,23 @@
 All effects are idempotent.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 import pydantic
 
+from app.database_ports import Databases
 from domain.applied import AppliedState
-from domain.backend import BackendLogin
 from domain.budget import UnitBudget
 from domain.capabilities import PgBouncerRuntime
 from domain.change import Change
-from domain.consent import RoleRights, ServerDatabase
 from domain.console import PooledDatabase, PoolState
-from domain.endpoints import Endpoint
+from domain.exporters import ExporterChange, ExporterProgram
 from domain.facts import Facts, Ledger, LegacyClient
-from domain.made import Made
 from domain.plan import Plan, Serving
 from domain.service import Service, ServiceState, UnitNode
+from domain.telemetry import LogTarget, Told
 from domain.tls import CertificateNames, ServedPair
 from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer
 
@@ -52,6 +51,18 @@ class Pooler(Protocol):
 
     def remember(self, applied: AppliedState) -> None:
         """Replace the record of what was applied."""
+        ...
+
+
+class Exporters(Protocol):
+    """The exporters of the processes of this unit. Every method may raise ExportersFailed."""
+
+    def program(self) -> ExporterProgram:
+        """Return the exporter that the image has, or that it has none."""
+        ...
+
+    def apply(self, change: ExporterChange) -> None:
+        """Take the steps, without waiting for exporters that start, and then keep the record of the change."""
         ...
 
 
@@ -198,6 +209,22 @@ class Certificates(Protocol):
         ...
 
 
+class Telemetry(Protocol):
+    """The relations with observers, such as Prometheus, Grafana and Loki."""
+
+    def tell(self, told: Told) -> None:
+        """Write what every observer reads of the application. Only the leader may do that."""
+        ...
+
+    def announce(self, address: str) -> None:
+        """Write the address at which Prometheus scrapes the exporters of this unit."""
+        ...
+
+    def forward(self, targets: tuple[LogTarget, ...]) -> None:
+        """Send the log lines of the container to exactly these Loki units. Raises PoolerFailed."""
+        ...
+
+
 class Departures(Protocol):
     """The announcement that this unit is being removed."""
 
@@ -247,134 +274,19 @@ class Exposure(Protocol):
         ...
 
 
-class Database(Protocol):
-    """An open connection to PostgreSQL. Every method may raise DatabaseUnreachable and DatabaseRefused."""
-
-    def provision(self, auth: AuthMaterial, database: str) -> None:
-        """Make the auth user, and in `database` the function by which it looks passwords up.
-
-        An auth user with another name that this application made is dropped.
-        """
-        ...
-
-    def server(self) -> str:
-        """Return the identity of the server and of its start: a name may lead to another server later."""
-        ...
-
-    def capacity(self) -> int:
-        """Return the number of connections that PostgreSQL accepts from ordinary users, without reserved slots."""
-        ...
-
-    def has_connection_from(self, address: str) -> bool:
-        """Return whether there is a connection from this address."""
-        ...
-
-    def users(self) -> frozenset[str]:
-        """Return the client users that this application made."""
-        ...
-
-    def lock_out(self, usernames: Iterable[str]) -> dict[str, str]:
-        """Take logins and sessions of client users away, without entering a client's database.
-
-        Returns the users that can still log in, each with the reason.
-        """
-        ...
-
-    def hurry(self) -> None:
-        """Wait only a moment for a client's database from now on."""
-        ...
-
-    def made(self) -> Made:
-        """Return the roles of this application that exist, and the databases that the ledger has."""
-        ...
-
-    def role_rights(self, roles: Iterable[str], database: str) -> tuple[RoleRights, ...]:
-        """Return the rights of each of these roles outside of this database. Raises AccessRefused."""
-        ...
-
-    def server_databases(self) -> tuple[ServerDatabase, ...]:
-        """Return every database of the server with its owner."""
-        ...
-
-    def close(self, database: str) -> None:
-        """Take the right to connect to a database that a client made away from PUBLIC."""
-        ...
-
-    def notes(self) -> tuple[str, ...]:
-        """Return sentences for the operator about objects that clients left."""
-        ...
-
-    def left(self) -> tuple[str, ...]:
-        """Return a sentence for everything that stays in PostgreSQL when this application leaves it."""
-        ...
-
-    def grant(self, grant: Grant, oid: int = 0) -> bool:
-        """Make the user and its database with the roles of the grant; return whether the user has no password.
-
-        A database that existed before is given only if it has this OID: the decision to give it was
-        made for that database. Raises AccessRefused; DatabaseBusy if a lock keeps the database busy;
-        NoTimeLeft.
-        """
-        ...
-
-    def set_password(self, credentials: Login) -> None:
-        """Give a user that this application made this password."""
-        ...
-
-    def revoke(self, username: str) -> None:
-        """Drop a client user; its objects stay in its database. Raises the errors of `grant`."""
-        ...
-
-    def withdraw(self) -> None:
-        """Drop everything that this application made, except databases and the objects in them.
-
-        All client users lose their logins first.
-        """
-        ...
-
-
-class Databases(Protocol):
-    """Connections to PostgreSQL."""
-
-    def open(
-        self, backend: BackendLogin, ledger: Ledger | None = None
-    ) -> AbstractContextManager[Database]:
-        """Log in as the backend's user; `ledger` has the roles that this application made there.
-
-        Raises DatabaseUnreachable or DatabaseRefused.
-        """
-        ...
-
-    def answers(self, backend: BackendLogin) -> bool:
-        """Return whether a server with PostgreSQL's protocol answers. Fast, without a login."""
-        ...
-
-    def refusals(self, backend: BackendLogin) -> Mapping[Endpoint, str]:
-        """Return the endpoints, with those of replicas, whose servers are not verified, each with the reason.
-
-        The reason is '' if a server does not answer.
-        """
-        ...
-
-    def admits(self, backend: BackendLogin, credentials: Login, database: str) -> bool:
-        """Return whether these credentials can log in; waits as long as this hook may.
-
-        A new user is let in only when PostgreSQL's own charm has named it in pg_hba.conf.
-        """
-        ...
-
-
 class Ports(NamedTuple):
     """All ports of a unit. Each platform fills them."""
 
     facts: FactsSource
     pooler: Pooler
+    exporters: Exporters
     consoles: Consoles
     peers: Peers
     secrets: Secrets
     backend: Backend
     clients: Clients
     certificates: Certificates
+    telemetry: Telemetry
     departures: Departures
     exposure: Exposure
     databases: Databases

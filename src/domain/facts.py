@@ -6,10 +6,10 @@ these values with changes.
 
 from collections.abc import Collection
 
-from domain.applied import AppliedState
 from domain.backend import BackendLogin, BackendRelation
 from domain.budget import UnitBudget
-from domain.capabilities import PgBouncerRuntime, Version, capabilities
+from domain.capabilities import capabilities
+from domain.container import Container
 from domain.endpoints import Host
 from domain.instances import Layout
 from domain.made import Made
@@ -18,72 +18,10 @@ from domain.problems import KUBERNETES, Level, Problem
 from domain.roles import DATABASE_CREATORS
 from domain.service import Exposed
 from domain.settings import Settings
+from domain.telemetry import LogTarget, TelemetryFacts
 from domain.tls import Certificate, UnitCertificates
 from domain.users import AccessRequest, AuthMaterial, Grant, Offer, Refusal
 from domain.value import Count, Name, Value
-
-
-class Container(Value):
-    """The container or machine where PgBouncer runs, its processes and their configuration."""
-
-    reachable: bool = False
-    # The container exists, and did not answer in time.
-    timed_out: bool = False
-    # None until PgBouncer was asked.
-    program: PgBouncerRuntime | None = None
-    # Indexes of the processes that run and answer.
-    running: frozenset[int] = frozenset()
-    # Indexes of the processes that did not answer on their sockets, until they have answered again.
-    unresponsive: frozenset[int] = frozenset()
-    # Indexes of the processes that were told to stop and wait for their transactions.
-    ending: frozenset[int] = frozenset()
-    # The last configuration that was applied in full.
-    applied: AppliedState | None = None
-
-    @property
-    def version(self) -> Version | None:
-        """Return the version of PgBouncer; None if it is not known."""
-        return self.program.version if self.program else None
-
-    @property
-    def cpus(self) -> int:
-        """Return the number of processors that PgBouncer may use; 0 if it is not known."""
-        return self.program.cpus if self.program else 0
-
-    @property
-    def runs(self) -> bool:
-        """Return whether every process of the applied configuration runs."""
-        planned = self.applied.instances if self.applied else ()
-        return self.applied is not None and self.running.issuperset(
-            process.index for process in planned
-        )
-
-    @property
-    def serving(self) -> Serving | None:
-        """Return what the processes serve; None unless every process of the applied configuration runs."""
-        return self.applied.serving if self.applied and self.runs else None
-
-    def with_program(self, program: PgBouncerRuntime) -> "Container":
-        """Return this container with what PgBouncer said of itself."""
-        return self.model_copy(update={"program": program})
-
-    def with_processes(self, running: frozenset[int], ending: frozenset[int]) -> "Container":
-        """Return this container with these running and ending processes, given by index."""
-        return self.model_copy(update={"running": running, "ending": ending})
-
-    def applying(self, applied: AppliedState) -> "Container":
-        """Return this container after `applied` was applied.
-
-        A process that was just told to stop still waits for its transactions.
-        """
-        return self.remembering(applied).with_processes(
-            running=frozenset(process.index for process in applied.instances),
-            ending=frozenset(process.index for process in applied.ending),
-        )
-
-    def remembering(self, applied: AppliedState) -> "Container":
-        """Return this container with another record of what was applied."""
-        return self.model_copy(update={"applied": applied})
 
 
 class Client(Value):
@@ -154,10 +92,16 @@ class Ledger(Value):
     verified: str = ""
     # A digest of what clients were told of TLS and its authorities; '' if they were told that there is no TLS.
     told_tls: str = ""
+    # A digest of what observers were told; '' if they were told nothing.
+    told_observers: str = ""
 
     def telling(self, told_tls: str) -> "Ledger":
         """Return this ledger after all clients that have credentials were told this of TLS."""
         return self.model_copy(update={"told_tls": told_tls})
+
+    def telling_observers(self, told_observers: str) -> "Ledger":
+        """Return this ledger after all observers were told this of the application."""
+        return self.model_copy(update={"told_observers": told_observers})
 
     def with_problem(self, problem: Problem) -> "Ledger":
         """Return this ledger with a problem, which replaces an older problem with its topic."""
@@ -205,6 +149,7 @@ class Ledger(Value):
             problems=tuple(problem for problem in self.problems if problem.topic in KUBERNETES),
             made=self.made,
             left=self.left,
+            told_observers=self.told_observers,
         )
 
     def has(self, topic: str) -> bool:
@@ -267,6 +212,8 @@ class Facts(Value):
     received_authorities: tuple[Certificate, ...] = ()
     # The time in seconds; 0 if no client logs in by certificate.
     now: float = 0.0
+    # The relations with observers.
+    telemetry: TelemetryFacts = TelemetryFacts()
 
     def with_survivors(self, survivors: Collection[str]) -> "Facts":
         """Return these facts with what follows from the names of the units that are not being removed."""
@@ -292,6 +239,11 @@ class Facts(Value):
     def with_certificates(self, certificates: UnitCertificates) -> "Facts":
         """Return these facts with other certificates of this unit."""
         return self.model_copy(update={"certificates": certificates})
+
+    def forwarding(self, targets: tuple[LogTarget, ...]) -> "Facts":
+        """Return these facts after the container was told to send its log lines to these targets."""
+        telemetry = self.telemetry.model_copy(update={"forwarded": targets})
+        return self.model_copy(update={"telemetry": telemetry})
 
     def recording(self, ledger: Ledger) -> "Facts":
         """Return these facts after the leader wrote this ledger."""

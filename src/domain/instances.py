@@ -40,6 +40,7 @@ from domain.pools import (
 )
 from domain.process import Process
 from domain.reset import reset_settings
+from domain.settings import Settings
 from domain.supported import supported_part, supported_pools
 from domain.tls import ServedPair, bundle
 from domain.users import AuthMaterial, Login
@@ -128,6 +129,8 @@ def pooler_config(
     trusted: tuple[str, ...] = (),
     trusted_before: Sequence[TrustedLogin] = (),
     now: float = 0.0,
+    *,
+    exported: bool = False,
 ) -> PoolerConfig:
     """Return the configuration of the PgBouncer processes of this unit.
 
@@ -135,6 +138,7 @@ def pooler_config(
     `auth` no client can log in, so the configuration serves no database. `pair` is what the processes serve
     TLS with, and `trusted` are authorities whose certificates clients may send, beside those of the pair.
     `trusted_before` are the clients whose certificates the processes trust already, and `now` is in seconds.
+    `exported` says whether exporters read the metrics of the processes.
     """
     if auth is None:
         plan = plan.without_upstream()
@@ -176,6 +180,7 @@ def pooler_config(
                 *client_lines(files, required=required),
                 *(("auth_ident_file", file.path) for file in ident_files),
                 *_pooling(plan, program.version, part, program.files),
+                *_logging(plan.settings, exported=exported),
             ),
             pools=supported_pools(plan, program.version, part),
             users=pool_users(plan, part),
@@ -253,11 +258,7 @@ def _listen(port: int, layout: Layout, index: int) -> tuple[IniLine, ...]:
         ("unix_socket_dir", layout.socket_directory(index)),
         # Every process listens on the same port, and the kernel spreads the connections.
         ("so_reuseport", "1"),
-        *(
-            (("pidfile", f"{layout.socket_directory(index)}/pgbouncer.pid"),)
-            if layout.with_pid_files
-            else ()
-        ),
+        *((("pidfile", layout.pid_file(index)),) if layout.with_pid_files else ()),
     )
 
 
@@ -333,6 +334,17 @@ def _pooling(plan: Plan, version: Version, part: Part, files: int) -> tuple[IniL
         # in `options` like a startup parameter, and never drops it.
         ("ignore_startup_parameters", "extra_float_digits,"),
     )
+
+
+def _logging(settings: Settings, *, exported: bool) -> tuple[IniLine, ...]:
+    """Return whether PgBouncer logs connections that open and close.
+
+    An exporter opens a connection each time Prometheus asks. Without these lines PgBouncer still logs each
+    error that it sends to a client, such as that of a failed login, with the user and the address.
+    """
+    logs = {"auto": not exported, "true": True, "false": False}[settings.log_connections]
+    value = str(int(logs))
+    return (("log_connections", value), ("log_disconnections", value))
 
 
 def _client_limits(clients: int, version: Version) -> tuple[IniLine, ...]:

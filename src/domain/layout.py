@@ -28,6 +28,12 @@ class Layout(Value):
         """Return the path of the configuration file of a process."""
         return f"{self.directory(index)}/pgbouncer.ini"
 
+    def pid_file(self, index: int) -> str:
+        """Return the path of the file with the process id of a process. drain.sh or PgBouncer writes it."""
+        if self.with_pid_files:
+            return f"{self.socket_directory(index)}/pgbouncer.pid"
+        return f"{self.directory(index)}/pid"
+
     @property
     def auth_file(self) -> str:
         """Return the path of the file with the names and secrets of PgBouncer's own users."""

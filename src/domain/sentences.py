@@ -232,6 +232,30 @@ VULNERABLE = Kind(
     "refresh to an image with PgBouncer 1.26.1 or later",
 )
 
+# Metrics
+
+NO_EXPORTER = Kind(
+    Level.ACTIVE,
+    "Prometheus gets no metrics: the image has no pgbouncer_exporter",
+    "refresh to an image with pgbouncer_exporter 0.12 or later. Clients are not affected",
+)
+OLD_EXPORTER = Kind(
+    Level.ACTIVE,
+    "pgbouncer_exporter {version} has no metrics of {missing}: use an image with {needed} or later",
+    "refresh to an image with pgbouncer_exporter 0.12 or later. Until then panels and alerts about these"
+    " metrics have no data",
+)
+PORT_OF_EXPORTER = Kind(
+    Level.ACTIVE,
+    "Prometheus gets no metrics of process {index}: listen_port is {port}, the port of its exporter",
+    "set `listen_port` to a port outside of 9127 to 9158",
+)
+EXPORTERS_FAILED = Kind(
+    Level.ACTIVE,
+    "exporters of metrics did not change: {reason}",
+    "see the reason. Every hook tries again. Clients are not affected",
+)
+
 # TLS for clients
 
 TLS_REQUIRED = Kind(
@@ -259,6 +283,25 @@ NOT_RENEWED = Kind(
     "option client_tls_sslmode is require and there is no relation certificates: the"
     " certificate is served until it expires",
     "relate an authority again, or set the option to prefer, which ends TLS",
+)
+
+# Observers
+
+REFUSED_BY_OBSERVER = Kind(
+    Level.ACTIVE,
+    "{endpoint}: {application} refuses {what}: {reason}",
+    "refresh this charm, or the charm of the observer, and report the sentence if it stays. Clients are served,"
+    " and what the observer accepts still works",
+)
+OBSERVER_NOT_READABLE = Kind(
+    Level.ACTIVE,
+    "{endpoint}: what {application} wrote is not used: {reason}",
+    "look at the application that the sentence names. Clients are served",
+)
+LOGS_NOT_SENT = Kind(
+    Level.ACTIVE,
+    "logging: log lines are not sent to Loki: {reason}",
+    "look at the rest of the sentence. Every hook tries again",
 )
 
 # Units and Kubernetes

@@ -44,7 +44,7 @@ def _roles(value: object) -> object:
 
 def _without_boolean(value: object) -> object:
     # `juju config` passes the text false, and YAML a boolean.
-    return "false" if value is False else value
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _databases(value: object) -> object:
@@ -67,6 +67,29 @@ def _extra_names(value: object) -> object:
 def _annotations(text: str) -> str:
     annotations_in(text)
     return text
+
+
+# An objective below half of the time says nothing.
+LEAST_TARGET, MOST_TARGET = 50, 99.99
+
+
+def _percentage(value: object) -> object:
+    """Return the text of a percentage without zeros at its end."""
+    # `pooler config slo-wait-target=99.9` passes a number.
+    if (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and 0 <= value <= MOST_TARGET
+    ):
+        value = f"{value:.6g}"
+    if not isinstance(value, str):
+        return value
+    if not re.fullmatch(r"[0-9]{1,2}(\.[0-9]{1,2})?", value):
+        raise ValueError(f"{value[:20]!a} is neither 0 nor a percentage between 50 and 99.99")
+    number = float(value)
+    if 0 < number < LEAST_TARGET:
+        raise ValueError(f"{value} is less than {LEAST_TARGET}")
+    return f"{number:g}"
 
 
 Seconds = Annotated[int, WholeNumber(0, _INT_MAX, "seconds", least_means="off")]
@@ -166,6 +189,25 @@ class Settings(Value):
         Accepts("cluster or local"),
         Named("external-traffic-policy"),
     ] = "cluster"
+    # Whether PgBouncer logs client and server connections that open and close; `auto` while no exporter runs.
+    log_connections: Annotated[
+        Literal["auto", "true", "false"],
+        pydantic.BeforeValidator(_without_boolean),
+        Accepts("auto, true or false"),
+        Named("log-connections"),
+    ] = "auto"
+    # The percentage of the time of clients that may be no wait for a server connection; '0' is off.
+    slo_wait_target: Annotated[
+        str,
+        pydantic.BeforeValidator(_percentage),
+        Accepts("0 (off) or a percentage between 50 and 99.99"),
+        Named("slo-wait-target"),
+    ] = "99"
+
+    @property
+    def wait_target(self) -> float:
+        """Return the percentage of the time of clients that must not be a wait; 0 if there is no objective."""
+        return float(self.slo_wait_target)
 
     def with_listen_port(self, port: int) -> "Settings":
         """Return these settings with another port."""

@@ -6,6 +6,7 @@ from domain import sentences, verification
 from domain.capabilities import CERTIFICATE_LOGINS, OLDEST
 from domain.capacity import demand
 from domain.certificates import certificate_sentences
+from domain.exporters import COMPLETE, FIRST_PORT, exporters_of
 from domain.facts import Facts
 from domain.instances import MIN_CLIENTS, most_clients
 from domain.overrides import unsupported_by
@@ -36,8 +37,10 @@ def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ..
         *_refusals(facts),
         *_legacy(facts),
         *_certificate_logins(facts),
+        *_exporters(facts),
         *_capacity(facts),
         *certificate_sentences(facts),
+        *(Sentence(level=Level.ACTIVE, text=text) for text in facts.telemetry.answers),
         *(
             Sentence(level=problem.level, text=problem.text)
             for problem in (*problems, *facts.ledger.problems)
@@ -159,6 +162,27 @@ def _processes(facts: Facts) -> Iterator[Sentence]:
     kind = sentences.RESTART_NEEDED if alone else sentences.RESTARTING
     for index in sorted(container.unresponsive):
         yield kind.sentence(index=index)
+
+
+def _exporters(facts: Facts) -> Iterator[Sentence]:
+    """Yield what metrics Prometheus does not get."""
+    known, config = facts.container.exporters, facts.container.applied
+    if not facts.telemetry.metrics or known is None or known.program is None or config is None:
+        return
+    program = known.program
+    if not program.path:
+        yield sentences.NO_EXPORTER.sentence()
+        return
+    if program.missing:
+        missing, needed = " and ".join(program.missing), f"{COMPLETE.major}.{COMPLETE.minor}"
+        yield sentences.OLD_EXPORTER.sentence(
+            version=program.version, missing=missing, needed=needed
+        )
+    exported = {exporter.index for exporter in exporters_of(config)}
+    for process in config.instances:
+        if process.index not in exported:
+            port = FIRST_PORT + process.index
+            yield sentences.PORT_OF_EXPORTER.sentence(index=process.index, port=port)
 
 
 def _capacity(facts: Facts) -> Iterator[Sentence]:

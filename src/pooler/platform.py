@@ -71,15 +71,15 @@ class LocalPlatform:
     def pooler(self, unit: str, waiting: WaitingBudget | None = None) -> LocalPooler:
         """Return the PgBouncer processes of a unit."""
         program = pathlib.Path(self.state.pgbouncer)
-        return LocalPooler(program, self._layout(unit), self._owner, waiting)
+        return LocalPooler(program, self.layout(unit), self._owner, waiting)
 
     def consoles(self, unit: str, waiting: WaitingBudget | None = None) -> PsycopgConsoles:
         """Return the consoles of the processes of a unit."""
-        return PsycopgConsoles(self._layout(unit).socket_directory, waiting)
+        return PsycopgConsoles(self.layout(unit).socket_directory, waiting)
 
     def read(self, unit: str) -> Facts:
         """Return the facts that a unit sees now."""
-        return LocalFacts(self.model, unit, self._layout(unit), self.pooler(unit).read).read()
+        return LocalFacts(self.model, unit, self.layout(unit), self.pooler(unit).read).read()
 
     @contextmanager
     def hook(self, unit: str) -> Generator[Application]:
@@ -102,7 +102,7 @@ class LocalPlatform:
     def _application(self, unit: str) -> Application:
         # Each hook and each action has a new application, and so a new budget of time to wait.
         program = pathlib.Path(self.state.pgbouncer)
-        layout = self._layout(unit)
+        layout = self.layout(unit)
         return wiring.on_machine(
             self.model, unit, program, layout, self._owner, self._silent, self._save
         )
@@ -242,7 +242,7 @@ class LocalPlatform:
                 application.peers_changed()
         self.pooler(name).stop()
         self.model.remove_unit(name)
-        layout = self._layout(name)
+        layout = self.layout(name)
         for directory in (layout.root, layout.sockets):
             shutil.rmtree(directory, ignore_errors=True)
         self.store.save(self.state)
@@ -252,7 +252,8 @@ class LocalPlatform:
             with self.hook(self.model.leader) as application:
                 application.leader_elected()
 
-    def _layout(self, unit: str) -> Layout:
+    def layout(self, unit: str) -> Layout:
+        """Return the paths of a unit, and the addresses at which it listens."""
         number = str(number_of(unit))
         own = self.model.units[unit].address if unit in self.model.units else ""
         return Layout(

@@ -32,7 +32,7 @@ CLIENT_AUTHORITIES = "client-ca.pem"
 
 # What `pooler` writes to its directory. `postgresql-…` is what a killed command was making.
 _OWN = re.compile(
-    r"state\.(?:json|new|deleted)|lock|logins|watch\.(?:lock|log)|postgresql(?:\.log|-.*)?|units|run"
+    r"state\.(?:json|new|deleted)|lock|logins|watch\.(?:lock|log)|prometheus|postgresql(?:\.log|-.*)?|units|run"
     r"|(?:backend-ca-[0-9a-f]{32}|client-ca)\.(?:pem|new)"
 )
 
@@ -52,6 +52,15 @@ class ServerRecord(StoredModel):
     password: pydantic.SecretStr
 
 
+class MetricsRecord(StoredModel):
+    """The exporters of `up --metrics`."""
+
+    # The path of the exporter.
+    program: str
+    # The port of each exporter, by the number of the unit and the index of the process: `0/1`.
+    ports: dict[str, Port] = pydantic.Field(default_factory=dict[str, int])
+
+
 def _ip_address(text: str) -> str:
     return str(ipaddress.ip_address(text)) if text else text
 
@@ -67,6 +76,8 @@ class State(StoredModel):
     made_database: bool = False
     # The authority of `up --tls`; None without it.
     authority: AuthorityRecord | None = None
+    # The exporters that run beside the processes; None without `up --metrics`.
+    metrics: MetricsRecord | None = None
     # The database in which `pooler` logs in to that server first.
     first_database: str = FIRST_DATABASE
     # The number of units that the operator wants.

@@ -12,7 +12,7 @@ from logins import login, material
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from app.ports import Database, Databases
+    from app.database_ports import Database, Databases
     from domain.backend import BackendLogin
     from domain.users import Grant, Login
 

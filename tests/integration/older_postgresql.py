@@ -10,20 +10,21 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from adapters.local.environment import for_tools
-from pooler import binaries
+from pooler import binaries, debian
+from pooler.cache import PrintLine, Product, run_tool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pooler.binaries import Say
 
 MAJOR = 15
 SUITE = "bookworm"  #: the release of Debian whose PostgreSQL has this version
 PROGRAMS = pathlib.Path("usr/lib/postgresql", str(MAJOR), "bin")
 INSTALLED = pathlib.Path("/") / PROGRAMS
+PRODUCT = Product(f"PostgreSQL {MAJOR}", f"install postgresql-{MAJOR}")
 
 
-def older(cache: pathlib.Path, say: Say) -> pathlib.Path:
+def older(cache: pathlib.Path, say: PrintLine) -> pathlib.Path:
     """The directory with the programs of PostgreSQL 15: the machine's own, or unpacked packages.
 
     Raises binaries.Missing.
@@ -55,7 +56,7 @@ def _unpack(root: pathlib.Path) -> None:
         for name in ("sources", "lists/partial", "cache/archives/partial", "debs"):
             (view / name).mkdir(parents=True)
         (view / "status").touch()
-        (view / "sources" / "view.sources").write_text(binaries.apt_source(SUITE))
+        (view / "sources" / "view.sources").write_text(debian.apt_source(SUITE, PRODUCT))
         (view / "apt.conf").write_text(
             f'Dir::Etc::sourceparts "{view}/sources";\nDir::Etc::sourcelist "/dev/null";\n'
             f'Dir::State "{view}";\nDir::State::status "{view}/status";\n'
@@ -63,11 +64,13 @@ def _unpack(root: pathlib.Path) -> None:
             'Acquire::Languages "none";\nAPT::Sandbox::User "";\nDebug::NoLocking "true";\n'
         )
         environment = for_tools() | {"APT_CONFIG": str(view / "apt.conf")}
-        _run(["apt-get", "-q", *binaries.SIGNED_ONLY, "update"], view, environment)
-        packages = binaries.with_libraries(f"postgresql-{MAJOR}", view, environment)
+        _run(["apt-get", "-q", *debian.SIGNED_ONLY, "update"], view, environment)
+        packages = debian.with_needed(
+            (f"postgresql-{MAJOR}",), debian.LIBRARIES, view, environment, PRODUCT
+        )
         # Compiling queries at run time takes the largest library, and no test needs it.
         packages = [name for name in packages if not name.startswith("libllvm")]
-        download = ["apt-get", "-q", *binaries.SIGNED_ONLY, "download", *packages]
+        download = ["apt-get", "-q", *debian.SIGNED_ONLY, "download", *packages]
         _run(download, view / "debs", environment)
         for package in sorted((view / "debs").glob("*.deb")):
             _run(["dpkg-deb", "-x", str(package), str(root)], view, environment)
@@ -93,7 +96,7 @@ def _link(root: pathlib.Path) -> None:
 
 def _run(command: list[str], folder: pathlib.Path, environment: Mapping[str, str]) -> None:
     try:
-        binaries.run_tool(command, folder, environment)
+        run_tool(command, folder, environment, PRODUCT)
     except OSError:
         raise binaries.Missing(
             f"there is no PostgreSQL {MAJOR}, and no {command[0]} to fetch it with"

@@ -13,7 +13,7 @@ from logins import AUTH_PASSWORD, AUTH_USER, CLIENT_PASSWORD, OWN, OWNER, login,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from app.ports import Database
+    from app.database_ports import Database
     from domain.facts import Ledger
     from domain.made import Made
     from domain.users import Grant

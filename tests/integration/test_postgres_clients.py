@@ -18,7 +18,7 @@ from domain.users import Grant, Login
 from logins import AUTH_PASSWORD, AUTH_USER, CLIENT_PASSWORD, OWN, asked, login, material
 
 if TYPE_CHECKING:
-    from app.ports import Database
+    from app.database_ports import Database
 
 HOSTILE_NAMES = (
     'two "words"',

@@ -74,13 +74,31 @@ class MortalPooler(Mortal):
         self._clock.tick()
 
 
+class MortalExporters(Mortal):
+    """Exporters change one after another, and the hook can be killed after each of them."""
+
+    def apply(self, change):
+        exporters = self._port
+        exporters.begin(change)
+        self._clock.tick()
+        for step in change.steps:
+            exporters.take(change, step)
+            self._clock.tick()
+        exporters.apply(change)
+        self._clock.tick()
+
+
 def mortal(platform, name, clock):
     """Return the hooks of a unit over ports that count. The unit of the platform does not change."""
     own = platform.units[name].ports
     counted = {port: Mortal(getattr(own, port), clock) for port in own._fields}
     # Reading facts, and making a password, change nothing outside.
     unchanged = {"facts": own.facts, "new_password": own.new_password}
-    return Application(Ports(**counted | {"pooler": MortalPooler(own.pooler, clock)} | unchanged))
+    mortal_parts = {
+        "pooler": MortalPooler(own.pooler, clock),
+        "exporters": MortalExporters(own.exporters, clock),
+    }
+    return Application(Ports(**counted | mortal_parts | unchanged))
 
 
 def run(platform, name, hook, last=None):
@@ -134,10 +152,12 @@ def twin(platform):
         behind=list(server.behind),
     )
     other._passwords = copy.copy(platform._passwords)
+    other.observers = copy.deepcopy(platform.observers)
     for name, unit in platform.units.items():
         pooler = copy.copy(unit.pooler)
         pooler.running, pooler.ending = set(pooler.running), set(pooler.ending)
         pooler.taken = list(pooler.taken)
+        pooler.exporters = pooler.exporters.copy(pooler.ports)
         pooler.consoles = copy.copy(pooler.consoles)
         pooler.consoles.pooler = pooler
         pooler.consoles.busy = dict(pooler.consoles.busy)
@@ -151,8 +171,10 @@ def twin(platform):
             pooler,
             other.databases,
             other.exposure(name),
+            other.telemetry(name),
             other._new_password,
         )
+        other.units[name].telemetry.forwarded = unit.telemetry.forwarded
     return other
 
 

@@ -7,9 +7,18 @@ CLIENTS = "database"
 LEGACY = ("db", "db-admin")
 CERTIFICATES = "certificates"
 AUTHORITIES = "receive-ca-certs"
+METRICS = "metrics-endpoint"
+DASHBOARDS = "grafana-dashboard"
+LOGGING = "logging"
+SLO = "sloth"
+OBSERVERS = (METRICS, DASHBOARDS, LOGGING, SLO)
+TRACING = "tracing"
 
 # The key in the databags of a unit that is being removed.
 LEAVING = "departing"
+
+# On the charm's disk: where the traces of hooks go. The file is there while the relation `tracing` is there.
+TRACES = ".traces.json"
 
 
 def certificates_label(unit: str) -> str:

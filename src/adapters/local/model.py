@@ -12,6 +12,7 @@ from domain.certificate_logins import ClientCertificate
 from domain.endpoints import Address
 from domain.facts import Ledger
 from domain.plan import Plan, Serving
+from domain.telemetry import TelemetryFacts
 from domain.tls import Certificate, UnitCertificates
 from domain.users import AuthMaterial, Offer
 from domain.value import number_of
@@ -93,6 +94,8 @@ class Model(StoredModel):
     backend: BackendRelation = BackendRelation()
     # Authorities that the operator gave beside those of the backend.
     received_authorities: tuple[Certificate, ...] = ()
+    # The relations with observers.
+    telemetry: TelemetryFacts = TelemetryFacts()
     # The name and the ports of the Service, on a platform that has a Service.
     service_host: str = ""
     service_ports: tuple[int, ...] = ()

@@ -55,7 +55,7 @@ class LocalPooler:
 
     def read(self) -> Container:
         """Return the state of the processes. A process that does not answer counts as not running."""
-        applied = self._applied()
+        applied = self.applied()
         alive = self._processes.alive(self._processes.indexes())
         unresponsive = self._processes.unresponsive(alive)
         return Container(
@@ -139,7 +139,8 @@ class LocalPooler:
         if indexes:
             self.stop(*indexes)
 
-    def _applied(self) -> AppliedState | None:
+    def applied(self) -> AppliedState | None:
+        """Return the state that was applied last; None if there is none, or it cannot be read."""
         # An earlier release kept this file in a directory of the servers' user, who could have changed it.
         if not files.is_ours(self._root):
             return None
@@ -151,7 +152,7 @@ class LocalPooler:
             return None
 
     def _waits_for_clients(self) -> bool:
-        applied = self._applied()
+        applied = self.applied()
         return applied is None or capabilities(applied.program.version).waits_for_clients
 
     def _write(self, config: PoolerConfig) -> None:

@@ -8,9 +8,11 @@ import pydantic
 
 from adapters.local.model import Answer, Model
 from domain.budget import UnitBudget
+from domain.exporters import ExporterChange, ExporterProgram
 from domain.facts import Ledger, LegacyClient
 from domain.plan import Plan, Serving
 from domain.service import Service, ServiceState, UnitNode
+from domain.telemetry import LogTarget, Told
 from domain.tls import CertificateNames, ServedPair
 from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer
 
@@ -141,6 +143,20 @@ class LocalCertificates(_LocalPort):
         self._model.check_leader(self._unit)
 
 
+class LocalTelemetry(_LocalPort):
+    """The port `Telemetry`, where no observer is related: nothing is told."""
+
+    def tell(self, told: Told) -> None:
+        """Do nothing but check that this unit leads."""
+        self._model.check_leader(self._unit)
+
+    def announce(self, address: str) -> None:
+        """Do nothing."""
+
+    def forward(self, targets: tuple[LogTarget, ...]) -> None:
+        """Do nothing: the log of each process is a file."""
+
+
 class LocalDepartures(_LocalPort):
     """The port `Departures`."""
 
@@ -169,6 +185,17 @@ class LocalExposure(_LocalPort):
 
     def release(self) -> None:
         """Do nothing: there is no other Service."""
+
+
+class LocalExporters:
+    """The port `Exporters`, where no relation asks for exporters."""
+
+    def program(self) -> ExporterProgram:
+        """Return that there is no exporter."""
+        return ExporterProgram()
+
+    def apply(self, change: ExporterChange) -> None:
+        """Do nothing: there is no exporter."""
 
 
 class LocalReminder:

@@ -19,6 +19,9 @@ class RunAs(NamedTuple):
 # (https://systemd.io/UIDS-GIDS/), so no other service has the rights of this user.
 _NUMBERS = range(61_032, 61_042)
 
+# Prometheus has a user ID of its own: PgBouncer lets its own user into its console.
+_PROMETHEUS_NUMBERS = range(61_042, 61_052)
+
 # PostgreSQL refuses to run under a user ID without a name.
 POSTGRESQL_USERS = ("postgres", "nobody")
 _POOLER_USERS = ("pgbouncer", "nobody")
@@ -49,15 +52,25 @@ def pooler_owner() -> RunAs | None:
     The user ID belongs to no other service. If no process on this machine can have such an ID,
     the user is `pgbouncer`, or `nobody`.
     """
+    return _owner(_NUMBERS, _POOLER_USERS)
+
+
+def prometheus_owner() -> RunAs | None:
+    """Return the user and group that Prometheus runs as; None unless `pooler` runs as root."""
+    return _owner(_PROMETHEUS_NUMBERS, ("nobody",))
+
+
+def _owner(numbers: range, names: tuple[str, ...]) -> RunAs | None:
+    """Return the first user ID that a process can have and that has no name, or else a user of these names."""
     if os.geteuid() != 0:
         return None
-    for number in _NUMBERS:
+    for number in numbers:
         if _is_mapped(number) and user_name(number) is None:
             return RunAs(number, number)
-    named = [entry for name in _POOLER_USERS if (entry := _entry(name))]
+    named = [entry for name in names if (entry := _entry(name))]
     if named:
         return RunAs(named[0].pw_uid, named[0].pw_gid)
-    return RunAs(_NUMBERS[0], _NUMBERS[0])
+    return RunAs(numbers[0], numbers[0])
 
 
 def pooler_users() -> frozenset[int]:

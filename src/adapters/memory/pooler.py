@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
+from adapters.memory.exporters import MemoryExporters
 from app.errors import ConsoleFailed, PoolerFailed, PoolerUnreachable
 from domain.applied import AppliedState, Step
 from domain.capabilities import PgBouncerRuntime, Version
@@ -43,6 +44,7 @@ class MemoryPooler:
         self.hung: set[int] = set()
         self.ending: set[int] = set()
         self.consoles = MemoryConsoles(self)
+        self.exporters = MemoryExporters(self.ports)
         self.applied: AppliedState | None = None
         # The configuration that the processes run with.
         self.config: PoolerConfig | None = None
@@ -59,6 +61,8 @@ class MemoryPooler:
             unresponsive=frozenset(self.hung),
             ending=frozenset(self.ending),
             applied=self.applied,
+            exporting=frozenset(self.exporters.running),
+            exporters=self.exporters.applied,
         )
 
     def program(self) -> PgBouncerRuntime:
@@ -111,6 +115,9 @@ class MemoryPooler:
                 self.die(step.index)
             if line:
                 raise PoolerFailed(f"PgBouncer refuses the line {line[0]} = {line[1]}")
+            # The real process starts, and listens nowhere. An error shows that earlier.
+            if step.action != "reload" and self.exporters.listens_at(wanted[step.index].port):
+                raise PoolerFailed("PgBouncer does not start: its port is in use")
             runs[step.index] = wanted[step.index]
             self.running.add(step.index)
         self.config = config.with_instances(runs.values())
@@ -127,6 +134,11 @@ class MemoryPooler:
             {instance.index: instance for instance in self.config.instances} if self.config else {}
         )
 
+    def ports(self) -> set[int]:
+        """Return the ports at which processes listen."""
+        known = self.instances()
+        return {known[index].port for index in self.running if index in known}
+
     def stop(self, index: int) -> None:
         """Stop a process. Its clients leave at once here."""
         self.die(index)
@@ -142,6 +154,7 @@ class MemoryPooler:
         for index in list(self.running):
             self.die(index)
         self.applied = self.config = None
+        self.exporters.lose_disk()
 
     def _refused_line(self, instance: Instance) -> IniLine | None:
         return next((line for line in instance.settings if line in self.impossible), None)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 import ops
 
-from adapters.pebble.names import CONTAINER, process_of
+from adapters.pebble.names import CONTAINER, exporter_of, process_of
 
 
 class Record(TypedDict):
@@ -27,6 +27,10 @@ class Record(TypedDict):
     layer: str
     # The identity of the Pebble that got the layer: the inode and the time of its socket.
     pebble: str
+    # The addresses to which the container sends its log lines, by target; '' while a target changes.
+    logs: NotRequired[dict[str, str]]
+    # The exporters that run, as JSON of the domain's value. A record of an earlier release has no such key.
+    exporters: NotRequired[str]
 
 
 class ObservedContainer:
@@ -52,7 +56,7 @@ class ObservedContainer:
         """Return whether each service runs, by name. Raises ops.pebble.Error or TimeoutError."""
         if self._services is None:
             services = self.container.pebble.get_services()
-            self._services = {service.name: service.is_running() for service in services}
+            self._services = {service.name: _runs(service) for service in services}
         return self._services
 
     def expect(self, running: dict[str, bool]) -> None:
@@ -98,6 +102,16 @@ class ObservedContainer:
             return [
                 sorted(map(list, self.services().items())),
                 record["applied"] if record else "",
+                record.get("exporters", "") if record else "",
             ]
         except (ops.pebble.Error, OSError):
             return []
+
+
+def _runs(service: ops.pebble.ServiceInfo) -> bool:
+    """Return whether a service runs. An exporter that Pebble is about to start again counts as running.
+
+    An exporter of some releases ends whenever PgBouncer does not answer. The charm has nothing to do then.
+    """
+    waits = service.current == "backoff" and exporter_of(service.name) is not None
+    return waits or service.is_running()

@@ -11,6 +11,7 @@ import ops
 
 from adapters.connections.messages import last_line, one_line
 from adapters.connections.waiting import HOOK_SECONDS, WaitingBudget
+from adapters.pebble.exporters import recorded
 from adapters.pebble.layer import (
     ALIVE,
     COMMON,
@@ -25,6 +26,7 @@ from adapters.pebble.layer import (
     processes_in,
     service,
 )
+from adapters.pebble.names import exporter_of
 from adapters.pebble.observed import ObservedContainer, Record
 from adapters.pgbouncer import client_files, rendering
 from adapters.pgbouncer.console import PsycopgConsoles
@@ -92,6 +94,12 @@ class PebblePooler:
                 running=running,
                 unresponsive=self._unresponsive() if running else frozenset(),
                 applied=applied,
+                exporting=frozenset(
+                    index
+                    for name, runs in services.items()
+                    if runs and (index := exporter_of(name)) is not None
+                ),
+                exporters=recorded((self._observed.record() or {}).get("exporters", "")),
             )
             if applied is None or (seen.runs and not applied.ending):
                 return seen

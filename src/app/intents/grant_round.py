@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Iterable
 
+from app.database_ports import Database
 from app.errors import AccessRefused, DatabaseBusy, DatabaseRefused, NoTimeLeft
-from app.ports import Database
 from domain import consent
 from domain.facts import Client, Facts
 from domain.made import CLIENT

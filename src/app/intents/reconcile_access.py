@@ -4,10 +4,11 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 
+from app.database_ports import Database
 from app.errors import DatabaseRefused, DatabaseUnreachable, NoTimeLeft
 from app.intents.grant_round import GrantRound, topic_of
 from app.outcome import AskAgain, Done
-from app.ports import Clients, Database, Databases, NewPassword, Peers, Secrets
+from app.ports import Clients, Databases, NewPassword, Peers, Secrets
 from domain import consent, sentences
 from domain.backend import BackendLogin
 from domain.facts import Client, Facts, Ledger

@@ -16,6 +16,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("up", "start one unit and a PostgreSQL, or continue after an interruption"),
         ("up --units 2 pool_mode=transaction", "start two units, and set an option"),
         ("up --backend postgresql://postgres@db:5432", "use an existing PostgreSQL"),
+        ("up --metrics", "run an exporter of Prometheus metrics beside each process"),
         ("up --tls client_tls_sslmode=require", "let clients in only with TLS"),
     ),
     "authority": (
@@ -67,6 +68,15 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "top": (
         ("top", "show which applications wait, until q is typed"),
         ("top --once --each", "show the pools of each process a single time"),
+    ),
+    "metrics": (
+        ("metrics", "print the metrics of all processes in Prometheus' text format"),
+        ("metrics | grep client_waiting", "show which pools have clients that wait"),
+    ),
+    "observe": (
+        ("observe", "run Prometheus with the rules of `pooler`, until Ctrl-C"),
+        ("observe --detach", "run Prometheus in the background"),
+        ("observe --stop", "end Prometheus; its data stays"),
     ),
     "logs": (
         ("logs -n 100", "show the last 100 lines of all units"),

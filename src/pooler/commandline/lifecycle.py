@@ -39,6 +39,12 @@ def add(verbs: Verbs) -> None:
         " and verify the units; --no-tls ends that",
     )
     up.add_argument(
+        "--metrics",
+        action=argparse.BooleanOptionalAction,
+        help="run an exporter of Prometheus metrics beside each process of PgBouncer;"
+        " --no-metrics ends that",
+    )
+    up.add_argument(
         "--no-watch",
         action="store_true",
         help="start no process that starts again what has ended (as $POOLER_NO_WATCH)",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from pooler.called import as_called, command
-from pooler.commandline import about, authority, clients, lifecycle, operate, show
+from pooler.commandline import about, authority, clients, lifecycle, metrics, operate, show
 from pooler.commandline.columns import two_columns
 from pooler.commandline.suggest import SHOWN, did_you_mean
 from pooler.commandline.variables import VARIABLES
@@ -53,7 +53,7 @@ def parser(prog: str | None = None) -> Parser:
     )
     pooler.add_argument("-V", "--version", action=_Version, nargs=0, help="print the version")
     verbs = pooler.add_subparsers(dest="verb", required=True, metavar="VERB", title="verbs")
-    for topic in (lifecycle, clients, operate, authority, show, about):
+    for topic in (lifecycle, clients, operate, authority, show, metrics, about):
         topic.add(verbs)
     pooler.verbs = dict(verbs.choices)
     return pooler

@@ -6,15 +6,17 @@ import argparse
 import datetime
 import os
 import pathlib
+from collections.abc import Sequence
 
 from adapters.local import environment
 from adapters.local.authority import new_authority
+from adapters.local.exporter_processes import LocalExporter
 from adapters.local.run_as import pooler_owner, shared_user
 from domain.backend import BackendLogin
 from domain.endpoints import Endpoint
 from domain.settings import settings_from
 from domain.value import number_of
-from pooler import binaries, certification, listening, server, watching
+from pooler import binaries, certification, exporters, listening, observing, server, watching
 from pooler.address import first_database, given_credentials
 from pooler.arguments import CommandError, check_units, endpoints, options
 from pooler.backend_tls import keep_authorities
@@ -42,7 +44,13 @@ def up(run: Invocation, arguments: argparse.Namespace) -> int:
         _set_authority(run, state, wanted=arguments.tls)
     if arguments.tls is False or any(TLS_OPTION in word for word in arguments.settings):
         certification.check(state)
+    if arguments.metrics is False:
+        state.metrics = None
     platform = start(run, state, arguments.backend, replicas)
+    if arguments.metrics:
+        # The units run also if no exporter can be fetched.
+        exporters.set_wanted(state, run.say)
+        _say_exporters(run, observing.follow(platform, run.say))
     if state.listen:
         say_where(run, state)
     state.watched = not (arguments.no_watch or os.environ.get("POOLER_NO_WATCH"))
@@ -124,7 +132,18 @@ def _start(
     if not away:
         run.settle(platform)
         run.say("ready")
+    _follow_metrics(run, platform)
     return platform
+
+
+def _follow_metrics(run: Invocation, platform: LocalPlatform) -> None:
+    """Let the exporters that the state asks for run, if their program can be had."""
+    try:
+        if platform.state.metrics:
+            exporters.set_wanted(platform.state, run.say)
+    except binaries.Missing as missing:
+        run.say(str(missing))
+    observing.follow(platform, run.say)
 
 
 def _backend(
@@ -184,6 +203,12 @@ def _encryption(state: State) -> str:
     )
 
 
+def _say_exporters(run: Invocation, found: Sequence[LocalExporter]) -> None:
+    """Print where exporters listen."""
+    for exporter in found:
+        run.say(f"{exporter.unit}, process {exporter.process}: metrics at {exporter.url}")
+
+
 def scale(run: Invocation, arguments: argparse.Namespace) -> int:
     """Add or remove units until there are as many as the arguments say."""
     platform = run.platform()
@@ -192,6 +217,7 @@ def scale(run: Invocation, arguments: argparse.Namespace) -> int:
     platform.state.units = arguments.units
     _add_and_remove_units(run, platform)
     run.settle(platform)
+    observing.follow(platform, run.say)
     return show_status(platform)
 
 

@@ -12,7 +12,7 @@ from adapters.connections import ping
 from adapters.local.model import Model
 from adapters.local.run_as import pooler_owner
 from app.errors import ConsoleFailed
-from pooler import binaries, server, watching
+from pooler import binaries, exporters, observing, server, watching
 from pooler.arguments import CommandError
 from pooler.invocation import Invocation
 from pooler.output import print_error
@@ -114,7 +114,9 @@ class _Watch:
             platform = self._platform
             if platform is None:
                 return EVERY
-            broken = _broken(platform) or platform.certification.waits
+            broken = (
+                _broken(platform) or platform.certification.waits or exporters.differ(platform)
+            )
             if not broken and not _returned(platform):
                 return EVERY
             with self._run.store.locked_if_free() as locked:
@@ -161,6 +163,10 @@ class _Watch:
             platform.settle()
             if not platform.certification.waits:
                 self._say("units have new certificates")
+        if exporters.differ(platform):
+            observing.follow(platform, self._say)
+            if not exporters.differ(platform):
+                self._say("an exporter had ended, and was started again")
 
     def _complete(self) -> None:
         """Run the hooks that Juju would run, which finish what waits for PostgreSQL."""

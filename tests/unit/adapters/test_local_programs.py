@@ -8,7 +8,7 @@ import time
 import pytest
 
 from domain.capabilities import Version
-from pooler import binaries
+from pooler import binaries, debian
 
 
 # ---- where programs come from ----------------------------------------------------------------
@@ -22,7 +22,7 @@ def program(path, says):
 @pytest.fixture
 def nothing(tmp_path, monkeypatch):
     """A machine on which there is nothing."""
-    for name in ("PGBOUNCER", "PG_BIN_DIR", "POOLER_CACHE"):
+    for name in ("PGBOUNCER", "PGBOUNCER_EXPORTER", "PG_BIN_DIR", "POOLER_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     (tmp_path / "bin").mkdir()
@@ -71,7 +71,7 @@ def test_a_vulnerable_one_is_not_taken_where_another_was_fetched(nothing, versio
 
 
 def test_a_machine_of_ubuntu_keeps_its_own(nothing, monkeypatch):
-    monkeypatch.setattr(binaries, "OS_RELEASE", nothing / "os-release")
+    monkeypatch.setattr(debian, "OS_RELEASE", nothing / "os-release")
     (nothing / "os-release").write_text("NAME=Ubuntu\nID=ubuntu\n")
     own = program(nothing / "bin" / "pgbouncer", "PgBouncer 1.22.0")
     program(nothing / "cache" / "pgbouncer-sid" / "pgbouncer", "PgBouncer 1.26.1")
@@ -92,7 +92,7 @@ def test_apt_takes_nothing_unsigned_whatever_the_machine_says(nothing, monkeypat
         (nothing / "bin" / name).write_text(RECORDER)
         (nothing / "bin" / name).chmod(0o755)
     (nothing / "sources.list").write_text("deb http://mirror/debian stable main\n")
-    monkeypatch.setattr(binaries, "APT", nothing)
+    monkeypatch.setattr(debian, "APT", nothing)
     with pytest.raises(binaries.Missing, match="this machine has no network"):
         binaries.pgbouncer(nothing / "cache", silent)
     for option in (
@@ -114,6 +114,74 @@ def test_a_cache_that_cannot_be_written_is_named(nothing):
     (nothing / "file").write_text("")
     with pytest.raises(binaries.Missing, match=r"set \$POOLER_CACHE to another directory"):
         binaries.pgbouncer(nothing / "file" / "cache", silent)
+
+
+# ---- the exporter and Prometheus -------------------------------------------------------------
+@pytest.mark.parametrize("says", ["PgBouncer 1.26.1", None])
+def test_a_named_exporter_that_is_no_exporter_is_refused(nothing, monkeypatch, says):
+    path = nothing / "mine"
+    if says:
+        program(path, says)
+    monkeypatch.setenv("PGBOUNCER_EXPORTER", str(path))
+    with pytest.raises(
+        binaries.Missing, match=r"\$PGBOUNCER_EXPORTER is .*mine, which is no exporter"
+    ):
+        binaries.exporter(nothing / "cache", silent)
+
+
+def test_a_named_exporter_of_any_version_is_taken(nothing, monkeypatch):
+    path = program(nothing / "mine", "pgbouncer_exporter, version 0.7.0 (branch: x)' >&2 #'")
+    monkeypatch.setenv("PGBOUNCER_EXPORTER", str(path))
+    assert binaries.exporter(nothing / "cache", silent, suite="trixie") == path
+
+
+@pytest.mark.parametrize("name", ["prometheus-pgbouncer-exporter", "pgbouncer_exporter"])
+def test_the_exporter_of_the_machine_is_taken_under_both_names(nothing, name):
+    path = program(nothing / "bin" / name, "pgbouncer_exporter, version 0.10.2")
+    assert binaries.exporter(nothing / "cache", silent) == path
+
+
+@pytest.mark.parametrize(("version", "suite"), [("0.9.1", "sid"), ("0.12.0", "trixie")])
+def test_an_old_exporter_or_another_suite_is_taken_from_the_cache(nothing, version, suite):
+    program(nothing / "bin" / "pgbouncer_exporter", f"pgbouncer_exporter, version {version}")
+    cached = nothing / "cache" / f"exporter-{suite}" / "root/usr/bin/prometheus-pgbouncer-exporter"
+    program(cached, "pgbouncer_exporter, version 0.12.0")
+    assert binaries.exporter(nothing / "cache", silent, suite=suite) == cached
+
+
+def test_prometheus_of_the_machine_needs_promtool_beside_it(nothing):
+    cached = nothing / "cache" / "prometheus-trixie" / "root/usr/bin"
+    for name in ("prometheus", "promtool"):
+        program(cached / name, f"{name}, version 2.53.3+ds1")
+    program(nothing / "bin" / "prometheus", "prometheus, version 2.42.0")
+    assert binaries.prometheus(nothing / "cache", silent) == cached
+    program(nothing / "bin" / "promtool", "promtool, version 2.42.0")
+    assert binaries.prometheus(nothing / "cache", silent) == nothing / "bin"
+
+
+@pytest.mark.parametrize("left", ["", "truncated"])
+def test_an_incomplete_exporter_in_the_cache_is_fetched_again(nothing, monkeypatch, left):
+    name = "prometheus-pgbouncer-exporter"
+    place = nothing / "cache" / "exporter-sid"
+    (place / "root/usr/bin").mkdir(parents=True)
+    if left:
+        program(place / "root/usr/bin" / name, "nothing")
+    monkeypatch.setattr(debian, "APT", nothing)
+    (nothing / "sources.list").write_text("deb http://mirror/debian stable main\n")
+    program(nothing / "bin/apt-get", f'\' && case "$*" in *download*) : >{name}.deb;; esac #')
+    text = "#!/bin/sh\necho pgbouncer_exporter, version 0.12.0"
+    file = f"$3/usr/bin/{name}"
+    unpacked = f'/usr/bin/install -D -m 755 /dev/null {file} && echo "{text}" >{file}'
+    program(nothing / "bin/dpkg-deb", f"' && {unpacked} #")
+    said = []
+    assert binaries.exporter(nothing / "cache", said.append) == place / "root/usr/bin" / name
+    assert said == ["fetching pgbouncer_exporter from Debian sid"]
+
+
+def test_a_fetch_of_prometheus_that_fails_says_what_to_install(nothing):
+    with pytest.raises(binaries.Missing, match="install the packages prometheus and promtool"):
+        binaries.prometheus(nothing / "cache", silent)
+    assert not list((nothing / "cache").glob("*/root"))
 
 
 @pytest.mark.parametrize("version", ["postgres (PostgreSQL) 13.9", "hello", None])
@@ -161,14 +229,14 @@ def test_packages_come_from_the_machines_own_mirror(tmp_path, monkeypatch, name,
     file = tmp_path / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
-    monkeypatch.setattr(binaries, "APT", tmp_path)
-    assert binaries.mirror() == "http://mirror/debian"
+    monkeypatch.setattr(debian, "APT", tmp_path)
+    assert debian.mirror(binaries.PGBOUNCER) == "http://mirror/debian"
 
 
 def test_a_machine_without_a_mirror_is_told_what_to_set(tmp_path, monkeypatch):
-    monkeypatch.setattr(binaries, "APT", tmp_path)
+    monkeypatch.setattr(debian, "APT", tmp_path)
     with pytest.raises(binaries.Missing, match=r"apt knows no mirror: set \$PGBOUNCER"):
-        binaries.mirror()
+        debian.mirror(binaries.PGBOUNCER)
 
 
 def test_the_cache_is_where_it_was_said(monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""Each hook about a login by certificate or a verified server, killed and run again, has the same end."""
+"""Logins by certificate and a verified PostgreSQL: a hook that is killed and run again ends the same."""
 
 import contextlib
 import json

@@ -49,6 +49,8 @@ def test_all_that_a_process_is_told():
         "tcp_user_timeout": "25000",
         "cancel_wait_timeout": "1",
         "ignore_startup_parameters": "extra_float_digits,",
+        "log_connections": "1",
+        "log_disconnections": "1",
     }
 
 

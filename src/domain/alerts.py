@@ -1,0 +1,40 @@
+"""The rules by which Prometheus and Loki watch this application, with thresholds from its options.
+
+The rows are in `domain.process_alerts`, `domain.pool_alerts`, `domain.log_alerts` and `domain.objectives`.
+"""
+
+from collections.abc import Iterable
+
+from domain import log_alerts, objectives, pool_alerts, process_alerts
+from domain.rules import RuleGroup, as_groups
+from domain.settings import Settings
+
+__all__ = ("as_groups", "log_rules", "metric_rules", "recording_rules", "slo")
+
+
+def metric_rules(settings: Settings) -> tuple[RuleGroup, ...]:
+    """Return the alerts on metrics; an option that means no limit leaves out the alert on that limit."""
+    return (
+        RuleGroup("PgBouncer", (*process_alerts.PGBOUNCER, *pool_alerts.rows(settings))),
+        RuleGroup("HostHealth", process_alerts.HOST),
+    )
+
+
+def log_rules(settings: Settings) -> tuple[RuleGroup, ...]:
+    """Return the alerts on lines that PgBouncer logs; an option that is off has no alert."""
+    return (RuleGroup("PgBouncerLogs", log_alerts.rows(settings)),)
+
+
+def recording_rules(settings: Settings) -> tuple[RuleGroup, ...]:
+    """Return the share of time that clients wait, recorded, and its objective; nothing while that is off."""
+    recordings = objectives.recordings(settings)
+    return (RuleGroup("PgBouncerObjective", recordings),) if recordings else ()
+
+
+def slo(settings: Settings, topology: Iterable[tuple[str, str]] = ()) -> dict[str, object] | None:
+    """Return the objective in the shape that Sloth reads; None while it is off.
+
+    `topology` has labels of this application with their values, e.g. `juju_application`. Sloth adds no
+    matchers of its own, so without them an expression counts every PgBouncer that Prometheus knows.
+    """
+    return objectives.specification(settings, dict(topology))
