@@ -137,11 +137,14 @@ def _departed(facts: Facts) -> Iterator[DepartedUnit]:
     staying = {peer.name: peer.address for peer in facts.peers if not peer.leaving}
     staying[facts.unit] = facts.address
     stakes = {peer.name: peer.stake for peer in facts.peers}
+    # A pod that came back has another address than in the plan, if the leader has run no hook since.
+    moved = {peer.name: peer.address for peer in facts.peers if peer.address}
     members = (
         DepartedUnit(name=member.name, address=member.address, held=_most(member, stakes))
         for member in before.members
     )
-    for unit in {unit.name: unit for unit in (*members, *before.leavers)}.values():
+    for known in {unit.name: unit for unit in (*members, *before.leavers)}.values():
+        unit = known.model_copy(update={"address": moved.get(known.name, known.address)})
         if unit.address and unit.name not in staying and unit.address not in staying.values():
             yield unit
 

@@ -8,7 +8,7 @@ import os
 import socket
 import struct
 import threading
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from packets import (
     AUTH_PASSWORD,
@@ -20,8 +20,7 @@ from packets import (
     message,
 )
 
-if TYPE_CHECKING:
-    from types import TracebackType
+from listening import Listening
 
 GSS_REQUEST = struct.pack("!ii", 8, 80877104)
 ITERATIONS = 100_000_000  #: minutes of a processor
@@ -29,38 +28,17 @@ ITERATIONS = 100_000_000  #: minutes of a processor
 Wish = Literal["password", "iterations"]
 
 
-class Imposter:
+class Imposter(Listening):
     """Listens on 127.0.0.1. It asks for a password in plain text, or for very many SCRAM iterations."""
 
     def __init__(self, wish: Wish, port: int = 0) -> None:
         self._wish: Wish = wish
-        self._listener = socket.create_server(("127.0.0.1", port), backlog=64)
-        self.port: int = self._listener.getsockname()[1]
         self.logins = 0  #: requests for TLS, which it refuses
         self.passwords: list[str] = []  #: what was told in plain text
         self.asked = threading.Event()  #: a login has come as far as our request
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(self._answer, port=port)
 
-    def __enter__(self) -> Imposter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        _: TracebackType | None,
-    ) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
+    def _answer(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError, struct.error, KeyError):
             client.settimeout(60)
             while (first := _packet(client)) in (SSL_REQUEST, GSS_REQUEST):

@@ -27,6 +27,7 @@ from domain.endpoints import endpoints_in
 from domain.instances import Layout
 from domain.status import assess
 from domain.tls import certificates_in
+from listening import Listening
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -144,35 +145,17 @@ class VerifiedPlatform:
         self.pooler.stop_at_once()
 
 
-class ManInTheMiddle:
+class ManInTheMiddle(Listening):
     """A server with a certificate of its own, which records all that is sent to it over TLS or without."""
 
     def __init__(self, issued: Issued, host: str = "127.0.0.1", port: int = 0) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(issued.certificate, issued.key)
-        self._listener = socket.create_server((host, port), backlog=64)
-        self.endpoint = f"{host}:{self._listener.getsockname()[1]}"
         self.handshakes, self.received = 0, b""
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(self._answer, host, port)
+        self.endpoint = f"{host}:{self.port}"
 
-    def __enter__(self) -> ManInTheMiddle:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # An accept that waits would keep the port.
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
+    def _answer(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):
             client.settimeout(5)
             if client.recv(8)[4:] != b"\x04\xd2\x16\x2f":

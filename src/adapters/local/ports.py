@@ -86,10 +86,12 @@ class LocalClients(_LocalPort):
         record.password = credentials.password if credentials else record.password
 
     def withdraw(self, request: AccessRequest) -> None:
-        """Remove everything that was published to a client."""
+        """Remove everything that was published to a client, with the answer of this unit."""
         self._model.check_leader(self._unit)
-        record = self._model.clients[request.relation_id]
+        number, me = request.relation_id, self._model.units[self._unit]
+        record = self._model.clients[number]
         record.told = record.password = None
+        me.answers = {other: answer for other, answer in me.answers.items() if other != number}
 
     def forget(self, grant: Grant) -> None:
         """Do nothing: the record of a client has everything that was published, and is removed with it."""

@@ -4,7 +4,7 @@ import json
 
 import ops
 import pytest
-from pebble_workload import CONFIG, MEMORY, MORE, START, Workload
+from pebble_workload import CONFIG, MEMORY, MORE, START
 
 from adapters.memory import MemoryConsoles
 from adapters.pebble.observed import ObservedContainer
@@ -14,16 +14,6 @@ from domain.applied import Step, applied
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.change import Change
 from domain.facts import Container
-
-
-@pytest.fixture
-def container():
-    return Workload()
-
-
-@pytest.fixture
-def record(tmp_path):
-    return tmp_path / "applied.json"
 
 
 @pytest.fixture

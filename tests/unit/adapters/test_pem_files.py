@@ -1,7 +1,7 @@
 """Files of certificates and keys, as the platforms write, keep and remove them."""
 
 import pytest
-from pebble_workload import CONFIG, MORE, START, Workload
+from pebble_workload import CONFIG, MORE, START
 
 from adapters.local.pooler import LocalPooler
 from adapters.memory import MemoryConsoles
@@ -25,16 +25,6 @@ class Refusing(MemoryConsoles):
 
     def first_line_not_applied(self, instance, admin):
         return self.line
-
-
-@pytest.fixture
-def container():
-    return Workload()
-
-
-@pytest.fixture
-def record(tmp_path):
-    return tmp_path / "applied.json"
 
 
 @pytest.fixture

@@ -252,6 +252,17 @@ def test_a_unit_that_has_gone_has_what_it_last_reported_above_its_share():
     assert [unit.share for unit in gone.members] == [55]
 
 
+def test_a_pod_that_came_back_and_leaves_is_asked_for_at_its_new_address():
+    facts = looked(world(units=3))
+    left = peer(1, leaving=True).model_copy(update={"address": "10.0.0.77"})
+    facts = facts.model_copy(update={"peers": (left, peer(2))})
+    plan = planning.plan(facts)
+    assert [(unit.name, unit.address) for unit in plan.leavers] == [("pgbouncer/1", "10.0.0.77")]
+    # The databag of the unit ends with the unit.
+    gone = facts.model_copy(update={"plan": plan, "peers": (peer(2),)})
+    assert [unit.address for unit in planning.plan(gone).leavers] == ["10.0.0.77"]
+
+
 def test_a_unit_that_leaves_may_open_the_share_that_it_has_not_reported():
     facts = looked(world(units=2))
     leaving = peer(1, leaving=True, stake=UnitBudget(share=20, held=20))

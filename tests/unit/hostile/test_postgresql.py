@@ -239,13 +239,18 @@ class Connection:
     _COMMAND = re.compile(r'(\w+)(?: "((?:[^"]|"")+)")?')
 
     def __init__(self, rows):
-        self.rows, self.heard = rows, []
+        self.rows, self._commands = rows, []
+
+    @property
+    def heard(self):
+        """The commands and their arguments; each has to be a command that PgBouncer understands."""
+        found = [(command, self._COMMAND.fullmatch(command)) for command in self._commands]
+        assert all(match for _, match in found), found
+        return [(match[1], (match[2] or "").replace('""', '"')) for _, match in found]
 
     def execute(self, command):
         if isinstance(command, bytes):
-            found = self._COMMAND.fullmatch(command.decode())
-            assert found, command
-            self.heard.append((found[1], (found[2] or "").replace('""', '"')))
+            self._commands.append(command.decode())
             # After a command no pool is above its limit.
             self.rows = []
         return SimpleNamespace(fetchall=lambda: self.rows)
@@ -259,7 +264,8 @@ class Connection:
 @example([dict.fromkeys(COLUMNS) | PAUSED | {"name": "\ud800"}])
 @example([dict.fromkeys(COLUMNS) | PAUSED | {"name": 'a"; SHUTDOWN; "'}])
 def test_rows_of_a_console_are_read_or_raise_console_failed(rows):
-    console = PsycopgConsole(Connection(rows), WaitingBudget())
+    connection = Connection(rows)
+    console = PsycopgConsole(connection, WaitingBudget())
     for ask in (
         lambda: first_line_not_applied(INSTANCE, console.settings(), console.aliases()),
         lambda: held(console.databases()),
@@ -268,6 +274,8 @@ def test_rows_of_a_console_are_read_or_raise_console_failed(rows):
         console.resume,
     ):
         outcome(ask, ConsoleFailed)
+    # Outside of `outcome`, and of the code that may translate errors.
+    assert {name for name, _ in connection.heard} <= {"RECONNECT", "RESUME"}
 
 
 OVER = {"database": "shop", "current_connections": 9, "max_connections": 1, "paused": 0}

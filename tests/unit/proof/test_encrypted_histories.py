@@ -3,6 +3,7 @@
 import time
 from unittest import mock
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 from profiles import CHOSEN
@@ -16,6 +17,11 @@ from domain.tls import UnitCertificates, certificates_in
 AUTHORITIES = (ROOT, OTHER)
 
 
+def by_certificate(config):
+    """Return the users that log in by certificate."""
+    return {user for rule in config.rules if rule.certificate_map for user in rule.users}
+
+
 class EncryptedHistory(History):
     """A history with an authority for units, certificates of clients, and a PostgreSQL with TLS."""
 
@@ -25,7 +31,7 @@ class EncryptedHistory(History):
     )  # fmt: skip
     def begin(self, units, service, clients, begun):
         self.seconds = 1_000_000.0
-        self.clock = mock.patch.object(time, "time", lambda: self.seconds)
+        self.clock = mock.patch.object(time, "time", side_effect=lambda: self.seconds)
         self.clock.start()
         # Whether units have an authority, its root, whether it answers, and the number of its next certificate.
         self.related, self.root, self.answering, self.turn = False, ROOT, True, 0
@@ -243,7 +249,7 @@ class EncryptedHistory(History):
         plan = self.model.plan
         for unit in self.platform.units.values():
             config = unit.pooler.config
-            users = {user for rule in config.rules if rule.certificate_map for user in rule.users}
+            users = by_certificate(config)
             wanted = {login.username for login in plan.certificate_logins}
             published = {
                 f"relation_id_{number}"
@@ -262,4 +268,5 @@ class EncryptedHistory(History):
 
 
 TestEncryptedHistories = EncryptedHistory.TestCase
-TestEncryptedHistories.settings = CHOSEN
+# A step with certificates runs many hooks.
+TestEncryptedHistories.settings = settings(CHOSEN, max_examples=CHOSEN.max_examples // 3)
