@@ -37,12 +37,14 @@ def unit(model: Model, name: str, server: MemoryServer) -> Application:
     ports = Ports(
         facts=LocalFacts(model, name, layout, pooler.read),
         pooler=pooler,
+        exporters=pooler.exporters,
         consoles=pooler.consoles,
         peers=record.LocalPeers(model, name),
         secrets=record.LocalSecrets(model, name),
         backend=record.LocalBackend(model, name),
         clients=record.LocalClients(model, name),
         certificates=record.LocalCertificates(model, name),
+        telemetry=record.LocalTelemetry(model, name),
         departures=record.LocalDepartures(model, name),
         exposure=Dns(model, name),
         # These three do not depend on the platform.
