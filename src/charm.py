@@ -28,6 +28,7 @@ from adapters.juju.names import (
     PEERS,
     TRACES,
     TRACING,
+    certificates_label,
 )
 from adapters.juju.skip_unchanged import SkipUnchanged
 from adapters.juju.state import JujuState
@@ -217,8 +218,10 @@ class PgBouncerCharm(ops.CharmBase):
         if not self._may_skip(event):
             self._conclude(event, self._hooks().peers_departed(_departing(event)))
 
-    def _on_secret_changed(self, event: ops.EventBase) -> None:
-        self._conclude(event, self._hooks().peers_changed())
+    def _on_secret_changed(self, event: ops.SecretChangedEvent) -> None:
+        # The hook that wrote the pair of this unit has already acted on it, and no other unit writes it.
+        if event.secret.label != certificates_label(self.unit.name):
+            self._conclude(event, self._hooks().peers_changed())
 
     def _on_secret_remove(self, event: ops.SecretRemoveEvent) -> None:
         event.remove_revision()

@@ -140,7 +140,7 @@ CERTIFICATE_AWAITED = Kind(
     " the authority",
 )
 RENEWAL_AWAITED = Kind(
-    Level.WAITING,
+    Level.ACTIVE,
     "certificates: waiting for {authority} to issue another certificate: that of this unit"
     " expires on {end}",
     "look at the log of the authority. Until that time the unit serves the certificate that it has",

@@ -70,13 +70,17 @@ def _annotations(text: str) -> str:
 
 
 # An objective below half of the time says nothing.
-LEAST_TARGET = 50
+LEAST_TARGET, MOST_TARGET = 50, 99.99
 
 
 def _percentage(value: object) -> object:
     """Return the text of a percentage without zeros at its end."""
     # `pooler config slo-wait-target=99.9` passes a number.
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and 0 <= value <= MOST_TARGET
+    ):
         value = f"{value:.6g}"
     if not isinstance(value, str):
         return value
@@ -185,6 +189,13 @@ class Settings(Value):
         Accepts("cluster or local"),
         Named("external-traffic-policy"),
     ] = "cluster"
+    # Whether PgBouncer logs client and server connections that open and close; `auto` while no exporter runs.
+    log_connections: Annotated[
+        Literal["auto", "true", "false"],
+        pydantic.BeforeValidator(_without_boolean),
+        Accepts("auto, true or false"),
+        Named("log-connections"),
+    ] = "auto"
     # The percentage of the time of clients that may be no wait for a server connection; '0' is off.
     slo_wait_target: Annotated[
         str,
@@ -197,14 +208,6 @@ class Settings(Value):
     def wait_target(self) -> float:
         """Return the percentage of the time of clients that must not be a wait; 0 if there is no objective."""
         return float(self.slo_wait_target)
-
-    # Whether PgBouncer logs client and server connections that open and close; `auto` while no exporter runs.
-    log_connections: Annotated[
-        Literal["auto", "true", "false"],
-        pydantic.BeforeValidator(_without_boolean),
-        Accepts("auto, true or false"),
-        Named("log-connections"),
-    ] = "auto"
 
     def with_listen_port(self, port: int) -> "Settings":
         """Return these settings with another port."""

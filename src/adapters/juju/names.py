@@ -19,3 +19,8 @@ LEAVING = "departing"
 
 # On the charm's disk: where the traces of hooks go. The file is there while the relation `tracing` is there.
 TRACES = ".traces.json"
+
+
+def certificates_label(unit: str) -> str:
+    """Return the label of the secret of a unit with its certificate and keys."""
+    return f"{CERTIFICATES}.{unit.replace('/', '-')}"

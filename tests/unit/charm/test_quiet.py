@@ -100,6 +100,19 @@ def test_events_that_are_news_themselves_are_never_skipped(quiet):
         assert looked(quiet, event), event.path
 
 
+def test_a_unit_reads_nothing_after_it_wrote_its_own_certificate(related):
+    provider = Provider(related)
+    provider.issues()
+    secret = related.state.get_secret(label=f"certificates.{APP}-0")
+    assert provider.juju.status == "active"
+    # Juju sends this event also to the owner of a secret, if the owner has read the secret.
+    event = related.context.on.secret_changed(dataclasses.replace(secret, owner=None))
+    event = dataclasses.replace(event, secret=secret)
+    # ops itself asks for the leader.
+    assert set(effects(related, partial(related.emit, event))) <= {"is_leader"}
+    assert related.status == "active"
+
+
 def test_a_process_that_did_not_answer_ends_the_memory(quiet):
     check = failed(quiet, "pgbouncer-0")
     assert looked(quiet, quiet.context.on.pebble_check_failed(quiet.container, check))
@@ -132,7 +145,7 @@ def three_units(make):
     return juju
 
 
-# No hook reads the databags of these endpoints.
+# No hook of the application reads the databags of these endpoints.
 NO_BEHAVIOUR = {"upgrade", "tracing"}
 
 
