@@ -3,7 +3,7 @@
     python tests/bench.py
 
 The charm and a bare charm run their hooks in turn, so that other load of the machine slows both. It takes
-two minutes, under load up to six, and exits with 1 if a number is above its limit.
+four minutes, under load up to nine, and exits with 1 if a number is above its limit.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ COLUMNS = ("CPU / bare", "hook tools", "juju-log", "writes", "to Pebble", "to Ku
 LIMITS = {
     "leader": Numbers(ratio=1.3, tools=14, logs=1, writes=0, pebble=1, kubernetes=0),
     "follower": Numbers(ratio=1.2, tools=8, logs=1, writes=0, pebble=1, kubernetes=0),
-    OBSERVED: Numbers(ratio=1.3, tools=16, logs=1, writes=0, pebble=1, kubernetes=0),
+    # A hook of logging compares the databags of Loki and of its units, too.
+    OBSERVED: Numbers(ratio=1.3, tools=18, logs=1, writes=0, pebble=1, kubernetes=0),
 }
 
 

@@ -246,6 +246,8 @@ class Charm:
             tool.write_text(text)
             tool.chmod(0o755)
         self.services = tuple(juju.services)
+        # The labels of metrics and logs have it.
+        self.model = juju.state.model.uuid
         # What the last hook wrote to its standard output and error.
         self.said = ""
 
@@ -264,7 +266,7 @@ class Charm:
             "JUJU_DISPATCH_PATH": f"hooks/{kind}",
             "JUJU_UNIT_NAME": "pgbouncer-k8s/0",
             "JUJU_MODEL_NAME": "dev",
-            "JUJU_MODEL_UUID": "00000000-0000-4000-8000-000000000000",
+            "JUJU_MODEL_UUID": self.model,
             "JUJU_VERSION": "3.6.0",
             "KUBECONFIG": str(self.folder / "kubeconfig"),
             "PEBBLE_SOCKET": str(self.folder.parent / "pebble.socket"),

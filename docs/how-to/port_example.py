@@ -44,6 +44,7 @@ def unit(model: Model, name: str, server: MemoryServer) -> Application:
         backend=record.LocalBackend(model, name),
         clients=record.LocalClients(model, name),
         certificates=record.LocalCertificates(model, name),
+        telemetry=record.LocalTelemetry(model, name),
         departures=record.LocalDepartures(model, name),
         exposure=Dns(model, name),
         # These three do not depend on the platform.
