@@ -10,7 +10,7 @@ COMMA = ,
 SPACE = $() $()
 
 .PHONY: up down check test test-root one format words lint types docs core unit integration pages juju promises \
-	attacks proof flows bench lock clean pack packed
+	attacks alerts proof flows bench lock clean pack packed
 
 up down:
 	@./pooler $@
@@ -18,10 +18,10 @@ up down:
 check: .venv-tox/ready ## lint, types, and the tests without real servers
 	$(call together,lint types docs core unit)
 
-# Promises and attacks measure seconds, and have a step of their own.
+# Promises, attacks and alerts measure seconds, and have a step of their own.
 test: check ## all tests that this user can run: for root, all tests
 	$(call together,integration pages packed $(if $(ROOT),root))
-	$(call together,promises attacks)
+	$(call together,promises attacks alerts)
 	@$(if $(ROOT),,echo "Only root can run the rest: sudo make test-root")
 
 test-root: .venv-tox/ready ## the tests that need root, and all attacks
@@ -57,6 +57,9 @@ promises: .venv-tox/ready ## what the README promises, done with real parts; end
 	$(TOX) run -e $@
 
 attacks: .venv-tox/ready ## hostile packets, clients, servers and users, with real parts; ends with a table
+	$(TOX) run -e $@
+
+alerts: .venv-tox/ready ## each alert fires by a real fault, and a healthy hour by none; ends with a table
 	$(TOX) run -e $@
 
 proof: .venv-tox/ready ## what takes long: histories, faults, mutation; ends with a table

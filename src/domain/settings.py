@@ -70,13 +70,17 @@ def _annotations(text: str) -> str:
 
 
 # An objective below half of the time says nothing.
-LEAST_TARGET = 50
+LEAST_TARGET, MOST_TARGET = 50, 99.99
 
 
 def _percentage(value: object) -> object:
     """Return the text of a percentage without zeros at its end."""
     # `pooler config slo-wait-target=99.9` passes a number.
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and 0 <= value <= MOST_TARGET
+    ):
         value = f"{value:.6g}"
     if not isinstance(value, str):
         return value

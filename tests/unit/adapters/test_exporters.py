@@ -156,7 +156,10 @@ def test_the_image_says_which_exporter_it_has(container, exporters, printed, pro
     ("error", "text"),
     [
         (TimeoutError("slow"), "the pgbouncer container does not answer in time"),
-        (ops.pebble.APIError({}, 500, "x", "no shell"), "the pgbouncer container refuses: no shell"),
+        (
+            ops.pebble.APIError({}, 500, "x", "no shell"),
+            "the pgbouncer container refuses: no shell",
+        ),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), "answers with what is no text"),
         (OSError("full"), "the pgbouncer container refuses: full"),
     ],
