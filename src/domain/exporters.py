@@ -39,8 +39,8 @@ class Exporter(Value):
     # The port of the process, which names its socket.
     process_port: Count
 
-    def arguments(self, layout: Layout) -> tuple[str, ...]:
-        """Return the arguments of the program, which listens on all addresses of the unit."""
+    def arguments(self, layout: Layout, address: str = "") -> tuple[str, ...]:
+        """Return the arguments of the program; it listens on all addresses if `address` is ''."""
         source = {
             "host": layout.socket_directory(self.index),
             "port": str(self.process_port),
@@ -53,7 +53,7 @@ class Exporter(Value):
             f"--pgBouncer.connectionString={words}",
             # For the processor time, memory and open files of the process.
             f"--pgBouncer.pid-file={layout.pid_file(self.index)}",
-            f"--web.listen-address=:{self.port}",
+            f"--web.listen-address={address}:{self.port}",
             "--log.level=warn",
         )
 
