@@ -104,9 +104,8 @@ class PebbleExporters:
 
     def _remember(self, exporters: AppliedExporters) -> None:
         record = self._observed.record()
-        if (
-            record is None
-        ):  # Processes are configured first, so another container has just replaced this one.
+        if record is None:
+            # Processes are configured first, so another container has just replaced the container.
             raise ExportersFailed("the pgbouncer container went away")
         self._observed.write({**record, "exporters": exporters.model_dump_json()})
 

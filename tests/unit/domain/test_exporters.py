@@ -51,9 +51,9 @@ def test_an_exporter_logs_in_by_the_socket_of_its_process_without_a_password():
 def test_a_directory_with_spaces_and_quotes_is_quoted():
     layout = Layout(root="/home/my 'own' \\home", with_pid_files=True)
     source, pid_file, address, _ = FIRST.arguments(layout, "127.0.0.1")
+    assert address == "--web.listen-address=127.0.0.1:9127"
     assert "host='/home/my \\'own\\' \\\\home/0' port=6432" in source
     assert pid_file.endswith("/home/my 'own' \\home/0/pgbouncer.pid")
-    assert address == "--web.listen-address=127.0.0.1:9127"
 
 
 @pytest.mark.parametrize(
