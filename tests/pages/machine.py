@@ -240,7 +240,13 @@ def remove_packages() -> None:
 
 
 def _fill(cache: pathlib.Path) -> None:
-    """Copy PgBouncer into a cache, as after an earlier `make up`."""
-    program = binaries.pgbouncer(binaries.default_cache(), print)
-    if program.parent.parent == binaries.default_cache():
+    """Put PgBouncer, the exporter and Prometheus into a cache, as if they had been fetched before."""
+    own = binaries.default_cache()
+    program = binaries.pgbouncer(own, print)
+    if program.parent.parent == own:
         shutil.copytree(program.parent, cache / program.parent.name, symlinks=True)
+    for path in (binaries.exporter(own, print), binaries.prometheus(own, print)):
+        if path.is_relative_to(own):
+            name = path.relative_to(own).parts[0]
+            (cache / name).mkdir()
+            (cache / name / "root").symlink_to(own / name / "root")
