@@ -79,6 +79,10 @@ def unpack(
         update = ["apt-get", "-q", *SIGNED_ONLY, *complete, "update"]
         with progress(say, f"fetching the list of packages of Debian {suite}") as shown:
             run_tool([*update, *shown.options], view, environment, product, shown.descriptor)
+        if len(packages) > 1:
+            # Before trixie, and in Ubuntu, the package prometheus has promtool, too.
+            known = run_tool(["apt-cache", "pkgnames"], view, environment, product).split()
+            packages = tuple(name for name in packages if name in known) or packages
         wanted = with_needed(packages, needed, view, environment, product)
         download = ["apt-get", "-q", *SIGNED_ONLY, "download", *wanted]
         with progress(say, f"fetching {product.name}") as shown:

@@ -331,6 +331,24 @@ def test_prometheus_follows_the_number_of_units(pooler, observed):
         pooler("scale", "2")
 
 
+def rules(url):
+    groups = json.loads(get(url, "/api/v1/rules"))["data"]["groups"]
+    return {rule["name"]: rule for group in groups for rule in group["rules"]}
+
+
+def test_prometheus_evaluates_the_rules_for_the_options(pooler, observed):
+    def are_evaluated():
+        found = rules(observed).values()
+        return found and all(rule["health"] == "ok" for rule in found)
+
+    until(are_evaluated)
+    assert "PgBouncerDown" in rules(observed)
+    assert not [name for name, rule in rules(observed).items() if rule.get("state") == "firing"]
+    before = rules(observed)["PgBouncerWaitNearTimeout"]["query"]
+    pooler("config", "query_wait_timeout=37")
+    until(lambda: rules(observed)["PgBouncerWaitNearTimeout"]["query"] != before)
+
+
 @pytest.mark.root
 def test_prometheus_runs_as_another_user_than_pgbouncer(pooler, observed):
     config = f"--config.file={pooler.home}/prometheus/prometheus.yml"

@@ -240,10 +240,13 @@ def remove_packages() -> None:
 
 
 def _fill(cache: pathlib.Path) -> None:
-    """Copy PgBouncer and the exporter into a cache, as after an earlier `make up` and `pooler metrics`."""
-    shared = binaries.default_cache()
-    for fetch in (binaries.pgbouncer, binaries.exporter):
-        program = fetch(shared, print)
-        if shared in program.parents:
-            name = program.relative_to(shared).parts[0]
-            shutil.copytree(shared / name, cache / name, symlinks=True)
+    """Put PgBouncer, the exporter and Prometheus into a cache, as if they had been fetched before."""
+    own = binaries.default_cache()
+    program = binaries.pgbouncer(own, print)
+    if program.parent.parent == own:
+        shutil.copytree(program.parent, cache / program.parent.name, symlinks=True)
+    for path in (binaries.exporter(own, print), binaries.prometheus(own, print)):
+        if path.is_relative_to(own):
+            name = path.relative_to(own).parts[0]
+            (cache / name).mkdir()
+            (cache / name / "root").symlink_to(own / name / "root")

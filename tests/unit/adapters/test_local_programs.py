@@ -184,6 +184,31 @@ def test_a_fetch_of_prometheus_that_fails_says_what_to_install(nothing):
     assert not list((nothing / "cache").glob("*/root"))
 
 
+def test_a_download_that_takes_long_says_how_far_it_is(monkeypatch):
+    monkeypatch.setattr(debian, "PROGRESS_SECONDS", -1.0)
+    said = []
+    with debian.progress(said.append, "fetching Prometheus") as shown:
+        for line in ("dlstatus:1:3.5:Retrieving", "pmstatus:x:50:no", "dlstatus:1:3.9:Retrieving"):
+            os.write(shown.descriptor, f"{line}\n".encode())
+        os.write(shown.descriptor, b"dlstatus:2:99.9:Retrieving file 2 of 2\n")
+        assert shown.options == ("-o", f"APT::Status-Fd={shown.descriptor}")
+    assert said == ["fetching Prometheus: 3 %", "fetching Prometheus: 99 %"]
+
+
+@pytest.mark.parametrize("page", [True, False])
+def test_prometheus_without_its_pages_is_used_where_none_can_be_fetched(nothing, page):
+    place = nothing / "cache" / "prometheus-trixie" / "root/usr"
+    for name in ("prometheus", "promtool"):
+        program(place / "bin" / name, f"{name}, version 2.53.3+ds1")
+    pages = place / "share/prometheus/web/static"
+    pages.mkdir(parents=True)
+    (pages / "jquery").symlink_to(pages if page else nothing / "gone")
+    said = []
+    assert binaries.prometheus(nothing / "cache", said.append) == place / "bin"
+    assert (said == []) is page
+    assert page or "its web pages stay incomplete" in said[-1]
+
+
 @pytest.mark.parametrize("version", ["postgres (PostgreSQL) 13.9", "hello", None])
 def test_a_postgresql_that_was_named_and_will_not_do_is_refused(nothing, monkeypatch, version):
     for name in ("initdb", "postgres", "pg_ctl"):

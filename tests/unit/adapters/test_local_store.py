@@ -1,5 +1,6 @@
 """The state of `pooler` on disk, and its directory."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from adapters.local.model import NotLeader
 from adapters.memory import MemoryPlatform
 from pooler.output import print_error, print_line, print_progress
-from pooler.store import ServerRecord, State, Store, Unreadable, Unwritable
+from pooler.store import MetricsRecord, ServerRecord, State, Store, Unreadable, Unwritable
 
 
 # ---- the state -------------------------------------------------------------------------------
@@ -37,6 +38,22 @@ def test_all_of_it_survives(store):
     assert store.load() == state
     assert store.load().server.password.get_secret_value() == "hush"
     assert store.load().model.clients[1].password == state.model.clients[1].password
+
+
+def test_a_state_from_before_the_exporters_has_none(store):
+    store.save(whole_state())
+    file = store.home / "state.json"
+    known = json.loads(file.read_text())
+    del known["metrics"]
+    file.write_text(json.dumps(known))
+    assert store.load().metrics is None
+
+
+def test_the_ports_of_exporters_are_kept(store):
+    state = whole_state()
+    state.metrics = MetricsRecord(program="/bin/exporter", ports={"0/0": 9127, "1/16": 9130})
+    store.save(state)
+    assert store.load().metrics == state.metrics
 
 
 def test_only_its_owner_reads_it(store):

@@ -33,7 +33,7 @@ def unit(tmp_path_factory):
     ):
         port = postgresql.server_address[1]
         with contextlib.closing(
-            bench.settled(folder / "unit", port, leader=True, clients=1)
+            bench.settled(folder / "unit", port, "leader", clients=1)
         ) as juju:
             config = bench.kubeconfig(kubernetes.server_port)
             yield Charm(folder / "charm", HERE / "src" / "charm.py", juju, config)
