@@ -32,9 +32,7 @@ def unit(tmp_path_factory):
         listening(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Kubernetes)) as kubernetes,
     ):
         port = postgresql.server_address[1]
-        with contextlib.closing(
-            bench.settled(folder / "unit", port, "leader", clients=1)
-        ) as juju:
+        with contextlib.closing(bench.settled(folder / "unit", port, "leader", clients=1)) as juju:
             config = bench.kubeconfig(kubernetes.server_port)
             yield Charm(folder / "charm", HERE / "src" / "charm.py", juju, config)
 
@@ -149,7 +147,7 @@ def test_a_span_of_the_hook_begins_with_its_process(spans):
 def test_every_span_names_the_unit_by_the_labels_of_juju(sent):
     expected = {
         "juju_model": "dev",
-        "juju_model_uuid": "00000000-0000-4000-8000-000000000000",
+        "juju_model_uuid": "model",
         "juju_application": "pgbouncer-k8s",
         "juju_unit": "pgbouncer-k8s/0",
         "service.name": "pgbouncer-k8s",
