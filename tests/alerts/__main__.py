@@ -22,6 +22,7 @@ HERE = pathlib.Path(__file__).parents[2]
 sys.path[:0] = [str(HERE / place) for place in ("src", "tests", "tests/integration")]
 
 import replay
+import scraped_names
 from faults import FAULTS, World
 from lines import log_rule
 from messages import MESSAGES
@@ -38,7 +39,6 @@ from stack import (
     until,
 )
 
-import contract
 from columns import columns
 from domain.alerts import log_rules
 from domain.rules import Alert
@@ -311,11 +311,11 @@ def _contract(report: Report) -> None:
                 return "pgbouncer_pools_client_waiting_connections" in series
 
             observed.wait(scraped, f"a scrape of {place}")
-            for where, expression in contract.expressions():
+            for where, expression in scraped_names.expressions():
                 count += 1
-                if missing := contract.unknown(expression, series):
+                if missing := scraped_names.unknown(expression, series):
                     report.fail(f"{where}: {place}: does not exist: {', '.join(missing)}")
-            if contract.unknown("pgbouncer_errors_count > 0", series) != [
+            if scraped_names.unknown("pgbouncer_errors_count > 0", series) != [
                 "pgbouncer_errors_count"
             ]:
                 report.fail("a rule on a metric that does not exist passes")
