@@ -30,6 +30,7 @@ sys.path[:0] = [str(ROOT / name) for name in ("src", "tests", "tests/integration
 import psycopg
 from grafana_drawing import WIDTH, Data, Json, Line, Series, page
 from observed import APPLICATION, Observed, Place, expanded
+from small_png import smaller
 
 from domain.dashboard import dashboard
 
@@ -238,16 +239,23 @@ def photograph(html: str, height: int, picture: pathlib.Path) -> None:
         subprocess.run(
             [
                 CHROMIUM,
-                *("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+                *(
+                    "--headless",
+                    "--no-sandbox",
+                    "--disable-gpu",
+                    "--hide-scrollbars",
+                    "--disable-lcd-text",
+                ),
                 f"--user-data-dir={directory}/profile",
                 f"--window-size={WIDTH},{height}",
-                f"--screenshot={picture}",
+                f"--screenshot={directory}/row.png",
                 source.as_uri(),
             ],
             check=True,
             capture_output=True,
             timeout=120,
         )
+        picture.write_bytes(smaller(pathlib.Path(directory, "row.png").read_bytes()))
 
 
 if __name__ == "__main__":

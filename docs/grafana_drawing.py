@@ -168,7 +168,7 @@ def _stat(panel: Json, data: Data, *_: float) -> str:
 def _bars(panel: Json, data: Data, width: float, height: float) -> str:
     defaults = panel["fieldConfig"]["defaults"]
     series = sorted(data.series[0], key=lambda each: each.name)
-    room = min(60, (height - 6) / max(1, len(series)))
+    room = (height - 6) / len(series)
     # The names are as wide as the longest, and the values stand to the right.
     left = 16 + max(len(each.name) for each in series) * 6.2
     whole = width - left - 66
@@ -191,7 +191,7 @@ def _timeline(panel: Json, data: Data, width: float, height: float) -> str:
     series = sorted(data.series[0], key=lambda each: each.name)
     left = 16 + max(len(each.name) for each in series) * 6.2
     whole, bottom = width - left - 14, height - 20
-    room = min(60, bottom / max(1, len(series)))
+    room = bottom / len(series)
     scale = whole / (data.end - data.start)
     parts = []
     for index, each in enumerate(series):

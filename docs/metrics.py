@@ -126,16 +126,24 @@ GROUPS: tuple[tuple[str, str, tuple[Metric, ...]], ...] = (
         "Databases",
         "A series for each database of a process, from `SHOW DATABASES`. `name` is the name that clients"
         " use, and `database` the name in PostgreSQL. `host` changes at a switchover of PostgreSQL.",
-        _group(
-            "databases_",
-            _DATABASE,
-            {
-                "current_connections": "server connections",
-                "max_connections": "`max_db_connections` of this process; 0 is no limit",
-                "pool_size": "server connections that a user of the database may have in this process",
-                "paused": "1 while the database is paused",
-                "disabled": "1 while the database is disabled",
-            },
+        (
+            *_group(
+                "databases_",
+                _DATABASE,
+                {
+                    "current_connections": "server connections",
+                    "max_connections": "`max_db_connections` of this process; 0 is no limit",
+                    "pool_size": "server connections that a user of the database may have in this process",
+                    "paused": "1 while the database is paused",
+                    "disabled": "1 while the database is disabled",
+                },
+            ),
+            Metric(
+                "databases_reserve_pool",
+                "server connections beyond `pool_size` for clients that wait long",
+                _DATABASE,
+                "0.12.1",
+            ),
         ),
     ),
     (
@@ -216,15 +224,20 @@ def metrics() -> tuple[Metric, ...]:
     return tuple(metric for _, _, group in GROUPS for metric in group)
 
 
-def names(totals: bool) -> dict[str, set[str]]:
-    """Return the labels of each metric in Prometheus; `totals`: of an exporter 0.12, else of 0.10."""
+def names(exporter: str) -> dict[str, set[str]]:
+    """Return the labels of each metric that an exporter of this version shows."""
+    totals = _version(exporter) >= _version(TOTALS)
     return {
         metric.full_name if totals else metric.full_name.replace("_stats_totals_", "_stats_"): set(
             metric.labels
         )
         for metric in metrics()
-        if totals or not metric.since
+        if _version(exporter) >= _version(metric.since)
     }
+
+
+def _version(text: str) -> list[int]:
+    return [int(number) for number in text.split(".") if number]
 
 
 def page() -> str:

@@ -24,9 +24,11 @@ from adapters.juju.names import (
     CERTIFICATES,
     CLIENTS,
     LEGACY,
+    OBSERVERS,
     PEERS,
     TRACES,
     TRACING,
+    certificates_label,
 )
 from adapters.juju.skip_unchanged import SkipUnchanged
 from adapters.juju.state import JujuState
@@ -112,6 +114,16 @@ class PgBouncerCharm(ops.CharmBase):
             (authorities.relation_departed, self._on_certificates_changed),
             (authorities.relation_broken, self._on_certificates_changed),
             (self.on.set_tls_private_key_action, self._on_set_tls_private_key),
+            *(
+                row
+                for observer in (self.on[endpoint] for endpoint in OBSERVERS)
+                for row in (
+                    (observer.relation_created, self._on_observers_changed),
+                    (observer.relation_changed, self._on_observers_changed),
+                    (observer.relation_departed, self._on_observers_departed),
+                    (observer.relation_broken, self._on_observers_changed),
+                )
+            ),
             (self.on.collect_unit_status, self._on_collect_unit_status),
             # ops emits commit last, when the status is set.
             (framework.on.commit, self._on_commit),
@@ -206,8 +218,10 @@ class PgBouncerCharm(ops.CharmBase):
         if not self._may_skip(event):
             self._conclude(event, self._hooks().peers_departed(_departing(event)))
 
-    def _on_secret_changed(self, event: ops.EventBase) -> None:
-        self._conclude(event, self._hooks().peers_changed())
+    def _on_secret_changed(self, event: ops.SecretChangedEvent) -> None:
+        # The hook that wrote the pair of this unit has already acted on it, and no other unit writes it.
+        if event.secret.label != certificates_label(self.unit.name):
+            self._conclude(event, self._hooks().peers_changed())
 
     def _on_secret_remove(self, event: ops.SecretRemoveEvent) -> None:
         event.remove_revision()
@@ -249,6 +263,14 @@ class PgBouncerCharm(ops.CharmBase):
     def _on_certificates_changed(self, event: ops.EventBase) -> None:
         if not self._may_skip(event):
             self._conclude(event, self._hooks().certificates_changed())
+
+    def _on_observers_changed(self, event: ops.EventBase) -> None:
+        if not self._may_skip(event):
+            self._conclude(event, self._hooks().observers_changed())
+
+    def _on_observers_departed(self, event: ops.RelationDepartedEvent) -> None:
+        if not self._may_skip(event):
+            self._conclude(event, self._hooks().observers_departed(_departing(event)))
 
     def _on_set_tls_private_key(self, event: ops.ActionEvent) -> None:
         import pydantic

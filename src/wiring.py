@@ -94,10 +94,13 @@ def juju_ports(
     from adapters.juju.names import PEERS
     from adapters.juju.peers import JujuBackend, JujuDepartures, JujuPeers
     from adapters.juju.secrets import JujuSecrets
+    from adapters.juju.telemetry import JujuTelemetry
+    from adapters.juju.topology import Topology
     from adapters.kubernetes.exposure import LightkubeExposure, service_name
     from adapters.passwords import new_password
     from adapters.pebble import pooler as pebble
     from adapters.pebble.exporters import PebbleExporters
+    from adapters.pebble.log_forwarding import LogForwarding
     from adapters.pebble.reminder import PebbleReminder
     from adapters.pgbouncer.console import PsycopgConsoles
     from adapters.postgres.databases import PsycopgDatabases
@@ -114,8 +117,11 @@ def juju_ports(
     consoles = consoles or PsycopgConsoles(pebble.socket_directory, waiting)
     pooler = pebble.PebblePooler(container, waiting, consoles)
     clients = JujuLegacyClients(charm, state, JujuClients(charm, state))
+    where = Topology(namespace, charm.model.uuid, app, charm.meta.name)
+    forwarding = LogForwarding(container, where.of_logs(charm.unit.name))
+    telemetry = JujuTelemetry(charm.unit.name, state, where, forwarding, unit)
     facts = JujuFacts(
-        charm, state, pooler.read, secrets, certificates, pebble.LAYOUT, host, clients
+        charm, state, pooler.read, secrets, certificates, pebble.LAYOUT, host, clients, telemetry
     )
     return Ports(
         facts=facts,
@@ -127,6 +133,7 @@ def juju_ports(
         backend=JujuBackend(state),
         clients=clients,
         certificates=certificates,
+        telemetry=telemetry,
         departures=JujuDepartures(charm, state),
         exposure=LightkubeExposure(app, namespace, pod),
         databases=PsycopgDatabases(f"{charm.model.uuid}/{app}", waiting=waiting),
@@ -165,6 +172,7 @@ def local_ports(
         backend=local.LocalBackend(model, unit),
         clients=local.LocalClients(model, unit),
         certificates=local.LocalCertificates(model, unit, save),
+        telemetry=local.LocalTelemetry(model, unit),
         departures=local.LocalDepartures(model, unit),
         exposure=local.LocalExposure(model, unit),
         databases=PsycopgDatabases(LOCAL_OWNER, waiting=waiting, silent=silent),

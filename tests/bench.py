@@ -25,6 +25,7 @@ sys.path[:0] = [str(HERE / folder) for folder in ("src", "tests", "tests/unit")]
 
 from on_juju import APP, TOLD, V0, Juju  # noqa: E402 — after the path
 
+from adapters.juju.names import OBSERVERS  # noqa: E402 — after the path
 from bench_agent import BARE, Charm, Kubernetes, Pebble, PostgreSQL, listening  # noqa: E402 — after the path
 
 # The rounds of a leader and of a follower. After ROUND_SECONDS no further round begins.
@@ -46,10 +47,14 @@ class Numbers(NamedTuple):
     kubernetes: int
 
 
+# A leader with a relation at every endpoint for observers.
+OBSERVED = "observed leader"
+
 COLUMNS = ("CPU / bare", "hook tools", "juju-log", "writes", "to Pebble", "to Kubernetes")
 LIMITS = {
     "leader": Numbers(ratio=1.3, tools=14, logs=1, writes=0, pebble=1, kubernetes=0),
     "follower": Numbers(ratio=1.2, tools=8, logs=1, writes=0, pebble=1, kubernetes=0),
+    OBSERVED: Numbers(ratio=1.3, tools=16, logs=1, writes=0, pebble=1, kubernetes=0),
 }
 
 
@@ -61,13 +66,17 @@ class Total(NamedTuple):
     limit: float
 
 
-def settled(folder: pathlib.Path, port: int, *, leader: bool, clients: int) -> Juju:
+def settled(folder: pathlib.Path, port: int, role: str, clients: int) -> Juju:
     """Return a unit of three that has nothing left to do; a follower is the same unit without its lease."""
     juju = Juju(folder, others=(1, 2)).deploy()
     juju.backend(TOLD | {"endpoints": f"127.0.0.1:{port}"})
     for number in range(clients):
         juju.client(f"app-{number}", {"database": f"db{number}", **V0})
-    juju.change(leader=leader)
+    if role == OBSERVED:
+        loki = {"endpoint": json.dumps({"url": "http://loki:3100/loki/api/v1/push"})}
+        for endpoint in OBSERVERS:
+            juju.client(f"of-{endpoint}", {}, endpoint=endpoint, unit_asks=loki)
+    juju.change(leader=role != "follower")
     return juju
 
 
@@ -136,12 +145,12 @@ class Bench:
         """Fill `rows` and `totals` with the numbers of a leader or follower."""
         tools: dict[int, int] = {}
         for clients in (1, 5):
-            name = f"{role}-{clients}"
+            name = f"{role.replace(' ', '-')}-{clients}"
             juju = settled(
                 self._folder / f"{name}-juju",
                 self._postgresql,
-                leader=role == "leader",
-                clients=clients,
+                role,
+                clients,
             )
             charm = self._charm(name, juju)
             first = charm.hook()[1]
@@ -156,7 +165,7 @@ class Bench:
                 what = f"{role}: hook tools for 8 endpoints without a relation"
                 self.totals.append(Total(what, more, 0))
         more = (tools[5] - tools[1]) / 4
-        limit = 2 if role == "leader" else 0
+        limit = 0 if role == "follower" else 2
         self.totals.append(Total(f"{role}: hook tools for each further client", more, limit))
 
     def _charm(self, name: str, juju: Juju, unrelated: str = "") -> Charm:

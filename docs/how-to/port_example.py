@@ -37,6 +37,7 @@ def unit(model: Model, name: str, server: MemoryServer) -> Application:
     ports = Ports(
         facts=LocalFacts(model, name, layout, pooler.read),
         pooler=pooler,
+        exporters=pooler.exporters,
         consoles=pooler.consoles,
         peers=record.LocalPeers(model, name),
         secrets=record.LocalSecrets(model, name),

@@ -8,6 +8,7 @@ from app.hooks.certificates import CertificatesChanged, SetPrivateKey
 from app.hooks.clients import ClientsBroken, ClientsChanged, ClientsDeparted
 from app.hooks.config_changed import ConfigChanged
 from app.hooks.legacy import LegacyChanged
+from app.hooks.observers import ObserversChanged
 from app.hooks.pause import Pause, Resume
 from app.hooks.pebble_ready import PebbleReady
 from app.hooks.peers import PeersChanged, PeersCreated, PeersDeparted
@@ -25,6 +26,7 @@ from app.intents.request_backend import RequestBackend
 from app.intents.run_exporters import FreePort, RunExporters
 from app.intents.share_configuration import ShareConfiguration
 from app.intents.share_passwords import SharePasswords
+from app.intents.tell_observers import TellObservers
 from app.intents.verify_servers import VerifyServers
 from app.intents.withdraw_access import WithdrawAccess
 from app.ports import Ports
@@ -66,6 +68,9 @@ class Application:
         self.legacy_changed = LegacyChanged(facts, converge)
 
         self.certificates_changed = CertificatesChanged(facts, converge)
+
+        self.observers_changed = ObserversChanged(facts, converge)
+        self.observers_departed = ClientsDeparted(facts, departures, converge)
 
         self.set_private_key = SetPrivateKey(facts, ports.certificates)
         self.pause = Pause(facts, ports.consoles)
@@ -116,5 +121,7 @@ def _intents(
         RepeatOffers(ports.clients),
         # Exporters follow the processes that run now. Nothing waits for exporters.
         RunExporters(ports.exporters),
+        # Observers follow what this hook has decided. Clients do not wait for them.
+        TellObservers(ports.telemetry, ports.peers, verify),
     )
     return Converge(*(map(around, intents) if around else intents), again=again)

@@ -286,6 +286,7 @@ class Ports(NamedTuple):
     backend: Backend
     clients: Clients
     certificates: Certificates
+    telemetry: Telemetry
     departures: Departures
     exposure: Exposure
     databases: Databases

@@ -63,7 +63,9 @@ def next_change(facts: Facts, shared: Plan, program: PgBouncerRuntime) -> Change
     total = min(unit_limit(plan, facts.unit), limit_known_to_peers(facts))
     free = next_process_limits(planned, total, before.running if before else ())
     # A supervisor does not start a process that it has told to stop and that has not ended yet.
-    run = tuple(process for process in free if process.index not in container.ending)
+    # PgBouncer starts without a listener if an exporter has its port.
+    taken = container.exporter_ports.difference(p.port for p in (before.running if before else ()))
+    run = tuple(p for p in free if p.index not in container.ending and p.port not in taken)
     config = pooler_config(
         plan, facts.unit, program, facts.layout, facts.auth, run,
         served_pair(facts), facts.received_authorities, before.trusted if before else (), facts.now,

@@ -2,7 +2,7 @@
 
 from domain.applied import AppliedState
 from domain.capabilities import PgBouncerRuntime, Version
-from domain.exporters import AppliedExporters, ExporterChange
+from domain.exporters import FIRST_PORT, AppliedExporters, ExporterChange
 from domain.plan import Serving
 from domain.value import Value
 
@@ -50,6 +50,11 @@ class Container(Value):
     def serving(self) -> Serving | None:
         """Return what the processes serve; None unless every process of the applied configuration runs."""
         return self.applied.serving if self.applied and self.runs else None
+
+    @property
+    def exporter_ports(self) -> frozenset[int]:
+        """Return the ports at which exporters listen."""
+        return frozenset(FIRST_PORT + index for index in self.exporting)
 
     def with_program(self, program: PgBouncerRuntime) -> "Container":
         """Return this container with what PgBouncer said of itself."""

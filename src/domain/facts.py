@@ -18,7 +18,7 @@ from domain.problems import KUBERNETES, Level, Problem
 from domain.roles import DATABASE_CREATORS
 from domain.service import Exposed
 from domain.settings import Settings
-from domain.telemetry import TelemetryFacts
+from domain.telemetry import LogTarget, TelemetryFacts
 from domain.tls import Certificate, UnitCertificates
 from domain.users import AccessRequest, AuthMaterial, Grant, Offer, Refusal
 from domain.value import Count, Name, Value
@@ -92,10 +92,16 @@ class Ledger(Value):
     verified: str = ""
     # A digest of what clients were told of TLS and its authorities; '' if they were told that there is no TLS.
     told_tls: str = ""
+    # A digest of what observers were told; '' if they were told nothing.
+    told_observers: str = ""
 
     def telling(self, told_tls: str) -> "Ledger":
         """Return this ledger after all clients that have credentials were told this of TLS."""
         return self.model_copy(update={"told_tls": told_tls})
+
+    def telling_observers(self, told_observers: str) -> "Ledger":
+        """Return this ledger after all observers were told this of the application."""
+        return self.model_copy(update={"told_observers": told_observers})
 
     def with_problem(self, problem: Problem) -> "Ledger":
         """Return this ledger with a problem, which replaces an older problem with its topic."""
@@ -143,6 +149,7 @@ class Ledger(Value):
             problems=tuple(problem for problem in self.problems if problem.topic in KUBERNETES),
             made=self.made,
             left=self.left,
+            told_observers=self.told_observers,
         )
 
     def has(self, topic: str) -> bool:
@@ -232,6 +239,11 @@ class Facts(Value):
     def with_certificates(self, certificates: UnitCertificates) -> "Facts":
         """Return these facts with other certificates of this unit."""
         return self.model_copy(update={"certificates": certificates})
+
+    def forwarding(self, targets: tuple[LogTarget, ...]) -> "Facts":
+        """Return these facts after the container was told to send its log lines to these targets."""
+        telemetry = self.telemetry.model_copy(update={"forwarded": targets})
+        return self.model_copy(update={"telemetry": telemetry})
 
     def recording(self, ledger: Ledger) -> "Facts":
         """Return these facts after the leader wrote this ledger."""

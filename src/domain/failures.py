@@ -96,7 +96,7 @@ POSTGRESQL = (
     ),
     Kind(
         Level.BLOCKED,
-        "schema pgbouncer in database …",
+        "schema … in database …",
         "rename or drop the schema or the functions that the sentence names",
     ),
     Kind(

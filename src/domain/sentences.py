@@ -140,7 +140,7 @@ CERTIFICATE_AWAITED = Kind(
     " the authority",
 )
 RENEWAL_AWAITED = Kind(
-    Level.WAITING,
+    Level.ACTIVE,
     "certificates: waiting for {authority} to issue another certificate: that of this unit"
     " expires on {end}",
     "look at the log of the authority. Until that time the unit serves the certificate that it has",
@@ -283,6 +283,25 @@ NOT_RENEWED = Kind(
     "option client_tls_sslmode is require and there is no relation certificates: the"
     " certificate is served until it expires",
     "relate an authority again, or set the option to prefer, which ends TLS",
+)
+
+# Observers
+
+REFUSED_BY_OBSERVER = Kind(
+    Level.ACTIVE,
+    "{endpoint}: {application} refuses {what}: {reason}",
+    "refresh this charm, or the charm of the observer, and report the sentence if it stays. Clients are served,"
+    " and what the observer accepts still works",
+)
+OBSERVER_NOT_READABLE = Kind(
+    Level.ACTIVE,
+    "{endpoint}: what {application} wrote is not used: {reason}",
+    "look at the application that the sentence names. Clients are served",
+)
+LOGS_NOT_SENT = Kind(
+    Level.ACTIVE,
+    "logging: log lines are not sent to Loki: {reason}",
+    "look at the rest of the sentence. Every hook tries again",
 )
 
 # Units and Kubernetes

@@ -189,6 +189,13 @@ class Settings(Value):
         Accepts("cluster or local"),
         Named("external-traffic-policy"),
     ] = "cluster"
+    # Whether PgBouncer logs client and server connections that open and close; `auto` while no exporter runs.
+    log_connections: Annotated[
+        Literal["auto", "true", "false"],
+        pydantic.BeforeValidator(_without_boolean),
+        Accepts("auto, true or false"),
+        Named("log-connections"),
+    ] = "auto"
     # The percentage of the time of clients that may be no wait for a server connection; '0' is off.
     slo_wait_target: Annotated[
         str,
@@ -201,14 +208,6 @@ class Settings(Value):
     def wait_target(self) -> float:
         """Return the percentage of the time of clients that must not be a wait; 0 if there is no objective."""
         return float(self.slo_wait_target)
-
-    # Whether PgBouncer logs client and server connections that open and close; `auto` while no exporter runs.
-    log_connections: Annotated[
-        Literal["auto", "true", "false"],
-        pydantic.BeforeValidator(_without_boolean),
-        Accepts("auto, true or false"),
-        Named("log-connections"),
-    ] = "auto"
 
     def with_listen_port(self, port: int) -> "Settings":
         """Return these settings with another port."""

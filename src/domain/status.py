@@ -40,6 +40,7 @@ def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ..
         *_exporters(facts),
         *_capacity(facts),
         *certificate_sentences(facts),
+        *(Sentence(level=Level.ACTIVE, text=text) for text in facts.telemetry.answers),
         *(
             Sentence(level=problem.level, text=problem.text)
             for problem in (*problems, *facts.ledger.problems)

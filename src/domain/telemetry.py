@@ -18,14 +18,17 @@ class TelemetryFacts(Value):
 
     # Prometheus is related: exporters run, and are scraped.
     metrics: bool = False
-    # Grafana is related.
+    # Grafana is related. Only the leader reads whether Grafana and Sloth are.
     dashboards: bool = False
-    # Sloth is related.
     slo: bool = False
     # Loki is related. It may have no unit with an address yet.
     logs: bool = False
     loki: tuple[LogTarget, ...] = ()
-    # The numbers of all of these relations.
+    # The Loki units that the container sends its log lines to now.
+    forwarded: tuple[LogTarget, ...] = ()
+    # The labels by which the series of this application are found, with their values.
+    labels: tuple[tuple[str, str], ...] = ()
+    # The numbers of the relations that the leader writes to.
     relations: tuple[int, ...] = ()
     # Sentences on what an observer refuses, or wrote and cannot be used. Only the leader reads the answers of
     # applications.
@@ -48,17 +51,20 @@ class ScrapeJob(Value):
     targets: tuple[ScrapeTarget, ...] = ()
 
 
-# A group of rules, in the shape of a group in a rule file of Prometheus.
-RuleGroup = dict[str, object]
+# An object that becomes JSON: a group of rules, a dashboard, or a specification of service level objectives.
+Document = dict[str, object]
 
 
 class Told(Value):
-    """What the leader tells the observers for the application."""
+    """What the leader tells the observers for the application. What no related observer reads is left out."""
 
+    # The unit with the lowest number, which consumers use as the source of what they are told.
+    unit: str
     jobs: tuple[ScrapeJob, ...] = ()
-    metric_rules: tuple[RuleGroup, ...] = ()
-    log_rules: tuple[RuleGroup, ...] = ()
-    # The JSON of the dashboard for Grafana; {} if Grafana is not related.
-    dashboard: dict[str, object] = {}
-    # The specifications of service level objectives for Sloth.
-    slos: tuple[dict[str, object], ...] = ()
+    # Groups in the shape of a rule file of Prometheus or Loki.
+    metric_rules: tuple[Document, ...] = ()
+    log_rules: tuple[Document, ...] = ()
+    # The dashboard as Grafana's JSON; None if Grafana is not related.
+    dashboard: Document | None = None
+    # Specifications in the format `prometheus/v1` of Sloth.
+    slos: tuple[Document, ...] = ()

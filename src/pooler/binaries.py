@@ -16,6 +16,7 @@ import sys
 from adapters.local.environment import for_tools
 from adapters.local.run_as import POSTGRESQL_USERS, RunAs
 from domain.capabilities import OLDEST, Version, version_in
+from domain.exporters import PROGRAMS
 from domain.vulnerabilities import vulnerabilities
 from pooler import debian
 from pooler.cache import (
@@ -58,9 +59,6 @@ EXPORTER = Product(
 PROMETHEUS = Product(
     "Prometheus", "install the packages prometheus and promtool, so that they are on the PATH"
 )
-
-# Both names of the exporter: Debian's package, and the project's own release.
-EXPORTER_NAMES = ("prometheus-pgbouncer-exporter", "pgbouncer_exporter")
 
 # An earlier exporter on the PATH is not used: the tests measure this release and later releases.
 OLDEST_EXPORTER = Version(0, 10)
@@ -228,7 +226,7 @@ def exporter(cache: pathlib.Path, say: PrintLine, suite: str = SUITE) -> pathlib
             f"$PGBOUNCER_EXPORTER is {given}, which is no exporter of PgBouncer's metrics:"
             " set it to the path of prometheus-pgbouncer-exporter, or unset it"
         )
-    found = (shutil.which(name) for name in EXPORTER_NAMES if suite == SUITE)
+    found = (shutil.which(name) for name in PROGRAMS if suite == SUITE)
     for own in (pathlib.Path(path) for path in found if path):
         if (version := exporter_version(own)) and version >= OLDEST_EXPORTER:
             return own

@@ -9,22 +9,20 @@ from contextlib import contextmanager
 from adapters.local import listeners
 from adapters.local.exporter_processes import (
     ADDRESS,
-    Exporter,
     ExporterFailed,
     ExporterProcesses,
+    LocalExporter,
     wait_until_it_listens,
 )
 from adapters.local.run_as import pooler_owner
+from domain.exporters import FIRST_PORT, Exporter
 from domain.value import number_of
 from pooler import binaries
 from pooler.arguments import CommandError
 from pooler.platform import LocalPlatform
 from pooler.store import MetricsRecord, State, Store
 
-# The port of the first exporter; every other exporter has the next free port.
-FIRST_PORT = 9127
-
-# How many ports are tried.
+# How many ports are tried, from FIRST_PORT on: every exporter has the next free port.
 MOST_TRIES = 1000
 
 # Another program may take a port between the choice of the port and the start of the exporter.
@@ -45,7 +43,7 @@ def set_wanted(state: State, say: PrintLine) -> None:
     state.metrics = MetricsRecord(program=program, ports=ports)
 
 
-def kept(platform: LocalPlatform) -> list[Exporter]:
+def kept(platform: LocalPlatform) -> list[LocalExporter]:
     """Return the exporters that the state asks for, each with its port; none without `up --metrics`.
 
     An exporter whose port is not chosen yet has port 0.
@@ -54,10 +52,11 @@ def kept(platform: LocalPlatform) -> list[Exporter]:
     return _needed(platform, record.program, record.ports) if record else []
 
 
-def follow(platform: LocalPlatform, say: PrintLine) -> list[Exporter]:
-    """Let exactly the exporters run that the state and the applied configuration ask for; return them.
+def follow(platform: LocalPlatform, say: PrintLine) -> list[LocalExporter]:
+    """Let exactly the exporters run that the state and the applied configuration ask for.
 
-    The ports are saved before an exporter starts. `say` is told about an exporter that does not start.
+    Returns those that run. The ports are saved before an exporter starts. `say` is told about an exporter
+    that does not start.
     """
     exporters, record = exporters_of(platform.store), platform.state.metrics
     exporters.stop(kept(platform))
@@ -74,7 +73,7 @@ def follow(platform: LocalPlatform, say: PrintLine) -> list[Exporter]:
             break
     for failure in failures:
         say(failure)
-    return kept(platform)
+    return list(filter(exporters.runs, kept(platform)))
 
 
 def differ(platform: LocalPlatform) -> bool:
@@ -89,7 +88,7 @@ def differ(platform: LocalPlatform) -> bool:
 
 
 @contextmanager
-def temporary(platform: LocalPlatform, program: str) -> Generator[list[Exporter]]:
+def temporary(platform: LocalPlatform, program: str) -> Generator[list[LocalExporter]]:
     """Yield exporters that run while the context lasts, and that no state knows. Raises CommandError."""
     wanted = _with_free_ports(_needed(platform, program, {}), ())
     try:
@@ -99,9 +98,9 @@ def temporary(platform: LocalPlatform, program: str) -> Generator[list[Exporter]
         raise CommandError(str(failure)) from None
 
 
-def _start(exporters: ExporterProcesses, wanted: Sequence[Exporter]) -> list[str]:
+def _start(exporters: ExporterProcesses, wanted: Sequence[LocalExporter]) -> list[str]:
     """Start exporters, and return why some of them did not start."""
-    started: list[tuple[Exporter, subprocess.Popen[bytes]]] = []
+    started: list[tuple[LocalExporter, subprocess.Popen[bytes]]] = []
     failures: list[str] = []
     for exporter in wanted:
         try:
@@ -117,17 +116,17 @@ def _start(exporters: ExporterProcesses, wanted: Sequence[Exporter]) -> list[str
 
 
 def _with_free_ports(
-    exporters: Sequence[Exporter], running: Collection[Sequence[str]]
-) -> list[Exporter]:
+    exporters: Sequence[LocalExporter], running: Collection[Sequence[str]]
+) -> list[LocalExporter]:
     """Return exporters that each keep their port, or get a free port if another program has it."""
     ports = {each.port for each in exporters if list(each.command) in running}
-    chosen: list[Exporter] = []
+    chosen: list[LocalExporter] = []
     for exporter in exporters:
         if list(exporter.command) not in running:
             known = {each.port for each in exporters} - {exporter.port}
             port = _free_port(exporter.port, ports | known)
             ports.add(port)
-            chosen.append(exporter._replace(port=port))
+            chosen.append(exporter.at(port))
         else:
             chosen.append(exporter)
     return chosen
@@ -144,26 +143,27 @@ def _free_port(known: int, taken: Collection[int]) -> int:
     )
 
 
-def _key(exporter: Exporter) -> str:
+def _key(exporter: LocalExporter) -> str:
     return f"{number_of(exporter.unit)}/{exporter.process}"
 
 
 def _needed(
     platform: LocalPlatform, program: str, ports: Mapping[str, int]
-) -> list[Exporter]:
+) -> list[LocalExporter]:
     """Return an exporter for each configured process, with its port in `ports`, or port 0."""
-    found: list[Exporter] = []
+    found: list[LocalExporter] = []
     for unit in sorted(platform.model.units, key=number_of):
         applied, layout = platform.pooler(unit).applied(), platform.layout(unit)
         found += [
-            Exporter(
+            LocalExporter(
                 unit=unit,
-                process=instance.index,
+                exporter=Exporter(
+                    index=instance.index,
+                    port=ports.get(f"{number_of(unit)}/{instance.index}", 0),
+                    process_port=instance.port,
+                ),
+                layout=layout,
                 program=program,
-                pooler_port=instance.port,
-                sockets=layout.socket_directory(instance.index),
-                directory=layout.directory(instance.index),
-                port=ports.get(f"{number_of(unit)}/{instance.index}", 0),
             )
             for instance in (applied.instances if applied else ())
         ]

@@ -1,11 +1,35 @@
-"""Tell Prometheus which exporters run, and the rules for the options of the application."""
+"""Let exporters run beside the processes, and tell Prometheus about them and about the rules."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from adapters.local.exporter_processes import LocalExporter
+from domain.alerts import as_groups, metric_rules, recording_rules
 from domain.settings import Settings, settings_from
 from pooler import exporters
+from pooler.arguments import CommandError
 from pooler.platform import LocalPlatform
 from pooler.prometheus import Prometheus
+
+
+def follow(platform: LocalPlatform, say: Callable[[str], None]) -> list[LocalExporter]:
+    """Let the exporters that the state asks for run, and return those that run.
+
+    A Prometheus of `pooler observe` reads these exporters, and rules for the options. `say` is told what
+    fails: PgBouncer serves its clients without exporters, too.
+    """
+    try:
+        found = exporters.follow(platform, say)
+        if Prometheus(platform.store).directory.exists():
+            configure(platform)
+    except OSError as error:
+        say(f"{error.filename or platform.store.home}: {error.strerror}")
+        return []
+    except CommandError as error:
+        say(str(error))
+        return []
+    return found
 
 
 def configure(platform: LocalPlatform) -> None:
@@ -16,11 +40,6 @@ def configure(platform: LocalPlatform) -> None:
     )
 
 
-def refresh(platform: LocalPlatform) -> None:
-    """Write the configuration again if `pooler observe` has ever written it."""
-    if Prometheus(platform.store).directory.exists():
-        configure(platform)
-
-
-def _groups(_: Settings) -> list[dict[str, object]]:
-    return []
+def _groups(settings: Settings) -> list[dict[str, object]]:
+    """Return the rules for these options, in the shape of Prometheus' files of rules."""
+    return as_groups((*metric_rules(settings), *recording_rules(settings)))

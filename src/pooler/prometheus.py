@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from adapters.local import environment, files, listeners
-from adapters.local.exporter_processes import ADDRESS, Exporter, end_with_parent
+from adapters.local.exporter_processes import ADDRESS, LocalExporter, end_with_parent
 from adapters.local.run_as import chown, identity, prometheus_owner
 from adapters.local.system_processes import command_of, pids, send, user_of
 from pooler.arguments import CommandError
@@ -26,7 +26,7 @@ FIRST_PORT = 9090
 MOST_TRIES = 100
 
 # Seconds between two looks at the exporters, and at the rules.
-INTERVAL_SECONDS = 15
+INTERVAL_SECONDS = 5
 
 # The data that is kept at most.
 RETENTION = "1GB"
@@ -82,7 +82,10 @@ class Prometheus:
         return f"--config.file={self._config}" in command_of(pid) and user_of(pid) == owner
 
     def configure(
-        self, exporters: Sequence[Exporter], groups: Sequence[dict[str, object]], application: str
+        self,
+        exporters: Sequence[LocalExporter],
+        groups: Sequence[dict[str, object]],
+        application: str,
     ) -> None:
         """Write what Prometheus reads; a Prometheus that runs takes it over. Raises OSError.
 
@@ -156,7 +159,9 @@ class Prometheus:
         end = time.monotonic() + START_SECONDS
         while not _answers(port, "/-/ready"):
             if process.poll() is not None:
-                raise CommandError(f"Prometheus ended at once: {self._last_error()}; see {self.log}")
+                raise CommandError(
+                    f"Prometheus ended at once: {self._last_error()}; see {self.log}"
+                )
             if time.monotonic() > end:
                 process.kill()
                 raise CommandError(
@@ -189,7 +194,7 @@ class Prometheus:
         return "it gave no reason"
 
 
-def _targets(exporters: Sequence[Exporter], application: str) -> list[dict[str, object]]:
+def _targets(exporters: Sequence[LocalExporter], application: str) -> list[dict[str, object]]:
     """Return the exporters as targets, each with the labels that Juju's Prometheus would give it."""
     return [
         {

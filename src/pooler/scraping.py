@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from adapters.local.exporter_processes import ADDRESS, Exporter
+from adapters.local.exporter_processes import ADDRESS, LocalExporter
 from domain.value import Value
 
 # Seconds in which an exporter has to answer, and the most bytes that are read of its answer.
@@ -17,7 +17,10 @@ MOST_BYTES = 64 << 20
 _BLOCK = 1 << 16
 
 # A line of the text format: `name{labels} value`, or `name value`.
-_SAMPLE = re.compile(r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
+_NUMBER = r"[-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?|NaN|[-+]Inf"
+_SAMPLE = re.compile(
+    rf"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{{(?P<labels>.*)\}})? (?P<value>{_NUMBER})"
+)
 _LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
 _ABOUT = re.compile(r"# (?P<what>HELP|TYPE) (?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*) ")
 
@@ -67,7 +70,7 @@ class Family:
         self.samples: list[Sample] = []
 
 
-def scraped(exporter: Exporter) -> str:
+def scraped(exporter: LocalExporter) -> str:
     """Return the page of an exporter. Raises Silent."""
     connection = http.client.HTTPConnection(ADDRESS, exporter.port, timeout=SECONDS)
     end, text = time.monotonic() + SECONDS, b""
@@ -87,7 +90,9 @@ def scraped(exporter: Exporter) -> str:
     return text.decode(errors="replace")
 
 
-def joined(pages: Iterable[tuple[Exporter, str]], *, everything: bool = False) -> list[Family]:
+def joined(
+    pages: Iterable[tuple[LocalExporter, str]], *, everything: bool = False
+) -> list[Family]:
     """Return the metrics of several pages; each value has the labels `unit` and `process`.
 
     Without `everything` only the metrics of PgBouncer are returned, not those of the exporters.
@@ -102,15 +107,14 @@ def joined(pages: Iterable[tuple[Exporter, str]], *, everything: bool = False) -
                 families.setdefault(current, Family()).about.setdefault(about["what"], line)
             elif sample := _SAMPLE.fullmatch(line):
                 name = sample["name"]
-                current = current if name.startswith(current) else name
+                if not current or not name.startswith(current):
+                    current = name
                 labels = ",".join(filter(None, (own, sample["labels"])))
                 families.setdefault(current, Family()).samples.append(
                     Sample(name, labels, sample["value"])
                 )
     return [
-        family
-        for name, family in families.items()
-        if everything or name.startswith(OF_PGBOUNCER)
+        family for name, family in families.items() if everything or name.startswith(OF_PGBOUNCER)
     ]
 
 

@@ -58,7 +58,7 @@ class MetricsRecord(StoredModel):
     # The path of the exporter.
     program: str
     # The port of each exporter, by the number of the unit and the index of the process: `0/1`.
-    ports: dict[str, Port] = {}
+    ports: dict[str, Port] = pydantic.Field(default_factory=dict[str, int])
 
 
 def _ip_address(text: str) -> str:

@@ -21,6 +21,7 @@ from folders import new_folder
 from ports import free_port
 from postgresql import PASSWORD, PostgreSQL
 
+from pooler import binaries
 from pooler.binaries import OLDER_SUITE, SUITE, default_cache, postgresql_owner
 
 MODEL, MODEL_UUID, APPLICATION = "shop", "0f1f6c1e-1c2f-4d0d-9a53-2c6c3a2b7a11", "pgbouncer-k8s"
@@ -284,7 +285,7 @@ class Observed:
             )
         )
         _own(home, *home.iterdir())
-        program = default_cache() / f"pgbouncer-{place.suite}/pgbouncer"
+        program = binaries.pgbouncer(default_cache(), print, place.suite)
         self._pgbouncers[place] = self._start(
             stack, [program, "-q", home / "ini"], home / "output"
         )
@@ -293,7 +294,7 @@ class Observed:
         home = self._home / place.name
         # An exporter before 0.11 ends if PgBouncer does not answer when it starts.
         self.wait((home / f".s.PGSQL.{self._listens[place]}").exists, f"PgBouncer {place.name}")
-        program = default_cache() / f"exporter-{suite}/root/usr/bin/prometheus-pgbouncer-exporter"
+        program = binaries.exporter(default_cache(), print, suite)
         dsn = (
             f"host={home} port={self._listens[place]} user=pgbouncer dbname=pgbouncer"
             " sslmode=disable"
@@ -329,7 +330,7 @@ class Observed:
         # JSON is YAML.
         (home / "prometheus.yml").write_text(json.dumps(settings))
         _own(home, home / "prometheus.yml")
-        program = default_cache() / "prometheus-trixie/root/usr/bin/prometheus"
+        program = binaries.prometheus(default_cache(), print) / "prometheus"
         self._start(
             stack,
             [

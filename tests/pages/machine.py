@@ -240,7 +240,10 @@ def remove_packages() -> None:
 
 
 def _fill(cache: pathlib.Path) -> None:
-    """Copy PgBouncer into a cache, as after an earlier `make up`."""
-    program = binaries.pgbouncer(binaries.default_cache(), print)
-    if program.parent.parent == binaries.default_cache():
-        shutil.copytree(program.parent, cache / program.parent.name, symlinks=True)
+    """Copy PgBouncer and the exporter into a cache, as after an earlier `make up` and `pooler metrics`."""
+    shared = binaries.default_cache()
+    for fetch in (binaries.pgbouncer, binaries.exporter):
+        program = fetch(shared, print)
+        if shared in program.parents:
+            name = program.relative_to(shared).parts[0]
+            shutil.copytree(shared / name, cache / name, symlinks=True)

@@ -20,9 +20,10 @@ def config(
     files=0,
     layout=LAYOUT,
     auth=CONSOLE_AUTH,
+    exported=False,
     **options,
 ):
     shared = shared or plan(databases=("shop",))
     shared = shared.model_copy(update={"settings": shared.settings.model_copy(update=options)})
     program = PgBouncerRuntime(version=version, files=files, cpus=cpus)
-    return pooler_config(shared, unit, program, layout, auth)
+    return pooler_config(shared, unit, program, layout, auth, exported=exported)

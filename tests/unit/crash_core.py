@@ -152,6 +152,7 @@ def twin(platform):
         behind=list(server.behind),
     )
     other._passwords = copy.copy(platform._passwords)
+    other.observers = copy.deepcopy(platform.observers)
     for name, unit in platform.units.items():
         pooler = copy.copy(unit.pooler)
         pooler.running, pooler.ending = set(pooler.running), set(pooler.ending)
@@ -170,8 +171,10 @@ def twin(platform):
             pooler,
             other.databases,
             other.exposure(name),
+            other.telemetry(name),
             other._new_password,
         )
+        other.units[name].telemetry.forwarded = unit.telemetry.forwarded
     return other
 
 

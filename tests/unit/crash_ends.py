@@ -41,6 +41,7 @@ def seen(platform):
                 unit.pooler.running,
                 unit.pooler.config and unit.pooler.config.model_dump(exclude={"users", "admin"}),
                 unit.pooler.applied and unit.pooler.applied.model_dump(exclude={"users"}),
+                unit.pooler.exporters.running,
             )
             for unit in platform.units.values()
         ],

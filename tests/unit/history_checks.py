@@ -12,6 +12,7 @@ from adapters.local.model import Answer
 from adapters.memory import LAYOUT, MemoryRole
 from domain import planning
 from domain.endpoints import endpoints_in, endpoints_text
+from domain.exporters import exporters_of
 from domain.instances import pooler_config
 from domain.plan import share
 from domain.users import grant_for
@@ -90,7 +91,8 @@ class Checks:
 
         def state():
             roles = {role: dataclasses.replace(known) for role, known in server.roles.items()}
-            return self.model.model_dump_json(), len(unit.pooler.taken), roles
+            steps = len(unit.pooler.taken), len(unit.pooler.exporters.taken)
+            return self.model.model_dump_json(), steps, roles
 
         before = state()
         unit.update_status()
@@ -157,7 +159,13 @@ class Checks:
         assert not any(member.held for member in plan.members)
         for name, unit in self.platform.units.items():
             pooler = unit.pooler
-            wanted = pooler_config(plan, name, pooler.program(), LAYOUT, model.auth)
+            exported = model.telemetry.metrics
+            wanted = pooler_config(
+                plan, name, pooler.program(), LAYOUT, model.auth, exported=exported
+            )
+            exporters = exporters_of(wanted) if exported else ()
+            assert tuple(pooler.exporters.running.values()) == exporters
+            assert pooler.exporters.scraped() == {exporter.index: 1 for exporter in exporters}
             assert pooler.config == wanted
             assert pooler.running == {instance.index for instance in wanted.instances}
             assert (pooler.applied.over, pooler.applied.ending) == ((), ())
@@ -234,7 +242,8 @@ class Checks:
     def check_nothing_is_left_to_do(self):
         def state():
             units = self.platform.units.values()
-            return self.model.model_dump_json(), [len(unit.pooler.taken) for unit in units]
+            steps = [(len(u.pooler.taken), len(u.pooler.exporters.taken)) for u in units]
+            return self.model.model_dump_json(), steps
 
         before = state()
         for which in PLAIN:

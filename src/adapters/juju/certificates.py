@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import pydantic
 
 from adapters.juju.authorities import JujuAuthorities
-from adapters.juju.names import CERTIFICATES, PEERS
+from adapters.juju.names import CERTIFICATES, PEERS, certificates_label
 from adapters.juju.secrets import LabelledSecret
 from app.errors import CertificatesFailed
 from domain.certificates import (
@@ -69,9 +69,10 @@ class JujuCertificates:
     """
 
     def __init__(self, charm: ops.CharmBase, state: JujuState, hosts: tuple[str, ...]) -> None:
-        label = f"{CERTIFICATES}.{charm.unit.name.replace('/', '-')}"
         self._state = state
-        self._secret = LabelledSecret(charm, state, label, charm.unit)
+        self._secret = LabelledSecret(
+            charm, state, certificates_label(charm.unit.name), charm.unit
+        )
         self._hosts = hosts
         self._authorities = JujuAuthorities(state)
         self._content: Mapping[str, str] = {}

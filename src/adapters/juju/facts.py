@@ -18,6 +18,7 @@ from adapters.juju.names import BACKEND, CLIENTS, LEAVING, PEERS
 from adapters.juju.peers import REQUEST
 from adapters.juju.secrets import JujuSecrets
 from adapters.juju.state import JujuState
+from adapters.juju.telemetry import JujuTelemetry
 from domain.backend import BackendLogin, BackendRelation
 from domain.budget import UnitBudget
 from domain.endpoints import address_in, endpoints_in
@@ -45,6 +46,7 @@ class JujuFacts:
         layout: Layout,
         service_host: str,
         legacy: JujuLegacyClients,
+        telemetry: JujuTelemetry,
     ) -> None:
         self._charm = charm
         self._state = state
@@ -54,6 +56,7 @@ class JujuFacts:
         self._layout = layout
         self._service_host = service_host
         self._legacy = legacy
+        self._telemetry = telemetry
 
     def read(self) -> Facts:
         """Return the facts. Only the leader reads the databags of clients.
@@ -102,6 +105,7 @@ class JujuFacts:
         if leader:
             requests += tuple((known.relation_id, known.parsed) for known in legacy)
         certificates, received = self._certificates.read()
+        container = self._container()
         return Facts(
             unit=charm.unit.name,
             address=self._address(),
@@ -110,7 +114,7 @@ class JujuFacts:
             settings=settings,
             settings_problems=problems,
             layout=self._layout,
-            container=self._container(),
+            container=container,
             leader_address=shared.get("leader", ""),
             plan=plan,
             auth=auth,
@@ -131,6 +135,7 @@ class JujuFacts:
             certificates=certificates,
             received_authorities=received,
             now=time.time() if plan and plan.certificate_logins else 0.0,
+            telemetry=self._telemetry.read(leader=leader, reachable=container.reachable),
         )
 
     def _address(self) -> str:

@@ -7,6 +7,11 @@ CLIENTS = "database"
 LEGACY = ("db", "db-admin")
 CERTIFICATES = "certificates"
 AUTHORITIES = "receive-ca-certs"
+METRICS = "metrics-endpoint"
+DASHBOARDS = "grafana-dashboard"
+LOGGING = "logging"
+SLO = "sloth"
+OBSERVERS = (METRICS, DASHBOARDS, LOGGING, SLO)
 TRACING = "tracing"
 
 # The key in the databags of a unit that is being removed.
@@ -14,3 +19,8 @@ LEAVING = "departing"
 
 # On the charm's disk: where the traces of hooks go. The file is there while the relation `tracing` is there.
 TRACES = ".traces.json"
+
+
+def certificates_label(unit: str) -> str:
+    """Return the label of the secret of a unit with its certificate and keys."""
+    return f"{CERTIFICATES}.{unit.replace('/', '-')}"

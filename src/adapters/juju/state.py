@@ -30,6 +30,9 @@ _NEW_OR_ENDING = ops.RelationCreatedEvent | ops.RelationBrokenEvent
 
 LEADER, OPTIONS, RELATIONS, UNITS, DATABAG = "leader", "options", "relations", "units", "databag"
 
+# Begins the recorded kind of a value that only hooks of its relation compare.
+_ANNOUNCED = "announced-"
+
 
 class JujuState:
     """Juju's state as this unit may see it, with a record of every read.
@@ -42,6 +45,8 @@ class JujuState:
     def __init__(self, charm: ops.CharmBase) -> None:
         self._charm = charm
         self._reads: dict[Read, ops.Relation | None] = {}
+        # The numbers of the relations of `only_in_its_hooks`.
+        self._announced: set[int] = set()
         # Whether a later hook can see all that this hook read and wrote.
         self.comparable = True
         # From this time on, in seconds, a hook has something to do although all values are unchanged.
@@ -87,6 +92,14 @@ class JujuState:
         """Return the databag of this unit in a relation."""
         return self.databag(relation, self._charm.unit)
 
+    def only_in_its_hooks(self, relation: ops.Relation) -> None:
+        """Compare what is read of a relation only in hooks of this relation, except the databag of this unit.
+
+        Juju announces each change by the remote side with such a hook. This is for a relation where the unit
+        can see elsewhere what this application wrote, because Juju may have kept nothing of it.
+        """
+        self._announced.add(relation.id)
+
     def put(
         self,
         relation: ops.Relation,
@@ -121,7 +134,14 @@ class JujuState:
         The digests include what this hook wrote. Juju keeps all of these values or none. If it keeps none,
         the next hook reads other values.
         """
-        return [[*read, _digest(self._now(read, at))] for read, at in self._reads.items()]
+        return [
+            [self._kind(read), read.relation, read.name, _digest(self._now(read, at))]
+            for read, at in self._reads.items()
+        ]
+
+    def _kind(self, read: Read) -> str:
+        seldom = read.relation in self._announced and read.name != self._charm.unit.name
+        return _ANNOUNCED + read.kind if seldom else read.kind
 
     def _now(self, read: Read, relation: ops.Relation | None) -> object:
         if read.kind == LEADER:
@@ -149,14 +169,18 @@ class JujuState:
         The comparison ends at the first value that differs. Values of the relation of the event come first,
         because they are the most likely to differ.
         """
-        noted = [(Read(kind, relation, name), digest) for kind, relation, name, digest in digests]
+        first = event.relation.id if isinstance(event, ops.RelationEvent) else -1
+        noted = [
+            (Read(kind.removeprefix(_ANNOUNCED), relation, name), digest)
+            for kind, relation, name, digest in digests
+            if relation == first or not kind.startswith(_ANNOUNCED)
+        ]
         if isinstance(event, ops.RelationEvent):
             listed = any(read == Read(RELATIONS, name=event.relation.name) for read, _ in noted)
             known = any(read.relation == event.relation.id for read, _ in noted)
             new_or_ending = isinstance(event, _NEW_OR_ENDING) and not deferred
             if listed and (not known or new_or_ending):
                 return False
-        first = event.relation.id if isinstance(event, ops.RelationEvent) else -1
         noted.sort(key=lambda item: item[0].relation != first)
         return all(_digest(self._reread(read)) == digest for read, digest in noted)
 

@@ -137,5 +137,9 @@ def _write(folder: pathlib.Path, told: Destination) -> None:
     if file.exists() and file.read_text() == text:
         return
     new = file.with_name(f"{TRACES}.new")
-    new.write_text(text)
-    os.replace(new, file)
+    try:
+        new.write_text(text)
+        os.replace(new, file)
+    except OSError as error:
+        # A full disk is no reason for a hook to fail, and the next hook of the relation writes again.
+        logger.warning("Hooks are not traced: %s cannot be written: %s", file, error)

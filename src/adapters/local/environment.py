@@ -11,8 +11,8 @@ from collections.abc import Mapping
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # libpq reads its variables for each parameter that a login does not name. `pooler` itself reads
-# $PGBOUNCER and $PG_BIN_DIR.
-_LIBPQ = re.compile(r"PG(?!BOUNCER$|_BIN_DIR$)[A-Z_]+")
+# $PGBOUNCER, $PGBOUNCER_EXPORTER and $PG_BIN_DIR.
+_LIBPQ = re.compile(r"PG(?!BOUNCER$|BOUNCER_EXPORTER$|_BIN_DIR$)[A-Z_]+")
 _PROXIES = re.compile(r"(?:https?|ftp|all|no)_proxy", re.IGNORECASE)
 
 

@@ -9,13 +9,15 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from adapters.local import environment, files
 from adapters.local.run_as import RunAs, identity, pooler_users
 from adapters.local.system_processes import command_of, pid_in, pids, send, user_of
+from domain.exporters import Exporter
+from domain.layout import Layout
 
 # Exporters listen here: PgBouncer's metrics have the names of users and databases.
 ADDRESS = "127.0.0.1"
@@ -33,21 +35,23 @@ _PID_FILE = "--pgBouncer.pid-file="
 _MESSAGE = re.compile(r'\berr(?:or)?="?(?P<text>[^"\n]{1,200})')
 
 
-class Exporter(NamedTuple):
-    """The exporter of a PgBouncer process."""
+class LocalExporter(NamedTuple):
+    """An exporter on this machine: whose process it reads, and its program."""
 
     unit: str
-    # The index of the PgBouncer process in its unit.
-    process: int
+    exporter: Exporter
+    layout: Layout
     program: str
-    # The port of PgBouncer, which names its socket.
-    pooler_port: int
-    # The directory of that socket and of the pid file.
-    sockets: str
-    # The directory for the log and the pid file of the exporter.
-    directory: str
-    # The port at which the exporter listens.
-    port: int = 0
+
+    @property
+    def process(self) -> int:
+        """Return the index of the PgBouncer process in its unit."""
+        return self.exporter.index
+
+    @property
+    def port(self) -> int:
+        """Return the port at which the exporter listens; 0 if it is not chosen yet."""
+        return self.exporter.port
 
     @property
     def url(self) -> str:
@@ -57,35 +61,27 @@ class Exporter(NamedTuple):
     @property
     def log(self) -> pathlib.Path:
         """Return the path of the exporter's log."""
-        return pathlib.Path(self.directory, "exporter.log")
+        return pathlib.Path(self.layout.directory(self.process), "exporter.log")
 
     @property
     def pid_file(self) -> pathlib.Path:
         """Return the path of the file with the exporter's process ID."""
-        return pathlib.Path(self.directory, "exporter.pid")
+        return pathlib.Path(self.layout.directory(self.process), "exporter.pid")
 
     @property
     def command(self) -> list[str]:
         """Return the command line, which has no secret: PgBouncer lets its own user in."""
-        login = f"user=pgbouncer dbname=pgbouncer sslmode=disable port={self.pooler_port}"
-        return [
-            self.program,
-            f"--pgBouncer.connectionString=host={_quoted(self.sockets)} {login}",
-            f"{_PID_FILE}{self.sockets}/pgbouncer.pid",
-            f"--web.listen-address={ADDRESS}:{self.port}",
-        ]
+        return [self.program, *self.exporter.arguments(self.layout, ADDRESS)]
 
-
-def _quoted(value: str) -> str:
-    """Return a value for a connection string of libpq."""
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    def at(self, port: int) -> LocalExporter:
+        """Return this exporter at another port."""
+        return self._replace(exporter=self.exporter.model_copy(update={"port": port}))
 
 
 class ExporterFailed(Exception):
     """An exporter does not start; the text says which, and why."""
 
-    def __init__(self, exporter: Exporter, reason: str) -> None:
+    def __init__(self, exporter: LocalExporter, reason: str) -> None:
         super().__init__(
             f"{exporter.unit}: the exporter of process {exporter.process} does not start: {reason};"
             f" see {exporter.log}"
@@ -100,7 +96,7 @@ class ExporterProcesses:
         # A word in the command line of every exporter of this home begins so.
         self._begin = f"{_PID_FILE}{home}/run/"
 
-    def runs(self, exporter: Exporter) -> bool:
+    def runs(self, exporter: LocalExporter) -> bool:
         """Return whether an exporter runs, by its pid file."""
         try:
             pid = pid_in(files.read(exporter.pid_file))
@@ -120,7 +116,7 @@ class ExporterProcesses:
         return command if is_ours and user_of(pid) in pooler_users() else []
 
     def start(
-        self, exporter: Exporter, *, ends_with_command: bool = False
+        self, exporter: LocalExporter, *, ends_with_command: bool = False
     ) -> subprocess.Popen[bytes]:
         """Start an exporter, and return before it listens. Raises OSError.
 
@@ -143,12 +139,14 @@ class ExporterProcesses:
         return process
 
     @contextmanager
-    def until_the_end(self, exporters: Iterable[Exporter]) -> Iterator[None]:
+    def until_the_end(self, exporters: Iterable[LocalExporter]) -> Generator[None]:
         """Run exporters while the context lasts. Raises ExporterFailed and OSError."""
-        started: list[tuple[Exporter, subprocess.Popen[bytes]]] = []
+        started: list[tuple[LocalExporter, subprocess.Popen[bytes]]] = []
         try:
             for exporter in exporters:
-                started.append((exporter, self.start(exporter, ends_with_command=True)))
+                process = self.start(exporter, ends_with_command=True)
+                # The exporters that have started end also if a later exporter does not start.
+                started.append((exporter, process))
             for exporter, process in started:
                 wait_until_it_listens(exporter, process)
             yield
@@ -157,7 +155,7 @@ class ExporterProcesses:
                 process.kill()
                 process.wait()
 
-    def stop(self, kept: Sequence[Exporter] = ()) -> int:
+    def stop(self, kept: Sequence[LocalExporter] = ()) -> int:
         """End the exporters of this home that are not `kept`, and return how many there were."""
         commands = [exporter.command for exporter in kept]
 
@@ -176,7 +174,7 @@ class ExporterProcesses:
         return len(ending)
 
 
-def wait_until_it_listens(exporter: Exporter, process: subprocess.Popen[bytes]) -> None:
+def wait_until_it_listens(exporter: LocalExporter, process: subprocess.Popen[bytes]) -> None:
     """Wait until an exporter that was started listens at its port. Raises ExporterFailed."""
     end = time.monotonic() + START_SECONDS
     while process.poll() is None:

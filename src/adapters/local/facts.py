@@ -13,19 +13,29 @@ from domain.leadership import misses_something
 from domain.legacy import legacy_problem, legacy_roles
 from domain.roles import roles_in
 from domain.settings import settings_from
+from domain.telemetry import TelemetryFacts
 from domain.users import AccessRequest, Refusal
 
 
 class LocalFacts:
-    """The facts of a unit. `container` reads the state of its processes."""
+    """The facts of a unit. `container` reads the state of its processes.
+
+    `telemetry` returns what the unit sees of its observers, from the record of them.
+    """
 
     def __init__(
-        self, model: Model, unit: str, layout: Layout, container: Callable[[], Container]
+        self,
+        model: Model,
+        unit: str,
+        layout: Layout,
+        container: Callable[[], Container],
+        telemetry: Callable[[TelemetryFacts], TelemetryFacts] = lambda recorded: recorded,
     ) -> None:
         self._model = model
         self._unit = unit
         self._layout = layout
         self._container = container
+        self._telemetry = telemetry
 
     def read(self) -> Facts:
         """Return what the unit sees now."""
@@ -82,7 +92,7 @@ class LocalFacts:
             configure_command="pooler config",
             certificates=me.certificates,
             received_authorities=model.received_authorities,
-            telemetry=model.telemetry,
+            telemetry=self._telemetry(model.telemetry),
             now=time.time() if model.plan and model.plan.certificate_logins else 0.0,
         )
 

@@ -12,6 +12,7 @@ from domain.exporters import ExporterChange, ExporterProgram
 from domain.facts import Ledger, LegacyClient
 from domain.plan import Plan, Serving
 from domain.service import Service, ServiceState, UnitNode
+from domain.telemetry import LogTarget, Told
 from domain.tls import CertificateNames, ServedPair
 from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer
 
@@ -138,6 +139,20 @@ class LocalCertificates(_LocalPort):
     def receive(self) -> None:
         """Do nothing: the record of the application has the authorities that the operator gave."""
         self._model.check_leader(self._unit)
+
+
+class LocalTelemetry(_LocalPort):
+    """The port `Telemetry`, where no observer is related: nothing is told."""
+
+    def tell(self, told: Told) -> None:
+        """Do nothing but check that this unit leads."""
+        self._model.check_leader(self._unit)
+
+    def announce(self, address: str) -> None:
+        """Do nothing."""
+
+    def forward(self, targets: tuple[LogTarget, ...]) -> None:
+        """Do nothing: the log of each process is a file."""
 
 
 class LocalDepartures(_LocalPort):

@@ -16,6 +16,7 @@ from adapters.memory.kubernetes import MemoryExposure, MemoryKubernetes, MemoryS
 from adapters.memory.platform import LAYOUT, MemoryPlatform, MemoryUnit
 from adapters.memory.pooler import MemoryConsole, MemoryConsoles, MemoryPooler
 from adapters.memory.server import MemoryDatabase, MemoryDatabases, MemoryRole, MemoryServer
+from adapters.memory.telemetry import MemoryObservers, MemoryTelemetry
 
 __all__ = [
     "LAYOUT",
@@ -25,10 +26,12 @@ __all__ = [
     "MemoryDatabases",
     "MemoryExposure",
     "MemoryKubernetes",
+    "MemoryObservers",
     "MemoryPlatform",
     "MemoryPooler",
     "MemoryRole",
     "MemoryServer",
     "MemoryService",
+    "MemoryTelemetry",
     "MemoryUnit",
 ]

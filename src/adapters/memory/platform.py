@@ -23,6 +23,7 @@ from adapters.local.ports import (
 from adapters.memory.kubernetes import MemoryExposure, MemoryKubernetes
 from adapters.memory.pooler import MemoryPooler
 from adapters.memory.server import MemoryDatabases, MemoryServer
+from adapters.memory.telemetry import MemoryObservers, MemoryTelemetry
 from app.application import Application
 from app.ports import NewPassword, Ports
 from domain.backend import BackendLogin
@@ -42,10 +43,12 @@ class MemoryUnit(Application):
         pooler: MemoryPooler,
         databases: MemoryDatabases,
         exposure: MemoryExposure,
+        telemetry: MemoryTelemetry,
         new_password: NewPassword,
     ) -> None:
-        facts = LocalFacts(model, name, LAYOUT, pooler.read)
+        facts = LocalFacts(model, name, LAYOUT, pooler.read, telemetry.read)
         self.name = name
+        self.telemetry = telemetry
         self.pooler = pooler
         self.read = facts.read
         self.ports = Ports(
@@ -58,6 +61,7 @@ class MemoryUnit(Application):
             backend=LocalBackend(model, name),
             clients=LocalClients(model, name),
             certificates=LocalCertificates(model, name),
+            telemetry=telemetry,
             departures=LocalDepartures(model, name),
             exposure=exposure,
             databases=databases,
@@ -75,6 +79,7 @@ class MemoryPlatform:
         self.server = MemoryServer()
         self.databases = MemoryDatabases(self.server)
         self.kubernetes = MemoryKubernetes(service_host)
+        self.observers = MemoryObservers()
         self._cpus = cpus
         self._passwords = itertools.count(1)
         self.units: dict[str, MemoryUnit] = {}
@@ -90,6 +95,7 @@ class MemoryPlatform:
             MemoryPooler(cpus=self._cpus),
             self.databases,
             self.exposure(name),
+            self.telemetry(name),
             self._new_password,
         )
         return self.units[name]
@@ -98,6 +104,13 @@ class MemoryPlatform:
         """Return the port that exposes the application."""
         check_leader = functools.partial(self.model.check_leader, name)
         return MemoryExposure(self.kubernetes, lambda: self.model.units, check_leader)
+
+    def telemetry(self, name: str) -> MemoryTelemetry:
+        """Return the port that tells observers."""
+        check_leader = functools.partial(self.model.check_leader, name)
+        return MemoryTelemetry(
+            self.observers, name, lambda: self.model.leader == name, check_leader
+        )
 
     def remove_unit(
         self,

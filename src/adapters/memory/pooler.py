@@ -115,6 +115,7 @@ class MemoryPooler:
                 self.die(step.index)
             if line:
                 raise PoolerFailed(f"PgBouncer refuses the line {line[0]} = {line[1]}")
+            # The real process starts, and listens nowhere. An error shows that earlier.
             if step.action != "reload" and self.exporters.listens_at(wanted[step.index].port):
                 raise PoolerFailed("PgBouncer does not start: its port is in use")
             runs[step.index] = wanted[step.index]

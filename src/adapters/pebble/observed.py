@@ -27,6 +27,8 @@ class Record(TypedDict):
     layer: str
     # The identity of the Pebble that got the layer: the inode and the time of its socket.
     pebble: str
+    # The addresses to which the container sends its log lines, by target; '' while a target changes.
+    logs: NotRequired[dict[str, str]]
     # The exporters that run, as JSON of the domain's value. A record of an earlier release has no such key.
     exporters: NotRequired[str]
 

@@ -75,6 +75,9 @@ _RACES = frozenset(
     }
 )
 
+# `act` may make several objects, and lose a race for each of them.
+_RACES_AT_MOST = 3
+
 _LOCK_NOT_AVAILABLE = "55P03"
 _INSUFFICIENT_PRIVILEGE = "42501"
 _READ_ONLY_TRANSACTION = "25006"
@@ -332,16 +335,17 @@ class Session:
         return []
 
     def with_retry(self, act: Callable[[], T], *, again: bool = True) -> T:
-        """Call `act`, and with `again` once more after a race with another leader; translate errors."""
+        """Call `act`, and with `again` a few times more after a race with another leader; translate errors."""
         import psycopg
 
         try:
-            try:
-                return act()
-            except psycopg.Error as error:
-                if not again or error.sqlstate not in _RACES:
-                    raise
-            self.waiting.pause(_RETRY_SECONDS)
+            for _ in range(_RACES_AT_MOST if again else 0):
+                try:
+                    return act()
+                except psycopg.Error as error:
+                    if error.sqlstate not in _RACES:
+                        raise
+                self.waiting.pause(_RETRY_SECONDS)
             return act()
         except psycopg.Error as error:
             raise self._translate_error(error) from None

@@ -245,7 +245,7 @@ def _pools_table() -> Panel:
             Query(f"max by ({by}) ({_LONGEST})", "Longest wait"),
         ),
         width=24,
-        height=6,
+        height=5,
         columns=(
             Column("database", "Database"),
             Column("user", "User"),

@@ -8,6 +8,7 @@ VARIABLES = {
         "directory of fetched programs: ~/.cache/pgbouncer-k8s, for root /var/cache/pgbouncer-k8s"
     ),
     "PGBOUNCER": "path of the PgBouncer to run, 1.21 or later",
+    "PGBOUNCER_EXPORTER": "path of the exporter of `up --metrics` to run",
     "PG_BIN_DIR": "directory with initdb and postgres of PostgreSQL 14 or later",
     "PGPASSWORD": "password of the user in `up --backend`",
     "PGSSLMODE": "sslmode of `up --backend`, if the address has none",

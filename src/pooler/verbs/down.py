@@ -14,6 +14,7 @@ from pooler.arguments import CommandError, UsageError
 from pooler.invocation import Invocation
 from pooler.output import print_line
 from pooler.platform import LocalPlatform
+from pooler.prometheus import Prometheus
 from pooler.server import LocalServer, ServerFailed
 from pooler.store import ServerRecord, State, Unreadable, Unwritable
 from pooler.verbs.service import unit_name
@@ -66,6 +67,8 @@ def _stop(run: Invocation, platform: LocalPlatform) -> bool:
     They are found by their files in the home, also without a state. Returns whether there was any.
     """
     watching.stop(run.store)
+    if Prometheus(run.store).stop():
+        run.say("Prometheus stopped")
     exporters.exporters_of(run.store).stop()
     units = platform.stop()
     for unit in units:

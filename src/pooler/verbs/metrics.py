@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from adapters.local.exporter_processes import Exporter
+from adapters.local.exporter_processes import LocalExporter
 from domain.value import Value
 from pooler import binaries, exporters, scraping
 from pooler.arguments import CommandError
@@ -44,13 +44,15 @@ def metrics(run: Invocation, arguments: argparse.Namespace) -> int:
         return _show(found, arguments, stay=False)
 
 
-def _show(found: Sequence[Exporter], arguments: argparse.Namespace, *, stay: bool) -> int:
+def _show(found: Sequence[LocalExporter], arguments: argparse.Namespace, *, stay: bool) -> int:
     """Print the metrics of these exporters, of which each `stay`s or runs for this command only."""
     if not found:
         raise CommandError("no process of PgBouncer is configured: run `pooler up`")
     answers = in_parallel(_answer, found)
     pages = [
-        (each, answer) for each, answer in zip(found, answers, strict=True) if isinstance(answer, str)
+        (each, answer)
+        for each, answer in zip(found, answers, strict=True)
+        if isinstance(answer, str)
     ]
     families = scraping.joined(pages, everything=arguments.all)
     views = [
@@ -88,7 +90,7 @@ def _print(
         print(printable(line))
 
 
-def _answer(exporter: Exporter) -> str | scraping.Silent:
+def _answer(exporter: LocalExporter) -> str | scraping.Silent:
     try:
         return scraping.scraped(exporter)
     except scraping.Silent as silent:

@@ -20,7 +20,8 @@ _GRAPHS = (
     ),
     (
         "transactions per second, by database",
-        'sum by (database) (rate({__name__=~"pgbouncer_stats(_totals)?_sql_transactions_pooled_total"}[2m]))',
+        'sum by (database) (rate({__name__=~"pgbouncer_stats(_totals)?_sql_transactions_pooled_total",'
+        'database!="pgbouncer"}[2m]))',
     ),
 )
 
@@ -42,10 +43,12 @@ def observe(run: Invocation, arguments: argparse.Namespace) -> int:
         if platform.state.metrics is None:
             exporters.set_wanted(platform.state, run.say)
             run.say("exporters run from now on: `pooler up --no-metrics` ends them")
-        exporters.follow(platform, run.say)
+        observing.follow(platform, run.say)
         observing.configure(platform)
         if found := prometheus.running():
-            run.say(f"Prometheus runs already (process {found.pid}): `pooler observe --stop` ends it")
+            run.say(
+                f"Prometheus runs already (process {found.pid}): `pooler observe --stop` ends it"
+            )
             _say_where(found)
             return DONE
         process = prometheus.start(programs, ends_with_command=not arguments.detach)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 
 from domain.settings import Settings
-from pooler import exporters, listening, tables
+from pooler import listening, observing, tables
 from pooler.arguments import UsageError, check_option, check_units, options
 from pooler.invocation import Invocation, settings_of
 from pooler.output import print_line
@@ -32,7 +32,7 @@ def config(run: Invocation, arguments: argparse.Namespace) -> int:
     for application in platform.applications():
         application.config_changed()
     run.settle(platform)
-    exporters.follow(platform, run.say)
+    observing.follow(platform, run.say)
     return show_status(platform)
 
 

@@ -19,7 +19,7 @@ from pooler.output import print_line
 SCRIPT = pathlib.Path(__file__).resolve().parents[3] / "pooler"
 
 # The variables of the operator that `pooler up` needs at boot, too; none is a secret.
-_VARIABLES = ("PGBOUNCER", "PG_BIN_DIR")
+_VARIABLES = ("PGBOUNCER", "PGBOUNCER_EXPORTER", "PG_BIN_DIR")
 
 
 def service(run: Invocation, arguments: argparse.Namespace) -> int:

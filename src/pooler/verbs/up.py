@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 from adapters.local import environment
 from adapters.local.authority import new_authority
-from adapters.local.exporter_processes import Exporter
+from adapters.local.exporter_processes import LocalExporter
 from adapters.local.run_as import pooler_owner, shared_user
 from domain.backend import BackendLogin
 from domain.endpoints import Endpoint
 from domain.settings import settings_from
 from domain.value import number_of
-from pooler import binaries, certification, exporters, listening, server, watching
+from pooler import binaries, certification, exporters, listening, observing, server, watching
 from pooler.address import first_database, given_credentials
 from pooler.arguments import CommandError, check_units, endpoints, options
 from pooler.backend_tls import keep_authorities
@@ -50,7 +50,7 @@ def up(run: Invocation, arguments: argparse.Namespace) -> int:
     if arguments.metrics:
         # The units run also if no exporter can be fetched.
         exporters.set_wanted(state, run.say)
-        say_exporters(run, exporters.follow(platform, run.say))
+        _say_exporters(run, observing.follow(platform, run.say))
     if state.listen:
         say_where(run, state)
     state.watched = not (arguments.no_watch or os.environ.get("POOLER_NO_WATCH"))
@@ -132,8 +132,18 @@ def _start(
     if not away:
         run.settle(platform)
         run.say("ready")
-    exporters.follow(platform, run.say)
+    _follow_metrics(run, platform)
     return platform
+
+
+def _follow_metrics(run: Invocation, platform: LocalPlatform) -> None:
+    """Let the exporters that the state asks for run, if their program can be had."""
+    try:
+        if platform.state.metrics:
+            exporters.set_wanted(platform.state, run.say)
+    except binaries.Missing as missing:
+        run.say(str(missing))
+    observing.follow(platform, run.say)
 
 
 def _backend(
@@ -193,11 +203,10 @@ def _encryption(state: State) -> str:
     )
 
 
-def say_exporters(run: Invocation, found: Sequence[Exporter]) -> None:
+def _say_exporters(run: Invocation, found: Sequence[LocalExporter]) -> None:
     """Print where exporters listen."""
-    urls = [exporter.url for exporter in found]
-    where = f"{urls[0]} to {urls[-1]}" if len(urls) > 1 else "".join(urls)
-    run.say(f"exporters listen at {where}: `pooler metrics` prints what they say")
+    for exporter in found:
+        run.say(f"{exporter.unit}, process {exporter.process}: metrics at {exporter.url}")
 
 
 def scale(run: Invocation, arguments: argparse.Namespace) -> int:
@@ -208,7 +217,7 @@ def scale(run: Invocation, arguments: argparse.Namespace) -> int:
     platform.state.units = arguments.units
     _add_and_remove_units(run, platform)
     run.settle(platform)
-    exporters.follow(platform, run.say)
+    observing.follow(platform, run.say)
     return show_status(platform)
 
 

@@ -12,7 +12,7 @@ from adapters.connections import ping
 from adapters.local.model import Model
 from adapters.local.run_as import pooler_owner
 from app.errors import ConsoleFailed
-from pooler import binaries, exporters, server, watching
+from pooler import binaries, exporters, observing, server, watching
 from pooler.arguments import CommandError
 from pooler.invocation import Invocation
 from pooler.output import print_error
@@ -164,7 +164,7 @@ class _Watch:
             if not platform.certification.waits:
                 self._say("units have new certificates")
         if exporters.differ(platform):
-            exporters.follow(platform, self._say)
+            observing.follow(platform, self._say)
             if not exporters.differ(platform):
                 self._say("an exporter had ended, and was started again")
 

@@ -229,6 +229,25 @@ def old_client_unrelated(platform):
     del platform.model.clients[2]
 
 
+def scraped():
+    """Return units with PostgreSQL and a client, whose metrics Prometheus reads."""
+    platform = served()
+    platform.observe(metrics=True)
+    return platform
+
+
+def prometheus_comes(platform):
+    platform.model.telemetry = platform.model.telemetry.model_copy(update={"metrics": True})
+
+
+def prometheus_goes(platform):
+    platform.model.telemetry = platform.model.telemetry.model_copy(update={"metrics": False})
+
+
+def takes_the_port_of_an_exporter(platform):
+    platform.model.options = {"listen_port": 9128}
+
+
 def nothing(platform):
     pass
 
@@ -307,6 +326,9 @@ ROWS = {
     "legacy/7": (with_old_client, stale_answers, LEADER, hook("clients_departed", "old-app/1")),
     "legacy/8": (with_old_client, old_client_unrelated, LEADER, hook("clients_broken")),
     "legacy/9": (with_two_old_clients, old_client_unrelated, LEADER, hook("clients_broken")),
+    "metrics/1": (served, prometheus_comes, FOLLOWER, hook("config_changed")),
+    "metrics/2": (scraped, prometheus_goes, LEADER, hook("config_changed")),
+    "metrics/3": (scraped, takes_the_port_of_an_exporter, LEADER, hook("config_changed")),
     "legacy backend": (with_old_client, gone, LEADER, hook("backend_broken")),
 }
 

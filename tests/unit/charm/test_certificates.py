@@ -123,7 +123,7 @@ def test_a2_a_certificate_near_its_end_is_renewed_by_update_status(provider):
     requested = provider.request
     assert requested != before_that
     assert f"{leaf_of(juju).not_valid_after_utc:%Y-%m-%d %H:%M} UTC" in juju.status
-    assert juju.status.startswith("waiting certificates: waiting for vault to issue another")
+    assert juju.status.startswith("active certificates: waiting for vault to issue another")
     juju.emit(juju.context.on.update_status())
     assert provider.request == requested
     assert kept(juju) == before

@@ -51,6 +51,7 @@ def _live(juju):
     on = juju.context.on
     juju.deploy().backend()
     shop = juju.client("shop-app", V0 | {"database": "shop"})
+    juju.client("prometheus", {}, endpoint="metrics-endpoint")
     for options in ({}, {"pool_mode": "transaction"}, {"max_db_connections": 10}):
         juju.emit(on.config_changed(), config=options)
         juju.emit(on.update_status())

@@ -1,4 +1,4 @@
-"""Logins by certificate and a verified PostgreSQL: each hook, killed after any write and run again, ends the same."""
+"""Logins by certificate and a verified PostgreSQL: a hook that is killed and run again ends the same."""
 
 import contextlib
 import json
@@ -117,7 +117,9 @@ def leaves(juju, clock, texts, roots):
 def tells(juju, served, told):
     """PostgreSQL serves a certificate of an authority, and its charm tells authorities, without a hook."""
     juju.server.authority = served.strip()
-    relation = next(known for known in juju.state.relations if known.endpoint == "backend-database")
+    relation = next(
+        known for known in juju.state.relations if known.endpoint == "backend-database"
+    )
     relation.remote_app_data.update(TOLD | {"tls": "True", "tls-ca": told})
     return lambda juju: juju.changed(relation.id)
 

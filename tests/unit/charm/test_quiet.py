@@ -7,6 +7,7 @@ import pathlib
 import pickle
 import subprocess
 import sys
+from collections import Counter
 from functools import partial
 from unittest import mock
 
@@ -17,6 +18,8 @@ from on_juju import ACTIONS, APP, CONFIG, META, V0
 from ops import testing
 from scenario.mocking import _MockModelBackend
 from signing import Provider, Signer, receives
+
+from adapters.juju.names import OBSERVERS
 
 SOURCE = pathlib.Path(__file__).parents[3] / "src"
 HEAVY = {"psycopg", "lightkube", "jinja2", "httpx2", "cryptography"}
@@ -97,15 +100,33 @@ def test_events_that_are_news_themselves_are_never_skipped(quiet):
         assert looked(quiet, event), event.path
 
 
+def test_a_unit_reads_nothing_after_it_wrote_its_own_certificate(related):
+    provider = Provider(related)
+    provider.issues()
+    secret = related.state.get_secret(label=f"certificates.{APP}-0")
+    assert provider.juju.status == "active"
+    # Juju sends this event also to the owner of a secret, if the owner has read the secret.
+    event = related.context.on.secret_changed(dataclasses.replace(secret, owner=None))
+    event = dataclasses.replace(event, secret=secret)
+    # ops itself asks for the leader.
+    assert set(effects(related, partial(related.emit, event))) <= {"is_leader"}
+    assert related.status == "active"
+
+
 def test_a_process_that_did_not_answer_ends_the_memory(quiet):
     check = failed(quiet, "pgbouncer-0")
     assert looked(quiet, quiet.context.on.pebble_check_failed(quiet.container, check))
 
 
-def reads(juju):
+def reads(juju, kind="databag"):
     """Return the databags that the last complete hook read, as (relation, owner)."""
     known = json.loads(memory(juju).read_text())["reads"]
-    return [(relation, owner) for kind, relation, owner, _ in known if kind == "databag"]
+    return [(relation, owner) for read, relation, owner, _ in known if read == kind]
+
+
+def of_observers(juju):
+    """Return the databags that only hooks of their relations compare."""
+    return reads(juju, "announced-databag")
 
 
 @pytest.fixture
@@ -118,14 +139,14 @@ def three_units(make):
     juju.client("blog-app", {}, endpoint="db-admin")
     Provider(juju).issues()
     receives(juju, {"certificates": json.dumps([Signer().root])})
+    for endpoint in OBSERVERS:
+        juju.client(f"of-{endpoint}", {}, endpoint=endpoint)
     juju.emit(juju.context.on.update_status())
     return juju
 
 
-# No hook reads the databags of these endpoints.
-NO_BEHAVIOUR = {
-    "upgrade", "logging", "tracing", "metrics-endpoint", "grafana-dashboard",
-}  # fmt: skip
+# No hook of the application reads the databags of these endpoints.
+NO_BEHAVIOUR = {"upgrade", "tracing"}
 
 
 def test_every_databag_that_a_hook_reads_ends_the_memory(three_units):
@@ -133,7 +154,7 @@ def test_every_databag_that_a_hook_reads_ends_the_memory(three_units):
     endpoints = {*META["peers"], *META["requires"], *META["provides"]} - NO_BEHAVIOUR
     assert {relation.endpoint for relation in juju.state.relations} == endpoints
     databags = reads(juju)
-    assert {relation for relation, _ in databags} == {
+    assert {relation for relation, _ in (*databags, *of_observers(juju))} == {
         relation.id for relation in juju.state.relations
     }
     for number, owner in databags:
@@ -143,6 +164,49 @@ def test_every_databag_that_a_hook_reads_ends_the_memory(three_units):
         juju.with_relation(before)
         juju.emit(juju.context.on.update_status())
         juju.emit(juju.context.on.update_status())
+
+
+def test_a_databag_of_an_observer_ends_the_memory_in_hooks_of_its_relation(three_units):
+    juju = three_units
+    # The ledger shows whether Juju has kept what the leader wrote.
+    databags = [(number, owner) for number, owner in of_observers(juju) if owner != APP]
+    assert len(databags) == len(OBSERVERS) + 1
+    for number, owner in databags:
+        before = juju.relation(number)
+        juju.with_relation(juju.with_field(before, owner, "news"))
+        assert not looked(juju), (before.endpoint, owner)
+        changed = juju.context.on.relation_changed(juju.relation(number), remote_unit=0)
+        assert looked(juju, changed), (before.endpoint, owner)
+        juju.with_relation(before)
+        juju.emit(juju.context.on.relation_changed(before, remote_unit=0))
+        juju.emit(juju.context.on.update_status())
+
+
+def calls(juju):
+    """Return how often a quiet update-status calls hook tools."""
+    made = Counter()
+    with contextlib.ExitStack() as patches:
+        for name in ("is_leader", "config_get", "relation_list", "relation_get", "relation_ids"):
+            tool = getattr(_MockModelBackend, name)
+
+            def counted(self, *args, _tool=tool, _name=name, **kwargs):
+                made[_name] += 1
+                return _tool(self, *args, **kwargs)
+
+            patches.enter_context(mock.patch.object(_MockModelBackend, name, counted))
+        assert not looked(juju)
+    return made
+
+
+@pytest.mark.parametrize("leader", [True, False])
+def test_observers_cost_a_quiet_hook_two_calls_of_hook_tools_at_most(quiet, leader):
+    quiet.emit(quiet.context.on.update_status(), leader=leader)
+    without, modules = calls(quiet).total(), loaded_by_an_update_status_of(quiet)
+    for endpoint in OBSERVERS:
+        quiet.client(f"of-{endpoint}", {}, endpoint=endpoint)
+    quiet.emit(quiet.context.on.update_status())
+    assert 1 <= calls(quiet).total() - without <= 2
+    assert loaded_by_an_update_status_of(quiet) <= modules
 
 
 def test_a_follower_reads_no_databag_that_only_the_leader_may_read(three_units):
@@ -155,7 +219,9 @@ def test_a_follower_reads_no_databag_that_only_the_leader_may_read(three_units):
     # Every unit reads the answer of its authority, and the authorities that the operator gives.
     authority, roots = (juju.relation(name).id for name in ("certificates", "receive-ca-certs"))
     of_authority = {(authority, "vault"), (authority, f"{APP}/0"), (roots, "roots")}
-    assert set(reads(juju)) == of_peers | of_old | of_admin | of_authority
+    metrics = {(juju.relation("metrics-endpoint").id, f"{APP}/0")}
+    assert set(reads(juju)) == of_peers | of_old | of_admin | of_authority | metrics
+    assert of_observers(juju) == [(juju.relation("logging").id, "of-logging/0")]
     client = juju.relation("database")
     on = juju.context.on
     assert not looked(juju, on.relation_changed(client, remote_unit=0))

@@ -42,6 +42,41 @@ def test_the_variables_are_those_of_cos_and_the_process() -> None:
     ]
 
 
+def test_cos_finds_its_variables_and_adds_no_second_variable() -> None:
+    # COS compares whole variables: a field that differs shows the variable twice.
+    templating: Any = dashboard()["templating"]
+    found = {variable["name"]: variable for variable in templating["list"]}
+    shared = {
+        "description": None, "error": None, "hide": 0, "includeAll": True, "multi": True,
+        "refresh": 1, "regex": "", "skipUrlSync": False,
+    }  # fmt: skip
+    assert found["lokids"] == shared | {
+        "label": "Loki datasource",
+        "name": "lokids",
+        "options": [],
+        "query": "loki",
+        "type": "datasource",
+    }
+    query = (
+        'label_values(up{juju_model=~"$juju_model",juju_model_uuid=~"$juju_model_uuid"}'
+        ",juju_application)"
+    )
+    assert found["juju_application"] == shared | {
+        "allValue": ".*",
+        "datasource": "${prometheusds}",
+        "definition": query,
+        "label": "Juju application",
+        "name": "juju_application",
+        "query": {"query": query, "refId": "StandardVariableQuery"},
+        "sort": 0,
+        "tagValuesQuery": "",
+        "tags": [],
+        "tagsQuery": "",
+        "type": "query",
+        "useTags": False,
+    }
+
+
 def test_a_variable_offers_what_the_variables_before_it_select() -> None:
     templating: Any = dashboard()["templating"]
     queries = [v["definition"] for v in templating["list"] if v["type"] == "query"]

@@ -35,6 +35,7 @@ class Platform(MemoryPlatform):
             SupervisedPooler(self._cpus),
             self.databases,
             self.exposure(name),
+            self.telemetry(name),
             self._new_password,
         )
         return self.units[name]
@@ -207,7 +208,7 @@ class History(Removals, Checks, RuleBasedStateMachine):
     def limit_changes(self, limit):
         self.model.options = self.model.options | {"max_db_connections": limit}
 
-    @rule(port=st.sampled_from([6432, 7000, 7001]))
+    @rule(port=st.sampled_from([6432, 7000, 7001, 9127]))
     def port_changes(self, port):
         self.model.options = self.model.options | {"listen_port": port}
 
@@ -218,6 +219,17 @@ class History(Removals, Checks, RuleBasedStateMachine):
     @rule(mode=st.sampled_from(["session", "transaction", "statement", "chaos"]))
     def mode_changes(self, mode):
         self.model.options = self.model.options | {"pool_mode": mode}
+
+    @rule()
+    def prometheus_comes_or_goes(self):
+        known = self.model.telemetry
+        self.model.telemetry = known.model_copy(update={"metrics": not known.metrics})
+
+    @rule(place=st.integers(0, MOST_UNITS))
+    def exporters_fail_or_recover(self, place):
+        names = list(self.platform.units)
+        exporters = self.platform.units[names[place % len(names)]].pooler.exporters
+        exporters.failure = "" if exporters.failure else "the container refuses"
 
     # ---- clients ----------------------------------------------------------------------------
     @rule(
@@ -316,6 +328,7 @@ class History(Removals, Checks, RuleBasedStateMachine):
             self.unit_leaves([0], None)
         for name, unit in self.platform.units.items():
             unit.pooler.reachable, unit.pooler.consoles.silent = True, False
+            unit.pooler.exporters.failure = ""
             if name in self.failed:
                 self.hook(name, "")
         self.gone.clear()
