@@ -83,14 +83,16 @@ def _is_refused(platform: Platform) -> bool:
 
 def _server_full(platform: Platform) -> None:
     """Take every connection that PostgreSQL has, except those of superusers."""
+    user, secret = platform.login["username"], platform.login["password"]
+    # An idle server connection would serve the client.
+    platform.first.tell("RECONNECT")
     with contextlib.ExitStack() as stack:
-        user, secret = platform.login["username"], platform.login["password"]
-        try:
-            for _ in range(200):
-                client = platform.server.connect(platform.login["database"], user, secret)
-                stack.callback(client.close)
-        except psycopg.OperationalError:
-            pass
+        for _ in range(3):
+            with contextlib.suppress(psycopg.OperationalError):
+                while True:
+                    client = platform.server.connect(platform.login["database"], user, secret)
+                    stack.callback(client.close)
+            time.sleep(0.5)
         with contextlib.suppress(psycopg.Error):
             stack.enter_context(platform.client(connect_timeout=2)).execute("SELECT 1")
     until(lambda: not _is_refused(platform), "a client is served again")

@@ -47,7 +47,11 @@ def names_in(expression: str) -> Names:
             listing = False
         elif kind == "name" and listing:
             labels.add(text)
-        elif kind == "name" and following != "(" and text.lower() not in _WORDS | _LISTS:
+        elif (
+            kind == "name"
+            and following not in {"(", "by", "without"}
+            and text.lower() not in _WORDS | _LISTS
+        ):
             metrics.add(text)
         elif kind == "name" and text == "label_replace":
             labels.update(_replaced(expression, metrics))
