@@ -18,10 +18,11 @@ up down:
 check: .venv-tox/ready ## lint, types, and the tests without real servers
 	$(call together,lint types docs core unit)
 
-# Promises, attacks and alerts measure seconds, and have a step of their own.
+# Promises, attacks and alerts measure seconds, and have steps of their own.
 test: check ## all tests that this user can run: for root, all tests
 	$(call together,integration pages packed $(if $(ROOT),root))
-	$(call together,promises attacks alerts)
+	$(call together,promises attacks)
+	$(call together,alerts)
 	@$(if $(ROOT),,echo "Only root can run the rest: sudo make test-root")
 
 test-root: .venv-tox/ready ## the tests that need root, and all attacks

@@ -89,9 +89,15 @@ def _options_of(verb):
     return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", _help_of(verb)))
 
 
+# PgBouncer's own messages: "pooler error: …" and "pooler is shutting down".
+MESSAGES = {"error", "is"}
+
+
 def _commands(text):
     """Yield the verb and the words of each command `pooler` in a text."""
     for verb, rest in POOLER.findall(text):
+        if verb in MESSAGES:
+            continue
         words = rest.split()
         if verb in PASSED_ON:
             own = [word.startswith("-") for word in words]
