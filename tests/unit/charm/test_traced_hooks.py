@@ -144,10 +144,10 @@ def test_a_span_of_the_hook_begins_with_its_process(spans):
     assert int(start["endTimeUnixNano"]) - int(start["startTimeUnixNano"]) > 50_000_000
 
 
-def test_every_span_names_the_unit_by_the_labels_of_juju(sent):
+def test_every_span_names_the_unit_by_the_labels_of_juju(unit, sent):
     expected = {
         "juju_model": "dev",
-        "juju_model_uuid": "model",
+        "juju_model_uuid": unit.model,
         "juju_application": "pgbouncer-k8s",
         "juju_unit": "pgbouncer-k8s/0",
         "service.name": "pgbouncer-k8s",
