@@ -78,7 +78,7 @@ CLIENTS_REFUSED = _alert(
 
 SERVER_LOGIN_FAILING = _alert(
     "PgBouncerServerLoginFailing",
-    _CLIENT + "(server login has been failing|client_login_timeout)",
+    _CLIENT + "(server login has been failing|client_login_timeout \\(server down\\))",
     "critical",
     "PgBouncer refuses clients, because it cannot log in to PostgreSQL",
     f"{{{{ $value }}}} clients were refused in 5 minutes, because PostgreSQL cannot be reached: {_AT}.",
@@ -165,7 +165,7 @@ def ended(messages: tuple[str, ...], options: tuple[str, ...]) -> Alert:
 def rows(settings: Settings) -> tuple[Alert, ...]:
     """Return the alerts on messages that clients can get with these options."""
     limits = (
-        (settings.query_timeout, "query timeout", "query_timeout"),
+        (settings.query_timeout, "query[ _]timeout", "query_timeout"),
         (
             settings.idle_transaction_timeout,
             "idle transaction timeout",

@@ -70,11 +70,11 @@ def test_a_limit_of_a_single_database_keeps_the_alert_on_full_pools():
 @pytest.mark.parametrize(
     ("options", "filter_"),
     [
-        ({"query_timeout": 5}, "(query timeout)"),
+        ({"query_timeout": 5}, "(query[ _]timeout)"),
         ({"idle_transaction_timeout": 5}, "(idle transaction timeout)"),
         (
             {"query_timeout": 5, "idle_transaction_timeout": 5},
-            "(query timeout|idle transaction timeout)",
+            "(query[ _]timeout|idle transaction timeout)",
         ),
     ],
 )
