@@ -8,7 +8,7 @@ from app.outcome import AskAgain, Done
 from app.ports import Consoles, Peers, Pooler
 from domain.applied import AppliedState
 from domain.budget import UnitBudget, stake, unit_limit
-from domain.change import next_change
+from domain.change import Change, next_change
 from domain.console import held
 from domain.facts import Facts
 from domain.plan import Plan
@@ -54,8 +54,7 @@ class ConfigurePooler:
                     if change.needed or (self.verify and not facts.container.runs):
                         self.pooler.remember(change.begun)
                         self.pooler.apply(change)
-                        served = change.after.serving.databases
-                        logger.info("PgBouncer now serves %d databases", len(served))
+                        _log(change)
                         facts = facts.with_container(facts.container.applying(change.after))
                     kept = self._wait_for_surplus(facts, plan, change.after)
                     if kept != facts.container.applied:
@@ -141,6 +140,18 @@ class ConfigurePooler:
             else:
                 measured[process.index] = held(now)
         return record.holding(measured)
+
+
+def _log(change: Change) -> None:
+    """Log what was done with the processes, in a single line."""
+    done = ", ".join(f"{step.action} process {step.index}" for step in change.steps)
+    serving = change.after.serving
+    logger.info(
+        "PgBouncer: %s; databases: %d, port: %d",
+        done or "new files",
+        len(serving.databases),
+        serving.port,
+    )
 
 
 def _problem(error: PoolerFailed) -> Problem:

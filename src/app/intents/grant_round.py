@@ -64,6 +64,8 @@ class GrantRound:
         except AccessRefused as error:
             return self._refused(grant, f"{who}: {error}", before, error)
         self.given.append(grant)
+        if grant != before:
+            logger.info("%s has user %s and database %s", who, grant.username, grant.database)
         known = existing is not None and self.made.owner_of(existing.oid)
         if not known:
             self._note()

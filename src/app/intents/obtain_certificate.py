@@ -47,6 +47,7 @@ class ObtainCertificate:
         """Keep the pair that was issued, or remove the pair that is kept; return the facts after that."""
         known = facts.certificates
         if known.issued and certificates.may_keep(facts):
+            logger.info("Clients get a new certificate, %.12s", known.issued.digest)
             self.port.keep(known.issued)
             return facts.with_certificates(known.keeping(known.issued))
         if certificates.may_discard(facts):

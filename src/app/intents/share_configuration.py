@@ -9,6 +9,7 @@ from app.ports import Databases, Peers
 from domain import planning
 from domain.facts import Facts
 from domain.leadership import may_write_for_app
+from domain.plan import Plan
 from domain.verification import verified_login
 
 logger = logging.getLogger(__name__)
@@ -29,12 +30,16 @@ class ShareConfiguration:
         if not may_write_for_app(facts):
             return Done(facts)
         if facts.leader_address != facts.address:
+            logger.info("This unit leads now, at %s", facts.address)
             self.peers.name_leader(facts.address)
             facts = facts.naming_leader()
         if not facts.configured:
             return Done(facts)
         wanted = planning.plan(facts, self._without_connections(facts))
         if wanted != facts.plan:
+            logger.info(
+                "The plan for all units changes: %s", ", ".join(_changed(facts.plan, wanted))
+            )
             self.peers.share(wanted)
             facts = facts.sharing(wanted)
         if holding := planning.departed_holding_connections(facts):
@@ -57,3 +62,10 @@ class ShareConfiguration:
         except (DatabaseUnreachable, DatabaseRefused) as error:
             logger.warning("The connections of units that have left stay reserved: %s", error)
             return frozenset()
+
+
+def _changed(before: Plan | None, after: Plan) -> list[str]:
+    """Return the names of the parts of a plan that differ. Their values may be long, and are in the databag."""
+    return [
+        name for name in Plan.model_fields if getattr(before, name, None) != getattr(after, name)
+    ]
