@@ -44,6 +44,8 @@ OTHER = {
     "expose-external": "nodeport",
     "loadbalancer-extra-annotations": '{"example.com/pool": "production"}',
     "external-traffic-policy": "local",
+    "log-connections": "false",
+    "slo-wait-target": "99.5",
     "overrides": '{"databases": {"demo": {"pool_size": 9}}}',
 }
 ENDS_PROCESSES = "listen_port"  #: others open the new port, and those of the old one end
