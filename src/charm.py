@@ -104,8 +104,6 @@ class PgBouncerCharm(ops.CharmBase):
                     (legacy.relation_broken, self._on_clients_broken),
                 )
             ),
-            (self.on.pre_upgrade_check_action, self._on_pre_upgrade_check),
-            (self.on.resume_upgrade_action, self._on_resume_upgrade),
             (certificates.relation_created, self._on_certificates_changed),
             (certificates.relation_changed, self._on_certificates_changed),
             (certificates.relation_broken, self._on_certificates_changed),
@@ -113,7 +111,7 @@ class PgBouncerCharm(ops.CharmBase):
             (authorities.relation_changed, self._on_certificates_changed),
             (authorities.relation_departed, self._on_certificates_changed),
             (authorities.relation_broken, self._on_certificates_changed),
-            (self.on.set_tls_private_key_action, self._on_set_tls_private_key),
+            *((self.on[name].action, self._on_action) for name in self.meta.actions),
             *(
                 row
                 for observer in (self.on[endpoint] for endpoint in OBSERVERS)
@@ -254,12 +252,6 @@ class PgBouncerCharm(ops.CharmBase):
         if not self._may_skip(event):
             self._conclude(event, self._hooks().legacy_changed())
 
-    def _on_pre_upgrade_check(self, event: ops.ActionEvent) -> None:
-        event.set_results({"message": self.application.pre_upgrade_check()})
-
-    def _on_resume_upgrade(self, event: ops.ActionEvent) -> None:
-        event.set_results({"message": self.application.resume_upgrade()})
-
     def _on_certificates_changed(self, event: ops.EventBase) -> None:
         if not self._may_skip(event):
             self._conclude(event, self._hooks().certificates_changed())
@@ -272,16 +264,11 @@ class PgBouncerCharm(ops.CharmBase):
         if not self._may_skip(event):
             self._conclude(event, self._hooks().observers_departed(_departing(event)))
 
-    def _on_set_tls_private_key(self, event: ops.ActionEvent) -> None:
-        import pydantic
+    def _on_action(self, event: ops.ActionEvent) -> None:
+        from adapters.juju import actions
 
-        from app.errors import CertificatesFailed
-
-        key = str(event.params.get("private-key") or "")
-        try:
-            self._hooks().set_private_key(pydantic.SecretStr(key) if key else None)
-        except CertificatesFailed as error:
-            event.fail(str(error))
+        if outcome := actions.run(event, self._hooks()):
+            self._conclude(event, outcome)
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
         """Set the status after the last hook of the application; if no hook ran, the status stays."""
@@ -340,8 +327,10 @@ class PgBouncerCharm(ops.CharmBase):
         logger.info("Deferring: %s", outcome.reason)
         asks_again = isinstance(outcome, AskAgain)
         if not (asks_again and self.application.reminder.remind(outcome.topic)):
-            self._deferred.add(event.handle.kind)
-            event.defer()
+            # Juju has no second run of an action.
+            if not isinstance(event, ops.ActionEvent):
+                self._deferred.add(event.handle.kind)
+                event.defer()
 
 
 def _departing(event: ops.RelationDepartedEvent) -> str:

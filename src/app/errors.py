@@ -12,6 +12,7 @@ NoTimeLeft
 ExposureForbidden
 ExposureFailed
 CertificatesFailed
+ActionFailed
 """
 
 
@@ -61,3 +62,7 @@ class ExposureFailed(Exception):
 
 class CertificatesFailed(Exception):
     """A certificate of this unit was not requested or kept. A later hook tries again."""
+
+
+class ActionFailed(Exception):
+    """An operator asked for something that cannot be done. The sentence says why, and what to do."""
