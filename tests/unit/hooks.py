@@ -2,13 +2,12 @@
 
 from app.application import Application
 from app.hooks.certificates import SetPrivateKey
-from app.hooks.pause import Pause, Resume
 from app.hooks.upgrade import PreUpgradeCheck, ResumeUpgrade
 from app.ports import Ports
 
 _APPLICATION = Application(Ports(*[None] * len(Ports._fields)))
 
-_ACTIONS = (Pause, Resume, PreUpgradeCheck, ResumeUpgrade, SetPrivateKey)
+_ACTIONS = (PreUpgradeCheck, ResumeUpgrade, SetPrivateKey)
 
 # Every hook; actions are no hooks.
 HOOKS = tuple(
