@@ -97,6 +97,7 @@ def juju_ports(
     from adapters.juju.telemetry import JujuTelemetry
     from adapters.juju.topology import Topology
     from adapters.kubernetes.exposure import LightkubeExposure, service_name
+    from adapters.kubernetes.rollout import LightkubeRollout
     from adapters.passwords import new_password
     from adapters.pebble import pooler as pebble
     from adapters.pebble.exporters import PebbleExporters
@@ -136,6 +137,7 @@ def juju_ports(
         telemetry=telemetry,
         departures=JujuDepartures(charm, state),
         exposure=LightkubeExposure(app, namespace, pod),
+        rollout=LightkubeRollout(app, namespace, charm.unit.name),
         databases=PsycopgDatabases(f"{charm.model.uuid}/{app}", waiting=waiting),
         reminder=PebbleReminder(container.container),
         new_password=new_password,
@@ -175,6 +177,7 @@ def local_ports(
         telemetry=local.LocalTelemetry(model, unit),
         departures=local.LocalDepartures(model, unit),
         exposure=local.LocalExposure(model, unit),
+        rollout=local.LocalRollout(model, unit),
         databases=PsycopgDatabases(LOCAL_OWNER, waiting=waiting, silent=silent),
         reminder=local.LocalReminder(),
         new_password=new_password,

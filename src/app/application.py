@@ -13,10 +13,12 @@ from app.hooks.pause import Pause, Resume
 from app.hooks.pebble_ready import PebbleReady
 from app.hooks.peers import PeersChanged, PeersCreated, PeersDeparted
 from app.hooks.start import Start
+from app.hooks.stop import Stop
 from app.hooks.update_status import UpdateStatus
 from app.hooks.upgrade import PreUpgradeCheck, ResumeUpgrade
 from app.hooks.verify import Verify
 from app.intents.configure_pooler import ConfigurePooler
+from app.intents.continue_refresh import ContinueRefresh
 from app.intents.expose import Checks, Expose
 from app.intents.obtain_certificate import ObtainCertificate
 from app.intents.publish_endpoints import PublishEndpoints
@@ -47,17 +49,20 @@ class Application:
         servers = _intents(ports, around, verify=True, again=converge)
         # Kubernetes sends no event when another person edits the Service.
         looking = _intents(ports, around, checks="service", again=converge)
+        # A unit that was removed during a refresh may have left a partition above every unit.
+        fewer = _intents(ports, around, fewer=True, again=converge)
         withdraw = WithdrawAccess(ports.databases, ports.peers)
         facts, peers, departures = ports.facts, ports.peers, ports.departures
 
         self.start = Start(facts, peers, verify)
+        self.stop = Stop(ports.rollout, departures)
         self.pebble_ready = PebbleReady(facts, verify)
         self.config_changed = ConfigChanged(facts, verify)
         self.update_status = UpdateStatus(facts, ports.databases, peers, looking)
         self.leader_elected = Verify(facts, verify)
         self.peers_created = PeersCreated(facts, peers, converge)
         self.peers_changed = PeersChanged(facts, converge)
-        self.peers_departed = PeersDeparted(facts, departures, withdraw, converge)
+        self.peers_departed = PeersDeparted(facts, departures, withdraw, fewer)
         self.backend_changed = BackendChanged(facts, converge, servers)
         self.backend_departed = BackendDeparted(facts, departures, withdraw, converge)
         self.backend_broken = BackendBroken(facts, converge)
@@ -87,11 +92,13 @@ def _intents(
     *,
     verify: bool = False,
     checks: Checks = "nothing",
+    fewer: bool = False,
     again: Converge | None = None,
 ) -> Converge:
     """Return all intents in their order.
 
-    With `verify` they ask PostgreSQL and PgBouncer always; `checks` says what they ask Kubernetes always.
+    With `verify` they ask PostgreSQL and PgBouncer always; `checks` says what they ask Kubernetes always. `fewer` says
+    that a unit has left.
     """
     share = ShareConfiguration(ports.peers, ports.databases)
     intents: tuple[Intent, ...] = (
@@ -121,6 +128,8 @@ def _intents(
         RepeatOffers(ports.clients),
         # Exporters follow the processes that run now. Nothing waits for exporters.
         RunExporters(ports.exporters),
+        # Clients do not wait for the refresh of the next unit.
+        ContinueRefresh(ports.rollout, ports.pooler, looks=fewer or checks == "everything"),
         # Observers follow what this hook has decided. Clients do not wait for them.
         TellObservers(ports.telemetry, ports.peers, verify),
     )

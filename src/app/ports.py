@@ -18,6 +18,7 @@ from domain.console import PooledDatabase, PoolState
 from domain.exporters import ExporterChange, ExporterProgram
 from domain.facts import Facts, Ledger, LegacyClient
 from domain.plan import Plan, Serving
+from domain.refresh import Decide, RollingUpdate
 from domain.service import Service, ServiceState, UnitNode
 from domain.telemetry import LogTarget, Told
 from domain.tls import CertificateNames, ServedPair
@@ -232,6 +233,10 @@ class Departures(Protocol):
         """Note in this unit's databag of every relation that the unit leaves; return whether a note is new."""
         ...
 
+    def leaves(self) -> bool:
+        """Return whether this unit is being removed, in the hook stop, too."""
+        ...
+
 
 class Reminder(Protocol):
     """Runs this unit again after a delay, without an event of Juju."""
@@ -274,6 +279,17 @@ class Exposure(Protocol):
         ...
 
 
+class Rollout(Protocol):
+    """The refresh of the pods by Kubernetes, one after another."""
+
+    def adjust(self, decide: Decide) -> RollingUpdate:
+        """Set the partition that `decide` returns for the current state, and return the state as it was.
+
+        If the state changes meanwhile, `decide` is asked again. Raises RolloutForbidden and RolloutFailed.
+        """
+        ...
+
+
 class Ports(NamedTuple):
     """All ports of a unit. Each platform fills them."""
 
@@ -289,6 +305,7 @@ class Ports(NamedTuple):
     telemetry: Telemetry
     departures: Departures
     exposure: Exposure
+    rollout: Rollout
     databases: Databases
     reminder: Reminder
     new_password: NewPassword

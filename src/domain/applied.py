@@ -42,6 +42,12 @@ class AppliedState(Value):
     plain: Count = 0
     # The clients whose certificates the processes trust.
     trusted: tuple[TrustedLogin, ...] = ()
+    # During a refresh, this unit does not hold back the next unit any more.
+    lets_next_go: bool = False
+
+    def letting_next_go(self) -> "AppliedState":
+        """Return this record after the unit has let the next unit be refreshed."""
+        return self.model_copy(update={"lets_next_go": True})
 
     def holding(self, measured: Mapping[int, int]) -> "AppliedState":
         """Return this record with the server connections that were counted, by the index of the process."""
@@ -115,6 +121,7 @@ def applied(
         tls_only=config.tls_only,
         plain=_plain(config, program, before),
         trusted=config.trusted,
+        lets_next_go=before is not None and before.lets_next_go,
     )
 
 

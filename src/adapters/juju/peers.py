@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import ops
+from ops import hookcmds
 
 from adapters.juju.databags import replacing
 from adapters.juju.names import BACKEND, LEAVING, PEERS
@@ -88,3 +89,12 @@ class JujuDepartures:
                 flagged |= self._state.unit_databag(relation).get(LEAVING) != "true"
                 self._state.put_for_unit(relation, {LEAVING: "true"})
         return flagged
+
+    def leaves(self) -> bool:
+        """Return whether Juju removes this unit."""
+        try:
+            units = hookcmds.goal_state().units
+        except hookcmds.Error:
+            return False
+        goal = units.get(self._charm.unit.name)
+        return goal is None or goal.status == "dying"
