@@ -80,8 +80,8 @@ class Application:
         self.set_private_key = SetPrivateKey(facts, ports.certificates)
         self.pause = Pause(facts, ports.consoles)
         self.resume = Resume(facts, ports.consoles)
-        self.pre_upgrade_check = PreUpgradeCheck()
-        self.resume_upgrade = ResumeUpgrade()
+        self.pre_upgrade_check = PreUpgradeCheck(facts, ports.databases, ports.rollout)
+        self.resume_upgrade = ResumeUpgrade(facts, ports.rollout)
         # The driver of the hooks uses it for the outcome AskAgain.
         self.reminder = ports.reminder
 

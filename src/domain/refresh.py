@@ -6,7 +6,7 @@ StatefulSet to its own number: pods with lower numbers keep their release. The n
 serves the plan that is in force. A release that fails stays on a single unit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from domain.change import plan_of_unit
 from domain.facts import Facts
@@ -27,8 +27,9 @@ class RollingUpdate(Value):
     owned: bool = False
     # The partition that was there before this application raised it.
     floor: Count = 0
-    # Some pods do not have the newest release, or Kubernetes does not say it.
+    # Some pods do not have the newest release, or Kubernetes does not say which release is the newest.
     under_way: bool = False
+    known: bool = True
     # The pods that have the newest release, and the pods that are ready.
     updated: Count = 0
     ready: Count = 0
@@ -38,6 +39,25 @@ class RollingUpdate(Value):
         """Return whether the partition holds back pods that do not have the newest release."""
         return self.under_way and self.partition > 0
 
+    @property
+    def all_ready(self) -> bool:
+        """Return whether every pod is ready, and the pod that the partition lets go has the newest release."""
+        newest = self.updated >= self.replicas - self.partition
+        return (newest or not self.known) and self.ready >= self.replicas
+
+
+# What stops a release that fails, for the action pre-upgrade-check.
+GATE = (
+    "each unit holds back the next unit until its new release serves: a release that fails stays on the first unit"
+)
+GATE_WITHOUT_TRUST = (
+    "Kubernetes goes on when the pod of the new unit is ready, and a release that fails may reach a second unit: run"
+    " `juju trust {application} --scope=cluster` to let each unit hold back the next unit"
+)
+SINGLE_UNIT = (
+    ". There is a single unit: clients are disconnected while it is replaced. Add a unit before, by `juju add-unit"
+    " {application}`"
+)
 
 # Returns the partition to set; None if it stays.
 Decide = Callable[[RollingUpdate], int | None]
@@ -118,3 +138,36 @@ def highest_that_stays(facts: Facts) -> int:
     """Return the highest number of the units that are not being removed, as the leader sees them."""
     peers = (peer.name for peer in facts.peers if not peer.leaving)
     return max(map(number_of, (facts.unit, *peers)))
+
+
+def obstacles(facts: Facts) -> Iterator[str]:
+    """Yield why a refresh should not begin now, as the leader sees the application."""
+    if facts.unreadable:
+        yield "units run different releases: wait until the refresh before is complete"
+    plan = facts.plan
+    if plan is None:
+        yield "there is no configuration yet"
+        return
+    known = {facts.unit, *(peer.name for peer in facts.peers)}
+    if missing := sorted({member.name for member in plan.members} - known):
+        yield f"{', '.join(missing)} has gone: wait until the leader has noticed"
+    if not serves_plan(facts):
+        yield f"{facts.unit} does not serve the configuration that is in force"
+    for peer in facts.peers:
+        if peer.leaving:
+            yield f"{peer.name} is being removed"
+        elif not serves(peer.name, peer.serving, plan):
+            yield f"{peer.name} does not serve the configuration that is in force"
+
+
+def obstacles_in_kubernetes(update: RollingUpdate) -> Iterator[str]:
+    """Yield why a refresh should not begin now, as Kubernetes sees the pods."""
+    if update.under_way and update.known:
+        yield f"a refresh is under way: {update.updated} of {update.replicas} units have the new release"
+    elif update.ready < update.replicas:
+        yield f"{update.ready} of {update.replicas} pods are ready"
+    if update.partition and not update.owned:
+        yield (
+            f"the partition {update.partition} of the StatefulSet, which this charm has not set, holds back units with"
+            " lower numbers: set it to 0 by kubectl"
+        )

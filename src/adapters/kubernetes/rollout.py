@@ -143,6 +143,7 @@ def _read(found: StatefulSet, number: int) -> RollingUpdate:
         floor=int(set_by_us[2]) if set_by_us and owned else 0,
         # With `OnDelete` Kubernetes replaces no pod.
         under_way=not (strategy and strategy.type == "OnDelete") and (not known or current != newest),
+        known=known,
         updated=(status.updatedReplicas or 0) if status and known else 0,
         ready=(status.readyReplicas or 0) if status else 0,
     )

@@ -49,12 +49,8 @@ class ContinueRefresh:
         else:
             if (partition := decide(before)) is not None:
                 logger.info("Units from number %d on may be refreshed", partition)
-        return Done(self._remember(facts) if serves else facts)
-
-    def _remember(self, facts: Facts) -> Facts:
-        """Keep that this unit holds back no unit any more."""
         record = facts.container.applied
-        if record is None:
-            return facts
-        self.pooler.remember(record.letting_next_go())
-        return facts.with_container(facts.container.remembering(record.letting_next_go()))
+        if serves and record:
+            self.pooler.remember(record.letting_next_go())
+            facts = facts.with_container(facts.container.remembering(record.letting_next_go()))
+        return Done(facts)
