@@ -6,17 +6,19 @@ import logging
 import re
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
+
+import pydantic
+from pydantic.alias_generators import to_camel
 
 from app.errors import RolloutFailed, RolloutForbidden
 from domain.refresh import Decide, RollingUpdate
-from domain.value import number_of
+from domain.value import Count, number_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     import lightkube
-    from lightkube.resources.apps_v1 import StatefulSet
 
 # Seconds for a request. The hook stop has 30 seconds in all, and any other hook tries again.
 TIMEOUT = 2.0
@@ -27,6 +29,86 @@ _ATTEMPTS = 3
 # The partition that this application has set, and the partition before. A partition without this annotation, or with
 # another number in it, is that of another manager. Written by the request that sets the partition.
 HELD = "pgbouncer-k8s/partition"
+
+
+class _Part(pydantic.BaseModel):
+    """A part of an object of Kubernetes: fields that this module does not read are ignored, and null is a default."""
+
+    model_config = pydantic.ConfigDict(alias_generator=to_camel, defer_build=True)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, fields: object) -> object:
+        if not isinstance(fields, dict):
+            return fields
+        named = cast("dict[str, object]", fields)
+        return {key: value for key, value in named.items() if value is not None}
+
+
+class _Metadata(_Part):
+    generation: int = 0
+    resource_version: str | None = None
+    annotations: dict[str, str] = {}
+
+
+class _Partition(_Part):
+    partition: Count = 0
+
+
+class _Strategy(_Part):
+    type: str = "RollingUpdate"
+    rolling_update: _Partition = _Partition()
+
+
+class _Spec(_Part):
+    replicas: Count = 1
+    update_strategy: _Strategy = _Strategy()
+
+
+class _Status(_Part):
+    observed_generation: int = 0
+    current_revision: str = ""
+    update_revision: str = ""
+    updated_replicas: Count = 0
+    ready_replicas: Count = 0
+
+
+class _StatefulSet(_Part):
+    metadata: _Metadata = _Metadata()
+    spec: _Spec = _Spec()
+    status: _Status = _Status()
+
+    def update(self, number: int) -> RollingUpdate:
+        """Return what this StatefulSet says of its refresh to the unit with this number."""
+        strategy, status = self.spec.update_strategy, self.status
+        partition = strategy.rolling_update.partition
+        # Until the controller has seen the last change, its status describes the release before.
+        behind = 0 < status.observed_generation < self.metadata.generation
+        known = bool(status.update_revision) and not behind
+        same = known and status.current_revision == status.update_revision
+        note = re.fullmatch(
+            r"([0-9]{1,9}) ([0-9]{1,9})", self.metadata.annotations.get(HELD, "")
+        )
+        owned = note is not None and int(note[1]) == partition
+        return RollingUpdate(
+            number=number,
+            replicas=self.spec.replicas,
+            partition=partition,
+            owned=owned,
+            floor=int(note[2]) if note and owned else 0,
+            # With `OnDelete` Kubernetes replaces no pod.
+            under_way=strategy.type != "OnDelete" and not same,
+            known=known,
+            updated=status.updated_replicas if known else 0,
+            ready=status.ready_replicas,
+        )
+
+
+def _kind() -> Any:  # noqa: ANN401 — lightkube makes the class
+    """Return the class of a StatefulSet as plain data: its models would take longer to import than a request takes."""
+    from lightkube.generic_resource import create_namespaced_resource
+
+    return create_namespaced_resource("apps", "v1", "StatefulSet", "statefulsets")
 
 
 class LightkubeRollout:
@@ -46,36 +128,31 @@ class LightkubeRollout:
         for _ in range(_ATTEMPTS):
             with self._translated():
                 client = self._client()
-                found = self._get(client)
-                update = _read(found, self._number)
+                found = _StatefulSet.model_validate(
+                    client.get(_kind(), self._application).to_dict()
+                )
+                update = found.update(self._number)
                 partition = decide(update)
                 if partition is None or self._set(client, found, update, partition):
                     return update
         raise RolloutFailed("Kubernetes changes the StatefulSet all the time: this is tried again")
 
-    def _get(self, client: lightkube.Client) -> StatefulSet:
-        from lightkube.resources.apps_v1 import StatefulSet
-
-        return client.get(StatefulSet, self._application)
-
     def _set(
-        self, client: lightkube.Client, found: StatefulSet, update: RollingUpdate, partition: int
+        self, client: lightkube.Client, found: _StatefulSet, update: RollingUpdate, partition: int
     ) -> bool:
         """Set the partition; return False if the StatefulSet has changed since it was read."""
         from lightkube.core.exceptions import ApiError
-        from lightkube.resources.apps_v1 import StatefulSet
         from lightkube.types import PatchType
 
         floor = update.floor if update.owned else update.partition
         held = f"{partition} {floor}" if partition > floor else None
-        version = found.metadata.resourceVersion if found.metadata else None
         change = {
-            "metadata": {"resourceVersion": version, "annotations": {HELD: held}},
+            "metadata": {"resourceVersion": found.metadata.resource_version, "annotations": {HELD: held}},
             "spec": {"updateStrategy": {"rollingUpdate": {"partition": partition}}},
         }
         try:
             client.patch(
-                StatefulSet,
+                _kind(),
                 self._application,
                 change,
                 patch_type=PatchType.MERGE,
@@ -116,34 +193,3 @@ class LightkubeRollout:
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
             # lightkube takes any JSON for the object that was requested, and fails when it uses a missing field.
             raise RolloutFailed("Kubernetes answers something else: this is tried again") from None
-
-
-def _read(found: StatefulSet, number: int) -> RollingUpdate:
-    """Return what a StatefulSet says of its refresh. Raises ValueError for numbers that it cannot have."""
-    spec, status, meta = found.spec, found.status, found.metadata
-    strategy = spec.updateStrategy if spec else None
-    rolling = strategy.rollingUpdate if strategy else None
-    partition = (rolling.partition or 0) if rolling else 0
-    replicas = spec.replicas if spec and spec.replicas is not None else 1
-    # Until the controller has seen the last change, its status describes the release before.
-    seen, last = (status and status.observedGeneration), (meta and meta.generation)
-    behind = bool(seen and last and seen < last)
-    newest = (status.updateRevision or "") if status else ""
-    current = (status.currentRevision or "") if status else ""
-    known = bool(newest) and not behind
-    set_by_us = re.fullmatch(
-        r"([0-9]{1,9}) ([0-9]{1,9})", str(((meta and meta.annotations) or {}).get(HELD, ""))
-    )
-    owned = set_by_us is not None and int(set_by_us[1]) == partition
-    return RollingUpdate(
-        number=number,
-        replicas=replicas,
-        partition=partition,
-        owned=owned,
-        floor=int(set_by_us[2]) if set_by_us and owned else 0,
-        # With `OnDelete` Kubernetes replaces no pod.
-        under_way=not (strategy and strategy.type == "OnDelete") and (not known or current != newest),
-        known=known,
-        updated=(status.updatedReplicas or 0) if status and known else 0,
-        ready=(status.readyReplicas or 0) if status else 0,
-    )
