@@ -20,6 +20,7 @@ from app.hooks.verify import Verify
 from app.intents.configure_pooler import ConfigurePooler
 from app.intents.continue_refresh import ContinueRefresh
 from app.intents.expose import Checks, Expose
+from app.intents.follow_reference import FollowReference
 from app.intents.obtain_certificate import ObtainCertificate
 from app.intents.publish_endpoints import PublishEndpoints
 from app.intents.reconcile_access import ReconcileAccess
@@ -117,6 +118,8 @@ def _intents(
         # An exporter may listen at the new port of the processes.
         FreePort(ports.exporters),
         ConfigurePooler(ports.pooler, ports.consoles, ports.peers, verify),
+        # The charm before, if it ran here, waits for what this unit serves now.
+        FollowReference(ports.databases, ports.replaced),
         # Connections that the processes of the leader have just given up go to other units at once.
         share,
         Expose(ports.exposure, ports.peers, checks),

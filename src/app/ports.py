@@ -238,6 +238,22 @@ class Departures(Protocol):
         ...
 
 
+class Replaced(Protocol):
+    """The charm that this charm replaces, whose units run beside those of this charm during a refresh."""
+
+    def answer(self, digest: str, auth_user: str, state: str) -> None:
+        """Write the digest of what this unit serves, its auth user, and the state of its refresh; '' keeps a value."""
+        ...
+
+    def forget_unit(self) -> None:
+        """Remove what that charm stored for this unit."""
+        ...
+
+    def forget_application(self) -> None:
+        """Remove what that charm stored for the application, except what stays in use. Only the leader may do that."""
+        ...
+
+
 class Reminder(Protocol):
     """Runs this unit again after a delay, without an event of Juju."""
 
@@ -304,6 +320,7 @@ class Ports(NamedTuple):
     certificates: Certificates
     telemetry: Telemetry
     departures: Departures
+    replaced: Replaced
     exposure: Exposure
     rollout: Rollout
     databases: Databases

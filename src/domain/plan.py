@@ -96,6 +96,8 @@ class Plan(Value):
     client_authorities: tuple[Certificate, ...] = ()
     # The clients that log in by a certificate.
     certificate_logins: tuple[CertificateLogin, ...] = ()
+    # Whether users whose passwords PostgreSQL stores as MD5 hashes can log in.
+    md5_logins: bool = False
 
     @property
     def ports(self) -> tuple[int, ...]:

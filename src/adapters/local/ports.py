@@ -221,3 +221,16 @@ class LocalReminder:
 
     def stop(self) -> None:
         """Do nothing: the loop ends when no unit waits."""
+
+
+class NothingReplaced:
+    """The port `Replaced` where no other charm ran before."""
+
+    def answer(self, digest: str, auth_user: str, state: str) -> None:
+        """Do nothing, because there is no other charm."""
+
+    def forget_unit(self) -> None:
+        """Remove nothing."""
+
+    def forget_application(self) -> None:
+        """Remove nothing."""

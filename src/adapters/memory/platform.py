@@ -19,6 +19,7 @@ from adapters.local.ports import (
     LocalPeers,
     LocalReminder,
     LocalSecrets,
+    NothingReplaced,
 )
 from adapters.memory.kubernetes import MemoryExposure, MemoryKubernetes
 from adapters.memory.pooler import MemoryPooler
@@ -65,6 +66,7 @@ class MemoryUnit(Application):
             certificates=LocalCertificates(model, name),
             telemetry=telemetry,
             departures=LocalDepartures(model, name),
+            replaced=NothingReplaced(),
             exposure=exposure,
             rollout=rollout,
             databases=databases,
