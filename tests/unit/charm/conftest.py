@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 from on_juju import V0, Juju
+from quiet_hooks import memory
 
 from adapters.connections import ping
 
@@ -121,6 +122,15 @@ def related(begun, tmp_path):
     """Return the only unit, deployed, with PostgreSQL."""
     with contextlib.closing(begun[1].copy(tmp_path / "related")) as juju:
         yield juju
+
+
+@pytest.fixture
+def quiet(related):
+    """Return a unit that has recorded that nothing is left to do."""
+    related.shop = related.client("shop-app", {"database": "shop", **V0})
+    related.emit(related.context.on.update_status())
+    assert memory(related).exists()
+    return related
 
 
 @pytest.fixture(scope="module")
