@@ -12,6 +12,7 @@ from adapters.juju.names import BACKEND, LEAVING, PEERS
 from adapters.juju.state import JujuState
 from domain.budget import UnitBudget
 from domain.facts import Ledger
+from domain.operations import Operations
 from domain.plan import Plan, Serving
 
 # The charm creates users and databases, and a function that reads password verifiers.
@@ -52,6 +53,11 @@ class JujuPeers:
                 "stake": stake.model_dump_json(),
             }
             self._state.put_for_unit(relation, fields)
+
+    def report(self, operations: Operations) -> None:
+        """Write what this unit has done of what an operator asks."""
+        if relation := self._state.relation(PEERS):
+            self._state.put_for_unit(relation, {"operations": operations.model_dump_json()})
 
     def _replace(self, key: str, value: Plan | Ledger) -> None:
         if relation := self._state.relation(PEERS):
