@@ -14,12 +14,15 @@ from app.hooks.operate import Operate
 from app.hooks.pebble_ready import PebbleReady
 from app.hooks.peers import PeersChanged, PeersCreated, PeersDeparted
 from app.hooks.start import Start
+from app.hooks.stop import Stop
 from app.hooks.update_status import UpdateStatus
 from app.hooks.upgrade import PreUpgradeCheck, ResumeUpgrade
 from app.hooks.verify import Verify
 from app.intents.apply_operations import ApplyOperations
 from app.intents.configure_pooler import ConfigurePooler
+from app.intents.continue_refresh import ContinueRefresh
 from app.intents.expose import Checks, Expose
+from app.intents.follow_reference import FollowReference
 from app.intents.judge_pauses import JudgePauses
 from app.intents.obtain_certificate import ObtainCertificate
 from app.intents.publish_endpoints import PublishEndpoints
@@ -50,17 +53,20 @@ class Application:
         servers = _intents(ports, around, verify=True, again=converge)
         # Kubernetes sends no event when another person edits the Service.
         looking = _intents(ports, around, checks="service", again=converge)
+        # A unit that was removed during a refresh may have left a partition above every unit.
+        fewer = _intents(ports, around, fewer=True, again=converge)
         withdraw = WithdrawAccess(ports.databases, ports.peers)
         facts, peers, departures = ports.facts, ports.peers, ports.departures
 
         self.start = Start(facts, peers, verify)
+        self.stop = Stop(ports.rollout, departures)
         self.pebble_ready = PebbleReady(facts, verify)
         self.config_changed = ConfigChanged(facts, verify)
         self.update_status = UpdateStatus(facts, ports.databases, peers, looking)
         self.leader_elected = Verify(facts, verify)
         self.peers_created = PeersCreated(facts, peers, converge)
         self.peers_changed = PeersChanged(facts, converge)
-        self.peers_departed = PeersDeparted(facts, departures, withdraw, converge)
+        self.peers_departed = PeersDeparted(facts, departures, withdraw, fewer)
         self.backend_changed = BackendChanged(facts, converge, servers)
         self.backend_departed = BackendDeparted(facts, departures, withdraw, converge)
         self.backend_broken = BackendBroken(facts, converge)
@@ -84,8 +90,8 @@ class Application:
         self.show, self.report = inspect.show, inspect.report
         # Goes on with the facts of a hook, for an action that waits.
         self.go_on = converge
-        self.pre_upgrade_check = PreUpgradeCheck()
-        self.resume_upgrade = ResumeUpgrade()
+        self.pre_upgrade_check = PreUpgradeCheck(facts, ports.databases, ports.rollout)
+        self.resume_upgrade = ResumeUpgrade(facts, ports.rollout)
         # The driver of the hooks uses it for the outcome AskAgain.
         self.reminder = ports.reminder
 
@@ -96,11 +102,13 @@ def _intents(
     *,
     verify: bool = False,
     checks: Checks = "nothing",
+    fewer: bool = False,
     again: Converge | None = None,
 ) -> Converge:
     """Return all intents in their order.
 
-    With `verify` they ask PostgreSQL and PgBouncer always; `checks` says what they ask Kubernetes always.
+    With `verify` they ask PostgreSQL and PgBouncer always; `checks` says what they ask Kubernetes always. `fewer` says
+    that a unit has left.
     """
     share = ShareConfiguration(ports.peers, ports.databases)
     intents: tuple[Intent, ...] = (
@@ -123,6 +131,8 @@ def _intents(
         ConfigurePooler(ports.pooler, ports.consoles, ports.peers, verify),
         # Processes that were just started are paused, too.
         ApplyOperations(ports.pooler, ports.consoles, ports.peers),
+        # The charm before, if it ran here, waits for what this unit serves now.
+        FollowReference(ports.databases, ports.replaced),
         # Connections that the processes of the leader have just given up go to other units at once.
         share,
         Expose(ports.exposure, ports.peers, checks),
@@ -134,6 +144,8 @@ def _intents(
         RepeatOffers(ports.clients),
         # Exporters follow the processes that run now. Nothing waits for exporters.
         RunExporters(ports.exporters),
+        # Clients do not wait for the refresh of the next unit.
+        ContinueRefresh(ports.rollout, ports.pooler, looks=fewer or checks == "everything"),
         # Observers follow what this hook has decided. Clients do not wait for them.
         TellObservers(ports.telemetry, ports.peers, verify),
     )

@@ -19,6 +19,7 @@ from domain.exporters import ExporterChange, ExporterProgram
 from domain.facts import Facts, Ledger, LegacyClient
 from domain.operations import ALL, ClientSession, Operations
 from domain.plan import Plan, Serving
+from domain.refresh import Decide, RollingUpdate
 from domain.service import Service, ServiceState, UnitNode
 from domain.telemetry import LogTarget, Told
 from domain.tls import CertificateNames, ServedPair
@@ -261,6 +262,26 @@ class Departures(Protocol):
         """Note in this unit's databag of every relation that the unit leaves; return whether a note is new."""
         ...
 
+    def leaves(self) -> bool:
+        """Return whether this unit is being removed, in the hook stop, too."""
+        ...
+
+
+class Replaced(Protocol):
+    """The charm that this charm replaces, whose units run beside those of this charm during a refresh."""
+
+    def answer(self, digest: str, auth_user: str, state: str) -> None:
+        """Write the digest of what this unit serves, its auth user, and the state of its refresh; '' keeps a value."""
+        ...
+
+    def forget_unit(self) -> None:
+        """Remove what that charm stored for this unit."""
+        ...
+
+    def forget_application(self) -> None:
+        """Remove what that charm stored for the application, except what stays in use. Only the leader may do that."""
+        ...
+
 
 class Reminder(Protocol):
     """Runs this unit again after a delay, without an event of Juju."""
@@ -303,6 +324,17 @@ class Exposure(Protocol):
         ...
 
 
+class Rollout(Protocol):
+    """The refresh of the pods by Kubernetes, one after another."""
+
+    def adjust(self, decide: Decide) -> RollingUpdate:
+        """Set the partition that `decide` returns for the current state, and return the state as it was.
+
+        If the state changes meanwhile, `decide` is asked again. Raises RolloutForbidden and RolloutFailed.
+        """
+        ...
+
+
 class Ports(NamedTuple):
     """All ports of a unit. Each platform fills them."""
 
@@ -317,7 +349,9 @@ class Ports(NamedTuple):
     certificates: Certificates
     telemetry: Telemetry
     departures: Departures
+    replaced: Replaced
     exposure: Exposure
+    rollout: Rollout
     databases: Databases
     reminder: Reminder
     new_password: NewPassword

@@ -44,6 +44,8 @@ class AppliedState(Value):
     plain: Count = 0
     # The clients whose certificates the processes trust.
     trusted: tuple[TrustedLogin, ...] = ()
+    # During a refresh, this unit does not hold back the next unit any more.
+    lets_next_go: bool = False
     # A process that starts pauses all databases at once, before its first client.
     starts_paused: bool = False
     # The databases that processes may have paused, with ALL for all of them.
@@ -53,6 +55,10 @@ class AppliedState(Value):
     reconnects: Count = 0
     kills: Count = 0
     killed: Count = 0
+
+    def letting_next_go(self) -> "AppliedState":
+        """Return this record after the unit has let the next unit be refreshed."""
+        return self.model_copy(update={"lets_next_go": True})
 
     @property
     def restarts(self) -> int:
@@ -144,6 +150,7 @@ def applied(
         tls_only=config.tls_only,
         plain=_plain(config, program, before),
         trusted=config.trusted,
+        lets_next_go=before is not None and before.lets_next_go,
         starts_paused=bool(config.paused),
         paused=tuple(sorted({*config.paused, *(before.paused if before else ())})),
         # A new unit has no connections from before an order.

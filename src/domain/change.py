@@ -62,7 +62,7 @@ def next_change(facts: Facts, shared: Plan, program: PgBouncerRuntime) -> Change
 
     Several changes may follow each other: a larger limit of a process waits for the smaller limit of another.
     """
-    container, plan = facts.container, _for_this_unit(facts, shared)
+    container, plan = facts.container, plan_of_unit(facts, shared)
     before = container.applied and container.applied.without_ended(container.ending)
     planned = processes(plan, facts.unit, program.cpus)
     total = min(unit_limit(plan, facts.unit), limit_known_to_peers(facts))
@@ -100,7 +100,8 @@ def _restarts(
     return numbers, len(behind) > ready
 
 
-def _for_this_unit(facts: Facts, plan: Plan) -> Plan:
+def plan_of_unit(facts: Facts, plan: Plan) -> Plan:
+    """Return what this unit configures of a plan: no server and no databases while it has no server."""
     # The leader may not have heard yet that the backend has gone. For a unit that is being removed the
     # relation ends before its clients have left.
     return plan if facts.backend.attached or facts.leaving else plan.without_upstream()

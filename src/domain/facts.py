@@ -16,6 +16,7 @@ from domain.made import Made
 from domain.operations import Operations
 from domain.plan import Plan, Serving
 from domain.problems import KUBERNETES, Level, Problem
+from domain.reference import Reference
 from domain.roles import DATABASE_CREATORS
 from domain.service import Exposed
 from domain.settings import Settings
@@ -139,6 +140,10 @@ class Ledger(Value):
             }
         )  # fmt: skip
 
+    def inheriting(self, grants: tuple[Grant, ...]) -> "Ledger":
+        """Return this ledger with the grants of clients of the charm that this charm replaces."""
+        return self.model_copy(update={"grants": grants})
+
     def without_backend(self) -> "Ledger":
         """Return what stays of this ledger when the relation with PostgreSQL has ended.
 
@@ -218,6 +223,8 @@ class Facts(Value):
     now: float = 0.0
     # The relations with observers.
     telemetry: TelemetryFacts = TelemetryFacts()
+    # What is left of the charm that this charm replaces; None if nothing is.
+    reference: Reference | None = None
 
     def with_survivors(self, survivors: Collection[str]) -> "Facts":
         """Return these facts with what follows from the names of the units that are not being removed."""
@@ -235,6 +242,10 @@ class Facts(Value):
     def with_backend(self, login: BackendLogin) -> "Facts":
         """Return these facts with another login of PostgreSQL."""
         return self.model_copy(update={"backend": self.backend.with_credentials(login)})
+
+    def with_reference(self, reference: Reference | None) -> "Facts":
+        """Return these facts with what is left of the charm that this charm replaces."""
+        return self.model_copy(update={"reference": reference})
 
     def with_clients(self, clients: tuple[Client, ...]) -> "Facts":
         """Return these facts with another state of the clients."""
@@ -301,6 +312,18 @@ class Facts(Value):
         """Return what each unit that stays has reported, by its name."""
         peers = {peer.name: peer.operations for peer in self.peers if not peer.leaving}
         return {self.unit: self.operations, **peers}
+
+    @property
+    def reference_decides(self) -> bool:
+        """Return whether what the charm that this charm replaces has stored counts.
+
+        It counts while a unit runs that charm, and then until the leader has taken over its roles in PostgreSQL.
+        """
+        reference = self.reference
+        if reference is None or not reference.shared:
+            return False
+        unfinished = self.backend.related and not self.ledger.provisioned_for
+        return bool(reference.units) or (unfinished and reference.auth is not None)
 
     @property
     def awaits_certificate_logins(self) -> bool:

@@ -222,6 +222,7 @@ def pooler_config(
         rules=access_rules(
             auth,
             tls_only=required,
+            md5=plan.md5_logins,
             certificate_map=map_name,
             by_certificate=tuple(login.username for login in admitted),
             disabled=tuple(sorted(aliases_of(plan, plan.disabled))),

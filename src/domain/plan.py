@@ -99,6 +99,8 @@ class Plan(Value):
     client_authorities: tuple[Certificate, ...] = ()
     # The clients that log in by a certificate.
     certificate_logins: tuple[CertificateLogin, ...] = ()
+    # Whether users whose passwords PostgreSQL stores as MD5 hashes can log in.
+    md5_logins: bool = False
     # The pauses that an operator asked for.
     paused: tuple[Pause, ...] = ()
     # Databases that no client may log in to, until an operator enables them.

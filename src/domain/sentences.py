@@ -98,6 +98,16 @@ SINGLE_REPLICAS = Kind(
     "PgBouncer {version} verifies a single host of a pool: each process uses one of {count} replicas",
     "refresh to an image with PgBouncer 1.25 or later, which uses every replica",
 )
+REFERENCE_RUNS = Kind(
+    Level.ACTIVE,
+    "{units} still run the charm before: applications that come or go wait until every unit is refreshed",
+    "go on with the refresh: see how-to/replace.md",
+)
+AUTH_USER_STAYS = Kind(
+    Level.WAITING,
+    "superuser {user} of the charm before cannot log in any more, and is still in PostgreSQL: {reason}",
+    "see the reason in the sentence. Every hook tries again",
+)
 STILL_LOGS_IN = Kind(
     Level.BLOCKED,
     "{username} has left and can still log in to PostgreSQL: {reason}",

@@ -38,6 +38,7 @@ def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ..
         *_container(facts),
         *_operations(facts),
         *_refusals(facts),
+        *_replaced(facts),
         *_legacy(facts),
         *_certificate_logins(facts),
         *_exporters(facts),
@@ -241,6 +242,12 @@ def _refusals(facts: Facts) -> Iterator[Sentence]:
         yield sentences.REFUSED.sentence(
             application=refusal.application, relation=refusal.relation_id, reason=refusal.reason
         )
+
+
+def _replaced(facts: Facts) -> Iterator[Sentence]:
+    if facts.reference and facts.reference.units:
+        units = ", ".join(facts.reference.units)
+        yield sentences.REFERENCE_RUNS.sentence(units=units)
 
 
 def _legacy(facts: Facts) -> Iterator[Sentence]:

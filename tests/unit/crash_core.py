@@ -172,6 +172,7 @@ def twin(platform):
             pooler,
             other.databases,
             other.exposure(name),
+            other.rollout(name),
             other.telemetry(name),
             other._new_password,
         )

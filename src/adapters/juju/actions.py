@@ -39,11 +39,11 @@ def _set_tls_private_key(application: Application, parameters: Parameters, _: Lo
 
 
 def _pre_upgrade_check(application: Application, _: Parameters, __: Log) -> Results:
-    return {"message": application.pre_upgrade_check()}
+    return application.pre_upgrade_check()
 
 
-def _resume_upgrade(application: Application, _: Parameters, __: Log) -> Results:
-    return {"message": application.resume_upgrade()}
+def _resume_upgrade(application: Application, parameters: Parameters, _: Log) -> Results:
+    return {"message": application.resume_upgrade(force=parameters.get("force") is True)}
 
 
 # A function returns its results. If it has also run a hook, it returns an Answer with the outcome of the hook, so

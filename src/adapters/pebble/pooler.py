@@ -21,7 +21,6 @@ from adapters.pebble.layer import (
     PAUSED,
     SHARED,
     SHARED_HERE,
-    USER,
     concerned,
     layer,
     processes_in,
@@ -138,7 +137,8 @@ class PebblePooler:
         client_files.check(config.client_files)
         with _translated():
             record = self._record()
-            texts, plan = _texts(config), layer(config, steps, change.after.program.version)
+            texts, user = _texts(config), self._observed.runs_as()
+            plan = layer(config, steps, change.after.program.version, user)
             if config.paused or PAUSED in record["files"]:
                 texts = {PAUSED: "paused\n" if config.paused else "", **texts}
             written = {path: _identity(path, text) for path, text in texts.items()}
@@ -244,7 +244,7 @@ class PebblePooler:
 
     def _folder(self, path: str, permissions: int) -> None:
         self._container.make_dir(
-            path, make_parents=True, permissions=permissions, user=USER, group=USER
+            path, make_parents=True, permissions=permissions, **self._observed.runs_as()
         )
 
     def _remove_unused_pem_files(
@@ -263,7 +263,7 @@ class PebblePooler:
         return unused
 
     def _push(self, path: str, text: str) -> None:
-        self._container.push(path, text, permissions=0o600, user=USER, group=USER)
+        self._container.push(path, text, permissions=0o600, **self._observed.runs_as())
 
     def _push_all(self, texts: Mapping[str, str]) -> None:
         for path, text in texts.items():
