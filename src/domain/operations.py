@@ -91,12 +91,15 @@ def clients_to_kill(
 ) -> tuple[ClientSession, ...]:
     """Return the sessions that an order matches, those first that have been idle longest.
 
+    An order in which no field is set matches no session.
     `aliases` has the names by which clients reach the database of the order. `now` is in seconds.
     """
+    conditions = order.database or order.user or order.idle or order.oldest
     matching = [
         session
         for session in sessions
-        if (not order.database or session.alias in aliases)
+        if conditions
+        and (not order.database or session.alias in aliases)
         and (not order.user or session.user == order.user)
         and (not (order.idle or order.oldest) or not session.linked)
         and now - session.since >= order.idle

@@ -71,11 +71,14 @@ def reconnecting(plan: Plan) -> Plan:
     return plan.model_copy(update={"reconnects": plan.reconnects % _MOST + 1})
 
 
-def killing(plan: Plan, order: KillOrder) -> Plan:
-    """Return the plan with an order to disconnect clients."""
+def killing(plan: Plan, order: KillOrder, done: int = 0) -> Plan:
+    """Return the plan with an order to disconnect clients. `done` is the last order that the leader carried out.
+
+    If the hook of that order was killed, the plan has a smaller number.
+    """
     if order.database:
         _check_database(plan, order.database)
-    numbered = order.model_copy(update={"number": plan.kills.number % _MOST + 1})
+    numbered = order.model_copy(update={"number": max(plan.kills.number, done) % _MOST + 1})
     return plan.model_copy(update={"kills": numbered})
 
 

@@ -15,6 +15,7 @@ from domain.endpoints import endpoints_in, endpoints_text
 from domain.exporters import exporters_of
 from domain.instances import pooler_config
 from domain.plan import share
+from domain.pools import aliases_of
 from domain.users import grant_for
 
 
@@ -173,6 +174,10 @@ class Checks:
             assert pooler.exporters.scraped() == {exporter.index: 1 for exporter in exporters}
             assert pooler.config == wanted
             assert pooler.running == {instance.index for instance in wanted.instances}
+            paused = aliases_of(plan, plan.paused_databases)
+            for index in pooler.running if model.auth else ():
+                assert pooler.consoles.paused.get(index, set()) == paused, (name, index)
+            assert plan.restarts_of(name) == plan.restarts
             assert (pooler.applied.over, pooler.applied.ending) == ((), ())
         if self.model.service_host:
             self.check_exposed(plan)

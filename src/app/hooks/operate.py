@@ -70,7 +70,8 @@ class Operate:
                 raise orders.OrderRefused(
                     f"PgBouncer {version} cannot disconnect a client: refresh to an image with {needed} or later"
                 )
-            return orders.killing(plan, order)
+            record = facts.container.applied
+            return orders.killing(plan, order, record.kills if record else 0)
 
         return self._order("kill-clients", ALL, change)
 
