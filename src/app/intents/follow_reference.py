@@ -54,7 +54,9 @@ class FollowReference:
         if not serves:
             auth_user = ""
         self.replaced.answer(digest, auth_user, state)
-        return facts.with_reference(reference.reporting(facts.unit, auth_user) if auth_user else reference)
+        return facts.with_reference(
+            reference.reporting(facts.unit, auth_user) if auth_user else reference
+        )
 
     def _forgotten(self, facts: Facts) -> Done | AskAgain:
         """Drop the auth user of that charm, and then remove its keys, by which the next hook would find it."""

@@ -26,11 +26,15 @@ def test_a_refreshed_unit_serves_what_the_charm_before_serves(tmp_path, leader, 
     starts(juju)
     assert juju.databases() == ["pgbouncer_auth", "blog", "shop"]
     assert juju.setting("auth_user") == AUTH_USER
-    assert juju.setting("auth_query") == f'SELECT username, password FROM "{AUTH_USER}".get_auth($1)'
+    assert (
+        juju.setting("auth_query") == f'SELECT username, password FROM "{AUTH_USER}".get_auth($1)'
+    )
     assert juju.setting("listen_port") == "6432"
     line = recorded(revision)["application-secret"]["auth-file"].splitlines()[0]
     assert line in (juju.disk / "userlist.txt").read_text()
-    assert juju.status.startswith("active pgbouncer-k8s/1, pgbouncer-k8s/2 still run the charm before")
+    assert juju.status.startswith(
+        "active pgbouncer-k8s/1, pgbouncer-k8s/2 still run the charm before"
+    )
     # Nothing changes for the application, in PostgreSQL or in Kubernetes, whichever unit leads.
     assert written(juju) == before
 
@@ -57,7 +61,16 @@ def test_the_last_refresh_keeps_users_passwords_and_secrets(tmp_path):
     before = juju.told(11)
     all_refreshed(juju)
     after = juju.told(11)
-    kept = ("username", "password", "endpoints", "database", "uris", "secret-user", "secret-tls", "tls")
+    kept = (
+        "username",
+        "password",
+        "endpoints",
+        "database",
+        "uris",
+        "secret-user",
+        "secret-tls",
+        "tls",
+    )
     assert {key: after[key] for key in kept} == {key: before[key] for key in kept}
     assert juju.server.roles["relation_id_11"].password == PASSWORD
     assert juju.server.roles["relation_id_11"].client
@@ -106,7 +119,9 @@ def test_a_follower_cleans_up_after_its_leader(tmp_path):
     auth = leader.state.get_secret(label="pgb-peers.pgbouncer-k8s.app")
     others = {item for item in follower.state.secrets if item.label != auth.label}
     follower.change(secrets={*others, auth})
-    follower.emit(follower.context.on.relation_changed(follower.relation("pgb-peers"), remote_unit=1))
+    follower.emit(
+        follower.context.on.relation_changed(follower.relation("pgb-peers"), remote_unit=1)
+    )
     assert follower.setting("auth_user") == SECOND
     assert not {"pgb_dbs", "auth-user"} & set(follower.mine)
 
@@ -136,7 +151,15 @@ def test_a_role_that_a_client_made_is_not_taken_over(tmp_path, what):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "nonsense", '{"11": {"name": "a b"}}', '{"x": {"name": "shop"}}', '{"11": 5}', "[" * 9999],
+    [
+        "",
+        "[]",
+        "nonsense",
+        '{"11": {"name": "a b"}}',
+        '{"x": {"name": "shop"}}',
+        '{"11": 5}',
+        "[" * 9999,
+    ],
 )
 def test_data_that_cannot_be_read_gives_no_pools_and_no_failed_hook(tmp_path, text):
     juju = refreshed(tmp_path)
