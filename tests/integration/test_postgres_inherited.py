@@ -142,7 +142,7 @@ def test_the_former_superuser_goes_with_its_functions_in_every_database(
     ) == [(42,)]
 
 
-def test_a_schema_with_more_than_the_function_keeps_the_superuser_without_login(
+def test_a_superuser_whose_schema_has_more_stays_without_login(
     server: PostgreSQL,
 ) -> None:
     before(server)
