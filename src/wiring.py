@@ -97,6 +97,7 @@ def juju_ports(
     from adapters.juju.telemetry import JujuTelemetry
     from adapters.juju.topology import Topology
     from adapters.kubernetes.exposure import LightkubeExposure, service_name
+    from adapters.kubernetes.rollout import LightkubeRollout
     from adapters.passwords import new_password
     from adapters.pebble import pooler as pebble
     from adapters.pebble.exporters import PebbleExporters
@@ -137,6 +138,7 @@ def juju_ports(
         departures=JujuDepartures(charm, state),
         replaced=JujuReplaced(charm, state),
         exposure=LightkubeExposure(app, namespace, pod),
+        rollout=LightkubeRollout(app, namespace, charm.unit.name),
         databases=PsycopgDatabases(f"{charm.model.uuid}/{app}", waiting=waiting),
         reminder=PebbleReminder(container.container),
         new_password=new_password,
@@ -177,6 +179,7 @@ def local_ports(
         departures=local.LocalDepartures(model, unit),
         replaced=local.NothingReplaced(),
         exposure=local.LocalExposure(model, unit),
+        rollout=local.LocalRollout(model, unit),
         databases=PsycopgDatabases(LOCAL_OWNER, waiting=waiting, silent=silent),
         reminder=local.LocalReminder(),
         new_password=new_password,

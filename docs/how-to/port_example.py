@@ -48,6 +48,7 @@ def unit(model: Model, name: str, server: MemoryServer) -> Application:
         departures=record.LocalDepartures(model, name),
         replaced=record.NothingReplaced(),
         exposure=Dns(model, name),
+        rollout=record.LocalRollout(model, name),
         # These three do not depend on the platform.
         databases=MemoryDatabases(server),
         reminder=record.LocalReminder(),

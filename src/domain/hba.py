@@ -46,8 +46,11 @@ def access_rules(
     md5: bool = False,
     certificate_map: str = "",
     by_certificate: tuple[str, ...] = (),
+    disabled: tuple[str, ...] = (),
 ) -> tuple[Rule, ...]:
     """Return the rules of every process of a unit; without `auth` no login is admitted.
+
+    No login is admitted to the databases in `disabled`, which have the names that clients use.
 
     With TLS, the users in `by_certificate` log in by a certificate that `certificate_map` leads to them, and
     not by password.
@@ -69,6 +72,7 @@ def access_rules(
         Rule(users=(*own, auth.auth_user)),
         Rule(database=AUTH_ALIAS),
         Rule(replication=True),
+        *(Rule(database=alias) for alias in disabled),
         *(
             Rule(origins=("hostssl",), users=(user,), admits=True, certificate_map=certificate_map)
             for user in by_certificate

@@ -32,6 +32,7 @@ from domain.endpoints import address_in, endpoints_in
 from domain.facts import Container, Facts, Ledger, Peer
 from domain.instances import Layout
 from domain.leadership import misses_something
+from domain.operations import Operations
 from domain.plan import Plan, Serving
 from domain.settings import settings_from
 
@@ -137,6 +138,7 @@ class JujuFacts:
             unreadable=tuple(unreadable),
             serving=databags.read_peer_value(mine, "serving", Serving),
             stake=databags.read_peer_value(mine, "stake", UnitBudget) or UnitBudget(),
+            operations=_operations(mine),
             peers=tuple(self._peers(peers)) if peers and (leader or alone) else (),
             backend=backend,
             clients=tuple(client for _, parsed in requests for client in parsed.clients),
@@ -149,7 +151,7 @@ class JujuFacts:
             configure_command=f"juju config {charm.app.name}",
             certificates=certificates,
             received_authorities=received,
-            now=time.time() if plan and plan.certificate_logins else 0.0,
+            now=time.time(),
             telemetry=self._telemetry.read(leader=leader, reachable=container.reachable),
             reference=reference,
         )
@@ -183,6 +185,7 @@ class JujuFacts:
                 leaving=databag.get(LEAVING) == "true",
                 serving=databags.read_peer_value(databag, "serving", Serving),
                 stake=databags.read_peer_value(databag, "stake", UnitBudget) or UnitBudget(),
+                operations=_operations(databag),
             )
 
     def _backend(self, *, reads: bool) -> BackendRelation:
@@ -259,6 +262,10 @@ class JujuFacts:
     def _client_secret(self, relation_id: int, uri: str, request_id: str) -> dict[str, str]:
         label = ".".join(filter(None, (CLIENTS, str(relation_id), request_id, "mtls.secret")))
         return self._secret(uri, label)
+
+
+def _operations(databag: databags.Databag) -> Operations:
+    return databags.read_peer_value(databag, "operations", Operations) or Operations()
 
 
 def _with_roots(facts: Facts) -> Facts:

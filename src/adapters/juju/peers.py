@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 
 import ops
+from ops import hookcmds
 
 from adapters.juju.databags import replacing
 from adapters.juju.names import BACKEND, LEAVING, PEERS
 from adapters.juju.state import JujuState
 from domain.budget import UnitBudget
 from domain.facts import Ledger
+from domain.operations import Operations
 from domain.plan import Plan, Serving
 
 # The charm creates users and databases, and a function that reads password verifiers.
@@ -51,6 +53,11 @@ class JujuPeers:
                 "stake": stake.model_dump_json(),
             }
             self._state.put_for_unit(relation, fields)
+
+    def report(self, operations: Operations) -> None:
+        """Write what this unit has done of what an operator asks."""
+        if relation := self._state.relation(PEERS):
+            self._state.put_for_unit(relation, {"operations": operations.model_dump_json()})
 
     def _replace(self, key: str, value: Plan | Ledger) -> None:
         if relation := self._state.relation(PEERS):
@@ -117,3 +124,12 @@ class JujuDepartures:
                 flagged |= self._state.unit_databag(relation).get(LEAVING) != "true"
                 self._state.put_for_unit(relation, {LEAVING: "true"})
         return flagged
+
+    def leaves(self) -> bool:
+        """Return whether Juju removes this unit."""
+        try:
+            units = hookcmds.goal_state().units
+        except hookcmds.Error:
+            return False
+        goal = units.get(self._charm.unit.name)
+        return goal is None or goal.status == "dying"
