@@ -78,7 +78,7 @@ def read(
             AuthUserInUse(unit=name, auth_user=databag.get(_IN_USE, ""))
             for name, databag in (*databags.items(), (charm.unit.name, mine))
         ),
-        stack=tuple(_stack(state.app_databag(upgrade))) if upgrade else (),
+        checked=upgrade is not None and "upgrade-stack" in state.app_databag(upgrade),
         state=state.unit_databag(upgrade).get("state", "") if upgrade else "",
     )
 
@@ -194,12 +194,6 @@ def _parsed(text: str) -> object:
 def _listed(text: str) -> list[object]:
     value = _parsed(text)
     return cast("list[object]", value) if isinstance(value, list) else []
-
-
-def _stack(databag: Databag) -> Iterator[int]:
-    for number in _listed(databag.get("upgrade-stack", "")):
-        if isinstance(number, int):
-            yield number
 
 
 def _auth(content: Databag, shared: Databag) -> AuthMaterial | None:
