@@ -64,7 +64,11 @@ def charm_with(server, kubernetes, consoles):
             ports = wiring.juju_ports(self, self._state, self._container, consoles)
             exposure = MemoryExposure(kubernetes, self._units, self._check_leader)
             return Application(
-                ports._replace(databases=MemoryDatabases(server), exposure=exposure)
+                ports._replace(
+                    databases=MemoryDatabases(server),
+                    exposure=exposure,
+                    rollout=kubernetes.rollout(self.unit.name, self._units),
+                )
             )
 
         def _units(self):

@@ -26,6 +26,8 @@ LAYOUT = Layout(root=ROOT, sockets=f"{SHARED}/sockets")
 LABEL = "pgbouncer"
 DRAIN = f"{LAYOUT.root}/drain.sh"
 ALIVE = f"{LAYOUT.root}/alive.sh"
+# drain.sh pauses PgBouncer as soon as it has started while this file has a line.
+PAUSED = f"{LAYOUT.root}/paused"
 # The lines of pgbouncer.ini that all processes of the unit have in common.
 COMMON = f"{LAYOUT.root}/common.ini"
 

@@ -18,6 +18,7 @@ from adapters.pebble.layer import (
     DRAIN,
     LABEL,
     LAYOUT,
+    PAUSED,
     SHARED,
     SHARED_HERE,
     concerned,
@@ -109,8 +110,10 @@ class PebblePooler:
             return Container()
         # Pebble shows a service that is stopping as inactive from the beginning, although its process
         # still runs. A service that is restarting is shown so, too, and cannot be started meanwhile.
-        running |= concerned(changes, "restart")
-        return seen.with_processes(running, concerned(changes, "stop"))
+        restarting = concerned(changes, "restart")
+        return seen.with_processes(
+            running | restarting, concerned(changes, "stop"), restarting
+        )
 
     def program(self) -> PgBouncerRuntime:
         """Return PgBouncer's version, and the files and processors it may use. Raises PoolerFailed."""
@@ -136,6 +139,8 @@ class PebblePooler:
             record = self._record()
             texts, user = _texts(config), self._observed.runs_as()
             plan = layer(config, steps, change.after.program.version, user)
+            if config.paused or PAUSED in record["files"]:
+                texts = {PAUSED: "paused\n" if config.paused else "", **texts}
             written = {path: _identity(path, text) for path, text in texts.items()}
             changed = [path for path in texts if record["files"].get(path) != written[path]]
             before = self._before(record, changed, steps)
