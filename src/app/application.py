@@ -132,7 +132,7 @@ def _intents(
         # Processes that were just started are paused, too.
         ApplyOperations(ports.pooler, ports.consoles, ports.peers),
         # The charm before, if it ran here, waits for what this unit serves now.
-        FollowReference(ports.databases, ports.replaced),
+        FollowReference(ports.databases, ports.replaced, ports.rollout),
         # Connections that the processes of the leader have just given up go to other units at once.
         share,
         Expose(ports.exposure, ports.peers, checks),

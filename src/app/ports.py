@@ -271,7 +271,10 @@ class Replaced(Protocol):
     """The charm that this charm replaces, whose units run beside those of this charm during a refresh."""
 
     def answer(self, digest: str, auth_user: str, state: str) -> None:
-        """Write the digest of what this unit serves, its auth user, and the state of its refresh; '' keeps a value."""
+        """Write the digest of what this unit serves, its auth user, and the state of its refresh.
+
+        '' leaves a value as it is.
+        """
         ...
 
     def forget_unit(self) -> None:
@@ -279,7 +282,10 @@ class Replaced(Protocol):
         ...
 
     def forget_application(self) -> None:
-        """Remove what that charm stored for the application, except what stays in use. Only the leader may do that."""
+        """Remove what that charm stored for the application, except what stays in use.
+
+        Only the leader may do that.
+        """
         ...
 
 
