@@ -19,8 +19,8 @@ class Pause(Value):
     # ALL, or the name of a database.
     database: Name | Annotated[str, pydantic.Field(max_length=0)] = ALL
     since: Moment = 0
-    # Until then open transactions have to end, or the pause is taken back. 0 if there is no such moment, or if they
-    # have ended on every unit.
+    # Until then open transactions have to end, or the pause is taken back. 0 if there is no such moment, or if
+    # they have ended on every unit.
     until: Moment = 0
 
 

@@ -1,4 +1,4 @@
-"""What an operator asks of a running application: pause, resume, disable, enable, restart, reconnect, kill clients."""
+"""What an operator asks: pause, resume, disable, enable, restart, reconnect and disconnect clients."""
 
 import dataclasses
 from collections.abc import Callable
@@ -75,9 +75,7 @@ class Operate:
 
         return self._order("kill-clients", ALL, change)
 
-    def _order(
-        self, action: str, database: str, change: Callable[[Facts, Plan], Plan]
-    ) -> Outcome:
+    def _order(self, action: str, database: str, change: Callable[[Facts, Plan], Plan]) -> Outcome:
         facts = self.source.read()
         if not facts.leader:
             command = facts.command(action, database)

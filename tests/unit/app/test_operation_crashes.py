@@ -1,4 +1,4 @@
-"""What an operator asks for, killed after each effect, is done when the operator asks again, and else not at all."""
+"""An order that is killed after any effect is done when it is given again, and else not at all."""
 
 import pytest
 from crash_core import run, twin
@@ -11,8 +11,8 @@ from domain.operations import KillOrder
 LEADER, FOLLOWER = "pgbouncer/0", "pgbouncer/1"
 
 
-def served():
-    platform = related(units=2)
+def served(cpus=1):
+    platform = related(units=2, cpus=cpus)
     platform.relate("shop-app", "shop")
     platform.settle()
     return platform
@@ -25,11 +25,11 @@ def paused():
     return platform
 
 
-def ordered(order):
+def ordered(order, cpus=1):
     """Return a platform whose follower has not followed an order yet."""
 
     def begin():
-        platform = served()
+        platform = served(cpus)
         order(platform.leader)
         return platform
 
@@ -49,13 +49,13 @@ ROWS = {
     "resume": (paused, LEADER, lambda unit: unit.resume()),
     "disable": (served, LEADER, lambda unit: unit.disable("shop")),
     "reconnect": (served, LEADER, lambda unit: unit.reconnect()),
-    "restart": (served, LEADER, lambda unit: unit.restart()),
+    "restart": (lambda: served(cpus=2), LEADER, lambda unit: unit.restart()),
     "kill": (served, LEADER, lambda unit: unit.kill(KillOrder(database="shop"))),
     "pause of a follower": (
         ordered(lambda unit: unit.pause()), FOLLOWER, lambda unit: unit.peers_changed(),
     ),
     "restart of a follower": (
-        ordered(lambda unit: unit.restart()), FOLLOWER, lambda unit: unit.peers_changed(),
+        ordered(lambda unit: unit.restart(), cpus=2), FOLLOWER, lambda unit: unit.peers_changed(),
     ),
 }  # fmt: skip
 

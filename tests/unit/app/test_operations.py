@@ -66,9 +66,7 @@ def test_a_pause_reaches_every_process_of_every_unit(platform):
     platform.settle()
     assert paused(platform) == [set()] * 6
     assert "paused" not in texts(platform)
-    assert all(
-        unit.pooler.consoles.reconnected == {0, 1} for unit in platform.units.values()
-    )
+    assert all(unit.pooler.consoles.reconnected == {0, 1} for unit in platform.units.values())
 
 
 @pytest.mark.parametrize("hook", ["start", "pebble_ready"])
@@ -422,9 +420,7 @@ def test_what_runs_is_shown_and_differences_are_named(platform):
         (name, "9" if name == "default_pool_size" else value)
         for name, value in instances[1].settings
     )
-    changed = instances[1].model_copy(
-        update={"settings": other, "pools": instances[1].pools[:-1]}
-    )
+    changed = instances[1].model_copy(update={"settings": other, "pools": instances[1].pools[:-1]})
     leader.pooler.config = leader.pooler.config.with_instances([instances[0], changed])
     shown = leader.show()["drift"].splitlines()
     assert "process 0: database shop is paused, and is not to be" in shown

@@ -127,9 +127,7 @@ def test_the_results_stay_under_the_limit_of_juju_with_10_000_clients(juju, monk
         )
         for number in range(10_000)
     )  # fmt: skip
-    monkeypatch.setattr(
-        "adapters.memory.pooler.MemoryConsole.sessions", lambda _: clients
-    )
+    monkeypatch.setattr("adapters.memory.pooler.MemoryConsole.sessions", lambda _: clients)
     for name in ("show", "report"):
         results = run(juju, name)
         assert "20000 clients" in results["clients"]

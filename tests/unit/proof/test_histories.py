@@ -24,7 +24,6 @@ from domain.backend import BackendLogin, BackendRelation
 from domain.endpoints import endpoints_in
 from domain.operations import KillOrder
 
-
 # What an operator asks the leader for.
 ORDERS = {
     "pause": lambda unit: unit.pause(),
