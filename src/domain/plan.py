@@ -133,10 +133,18 @@ class Serving(Value):
     tls: bool = False
     # The authorities of the certificate that the processes serve, and of the next certificate.
     authorities: tuple[Certificate, ...] = ()
+    # The generation of the passwords of PgBouncer's own users that the processes have, and the auth user that they
+    # use; 0 and '' before the first change of these passwords.
+    credentials: Count = 0
+    auth_user: str = ""
 
     def encrypted(self, authorities: tuple[Certificate, ...]) -> "Serving":
         """Return this report of a unit that serves TLS with a certificate of these authorities."""
         return self.model_copy(update={"tls": True, "authorities": authorities})
+
+    def with_credentials(self, generation: int, auth_user: str) -> "Serving":
+        """Return this report of a unit whose processes have this generation of passwords, and use this auth user."""
+        return self.model_copy(update={"credentials": generation, "auth_user": auth_user})
 
     def announcing(self, authorities: tuple[Certificate, ...]) -> "Serving":
         """Return this report with further authorities, e.g. those of the next certificate."""
