@@ -124,7 +124,7 @@ class Ledger(Value):
         """Return this ledger with the roles that exist now."""
         return self.model_copy(update={"made": made})
 
-    def rotating(self, period: str) -> "Ledger":
+    def asking_to_rotate(self, period: str) -> "Ledger":
         """Return this ledger after Juju was told how often to ask for new passwords."""
         return self.model_copy(update={"rotation_period": period})
 

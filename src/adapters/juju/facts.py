@@ -106,7 +106,9 @@ class JujuFacts:
         requests = tuple(self._requests()) if leader else ()
         if leader:
             requests += tuple((known.relation_id, known.parsed) for known in legacy)
-        users, users_problem = self._system_users(settings or (plan and plan.settings), leader=leader)
+        users, users_problem = self._system_users(
+            settings or (plan and plan.settings), leader=leader
+        )
         certificates, received = self._certificates.read()
         container = self._container()
         return Facts(

@@ -127,7 +127,10 @@ class OwnershipComments:
             kind = self.kind_of(oid, name, comment)
             if kind and comment != (wanted := self.of_role(kind, oid, name)):
                 statements.run(
-                    self._connection, "COMMENT ON ROLE {r} IS {c}", r=name, c=statements.literal(wanted)
+                    self._connection,
+                    "COMMENT ON ROLE {r} IS {c}",
+                    r=name,
+                    c=statements.literal(wanted),
                 )
 
     def application_of(self, oid: int, name: str, comment: str | None) -> str:

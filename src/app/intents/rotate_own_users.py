@@ -54,12 +54,11 @@ class RotateOwnUsers:
         """Take the next step, if its conditions are met."""
         if not may_write_for_app(facts) or facts.auth is None or not facts.backend_ready:
             return Done(facts)
-        facts = self._ask_to_rotate(facts)
+        auth, facts = facts.auth, self._ask_to_rotate(facts)
         if facts.system_users is not None:
-            chosen = own_users.with_chosen(facts.auth, facts.system_users, self._new_passwords)
-            facts = self._store(facts, chosen)
-        auth = facts.auth
-        if auth is None or not own_users.is_changing(auth):
+            auth = own_users.with_chosen(auth, facts.system_users, self._new_passwords)
+            facts = self._store(facts, auth)
+        if not own_users.is_changing(auth):
             return Done(self._record(facts, facts.ledger.without(ROTATION)))
         if facts.auth_unshared or facts.peers_plan is not None:
             # The other units read it when this hook has ended.
@@ -88,9 +87,7 @@ class RotateOwnUsers:
             return AskAgain(facts, str(error))
         except DatabaseRefused as error:
             logger.warning("The auth user stays %s: %s", auth.auth_user, error)
-            problem = sentences.NEXT_AUTH_USER.problem(
-                ROTATION, user=auth.auth_user, reason=error
-            )
+            problem = sentences.NEXT_AUTH_USER.problem(ROTATION, user=auth.auth_user, reason=error)
             return Done(self._record(facts, facts.ledger.with_problem(problem)))
         facts = self._record(facts, facts.ledger.without(ROTATION).making(made))
         if behind:
@@ -113,7 +110,7 @@ class RotateOwnUsers:
         if not period or period == facts.ledger.rotation_period:
             return facts
         self.secrets.ask_to_rotate(period)
-        return self._record(facts, facts.ledger.rotating(period))
+        return self._record(facts, facts.ledger.asking_to_rotate(period))
 
     def _store(self, facts: Facts, auth: AuthMaterial) -> Facts:
         if auth != facts.auth:
