@@ -37,7 +37,9 @@ def add(verbs: Verbs) -> None:
     rotate = verb(verbs, "rotate", "rotate:rotate", "give users new passwords")
     rotate.add_argument("name", nargs="?", help="application (by default all)")
     rotate.add_argument(
-        "--own", action="store_true", help="the users of PgBouncer itself, not those of applications"
+        "--own",
+        action="store_true",
+        help="the users of PgBouncer itself, not those of applications",
     )
     verb(
         verbs,
