@@ -72,6 +72,7 @@ class LocalFacts:
             ledger=model.ledger,
             serving=me.serving,
             stake=me.stake,
+            operations=me.operations,
             peers=self._peers() if leads else (),
             backend=self._backend(me),
             clients=tuple(client for client in parsed if isinstance(client, Client))
@@ -93,7 +94,7 @@ class LocalFacts:
             certificates=me.certificates,
             received_authorities=model.received_authorities,
             telemetry=self._telemetry(model.telemetry),
-            now=time.time() if model.plan and model.plan.certificate_logins else 0.0,
+            now=time.time(),
         )
 
     def _backend(self, me: UnitRecord) -> BackendRelation:
@@ -111,6 +112,7 @@ class LocalFacts:
                 leaving=unit.leaving,
                 serving=unit.serving,
                 stake=unit.stake,
+                operations=unit.operations,
             )
             for name, unit in self._model.units.items()
             if name != self._unit and name not in unseen

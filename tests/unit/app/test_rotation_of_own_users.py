@@ -175,7 +175,9 @@ def test_another_leader_goes_on_with_a_rotation(platform):
 
 def test_only_the_leader_rotates_and_gives_the_console_away(platform):
     follower = platform.unit(FOLLOWER)
-    with pytest.raises(ActionFailed, match="juju run pgbouncer/leader rotate-credentials users=own"):
+    with pytest.raises(
+        ActionFailed, match="juju run pgbouncer/leader rotate-credentials users=own"
+    ):
         follower.rotate_credentials("own")
     with pytest.raises(ActionFailed, match="juju run pgbouncer/leader get-credentials"):
         follower.get_credentials()
@@ -310,9 +312,7 @@ def forgotten(platform):
 
 @pytest.mark.parametrize("next_leader", [LEADER, FOLLOWER])
 @pytest.mark.parametrize("state", [None, begun, known, used, unused, forgotten])
-def test_a_rotation_that_is_killed_at_any_point_ends_in_the_same_way(
-    platform, state, next_leader
-):
+def test_a_rotation_that_is_killed_at_any_point_ends_in_the_same_way(platform, state, next_leader):
     if state:
         state(platform)
     hook = rotate if state is None else lambda unit: unit.peers_changed()
