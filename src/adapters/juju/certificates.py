@@ -94,7 +94,13 @@ class JujuCertificates:
         self._issued = None
         self._content = self._secret.content() if relation or self._has_pair() else {}
         found = self._read(relation)
-        if former and relation and not found.kept and not found.issued and (pair := self._former()):
+        if (
+            former
+            and relation
+            and not found.kept
+            and not found.issued
+            and (pair := self._former())
+        ):
             self._issued = pair, "", ""
             found = found.model_copy(update={"issued": pair.pair, "issued_ends": pair.ends})
         return found.model_copy(update={"problems": (*found.problems, *problems)}), self._received
