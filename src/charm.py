@@ -73,6 +73,7 @@ class PgBouncerCharm(ops.CharmBase):
             (authorities.relation_broken, self._on_traced),
             (self.on.start, self._on_start),
             (self.on.upgrade_charm, self._on_start),
+            (self.on.stop, self._on_stop),
             (pooler.pebble_ready, self._on_pebble_ready),
             (self.on.config_changed, self._on_config_changed),
             (self.on.update_status, self._on_update_status),
@@ -104,8 +105,6 @@ class PgBouncerCharm(ops.CharmBase):
                     (legacy.relation_broken, self._on_clients_broken),
                 )
             ),
-            (self.on.pre_upgrade_check_action, self._on_pre_upgrade_check),
-            (self.on.resume_upgrade_action, self._on_resume_upgrade),
             (certificates.relation_created, self._on_certificates_changed),
             (certificates.relation_changed, self._on_certificates_changed),
             (certificates.relation_broken, self._on_certificates_changed),
@@ -113,7 +112,7 @@ class PgBouncerCharm(ops.CharmBase):
             (authorities.relation_changed, self._on_certificates_changed),
             (authorities.relation_departed, self._on_certificates_changed),
             (authorities.relation_broken, self._on_certificates_changed),
-            (self.on.set_tls_private_key_action, self._on_set_tls_private_key),
+            *((self.on[name].action, self._on_action) for name in self.meta.actions),
             *(
                 row
                 for observer in (self.on[endpoint] for endpoint in OBSERVERS)
@@ -169,6 +168,9 @@ class PgBouncerCharm(ops.CharmBase):
 
     def _on_start(self, event: ops.EventBase) -> None:
         self._conclude(event, self._hooks().start())
+
+    def _on_stop(self, _: ops.EventBase) -> None:
+        self.application.stop()
 
     def _on_pebble_ready(self, event: ops.EventBase) -> None:
         outcome = self._hooks().pebble_ready()
@@ -254,12 +256,6 @@ class PgBouncerCharm(ops.CharmBase):
         if not self._may_skip(event):
             self._conclude(event, self._hooks().legacy_changed())
 
-    def _on_pre_upgrade_check(self, event: ops.ActionEvent) -> None:
-        event.set_results({"message": self.application.pre_upgrade_check()})
-
-    def _on_resume_upgrade(self, event: ops.ActionEvent) -> None:
-        event.set_results({"message": self.application.resume_upgrade()})
-
     def _on_certificates_changed(self, event: ops.EventBase) -> None:
         if not self._may_skip(event):
             self._conclude(event, self._hooks().certificates_changed())
@@ -272,16 +268,11 @@ class PgBouncerCharm(ops.CharmBase):
         if not self._may_skip(event):
             self._conclude(event, self._hooks().observers_departed(_departing(event)))
 
-    def _on_set_tls_private_key(self, event: ops.ActionEvent) -> None:
-        import pydantic
+    def _on_action(self, event: ops.ActionEvent) -> None:
+        from adapters.juju import actions
 
-        from app.errors import CertificatesFailed
-
-        key = str(event.params.get("private-key") or "")
-        try:
-            self._hooks().set_private_key(pydantic.SecretStr(key) if key else None)
-        except CertificatesFailed as error:
-            event.fail(str(error))
+        if outcome := actions.run(event, self._hooks()):
+            self._conclude(event, outcome)
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
         """Set the status after the last hook of the application; if no hook ran, the status stays."""
@@ -340,8 +331,10 @@ class PgBouncerCharm(ops.CharmBase):
         logger.info("Deferring: %s", outcome.reason)
         asks_again = isinstance(outcome, AskAgain)
         if not (asks_again and self.application.reminder.remind(outcome.topic)):
-            self._deferred.add(event.handle.kind)
-            event.defer()
+            # Juju has no second run of an action.
+            if not isinstance(event, ops.ActionEvent):
+                self._deferred.add(event.handle.kind)
+                event.defer()
 
 
 def _departing(event: ops.RelationDepartedEvent) -> str:

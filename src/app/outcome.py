@@ -5,6 +5,7 @@ Deferred    Juju delivers the event again, with its next event
 AskAgain    the platform runs the unit again after a short delay
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from domain.facts import Facts
@@ -54,3 +55,14 @@ class AskAgain(NamedTuple):
 
 
 Outcome = Done | Deferred | AskAgain
+
+
+class Answer(NamedTuple):
+    """What an operator is answered who asked for something, and how the hook ended that did it."""
+
+    # The values are texts, numbers, or mappings of such values.
+    results: Mapping[str, object]
+    # None if no hook ran.
+    outcome: Outcome | None = None
+    # Why what was asked could not be done, for the operator; '' if it was done.
+    failure: str = ""

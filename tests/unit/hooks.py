@@ -2,19 +2,20 @@
 
 from app.application import Application
 from app.hooks.certificates import SetPrivateKey
-from app.hooks.pause import Pause, Resume
+from app.hooks.stop import Stop
 from app.hooks.upgrade import PreUpgradeCheck, ResumeUpgrade
 from app.ports import Ports
 
 _APPLICATION = Application(Ports(*[None] * len(Ports._fields)))
 
-_ACTIONS = (Pause, Resume, PreUpgradeCheck, ResumeUpgrade, SetPrivateKey)
+# Actions, and the end of a pod, which has no outcome.
+_WITHOUT_OUTCOME = (PreUpgradeCheck, ResumeUpgrade, SetPrivateKey, Stop)
 
-# Every hook; actions are no hooks.
+# Every hook that has an outcome.
 HOOKS = tuple(
     name
     for name, hook in vars(_APPLICATION).items()
-    if type(hook).__module__.startswith("app.hooks.") and not isinstance(hook, _ACTIONS)
+    if type(hook).__module__.startswith("app.hooks.") and not isinstance(hook, _WITHOUT_OUTCOME)
 )
 
 # Hooks that are called with the name of the unit that departs.

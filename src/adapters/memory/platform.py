@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import time
 from collections.abc import Callable
 
 import pydantic
@@ -19,9 +20,11 @@ from adapters.local.ports import (
     LocalPeers,
     LocalReminder,
     LocalSecrets,
+    NothingReplaced,
 )
 from adapters.memory.kubernetes import MemoryExposure, MemoryKubernetes
 from adapters.memory.pooler import MemoryPooler
+from adapters.memory.rollout import MemoryRollout
 from adapters.memory.server import MemoryDatabases, MemoryServer
 from adapters.memory.telemetry import MemoryObservers, MemoryTelemetry
 from app.application import Application
@@ -43,10 +46,14 @@ class MemoryUnit(Application):
         pooler: MemoryPooler,
         databases: MemoryDatabases,
         exposure: MemoryExposure,
+        rollout: MemoryRollout,
         telemetry: MemoryTelemetry,
         new_password: NewPassword,
     ) -> None:
-        facts = LocalFacts(model, name, LAYOUT, pooler.read, telemetry.read)
+        facts = LocalFacts(
+            model, name, LAYOUT, pooler.read, telemetry.read, clock=self._clock
+        )
+        self._model = model
         self.name = name
         self.telemetry = telemetry
         self.pooler = pooler
@@ -63,12 +70,19 @@ class MemoryUnit(Application):
             certificates=LocalCertificates(model, name),
             telemetry=telemetry,
             departures=LocalDepartures(model, name),
+            replaced=NothingReplaced(),
             exposure=exposure,
+            rollout=rollout,
             databases=databases,
             reminder=LocalReminder(),
             new_password=new_password,
         )
         super().__init__(self.ports)
+
+    def _clock(self) -> float:
+        """Return the time: it stands still, unless clients log in by certificates, whose time is real."""
+        plan = self._model.plan
+        return time.time() if plan and plan.certificate_logins else self.pooler.now
 
 
 class MemoryPlatform:
@@ -95,6 +109,7 @@ class MemoryPlatform:
             MemoryPooler(cpus=self._cpus),
             self.databases,
             self.exposure(name),
+            self.rollout(name),
             self.telemetry(name),
             self._new_password,
         )
@@ -104,6 +119,10 @@ class MemoryPlatform:
         """Return the port that exposes the application."""
         check_leader = functools.partial(self.model.check_leader, name)
         return MemoryExposure(self.kubernetes, lambda: self.model.units, check_leader)
+
+    def rollout(self, name: str) -> MemoryRollout:
+        """Return the port for the refresh of the pods."""
+        return self.kubernetes.rollout(name, lambda: self.model.units)
 
     def telemetry(self, name: str) -> MemoryTelemetry:
         """Return the port that tells observers."""
