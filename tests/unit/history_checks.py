@@ -165,7 +165,7 @@ class Checks:
         assert not any(member.held for member in plan.members)
         for name, unit in self.platform.units.items():
             pooler = unit.pooler
-            exported = model.telemetry.metrics
+            exported = facts.telemetry.metrics
             wanted = pooler_config(
                 plan, name, pooler.program(), LAYOUT, model.auth, exported=exported
             )
@@ -183,6 +183,7 @@ class Checks:
             self.check_exposed(plan)
         self.check_clients(facts)
         self.check_answers()
+        self.check_observers(facts)
         self.check_nothing_is_left_to_do()
 
     def check_exposed(self, plan):
