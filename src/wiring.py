@@ -92,7 +92,7 @@ def juju_ports(
     from adapters.juju.facts import JujuFacts
     from adapters.juju.legacy import JujuLegacyClients
     from adapters.juju.names import PEERS
-    from adapters.juju.peers import JujuBackend, JujuDepartures, JujuPeers
+    from adapters.juju.peers import JujuBackend, JujuDepartures, JujuPeers, JujuReplaced
     from adapters.juju.secrets import JujuSecrets
     from adapters.juju.telemetry import JujuTelemetry
     from adapters.juju.topology import Topology
@@ -136,6 +136,7 @@ def juju_ports(
         certificates=certificates,
         telemetry=telemetry,
         departures=JujuDepartures(charm, state),
+        replaced=JujuReplaced(charm, state),
         exposure=LightkubeExposure(app, namespace, pod),
         rollout=LightkubeRollout(app, namespace, charm.unit.name),
         databases=PsycopgDatabases(f"{charm.model.uuid}/{app}", waiting=waiting),
@@ -176,6 +177,7 @@ def local_ports(
         certificates=local.LocalCertificates(model, unit, save),
         telemetry=local.LocalTelemetry(model, unit),
         departures=local.LocalDepartures(model, unit),
+        replaced=local.NothingReplaced(),
         exposure=local.LocalExposure(model, unit),
         rollout=local.LocalRollout(model, unit),
         databases=PsycopgDatabases(LOCAL_OWNER, waiting=waiting, silent=silent),

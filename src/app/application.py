@@ -7,9 +7,10 @@ from app.hooks.backend import BackendBroken, BackendChanged, BackendDeparted
 from app.hooks.certificates import CertificatesChanged, SetPrivateKey
 from app.hooks.clients import ClientsBroken, ClientsChanged, ClientsDeparted
 from app.hooks.config_changed import ConfigChanged
+from app.hooks.inspect import Inspect
 from app.hooks.legacy import LegacyChanged
 from app.hooks.observers import ObserversChanged
-from app.hooks.pause import Pause, Resume
+from app.hooks.operate import Operate
 from app.hooks.pebble_ready import PebbleReady
 from app.hooks.peers import PeersChanged, PeersCreated, PeersDeparted
 from app.hooks.start import Start
@@ -17,9 +18,12 @@ from app.hooks.stop import Stop
 from app.hooks.update_status import UpdateStatus
 from app.hooks.upgrade import PreUpgradeCheck, ResumeUpgrade
 from app.hooks.verify import Verify
+from app.intents.apply_operations import ApplyOperations
 from app.intents.configure_pooler import ConfigurePooler
 from app.intents.continue_refresh import ContinueRefresh
 from app.intents.expose import Checks, Expose
+from app.intents.follow_reference import FollowReference
+from app.intents.judge_pauses import JudgePauses
 from app.intents.obtain_certificate import ObtainCertificate
 from app.intents.publish_endpoints import PublishEndpoints
 from app.intents.reconcile_access import ReconcileAccess
@@ -78,8 +82,14 @@ class Application:
         self.observers_departed = ClientsDeparted(facts, departures, converge)
 
         self.set_private_key = SetPrivateKey(facts, ports.certificates)
-        self.pause = Pause(facts, ports.consoles)
-        self.resume = Resume(facts, ports.consoles)
+        operate = Operate(facts, peers, converge)
+        self.pause, self.resume = operate.pause, operate.resume
+        self.disable, self.enable = operate.disable, operate.enable
+        self.restart, self.reconnect, self.kill = operate.restart, operate.reconnect, operate.kill
+        inspect = Inspect(facts, ports.consoles)
+        self.show, self.report = inspect.show, inspect.report
+        # Goes on with the facts of a hook, for an action that waits.
+        self.go_on = converge
         self.pre_upgrade_check = PreUpgradeCheck(facts, ports.databases, ports.rollout)
         self.resume_upgrade = ResumeUpgrade(facts, ports.rollout)
         # The driver of the hooks uses it for the outcome AskAgain.
@@ -112,11 +122,17 @@ def _intents(
         ),
         # Pools keep the former authorities of PostgreSQL until every endpoint is verified by the new authorities.
         VerifyServers(ports.databases, ports.peers, verify),
+        # A pause that is not complete in time is not in the plan that is shared next.
+        JudgePauses(ports.peers),
         # Followers configure their processes from the plan that the leader shares here.
         share,
         # An exporter may listen at the new port of the processes.
         FreePort(ports.exporters),
         ConfigurePooler(ports.pooler, ports.consoles, ports.peers, verify),
+        # Processes that were just started are paused, too.
+        ApplyOperations(ports.pooler, ports.consoles, ports.peers),
+        # The charm before, if it ran here, waits for what this unit serves now.
+        FollowReference(ports.databases, ports.replaced, ports.rollout),
         # Connections that the processes of the leader have just given up go to other units at once.
         share,
         Expose(ports.exposure, ports.peers, checks),

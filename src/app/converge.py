@@ -50,6 +50,12 @@ class Converge:
             if facts == before:
                 break
             changed = True
-        may_change = problems or facts.has_problems or (may_write_for_app(facts) and facts.roaming)
+        # No value of the platform shows that a process was started again, and has to be paused.
+        may_change = (
+            problems
+            or facts.has_problems
+            or facts.operated
+            or (may_write_for_app(facts) and facts.roaming)
+        )
         complete = facts == before and not may_change
         return Done(facts, tuple(problems), unchanged=complete and not changed, complete=complete)

@@ -6,6 +6,7 @@ import pydantic
 
 from domain.certificate_logins import CertificateLogin
 from domain.endpoints import Address, Endpoint, Port
+from domain.operations import ALL, KillOrder, Pause
 from domain.settings import Settings
 from domain.tls import Certificate, ServerMode
 from domain.value import Count, Line, Name, Value, stored_as
@@ -56,6 +57,8 @@ class Member(Value):
     # Connections to a database that the unit may still have from before, if they are more than `share`; else 0.
     # The report of a unit ends with the unit, so the plan keeps what a successor of the leader has to know.
     held: Count = 0
+    # The number of `Plan.restarts` with which the unit may restart its processes. Units restart in turn.
+    restarts: Count = 0
 
     @property
     def most(self) -> int:
@@ -96,6 +99,23 @@ class Plan(Value):
     client_authorities: tuple[Certificate, ...] = ()
     # The clients that log in by a certificate.
     certificate_logins: tuple[CertificateLogin, ...] = ()
+    # Whether users whose passwords PostgreSQL stores as MD5 hashes can log in.
+    md5_logins: bool = False
+    # The pauses that an operator asked for.
+    paused: tuple[Pause, ...] = ()
+    # Databases that no client may log in to, until an operator enables them.
+    disabled: tuple[Name, ...] = ()
+    # How often an operator asked to restart every process, and to replace every server connection.
+    restarts: Count = 0
+    reconnects: Count = 0
+    # The last order to disconnect clients.
+    kills: KillOrder = KillOrder()
+
+    @property
+    def paused_databases(self) -> tuple[str, ...]:
+        """Return the databases that are paused, sorted; `(ALL,)` if all are."""
+        names = {pause.database for pause in self.paused}
+        return (ALL,) if ALL in names else tuple(sorted(names))
 
     @property
     def ports(self) -> tuple[int, ...]:
@@ -107,9 +127,23 @@ class Plan(Value):
         """Return the part of max_db_connections that a unit has; 0 for a unit that is no member."""
         return next((member.share for member in self.members if member.name == unit), 0)
 
+    def restarts_of(self, unit: str) -> int:
+        """Return the number of the restart that a unit may carry out; for a unit that is no member, the last."""
+        known = (member.restarts for member in self.members if member.name == unit)
+        return next(known, self.restarts)
+
     def serves_by(self, unit: str) -> bool:
         """Return whether this unit has connections enough to serve clients."""
         return not self.settings.max_db_connections or self.share_of(unit) > 0
+
+    def with_known_databases(self) -> "Plan":
+        """Return this plan without what an operator asked for databases that have no pools any more."""
+        known = {ALL, *self.databases}
+        update = {
+            "paused": tuple(pause for pause in self.paused if pause.database in known),
+            "disabled": tuple(name for name in self.disabled if name in known),
+        }
+        return self.model_copy(update=update)
 
     def without_upstream(self) -> "Plan":
         """Return this plan without a server and without databases."""

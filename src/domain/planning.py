@@ -53,7 +53,13 @@ def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
         tls=tells_tls(facts, settings, current),
         client_authorities=client_authorities(facts, current),
         certificate_logins=certificate_logins(facts)[0],
+        paused=current.paused,
+        disabled=current.disabled,
+        restarts=current.restarts,
+        reconnects=current.reconnects,
+        kills=current.kills,
     )
+    wanted = wanted.with_known_databases()
     return wanted if wanted.upstream else wanted.without_upstream()
 
 
@@ -176,9 +182,27 @@ def _members(facts: Facts, total: int, reserved: int) -> tuple[Member, ...]:
             processors=_processors(facts, unit, before.get(unit.name)),
             share=part,
             held=claim.held if total and claim.held > part else 0,
+            restarts=number,
         )
-        for unit, claim, part in zip(units, claims, shares, strict=True)
+        for unit, claim, part, number in zip(
+            units, claims, shares, _restarts(facts, [unit.name for unit in units]), strict=True
+        )
     )
+
+
+def _restarts(facts: Facts, units: Collection[str]) -> Iterator[int]:
+    """Yield the number of the restart that each unit may carry out: a unit waits for the units before it.
+
+    A new unit has no process from before the order.
+    """
+    plan = facts.plan
+    wanted = plan.restarts if plan else 0
+    known = {member.name for member in plan.members} if plan else set[str]()
+    reports, free = facts.reports, True
+    for unit in units:
+        before = plan.restarts_of(unit) if plan and unit in known else wanted
+        yield wanted if free else before
+        free = free and (unit not in known or reports[unit].restarts >= wanted)
 
 
 def _processors(facts: Facts, unit: Peer, before: Member | None) -> int:

@@ -1,5 +1,7 @@
 """The pools of a PgBouncer process: the databases that they lead to, and their sizes."""
 
+from collections.abc import Iterable
+
 from domain.endpoints import Endpoint
 from domain.overrides import MOST_CONNECTIONS
 from domain.plan import Plan, Serving, share
@@ -180,6 +182,13 @@ def read_only_alias(plan: Plan, database: str) -> str:
     """
     alias = database + READ_ONLY_SUFFIX
     return alias if has_read_only_pools(plan) and len(alias.encode()) <= _ALIAS_BYTES else ""
+
+
+def aliases_of(plan: Plan, databases: Iterable[str]) -> frozenset[str]:
+    """Return the names by which clients reach these databases; ALL stands for itself."""
+    names = frozenset(databases)
+    readers = {read_only_alias(plan, name) for name in names if name}
+    return names | (readers - {""})
 
 
 def has_read_only_pools(plan: Plan) -> bool:

@@ -139,6 +139,11 @@ def auth_user(backend_user: str) -> str:
     return f"pgbouncer_auth_{backend_user.replace('-', '_')}"
 
 
+def second_auth_user(name: str) -> str:
+    """Return the name of a second auth user, which is in use while the first is replaced."""
+    return f"{name}_2"
+
+
 def request_problem(
     database: str, roles: Iterable[str], *, entity: str = "", groups: str = ""
 ) -> str:

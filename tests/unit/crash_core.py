@@ -161,7 +161,8 @@ def twin(platform):
         pooler.consoles = copy.copy(pooler.consoles)
         pooler.consoles.pooler = pooler
         pooler.consoles.busy = dict(pooler.consoles.busy)
-        pooler.consoles.paused = set(pooler.consoles.paused)
+        pooler.consoles.paused = copy.deepcopy(pooler.consoles.paused)
+        pooler.consoles.sessions = copy.deepcopy(pooler.consoles.sessions)
         pooler.consoles.plain = {
             index: list(is_busy) for index, is_busy in pooler.consoles.plain.items()
         }

@@ -2,7 +2,6 @@
 
 from app.application import Application
 from app.hooks.certificates import SetPrivateKey
-from app.hooks.pause import Pause, Resume
 from app.hooks.stop import Stop
 from app.hooks.upgrade import PreUpgradeCheck, ResumeUpgrade
 from app.ports import Ports
@@ -10,7 +9,7 @@ from app.ports import Ports
 _APPLICATION = Application(Ports(*[None] * len(Ports._fields)))
 
 # Actions, and the end of a pod, which has no outcome.
-_WITHOUT_OUTCOME = (Pause, Resume, PreUpgradeCheck, ResumeUpgrade, SetPrivateKey, Stop)
+_WITHOUT_OUTCOME = (PreUpgradeCheck, ResumeUpgrade, SetPrivateKey, Stop)
 
 # Every hook that has an outcome.
 HOOKS = tuple(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
+from adapters.juju import operate_actions
 from app.errors import ActionFailed, CertificatesFailed
 from app.outcome import Answer
 
@@ -51,6 +52,15 @@ ACTIONS: dict[str, Callable[[Application, Parameters, Log], Results | Answer]] =
     "set-tls-private-key": _set_tls_private_key,
     "pre-upgrade-check": _pre_upgrade_check,
     "resume-upgrade": _resume_upgrade,
+    "pause": operate_actions.pause,
+    "resume": operate_actions.resume,
+    "disable": operate_actions.disable,
+    "enable": operate_actions.enable,
+    "restart": operate_actions.restart,
+    "reconnect": operate_actions.reconnect,
+    "kill-clients": operate_actions.kill_clients,
+    "show": operate_actions.show,
+    "report": operate_actions.report,
 }
 
 
@@ -64,5 +74,8 @@ def run(event: ops.ActionEvent, application: Application) -> Outcome | None:
         return None
     if not isinstance(answer, Answer):
         answer = Answer(answer)
-    event.set_results(dict(answer.results))
+    if answer.failure:
+        event.fail(answer.failure)
+    else:
+        event.set_results(dict(answer.results))
     return answer.outcome

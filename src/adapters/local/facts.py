@@ -30,12 +30,14 @@ class LocalFacts:
         layout: Layout,
         container: Callable[[], Container],
         telemetry: Callable[[TelemetryFacts], TelemetryFacts] = lambda recorded: recorded,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._model = model
         self._unit = unit
         self._layout = layout
         self._container = container
         self._telemetry = telemetry
+        self._clock = clock
 
     def read(self) -> Facts:
         """Return what the unit sees now."""
@@ -72,6 +74,7 @@ class LocalFacts:
             ledger=model.ledger,
             serving=me.serving,
             stake=me.stake,
+            operations=me.operations,
             peers=self._peers() if leads else (),
             backend=self._backend(me),
             clients=tuple(client for client in parsed if isinstance(client, Client))
@@ -93,7 +96,7 @@ class LocalFacts:
             certificates=me.certificates,
             received_authorities=model.received_authorities,
             telemetry=self._telemetry(model.telemetry),
-            now=time.time() if model.plan and model.plan.certificate_logins else 0.0,
+            now=self._clock(),
         )
 
     def _backend(self, me: UnitRecord) -> BackendRelation:
@@ -111,6 +114,7 @@ class LocalFacts:
                 leaving=unit.leaving,
                 serving=unit.serving,
                 stake=unit.stake,
+                operations=unit.operations,
             )
             for name, unit in self._model.units.items()
             if name != self._unit and name not in unseen

@@ -10,6 +10,7 @@ from adapters.local.model import Answer, Model
 from domain.budget import UnitBudget
 from domain.exporters import ExporterChange, ExporterProgram
 from domain.facts import Ledger, LegacyClient
+from domain.operations import Operations
 from domain.plan import Plan, Serving
 from domain.refresh import Decide, RollingUpdate
 from domain.service import Service, ServiceState, UnitNode
@@ -47,6 +48,10 @@ class LocalPeers(_LocalPort):
         """Let all units read the address of this unit, what it serves, and its server connections."""
         me = self._model.units[self._unit]
         me.address, me.serving, me.stake = address, serving, stake
+
+    def report(self, operations: Operations) -> None:
+        """Let all units read what this unit has done of what an operator asks."""
+        self._model.units[self._unit].operations = operations
 
 
 class LocalSecrets(_LocalPort):
@@ -221,3 +226,16 @@ class LocalReminder:
 
     def stop(self) -> None:
         """Do nothing: the loop ends when no unit waits."""
+
+
+class NothingReplaced:
+    """The port `Replaced` where no other charm ran before."""
+
+    def answer(self, digest: str, auth_user: str, state: str) -> None:
+        """Do nothing, because there is no other charm."""
+
+    def forget_unit(self) -> None:
+        """Remove nothing."""
+
+    def forget_application(self) -> None:
+        """Remove nothing."""

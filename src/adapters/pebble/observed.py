@@ -13,7 +13,7 @@ from typing import NotRequired, TypedDict, cast
 
 import ops
 
-from adapters.pebble.names import CONTAINER, exporter_of, process_of
+from adapters.pebble.names import CONTAINER, USER, exporter_of, process_of
 
 
 class Record(TypedDict):
@@ -31,6 +31,13 @@ class Record(TypedDict):
     logs: NotRequired[dict[str, str]]
     # The exporters that run, as JSON of the domain's value. A record of an earlier release has no such key.
     exporters: NotRequired[str]
+
+
+class RunsAs(TypedDict, total=False):
+    """The user of services and files, as Pebble's arguments; without keys it is the user of Pebble."""
+
+    user: str
+    group: str
 
 
 class ObservedContainer:
@@ -94,6 +101,21 @@ class ObservedContainer:
         except OSError:
             return ""
         return f"{socket.st_ino} {socket.st_mtime_ns}"
+
+    def user_id(self) -> int:
+        """Return the user ID of Pebble, which owns its socket; 0 (root) if there is no socket."""
+        try:
+            return os.stat(self._socket).st_uid
+        except OSError:
+            return 0
+
+    def runs_as(self) -> RunsAs:
+        """Return the user and group that Pebble has to be told for PgBouncer and its files.
+
+        PgBouncer refuses to run as root, so Pebble as root runs it as another user. Pebble as another user
+        cannot change users: PgBouncer has the same user ID, with whatever name the image gives to it.
+        """
+        return {} if self.user_id() else {"user": USER, "group": USER}
 
     def summary(self) -> list[object]:
         """Return the services and the applied configuration, for a later hook to compare; [] if Pebble fails."""
