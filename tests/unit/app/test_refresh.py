@@ -7,6 +7,7 @@ from rolling import Refresh, names
 
 from app.errors import ActionFailed
 from app.outcome import AskAgain
+from domain.operations import Pause
 
 
 def served(units=3):
@@ -230,6 +231,12 @@ def test_what_speaks_against_a_refresh_is_named(platform):
     )
     platform.leader.pooler.running.clear()
     assert refused(check).startswith("pgbouncer/0 does not serve")
+
+
+def test_an_application_that_is_paused_is_not_refreshed(platform):
+    plan = platform.model.plan
+    platform.model.plan = plan.model_copy(update={"paused": (Pause(database="", since=1, until=0),)})
+    assert "clients are paused: run the action resume" in refused(platform.leader.pre_upgrade_check)
 
 
 def test_before_the_first_configuration_nothing_can_be_refreshed():
