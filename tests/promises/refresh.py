@@ -87,10 +87,12 @@ class _Refresh:
         """Refresh every unit, each after the unit before it has let it go."""
         for unit in UNITS:
             await self._replace(unit, release)
+            # The leader hears of the unit, with the release that the leader has.
             if not await self._lets_next_go(unit):
                 row.fail(f"{unit} holds the refresh to release {release} back")
                 return
             await load.goes_on()
+        await self._hear(*UNITS)
 
     async def fails(self, row: Row, load: Load) -> None:
         """Refresh to a release whose hooks fail: the first unit never lets the next unit go."""
@@ -104,7 +106,7 @@ class _Refresh:
         else:
             row.fail("the release does not fail")
         await load.goes_on()
-        if first in await self._hear():
+        if first in await self._hear(*UNITS):
             row.fail(f"{first} lets the next unit go, and serves nothing")
 
     async def _replace(self, unit: str, release: str) -> None:
@@ -117,17 +119,19 @@ class _Refresh:
 
     async def _lets_next_go(self, unit: str) -> bool:
         """Run the hooks of the peer relation until the unit lets the next unit go; return whether it does."""
-        for _ in range(5):
-            if unit in await self._hear():
+        leader = UNITS[-1]
+        for heard in ((leader,), *[(leader, unit)] * 4):
+            if unit in await self._hear(*heard):
                 return True
         return False
 
-    async def _hear(self) -> list[str]:
-        """Run the hook of the peer relation in every unit, the leader first; return which let the next unit go."""
+    async def _hear(self, *names: str) -> list[str]:
+        """Run the hook of the peer relation in units, the leader first; return which units let the next unit go."""
         found: list[str] = []
         for release in dict.fromkeys(reversed(self._release.values())):
-            units = [unit for unit in reversed(UNITS) if self._release[unit] == release]
-            if release == "bad":
+            units = [name for name in reversed(UNITS) if self._release[name] == release]
+            units = [name for name in units if name in names]
+            if not units or release == "bad":
                 continue
             found = await self._run(release, "hear", *units)
         return found
