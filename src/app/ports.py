@@ -14,7 +14,7 @@ from domain.applied import AppliedState
 from domain.budget import UnitBudget
 from domain.capabilities import PgBouncerRuntime
 from domain.change import Change
-from domain.console import PooledDatabase, PoolState
+from domain.console import DatabaseStats, PooledDatabase, PoolState, ServerState
 from domain.exporters import ExporterChange, ExporterProgram
 from domain.facts import Facts, Ledger, LegacyClient
 from domain.operations import ALL, ClientSession, Operations
@@ -115,6 +115,14 @@ class Console(Protocol):
 
     def kill(self, number: int) -> None:
         """Disconnect a client; do nothing if it has left."""
+        ...
+
+    def servers(self) -> tuple[ServerState, ...]:
+        """Return the server connections."""
+        ...
+
+    def stats(self) -> tuple[DatabaseStats, ...]:
+        """Return the statistics of each database."""
         ...
 
     def settings(self) -> dict[str, str]:

@@ -59,6 +59,8 @@ ACTIONS: dict[str, Callable[[Application, Parameters, Log], Results | Answer]] =
     "restart": operate_actions.restart,
     "reconnect": operate_actions.reconnect,
     "kill-clients": operate_actions.kill_clients,
+    "show": operate_actions.show,
+    "report": operate_actions.report,
 }
 
 

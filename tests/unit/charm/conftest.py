@@ -98,9 +98,7 @@ def pebble(request):
 
             programs = built.programs(request.config)
             user = NON_ROOT if request.config.getoption("--pebble") == "real" else 0
-            Juju.kind = staticmethod(
-                functools.partial(RealContainer, programs, user, at_the_end)
-            )
+            Juju.kind = staticmethod(functools.partial(RealContainer, programs, user, at_the_end))
         yield
 
 
