@@ -74,9 +74,7 @@ class Operate:
 
         return self._order("kill-clients", ALL, change)
 
-    def _order(
-        self, action: str, database: str, change: Callable[[Facts, Plan], Plan]
-    ) -> Outcome:
+    def _order(self, action: str, database: str, change: Callable[[Facts, Plan], Plan]) -> Outcome:
         facts = self.source.read()
         if not facts.leader:
             command = facts.command(action, database)

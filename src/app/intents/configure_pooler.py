@@ -55,7 +55,9 @@ class ConfigurePooler:
                         self.pooler.remember(change.begun)
                         self.pooler.apply(change)
                         _log(change)
-                        facts = facts.with_container(facts.container.applying(change.after, change.restarted))
+                        facts = facts.with_container(
+                            facts.container.applying(change.after, change.restarted)
+                        )
                     kept = self._wait_for_surplus(facts, plan, change.after)
                     if kept != facts.container.applied:
                         self.pooler.remember(kept)
