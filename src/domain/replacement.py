@@ -95,9 +95,6 @@ def successor_of(auth: AuthMaterial, backend_user: str, password: str, admin: st
             **dict(auth),
             "auth_user": second_auth_user(name) if auth.auth_user == name else name,
             "auth_password": password,
-            # As after a change of the passwords that has begun: units that use the former user still know it.
-            "former_auth": Login(username=auth.auth_user, password=auth.auth_password),
-            "generation": auth.generation + 1,
             "admin_password": admin,
             "generation": auth.generation + 1,
             # Look-ups that have begun go on as the former auth user.
