@@ -20,6 +20,7 @@ from domain.reference import Reference
 from domain.roles import DATABASE_CREATORS
 from domain.service import Exposed
 from domain.settings import Settings
+from domain.system_users import SystemUsers
 from domain.telemetry import LogTarget, TelemetryFacts
 from domain.tls import Certificate, UnitCertificates
 from domain.users import AccessRequest, AuthMaterial, Grant, Offer, Refusal
@@ -97,6 +98,8 @@ class Ledger(Value):
     told_tls: str = ""
     # A digest of what observers were told; '' if they were told nothing.
     told_observers: str = ""
+    # How often Juju asks for new passwords of PgBouncer's own users; '' before Juju was told.
+    rotation_period: str = ""
 
     def telling(self, told_tls: str) -> "Ledger":
         """Return this ledger after all clients that have credentials were told this of TLS."""
@@ -119,6 +122,14 @@ class Ledger(Value):
     def proving(self, verified: str) -> "Ledger":
         """Return this ledger after every endpoint of PostgreSQL was verified, or has to be verified again."""
         return self.without("verification").model_copy(update={"verified": verified})
+
+    def making(self, made: Made) -> "Ledger":
+        """Return this ledger with the roles that exist now."""
+        return self.model_copy(update={"made": made})
+
+    def asking_to_rotate(self, period: str) -> "Ledger":
+        """Return this ledger after Juju was told how often to ask for new passwords."""
+        return self.model_copy(update={"rotation_period": period})
 
     def exposing(self, ports: tuple[int, ...], exposed: Exposed) -> "Ledger":
         """Return this ledger with the ports of the Service, and what is known of it."""
@@ -194,6 +205,12 @@ class Facts(Value):
     peers_plan: Plan | None = None
     # The users of PgBouncer itself, from the secret that all units can read.
     auth: AuthMaterial | None = None
+    # The passwords that the operator chose, as the leader reads them; None if they cannot be read.
+    system_users: SystemUsers | None = None
+    # Why they cannot be read, as a sentence; '' if they can, or if this unit does not lead.
+    system_users_problem: str = ""
+    # This hook has stored `auth`, and the peers do not know it yet.
+    auth_unshared: bool = False
     ledger: Ledger = Ledger()
     # Values of the leader that this release cannot read: `plan`, `ledger` or `secret`.
     unreadable: tuple[str, ...] = ()
@@ -237,7 +254,8 @@ class Facts(Value):
 
     def with_auth(self, auth: AuthMaterial | None) -> "Facts":
         """Return these facts with the users of PgBouncer itself; None if they were removed."""
-        return self.model_copy(update={"auth": auth})
+        unshared = self.auth_unshared or auth != self.auth
+        return self.model_copy(update={"auth": auth, "auth_unshared": unshared})
 
     def with_backend(self, login: BackendLogin) -> "Facts":
         """Return these facts with another login of PostgreSQL."""

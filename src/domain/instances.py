@@ -28,7 +28,6 @@ from domain.hba import Rule, access_rules
 from domain.layout import Layout, PemFile
 from domain.plan import Plan, Serving, Upstream
 from domain.pools import (
-    AUTH_ALIAS,
     UNLIMITED_POOL_SIZE,
     Part,
     Pool,
@@ -212,6 +211,9 @@ def pooler_config(
     served = plan if open_now and (pair or not required) else plan.without_upstream()
     readers = all(process.readers for process in open_now)
     report = serving(served, program.cpus, readers=readers)
+    if auth and auth.generation:
+        user = plan.upstream.auth_user if plan.upstream else ""
+        report = report.with_credentials(auth.generation, user)
     admin = auth and Login(username=auth.admin_user, password=auth.admin_password)
     return PoolerConfig(
         instances=instances,
@@ -296,7 +298,7 @@ def _auth(plan: Plan, layout: Layout, auth: AuthMaterial | None) -> tuple[IniLin
     if plan.upstream:
         lines += [
             ("auth_user", plan.upstream.auth_user),
-            ("auth_dbname", AUTH_ALIAS),
+            ("auth_dbname", plan.upstream.auth_alias),
             ("auth_query", _auth_query(plan.upstream.auth_schema)),
         ]
     return tuple(lines)
@@ -394,8 +396,9 @@ def most_clients(plan: Plan, limit: int, files: int) -> int:
 def _users(auth: AuthMaterial | None) -> tuple[ConsoleUser, ...]:
     if auth is None:
         return ()
-    # PgBouncer logs in to PostgreSQL as the auth user, for which it needs the password itself.
-    users = [ConsoleUser(name=auth.auth_user, secret=auth.auth_password)]
+    # PgBouncer logs in to PostgreSQL as an auth user, for which it needs the password itself. While the auth user
+    # changes, a process has both: units may read the plan and the passwords at different times.
+    users = [ConsoleUser(name=login.username, secret=login.password) for login in auth.look_ups]
     for name, password in (
         (auth.stats_user, auth.stats_password),
         (auth.admin_user, auth.admin_password),

@@ -35,6 +35,13 @@ def add(verbs: Verbs) -> None:
     config.add_argument("--json", action="store_true", help="print values as JSON")
     restart = verb(verbs, "restart", "operate:restart", "replace the processes, one after another")
     restart.add_argument("unit", nargs="?", help="number or name of a unit (by default all)")
+    rotate = verb(verbs, "rotate", "rotate:rotate", "give users new passwords")
+    rotate.add_argument("name", nargs="?", help="application (by default all)")
+    rotate.add_argument(
+        "--own",
+        action="store_true",
+        help="the users of PgBouncer itself, not those of applications",
+    )
     pause = verb(
         verbs,
         "pause",

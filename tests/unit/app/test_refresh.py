@@ -203,7 +203,9 @@ def test_a_refresh_of_a_healthy_application_may_begin(platform):
     assert answer["message"] == "ready for `juju refresh pgbouncer`"
     assert answer["gate"].startswith("each unit holds back the next unit")
     platform.kubernetes.trusted = False
-    assert "run `juju trust pgbouncer --scope=cluster`" in platform.leader.pre_upgrade_check()["gate"]
+    assert (
+        "run `juju trust pgbouncer --scope=cluster`" in platform.leader.pre_upgrade_check()["gate"]
+    )
 
 
 def test_a_single_unit_is_told_that_clients_are_disconnected():
