@@ -82,6 +82,21 @@ class Database(Protocol):
         """
         ...
 
+    def rename(self, former: str, username: str) -> None:
+        """Rename a client user, and make a role with its former name and password that acts as the user.
+
+        Nothing changes if the user has been renamed already, or does not exist. Raises AccessRefused.
+        """
+        ...
+
+    def expire(self, former: str, until: float) -> None:
+        """Let the role with a former name log in until this time, in seconds since the epoch."""
+        ...
+
+    def has_sessions(self, username: str) -> bool:
+        """Return whether a user has sessions."""
+        ...
+
     def set_password(self, credentials: Login) -> None:
         """Give a user that this application made this password."""
         ...

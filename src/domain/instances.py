@@ -193,7 +193,8 @@ def pooler_config(
     # With `require` no client can log in before there is a certificate.
     served = plan if open_now and (pair or not required) else plan.without_upstream()
     readers = all(process.readers for process in open_now)
-    report = serving(served, program.cpus, readers=readers)
+    users = tuple(login.username for login in admitted)
+    report = serving(served, program.cpus, readers=readers).admitting(users)
     admin = auth and Login(username=auth.admin_user, password=auth.admin_password)
     return PoolerConfig(
         instances=instances,
@@ -205,7 +206,7 @@ def pooler_config(
             auth,
             tls_only=required,
             certificate_map=map_name,
-            by_certificate=tuple(login.username for login in admitted),
+            by_certificate=users,
         ),
         serving=report.encrypted(pair.authorities) if pair else report,
         upstream=plan.upstream.endpoints[0] if plan.upstream else None,

@@ -133,10 +133,16 @@ class Serving(Value):
     tls: bool = False
     # The authorities of the certificate that the processes serve, and of the next certificate.
     authorities: tuple[Certificate, ...] = ()
+    # The users who can log in by a certificate.
+    certificate_users: tuple[str, ...] = ()
 
     def encrypted(self, authorities: tuple[Certificate, ...]) -> "Serving":
         """Return this report of a unit that serves TLS with a certificate of these authorities."""
         return self.model_copy(update={"tls": True, "authorities": authorities})
+
+    def admitting(self, certificate_users: tuple[str, ...]) -> "Serving":
+        """Return this report of a unit where these users can log in by a certificate."""
+        return self.model_copy(update={"certificate_users": certificate_users})
 
     def announcing(self, authorities: tuple[Certificate, ...]) -> "Serving":
         """Return this report with further authorities, e.g. those of the next certificate."""

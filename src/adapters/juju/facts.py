@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import time
 from collections.abc import Callable, Iterable
@@ -26,6 +27,7 @@ from domain.facts import Container, Facts, Ledger, Peer
 from domain.instances import Layout
 from domain.leadership import misses_something
 from domain.plan import Plan, Serving
+from domain.rotating import with_names
 from domain.settings import settings_from
 
 if TYPE_CHECKING:
@@ -64,7 +66,11 @@ class JujuFacts:
         Juju is asked which units are being removed only where the answer matters, because `goal-state`
         is a call of a hook tool.
         """
-        facts = _with_roots(self._read())
+        facts = with_names(_with_roots(self._read()))
+        if until := [known.until for known in facts.ledger.rotations if known.stage == "told"]:
+            self._state.comparable_before(
+                datetime.datetime.fromtimestamp(min(until), datetime.UTC)
+            )
         if facts.awaits_certificate_logins:
             self._state.incomparable()  # The wait ends without an event.
         if facts.leader and (facts.leaving or misses_something(facts)):
@@ -134,7 +140,9 @@ class JujuFacts:
             configure_command=f"juju config {charm.app.name}",
             certificates=certificates,
             received_authorities=received,
-            now=time.time() if plan and plan.certificate_logins else 0.0,
+            now=time.time()
+            if (plan and plan.certificate_logins) or (ledger and ledger.rotations)
+            else 0.0,
             telemetry=self._telemetry.read(leader=leader, reachable=container.reachable),
         )
 

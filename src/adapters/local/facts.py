@@ -11,6 +11,7 @@ from domain.facts import Client, Container, Facts, LegacyClient, Peer
 from domain.instances import Layout
 from domain.leadership import misses_something
 from domain.legacy import legacy_problem, legacy_roles
+from domain.rotating import with_names
 from domain.roles import roles_in
 from domain.settings import settings_from
 from domain.telemetry import TelemetryFacts
@@ -39,7 +40,7 @@ class LocalFacts:
 
     def read(self) -> Facts:
         """Return what the unit sees now."""
-        facts = self._facts()
+        facts = with_names(self._facts())
         if facts.leader and (facts.leaving or misses_something(facts)):
             units = self._model.units
             facts = facts.with_survivors([name for name in units if not units[name].dying])
@@ -55,6 +56,7 @@ class LocalFacts:
             if f"client {number}" not in me.unseen
         }
         known = model.backend.credentials
+        timed = model.ledger.rotations or (model.plan and model.plan.certificate_logins)
         version = known.version if known else ""
         parsed = [_parsed(number, record, version) for number, record in clients.items()]
         return Facts(
@@ -93,7 +95,7 @@ class LocalFacts:
             certificates=me.certificates,
             received_authorities=model.received_authorities,
             telemetry=self._telemetry(model.telemetry),
-            now=time.time() if model.plan and model.plan.certificate_logins else 0.0,
+            now=time.time() if timed else 0.0,
         )
 
     def _backend(self, me: UnitRecord) -> BackendRelation:
