@@ -12,6 +12,8 @@ from app.hooks.observers import ObserversChanged
 from app.hooks.pause import Pause, Resume
 from app.hooks.pebble_ready import PebbleReady
 from app.hooks.peers import PeersChanged, PeersCreated, PeersDeparted
+from app.hooks.rotate import GetCredentials, RotateCredentials, SecretRotate
+from app.hooks.rotate_clients import RotateClients
 from app.hooks.start import Start
 from app.hooks.update_status import UpdateStatus
 from app.hooks.upgrade import PreUpgradeCheck, ResumeUpgrade
@@ -23,6 +25,7 @@ from app.intents.publish_endpoints import PublishEndpoints
 from app.intents.reconcile_access import ReconcileAccess
 from app.intents.repeat_offers import RepeatOffers
 from app.intents.request_backend import RequestBackend
+from app.intents.rotate_own_users import RotateOwnUsers
 from app.intents.run_exporters import FreePort, RunExporters
 from app.intents.share_configuration import ShareConfiguration
 from app.intents.share_passwords import SharePasswords
@@ -73,12 +76,23 @@ class Application:
         self.observers_departed = ClientsDeparted(facts, departures, converge)
 
         self.set_private_key = SetPrivateKey(facts, ports.certificates)
+        own = _rotate_own_users(ports)
+        self.rotate_credentials = RotateCredentials(
+            facts, own, RotateClients(ports.peers), converge
+        )
+        self.secret_rotate = SecretRotate(facts, own, converge)
+        self.get_credentials = GetCredentials(facts, ports.secrets)
+
         self.pause = Pause(facts, ports.consoles)
         self.resume = Resume(facts, ports.consoles)
         self.pre_upgrade_check = PreUpgradeCheck()
         self.resume_upgrade = ResumeUpgrade()
         # The driver of the hooks uses it for the outcome AskAgain.
         self.reminder = ports.reminder
+
+
+def _rotate_own_users(ports: Ports) -> RotateOwnUsers:
+    return RotateOwnUsers(ports.databases, ports.secrets, ports.peers, ports.new_password)
 
 
 def _intents(
@@ -103,6 +117,8 @@ def _intents(
         ReconcileAccess(
             ports.databases, ports.secrets, ports.clients, ports.peers, ports.new_password, verify
         ),
+        # The plan names the auth user, and units report the auth user that they use.
+        _rotate_own_users(ports),
         # Pools keep the former authorities of PostgreSQL until every endpoint is verified by the new authorities.
         VerifyServers(ports.databases, ports.peers, verify),
         # Followers configure their processes from the plan that the leader shares here.

@@ -18,8 +18,12 @@ class Database(Protocol):
     def provision(self, auth: AuthMaterial, database: str) -> None:
         """Make the auth user, and in `database` the function by which it looks passwords up.
 
-        An auth user with another name that this application made is dropped.
+        An auth user that this application made, and that is not among `auth.look_ups`, is dropped.
         """
+        ...
+
+    def provision_next(self, auth: AuthMaterial, database: str) -> None:
+        """Make `auth.next_auth`, and let it look passwords up by the function in `database`."""
         ...
 
     def server(self) -> str:

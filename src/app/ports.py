@@ -19,6 +19,7 @@ from domain.exporters import ExporterChange, ExporterProgram
 from domain.facts import Facts, Ledger, LegacyClient
 from domain.plan import Plan, Serving
 from domain.service import Service, ServiceState, UnitNode
+from domain.settings import RotationPeriod
 from domain.telemetry import LogTarget, Told
 from domain.tls import CertificateNames, ServedPair
 from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer
@@ -141,6 +142,17 @@ class Secrets(Protocol):
 
     def forget(self) -> None:
         """Remove the secret."""
+        ...
+
+    def publish_console(self, auth: AuthMaterial) -> str:
+        """Keep the login of the admin user in a secret for the operator, and return its identifier.
+
+        `store` keeps that secret current from then on, and `forget` removes it.
+        """
+        ...
+
+    def ask_to_rotate(self, period: RotationPeriod) -> None:
+        """Ask the platform to run the hook secret-rotate after each period."""
         ...
 
 

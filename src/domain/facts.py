@@ -19,6 +19,7 @@ from domain.roles import DATABASE_CREATORS
 from domain.rotation import Rotation
 from domain.service import Exposed
 from domain.settings import Settings
+from domain.system_users import SystemUsers
 from domain.telemetry import LogTarget, TelemetryFacts
 from domain.tls import Certificate, UnitCertificates
 from domain.users import AccessRequest, AuthMaterial, Grant, Offer, Refusal
@@ -105,6 +106,8 @@ class Ledger(Value):
     told_observers: str = ""
     # Clients that have their second name, or whose credentials are being rotated.
     rotations: tuple[Rotation, ...] = ()
+    # How often Juju asks for new passwords of PgBouncer's own users; '' before Juju was told.
+    rotation_period: str = ""
 
     def rotation_of(self, first_username: str) -> Rotation:
         """Return the rotation of a client by its first name."""
@@ -139,6 +142,14 @@ class Ledger(Value):
     def proving(self, verified: str) -> "Ledger":
         """Return this ledger after every endpoint of PostgreSQL was verified, or has to be verified again."""
         return self.without("verification").model_copy(update={"verified": verified})
+
+    def making(self, made: Made) -> "Ledger":
+        """Return this ledger with the roles that exist now."""
+        return self.model_copy(update={"made": made})
+
+    def asking_to_rotate(self, period: str) -> "Ledger":
+        """Return this ledger after Juju was told how often to ask for new passwords."""
+        return self.model_copy(update={"rotation_period": period})
 
     def exposing(self, ports: tuple[int, ...], exposed: Exposed) -> "Ledger":
         """Return this ledger with the ports of the Service, and what is known of it."""
@@ -210,6 +221,12 @@ class Facts(Value):
     peers_plan: Plan | None = None
     # The users of PgBouncer itself, from the secret that all units can read.
     auth: AuthMaterial | None = None
+    # The passwords that the operator chose, as the leader reads them; None if they cannot be read.
+    system_users: SystemUsers | None = None
+    # Why they cannot be read, as a sentence; '' if they can, or if this unit does not lead.
+    system_users_problem: str = ""
+    # This hook has stored `auth`, and the peers do not know it yet.
+    auth_unshared: bool = False
     ledger: Ledger = Ledger()
     # Values of the leader that this release cannot read: `plan`, `ledger` or `secret`.
     unreadable: tuple[str, ...] = ()
@@ -249,7 +266,8 @@ class Facts(Value):
 
     def with_auth(self, auth: AuthMaterial | None) -> "Facts":
         """Return these facts with the users of PgBouncer itself; None if they were removed."""
-        return self.model_copy(update={"auth": auth})
+        unshared = self.auth_unshared or auth != self.auth
+        return self.model_copy(update={"auth": auth, "auth_unshared": unshared})
 
     def with_backend(self, login: BackendLogin) -> "Facts":
         """Return these facts with another login of PostgreSQL."""

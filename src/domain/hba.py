@@ -51,8 +51,8 @@ def access_rules(
     With `tls_only` no login over the network is admitted without TLS, whether there is a certificate or not.
 
     The console and its users are admitted on Unix sockets only: a client on the network cannot use
-    their passwords, and so cannot use CVE-2026-107350. The user that looks passwords up, and the alias
-    of its database, are never admitted.
+    their passwords, and so cannot use CVE-2026-107350. The users that look passwords up, and the alias
+    of their database, are never admitted.
     """
     if auth is None:
         return (Rule(),)
@@ -60,7 +60,7 @@ def access_rules(
     return (
         Rule(origins=("local",), database=CONSOLE, users=own, admits=True),
         Rule(database=CONSOLE),
-        Rule(users=(*own, auth.auth_user)),
+        Rule(users=(*own, *(login.username for login in auth.look_ups))),
         Rule(database=AUTH_ALIAS),
         Rule(replication=True),
         *(

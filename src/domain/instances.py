@@ -195,6 +195,9 @@ def pooler_config(
     readers = all(process.readers for process in open_now)
     users = tuple(login.username for login in admitted)
     report = serving(served, program.cpus, readers=readers).admitting(users)
+    if auth and auth.generation:
+        user = plan.upstream.auth_user if plan.upstream else ""
+        report = report.with_credentials(auth.generation, user)
     admin = auth and Login(username=auth.admin_user, password=auth.admin_password)
     return PoolerConfig(
         instances=instances,
@@ -372,8 +375,9 @@ def most_clients(plan: Plan, limit: int, files: int) -> int:
 def _users(auth: AuthMaterial | None) -> tuple[ConsoleUser, ...]:
     if auth is None:
         return ()
-    # PgBouncer logs in to PostgreSQL as the auth user, for which it needs the password itself.
-    users = [ConsoleUser(name=auth.auth_user, secret=auth.auth_password)]
+    # PgBouncer logs in to PostgreSQL as an auth user, for which it needs the password itself. While the auth user
+    # changes, a process has both: units may read the plan and the passwords at different times.
+    users = [ConsoleUser(name=login.username, secret=login.password) for login in auth.look_ups]
     for name, password in (
         (auth.stats_user, auth.stats_password),
         (auth.admin_user, auth.admin_password),

@@ -135,6 +135,10 @@ class Serving(Value):
     authorities: tuple[Certificate, ...] = ()
     # The users who can log in by a certificate.
     certificate_users: tuple[str, ...] = ()
+    # The generation of the passwords of PgBouncer's own users that the processes have, and the auth user that they
+    # use; 0 and '' before the first change of these passwords.
+    credentials: Count = 0
+    auth_user: str = ""
 
     def encrypted(self, authorities: tuple[Certificate, ...]) -> "Serving":
         """Return this report of a unit that serves TLS with a certificate of these authorities."""
@@ -143,6 +147,10 @@ class Serving(Value):
     def admitting(self, certificate_users: tuple[str, ...]) -> "Serving":
         """Return this report of a unit where these users can log in by a certificate."""
         return self.model_copy(update={"certificate_users": certificate_users})
+
+    def with_credentials(self, generation: int, auth_user: str) -> "Serving":
+        """Return this report of a unit whose processes have this generation of passwords, and use this auth user."""
+        return self.model_copy(update={"credentials": generation, "auth_user": auth_user})
 
     def announcing(self, authorities: tuple[Certificate, ...]) -> "Serving":
         """Return this report with further authorities, e.g. those of the next certificate."""

@@ -111,13 +111,13 @@ def upstream(facts: Facts) -> Upstream | None:
     if (check := server_check(facts)) is None:
         return None
     # An older leader keeps the name in the ledger when it makes its own schema for another auth user.
-    made = facts.ledger.auth_schema == auth.auth_user
+    made = facts.ledger.auth_schema == auth.schema_name
     return Upstream(
         endpoints=known.endpoints,
         read_only=known.read_only,
         auth_database=known.database,
         auth_user=auth.auth_user,
-        auth_schema=auth.auth_user if made else FORMER_AUTH_SCHEMA,
+        auth_schema=auth.schema_name if made else FORMER_AUTH_SCHEMA,
         version=known.version,
         mode=check.mode,
         authorities=check.authorities,

@@ -14,7 +14,7 @@ from domain.pools import AUTH_ALIAS, READ_ONLY_SUFFIX
 from domain.roles import ROLES
 from domain.rotation import Rotation
 from domain.tls import bundle
-from domain.value import Line, Value
+from domain.value import Count, Line, Value
 
 # PostgreSQL's NAMEDATALEN and PgBouncer's MAX_DBNAME, less the closing zero.
 NAME_BYTES = 63
@@ -58,13 +58,44 @@ class AuthMaterial(Value):
     admin_password: Password
     # The clients that log in by certificate. PgBouncer logs in to PostgreSQL with their passwords.
     clients: tuple[Login, ...] = ()
+    # How often passwords of PgBouncer's own users have changed.
+    generation: Count = 0
+    # The schema of the function that looks passwords up; '' if it has the name of the auth user.
+    auth_schema: str = ""
+    # The auth user that takes the place of `auth_user` when it can log in and every unit has its password.
+    next_auth: Login | None = None
+    # The auth user before, until no unit uses it any more.
+    former_auth: Login | None = None
+    # The password of the admin user before, until every unit has the new password.
+    former_admin_password: Password | None = None
+    # Of `admin` and `stats`: the users whose passwords the operator has chosen.
+    chosen: tuple[str, ...] = ()
+    # A digest of the backend user's password with which the comments on roles are signed; '' if that is not known.
+    signed_for: str = ""
 
     @pydantic.model_validator(mode="after")
-    def _are_three(self) -> Self:
-        names = (self.auth_user, self.stats_user, self.admin_user)
+    def _are_different(self) -> Self:
+        names = [login.username for login in self.look_ups]
+        names += [self.stats_user, self.admin_user]
         if len(set(names)) < len(names):
             raise ValueError("two users have the same name, so that a user has the rights of both")
         return self
+
+    @property
+    def schema_name(self) -> str:
+        """Return the schema of the function that looks passwords up."""
+        return self.auth_schema or self.auth_user
+
+    @property
+    def look_ups(self) -> tuple[Login, ...]:
+        """Return the auth users that a unit may use now, first `auth_user`."""
+        current = Login(username=self.auth_user, password=self.auth_password)
+        others = (self.next_auth, self.former_auth)
+        return (current, *(login for login in others if login))
+
+    def signed_with(self, signed_for: str) -> "AuthMaterial":
+        """Return these users after the comments on roles are signed with this password of the backend's user."""
+        return self.model_copy(update={"signed_for": signed_for})
 
     def with_clients(self, clients: tuple[Login, ...]) -> "AuthMaterial":
         """Return these users with the passwords of other clients that log in by certificate."""

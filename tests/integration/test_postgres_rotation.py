@@ -72,9 +72,7 @@ def test_a_session_goes_on_while_its_user_gets_another_name(server: PostgreSQL) 
 
 
 @pytest.mark.parametrize("reset", ["SELECT", "DISCARD ALL", "RESET ALL", "RESET ROLE"])
-def test_both_logins_act_as_the_role_that_owns_all_objects(
-    server: PostgreSQL, reset: str
-) -> None:
+def test_both_logins_act_as_the_role_that_owns_all_objects(server: PostgreSQL, reset: str) -> None:
     rotated(server)
     with (
         session(server, FIRST, CLIENT_PASSWORD) as former,
@@ -167,7 +165,9 @@ def test_a_client_that_changes_passwords_ends_as_every_client(server: PostgreSQL
         former.execute("ALTER ROLE current_user SET role = none")
     with session(server, FIRST, "mine") as former:
         former.execute("CREATE SCHEMA mine; CREATE TABLE mine.t ()")
-        former.execute("CREATE FUNCTION mine.f() RETURNS int LANGUAGE sql SECURITY DEFINER RETURN 1")
+        former.execute(
+            "CREATE FUNCTION mine.f() RETURNS int LANGUAGE sql SECURITY DEFINER RETURN 1"
+        )
     do(server, lambda database: database.expire(FIRST, 1.0))
     with pytest.raises(psycopg.OperationalError), session(server, FIRST, "mine"):
         pass

@@ -12,6 +12,7 @@ from domain.exporters import ExporterChange, ExporterProgram
 from domain.facts import Ledger, LegacyClient
 from domain.plan import Plan, Serving
 from domain.service import Service, ServiceState, UnitNode
+from domain.settings import RotationPeriod
 from domain.telemetry import LogTarget, Told
 from domain.tls import CertificateNames, ServedPair
 from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer
@@ -59,6 +60,15 @@ class LocalSecrets(_LocalPort):
         """Remove the passwords."""
         self._model.check_leader(self._unit)
         self._model.auth = None
+
+    def publish_console(self, auth: AuthMaterial) -> str:
+        """Return where the login is kept: the state of the application has it."""
+        self._model.check_leader(self._unit)
+        return "state"
+
+    def ask_to_rotate(self, period: RotationPeriod) -> None:
+        """Do nothing: no process of this machine waits for the end of a period."""
+        self._model.check_leader(self._unit)
 
 
 class LocalBackend(_LocalPort):

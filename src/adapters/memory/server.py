@@ -167,17 +167,25 @@ class MemoryDatabase(FormerNames):
         return self._memory
 
     def provision(self, auth: AuthMaterial, database: str) -> None:
-        """Make the auth user and its function; other auth users of this application are dropped."""
-        role = self._server.roles.get(auth.auth_user, MemoryRole())
-        if role.client or not role.ours:
-            raise not_ours(auth.auth_user)
-        role.password = _ascii(auth.auth_user, auth.auth_password)
-        roles = self._server.roles
-        auth_users = {name for name, role in roles.items() if role.ours and not role.client}
-        for name in auth_users - {auth.auth_user}:
-            del self._server.roles[name]
-        self._server.roles[auth.auth_user] = role
+        """Make the auth user and its function; auth users that no unit uses are dropped."""
+        self._make_auth_user(auth.look_ups[0])
+        used = {login.username for login in auth.look_ups}
+        for name, role in list(self._server.roles.items()):
+            if role.ours and not role.client and name not in used:
+                del self._server.roles[name]
         self._server.functions.add(database)
+
+    def provision_next(self, auth: AuthMaterial, database: str) -> None:
+        """Make the auth user that takes the place of the auth user."""
+        if auth.next_auth:
+            self._make_auth_user(auth.next_auth)
+
+    def _make_auth_user(self, login: Login) -> None:
+        role = self._server.roles.get(login.username, MemoryRole())
+        if role.client or not role.ours:
+            raise not_ours(login.username)
+        role.password = _ascii(login.username, login.password)
+        self._server.roles[login.username] = role
 
     def server(self) -> str:
         """Return the identity that a test has set."""

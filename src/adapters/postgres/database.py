@@ -45,15 +45,22 @@ class PsycopgDatabase:
     def provision(self, auth: AuthMaterial, database: str) -> None:
         """Create the auth user, and in `database` the function by which it looks passwords up.
 
-        An auth user of an earlier backend relation is dropped, with its function.
+        Comments on roles are signed again if the password of the backend's user has changed. An auth user that
+        no unit uses is dropped, and the function of an earlier backend relation.
         """
         session = self._session
+        session.logged(session.ownership.sign_again)
         session.with_retry(lambda: self._auth_function.provision(auth, database))
-        session.logged(partial(self._auth_function.drop, auth.auth_user))
+        session.logged(partial(self._auth_function.drop, auth.schema_name))
         # The credentials of a relation that has ended may have been withdrawn before its auth user was dropped.
+        used = {login.username for login in auth.look_ups}
         for name in session.with_retry(partial(session.ownership.roles, AUTH)):
-            if name != auth.auth_user:
+            if name not in used:
                 session.logged(partial(self._roles.drop, name, AUTH, self._new_owner))
+
+    def provision_next(self, auth: AuthMaterial, database: str) -> None:
+        """Create the next auth user, and let it call the function, as the auth user may still do."""
+        self._session.with_retry(lambda: self._auth_function.provision_next(auth, database))
 
     def server(self) -> str:
         """Return the address and start time of the server, e.g. `10.1.0.7/32 5432 2026-02-03 04:05:06+00`."""

@@ -6,6 +6,7 @@ import hashlib
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from adapters.postgres import statements
 from domain.made import AUTH, CLIENT, GROUP, NEW_OWNER, Made, OwnRole, signature, signing_key
 from domain.rotation import twin
 from domain.users import auth_user
@@ -116,6 +117,22 @@ class OwnershipComments:
         return signature(
             signing_key(self._password.get_secret_value(), self._owner), kind, oid, name
         )
+
+    def sign_again(self) -> None:
+        """Sign the comments on roles that the ledger has, and whose signatures do not match any more.
+
+        The key of the signatures comes from the password of the backend's user, which may change. Without the
+        ledger, and in another cluster, only the signatures tell which roles are those of this application.
+        """
+        for oid, name, comment in self._candidates():
+            kind = self.kind_of(oid, name, comment)
+            if kind and comment != (wanted := self.of_role(kind, oid, name)):
+                statements.run(
+                    self._connection,
+                    "COMMENT ON ROLE {r} IS {c}",
+                    r=name,
+                    c=statements.literal(wanted),
+                )
 
     def application_of(self, oid: int, name: str, comment: str | None) -> str:
         """Return the application for which a database was made, if its comment proves it; '' if not."""

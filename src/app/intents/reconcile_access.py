@@ -13,7 +13,8 @@ from domain import consent, sentences
 from domain.backend import BackendLogin
 from domain.facts import Client, Facts, Ledger
 from domain.leadership import may_write_for_app
-from domain.problems import KUBERNETES, SERVICE, Level, Problem
+from domain.made import AUTH, digest_of
+from domain.problems import KUBERNETES, ROTATION, SERVICE, Level, Problem
 from domain.rotating import former_users, rotations
 from domain.rotation import twin
 from domain.users import AuthMaterial, Login, auth_user, grant_for
@@ -73,8 +74,10 @@ class ReconcileAccess:
 
     def _auth_for(self, facts: Facts, backend: BackendLogin) -> AuthMaterial:
         name = auth_user(backend.user)
-        if facts.auth and facts.auth.auth_user == name:
-            return facts.auth
+        # The comments on roles are signed again when the password of the backend's user has changed.
+        signed_for = digest_of(backend.password.get_secret_value())
+        if facts.auth and facts.auth.schema_name == name:
+            return facts.auth.signed_with(signed_for)
         application = facts.unit.partition("/")[0].replace("-", "_")
         return AuthMaterial(
             auth_user=name,
@@ -83,6 +86,7 @@ class ReconcileAccess:
             stats_password=self.new_password(),
             admin_user=f"pgbouncer_admin_{application}",
             admin_password=self.new_password(),
+            signed_for=signed_for,
         )
 
     def _reconcile(
@@ -99,7 +103,7 @@ class ReconcileAccess:
         for grant in facts.ledger.grants:
             if grant.username not in wanted:
                 self.clients.forget(grant)
-        kept_topics = (*KUBERNETES, "verification")
+        kept_topics = (*KUBERNETES, "verification", ROTATION)
         problems = [p for p in facts.ledger.problems if p.topic in kept_topics]
         granting, logins = GrantRound(facts, database, kept), list[Login]()
         for hurried, clients, usernames in _by_trouble(facts.ledger, granting.clients(), leaving):
@@ -123,7 +127,7 @@ class ReconcileAccess:
         ledger = Ledger(
             provisioned_for=backend.user,
             server=database.server(),
-            auth_schema=auth.auth_user,
+            auth_schema=auth.schema_name,
             capacity=database.capacity(),
             grants=tuple(given),
             exposed_ports=facts.ledger.exposed_ports,
@@ -135,6 +139,7 @@ class ReconcileAccess:
             allowed=consent.consent_of(facts).names,
             verified=facts.ledger.verified,
             told_tls=facts.ledger.told_tls,
+            rotation_period=facts.ledger.rotation_period,
         )
         there = database.users()
         renamed = {rotation.username: rotation for rotation in granting.renamed}
@@ -249,7 +254,12 @@ def _unfinished(facts: Facts, backend: BackendLogin) -> bool:
     return (
         facts.ledger.provisioned_for != backend.user
         or facts.auth is None
-        or facts.ledger.auth_schema != facts.auth.auth_user
+        or facts.ledger.auth_schema != facts.auth.schema_name
+        or facts.auth.signed_for != digest_of(backend.password.get_secret_value())
+        # The former auth user is dropped when no unit uses it any more.
+        or not facts.ledger.made.names(AUTH).issubset(
+            login.username for login in facts.auth.look_ups
+        )
         or not facts.ledger.made.cluster
         or facts.roaming
         or facts.ledger.allowed != consent.consent_of(facts).names

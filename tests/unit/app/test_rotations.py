@@ -7,7 +7,7 @@ import pytest
 from in_memory import deployed, related, worst
 
 from app.errors import ActionFailed
-from app.hooks.rotate_clients import RotateClients
+from app.outcome import AskAgain
 from domain.backend import BackendLogin
 from domain.rotation import DAY
 from domain.users import Login
@@ -25,9 +25,7 @@ def clock(monkeypatch):
 
 def rotate(platform, application="", seconds=DAY):
     """Begin a rotation, and return what the operator is told; no hook follows."""
-    leader = platform.leader
-    _, told = RotateClients(leader.ports.peers)(leader.read(), application, seconds)
-    return told
+    return platform.leader.rotate_credentials("clients", application, seconds).messages
 
 
 def published(platform, number=1):
@@ -98,8 +96,9 @@ def test_the_second_rotation_gives_a_client_its_first_name_back(clock):
 def test_a_rotation_changes_nothing_before_the_next_hook(clock):
     platform = shop()
     roles = dict(platform.server.roles)
-    rotate(platform)
+    outcome = platform.leader.rotate_credentials("clients").outcome
     assert platform.server.roles == roles
+    assert isinstance(outcome, AskAgain)
 
 
 def test_no_rotation_begins_while_the_former_user_is_needed(clock):
