@@ -18,7 +18,7 @@ class Database(Protocol):
     def provision(self, auth: AuthMaterial, database: str) -> None:
         """Make the auth user, and in `database` the function by which it looks passwords up.
 
-        An auth user that this application made, and that is not among `auth.look_ups`, is dropped.
+        An auth user that this application made, and that is not among `auth.auth_users`, is dropped.
         """
         ...
 

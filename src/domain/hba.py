@@ -5,7 +5,7 @@ The first rule that matches decides (https://www.pgbouncer.org/config.html#hba-f
 
 from typing import Literal
 
-from domain.pools import AUTH_ALIAS
+from domain.pools import AUTH_ALIAS, AUTH_ALIASES
 from domain.users import AuthMaterial
 from domain.value import Value
 
@@ -61,7 +61,7 @@ def access_rules(
         Rule(origins=("local",), database=CONSOLE, users=own, admits=True),
         Rule(database=CONSOLE),
         Rule(users=(*own, *(login.username for login in auth.look_ups))),
-        Rule(database=AUTH_ALIAS),
+        *(Rule(database=alias) for alias in (AUTH_ALIASES if auth.generation else (AUTH_ALIAS,))),
         Rule(replication=True),
         *(
             Rule(origins=("hostssl",), users=(user,), admits=True, certificate_map=certificate_map)

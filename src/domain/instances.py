@@ -28,11 +28,11 @@ from domain.hba import Rule, access_rules
 from domain.layout import Layout, PemFile
 from domain.plan import Plan, Serving, Upstream
 from domain.pools import (
-    AUTH_ALIAS,
     UNLIMITED_POOL_SIZE,
     Part,
     Pool,
     PoolUser,
+    auth_alias,
     part_of,
     pool_sizes,
     pool_users,
@@ -277,7 +277,7 @@ def _auth(plan: Plan, layout: Layout, auth: AuthMaterial | None) -> tuple[IniLin
     if plan.upstream:
         lines += [
             ("auth_user", plan.upstream.auth_user),
-            ("auth_dbname", AUTH_ALIAS),
+            ("auth_dbname", auth_alias(plan.upstream, plan.upstream.auth_user)),
             ("auth_query", _auth_query(plan.upstream.auth_schema)),
         ]
     return tuple(lines)

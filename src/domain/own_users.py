@@ -5,7 +5,8 @@ wait for it. So two auth users take turns:
 
 1. `begun`: all units get the password of the other auth user, in their auth files.
 2. `used`: when every unit has it and PostgreSQL lets that user in, the plan names that user.
-3. `ended`: when the processes of every unit use it, the former auth user is dropped.
+3. `unused`: when the processes of every unit use it, they forget the former auth user.
+4. `ended`: when every unit has forgotten it, it is dropped.
 
 Each step follows from what units report and from the secret that they share. So another leader goes on with it.
 """
@@ -15,11 +16,10 @@ from collections.abc import Callable
 import pydantic
 
 from domain.facts import Facts
+from domain.pools import SECOND
 from domain.system_users import ADMIN, STATS, SystemUsers
 from domain.users import AuthMaterial, Login, Password
 from domain.value import Value
-
-_SECOND = "_2"
 
 
 class NewPasswords(Value):
@@ -33,17 +33,19 @@ class NewPasswords(Value):
 def other_auth_user(auth: AuthMaterial) -> str:
     """Return the name of the auth user that takes turns with the auth user."""
     first = auth.schema_name
-    return first + _SECOND if auth.auth_user == first else first
+    return first + SECOND if auth.auth_user == first else first
 
 
 def takes_turns(user: str, schema: str) -> bool:
     """Return whether an auth user is of the two that use the function in this schema."""
-    return user in (schema, schema + _SECOND)
+    return user in (schema, schema + SECOND)
 
 
 def is_changing(auth: AuthMaterial) -> bool:
     """Return whether a change of these passwords goes on."""
-    return bool(auth.next_auth or auth.former_auth or auth.former_admin_password)
+    return bool(
+        auth.next_auth or auth.former_auth or auth.leaving_auth or auth.former_admin_password
+    )
 
 
 def begun(auth: AuthMaterial, new: NewPasswords) -> AuthMaterial:
@@ -69,9 +71,22 @@ def used(auth: AuthMaterial) -> AuthMaterial:
     )
 
 
+def unused(auth: AuthMaterial) -> AuthMaterial:
+    """Return a new generation of these users, without the login of the former auth user."""
+    if auth.former_auth is None:
+        return auth
+    return auth.model_copy(
+        update={
+            "former_auth": None,
+            "leaving_auth": auth.former_auth.username,
+            "generation": auth.generation + 1,
+        }
+    )
+
+
 def ended(auth: AuthMaterial) -> AuthMaterial:
-    """Return these users without what no unit uses any more."""
-    return auth.model_copy(update={"former_auth": None, "former_admin_password": None})
+    """Return these users without what no unit has any more."""
+    return auth.model_copy(update={"leaving_auth": "", "former_admin_password": None})
 
 
 def with_chosen(

@@ -24,6 +24,8 @@ class Upstream(Value):
     auth_user: Line
     # The schema of that function.
     auth_schema: Line = FORMER_AUTH_SCHEMA
+    # The role that called it before, while look-ups that have begun may still use it; '' if there is none.
+    former_auth_user: str = ""
     version: str = ""
     # How PgBouncer verifies the server, and the authorities by which it does.
     mode: ServerMode = "prefer"
@@ -149,7 +151,7 @@ class Serving(Value):
         return self.model_copy(update={"certificate_users": certificate_users})
 
     def with_credentials(self, generation: int, auth_user: str) -> "Serving":
-        """Return this report of a unit whose processes have this generation of passwords, and use this auth user."""
+        """Return this report of a unit whose processes have these passwords and use this auth user."""
         return self.model_copy(update={"credentials": generation, "auth_user": auth_user})
 
     def announcing(self, authorities: tuple[Certificate, ...]) -> "Serving":

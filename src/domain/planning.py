@@ -118,6 +118,7 @@ def upstream(facts: Facts) -> Upstream | None:
         auth_database=known.database,
         auth_user=auth.auth_user,
         auth_schema=auth.schema_name if made else FORMER_AUTH_SCHEMA,
+        former_auth_user=auth.former_auth.username if auth.former_auth else "",
         version=known.version,
         mode=check.mode,
         authorities=check.authorities,

@@ -4,12 +4,17 @@ import re
 
 from domain.endpoints import Endpoint
 from domain.overrides import MOST_CONNECTIONS
-from domain.plan import Plan, Serving, share
+from domain.plan import Plan, Serving, Upstream, share
 from domain.rotation import twin
 from domain.settings import Settings
 from domain.value import PoolMode, Value
 
-AUTH_ALIAS = "pgbouncer_auth"
+# The names by which PgBouncer looks passwords up: a name for each of the two auth users. After a RELOAD that gives a
+# database with connections another `user`, PgBouncer 1.26.1 ends with `put_in_order: found existing elem`.
+AUTH_ALIAS, SECOND_AUTH_ALIAS = "pgbouncer_auth", "pgbouncer_auth_2"
+AUTH_ALIASES = (AUTH_ALIAS, SECOND_AUTH_ALIAS)
+# The second auth user has the name of the first, which is that of the schema, and this ending.
+SECOND = "_2"
 READ_ONLY_SUFFIX = "_readonly"
 
 # Used where the operator set no limit; PgBouncer's own default, per user, database and process.
@@ -61,6 +66,11 @@ class Pool(Value):
     def without_standing_connections(self) -> "Pool":
         """Return this pool with server connections only while clients need them."""
         return self.model_copy(update={"standing": None, "user": ""})
+
+
+def auth_alias(upstream: Upstream, user: str) -> str:
+    """Return the name by which passwords are looked up as this auth user."""
+    return SECOND_AUTH_ALIAS if user == upstream.auth_schema + SECOND else AUTH_ALIAS
 
 
 class PoolUser(Value):
@@ -126,17 +136,19 @@ def pools(plan: Plan, part: Part = WHOLE) -> tuple[Pool, ...]:
     hosts, port = _hosts_and_port(plan.upstream.endpoints)
     auth_database, limit = plan.upstream.auth_database, part.limit
     look_ups = min(AUTH_CONNECTIONS, limit) if limit else AUTH_CONNECTIONS
+    users = (plan.upstream.auth_user, plan.upstream.former_auth_user)
     lines = [
         Pool(
-            alias=AUTH_ALIAS,
+            alias=auth_alias(plan.upstream, user),
             hosts=hosts,
             port=port,
             database=auth_database,
             connections=look_ups,
             size=look_ups,
             standing=STANDING_AUTH_CONNECTIONS,
-            user=plan.upstream.auth_user,
+            user=user,
         )
+        for user in filter(None, users)
     ]
     for name in sorted(set(plan.databases)):
         alias = read_only_alias(plan, name) if part.readers else ""
@@ -266,5 +278,5 @@ def pool_users(plan: Plan, part: Part) -> tuple[PoolUser, ...]:
 def serving(plan: Plan, processors: int, *, readers: bool = True) -> Serving:
     """Return what a unit serves when it runs by the plan; with `readers` it also serves read-only pools."""
     planned = pools(plan, Part(readers=readers))
-    names = tuple(pool.alias for pool in planned if pool.alias != AUTH_ALIAS)
+    names = tuple(pool.alias for pool in planned if pool.alias not in AUTH_ALIASES)
     return Serving(port=plan.settings.listen_port, databases=names, processors=processors)

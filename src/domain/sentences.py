@@ -133,8 +133,8 @@ NEXT_AUTH_USER_WAITS = Kind(
 OWN_USERS_CHANGE = Kind(
     Level.ACTIVE,
     "PgBouncer's own users get new passwords: waiting for {units}",
-    "wait until these units apply the new passwords. Look at the status of a unit that stays, or remove it. Units of an"
-    " earlier release follow when they are refreshed",
+    "wait until these units apply the new passwords. If a unit stays in the sentence, look at its"
+    " status, or remove it. Units of an earlier release follow when they are refreshed",
 )
 
 # Applications

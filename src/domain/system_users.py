@@ -26,7 +26,7 @@ class SystemUsers(Value):
 
 
 def system_users_in(content: Mapping[str, str]) -> SystemUsers:
-    """Return what a secret has. Raises ValueError with the reason, as the end of a sentence, without a password."""
+    """Return what a secret has. Raises ValueError with the end of a sentence, which has no password."""
     if not content:
         raise ValueError(f"is empty: give it the key {ADMIN} or {STATS}, or both")
     if unknown := [key for key in sorted(content) if key not in KEYS]:

@@ -10,7 +10,7 @@ import pydantic
 from domain.certificate_logins import ClientCertificate
 from domain.endpoints import endpoints_in
 from domain.plan import Plan
-from domain.pools import AUTH_ALIAS, READ_ONLY_SUFFIX
+from domain.pools import AUTH_ALIASES, READ_ONLY_SUFFIX
 from domain.roles import ROLES
 from domain.rotation import Rotation
 from domain.tls import bundle
@@ -20,7 +20,7 @@ from domain.value import Count, Line, Value
 NAME_BYTES = 63
 
 # `pgbouncer` is PgBouncer's console, and no client gets the server's own databases.
-RESERVED_DATABASES = frozenset({"pgbouncer", "postgres", "template0", "template1", AUTH_ALIAS})
+RESERVED_DATABASES = frozenset({"pgbouncer", "postgres", "template0", "template1", *AUTH_ALIASES})
 
 
 def _hashable(password: pydantic.SecretStr) -> pydantic.SecretStr:
@@ -42,6 +42,10 @@ class Login(Value):
 
     username: str
     password: pydantic.SecretStr
+
+    def with_password(self, password: pydantic.SecretStr) -> "Login":
+        """Return this user with another password."""
+        return self.model_copy(update={"password": password})
 
 
 class AuthMaterial(Value):
@@ -66,6 +70,8 @@ class AuthMaterial(Value):
     next_auth: Login | None = None
     # The auth user before, until no unit uses it any more.
     former_auth: Login | None = None
+    # The name of an auth user that no unit uses any more, until every unit has forgotten it; '' if there is none.
+    leaving_auth: str = ""
     # The password of the admin user before, until every unit has the new password.
     former_admin_password: Password | None = None
     # Of `admin` and `stats`: the users whose passwords the operator has chosen.
@@ -85,6 +91,11 @@ class AuthMaterial(Value):
     def schema_name(self) -> str:
         """Return the schema of the function that looks passwords up."""
         return self.auth_schema or self.auth_user
+
+    @property
+    def auth_users(self) -> frozenset[str]:
+        """Return the auth users that PostgreSQL has to have."""
+        return frozenset((*(login.username for login in self.look_ups), self.leaving_auth)) - {""}
 
     @property
     def look_ups(self) -> tuple[Login, ...]:

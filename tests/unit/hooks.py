@@ -3,12 +3,17 @@
 from app.application import Application
 from app.hooks.certificates import SetPrivateKey
 from app.hooks.pause import Pause, Resume
+from app.hooks.rotate import GetCredentials, RotateCredentials, SecretRotate
 from app.hooks.upgrade import PreUpgradeCheck, ResumeUpgrade
 from app.ports import Ports
 
 _APPLICATION = Application(Ports(*[None] * len(Ports._fields)))
 
-_ACTIONS = (Pause, Resume, PreUpgradeCheck, ResumeUpgrade, SetPrivateKey)
+_ACTIONS = (
+    Pause, Resume, PreUpgradeCheck, ResumeUpgrade, SetPrivateKey, RotateCredentials, GetCredentials,
+    # It begins a change, and so has another end.
+    SecretRotate,
+)  # fmt: skip
 
 # Every hook; actions are no hooks.
 HOOKS = tuple(

@@ -93,6 +93,7 @@ _KEYS = {
 _LATER_KEYS = {
     "auth_schema": "auth-schema",
     "generation": "generation",
+    "leaving_auth": "leaving-auth-user",
     "former_admin_password": "former-admin-password",
     "signed_for": "signed-for",
 }

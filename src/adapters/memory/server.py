@@ -169,9 +169,8 @@ class MemoryDatabase(FormerNames):
     def provision(self, auth: AuthMaterial, database: str) -> None:
         """Make the auth user and its function; auth users that no unit uses are dropped."""
         self._make_auth_user(auth.look_ups[0])
-        used = {login.username for login in auth.look_ups}
         for name, role in list(self._server.roles.items()):
-            if role.ours and not role.client and name not in used:
+            if role.ours and not role.client and name not in auth.auth_users:
                 del self._server.roles[name]
         self._server.functions.add(database)
 

@@ -53,9 +53,8 @@ class PsycopgDatabase:
         session.with_retry(lambda: self._auth_function.provision(auth, database))
         session.logged(partial(self._auth_function.drop, auth.schema_name))
         # The credentials of a relation that has ended may have been withdrawn before its auth user was dropped.
-        used = {login.username for login in auth.look_ups}
         for name in session.with_retry(partial(session.ownership.roles, AUTH)):
-            if name not in used:
+            if name not in auth.auth_users:
                 session.logged(partial(self._roles.drop, name, AUTH, self._new_owner))
 
     def provision_next(self, auth: AuthMaterial, database: str) -> None:

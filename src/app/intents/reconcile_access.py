@@ -257,9 +257,7 @@ def _unfinished(facts: Facts, backend: BackendLogin) -> bool:
         or facts.ledger.auth_schema != facts.auth.schema_name
         or facts.auth.signed_for != digest_of(backend.password.get_secret_value())
         # The former auth user is dropped when no unit uses it any more.
-        or not facts.ledger.made.names(AUTH).issubset(
-            login.username for login in facts.auth.look_ups
-        )
+        or not facts.ledger.made.names(AUTH).issubset(facts.auth.auth_users)
         or not facts.ledger.made.cluster
         or facts.roaming
         or facts.ledger.allowed != consent.consent_of(facts).names

@@ -17,8 +17,8 @@ from domain.verification import verified_login
 logger = logging.getLogger(__name__)
 
 NO_USERS = (
-    "PgBouncer's own users do not exist yet: relate PostgreSQL by backend-database, and try again when the application"
-    " is active"
+    "PgBouncer's own users do not exist yet: relate PostgreSQL by backend-database, and try again"
+    " when the application is active"
 )
 
 
@@ -44,7 +44,7 @@ class RotateOwnUsers:
         """
         if facts.auth is None:
             raise ActionFailed(NO_USERS)
-        if facts.auth.next_auth or facts.auth.former_auth:
+        if facts.auth.next_auth or facts.auth.former_auth or facts.auth.leaving_auth:
             return facts, "a change of the passwords of PgBouncer's own users goes on already"
         changed = own_users.begun(facts.auth, self._new_passwords())
         facts = self._store(facts, changed)
@@ -54,12 +54,11 @@ class RotateOwnUsers:
         """Take the next step, if its conditions are met."""
         if not may_write_for_app(facts) or facts.auth is None or not facts.backend_ready:
             return Done(facts)
-        facts = self._ask_to_rotate(facts)
+        auth, facts = facts.auth, self._ask_to_rotate(facts)
         if facts.system_users is not None:
-            chosen = own_users.with_chosen(facts.auth, facts.system_users, self._new_passwords)
-            facts = self._store(facts, chosen)
-        auth = facts.auth
-        if auth is None or not own_users.is_changing(auth):
+            auth = own_users.with_chosen(auth, facts.system_users, self._new_passwords)
+            facts = self._store(facts, auth)
+        if not own_users.is_changing(auth):
             return Done(self._record(facts, facts.ledger.without(ROTATION)))
         if facts.auth_unshared or facts.peers_plan is not None:
             # The other units read it when this hook has ended.
@@ -69,9 +68,8 @@ class RotateOwnUsers:
         if own_users.units_behind(facts):
             # Each unit reports in its databag, which is an event.
             return Done(facts)
-        return AskAgain(
-            self._store(facts, own_users.ended(auth)), "about to drop the former auth user"
-        )
+        step = own_users.unused if auth.former_auth else own_users.ended
+        return AskAgain(self._store(facts, step(auth)), "about to drop the former auth user")
 
     def _use(self, facts: Facts, auth: AuthMaterial, following: Login) -> Done | AskAgain:
         """Make the next auth user, and use it once it can log in and every unit has its password."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import TYPE_CHECKING
 
 from pooler.commandline.verb import verb
@@ -11,8 +12,11 @@ if TYPE_CHECKING:
     from pooler.commandline.verb import Verbs
 
 
+_MONTH = 31 * 24 * 60 * 60
+
+
 def add(verbs: Verbs) -> None:
-    """Add `config`, `restart`, `pause` and `resume`."""
+    """Add `config`, `restart`, `rotate`, `pause` and `resume`."""
     config = verb(
         verbs,
         "config",
@@ -34,6 +38,20 @@ def add(verbs: Verbs) -> None:
     config.add_argument("--json", action="store_true", help="print values as JSON")
     restart = verb(verbs, "restart", "operate:restart", "replace the processes, one after another")
     restart.add_argument("unit", nargs="?", help="number or name of a unit (by default all)")
+    rotate = verb(verbs, "rotate", "rotate:rotate", "give users new passwords")
+    rotate.add_argument("name", nargs="?", help="application (by default all)")
+    rotate.add_argument(
+        "--own",
+        action="store_true",
+        help="the users of PgBouncer itself, not those of applications",
+    )
+    rotate.add_argument(
+        "--valid-for",
+        type=_seconds,
+        default=24 * 60 * 60,
+        metavar="SECONDS",
+        help="how long applications can log in with their former credentials (by default a day)",
+    )
     verb(
         verbs,
         "pause",
@@ -41,6 +59,13 @@ def add(verbs: Verbs) -> None:
         "let open transactions end, and let new transactions wait",
     )
     verb(verbs, "resume", "operate:resume", "let the transactions that wait continue")
+
+
+def _seconds(text: str) -> int:
+    """Return a number of seconds, at most a month. Raises argparse.ArgumentTypeError."""
+    if not re.fullmatch(r"[0-9]{1,7}", text) or int(text) > _MONTH:
+        raise argparse.ArgumentTypeError(f"{text[:20]!r} is no number from 0 to {_MONTH}")
+    return int(text)
 
 
 def _reads(arguments: argparse.Namespace) -> bool:
