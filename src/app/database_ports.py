@@ -93,8 +93,11 @@ class Database(Protocol):
         """
         ...
 
-    def expire(self, former: str, until: float) -> None:
-        """Let the role with a former name log in until this time, in seconds since the epoch."""
+    def expire(self, former: str, seconds: float) -> float:
+        """Let the role with a former name log in for so many seconds, by the clock of PostgreSQL.
+
+        Returns the time of the end in seconds since the epoch. Raises AccessRefused.
+        """
         ...
 
     def has_sessions(self, username: str) -> bool:

@@ -81,9 +81,9 @@ class Rotation(Value):
         """Return this rotation at a later stage."""
         return self.model_copy(update={"stage": stage})
 
-    def telling(self, now: float) -> "Rotation":
-        """Return this rotation after the client was told its new credentials."""
-        return self.model_copy(update={"stage": "told", "until": now + self.seconds})
+    def telling(self, until: float) -> "Rotation":
+        """Return this rotation after the client was told its new credentials; the former end at this time."""
+        return self.model_copy(update={"stage": "told", "until": until})
 
     @property
     def kept(self) -> bool:

@@ -122,7 +122,7 @@ def test_a_login_finds_the_password_of_each_name_until_it_expires(server: Postgr
     ((now, other),) = looked_up(server, SECOND)
     assert (name, now) == (FIRST, SECOND)
     assert verifier != other
-    do(server, lambda database: database.expire(FIRST, 1.0))
+    do(server, lambda database: database.expire(FIRST, -1))
     ((name, _),) = looked_up(server, FIRST)
     assert name.startswith("pgbouncer_unknown_")
 
@@ -135,27 +135,25 @@ def test_no_password_of_a_rotation_is_in_the_log(server: PostgreSQL) -> None:
     assert NEW not in server.log
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        f"ALTER ROLE {FIRST} SUPERUSER",
-        f"ALTER ROLE {FIRST} VALID UNTIL 'infinity'",
-        f"ALTER ROLE {FIRST} RENAME TO mine",
-        f"DROP ROLE {FIRST}",
-        f"DROP ROLE {SECOND}",
-        f"REVOKE {SECOND} FROM {FIRST}",
-        f"ALTER TABLE t OWNER TO {FIRST}",
-    ],
+HOSTILE = (
+    f"ALTER ROLE {FIRST} SUPERUSER",
+    f"ALTER ROLE {FIRST} VALID UNTIL 'infinity'",
+    f"ALTER ROLE {FIRST} RENAME TO mine",
+    f"DROP ROLE {FIRST}",
+    f"DROP ROLE {SECOND}",
+    f"REVOKE {SECOND} FROM {FIRST}",
+    f"ALTER TABLE t OWNER TO {FIRST}",
 )
-@pytest.mark.parametrize(("user", "password"), [(FIRST, CLIENT_PASSWORD), (SECOND, NEW)])
-def test_a_client_cannot_change_the_role_with_its_former_name(
-    server: PostgreSQL, statement: str, user: str, password: str
-) -> None:
+
+
+def test_a_client_cannot_change_the_role_with_its_former_name(server: PostgreSQL) -> None:
     rotated(server)
-    with session(server, user, password) as client:
-        client.execute("CREATE TABLE t ()")
-        with pytest.raises(psycopg.Error):
-            client.execute(statement)
+    for user, password in ((FIRST, CLIENT_PASSWORD), (SECOND, NEW)):
+        with session(server, user, password) as client:
+            client.execute("CREATE TABLE IF NOT EXISTS t ()")
+            for statement in HOSTILE:
+                with pytest.raises(psycopg.Error):
+                    client.execute(statement)
 
 
 def test_a_client_that_changes_passwords_ends_as_every_client(server: PostgreSQL) -> None:
@@ -168,7 +166,7 @@ def test_a_client_that_changes_passwords_ends_as_every_client(server: PostgreSQL
         former.execute(
             "CREATE FUNCTION mine.f() RETURNS int LANGUAGE sql SECURITY DEFINER RETURN 1"
         )
-    do(server, lambda database: database.expire(FIRST, 1.0))
+    do(server, lambda database: database.expire(FIRST, -1))
     with pytest.raises(psycopg.OperationalError), session(server, FIRST, "mine"):
         pass
     ended(server)
@@ -191,5 +189,8 @@ def test_a_client_with_roles_keeps_them_by_both_names(server: PostgreSQL) -> Non
     rotated(server, "charmed_read", "createdb")
     for user, password in ((FIRST, CLIENT_PASSWORD), (SECOND, NEW)):
         with session(server, user, password) as client:
-            query = "SELECT pg_has_role('charmed_read', 'USAGE'), rolcreatedb FROM pg_roles WHERE rolname = current_user"
+            query = """
+                SELECT pg_has_role('charmed_read', 'USAGE'), rolcreatedb
+                FROM pg_roles WHERE rolname = current_user
+            """
             assert client.execute(query).fetchone() == (True, True)

@@ -78,13 +78,15 @@ class FormerNames:
         roles[username] = role
         role.members = role.members | {former}
 
-    def expire(self, former: str, until: float) -> None:
-        """Let the role with a former name log in until this time. Raises AccessRefused."""
+    def expire(self, former: str, seconds: float) -> float:
+        """Let the role with a former name log in for so many seconds; return the end. Raises AccessRefused."""
         role = self._server.roles.get(former)
         if role and not role.client:
             raise not_ours(former)
+        until = time.time() + seconds
         if role:
             role.until = until
+        return until
 
     def has_sessions(self, username: str) -> bool:
         """Return whether a test has given the user sessions."""

@@ -183,11 +183,11 @@ class PsycopgDatabase:
                 lambda: FormerNames(self._session, self._roles).rename(former, username)
             )
 
-    def expire(self, former: str, until: float) -> None:
-        """Let the role with a former name log in until this time. Raises AccessRefused."""
+    def expire(self, former: str, seconds: float) -> float:
+        """Let the role with a former name log in for so many seconds; return the end. Raises AccessRefused."""
         with _refusing_a_client():
-            self._session.with_retry(
-                lambda: FormerNames(self._session, self._roles).expire(former, until)
+            return self._session.with_retry(
+                lambda: FormerNames(self._session, self._roles).expire(former, seconds)
             )
 
     def has_sessions(self, username: str) -> bool:

@@ -61,15 +61,18 @@ class FormerNames:
             if row and row[0]:
                 self._roles.set_verifier(former, row[0])
 
-    def expire(self, former: str, until: float) -> None:
-        """Let the role with a former name log in until this time, in seconds since the epoch."""
+    def expire(self, former: str, seconds: float) -> float:
+        """Let the role with a former name log in for so many seconds; return the end, in seconds since the epoch."""
         role = self._session.role(former)
-        if role is None:
-            return
-        if role.kind != CLIENT:
+        if role and role.kind != CLIENT:
             raise foreign_role(former)
-        end = datetime.datetime.fromtimestamp(until, datetime.UTC)
-        self._session.run("ALTER ROLE {r} VALID UNTIL {end}", r=former, end=literal(str(end)))
+        query = "SELECT extract(epoch FROM clock_timestamp())::float8"
+        row = self._session.connection.execute(query).fetchone()
+        until = float(row[0]) + seconds if row else 0.0
+        if role:
+            end = datetime.datetime.fromtimestamp(until, datetime.UTC)
+            self._session.run("ALTER ROLE {r} VALID UNTIL {end}", r=former, end=literal(str(end)))
+        return until
 
     def _is_member(self, member: str, role: str) -> bool:
         row = self._session.connection.execute(

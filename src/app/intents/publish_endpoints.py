@@ -113,7 +113,7 @@ class PublishEndpoints:
         self, facts: Facts, client: Client, offer: Offer, rotation: Rotation
     ) -> Rotation | None:
         """Give new credentials to a client with a new name; None while they do not work at every unit."""
-        request, told, backend = client.request, rotation.telling(facts.now), verified_login(facts)
+        request, backend = client.request, verified_login(facts)
         if backend is None or not admitted_everywhere(facts, request.username):
             return None
         offer = planning.offer(facts, request) or offer
@@ -124,12 +124,12 @@ class PublishEndpoints:
             ):
                 return None
             with self.databases.open(backend, facts.ledger) as database:
-                database.expire(rotation.former, told.until)
+                until = database.expire(rotation.former, rotation.seconds)
         except (DatabaseUnreachable, DatabaseRefused) as error:
             logger.warning("User %s does not expire yet: %s", rotation.former, error)
             return None
         logger.info("%s has the new user name %s", request.application, request.username)
-        return told
+        return rotation.telling(until)
 
     def _published(self, facts: Facts, client: Client, offer: Offer) -> Client:
         """Publish an offer to a client, and return the client; it is unchanged if it cannot log in yet."""
