@@ -73,6 +73,7 @@ class PgBouncerCharm(ops.CharmBase):
             (authorities.relation_broken, self._on_traced),
             (self.on.start, self._on_start),
             (self.on.upgrade_charm, self._on_start),
+            (self.on.stop, self._on_stop),
             (pooler.pebble_ready, self._on_pebble_ready),
             (self.on.config_changed, self._on_config_changed),
             (self.on.update_status, self._on_update_status),
@@ -168,6 +169,9 @@ class PgBouncerCharm(ops.CharmBase):
 
     def _on_start(self, event: ops.EventBase) -> None:
         self._conclude(event, self._hooks().start())
+
+    def _on_stop(self, _: ops.EventBase) -> None:
+        self.application.stop()
 
     def _on_pebble_ready(self, event: ops.EventBase) -> None:
         outcome = self._hooks().pebble_ready()

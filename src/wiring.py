@@ -92,11 +92,12 @@ def juju_ports(
     from adapters.juju.facts import JujuFacts
     from adapters.juju.legacy import JujuLegacyClients
     from adapters.juju.names import PEERS
-    from adapters.juju.peers import JujuBackend, JujuDepartures, JujuPeers
+    from adapters.juju.peers import JujuBackend, JujuDepartures, JujuPeers, JujuReplaced
     from adapters.juju.secrets import JujuSecrets
     from adapters.juju.telemetry import JujuTelemetry
     from adapters.juju.topology import Topology
     from adapters.kubernetes.exposure import LightkubeExposure, service_name
+    from adapters.kubernetes.rollout import LightkubeRollout
     from adapters.passwords import new_password
     from adapters.pebble import pooler as pebble
     from adapters.pebble.exporters import PebbleExporters
@@ -135,7 +136,9 @@ def juju_ports(
         certificates=certificates,
         telemetry=telemetry,
         departures=JujuDepartures(charm, state),
+        replaced=JujuReplaced(charm, state),
         exposure=LightkubeExposure(app, namespace, pod),
+        rollout=LightkubeRollout(app, namespace, charm.unit.name),
         databases=PsycopgDatabases(f"{charm.model.uuid}/{app}", waiting=waiting),
         reminder=PebbleReminder(container.container),
         new_password=new_password,
@@ -174,7 +177,9 @@ def local_ports(
         certificates=local.LocalCertificates(model, unit, save),
         telemetry=local.LocalTelemetry(model, unit),
         departures=local.LocalDepartures(model, unit),
+        replaced=local.NothingReplaced(),
         exposure=local.LocalExposure(model, unit),
+        rollout=local.LocalRollout(model, unit),
         databases=PsycopgDatabases(LOCAL_OWNER, waiting=waiting, silent=silent),
         reminder=local.LocalReminder(),
         new_password=new_password,

@@ -48,11 +48,22 @@ leave() {
 [ "$name" != pgbouncer ] || { kill -KILL "$left" && sleep 1; }
 # Each client needs a file descriptor.
 ulimit -Sn "$(ulimit -Hn)"
+# The former process may have left its socket.
+[ ! -s "${0%/*}/paused" ] || rm -f "$socket"
 setsid "$@" &
 pooler=$!
 (umask 077 && echo "$pooler" >"$directory/pid")
 trap 'kill -HUP "$pooler"' HUP
 trap '[ -n "$late" ] || { leave & late=$!; }' TERM INT
+if [ -s "${0%/*}/paused" ]; then
+    # PgBouncer handles signals before it makes its socket, and a login takes longer than this loop. So no
+    # client begins a transaction.
+    while [ ! -S "$socket" ] && kill -0 "$pooler" 2>/dev/null; do :; done
+    kill -USR1 "$pooler"
+    # The charm ends this pause of all databases if an operator paused a single database.
+    ! command -v /charm/bin/pebble || PEBBLE_SOCKET=/charm/container/pebble.socket \
+        /charm/bin/pebble notify pgbouncer-k8s.charm/paused-start pid="$pooler" || :
+fi >/dev/null 2>&1
 while :; do
     wait "$pooler"
     code=$?

@@ -25,9 +25,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare options here, where pytest knows them for every path."""
     parser.addoption(
         "--pebble",
-        choices=("scenario", "real"),
+        choices=("scenario", "real", "root"),
         default="scenario",
-        help="which Pebble the charm uses in tests/unit/charm: Scenario's, or a real Pebble (needs root)",
+        help="which Pebble the charm uses in tests/unit/charm: Scenario's, a real Pebble, or that as root",
+    )
+    parser.addoption(
+        "--juju",
+        choices=("3", "4", "each"),
+        default="each",
+        help="the release of Juju in tests/unit/charm: 3 (3.6), 4, or each test with its own of both",
     )
     parser.addoption(
         "--every-case",

@@ -47,6 +47,7 @@ def unit(model: Model, name: str, server: MemoryServer) -> Application:
         telemetry=record.LocalTelemetry(model, name),
         departures=record.LocalDepartures(model, name),
         exposure=Dns(model, name),
+        rollout=record.LocalRollout(model, name),
         # These three do not depend on the platform.
         databases=MemoryDatabases(server),
         reminder=record.LocalReminder(),

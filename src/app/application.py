@@ -9,17 +9,22 @@ from app.hooks.clients import ClientsBroken, ClientsChanged, ClientsDeparted
 from app.hooks.config_changed import ConfigChanged
 from app.hooks.legacy import LegacyChanged
 from app.hooks.observers import ObserversChanged
-from app.hooks.pause import Pause, Resume
+from app.hooks.operate import Operate
 from app.hooks.pebble_ready import PebbleReady
 from app.hooks.peers import PeersChanged, PeersCreated, PeersDeparted
 from app.hooks.rotate import GetCredentials, RotateCredentials, SecretRotate
 from app.hooks.rotate_clients import RotateClients
 from app.hooks.start import Start
+from app.hooks.stop import Stop
 from app.hooks.update_status import UpdateStatus
 from app.hooks.upgrade import PreUpgradeCheck, ResumeUpgrade
 from app.hooks.verify import Verify
+from app.intents.apply_operations import ApplyOperations
 from app.intents.configure_pooler import ConfigurePooler
+from app.intents.continue_refresh import ContinueRefresh
 from app.intents.expose import Checks, Expose
+from app.intents.follow_reference import FollowReference
+from app.intents.judge_pauses import JudgePauses
 from app.intents.obtain_certificate import ObtainCertificate
 from app.intents.publish_endpoints import PublishEndpoints
 from app.intents.reconcile_access import ReconcileAccess
@@ -50,17 +55,20 @@ class Application:
         servers = _intents(ports, around, verify=True, again=converge)
         # Kubernetes sends no event when another person edits the Service.
         looking = _intents(ports, around, checks="service", again=converge)
+        # A unit that was removed during a refresh may have left a partition above every unit.
+        fewer = _intents(ports, around, fewer=True, again=converge)
         withdraw = WithdrawAccess(ports.databases, ports.peers)
         facts, peers, departures = ports.facts, ports.peers, ports.departures
 
         self.start = Start(facts, peers, verify)
+        self.stop = Stop(ports.rollout, departures)
         self.pebble_ready = PebbleReady(facts, verify)
         self.config_changed = ConfigChanged(facts, verify)
         self.update_status = UpdateStatus(facts, ports.databases, peers, looking)
         self.leader_elected = Verify(facts, verify)
         self.peers_created = PeersCreated(facts, peers, converge)
         self.peers_changed = PeersChanged(facts, converge)
-        self.peers_departed = PeersDeparted(facts, departures, withdraw, converge)
+        self.peers_departed = PeersDeparted(facts, departures, withdraw, fewer)
         self.backend_changed = BackendChanged(facts, converge, servers)
         self.backend_departed = BackendDeparted(facts, departures, withdraw, converge)
         self.backend_broken = BackendBroken(facts, converge)
@@ -83,10 +91,14 @@ class Application:
         self.secret_rotate = SecretRotate(facts, own, converge)
         self.get_credentials = GetCredentials(facts, ports.secrets)
 
-        self.pause = Pause(facts, ports.consoles)
-        self.resume = Resume(facts, ports.consoles)
-        self.pre_upgrade_check = PreUpgradeCheck()
-        self.resume_upgrade = ResumeUpgrade()
+        operate = Operate(facts, peers, converge)
+        self.pause, self.resume = operate.pause, operate.resume
+        self.disable, self.enable = operate.disable, operate.enable
+        self.restart, self.reconnect, self.kill = operate.restart, operate.reconnect, operate.kill
+        # Goes on with the facts of a hook, for an action that waits.
+        self.go_on = converge
+        self.pre_upgrade_check = PreUpgradeCheck(facts, ports.databases, ports.rollout)
+        self.resume_upgrade = ResumeUpgrade(facts, ports.rollout)
         # The driver of the hooks uses it for the outcome AskAgain.
         self.reminder = ports.reminder
 
@@ -101,11 +113,13 @@ def _intents(
     *,
     verify: bool = False,
     checks: Checks = "nothing",
+    fewer: bool = False,
     again: Converge | None = None,
 ) -> Converge:
     """Return all intents in their order.
 
-    With `verify` they ask PostgreSQL and PgBouncer always; `checks` says what they ask Kubernetes always.
+    With `verify` they ask PostgreSQL and PgBouncer always; `checks` says what they ask Kubernetes always. `fewer` says
+    that a unit has left.
     """
     share = ShareConfiguration(ports.peers, ports.databases)
     intents: tuple[Intent, ...] = (
@@ -121,11 +135,17 @@ def _intents(
         _rotate_own_users(ports),
         # Pools keep the former authorities of PostgreSQL until every endpoint is verified by the new authorities.
         VerifyServers(ports.databases, ports.peers, verify),
+        # A pause that is not complete in time is not in the plan that is shared next.
+        JudgePauses(ports.peers),
         # Followers configure their processes from the plan that the leader shares here.
         share,
         # An exporter may listen at the new port of the processes.
         FreePort(ports.exporters),
         ConfigurePooler(ports.pooler, ports.consoles, ports.peers, verify),
+        # Processes that were just started are paused, too.
+        ApplyOperations(ports.pooler, ports.consoles, ports.peers),
+        # The charm before, if it ran here, waits for what this unit serves now.
+        FollowReference(ports.databases, ports.replaced),
         # Connections that the processes of the leader have just given up go to other units at once.
         share,
         Expose(ports.exposure, ports.peers, checks),
@@ -137,6 +157,8 @@ def _intents(
         RepeatOffers(ports.clients),
         # Exporters follow the processes that run now. Nothing waits for exporters.
         RunExporters(ports.exporters),
+        # Clients do not wait for the refresh of the next unit.
+        ContinueRefresh(ports.rollout, ports.pooler, looks=fewer or checks == "everything"),
         # Observers follow what this hook has decided. Clients do not wait for them.
         TellObservers(ports.telemetry, ports.peers, verify),
     )

@@ -52,8 +52,12 @@ class Converge:
                 break
             changed = True
         writes = may_write_for_app(facts)
+        # No value of the platform shows that a process was started again, and has to be paused.
         may_change = (
-            problems or facts.has_problems or (writes and (facts.roaming or goes_on(facts)))
+            problems
+            or facts.has_problems
+            or facts.operated
+            or (writes and (facts.roaming or goes_on(facts)))
         )
         complete = facts == before and not may_change
         return Done(facts, tuple(problems), unchanged=complete and not changed, complete=complete)

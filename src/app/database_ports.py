@@ -9,6 +9,7 @@ from domain.consent import RoleRights, ServerDatabase
 from domain.endpoints import Endpoint
 from domain.facts import Ledger
 from domain.made import Made
+from domain.reference import InheritedRole
 from domain.users import AuthMaterial, Grant, Login
 
 
@@ -102,6 +103,18 @@ class Database(Protocol):
 
     def has_sessions(self, username: str) -> bool:
         """Return whether a user has sessions."""
+        ...
+
+    def adopt(self, role: InheritedRole) -> bool:
+        """Make the role of a client of the charm before that of this application, with its database.
+
+        Returns whether this application has the role. A role that cannot be taken over stays as it is, and a
+        note says why.
+        """
+        ...
+
+    def drop_inherited_auth_user(self, name: str) -> None:
+        """Drop the auth user of the charm before, with its functions in all databases, unless it is gone."""
         ...
 
     def set_password(self, credentials: Login) -> None:

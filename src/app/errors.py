@@ -12,6 +12,8 @@ NoTimeLeft
 ExposureForbidden
 ExposureFailed
 CertificatesFailed
+RolloutForbidden
+RolloutFailed
 ActionFailed
 """
 
@@ -66,3 +68,11 @@ class CertificatesFailed(Exception):
 
 class ActionFailed(Exception):
     """An operator asked for something that cannot be done. The sentence says why, and what to do."""
+
+
+class RolloutForbidden(Exception):
+    """Kubernetes does not show the refresh of the pods to this application. An operator has to allow it."""
+
+
+class RolloutFailed(Exception):
+    """Kubernetes did not answer, or refused, during a refresh. A later hook tries again."""

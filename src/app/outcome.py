@@ -64,3 +64,5 @@ class Answer(NamedTuple):
     results: Mapping[str, object]
     # None if no hook ran.
     outcome: Outcome | None = None
+    # Why what was asked could not be done, for the operator; '' if it was done.
+    failure: str = ""

@@ -3,7 +3,7 @@
 All effects are idempotent.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
@@ -17,7 +17,9 @@ from domain.change import Change
 from domain.console import PooledDatabase, PoolState
 from domain.exporters import ExporterChange, ExporterProgram
 from domain.facts import Facts, Ledger, LegacyClient
+from domain.operations import ALL, ClientSession, Operations
 from domain.plan import Plan, Serving
+from domain.refresh import Decide, RollingUpdate
 from domain.service import Service, ServiceState, UnitNode
 from domain.settings import RotationPeriod
 from domain.telemetry import LogTarget, Told
@@ -96,12 +98,28 @@ class Console(Protocol):
         """
         ...
 
-    def pause(self, seconds: float) -> bool:
-        """Pause, and return whether all open transactions have ended after at most so many seconds."""
+    def paused(self) -> frozenset[str]:
+        """Return the names of the databases that are paused, with ALL for all databases."""
         ...
 
-    def resume(self) -> None:
-        """Resume, also databases that were paused by name."""
+    def pause(self, alias: str = ALL) -> None:
+        """Let no transaction begin on a database. The console takes no command after this."""
+        ...
+
+    def resume(self, besides: Collection[str] = ()) -> None:
+        """End every pause but those of these databases."""
+        ...
+
+    def sessions(self) -> tuple[ClientSession, ...]:
+        """Return the clients that have logged in, without those of the console."""
+        ...
+
+    def kill(self, number: int) -> None:
+        """Disconnect a client; do nothing if it has left."""
+        ...
+
+    def settings(self) -> dict[str, str]:
+        """Return the settings of the section [pgbouncer] that the process runs with."""
         ...
 
 
@@ -130,6 +148,10 @@ class Peers(Protocol):
 
     def announce(self, address: str, serving: Serving | None, stake: UnitBudget) -> None:
         """Write the address of this unit, what it serves, and its part of max_db_connections."""
+        ...
+
+    def report(self, operations: Operations) -> None:
+        """Write what this unit has done of what an operator asks."""
         ...
 
 
@@ -244,6 +266,26 @@ class Departures(Protocol):
         """Note in this unit's databag of every relation that the unit leaves; return whether a note is new."""
         ...
 
+    def leaves(self) -> bool:
+        """Return whether this unit is being removed, in the hook stop, too."""
+        ...
+
+
+class Replaced(Protocol):
+    """The charm that this charm replaces, whose units run beside those of this charm during a refresh."""
+
+    def answer(self, digest: str, auth_user: str, state: str) -> None:
+        """Write the digest of what this unit serves, its auth user, and the state of its refresh; '' keeps a value."""
+        ...
+
+    def forget_unit(self) -> None:
+        """Remove what that charm stored for this unit."""
+        ...
+
+    def forget_application(self) -> None:
+        """Remove what that charm stored for the application, except what stays in use. Only the leader may do that."""
+        ...
+
 
 class Reminder(Protocol):
     """Runs this unit again after a delay, without an event of Juju."""
@@ -286,6 +328,17 @@ class Exposure(Protocol):
         ...
 
 
+class Rollout(Protocol):
+    """The refresh of the pods by Kubernetes, one after another."""
+
+    def adjust(self, decide: Decide) -> RollingUpdate:
+        """Set the partition that `decide` returns for the current state, and return the state as it was.
+
+        If the state changes meanwhile, `decide` is asked again. Raises RolloutForbidden and RolloutFailed.
+        """
+        ...
+
+
 class Ports(NamedTuple):
     """All ports of a unit. Each platform fills them."""
 
@@ -300,7 +353,9 @@ class Ports(NamedTuple):
     certificates: Certificates
     telemetry: Telemetry
     departures: Departures
+    replaced: Replaced
     exposure: Exposure
+    rollout: Rollout
     databases: Databases
     reminder: Reminder
     new_password: NewPassword

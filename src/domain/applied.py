@@ -1,6 +1,6 @@
 """The configuration that the PgBouncer processes of a unit run with, and the steps to the next configuration."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from domain.capabilities import KILLS_CLIENTS, PgBouncerRuntime
@@ -22,6 +22,8 @@ class AppliedProcess(RunningProcess):
     port: Count = 0
     restart: str
     reload: str
+    # The number of `Plan.restarts` with which the process was started.
+    restarts: Count = 0
 
 
 class AppliedState(Value):
@@ -42,6 +44,38 @@ class AppliedState(Value):
     plain: Count = 0
     # The clients whose certificates the processes trust.
     trusted: tuple[TrustedLogin, ...] = ()
+    # During a refresh, this unit does not hold back the next unit any more.
+    lets_next_go: bool = False
+    # A process that starts pauses all databases at once, before its first client.
+    starts_paused: bool = False
+    # The databases that processes may have paused, with ALL for all of them.
+    paused: tuple[str, ...] = ()
+    # The numbers of the last RECONNECT and of the last order to disconnect clients that were carried out, and how
+    # many clients were disconnected.
+    reconnects: Count = 0
+    kills: Count = 0
+    killed: Count = 0
+
+    def letting_next_go(self) -> "AppliedState":
+        """Return this record after the unit has let the next unit be refreshed."""
+        return self.model_copy(update={"lets_next_go": True})
+
+    @property
+    def restarts(self) -> int:
+        """Return the number of the restart that every process has behind it."""
+        return min((process.restarts for process in self.instances), default=0)
+
+    def pausing(self, databases: Iterable[str]) -> "AppliedState":
+        """Return this record while processes may have paused these databases."""
+        return self.model_copy(update={"paused": tuple(sorted(databases))})
+
+    def reconnected(self, number: int) -> "AppliedState":
+        """Return this record after every server connection was told to be replaced."""
+        return self.model_copy(update={"reconnects": number})
+
+    def killing(self, number: int, killed: int) -> "AppliedState":
+        """Return this record after an order disconnected so many clients."""
+        return self.model_copy(update={"kills": number, "killed": killed})
 
     def holding(self, measured: Mapping[int, int]) -> "AppliedState":
         """Return this record with the server connections that were counted, by the index of the process."""
@@ -89,7 +123,8 @@ def applied(
             index=instance.index,
             port=instance.port,
             restart=instance.restart_digest(),
-            reload=digest(instance.model_dump(mode="json")),
+            reload=instance.reload_digest(),
+            restarts=instance.restarts,
             limit=instance.limit,
             readers=instance.readers,
             held=_surplus_bound(old.get(instance.index), instance.limit),
@@ -115,6 +150,13 @@ def applied(
         tls_only=config.tls_only,
         plain=_plain(config, program, before),
         trusted=config.trusted,
+        lets_next_go=before is not None and before.lets_next_go,
+        starts_paused=bool(config.paused),
+        paused=tuple(sorted({*config.paused, *(before.paused if before else ())})),
+        # A new unit has no connections from before an order.
+        reconnects=before.reconnects if before else config.reconnects,
+        kills=before.kills if before else config.kills,
+        killed=before.killed if before else 0,
     )
 
 
@@ -140,6 +182,8 @@ def begun(before: AppliedState | None, after: AppliedState) -> AppliedState:
             "ending": after.ending,
             "users": "",
             "program": after.program,
+            # A process may start, and pause, while the files are written.
+            "paused": after.paused,
             "trusted": still_trusted(before.trusted, after.trusted) if before else (),
         }
     )
@@ -155,6 +199,7 @@ def _worst_of(old: AppliedProcess | None, new: AppliedProcess | None) -> Applied
         "reload": "",
         "limit": max(limits) if all(limits) else 0,
         "readers": all(process.readers for process in candidates),
+        "restarts": min(process.restarts for process in candidates),
         "held": max(process.most for process in candidates),
     }
     return candidates[-1].model_copy(update=update)

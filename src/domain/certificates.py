@@ -116,7 +116,7 @@ def unverifiable_addresses(facts: Facts) -> tuple[str, ...]:
 def must_request(facts: Facts) -> bool:
     """Return whether a certificate has to be requested: the first, with other names, or a successor."""
     certificates, wanted = facts.certificates, wanted_names(facts)
-    if not certificates.related or wanted is None:
+    if not certificates.related or wanted is None or facts.reference_decides:
         return False
     return certificates.requested != wanted or certificates.due
 

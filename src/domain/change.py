@@ -31,6 +31,11 @@ class Change(NamedTuple):
         return self.after != self.before
 
     @property
+    def restarted(self) -> frozenset[int]:
+        """Return the indexes of the processes that the change restarts."""
+        return frozenset(step.index for step in self.steps if step.action == "restart")
+
+    @property
     def to_other_server(self) -> bool:
         """Return whether the pools lead to another server than before."""
         return server_changed(self.before, self.after)
@@ -57,7 +62,7 @@ def next_change(facts: Facts, shared: Plan, program: PgBouncerRuntime) -> Change
 
     Several changes may follow each other: a larger limit of a process waits for the smaller limit of another.
     """
-    container, plan = facts.container, _for_this_unit(facts, shared)
+    container, plan = facts.container, plan_of_unit(facts, shared)
     before = container.applied and container.applied.without_ended(container.ending)
     planned = processes(plan, facts.unit, program.cpus)
     total = min(unit_limit(plan, facts.unit), limit_known_to_peers(facts))
@@ -66,16 +71,37 @@ def next_change(facts: Facts, shared: Plan, program: PgBouncerRuntime) -> Change
     # PgBouncer starts without a listener if an exporter has its port.
     taken = container.exporter_ports.difference(p.port for p in (before.running if before else ()))
     run = tuple(p for p in free if p.index not in container.ending and p.port not in taken)
+    restarts, later = _restarts(facts, plan, before)
     config = pooler_config(
         plan, facts.unit, program, facts.layout, facts.auth, run,
         served_pair(facts), facts.received_authorities, before.trusted if before else (), facts.now,
-        exported=facts.telemetry.metrics,
+        exported=facts.telemetry.metrics, restarts=restarts,
     )  # fmt: skip
     change = change_to(config, program, before, container.running)
-    return change._replace(complete=run == planned)
+    return change._replace(complete=run == planned and not later)
 
 
-def _for_this_unit(facts: Facts, plan: Plan) -> Plan:
+def _restarts(
+    facts: Facts, plan: Plan, before: AppliedState | None
+) -> tuple[dict[int, int], bool]:
+    """Return the number of the restart of each process that runs, and whether a process has to restart later.
+
+    Processes restart in turn: a process is restarted when every process of the unit runs. A paused process is
+    not restarted, because the clients that wait would lose their connections.
+    """
+    container, allowed = facts.container, plan.restarts_of(facts.unit)
+    known = before.instances if before else ()
+    had = {process.index: process.restarts for process in known}
+    behind = sorted(index for index in had.keys() & container.running if had[index] < allowed)
+    numbers = {index: had[index] for index in behind}
+    ready = container.runs and not container.restarting and not plan.paused
+    if behind and ready:
+        numbers[behind[0]] = allowed
+    return numbers, len(behind) > ready
+
+
+def plan_of_unit(facts: Facts, plan: Plan) -> Plan:
+    """Return what this unit configures of a plan: no server and no databases while it has no server."""
     # The leader may not have heard yet that the backend has gone. For a unit that is being removed the
     # relation ends before its clients have left.
     return plan if facts.backend.attached or facts.leaving else plan.without_upstream()

@@ -21,6 +21,8 @@ class Container(Value):
     unresponsive: frozenset[int] = frozenset()
     # Indexes of the processes that were told to stop and wait for their transactions.
     ending: frozenset[int] = frozenset()
+    # Indexes of the processes that are being restarted. They also count as running.
+    restarting: frozenset[int] = frozenset()
     # The last configuration that was applied in full.
     applied: AppliedState | None = None
     # Indexes of the processes whose exporters run, or are started again by the supervisor.
@@ -60,18 +62,27 @@ class Container(Value):
         """Return this container with what PgBouncer said of itself."""
         return self.model_copy(update={"program": program})
 
-    def with_processes(self, running: frozenset[int], ending: frozenset[int]) -> "Container":
-        """Return this container with these running and ending processes, given by index."""
-        return self.model_copy(update={"running": running, "ending": ending})
+    def with_processes(
+        self,
+        running: frozenset[int],
+        ending: frozenset[int],
+        restarting: frozenset[int] = frozenset(),
+    ) -> "Container":
+        """Return this container with these running, ending and restarting processes, given by index."""
+        update = {"running": running, "ending": ending, "restarting": restarting}
+        return self.model_copy(update=update)
 
-    def applying(self, applied: AppliedState) -> "Container":
-        """Return this container after `applied` was applied.
+    def applying(
+        self, applied: AppliedState, restarted: frozenset[int] = frozenset()
+    ) -> "Container":
+        """Return this container after `applied` was applied, for which processes were restarted.
 
         A process that was just told to stop still waits for its transactions.
         """
         return self.remembering(applied).with_processes(
             running=frozenset(process.index for process in applied.instances),
             ending=frozenset(process.index for process in applied.ending),
+            restarting=self.restarting | restarted,
         )
 
     def remembering(self, applied: AppliedState) -> "Container":

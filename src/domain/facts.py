@@ -13,8 +13,10 @@ from domain.container import Container
 from domain.endpoints import Host
 from domain.instances import Layout
 from domain.made import Made
+from domain.operations import Operations
 from domain.plan import Plan, Serving
 from domain.problems import KUBERNETES, Level, Problem
+from domain.reference import Reference
 from domain.roles import DATABASE_CREATORS
 from domain.rotation import Rotation
 from domain.service import Exposed
@@ -66,6 +68,7 @@ class Peer(Value):
     leaving: bool = False
     serving: Serving | None = None
     stake: UnitBudget = UnitBudget()
+    operations: Operations = Operations()
 
 
 class Ledger(Value):
@@ -171,6 +174,10 @@ class Ledger(Value):
             }
         )  # fmt: skip
 
+    def inheriting(self, grants: tuple[Grant, ...]) -> "Ledger":
+        """Return this ledger with the grants of clients of the charm that this charm replaces."""
+        return self.model_copy(update={"grants": grants})
+
     def without_backend(self) -> "Ledger":
         """Return what stays of this ledger when the relation with PostgreSQL has ended.
 
@@ -233,6 +240,8 @@ class Facts(Value):
     # What this unit last announced to the peers.
     serving: Serving | None = None
     stake: UnitBudget = UnitBudget()
+    # What this unit last reported of what an operator asks.
+    operations: Operations = Operations()
     peers: tuple[Peer, ...] = ()
     backend: BackendRelation = BackendRelation()
     # Only the leader reads the relations of clients.
@@ -250,10 +259,12 @@ class Facts(Value):
     certificates: UnitCertificates = UnitCertificates()
     # Authorities that the operator gave by the relation `receive-ca-certs`.
     received_authorities: tuple[Certificate, ...] = ()
-    # The time in seconds; 0 if no client logs in by certificate or has new credentials.
+    # The time in seconds.
     now: float = 0.0
     # The relations with observers.
     telemetry: TelemetryFacts = TelemetryFacts()
+    # What is left of the charm that this charm replaces; None if nothing is.
+    reference: Reference | None = None
 
     def with_survivors(self, survivors: Collection[str]) -> "Facts":
         """Return these facts with what follows from the names of the units that are not being removed."""
@@ -272,6 +283,10 @@ class Facts(Value):
     def with_backend(self, login: BackendLogin) -> "Facts":
         """Return these facts with another login of PostgreSQL."""
         return self.model_copy(update={"backend": self.backend.with_credentials(login)})
+
+    def with_reference(self, reference: Reference | None) -> "Facts":
+        """Return these facts with what is left of the charm that this charm replaces."""
+        return self.model_copy(update={"reference": reference})
 
     def with_clients(self, clients: tuple[Client, ...]) -> "Facts":
         """Return these facts with another state of the clients."""
@@ -310,6 +325,46 @@ class Facts(Value):
     def announcing(self, serving: Serving | None, stake: UnitBudget) -> "Facts":
         """Return these facts after this unit announced what it serves, and its part of the connections."""
         return self.model_copy(update={"serving": serving, "stake": stake})
+
+    def reporting(self, operations: Operations) -> "Facts":
+        """Return these facts after this unit reported what it has done of what an operator asks."""
+        return self.model_copy(update={"operations": operations})
+
+    def at(self, now: float) -> "Facts":
+        """Return these facts at a later time."""
+        return self.model_copy(update={"now": now})
+
+    def command(self, action: str, database: str = "") -> str:
+        """Return the command by which an operator runs an action."""
+        first, _, application = self.configure_command.partition(" config")
+        if not application:
+            return f"{first} {action} {database}".strip()
+        given = f" database={database}" if database else ""
+        return f"{first} run {application.strip()}/leader {action}{given}"
+
+    @property
+    def operated(self) -> bool:
+        """Return whether clients wait because of a pause: then every hook looks whether the pause is in force."""
+        record = self.container.applied
+        return bool(self.plan and self.plan.paused) or bool(record and record.paused)
+
+    @property
+    def reports(self) -> dict[str, Operations]:
+        """Return what each unit that stays has reported, by its name."""
+        peers = {peer.name: peer.operations for peer in self.peers if not peer.leaving}
+        return {self.unit: self.operations, **peers}
+
+    @property
+    def reference_decides(self) -> bool:
+        """Return whether what the charm that this charm replaces has stored counts.
+
+        It counts while a unit runs that charm, and then until the leader has taken over its roles in PostgreSQL.
+        """
+        reference = self.reference
+        if reference is None or not reference.shared:
+            return False
+        unfinished = self.backend.related and not self.ledger.provisioned_for
+        return bool(reference.units) or (unfinished and reference.auth is not None)
 
     @property
     def awaits_certificate_logins(self) -> bool:

@@ -5,7 +5,7 @@ The first rule that matches decides (https://www.pgbouncer.org/config.html#hba-f
 
 from typing import Literal
 
-from domain.pools import AUTH_ALIAS, AUTH_ALIASES
+from domain.plan import AUTH_ALIASES
 from domain.users import AuthMaterial
 from domain.value import Value
 
@@ -27,26 +27,35 @@ class Rule(Value):
     # Whether the rule matches replication connections only.
     replication: bool = False
     admits: bool = False
+    # Whether MD5 hashes are accepted, too. PgBouncer uses SCRAM for every user that has a SCRAM verifier.
+    md5: bool = False
     # The map from the names of certificates to users, in place of SCRAM; '' for SCRAM.
     certificate_map: str = ""
 
     def record(self) -> dict[str, object]:
         """Return plain data that identifies the rule, without what a rule of an earlier release lacks."""
-        unset = () if self.certificate_map else ("certificate_map",)
-        return self.model_dump(mode="json", exclude=set(unset))
+        later = ("certificate_map", "md5")
+        unset = {name for name in later if not getattr(self, name)}
+        return self.model_dump(mode="json", exclude=unset)
 
 
 def access_rules(
     auth: AuthMaterial | None,
     *,
     tls_only: bool = False,
+    md5: bool = False,
     certificate_map: str = "",
     by_certificate: tuple[str, ...] = (),
+    disabled: tuple[str, ...] = (),
 ) -> tuple[Rule, ...]:
     """Return the rules of every process of a unit; without `auth` no login is admitted.
 
+    No login is admitted to the databases in `disabled`, which have the names that clients use.
+
     With TLS, the users in `by_certificate` log in by a certificate that `certificate_map` leads to them, and
     not by password.
+
+    With `md5` the users of clients can also log in by an MD5 hash.
 
     With `tls_only` no login over the network is admitted without TLS, whether there is a certificate or not.
 
@@ -61,11 +70,17 @@ def access_rules(
         Rule(origins=("local",), database=CONSOLE, users=own, admits=True),
         Rule(database=CONSOLE),
         Rule(users=(*own, *(login.username for login in auth.look_ups))),
-        *(Rule(database=alias) for alias in (AUTH_ALIASES if auth.generation else (AUTH_ALIAS,))),
+        *(
+            Rule(database=alias)
+            for alias in (AUTH_ALIASES if auth.generation else AUTH_ALIASES[:1])
+        ),
         Rule(replication=True),
+        *(Rule(database=alias) for alias in disabled),
         *(
             Rule(origins=("hostssl",), users=(user,), admits=True, certificate_map=certificate_map)
             for user in by_certificate
         ),
-        Rule(origins=("local", "hostssl"), admits=True) if tls_only else Rule(admits=True),
+        Rule(origins=("local", "hostssl"), admits=True, md5=md5)
+        if tls_only
+        else Rule(admits=True, md5=md5),
     )

@@ -1,6 +1,6 @@
 """The complete configuration of each PgBouncer process of a unit."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pydantic
 
@@ -32,7 +32,7 @@ from domain.pools import (
     Part,
     Pool,
     PoolUser,
-    auth_alias,
+    aliases_of,
     part_of,
     pool_sizes,
     pool_users,
@@ -44,7 +44,7 @@ from domain.settings import Settings
 from domain.supported import supported_part, supported_pools
 from domain.tls import ServedPair, bundle
 from domain.users import AuthMaterial, Login
-from domain.value import Value, digest, number_of
+from domain.value import Count, Value, digest, number_of
 
 MAX_CLIENTS = 10_000
 
@@ -77,10 +77,18 @@ class Instance(Process):
     pools: tuple[Pool, ...]
     users: tuple[PoolUser, ...] = ()
     peers: tuple[CancelPeer, ...] = ()
+    # The number of `Plan.restarts` with which the process runs, or will be started.
+    restarts: Count = 0
 
     def restart_digest(self) -> str:
-        """Return a digest of the settings that PgBouncer reads only when it starts."""
-        return digest([pair for pair in self.settings if pair[0] in RESTART])
+        """Return a digest of all that takes effect only when PgBouncer starts."""
+        lines = [pair for pair in self.settings if pair[0] in RESTART]
+        return digest([*lines, ("restarts", self.restarts)] if self.restarts else lines)
+
+    def reload_digest(self) -> str:
+        """Return a digest of the whole configuration, without what a record of an earlier release lacks."""
+        unset = () if self.restarts else ("restarts",)
+        return digest(self.model_dump(mode="json", exclude=set(unset)))
 
 
 class ConsoleUser(Value):
@@ -112,6 +120,11 @@ class PoolerConfig(Value):
     tls_only: bool = False
     # The clients whose certificates the processes trust.
     trusted: tuple[TrustedLogin, ...] = ()
+    # The databases that are paused, and the numbers of the last RECONNECT and of the last order to disconnect
+    # clients.
+    paused: tuple[str, ...] = ()
+    reconnects: Count = 0
+    kills: Count = 0
 
     def with_instances(self, instances: Iterable[Instance]) -> "PoolerConfig":
         """Return this configuration with other processes."""
@@ -131,6 +144,7 @@ def pooler_config(
     now: float = 0.0,
     *,
     exported: bool = False,
+    restarts: Mapping[int, int] | None = None,
 ) -> PoolerConfig:
     """Return the configuration of the PgBouncer processes of this unit.
 
@@ -138,8 +152,10 @@ def pooler_config(
     `auth` no client can log in, so the configuration serves no database. `pair` is what the processes serve
     TLS with, and `trusted` are authorities whose certificates clients may send, beside those of the pair.
     `trusted_before` are the clients whose certificates the processes trust already, and `now` is in seconds.
-    `exported` says whether exporters read the metrics of the processes.
+    `exported` says whether exporters read the metrics of the processes. `restarts` has the number of the restart
+    of each process, by index; without it, the number that the unit may carry out.
     """
+    allowed = plan.restarts_of(unit)
     if auth is None:
         plan = plan.without_upstream()
     plan = supported_part(plan, program.version)
@@ -185,6 +201,7 @@ def pooler_config(
             pools=supported_pools(plan, program.version, part),
             users=pool_users(plan, part),
             peers=peers,
+            restarts=allowed if restarts is None else restarts.get(process.index, allowed),
         )
         for process, part in zip(run, _parts(plan, unit, planned, run), strict=True)
     )
@@ -208,8 +225,10 @@ def pooler_config(
         rules=access_rules(
             auth,
             tls_only=required,
+            md5=plan.md5_logins,
             certificate_map=map_name,
             by_certificate=users,
+            disabled=tuple(sorted(aliases_of(plan, plan.disabled))),
         ),
         serving=report.encrypted(pair.authorities) if pair else report,
         upstream=plan.upstream.endpoints[0] if plan.upstream else None,
@@ -219,6 +238,9 @@ def pooler_config(
         client_files=files,
         tls_only=required,
         trusted=trusts,
+        paused=plan.paused_databases,
+        reconnects=plan.reconnects,
+        kills=plan.kills.number,
     )
 
 
@@ -277,7 +299,7 @@ def _auth(plan: Plan, layout: Layout, auth: AuthMaterial | None) -> tuple[IniLin
     if plan.upstream:
         lines += [
             ("auth_user", plan.upstream.auth_user),
-            ("auth_dbname", auth_alias(plan.upstream, plan.upstream.auth_user)),
+            ("auth_dbname", plan.upstream.auth_alias),
             ("auth_query", _auth_query(plan.upstream.auth_schema)),
         ]
     return tuple(lines)

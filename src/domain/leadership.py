@@ -9,9 +9,11 @@ def may_write_for_app(facts: Facts) -> bool:
 
     A leader that is being removed may not: its relations end while the application keeps them, and its
     successor could already be writing. A leader that cannot read the plan or the ledger may not
-    either: it would replace them by an empty plan or ledger.
+    either: it would replace them by an empty plan or ledger. Units of the charm that this charm replaces need
+    the values of the application as they are.
     """
-    return facts.leader and not facts.leaving and not facts.unreadable
+    blocked = facts.leaving or facts.unreadable or facts.reference_decides
+    return facts.leader and not blocked
 
 
 def misses_something(facts: Facts) -> bool:

@@ -16,9 +16,8 @@ from collections.abc import Callable
 import pydantic
 
 from domain.facts import Facts
-from domain.pools import SECOND
 from domain.system_users import ADMIN, STATS, SystemUsers
-from domain.users import AuthMaterial, Login, Password
+from domain.users import AuthMaterial, Login, Password, auth_user, second_auth_user
 from domain.value import Value
 
 
@@ -30,15 +29,15 @@ class NewPasswords(Value):
     admin: Password
 
 
-def other_auth_user(auth: AuthMaterial) -> str:
+def other_auth_user(auth: AuthMaterial, backend_user: str) -> str:
     """Return the name of the auth user that takes turns with the auth user."""
-    first = auth.schema_name
-    return first + SECOND if auth.auth_user == first else first
+    first = auth_user(backend_user)
+    return second_auth_user(first) if auth.auth_user == first else first
 
 
 def takes_turns(user: str, schema: str) -> bool:
     """Return whether an auth user is of the two that use the function in this schema."""
-    return user in (schema, schema + SECOND)
+    return user in (schema, second_auth_user(schema)) or schema == second_auth_user(user)
 
 
 def is_changing(auth: AuthMaterial) -> bool:
@@ -48,9 +47,9 @@ def is_changing(auth: AuthMaterial) -> bool:
     )
 
 
-def begun(auth: AuthMaterial, new: NewPasswords) -> AuthMaterial:
+def begun(auth: AuthMaterial, backend_user: str, new: NewPasswords) -> AuthMaterial:
     """Return these users with new passwords; those that the operator chose stay."""
-    following = Login(username=other_auth_user(auth), password=new.auth)
+    following = Login(username=other_auth_user(auth, backend_user), password=new.auth)
     changed = auth.model_copy(update={"auth_schema": auth.schema_name, "next_auth": following})
     stats = auth.stats_password if STATS in auth.chosen else new.stats
     admin = auth.admin_password if ADMIN in auth.chosen else new.admin

@@ -6,9 +6,13 @@ import pydantic
 
 from domain.certificate_logins import CertificateLogin
 from domain.endpoints import Address, Endpoint, Port
+from domain.operations import ALL, KillOrder, Pause
 from domain.settings import Settings
 from domain.tls import Certificate, ServerMode
 from domain.value import Count, Line, Name, Value, stored_as
+
+# The names by which PgBouncer looks passwords up, for each of the two roles that take turns.
+AUTH_ALIASES = ("pgbouncer_auth", "pgbouncer_auth_2")
 
 # The schema of the function that looks up passwords in the releases before the schema had the auth user's name.
 FORMER_AUTH_SCHEMA = "pgbouncer"
@@ -24,7 +28,10 @@ class Upstream(Value):
     auth_user: Line
     # The schema of that function.
     auth_schema: Line = FORMER_AUTH_SCHEMA
-    # The role that called it before, while look-ups that have begun may still use it; '' if there is none.
+    # The name by which that role looks passwords up. A name never gets another role: PgBouncer 1.26.1 ends with
+    # `put_in_order: found existing elem` after a RELOAD that gives a database with connections another `user`.
+    auth_alias: Line = AUTH_ALIASES[0]
+    # The role that called it before, by the other name, while look-ups that have begun may still use it; '' if there is none.
     former_auth_user: str = ""
     version: str = ""
     # How PgBouncer verifies the server, and the authorities by which it does.
@@ -58,6 +65,8 @@ class Member(Value):
     # Connections to a database that the unit may still have from before, if they are more than `share`; else 0.
     # The report of a unit ends with the unit, so the plan keeps what a successor of the leader has to know.
     held: Count = 0
+    # The number of `Plan.restarts` with which the unit may restart its processes. Units restart in turn.
+    restarts: Count = 0
 
     @property
     def most(self) -> int:
@@ -98,6 +107,23 @@ class Plan(Value):
     client_authorities: tuple[Certificate, ...] = ()
     # The clients that log in by a certificate.
     certificate_logins: tuple[CertificateLogin, ...] = ()
+    # Whether users whose passwords PostgreSQL stores as MD5 hashes can log in.
+    md5_logins: bool = False
+    # The pauses that an operator asked for.
+    paused: tuple[Pause, ...] = ()
+    # Databases that no client may log in to, until an operator enables them.
+    disabled: tuple[Name, ...] = ()
+    # How often an operator asked to restart every process, and to replace every server connection.
+    restarts: Count = 0
+    reconnects: Count = 0
+    # The last order to disconnect clients.
+    kills: KillOrder = KillOrder()
+
+    @property
+    def paused_databases(self) -> tuple[str, ...]:
+        """Return the databases that are paused, sorted; `(ALL,)` if all are."""
+        names = {pause.database for pause in self.paused}
+        return (ALL,) if ALL in names else tuple(sorted(names))
 
     @property
     def ports(self) -> tuple[int, ...]:
@@ -109,9 +135,23 @@ class Plan(Value):
         """Return the part of max_db_connections that a unit has; 0 for a unit that is no member."""
         return next((member.share for member in self.members if member.name == unit), 0)
 
+    def restarts_of(self, unit: str) -> int:
+        """Return the number of the restart that a unit may carry out; for a unit that is no member, the last."""
+        known = (member.restarts for member in self.members if member.name == unit)
+        return next(known, self.restarts)
+
     def serves_by(self, unit: str) -> bool:
         """Return whether this unit has connections enough to serve clients."""
         return not self.settings.max_db_connections or self.share_of(unit) > 0
+
+    def with_known_databases(self) -> "Plan":
+        """Return this plan without what an operator asked for databases that have no pools any more."""
+        known = {ALL, *self.databases}
+        update = {
+            "paused": tuple(pause for pause in self.paused if pause.database in known),
+            "disabled": tuple(name for name in self.disabled if name in known),
+        }
+        return self.model_copy(update=update)
 
     def without_upstream(self) -> "Plan":
         """Return this plan without a server and without databases."""

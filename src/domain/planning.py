@@ -8,14 +8,14 @@ from domain.certificate_logins import CertificateLogin, distinct
 from domain.endpoints import Endpoint, endpoints_text
 from domain.facts import Facts, Peer
 from domain.leadership import serving_everywhere
-from domain.plan import FORMER_AUTH_SCHEMA, DepartedUnit, Member, Plan, Upstream
+from domain.plan import AUTH_ALIASES, FORMER_AUTH_SCHEMA, DepartedUnit, Member, Plan, Upstream
 from domain.pools import read_only_alias
 from domain.process import UNLIMITED
 from domain.rotating import rotations
 from domain.rotation import twin
 from domain.settings import Settings
 from domain.tls_told import client_authorities, tells_tls
-from domain.users import AccessRequest, Offer, grant_for
+from domain.users import AccessRequest, Offer, auth_user, grant_for, second_auth_user
 from domain.value import number_of
 from domain.verification import server_check
 
@@ -55,7 +55,13 @@ def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
         tls=tells_tls(facts, settings, current),
         client_authorities=client_authorities(facts, current),
         certificate_logins=certificate_logins(facts)[0],
+        paused=current.paused,
+        disabled=current.disabled,
+        restarts=current.restarts,
+        reconnects=current.reconnects,
+        kills=current.kills,
     )
+    wanted = wanted.with_known_databases()
     return wanted if wanted.upstream else wanted.without_upstream()
 
 
@@ -118,6 +124,7 @@ def upstream(facts: Facts) -> Upstream | None:
         auth_database=known.database,
         auth_user=auth.auth_user,
         auth_schema=auth.schema_name if made else FORMER_AUTH_SCHEMA,
+        auth_alias=AUTH_ALIASES[auth.auth_user == second_auth_user(auth_user(known.user))],
         former_auth_user=auth.former_auth.username if auth.former_auth else "",
         version=known.version,
         mode=check.mode,
@@ -185,9 +192,27 @@ def _members(facts: Facts, total: int, reserved: int) -> tuple[Member, ...]:
             processors=_processors(facts, unit, before.get(unit.name)),
             share=part,
             held=claim.held if total and claim.held > part else 0,
+            restarts=number,
         )
-        for unit, claim, part in zip(units, claims, shares, strict=True)
+        for unit, claim, part, number in zip(
+            units, claims, shares, _restarts(facts, [unit.name for unit in units]), strict=True
+        )
     )
+
+
+def _restarts(facts: Facts, units: Collection[str]) -> Iterator[int]:
+    """Yield the number of the restart that each unit may carry out: a unit waits for the units before it.
+
+    A new unit has no process from before the order.
+    """
+    plan = facts.plan
+    wanted = plan.restarts if plan else 0
+    known = {member.name for member in plan.members} if plan else set[str]()
+    reports, free = facts.reports, True
+    for unit in units:
+        before = plan.restarts_of(unit) if plan and unit in known else wanted
+        yield wanted if free else before
+        free = free and (unit not in known or reports[unit].restarts >= wanted)
 
 
 def _processors(facts: Facts, unit: Peer, before: Member | None) -> int:

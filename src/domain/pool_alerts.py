@@ -7,7 +7,7 @@ an alert keeps the time for which it has been true.
 The console is a database of each process, `pgbouncer`; it is no pool.
 """
 
-from domain.pools import AUTH_ALIASES
+from domain.plan import AUTH_ALIASES
 from domain.process_alerts import PROCESS
 from domain.rules import Alert, duration
 from domain.settings import Settings

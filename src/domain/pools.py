@@ -1,20 +1,17 @@
 """The pools of a PgBouncer process: the databases that they lead to, and their sizes."""
 
 import re
+from collections.abc import Iterable
 
 from domain.endpoints import Endpoint
 from domain.overrides import MOST_CONNECTIONS
-from domain.plan import Plan, Serving, Upstream, share
+from domain.plan import AUTH_ALIASES, Plan, Serving, Upstream, share
 from domain.rotation import twin
 from domain.settings import Settings
 from domain.value import PoolMode, Value
 
-# The names by which PgBouncer looks passwords up: a name for each of the two auth users. After a RELOAD that gives a
-# database with connections another `user`, PgBouncer 1.26.1 ends with `put_in_order: found existing elem`.
-AUTH_ALIAS, SECOND_AUTH_ALIAS = "pgbouncer_auth", "pgbouncer_auth_2"
-AUTH_ALIASES = (AUTH_ALIAS, SECOND_AUTH_ALIAS)
-# The second auth user has the name of the first, which is that of the schema, and this ending.
-SECOND = "_2"
+# The name by which the first auth user looks passwords up.
+AUTH_ALIAS = AUTH_ALIASES[0]
 READ_ONLY_SUFFIX = "_readonly"
 
 # Used where the operator set no limit; PgBouncer's own default, per user, database and process.
@@ -68,9 +65,10 @@ class Pool(Value):
         return self.model_copy(update={"standing": None, "user": ""})
 
 
-def auth_alias(upstream: Upstream, user: str) -> str:
-    """Return the name by which passwords are looked up as this auth user."""
-    return SECOND_AUTH_ALIAS if user == upstream.auth_schema + SECOND else AUTH_ALIAS
+def _auth_users(upstream: Upstream) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Return the two names by which passwords are looked up, each with its user; first that in use."""
+    (other,) = set(AUTH_ALIASES) - {upstream.auth_alias}
+    return (upstream.auth_alias, upstream.auth_user), (other, upstream.former_auth_user)
 
 
 class PoolUser(Value):
@@ -136,10 +134,9 @@ def pools(plan: Plan, part: Part = WHOLE) -> tuple[Pool, ...]:
     hosts, port = _hosts_and_port(plan.upstream.endpoints)
     auth_database, limit = plan.upstream.auth_database, part.limit
     look_ups = min(AUTH_CONNECTIONS, limit) if limit else AUTH_CONNECTIONS
-    users = (plan.upstream.auth_user, plan.upstream.former_auth_user)
     lines = [
         Pool(
-            alias=auth_alias(plan.upstream, user),
+            alias=alias,
             hosts=hosts,
             port=port,
             database=auth_database,
@@ -148,7 +145,8 @@ def pools(plan: Plan, part: Part = WHOLE) -> tuple[Pool, ...]:
             standing=STANDING_AUTH_CONNECTIONS,
             user=user,
         )
-        for user in filter(None, users)
+        for alias, user in _auth_users(plan.upstream)
+        if user
     ]
     for name in sorted(set(plan.databases)):
         alias = read_only_alias(plan, name) if part.readers else ""
@@ -198,6 +196,13 @@ def read_only_alias(plan: Plan, database: str) -> str:
     """
     alias = database + READ_ONLY_SUFFIX
     return alias if has_read_only_pools(plan) and len(alias.encode()) <= _ALIAS_BYTES else ""
+
+
+def aliases_of(plan: Plan, databases: Iterable[str]) -> frozenset[str]:
+    """Return the names by which clients reach these databases; ALL stands for itself."""
+    names = frozenset(databases)
+    readers = {read_only_alias(plan, name) for name in names if name}
+    return names | (readers - {""})
 
 
 def has_read_only_pools(plan: Plan) -> bool:

@@ -4,6 +4,11 @@ import base64
 import functools
 import hashlib
 import hmac
+import re
+
+_VERIFIER = re.compile(
+    r"SCRAM-SHA-256\$(?P<rounds>[1-9][0-9]{0,6}):(?P<salt>[A-Za-z0-9+/]+={0,2})\$[^:]+:(?P<server>\S+)"
+)
 
 # The default of PostgreSQL.
 ITERATIONS = 4096
@@ -24,6 +29,21 @@ def verifier(username: str, password: str) -> str:
     stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
     server = hmac.digest(salted, b"Server Key", "sha256")
     return f"SCRAM-SHA-256${ITERATIONS}:{_text(salt)}${_text(stored)}:{_text(server)}"
+
+
+def fits(stored: str, username: str, password: str) -> bool:
+    """Return whether `stored`, an MD5 hash or a SCRAM verifier as PostgreSQL keeps it, is that of a password."""
+    if stored.startswith("md5"):
+        # PostgreSQL decides the form of its hashes (usedforsecurity: no new hash is stored).
+        digest = hashlib.md5((password + username).encode(), usedforsecurity=False).hexdigest()
+        return hmac.compare_digest(stored, f"md5{digest}")
+    found = _VERIFIER.fullmatch(stored)
+    if found is None or not password.isascii():
+        return False
+    salt, rounds = base64.b64decode(found["salt"]), int(found["rounds"])
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, rounds)
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    return hmac.compare_digest(_text(server), found["server"])
 
 
 def _text(data: bytes) -> str:

@@ -109,6 +109,16 @@ SINGLE_REPLICAS = Kind(
     "PgBouncer {version} verifies a single host of a pool: each process uses one of {count} replicas",
     "refresh to an image with PgBouncer 1.25 or later, which uses every replica",
 )
+REFERENCE_RUNS = Kind(
+    Level.ACTIVE,
+    "{units} still run the charm before: applications that come or go wait until every unit is refreshed",
+    "go on with the refresh: see how-to/replace.md",
+)
+AUTH_USER_STAYS = Kind(
+    Level.WAITING,
+    "superuser {user} of the charm before cannot log in any more, and is still in PostgreSQL: {reason}",
+    "see the reason in the sentence. Every hook tries again",
+)
 STILL_LOGS_IN = Kind(
     Level.BLOCKED,
     "{username} has left and can still log in to PostgreSQL: {reason}",
@@ -157,6 +167,31 @@ NO_CERTIFICATE_LOGIN = Kind(
     Level.BLOCKED,
     "{application} (relation {relation}) cannot log in by its certificate, {reason}. Its password works",
     "follow the sentence. See [log in by certificate](how-to/encrypt.md#log-in-by-certificate)",
+)
+
+# Operations
+
+PAUSED = Kind(
+    Level.ACTIVE,
+    "{databases} paused since {since}: transactions wait, run `{command}` to end the pause",
+    "run the command in the sentence when PostgreSQL can be used again",
+)
+PAUSE_INCOMPLETE = Kind(
+    Level.WAITING,
+    "the pause of {databases} is not complete: {reason}",
+    "wait, or end the transaction of the client. `resume` ends the pause. If the pause has a timeout, it is"
+    " taken back by itself",
+)
+PAUSE_TAKEN_BACK = Kind(
+    Level.ACTIVE,
+    "the pause of {database} was taken back after {seconds} s: {reason}",
+    "let the client end its transaction, or disconnect it with `kill-clients`, and run `pause` again."
+    " `resume` removes the sentence",
+)
+DISABLED = Kind(
+    Level.ACTIVE,
+    "clients cannot log in to {databases}: run `{command}` to let them",
+    "run the command in the sentence",
 )
 
 # Certificates

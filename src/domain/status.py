@@ -1,5 +1,6 @@
 """Every sentence about a unit that is true now, for the operator."""
 
+import datetime
 from collections.abc import Iterator, Sequence
 
 from domain import sentences, verification
@@ -9,6 +10,7 @@ from domain.certificates import certificate_sentences
 from domain.exporters import COMPLETE, FIRST_PORT, exporters_of
 from domain.facts import Facts
 from domain.instances import MIN_CLIENTS, most_clients
+from domain.orders import first_holder, held_by, named
 from domain.overrides import unsupported_by
 from domain.own_users import is_changing, units_behind
 from domain.planning import certificate_logins
@@ -35,7 +37,9 @@ def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ..
         *_single_replicas(facts),
         *_tls(facts),
         *_container(facts),
+        *_operations(facts),
         *_refusals(facts),
+        *_replaced(facts),
         *_legacy(facts),
         *_certificate_logins(facts),
         *_exporters(facts),
@@ -223,11 +227,39 @@ def _own_users(facts: Facts) -> Iterator[Sentence]:
         yield sentences.NEXT_AUTH_USER_WAITS.sentence(user=login.username)
 
 
+def _operations(facts: Facts) -> Iterator[Sentence]:
+    """Yield what an operator asked for that clients notice."""
+    plan = facts.plan
+    if plan is None:
+        return
+    if plan.paused:
+        names = named(plan.paused_databases)
+        began = min(pause.since for pause in plan.paused)
+        since = datetime.datetime.fromtimestamp(began, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+        yield sentences.PAUSED.sentence(
+            databases=names, since=since, command=facts.command("resume")
+        )
+        holder = first_holder(facts)
+        if holder and facts.now:
+            yield sentences.PAUSE_INCOMPLETE.sentence(
+                databases=names, reason=held_by(holder, facts.now, ())
+            )
+    if plan.disabled:
+        command = facts.command("enable", plan.disabled[0])
+        yield sentences.DISABLED.sentence(databases=named(plan.disabled), command=command)
+
+
 def _refusals(facts: Facts) -> Iterator[Sentence]:
     for refusal in facts.refusals:
         yield sentences.REFUSED.sentence(
             application=refusal.application, relation=refusal.relation_id, reason=refusal.reason
         )
+
+
+def _replaced(facts: Facts) -> Iterator[Sentence]:
+    if facts.reference and facts.reference.units:
+        units = ", ".join(facts.reference.units)
+        yield sentences.REFERENCE_RUNS.sentence(units=units)
 
 
 def _legacy(facts: Facts) -> Iterator[Sentence]:

@@ -9,8 +9,8 @@ import pydantic
 
 from domain.certificate_logins import ClientCertificate
 from domain.endpoints import endpoints_in
-from domain.plan import Plan
-from domain.pools import AUTH_ALIASES, READ_ONLY_SUFFIX
+from domain.plan import AUTH_ALIASES, Plan
+from domain.pools import READ_ONLY_SUFFIX
 from domain.roles import ROLES
 from domain.rotation import Rotation
 from domain.tls import bundle
@@ -200,6 +200,11 @@ class Offer(Value):
 def auth_user(backend_user: str) -> str:
     """Return the name of the auth user that the PostgreSQL charms let in through pg_hba.conf."""
     return f"pgbouncer_auth_{backend_user.replace('-', '_')}"
+
+
+def second_auth_user(name: str) -> str:
+    """Return the name of a second auth user, which is in use while the first is replaced."""
+    return f"{name}_2"
 
 
 def request_problem(

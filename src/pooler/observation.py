@@ -13,6 +13,7 @@ from domain.status import assess
 from domain.value import number_of
 from pooler.demo_query import DEMO
 from pooler.invocation import Invocation
+from pooler.observers import observers
 from pooler.output import print_error
 from pooler.platform import LocalPlatform
 from pooler.survey import (
@@ -123,10 +124,13 @@ def _shown(
     paused = platform.state.paused
     units = tuple(unit_view(unit, paused=paused) for unit in seen)
     problems = problem_views(seen, asker, own_server=platform.state.server is not None)
+    watching = None if stopped else observers(platform)
     if stopped:
         problems = (_STOPPED,)
     elif paused:
         problems = (*problems, _PAUSED)
+    if watching:
+        problems = (*problems, *watching.problems)
     backend = platform.model.backend.credentials
     pools = [pool for unit in seen for state in unit.processes for pool in state.pools]
     version = next((unit.facts.container.version for unit in seen), None)
@@ -139,6 +143,7 @@ def _shown(
         postgresql_endpoints=tuple(str(place) for place in backend.endpoints) if backend else (),
         units=units,
         applications=_applications(platform, pools),
+        observers=watching.view if watching else None,
         problems=problems,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Callable
 
 from adapters.local.exporter_processes import LocalExporter
@@ -37,6 +38,14 @@ def configure(platform: LocalPlatform) -> None:
     settings, _ = settings_from(platform.model.options)
     Prometheus(platform.store).configure(
         exporters.kept(platform), _groups(settings or Settings()), platform.model.application
+    )
+
+
+def restart_prometheus(platform: LocalPlatform) -> None:
+    """Start the Prometheus that the state asks for. Raises CommandError and OSError."""
+    configure(platform)
+    Prometheus(platform.store).start(
+        pathlib.Path(platform.state.prometheus), ends_with_command=False
     )
 
 

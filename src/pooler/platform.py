@@ -6,7 +6,7 @@ import pathlib
 import re
 import shutil
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -20,11 +20,13 @@ from adapters.local.pooler import LocalPooler
 from adapters.local.run_as import RunAs
 from adapters.pgbouncer.console import PsycopgConsoles
 from app.application import Application
-from app.outcome import AskAgain
+from app.outcome import AskAgain, Outcome
+from domain import orders
 from domain.backend import BackendLogin
 from domain.endpoints import Endpoint
 from domain.facts import Facts
 from domain.instances import Layout
+from domain.operations import ALL
 from domain.value import number_of
 from pooler.arguments import UsageError, choices
 from pooler.certification import Certification
@@ -59,6 +61,9 @@ class LocalPlatform:
         self.model = state.model
         self._owner = owner
         self.certification = Certification(store, state)
+        if state.paused and self.model.plan and not self.model.plan.paused:
+            # An earlier release has paused the units.
+            self.model.plan = orders.pausing(self.model.plan, ALL, 0.0, 0)
         # Why PostgreSQL servers did not answer a hook of this command: no later hook waits for them.
         self._silent: dict[tuple[Endpoint, ...], str] = {}
 
@@ -87,9 +92,7 @@ class LocalPlatform:
         self.certification.ask(unit)
         application = self._application(unit)
         yield application
-        if self.state.paused:
-            # The hook may have started a process, which is not paused yet.
-            application.pause(0.0)
+        self._note_pause()
         self.certification.publish()
         self.store.save(self.state)
 
@@ -125,18 +128,22 @@ class LocalPlatform:
         """Return the names of all units, the leader first, because other units wait for its decisions."""
         return sorted(self.model.units, key=lambda name: (name != self.model.leader, name))
 
-    def pause(self) -> int:
-        """Pause all processes, and return how many still have an open transaction. Raises ConsoleFailed."""
-        self.state.paused = True
-        self.store.save(self.state)
-        return sum(self._application(unit).pause() for unit in self.leader_first())
+    def order(self, give: Callable[[Application], Outcome]) -> None:
+        """Run an action on the leader, which may raise ActionFailed, and the hooks of the other units once."""
+        with self.hook(self.model.leader) as application:
+            give(application)
+        self.follow()
 
-    def resume(self) -> None:
-        """Resume all processes. Raises ConsoleFailed."""
-        for unit in self.leader_first():
-            self._application(unit).resume()
-        self.state.paused = False
-        self.store.save(self.state)
+    def follow(self) -> bool:
+        """Run the hooks of the peer relation once; return whether no unit waits for anything."""
+        return not any(
+            isinstance(application.peers_changed(), AskAgain)
+            for application in self.applications()
+        )
+
+    def _note_pause(self) -> None:
+        """Keep in the state whether the plan has a pause: earlier releases read that."""
+        self.state.paused = bool(self.model.plan and self.model.plan.paused)
 
     def settle(self) -> bool:
         """Run the hooks of the peer relation until they change nothing; return False if that does not happen.

@@ -78,6 +78,8 @@ class State(StoredModel):
     authority: AuthorityRecord | None = None
     # The exporters that run beside the processes; None without `up --metrics`.
     metrics: MetricsRecord | None = None
+    # The directory with the programs of a Prometheus that runs in the background; '' without `observe --detach`.
+    prometheus: str = ""
     # The database in which `pooler` logs in to that server first.
     first_database: str = FIRST_DATABASE
     # The number of units that the operator wants.

@@ -43,6 +43,7 @@ from columns import columns
 from domain.alerts import log_rules
 from domain.rules import Alert
 from domain.settings import Settings
+from loops import in_threads
 from pooler import binaries
 
 # What an alert may take, on a machine that is busy.
@@ -173,10 +174,9 @@ def _log_alerts() -> dict[str, Alert]:
 @contextlib.contextmanager
 def _load(platform: Platform, clients: int = 5):
     """Let this many clients run transactions by the network meanwhile."""
-    ending = threading.Event()
     host, _, port = platform.login["endpoints"].partition(":")
 
-    def run() -> None:
+    def run(ending: threading.Event) -> None:
         while not ending.is_set():
             # A client that leaves makes room for another user, and logs in again.
             with platform.client(host=host, port=int(port)) as client:
@@ -185,15 +185,8 @@ def _load(platform: Platform, clients: int = 5):
                     if ending.wait(0.01):
                         break
 
-    threads = [threading.Thread(target=run, daemon=True) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
+    with in_threads([run] * clients):
         yield
-    finally:
-        ending.set()
-        for thread in threads:
-            thread.join(10)
 
 
 def _healthy(report: Report, platform: Platform, prometheus: Prometheus) -> None:

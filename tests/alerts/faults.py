@@ -8,10 +8,13 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import psycopg
-from stack import Platform, Prometheus, open_clients, rules_for, shorter_rules, until
+from stack import OPTIONS, Platform, Prometheus, open_clients, rules_for, shorter_rules, until
+
+from loops import in_threads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +26,9 @@ class World:
     prometheus: Prometheus
     start_exporter: Callable[[Any], None]
 
+
+# The clients that keep a processor busy. The pool of the process has more connections.
+PREPARERS = 4
 
 Fault = Callable[[World], contextlib.AbstractContextManager[None]]
 
@@ -84,33 +90,24 @@ def _try_to_log_in(platform: Platform) -> None:
 @contextlib.contextmanager
 def _waiting(world: World, holders: int, waiters: int) -> Iterator[None]:
     """Let clients keep their server connections, and other clients of the process wait."""
-    ending = threading.Event()
 
-    def wait(client: Any) -> None:
-        with contextlib.suppress(psycopg.Error):
-            client.execute("SELECT 1")
-
-    def keep_waiting(delay: float) -> None:
+    def keep_waiting(delay: float, ending: threading.Event) -> None:
         ending.wait(delay)
         while not ending.is_set():
             with contextlib.suppress(psycopg.Error), world.platform.client() as client:
-                wait(client)
+                client.execute("SELECT 1")
 
+    waiting = [partial(keep_waiting, 2.5 * number) for number in range(waiters)]
     with open_clients(world.platform.client, holders) as clients:
         for client in clients:
             client.execute("SELECT 1")
-        threads = [
-            threading.Thread(target=keep_waiting, args=(2.5 * number,), daemon=True)
-            for number in range(waiters)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            ending.set()
-    for thread in threads:
-        thread.join(30)
+        with in_threads(waiting):
+            try:
+                yield
+            finally:
+                # A client that waits is served now, so its thread ends.
+                for client in clients:
+                    client.close()
 
 
 @contextlib.contextmanager
@@ -159,37 +156,51 @@ def _few_slots(world: World) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _one_core(world: World) -> Iterator[None]:
-    """Ask the console without a break for answers that cost PgBouncer more than the reader."""
-    process, ending = world.platform.first, threading.Event()
-    if os.geteuid() == 0:
-        # Other work on the machine must not take the processor that PgBouncer is to use up.
-        os.setpriority(os.PRIO_PROCESS, process.pid, -15)
-
-    def ask() -> None:
-        query = b"SHOW CONFIG\0"
-        asked = b"Q" + (len(query) + 4).to_bytes(4, "big") + query
-        with contextlib.closing(process.console()) as console:
-            # psycopg would read the rows, which costs more than PgBouncer needs to write them.
-            raw = socket.socket(fileno=os.dup(console.fileno()))
-            raw.settimeout(10)
-            with raw:
-                while not ending.is_set():
-                    raw.sendall(asked)
-                    answer = b""
-                    while not answer.endswith(b"Z\0\0\0\5I"):
-                        answer = answer[-5:] + raw.recv(2**16)
-
-    threads = [threading.Thread(target=ask, daemon=True) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
+    """Let clients send more statements than a processor can parse."""
+    platform = world.platform
+    # PgBouncer parses statements only in this mode.
+    platform.configure(pool_mode="transaction")
+    with contextlib.ExitStack() as stack:
+        stack.callback(platform.configure, pool_mode=OPTIONS["pool_mode"])
+        _before_other_work(platform.first.pid)
+        stack.callback(
+            os.sched_setscheduler, platform.first.pid, os.SCHED_OTHER, os.sched_param(0)
+        )
+        clients = stack.enter_context(open_clients(platform.client, PREPARERS))
+        stack.enter_context(in_threads([partial(_prepare, client) for client in clients], 20))
         yield
-    finally:
-        ending.set()
-        for thread in threads:
-            thread.join(20)
-        if os.geteuid() == 0:
-            os.setpriority(os.PRIO_PROCESS, process.pid, 0)
+
+
+def _before_other_work(thread: int = 0) -> None:
+    """Let a thread, this thread by default, have a processor as soon as it asks: only root can do that."""
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(1))
+
+
+def _prepare(client: Any, ending: threading.Event) -> None:
+    """Prepare and close a long statement, again and again.
+
+    PgBouncer answers both messages itself, because its server connection has the statement already: the
+    client and PostgreSQL have little to do.
+    """
+    statement = b"s\0SELECT '" + b"x" * 3000 + b"'\0\0\0"
+    messages = (_message(b"P", statement) + _message(b"C", b"Ss\0")) * 1000 + _message(b"S", b"")
+    _before_other_work()
+    # psycopg would parse every answer.
+    with socket.socket(fileno=os.dup(client.fileno())) as raw:
+        raw.settimeout(10)
+        while not ending.is_set():
+            raw.sendall(messages)
+            answer = b""
+            while not answer.endswith(b"Z\0\0\0\5I"):
+                received = raw.recv(2**16)
+                assert received, "PgBouncer has closed the connection"
+                answer = answer[-5:] + received
+
+
+def _message(kind: bytes, body: bytes) -> bytes:
+    """Return a message of PostgreSQL's protocol."""
+    return kind + (len(body) + 4).to_bytes(4, "big") + body
 
 
 @contextlib.contextmanager
@@ -267,6 +278,6 @@ FAULTS: tuple[tuple[str, str, Fault, float], ...] = (
     ("PgBouncerVersionSkew", "a unit with another version", _other_version, 2),
     ("HostDown", "an exporter is killed", _exporter_gone, 2),
     ("HostMetricsMissing", "Prometheus has no targets", _no_targets, 2),
-    ("PgBouncerOneCore", "the console is flooded, threshold 0.3", _one_core, 2),
+    ("PgBouncerOneCore", "clients prepare statements", _one_core, 2),
     ("PgBouncerRestartLoop", "a process is killed four times", _restarts, 2),
 )

@@ -22,7 +22,6 @@ from ports import free_port
 from postgresql import PASSWORD, PostgreSQL
 
 from domain.alerts import as_groups, metric_rules, recording_rules
-from domain.process_alerts import BUSY
 from domain.rules import duration
 from domain.settings import settings_from
 from pooler import binaries
@@ -33,9 +32,6 @@ OPTIONS = {"max_db_connections": 12, "pool_mode": "session"}
 SCRAPE_SECONDS = 1
 # An alert waits for a fortieth of its time, and for 6 s at most. Ranges of expressions get as short.
 SHORTER, MOST_FOR, MOST_RANGE = 40, 6, 30
-
-# The share of a processor from which a process is busy, in place of domain.process_alerts.BUSY.
-LESS_BUSY = 0.3
 
 
 def shortened(seconds: int, most: int) -> int:
@@ -56,9 +52,6 @@ def shorter_rules(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 lambda found: f"[{duration(shortened(_seconds(found[1]), MOST_RANGE))}]",
                 rule["expr"],
             )
-            # A reader in Python is slower than the console, and a busy machine has no whole processor to give.
-            if rule.get("alert") == "PgBouncerOneCore":
-                rule["expr"] = rule["expr"].replace(f"> {BUSY}", f"> {LESS_BUSY}")
             if "for" in rule:
                 rule["for"] = duration(shortened(_seconds(rule["for"]), MOST_FOR))
     return groups

@@ -6,8 +6,9 @@ import pydantic
 import pytest
 
 from app.errors import ConsoleFailed
-from contract.unit import DATABASE, Applying
+from contract.unit import DATABASE, Applying, eventually
 from domain.console import held
+from domain.operations import ALL
 from logins import CONSOLE_AUTH
 
 
@@ -66,30 +67,65 @@ class ConsolesContract(Applying):
     def test_a_pause_of_an_idle_pool_is_complete_and_lasts_until_resume(self, unit):
         self.apply(unit, self.config(unit, 2))
         for _ in range(2):
-            with self.console(unit) as console:
-                assert console.pause(2.0)
+            self.pause(unit)
         assert [unit.serves(index, unit.ports[0]) for index in (0, 1)] == [False, True]
         for _ in range(2):
             with self.console(unit) as console:
+                assert console.paused() == {ALL}
                 console.resume()
+                assert console.paused() == set()
+        assert unit.serves(0, unit.ports[0])
+
+    def test_a_database_is_paused_alone_and_stays_when_all_resume(self, unit):
+        self.apply(unit, self.config(unit))
+        self.pause(unit, DATABASE)
+        self.pause(unit)
+        with self.console(unit) as console:
+            assert DATABASE in console.paused()
+            console.resume({DATABASE})
+            assert console.paused() == {DATABASE}
+        assert not unit.serves(0, unit.ports[0])
+        with self.console(unit) as console:
+            console.resume()
+        assert unit.serves(0, unit.ports[0])
+
+    def test_a_console_shows_clients_and_disconnects_them(self, unit):
+        self.apply(unit, self.config(unit))
+        with unit.transaction(0, unit.ports[0]) as transaction:
+            with self.console(unit) as console:
+                (client,) = console.sessions()
+                assert (client.alias, client.linked) == (DATABASE, True)
+                assert client.user
+                console.kill(client.number)
+                console.kill(client.number)
+                assert console.sessions() == ()
+            assert not transaction.lives()
+
+    def test_a_process_that_starts_during_a_pause_is_paused(self, unit):
+        paused = self.config(unit).model_copy(update={"paused": (ALL,)})
+        self.apply(unit, paused)
+        with self.console(unit) as console:
+            assert console.paused() == {ALL}
+        assert not unit.serves(0, unit.ports[0])
+        self.apply(unit, self.config(unit))
+        with self.console(unit) as console:
+            console.resume()
         assert unit.serves(0, unit.ports[0])
 
     def test_a_pause_is_complete_when_open_transactions_have_ended(self, unit):
         self.apply(unit, self.config(unit))
         with unit.transaction(0, unit.ports[0]) as transaction:
             for _ in range(2):
-                with self.console(unit) as console:
-                    assert not console.pause(0.0)
+                self.pause(unit)
+                assert self.is_busy(unit)
             assert transaction.lives()
             transaction.end()
-            with self.console(unit) as console:
-                assert console.pause(2.0)
+            eventually(lambda: not self.is_busy(unit))
         assert not unit.serves(0, unit.ports[0])
 
     def test_a_restarted_process_is_not_paused(self, unit):
         self.apply(unit, self.config(unit))
-        with self.console(unit) as console:
-            assert console.pause(2.0)
+        self.pause(unit)
         self.apply(unit, self.config(unit, port=unit.ports[1]))
         assert unit.serves(0, unit.ports[1])
 
@@ -98,8 +134,7 @@ class ConsolesContract(Applying):
         with unit.transaction(0, unit.ports[0]) as transaction:
             with self.console(unit) as console:
                 console.reconnect()
-            with self.console(unit) as console:
-                console.pause(0.0)
+            self.pause(unit)
             with self.console(unit) as console:
                 console.reconnect()
                 assert held(console.databases()) == 1

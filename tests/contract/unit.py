@@ -113,6 +113,19 @@ class Applying:
     def console(unit: Unit, index: int = 0, port: int = 0):
         return unit.consoles.open(index, port or unit.ports[0], CONSOLE_AUTH)
 
+    def pause(self, unit: Unit, alias: str = "", index: int = 0) -> None:
+        """Pause a database of a process unless it is paused."""
+        with self.console(unit, index) as console:
+            if alias in console.paused():
+                return
+        with self.console(unit, index) as console:
+            console.pause(alias)
+
+    def is_busy(self, unit: Unit) -> bool:
+        """Return whether a server connection of process 0 has a transaction."""
+        with self.console(unit) as console:
+            return any(pool.servers_active for pool in console.pools())
+
     def limits(self, unit: Unit, *indexes: int) -> list[int]:
         """Return the max_db_connections of DATABASE in each of these processes."""
         found = []

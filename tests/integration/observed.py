@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import json
 import os
 import pathlib
@@ -21,6 +23,7 @@ from folders import new_folder
 from ports import free_port
 from postgresql import PASSWORD, PostgreSQL
 
+from loops import in_threads
 from pooler import binaries
 from pooler.binaries import OLDER_SUITE, SUITE, default_cache, postgresql_owner
 
@@ -154,9 +157,8 @@ class Observed:
         A query takes `hold` seconds. The client then keeps the transaction open for `think` seconds, and does
         nothing for `pause` seconds after it.
         """
-        ending = threading.Event()
 
-        def run(place: Place, database: str) -> None:
+        def run(place: Place, database: str, ending: threading.Event) -> None:
             while not ending.is_set():
                 with contextlib.suppress(psycopg.Error), self.connect(place, database) as client:
                     while not ending.wait(pause):
@@ -165,20 +167,9 @@ class Observed:
                             ending.wait(think)
                 ending.wait(0.5)
 
-        threads = [
-            threading.Thread(target=run, args=(place, database), daemon=True)
-            for place in self.places
-            for database in DATABASES
-            for _ in range(clients)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
+        pools = itertools.product(self.places, DATABASES)
+        with in_threads([functools.partial(run, *pool) for pool in pools for _ in range(clients)]):
             yield
-        finally:
-            ending.set()
-            for thread in threads:
-                thread.join(10)
 
     def kill(self, place: Place) -> None:
         """Kill the PgBouncer of a process."""

@@ -47,15 +47,15 @@ class Machine(Workload):
 class RealContainer(ScenarioContainer):
     """As ScenarioContainer is. It starts when it is first needed."""
 
-    def __init__(self, programs, at_the_end, folder, version=None):
-        self._programs, self._at_the_end = programs, at_the_end
+    def __init__(self, programs, user, at_the_end, folder, version=None):
+        self._programs, self._user, self._at_the_end = programs, user, at_the_end
         self._machine, self._pretended = None, version
         self.version = version or str(version_of(programs[1]))
 
     @property
     def machine(self):
         if self._machine is None:
-            self._machine = Machine(*self._programs)
+            self._machine = Machine(*self._programs, self._user)
             self._at_the_end.callback(self._machine.close)
             if self._pretended:
                 self._machine.provide(f"echo PgBouncer {self._pretended}")
@@ -117,7 +117,9 @@ ObservedContainer.__init__.__defaults__ = (pathlib.Path({self.machine.socket!r})
         return self.seen(known)
 
     def copy(self, folder):
-        other = RealContainer(self._programs, self._at_the_end, folder, self._pretended)
+        other = RealContainer(
+            self._programs, self._user, self._at_the_end, folder, self._pretended
+        )
         for place in (ROOT, LAYOUT.sockets):
             here, there = self.machine.path(place), other.machine.path(place)
             subprocess.run(["cp", "--archive", f"{here}/.", there], check=True)

@@ -3,12 +3,13 @@
 import contextlib
 import os
 import subprocess
-import threading
 
 import psycopg
 import pytest
 from dying import MortalPooler, differences, end_state, kill, processes, until
 from platform_under_test import lives, value
+
+from loops import in_threads
 
 OPTION = "max_db_connections=100"
 BUSY = "select count(*) from generate_series(1, 1e6) one, generate_series(1, 1e6) other"
@@ -105,10 +106,10 @@ def test_a_restart_is_no_gap_where_a_process_has_died(pooler, whole):
 @contextlib.contextmanager
 def serving(pooler, unit):
     """Clients come all the time; what each was refused with."""
-    told, failures, over = pooler.credentials("demo"), [], threading.Event()
+    told, failures = pooler.credentials("demo"), []
     host, _, port = told["endpoints"].split(",")[unit].partition(":")
 
-    def come():
+    def come(over):
         while not over.is_set():
             try:
                 psycopg.connect(
@@ -120,13 +121,8 @@ def serving(pooler, unit):
                 if "refused" in str(error):
                     failures.append(error)
 
-    thread = threading.Thread(target=come)
-    thread.start()
-    try:
+    with in_threads([come]):
         yield failures
-    finally:
-        over.set()
-        thread.join()
 
 
 def test_a_process_that_comes_back_knows_that_all_is_paused(pooler, whole):

@@ -12,6 +12,8 @@ import pytest
 from hostile_platform import HostilePlatform, Patience, Tenant, waits_for_pg_class
 from postgresql import PostgreSQL, binaries, newest
 
+from loops import in_threads
+
 if TYPE_CHECKING:
     import pathlib
     from collections.abc import Iterator
@@ -74,24 +76,16 @@ def test_a_departed_client_is_locked_out_of_a_locked_database(
 
 def test_a_client_that_logs_in_again_and_again_is_locked_out(platform: HostilePlatform) -> None:
     with contextlib.closing(Tenant(platform, "hostile", "shop")) as hostile:
-        ended = threading.Event()
 
-        def insist() -> None:
+        def insist(ended: threading.Event) -> None:
             while not ended.is_set():
                 with contextlib.suppress(psycopg.Error):
                     hostile.do("BEGIN", "ALTER ROLE CURRENT_USER PASSWORD 'another'")
 
-        threads = [threading.Thread(target=insist) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        try:
+        with in_threads([insist] * 4):
             time.sleep(0.3)
             hostile.leave()
             assert hostile.is_shut_out()
-        finally:
-            ended.set()
-            for thread in threads:
-                thread.join()
 
 
 def test_many_hostile_clients_are_locked_out_and_another_is_served(

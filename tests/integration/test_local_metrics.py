@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import subprocess
-import threading
 import urllib.parse
 
 import psycopg
@@ -17,6 +16,7 @@ import pytest
 from dying import until
 from platform_under_test import COMMAND, Pooler
 
+from loops import in_threads
 from pooler import binaries
 
 SAMPLE = re.compile(r'(\w+)\{unit="([^"]+)",process="(\d+)"(?:,(.*))?\} (\S+)')
@@ -219,9 +219,8 @@ def test_metrics_as_json_have_the_values_of_the_page(pooler):
 def clients_that_wait(pooler, number):
     """Keep more clients busy than there are server connections, each for the whole context."""
     told = pooler.credentials("demo")
-    stop = threading.Event()
 
-    def work():
+    def work(stop):
         with (
             contextlib.suppress(psycopg.Error),
             psycopg.connect(told["uri"], prepare_threshold=None) as client,
@@ -229,15 +228,8 @@ def clients_that_wait(pooler, number):
             client.execute("select 1")
             stop.wait(60)
 
-    threads = [threading.Thread(target=work) for _ in range(number)]
-    for thread in threads:
-        thread.start()
-    try:
+    with in_threads([work] * number):
         yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
 
 
 def test_top_and_the_exporters_show_the_same_numbers(pooler):

@@ -13,12 +13,13 @@ import stat
 import subprocess
 import tarfile
 import termios
-import threading
 import time
 
 import psycopg
 import pytest
 from platform_under_test import COMMAND
+
+from loops import in_threads
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -39,9 +40,8 @@ def shown(pooler, *words):
 def waiting_clients(pooler, name, number):
     """Keep clients busy, more than there are server connections."""
     told = pooler.credentials(name)
-    stop = threading.Event()
 
-    def work():
+    def work(stop):
         with (
             contextlib.suppress(psycopg.Error),
             psycopg.connect(told["uri"], autocommit=True, prepare_threshold=None) as client,
@@ -49,15 +49,8 @@ def waiting_clients(pooler, name, number):
             while not stop.is_set():
                 client.execute("select pg_sleep(0.4)")
 
-    threads = [threading.Thread(target=work) for _ in range(number)]
-    for thread in threads:
-        thread.start()
-    try:
+    with in_threads([work] * number):
         yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
 
 
 def until(condition):

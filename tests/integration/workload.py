@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import ops
+import yaml
 
 from adapters.pebble.layer import DRAIN
 from adapters.pebble.observed import ObservedContainer
@@ -43,16 +44,24 @@ mkdir -p "$root/proc" "$root/tmp" "$root/run" "$root/etc" "$root/usr" \
     "$root/charm/container" "$root/var/lib/pgbouncer" "$root/var/run"
 mount -t proc proc "$root/proc"
 mount --bind "$shared" "$root/charm/container"
-mount -t tmpfs -o "size=$disk,mode=755" none "$root/var/lib/pgbouncer"
+mount -t tmpfs -o "size=$disk,mode=755,uid=$PEBBLE_USER" none "$root/var/lib/pgbouncer"
 printf 'root:x:0:0::/:/bin/sh\npostgres:x:7070:7070::/:/bin/sh\n' >"$root/etc/passwd"
 printf 'root:x:0:\npostgres:x:7070:\n' >"$root/etc/group"
 echo '127.0.0.1 localhost' >"$root/etc/hosts"
+set --
 # Fewer than a service may have, as container runtimes give them.
 ulimit -Sn 1024
-exec chroot "$root" "$PEBBLE_PROGRAM" run --create-dirs --hold --verbose
+[ "$PEBBLE_USER" = 0 ] || set -- "--userspec=$PEBBLE_USER:$PEBBLE_USER" "--groups=$JUJU_GROUP"
+exec chroot "$@" "$root" "$PEBBLE_PROGRAM" run --create-dirs --hold --verbose
 """
 
 POSTGRES = 7070  #: user and group of the container, which need not be those of this machine
+
+#: The group of every process in a pod that Juju does not run as root; volumes belong to it.
+JUJU_GROUP = 170
+META = yaml.safe_load((pathlib.Path(__file__).parents[2] / "metadata.yaml").read_text())
+#: The user that metadata.yaml gives to Pebble. The container has no name for it.
+NON_ROOT = META["containers"]["pgbouncer"]["uid"]
 
 
 class Workload:
@@ -60,12 +69,15 @@ class Workload:
 
     namespaces: tuple[str, ...] = ("--mount", "--pid")
 
-    def __init__(self, pebble: pathlib.Path, pgbouncer: pathlib.Path) -> None:
-        self._pebble, self._pgbouncer = pebble, pgbouncer
+    def __init__(self, pebble: pathlib.Path, pgbouncer: pathlib.Path, user: int = 0) -> None:
+        self._pebble, self._pgbouncer, self._user = pebble, pgbouncer, user
         self.home = pathlib.Path(tempfile.mkdtemp(prefix="workload-", dir="/tmp"))
         self.home.chmod(0o755)
         for name in ("root", "shared", "bin"):
             (self.home / name).mkdir()
+        if user:
+            os.chown(self.home / "shared", 0, JUJU_GROUP)
+            (self.home / "shared").chmod(0o2777)
         self.provide(f'exec {pgbouncer} "$@"')
         self.log = self.home / "log"
         self.start()
@@ -101,6 +113,8 @@ class Workload:
                     "PEBBLE": "/charm/container/pebble",
                     "PEBBLE_SOCKET": "/charm/container/pebble.socket",
                     "PEBBLE_PROGRAM": str(self._pebble),
+                    "PEBBLE_USER": str(self._user),
+                    "JUJU_GROUP": str(JUJU_GROUP),
                 },
             )
         self.wait(self._answers, 20)

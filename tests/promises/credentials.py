@@ -1,4 +1,4 @@
-"""Rotate credentials of every kind under clients that log in all the time, and let another unit lead in between."""
+"""Rotate credentials of every kind under clients that log in all the time; another unit leads in between."""
 
 from __future__ import annotations
 

@@ -44,7 +44,12 @@ class Certified(Juju):
                 exposure = MemoryExposure(kubernetes, self._units, self._check_leader)
                 facts, databases = Facts(ports.facts), MemoryDatabases(server)
                 return Application(
-                    ports._replace(facts=facts, databases=databases, exposure=exposure)
+                    ports._replace(
+                        facts=facts,
+                        databases=databases,
+                        exposure=exposure,
+                        rollout=kubernetes.rollout(self.unit.name, self._units),
+                    )
                 )
 
         return Charm

@@ -1,6 +1,7 @@
 """Kill a hook under Scenario, after any of its hook tools and of its writes to Pebble.
 
-Juju reverts everything that a failed hook wrote. The container, PostgreSQL and Kubernetes keep all of it.
+Juju reverts everything that a failed hook wrote; Juju 3.6 keeps which revisions of secrets it read. The container,
+PostgreSQL and Kubernetes keep all of it.
 """
 
 import contextlib
@@ -8,6 +9,7 @@ import functools
 from unittest import mock
 
 from crash_core import Clock, Killed
+from juju_releases import after_a_killed_hook
 from scenario.mocking import _MockModelBackend
 
 # The calls that change something; all other calls only read.
@@ -60,13 +62,16 @@ class MortalPebble:
 def effects(juju, emit, last=None):
     """Run a hook and kill it after `last` effects; return the names of its effects."""
     watch, clients, honest = Watch(last), [], juju.workload.hook
+    read = set()
 
     def mortal(name):
         method = getattr(_MockModelBackend, name)
 
         @functools.wraps(method)
-        def tool(*args, **kwargs):
-            result = method(*args, **kwargs)
+        def tool(backend, *args, **kwargs):
+            result = method(backend, *args, **kwargs)
+            if name == "secret_get" and kwargs.get("refresh"):
+                read.add(backend._get_secret(kwargs.get("id"), kwargs.get("label")).id)
             watch.saw(name)
             return result
 
@@ -92,4 +97,5 @@ def effects(juju, emit, last=None):
             emit()
         except Killed:
             juju.change(containers={juju.workload.left(juju.container, clients)})
+            juju.state = after_a_killed_hook(juju.state, read, juju.release)
     return watch.seen

@@ -164,7 +164,8 @@ def twin(platform):
         pooler.consoles = copy.copy(pooler.consoles)
         pooler.consoles.pooler = pooler
         pooler.consoles.busy = dict(pooler.consoles.busy)
-        pooler.consoles.paused = set(pooler.consoles.paused)
+        pooler.consoles.paused = copy.deepcopy(pooler.consoles.paused)
+        pooler.consoles.sessions = copy.deepcopy(pooler.consoles.sessions)
         pooler.consoles.plain = {
             index: list(is_busy) for index, is_busy in pooler.consoles.plain.items()
         }
@@ -174,6 +175,7 @@ def twin(platform):
             pooler,
             other.databases,
             other.exposure(name),
+            other.rollout(name),
             other.telemetry(name),
             other._new_password,
         )

@@ -2,24 +2,24 @@
 
 from app.application import Application
 from app.hooks.certificates import SetPrivateKey
-from app.hooks.pause import Pause, Resume
 from app.hooks.rotate import GetCredentials, RotateCredentials, SecretRotate
+from app.hooks.stop import Stop
 from app.hooks.upgrade import PreUpgradeCheck, ResumeUpgrade
 from app.ports import Ports
 
 _APPLICATION = Application(Ports(*[None] * len(Ports._fields)))
 
-_ACTIONS = (
-    Pause, Resume, PreUpgradeCheck, ResumeUpgrade, SetPrivateKey, RotateCredentials, GetCredentials,
-    # It begins a change, and so has another end.
+# Actions, the end of a pod, which has no outcome, and a hook that begins a change, and so has another end.
+_WITHOUT_OUTCOME = (
+    PreUpgradeCheck, ResumeUpgrade, SetPrivateKey, Stop, RotateCredentials, GetCredentials,
     SecretRotate,
 )  # fmt: skip
 
-# Every hook; actions are no hooks.
+# Every hook that has an outcome.
 HOOKS = tuple(
     name
     for name, hook in vars(_APPLICATION).items()
-    if type(hook).__module__.startswith("app.hooks.") and not isinstance(hook, _ACTIONS)
+    if type(hook).__module__.startswith("app.hooks.") and not isinstance(hook, _WITHOUT_OUTCOME)
 )
 
 # Hooks that are called with the name of the unit that departs.

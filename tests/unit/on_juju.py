@@ -23,6 +23,7 @@ import hook_tools  # noqa: F401 — hook tools without ops' model
 import scenario.state
 import yaml
 from containers import ScenarioContainer
+from juju_releases import JUJU_3, with_addresses
 from juju_state import UnitState
 from ops import hookcmds, testing
 from scenario._runtime import Runtime
@@ -63,7 +64,11 @@ def charm_with(server, kubernetes, consoles):
             ports = wiring.juju_ports(self, self._state, self._container, consoles)
             exposure = MemoryExposure(kubernetes, self._units, self._check_leader)
             return Application(
-                ports._replace(databases=MemoryDatabases(server), exposure=exposure)
+                ports._replace(
+                    databases=MemoryDatabases(server),
+                    exposure=exposure,
+                    rollout=kubernetes.rollout(self.unit.name, self._units),
+                )
             )
 
         def _units(self):
@@ -81,6 +86,8 @@ class Juju(UnitState):
 
     # The class of the container; with `--pebble=real`, real_container.RealContainer.
     kind = ScenarioContainer
+    # The release of Juju that new units and copies of units have.
+    release = JUJU_3
 
     def __init__(self, folder, *, leader=True, others=(), version=None, container=True):
         self._begin(
@@ -103,6 +110,7 @@ class Juju(UnitState):
             },
             planned_units=1 + len(others),
         )
+        self.change(relations=self.state.relations)
 
     def _begin(self, folder, server, kubernetes, workload):
         self.server, self.kubernetes, self.workload = server, kubernetes, workload
@@ -114,6 +122,7 @@ class Juju(UnitState):
             config=CONFIG,
             actions=ACTIONS,
             charm_root=root,
+            juju_version=self.release,
         )
 
     def copy(self, folder):
@@ -123,6 +132,7 @@ class Juju(UnitState):
         other._begin(folder, server, kubernetes, self.workload.copy(folder))
         if self.record.exists():
             other.record.write_text(other.workload.copied(self.record.read_text()))
+        other.change(relations=other.state.relations)
         other._look()
         return other
 
@@ -157,6 +167,9 @@ class Juju(UnitState):
         self.change(containers={self.workload.seen(self.container)})
 
     def change(self, **changes):
+        """Replace fields of Juju's state. Juju itself writes addresses into the databags of units."""
+        if relations := changes.get("relations"):
+            changes["relations"] = {with_addresses(one, self.release) for one in relations}
         self.state = dataclasses.replace(self.state, **changes)
 
     def deploy(self):
@@ -187,7 +200,7 @@ class Juju(UnitState):
         if granted:
             self.change(secrets={*self.state.secrets, secret})
         self.change(relations={*self.state.relations, relation})
-        self.emit(self.context.on.relation_created(relation))
+        self.emit(self.context.on.relation_created(self.relation(relation.id)))
         self.backend_changed()
         return self
 

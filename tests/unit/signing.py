@@ -103,7 +103,7 @@ class Provider:
             "certificates", id=number, remote_app_name="vault", remote_units_data={0: {}}
         )
         juju.change(relations={*juju.state.relations, relation})
-        juju.emit(juju.context.on.relation_created(relation))
+        juju.emit(juju.context.on.relation_created(juju.relation(number)))
 
     @property
     def request(self):
@@ -201,7 +201,7 @@ def receives(juju, app=None, unit=None, *, number=7):
     )
     juju.with_relation(relation)
     if number not in known:
-        juju.emit(juju.context.on.relation_created(relation))
+        juju.emit(juju.context.on.relation_created(juju.relation(number)))
     juju.changed(number)
 
 

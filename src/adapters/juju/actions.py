@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from adapters.juju import rotation_actions
+from adapters.juju import operate_actions, rotation_actions
 from app.errors import ActionFailed, CertificatesFailed
 from app.outcome import Answer
 
@@ -39,11 +39,11 @@ def _set_tls_private_key(application: Application, parameters: Parameters, _: Lo
 
 
 def _pre_upgrade_check(application: Application, _: Parameters, __: Log) -> Results:
-    return {"message": application.pre_upgrade_check()}
+    return application.pre_upgrade_check()
 
 
-def _resume_upgrade(application: Application, _: Parameters, __: Log) -> Results:
-    return {"message": application.resume_upgrade()}
+def _resume_upgrade(application: Application, parameters: Parameters, _: Log) -> Results:
+    return {"message": application.resume_upgrade(force=parameters.get("force") is True)}
 
 
 # A function returns its results. If it has also run a hook, it returns an Answer with the outcome of the hook, so
@@ -52,6 +52,13 @@ ACTIONS: dict[str, Callable[[Application, Parameters, Log], Mapping[str, object]
     "set-tls-private-key": _set_tls_private_key,
     "pre-upgrade-check": _pre_upgrade_check,
     "resume-upgrade": _resume_upgrade,
+    "pause": operate_actions.pause,
+    "resume": operate_actions.resume,
+    "disable": operate_actions.disable,
+    "enable": operate_actions.enable,
+    "restart": operate_actions.restart,
+    "reconnect": operate_actions.reconnect,
+    "kill-clients": operate_actions.kill_clients,
     "rotate-credentials": rotation_actions.rotate_credentials,
     "get-credentials": rotation_actions.get_credentials,
 }
@@ -67,5 +74,8 @@ def run(event: ops.ActionEvent, application: Application) -> Outcome | None:
         return None
     if not isinstance(answer, Answer):
         answer = Answer(answer)
-    event.set_results(dict(answer.results))
+    if answer.failure:
+        event.fail(answer.failure)
+    else:
+        event.set_results(dict(answer.results))
     return answer.outcome

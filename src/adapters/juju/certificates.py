@@ -9,6 +9,7 @@ new in the relation reads a single secret, and imports no cryptography.
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -80,17 +81,28 @@ class JujuCertificates:
         # What `keep` writes beside the pair: what its certificate says, the entry, and the request.
         self._issued: tuple[IssuedCertificate, str, str] | None = None
         self._addresses_refused = False
+        self._former = functools.partial(_former_pair, charm, state)
 
-    def read(self) -> tuple[UnitCertificates, tuple[str, ...]]:
+    def read(self, *, former: bool = False) -> tuple[UnitCertificates, tuple[str, ...]]:
         """Return the certificates of this unit, and the authorities that the operator gave.
 
-        The secret is read only if there is an authority, or was before.
+        The secret is read only if there is an authority, or was before. With `former` the pair of the charm
+        that this charm replaces counts as issued, until the unit keeps a pair.
         """
         self._received, problems = self._authorities.read()
         relation = self._state.relation(CERTIFICATES)
         self._issued = None
         self._content = self._secret.content() if relation or self._has_pair() else {}
         found = self._read(relation)
+        if (
+            former
+            and relation
+            and not found.kept
+            and not found.issued
+            and (pair := self._former())
+        ):
+            self._issued = pair, "", ""
+            found = found.model_copy(update={"issued": pair.pair, "issued_ends": pair.ends})
         return found.model_copy(update={"problems": (*found.problems, *problems)}), self._received
 
     def request(self, names: CertificateNames) -> None:
@@ -286,6 +298,13 @@ class JujuCertificates:
     def _note(self, text: str) -> None:
         if peers := self._state.relation(PEERS):
             self._state.put_for_unit(peers, {_NOTE: text})
+
+
+def _former_pair(charm: ops.CharmBase, state: JujuState) -> IssuedCertificate | None:
+    # Imported here, because most units never run beside the charm that this charm replaces.
+    from adapters.juju.reference import issued_pair
+
+    return issued_pair(charm, state)
 
 
 _WRITTEN = "certificate_signing_requests"

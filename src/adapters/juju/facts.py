@@ -15,7 +15,14 @@ from ops import hookcmds
 from adapters.juju import databags
 from adapters.juju.certificates import JujuCertificates
 from adapters.juju.legacy import JujuLegacyClients
-from adapters.juju.names import BACKEND, CLIENTS, LEAVING, PEERS
+from adapters.juju.names import (
+    BACKEND,
+    CLIENTS,
+    LEAVING,
+    PEERS,
+    REFERENCE_APP_KEYS,
+    REFERENCE_UNIT_KEYS,
+)
 from adapters.juju.peers import REQUEST
 from adapters.juju.secrets import JujuSecrets
 from adapters.juju.state import JujuState
@@ -27,6 +34,7 @@ from domain.endpoints import address_in, endpoints_in
 from domain.facts import Container, Facts, Ledger, Peer
 from domain.instances import Layout
 from domain.leadership import misses_something
+from domain.operations import Operations
 from domain.plan import Plan, Serving
 from domain.rotating import with_names
 from domain.settings import Settings, settings_from
@@ -34,6 +42,7 @@ from domain.system_users import SystemUsers, system_users_in
 
 if TYPE_CHECKING:
     from adapters.connections.authorities import Authorities
+    from domain.reference import Reference
     from domain.tls import Certificate
 
 
@@ -68,7 +77,12 @@ class JujuFacts:
         Juju is asked which units are being removed only where the answer matters, because `goal-state`
         is a call of a hook tool.
         """
-        facts = with_names(_with_roots(self._read()))
+        facts = _with_roots(self._read())
+        if facts.reference:
+            from domain.replacement import following
+
+            facts = following(facts)
+        facts = with_names(facts)
         if until := [known.until for known in facts.ledger.rotations if known.stage == "told"]:
             self._state.comparable_before(
                 datetime.datetime.fromtimestamp(min(until), datetime.UTC)
@@ -86,10 +100,13 @@ class JujuFacts:
 
     def _read(self) -> Facts:
         charm, state, leader = self._charm, self._state, self._state.is_leader()
-        settings, problems = settings_from(state.options()) if leader else (None, ())
         peers = state.relation(PEERS)
         shared: databags.Databag = state.app_databag(peers) if peers else {}
         mine: databags.Databag = state.unit_databag(peers) if peers else {}
+        reference = self._reference(peers, shared, mine)
+        # A unit decides by itself while no leader shares a plan that it can read.
+        alone = reference is not None and reference.shared
+        settings, problems = settings_from(state.options()) if leader or alone else (None, ())
         plan = databags.read_peer_value(shared, "plan", Plan)
         ledger = databags.read_peer_value(shared, "ledger", Ledger)
         auth = self._secrets.read()
@@ -103,9 +120,9 @@ class JujuFacts:
             if shared.get(key) and not value
         ]
         # A leader completes a secret in which something is missing.
-        if self._secrets.unreadable and not leader:
+        if self._secrets.unreadable and not leader and not alone:
             unreadable.append("secret")
-        backend = self._backend(leader=leader)
+        backend = self._backend(reads=leader or alone)
         known = backend.credentials or (plan.upstream if plan else None)
         version = known.version if known else ""
         legacy = tuple(self._legacy.relations(version, leader=leader))
@@ -115,7 +132,7 @@ class JujuFacts:
         users, users_problem = self._system_users(
             settings or (plan and plan.settings), leader=leader
         )
-        certificates, received = self._certificates.read()
+        certificates, received = self._certificates.read(former=alone)
         container = self._container()
         return Facts(
             unit=charm.unit.name,
@@ -135,7 +152,8 @@ class JujuFacts:
             unreadable=tuple(unreadable),
             serving=databags.read_peer_value(mine, "serving", Serving),
             stake=databags.read_peer_value(mine, "stake", UnitBudget) or UnitBudget(),
-            peers=tuple(self._peers(peers)) if peers and leader else (),
+            operations=_operations(mine),
+            peers=tuple(self._peers(peers)) if peers and (leader or alone) else (),
             backend=backend,
             clients=tuple(client for _, parsed in requests for client in parsed.clients),
             refusals=tuple(refusal for _, parsed in requests for refusal in parsed.refusals),
@@ -147,11 +165,24 @@ class JujuFacts:
             configure_command=f"juju config {charm.app.name}",
             certificates=certificates,
             received_authorities=received,
-            now=time.time()
-            if (plan and plan.certificate_logins) or (ledger and ledger.rotations)
-            else 0.0,
+            now=time.time(),
             telemetry=self._telemetry.read(leader=leader, reachable=container.reachable),
+            reference=reference,
         )
+
+    def _reference(
+        self, peers: ops.Relation | None, shared: databags.Databag, mine: databags.Databag
+    ) -> Reference | None:
+        """Return what is left of the charm that this charm replaces; None if there is nothing."""
+        if peers is None or not (
+            any(key in shared for key in REFERENCE_APP_KEYS)
+            or any(key in mine for key in REFERENCE_UNIT_KEYS)
+        ):
+            return None
+        # Imported here, because most units never run beside that charm.
+        from adapters.juju import reference
+
+        return reference.read(self._charm, self._state, peers, shared, mine)
 
     def _address(self) -> str:
         """Return the address of the pod; the address that Juju writes to databags may be that of a Service."""
@@ -168,16 +199,20 @@ class JujuFacts:
                 leaving=databag.get(LEAVING) == "true",
                 serving=databags.read_peer_value(databag, "serving", Serving),
                 stake=databags.read_peer_value(databag, "stake", UnitBudget) or UnitBudget(),
+                operations=_operations(databag),
             )
 
-    def _backend(self, *, leader: bool) -> BackendRelation:
+    def _backend(self, *, reads: bool) -> BackendRelation:
         relation = self._state.relation(BACKEND)
         if relation is None:
             return BackendRelation()
         present = bool(self._state.units(relation))
-        if not leader:
+        if not reads:
             return BackendRelation(related=True, present=present)
-        requested = self._state.app_databag(relation).get("database") == REQUEST["database"]
+        # A follower may not read the databag of its own application.
+        requested = self._state.is_leader() and (
+            self._state.app_databag(relation).get("database") == REQUEST["database"]
+        )
         try:
             credentials = self._credentials(relation)
         except ValueError as error:
@@ -261,6 +296,10 @@ class JujuFacts:
     def _client_secret(self, relation_id: int, uri: str, request_id: str) -> dict[str, str]:
         label = ".".join(filter(None, (CLIENTS, str(relation_id), request_id, "mtls.secret")))
         return self._secret(uri, label)
+
+
+def _operations(databag: databags.Databag) -> Operations:
+    return databags.read_peer_value(databag, "operations", Operations) or Operations()
 
 
 def _with_roots(facts: Facts) -> Facts:

@@ -17,6 +17,16 @@ TRACING = "tracing"
 # The key in the databags of a unit that is being removed.
 LEAVING = "departing"
 
+# The peer relation that only the charm that this charm replaces needs, and its keys in the databags of PEERS.
+UPGRADE = "upgrade"
+REFERENCE_APP_KEYS = frozenset(
+    {"pgb_dbs_config", "current_port", "readonly_dbs", "leader_hostname", "auth_file", "cfg_file",
+     "monitoring_password"}
+)  # fmt: skip
+REFERENCE_UNIT_KEYS = frozenset(
+    {"container_initialised", "pgb_dbs", "userlist_nonce", "auth_file_set", "auth-user"}
+)
+
 # On the charm's disk: where the traces of hooks go. The file is there while the relation `tracing` is there.
 TRACES = ".traces.json"
 

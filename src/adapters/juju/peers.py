@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 
 import ops
+from ops import hookcmds
 
 from adapters.juju.databags import replacing
 from adapters.juju.names import BACKEND, LEAVING, PEERS
 from adapters.juju.state import JujuState
 from domain.budget import UnitBudget
 from domain.facts import Ledger
+from domain.operations import Operations
 from domain.plan import Plan, Serving
 
 # The charm creates users and databases, and a function that reads password verifiers.
@@ -52,6 +54,11 @@ class JujuPeers:
             }
             self._state.put_for_unit(relation, fields)
 
+    def report(self, operations: Operations) -> None:
+        """Write what this unit has done of what an operator asks."""
+        if relation := self._state.relation(PEERS):
+            self._state.put_for_unit(relation, {"operations": operations.model_dump_json()})
+
     def _replace(self, key: str, value: Plan | Ledger) -> None:
         if relation := self._state.relation(PEERS):
             before = self._state.app_databag(relation).get(key, "")
@@ -73,6 +80,35 @@ class JujuBackend:
             self._state.put_for_unit(relation, secrets)
 
 
+class JujuReplaced:
+    """Answers the charm that this charm replaces, and removes what it has stored.
+
+    Its adapter is imported only where that charm has stored something.
+    """
+
+    def __init__(self, charm: ops.CharmBase, state: JujuState) -> None:
+        self._charm = charm
+        self._state = state
+
+    def answer(self, digest: str, auth_user: str, state: str) -> None:
+        """Write what this unit serves, and that it is refreshed."""
+        from adapters.juju import reference
+
+        reference.answer(self._state, digest, auth_user, state)
+
+    def forget_unit(self) -> None:
+        """Remove what that charm stored for this unit."""
+        from adapters.juju import reference
+
+        reference.forget_unit(self._charm, self._state)
+
+    def forget_application(self) -> None:
+        """Remove what that charm stored for the application, except what stays in use."""
+        from adapters.juju import reference
+
+        reference.forget_application(self._charm, self._state)
+
+
 class JujuDepartures:
     """Announces in every databag of this unit that the unit is being removed."""
 
@@ -88,3 +124,12 @@ class JujuDepartures:
                 flagged |= self._state.unit_databag(relation).get(LEAVING) != "true"
                 self._state.put_for_unit(relation, {LEAVING: "true"})
         return flagged
+
+    def leaves(self) -> bool:
+        """Return whether Juju removes this unit."""
+        try:
+            units = hookcmds.goal_state().units
+        except hookcmds.Error:
+            return False
+        goal = units.get(self._charm.unit.name)
+        return goal is None or goal.status == "dying"

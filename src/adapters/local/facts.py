@@ -11,8 +11,8 @@ from domain.facts import Client, Container, Facts, LegacyClient, Peer
 from domain.instances import Layout
 from domain.leadership import misses_something
 from domain.legacy import legacy_problem, legacy_roles
-from domain.rotating import with_names
 from domain.roles import roles_in
+from domain.rotating import with_names
 from domain.settings import settings_from
 from domain.telemetry import TelemetryFacts
 from domain.users import AccessRequest, Refusal
@@ -56,7 +56,6 @@ class LocalFacts:
             if f"client {number}" not in me.unseen
         }
         known = model.backend.credentials
-        timed = model.ledger.rotations or (model.plan and model.plan.certificate_logins)
         version = known.version if known else ""
         parsed = [_parsed(number, record, version) for number, record in clients.items()]
         return Facts(
@@ -74,6 +73,7 @@ class LocalFacts:
             ledger=model.ledger,
             serving=me.serving,
             stake=me.stake,
+            operations=me.operations,
             peers=self._peers() if leads else (),
             backend=self._backend(me),
             clients=tuple(client for client in parsed if isinstance(client, Client))
@@ -95,7 +95,7 @@ class LocalFacts:
             certificates=me.certificates,
             received_authorities=model.received_authorities,
             telemetry=self._telemetry(model.telemetry),
-            now=time.time() if timed else 0.0,
+            now=time.time(),
         )
 
     def _backend(self, me: UnitRecord) -> BackendRelation:
@@ -113,6 +113,7 @@ class LocalFacts:
                 leaving=unit.leaving,
                 serving=unit.serving,
                 stake=unit.stake,
+                operations=unit.operations,
             )
             for name, unit in self._model.units.items()
             if name != self._unit and name not in unseen

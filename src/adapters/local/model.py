@@ -11,6 +11,7 @@ from domain.budget import UnitBudget
 from domain.certificate_logins import ClientCertificate
 from domain.endpoints import Address
 from domain.facts import Ledger
+from domain.operations import Operations
 from domain.plan import Plan, Serving
 from domain.telemetry import TelemetryFacts
 from domain.tls import Certificate, UnitCertificates
@@ -47,6 +48,7 @@ class UnitRecord(StoredModel):
     address: Address
     serving: Serving | None = None
     stake: UnitBudget = UnitBudget()
+    operations: Operations = Operations()
     # Whether the unit has announced that it is being removed.
     leaving: bool = False
     # Whether the unit is being removed, also before it has announced that.

@@ -102,7 +102,9 @@ class LocalPooler:
                 if step.action in ("start", "restart"):
                     self._stop(step.index)
                     self._processes.check_port(instances[step.index].port)
-                    self._processes.start(step.index, self.log(step.index))
+                    self._processes.start(
+                        step.index, self.log(step.index), paused=bool(config.paused)
+                    )
             reloads = [instances[step.index] for step in steps if step.action == "reload"]
             texts = {instance.index: before[instance.index] for instance in reloads}
             reload = Reloading(

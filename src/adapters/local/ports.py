@@ -10,12 +10,15 @@ from adapters.local.model import Answer, Model
 from domain.budget import UnitBudget
 from domain.exporters import ExporterChange, ExporterProgram
 from domain.facts import Ledger, LegacyClient
+from domain.operations import Operations
 from domain.plan import Plan, Serving
+from domain.refresh import Decide, RollingUpdate
 from domain.service import Service, ServiceState, UnitNode
 from domain.settings import RotationPeriod
 from domain.telemetry import LogTarget, Told
 from domain.tls import CertificateNames, ServedPair
 from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer
+from domain.value import number_of
 
 
 class _LocalPort:
@@ -46,6 +49,10 @@ class LocalPeers(_LocalPort):
         """Let all units read the address of this unit, what it serves, and its server connections."""
         me = self._model.units[self._unit]
         me.address, me.serving, me.stake = address, serving, stake
+
+    def report(self, operations: Operations) -> None:
+        """Let all units read what this unit has done of what an operator asks."""
+        self._model.units[self._unit].operations = operations
 
 
 class LocalSecrets(_LocalPort):
@@ -182,6 +189,10 @@ class LocalDepartures(_LocalPort):
         changed, me.leaving = not me.leaving, True
         return changed
 
+    def leaves(self) -> bool:
+        """Return whether this unit is being removed."""
+        return self._model.units[self._unit].dying
+
 
 class LocalExposure(_LocalPort):
     """The port `Exposure`, where clients reach each unit by its address: nothing is exposed."""
@@ -201,6 +212,14 @@ class LocalExposure(_LocalPort):
 
     def release(self) -> None:
         """Do nothing: there is no other Service."""
+
+
+class LocalRollout(_LocalPort):
+    """The port `Rollout`, where the operator replaces the code of all units at once."""
+
+    def adjust(self, decide: Decide) -> RollingUpdate:
+        """Return that no refresh is under way."""
+        return RollingUpdate(number=number_of(self._unit), replicas=len(self._model.units))
 
 
 class LocalExporters:
@@ -223,3 +242,16 @@ class LocalReminder:
 
     def stop(self) -> None:
         """Do nothing: the loop ends when no unit waits."""
+
+
+class NothingReplaced:
+    """The port `Replaced` where no other charm ran before."""
+
+    def answer(self, digest: str, auth_user: str, state: str) -> None:
+        """Do nothing, because there is no other charm."""
+
+    def forget_unit(self) -> None:
+        """Remove nothing."""
+
+    def forget_application(self) -> None:
+        """Remove nothing."""

@@ -81,8 +81,12 @@ class UnitProcesses:
         silent = ping.silent(sockets, ANSWER_SECONDS)
         return frozenset(index for index in silent if _sleeps(alive[index]) <= 1 + before[index])
 
-    def start(self, index: int, log: pathlib.Path) -> None:
-        """Start a process, and wait until it answers. Raises PoolerFailed with the error in its log."""
+    def start(self, index: int, log: pathlib.Path, *, paused: bool = False) -> None:
+        """Start a process, and wait until it answers. Raises PoolerFailed with the error in its log.
+
+        With `paused` the process is paused before a client can begin a transaction: PgBouncer handles signals before
+        it makes its socket, and a login takes longer than this call.
+        """
         # After a kill of the process, or a crash of the machine, its socket and pid file are still there.
         self._make_socket_directory(pathlib.Path(self._layout.socket_directory(index)))
         begin = log.stat().st_size if log.exists() else 0
@@ -99,7 +103,9 @@ class UnitProcesses:
                 preexec_fn=_with_default_signals,  # noqa: PLW1509 — no other thread starts processes
                 **identity(self._owner),
             )
-        self._wait_for(index, process, log, begin)
+        self._wait_for(index, process, log, begin, pause=0.0005 if paused else 0.02)
+        if paused:
+            self._send(index, process.pid, signal.SIGUSR1)
 
     def hang_up(self, indexes: Sequence[int]) -> None:
         """Send SIGHUP to processes, which then read their files again."""
@@ -164,7 +170,12 @@ class UnitProcesses:
         chown(path, self._owner)
 
     def _wait_for(
-        self, index: int, process: subprocess.Popen[bytes], log: pathlib.Path, begin: int
+        self,
+        index: int,
+        process: subprocess.Popen[bytes],
+        log: pathlib.Path,
+        begin: int,
+        pause: float,
     ) -> None:
         directory = pathlib.Path(self._layout.socket_directory(index))
         end = time.monotonic() + START_SECONDS
@@ -174,7 +185,7 @@ class UnitProcesses:
             for path in directory.glob(".s.PGSQL.*"):
                 if self.pid(index) and _answers(path):
                     return
-            time.sleep(0.02)
+            time.sleep(pause)
         raise PoolerFailed(f"PgBouncer does not answer after {START_SECONDS:.0f} s: see {log}")
 
     def _send(self, index: int, pid: int, number: signal.Signals) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 
-from app.errors import ExposureFailed, ExposureForbidden
+from adapters.memory.rollout import MemoryRollout, MemoryStatefulSet
+from app.errors import ExposureFailed, ExposureForbidden, RolloutFailed
 from domain.service import NodePort, Service, ServiceState, UnitNode
 from domain.value import number_of
 
@@ -47,6 +48,7 @@ class MemoryKubernetes:
     nodes: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
     unready: set[str] = dataclasses.field(default_factory=set[str])
     budget: bool = False
+    pods: MemoryStatefulSet = dataclasses.field(default_factory=MemoryStatefulSet)
 
     @property
     def own(self) -> MemoryService | None:
@@ -86,7 +88,19 @@ class MemoryKubernetes:
             },
             nodes=dict(self.nodes),
             unready=set(self.unready),
+            pods=self.pods.copy(),
         )
+
+    def rollout(self, unit: str, units: Callable[[], Iterable[str]]) -> MemoryRollout:
+        """Return the port of a unit for the refresh of the pods."""
+
+        def answering() -> bool:
+            self.requests.append("adjust")
+            if self.error or "adjust" in self.failing:
+                raise RolloutFailed("Kubernetes does not answer")
+            return self.trusted
+
+        return MemoryRollout(self.pods, unit, units, answering)
 
     def apply(self, host: str, wanted: Service) -> ServiceState:
         """Apply a Service, which keeps its ports of nodes as long as it has a kind with such ports."""

@@ -19,9 +19,11 @@ from adapters.local.ports import (
     LocalPeers,
     LocalReminder,
     LocalSecrets,
+    NothingReplaced,
 )
 from adapters.memory.kubernetes import MemoryExposure, MemoryKubernetes
 from adapters.memory.pooler import MemoryPooler
+from adapters.memory.rollout import MemoryRollout
 from adapters.memory.server import MemoryDatabases, MemoryServer
 from adapters.memory.telemetry import MemoryObservers, MemoryTelemetry
 from app.application import Application
@@ -43,6 +45,7 @@ class MemoryUnit(Application):
         pooler: MemoryPooler,
         databases: MemoryDatabases,
         exposure: MemoryExposure,
+        rollout: MemoryRollout,
         telemetry: MemoryTelemetry,
         new_password: NewPassword,
     ) -> None:
@@ -63,7 +66,9 @@ class MemoryUnit(Application):
             certificates=LocalCertificates(model, name),
             telemetry=telemetry,
             departures=LocalDepartures(model, name),
+            replaced=NothingReplaced(),
             exposure=exposure,
+            rollout=rollout,
             databases=databases,
             reminder=LocalReminder(),
             new_password=new_password,
@@ -95,6 +100,7 @@ class MemoryPlatform:
             MemoryPooler(cpus=self._cpus),
             self.databases,
             self.exposure(name),
+            self.rollout(name),
             self.telemetry(name),
             self._new_password,
         )
@@ -104,6 +110,10 @@ class MemoryPlatform:
         """Return the port that exposes the application."""
         check_leader = functools.partial(self.model.check_leader, name)
         return MemoryExposure(self.kubernetes, lambda: self.model.units, check_leader)
+
+    def rollout(self, name: str) -> MemoryRollout:
+        """Return the port for the refresh of the pods."""
+        return self.kubernetes.rollout(name, lambda: self.model.units)
 
     def telemetry(self, name: str) -> MemoryTelemetry:
         """Return the port that tells observers."""

@@ -5,6 +5,7 @@ The tests of tests/contract hold for them and for the real processes and console
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
 
 from adapters.memory.exporters import MemoryExporters
@@ -15,6 +16,7 @@ from domain.change import Change
 from domain.console import PooledDatabase, PoolState
 from domain.facts import Container
 from domain.instances import IniLine, Instance, PoolerConfig
+from domain.operations import ALL, ClientSession
 from domain.pools import Pool
 from domain.users import AuthMaterial, Login
 
@@ -120,6 +122,8 @@ class MemoryPooler:
                 raise PoolerFailed("PgBouncer does not start: its port is in use")
             runs[step.index] = wanted[step.index]
             self.running.add(step.index)
+            if step.action != "reload" and config.paused:
+                self.consoles.paused[step.index] = {ALL}
         self.config = config.with_instances(runs.values())
         self.taken.append(step)
 
@@ -178,7 +182,10 @@ class MemoryConsoles:
         self.plain: dict[int, list[bool]] = {}
         # Whether no console answers.
         self.silent = False
-        self.paused: set[int] = set()
+        # The databases that are paused, with ALL for all of them, by the index of the process.
+        self.paused: dict[int, set[str]] = {}
+        # The clients of each process, by its index.
+        self.sessions: dict[int, list[ClientSession]] = {}
         self.reconnected: set[int] = set()
 
     def open(
@@ -209,7 +216,8 @@ class MemoryConsoles:
         """Forget the connections and the pause of a process that has ended."""
         self.busy.pop(index, None)
         self.plain.pop(index, None)
-        self.paused.discard(index)
+        self.paused.pop(index, None)
+        self.sessions.pop(index, None)
 
     @staticmethod
     def _instance(pooler: MemoryPooler, index: int, port: int) -> Instance:
@@ -279,14 +287,30 @@ class MemoryConsole:
         self._consoles.plain[self._index] = left
         return len(left)
 
-    def pause(self, seconds: float) -> bool:
-        """Pause the process; return whether clients use no connection."""
-        self._consoles.paused.add(self._index)
-        return not self._busy()
+    def paused(self) -> frozenset[str]:
+        """Return the databases that are paused."""
+        return frozenset(self._consoles.paused.get(self._index, set()))
 
-    def resume(self) -> None:
-        """End the pause."""
-        self._consoles.paused.discard(self._index)
+    def pause(self, alias: str = ALL) -> None:
+        """Pause a database of the process."""
+        self._consoles.paused.setdefault(self._index, set()).add(alias)
+
+    def resume(self, besides: Collection[str] = ()) -> None:
+        """End the pauses of other databases."""
+        self._consoles.paused[self._index] = set(self.paused().intersection(besides))
+
+    def sessions(self) -> tuple[ClientSession, ...]:
+        """Return the clients."""
+        return tuple(self._consoles.sessions.get(self._index, ()))
+
+    def kill(self, number: int) -> None:
+        """Disconnect a client."""
+        clients = self._consoles.sessions.get(self._index, [])
+        clients[:] = [client for client in clients if client.number != number]
+
+    def settings(self) -> dict[str, str]:
+        """Return the settings that the process runs with."""
+        return dict(self._instance.settings) if self._instance else {}
 
     def _pools(self) -> tuple[Pool, ...]:
         return self._instance.pools if self._instance else ()

@@ -26,6 +26,7 @@ from domain.consent import RoleRights, ServerDatabase, rights_of
 from domain.endpoints import Endpoint
 from domain.facts import Ledger
 from domain.made import AUTH, CLIENT, GROUP, Made, OwnRole
+from domain.reference import InheritedRole
 from domain.roles import ATTRIBUTES, GROUPS
 from domain.rotation import twin
 from domain.users import AuthMaterial, Grant, Login
@@ -304,6 +305,26 @@ class MemoryDatabase(FormerNames):
         if known and known.owner == NEW_OWNER:
             del self._server.owners[grant.database]
         return not role.password
+
+    def adopt(self, role: InheritedRole) -> bool:
+        """Make a client's role that a test has set as foreign that of this application."""
+        known = self._server.roles.get(role.username)
+        if known is None or known.ours:
+            return known is not None and known.client
+        if known.members or (role.password and role.password.get_secret_value() != known.password):
+            self._server.behind.append(f"role {role.username} stays")
+            return False
+        known.ours, known.database = True, role.database
+        self._server.owners.pop(role.database, None)
+        self._server.databases.add(role.database)
+        return True
+
+    def drop_inherited_auth_user(self, name: str) -> None:
+        """Drop a foreign role."""
+        if (role := self._server.roles.get(name)) and not role.ours:
+            if self._server.stuck:
+                raise DatabaseRefused(self._server.stuck)
+            del self._server.roles[name]
 
     def set_password(self, credentials: Login) -> None:
         """Set the password of a client user. Raises DatabaseRefused."""

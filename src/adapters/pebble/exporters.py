@@ -15,7 +15,7 @@ import pydantic
 
 from adapters.connections.messages import last_line
 from adapters.connections.waiting import HOOK_SECONDS, WaitingBudget
-from adapters.pebble.layer import LAYOUT, USER
+from adapters.pebble.layer import LAYOUT
 from app.errors import ExportersFailed
 from domain.capabilities import version_in
 from domain.exporters import (
@@ -29,7 +29,7 @@ from domain.exporters import (
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from adapters.pebble.observed import ObservedContainer
+    from adapters.pebble.observed import ObservedContainer, RunsAs
 
 LABEL = "exporters"
 
@@ -90,7 +90,9 @@ class PebbleExporters:
         with _translated():
             self._remember(change.after.begun)
             if change.steps:
-                self._container.add_layer(LABEL, _layer(change, program), combine=True)
+                self._container.add_layer(
+                    LABEL, _layer(change, program, self._observed.runs_as()), combine=True
+                )
             if names["stop"]:
                 timeout = 2 * _STOP if change.waits else 0
                 self._container.pebble.stop_services(names["stop"], timeout=timeout)
@@ -119,7 +121,9 @@ def recorded(text: str) -> AppliedExporters | None:
         return None
 
 
-def _layer(change: ExporterChange, program: ExporterProgram | None) -> ops.pebble.Layer:
+def _layer(
+    change: ExporterChange, program: ExporterProgram | None, user: RunsAs
+) -> ops.pebble.Layer:
     path = program.path if program else ""
     services: dict[str, ops.pebble.ServiceDict] = {
         service(exporter.index): {
@@ -127,8 +131,7 @@ def _layer(change: ExporterChange, program: ExporterProgram | None) -> ops.pebbl
             "summary": f"Metrics of PgBouncer, process {exporter.index}",
             "command": _command(path, exporter),
             "startup": "enabled",
-            "user": USER,
-            "group": USER,
+            **user,
             "kill-delay": f"{_STOP:g}s",
         }
         for exporter in change.after.exporters

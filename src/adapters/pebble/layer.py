@@ -15,6 +15,7 @@ from domain.process import Process
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from adapters.pebble.observed import RunsAs
     from domain.applied import Step
 
 # The path in the workload container, and in the charm's container, of the volume that both share.
@@ -25,13 +26,12 @@ LAYOUT = Layout(root=ROOT, sockets=f"{SHARED}/sockets")
 LABEL = "pgbouncer"
 DRAIN = f"{LAYOUT.root}/drain.sh"
 ALIVE = f"{LAYOUT.root}/alive.sh"
+# drain.sh pauses PgBouncer as soon as it has started while this file has a line.
+PAUSED = f"{LAYOUT.root}/paused"
 # The lines of pgbouncer.ini that all processes of the unit have in common.
 COMMON = f"{LAYOUT.root}/common.ini"
 
 BACKEND_CHECK = "postgresql"
-
-# PgBouncer refuses to run as root.
-USER = "postgres"
 
 # Shorter than the 30 seconds that Kubernetes gives a pod, and longer than drain.sh waits for clients.
 KILL_DELAY = "25s"
@@ -42,7 +42,9 @@ def service(index: int) -> str:
     return f"{LABEL}-{index}"
 
 
-def layer(config: PoolerConfig, steps: tuple[Step, ...], version: Version) -> ops.pebble.Layer:
+def layer(
+    config: PoolerConfig, steps: tuple[Step, ...], version: Version, user: RunsAs
+) -> ops.pebble.Layer:
     """Return the Pebble layer for a configuration, as it has to be after these steps."""
     waits_for = "clients" if capabilities(version).waits_for_clients else "servers"
     services: dict[str, ops.pebble.ServiceDict] = {
@@ -53,8 +55,7 @@ def layer(config: PoolerConfig, steps: tuple[Step, ...], version: Version) -> op
                 f"sh {DRAIN} {waits_for} {_place(instance)} pgbouncer {LAYOUT.ini(instance.index)}"
             ),
             "startup": "enabled",
-            "user": USER,
-            "group": USER,
+            **user,
             "kill-delay": KILL_DELAY,
         }
         for instance in config.instances
@@ -63,11 +64,13 @@ def layer(config: PoolerConfig, steps: tuple[Step, ...], version: Version) -> op
         if step.action == "stop":
             services[service(step.index)] = {"override": "merge", "startup": "disabled"}
     return ops.pebble.Layer(
-        {"summary": "PgBouncer", "services": services, "checks": _checks(config, steps)}
+        {"summary": "PgBouncer", "services": services, "checks": _checks(config, steps, user)}
     )
 
 
-def _checks(config: PoolerConfig, steps: tuple[Step, ...]) -> dict[str, ops.pebble.CheckDict]:
+def _checks(
+    config: PoolerConfig, steps: tuple[Step, ...], user: RunsAs
+) -> dict[str, ops.pebble.CheckDict]:
     stopped = {step.index for step in steps if step.action == "stop"}
     return {
         # Kubernetes sends clients to this unit only while the check of level ready succeeds. No check
@@ -89,15 +92,18 @@ def _checks(config: PoolerConfig, steps: tuple[Step, ...]) -> dict[str, ops.pebb
             "tcp": _backend(config),
         },
         **{
-            service(instance.index): _asking(_place(instance), "7s")
+            service(instance.index): _asking(_place(instance), "7s", user)
             for instance in config.instances
         },
         # A check cannot be removed. The check of a stopped process always succeeds, and runs rarely.
-        **{service(index): _asking(f"{LAYOUT.directory(index)} -", "1h") for index in stopped},
+        **{
+            service(index): _asking(f"{LAYOUT.directory(index)} -", "1h", user)
+            for index in stopped
+        },
     }
 
 
-def _asking(place: str, period: str) -> ops.pebble.CheckDict:
+def _asking(place: str, period: str, user: RunsAs) -> ops.pebble.CheckDict:
     """Return a check that runs alive.sh for a process.
 
     The check has no level. alive.sh kills a process that does not answer, and fails only then, so the
@@ -109,7 +115,7 @@ def _asking(place: str, period: str) -> ops.pebble.CheckDict:
         "period": period,
         "timeout": period,
         "threshold": 1,
-        "exec": {"command": f"sh {ALIVE} {place}", "user": USER, "group": USER},
+        "exec": {"command": f"sh {ALIVE} {place}", **user},
     }
 
 

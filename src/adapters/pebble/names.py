@@ -5,6 +5,8 @@ import re
 # The container in metadata.yaml.
 CONTAINER = "pgbouncer"
 ROOT = "/var/lib/pgbouncer"
+# The user and group of PgBouncer in a container where Pebble runs as root.
+USER = "postgres"
 
 # The name of the Pebble check that fails after a delay, so that a hook of the unit runs again.
 ASK_AGAIN = "ask-again"

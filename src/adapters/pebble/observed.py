@@ -13,7 +13,7 @@ from typing import NotRequired, TypedDict, cast
 
 import ops
 
-from adapters.pebble.names import CONTAINER, exporter_of, process_of
+from adapters.pebble.names import CONTAINER, USER, exporter_of, process_of
 
 
 class Record(TypedDict):
@@ -31,6 +31,13 @@ class Record(TypedDict):
     logs: NotRequired[dict[str, str]]
     # The exporters that run, as JSON of the domain's value. A record of an earlier release has no such key.
     exporters: NotRequired[str]
+
+
+class RunsAs(TypedDict, total=False):
+    """The user of services and files, as Pebble's arguments; without keys it is the user of Pebble."""
+
+    user: str
+    group: str
 
 
 class ObservedContainer:
@@ -94,6 +101,18 @@ class ObservedContainer:
         except OSError:
             return ""
         return f"{socket.st_ino} {socket.st_mtime_ns}"
+
+    def runs_as(self) -> RunsAs:
+        """Return the user and group to name to Pebble for PgBouncer and its files.
+
+        PgBouncer refuses to run as root, so a Pebble of root has to be told another user. A Pebble of another
+        user may give nothing to anybody else: then PgBouncer has the user of Pebble, whatever its name.
+        """
+        try:
+            of_root = os.stat(self._socket).st_uid == 0
+        except OSError:
+            of_root = True
+        return {"user": USER, "group": USER} if of_root else {}
 
     def summary(self) -> list[object]:
         """Return the services and the applied configuration, for a later hook to compare; [] if Pebble fails."""

@@ -18,9 +18,9 @@ from adapters.pebble.layer import (
     DRAIN,
     LABEL,
     LAYOUT,
+    PAUSED,
     SHARED,
     SHARED_HERE,
-    USER,
     concerned,
     layer,
     processes_in,
@@ -110,8 +110,8 @@ class PebblePooler:
             return Container()
         # Pebble shows a service that is stopping as inactive from the beginning, although its process
         # still runs. A service that is restarting is shown so, too, and cannot be started meanwhile.
-        running |= concerned(changes, "restart")
-        return seen.with_processes(running, concerned(changes, "stop"))
+        restarting = concerned(changes, "restart")
+        return seen.with_processes(running | restarting, concerned(changes, "stop"), restarting)
 
     def program(self) -> PgBouncerRuntime:
         """Return PgBouncer's version, and the files and processors it may use. Raises PoolerFailed."""
@@ -135,7 +135,10 @@ class PebblePooler:
         client_files.check(config.client_files)
         with _translated():
             record = self._record()
-            texts, plan = _texts(config), layer(config, steps, change.after.program.version)
+            texts, user = _texts(config), self._observed.runs_as()
+            plan = layer(config, steps, change.after.program.version, user)
+            if config.paused or PAUSED in record["files"]:
+                texts = {PAUSED: "paused\n" if config.paused else "", **texts}
             written = {path: _identity(path, text) for path, text in texts.items()}
             changed = [path for path in texts if record["files"].get(path) != written[path]]
             before = self._before(record, changed, steps)
@@ -239,7 +242,7 @@ class PebblePooler:
 
     def _folder(self, path: str, permissions: int) -> None:
         self._container.make_dir(
-            path, make_parents=True, permissions=permissions, user=USER, group=USER
+            path, make_parents=True, permissions=permissions, **self._observed.runs_as()
         )
 
     def _remove_unused_pem_files(
@@ -258,7 +261,7 @@ class PebblePooler:
         return unused
 
     def _push(self, path: str, text: str) -> None:
-        self._container.push(path, text, permissions=0o600, user=USER, group=USER)
+        self._container.push(path, text, permissions=0o600, **self._observed.runs_as())
 
     def _push_all(self, texts: Mapping[str, str]) -> None:
         for path, text in texts.items():

@@ -5,6 +5,7 @@ Commands: https://www.pgbouncer.org/usage.html#admin-console. psycopg is importe
 
 from __future__ import annotations
 
+import datetime
 import pathlib
 import select
 import time
@@ -18,10 +19,11 @@ from adapters.connections.waiting import WaitingBudget
 from app.errors import ConsoleFailed
 from domain.console import STAND_IN, PooledDatabase, PoolState, first_line_not_applied
 from domain.instances import Instance
+from domain.operations import ALL, ClientSession
 from domain.users import AuthMaterial, Login
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Collection, Generator
 
     import psycopg
     import pydantic
@@ -76,6 +78,29 @@ def _session(row: Row) -> _Session:
     address = str(row["addr"])
     network = bool(row["user"]) and address != "unix" and not address.startswith("/")
     return _Session(int(row["id"]), network and not row["tls"], bool(row["link"]))
+
+
+def _client(row: Row) -> ClientSession:
+    port = f":{row['port']}" if row["port"] else ""
+    return ClientSession(
+        number=int(row["id"]),
+        user=str(row["user"] or ""),
+        alias=str(row["database"] or ""),
+        address=f"{row['addr']}{port}",
+        state=str(row["state"]),
+        application=str(row["application_name"] or ""),
+        linked=bool(row["link"]),
+        connected=_moment(row["connect_time"]),
+        since=_moment(row["request_time"]),
+    )
+
+
+def _moment(text: object) -> int:
+    """Return the seconds since the epoch of a time such as `2026-11-27 14:42:56 UTC`; 0 if there is none."""
+    if not text:
+        return 0
+    read = datetime.datetime.strptime(str(text), "%Y-%m-%d %H:%M:%S %Z")
+    return int(read.replace(tzinfo=datetime.UTC).timestamp())
 
 
 def _text_loader() -> type[Loader]:
@@ -290,10 +315,11 @@ class PsycopgConsole:
         plain = [session for session in sessions if session.plain]
         ended = [session for session in plain if at_once or not session.linked]
         for session in ended:
-            self._kill(session.number)
+            self.kill(session.number)
         return len(plain) - len(ended)
 
-    def _kill(self, number: int) -> None:
+    def kill(self, number: int) -> None:
+        """Disconnect a client; do nothing if it has left."""
         import psycopg
 
         try:
@@ -302,36 +328,36 @@ class PsycopgConsole:
             if error.sqlstate is None:  # The connection has broken; else the client has just left.
                 raise
 
-    def pause(self, seconds: float) -> bool:
-        """Let no new transaction begin; return whether open transactions end within `seconds`."""
-        end = time.monotonic() + seconds
-        if not self._paused():
-            # PgBouncer answers when the last transaction has ended. The pause stays without the answer.
-            raw = self._connection.pgconn
-            raw.send_query(b"PAUSE")
-            raw.flush()
-            readable, _, _ = select.select([raw.socket], [], [], seconds)
-            # The connection takes no other command until the answer has come.
-            self._connection.close()
-            return bool(readable)
-        while any(pool.servers_active for pool in self.pools()):
-            if time.monotonic() > end:
-                return False
-            time.sleep(_POLL_SECONDS)
-        return True
+    def paused(self) -> frozenset[str]:
+        """Return the names of the databases that are paused, with ALL for all databases."""
+        paused = {"key": "paused", "value": "yes"}
+        everything = any(self._read("SHOW STATE", lambda row: row == paused))
+        names = {database.alias for database in self.databases() if database.paused}
+        return frozenset(names | {ALL} if everything else names)
 
-    def resume(self) -> None:
-        """Let the transactions that wait continue."""
-        if self._paused():
+    def pause(self, alias: str = ALL) -> None:
+        """Let no transaction begin on a database. The console takes no command after this."""
+        # PgBouncer answers when the last transaction has ended. The pause stays without the answer.
+        raw = self._connection.pgconn
+        raw.send_query((_named("PAUSE", alias) if alias else "PAUSE").encode())
+        raw.flush()
+        # A short wait lets PgBouncer read the command before the connection closes.
+        select.select([raw.socket], [], [], _POLL_SECONDS)
+        self._connection.close()
+
+    def resume(self, besides: Collection[str] = ()) -> None:
+        """End every pause but those of these databases."""
+        paused = self.paused()
+        if ALL in paused and ALL not in besides:
             self._tell("RESUME")
         # RESUME without a name does not end the pause of a single database, for example after KILL.
-        for database in self.databases():
-            if database.paused:
-                self._tell(_named("RESUME", database.alias))
+        for alias in sorted(paused.difference(besides, {ALL})):
+            self._tell(_named("RESUME", alias))
 
-    def _paused(self) -> bool:
-        paused = {"key": "paused", "value": "yes"}
-        return any(self._read("SHOW STATE", lambda row: row == paused))
+    def sessions(self) -> tuple[ClientSession, ...]:
+        """Return the clients that have logged in, without those of the console."""
+        clients = self._read("SHOW CLIENTS", _client)
+        return tuple(client for client in clients if client.user and client.alias != CONSOLE)
 
     def _read(self, command: LiteralString, meaning: Callable[[Row], T]) -> list[T]:
         """Return the rows of an answer as values. Raises ConsoleFailed for a row of an unknown form."""

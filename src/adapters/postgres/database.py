@@ -22,6 +22,8 @@ from domain.made import AUTH, CLIENT, GROUP, Made
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
+    from adapters.postgres.inherited import InheritedRoles
+    from domain.reference import InheritedRole
     from domain.users import AuthMaterial, Grant, Login
 
 
@@ -170,6 +172,21 @@ class PsycopgDatabase:
         self._session.check_time()
         with _refusing_a_client():
             return self._session.with_retry(lambda: self._client_databases.grant(grant, oid))
+
+    def adopt(self, role: InheritedRole) -> bool:
+        """Make the role of a client of the charm before that of this application, with its database."""
+        return self._session.with_retry(lambda: self._inherited.adopt(role))
+
+    def drop_inherited_auth_user(self, name: str) -> None:
+        """Drop the auth user of the charm before, with its functions in all databases, unless it is gone."""
+        self._session.with_retry(lambda: self._inherited.drop_auth_user(name, self._new_owner))
+
+    @property
+    def _inherited(self) -> InheritedRoles:
+        # Imported here, because most applications never replace another charm.
+        from adapters.postgres.inherited import InheritedRoles
+
+        return InheritedRoles(self._session, self._roles, self._client_databases.group_name)
 
     def set_password(self, credentials: Login) -> None:
         """Set the password of a client user that this application made. Raises AccessRefused."""

@@ -12,7 +12,8 @@ from domain.leadership import may_write_for_app
 class ConfigChanged:
     """The config-changed hook.
 
-    - Only the leader reads options. The other units follow the plan that the leader shares.
+    - Only the leader reads options. The other units follow the plan that the leader shares. Before a leader has
+      taken over from the charm that this charm replaces, every unit reads options.
     - An invalid option changes nothing, and the status names it.
     - Otherwise the leader changes the configuration, shares and renders it, and PgBouncer reloads.
     """
@@ -23,7 +24,7 @@ class ConfigChanged:
     def __call__(self) -> Outcome:
         """Apply the options, if this unit is the leader and has a configuration."""
         facts = self.source.read()
-        if not may_write_for_app(facts):
+        if not may_write_for_app(facts) and not facts.reference_decides:
             return Done(facts)
         if not facts.configured:
             return Deferred(facts, "waiting for a configuration to change")

@@ -1,27 +1,92 @@
-"""The actions pre-upgrade-check and resume-upgrade, which earlier charms need for a refresh."""
+"""The actions pre-upgrade-check and resume-upgrade, around a refresh of the application."""
 
 import dataclasses
+
+from app.errors import ActionFailed, RolloutFailed, RolloutForbidden
+from app.hooks.update_status import probed_servers
+from app.ports import Databases, FactsSource, Rollout
+from domain import refresh
+from domain.facts import Facts
+from domain.refresh import RollingUpdate
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PreUpgradeCheck:
-    """The action pre-upgrade-check: there is nothing to prepare."""
+    """The action pre-upgrade-check: whether a refresh may begin, and what stops a release that fails. Changes nothing."""
 
-    def __call__(self) -> str:
-        """Return what an operator has to do before a refresh."""
-        return (
-            "No preparation is needed. `juju refresh` replaces the units one after another, the highest"
-            " number first, and goes on without resume-upgrade"
-        )
+    source: FactsSource
+    databases: Databases
+    rollout: Rollout
+
+    def __call__(self) -> dict[str, object]:
+        """Return what protects the refresh. Raises ActionFailed with every reason not to begin now."""
+        facts = self.source.read()
+        _check_leader(facts, "pre-upgrade-check")
+        reasons = list(refresh.obstacles(facts))
+        login = facts.backend.credentials
+        if probed_servers(facts) and login and not self.databases.answers(login):
+            reasons.append("PostgreSQL does not answer")
+        gate = refresh.GATE_WITHOUT_TRUST.format(application=_application(facts))
+        try:
+            update = self.rollout.adjust(refresh.unchanged)
+        except RolloutForbidden:
+            pass
+        except RolloutFailed as error:
+            reasons.append(str(error))
+        else:
+            gate = refresh.GATE
+            reasons.extend(refresh.obstacles_in_kubernetes(update))
+        if reasons:
+            raise ActionFailed("; ".join(reasons))
+        units = len(facts.plan.members) if facts.plan else 1
+        one = "" if units > 1 else refresh.SINGLE_UNIT.format(application=_application(facts))
+        return {"message": f"ready for `juju refresh {_application(facts)}`", "gate": gate + one}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ResumeUpgrade:
-    """The action resume-upgrade: a refresh of this charm never waits for it."""
+    """The action resume-upgrade: how a refresh goes on, and the next unit if a unit holds it back."""
 
-    def __call__(self) -> str:
-        """Return what an operator has to do to continue a refresh."""
-        return (
-            "Nothing waits for this action. A refresh continues by itself once the new unit is ready. If it"
-            " does not continue, `juju status` shows what is wrong with that unit"
-        )
+    source: FactsSource
+    rollout: Rollout
+
+    def __call__(self, *, force: bool = False) -> str:
+        """Return what happens now. Raises ActionFailed if the refresh should not go on, unless `force` is true."""
+        facts = self.source.read()
+        _check_leader(facts, "resume-upgrade")
+        application = _application(facts)
+
+        def decide(update: RollingUpdate) -> int | None:
+            return refresh.resume(update) if force or update.all_ready else None
+
+        try:
+            before = self.rollout.adjust(decide)
+        except RolloutForbidden as error:
+            raise ActionFailed(
+                f"Kubernetes does not show the refresh to this application: {error}. Without that, Kubernetes goes"
+                " on when the pod of the new unit is ready"
+            ) from None
+        except RolloutFailed as error:
+            raise ActionFailed(str(error)) from None
+        if not before.held and not (before.under_way and before.known):
+            return "no refresh is under way"
+        if not before.held:
+            return f"{before.updated} of {before.replicas} units are refreshed: Kubernetes goes on by itself"
+        if decide(before) is None:
+            raise ActionFailed(
+                f"{application}/{before.partition} has not become ready ({before.ready} of {before.replicas} units"
+                f" are): `juju status {application}` shows why. Go back by `juju refresh` to the release before, or"
+                f" let {application}/{before.partition - 1} be refreshed, too, by `juju run {application}/leader"
+                " resume-upgrade force=true`"
+            )
+        return f"{application}/{before.partition - 1} is refreshed next"
+
+
+def _application(facts: Facts) -> str:
+    return facts.unit.rpartition("/")[0]
+
+
+def _check_leader(facts: Facts, action: str) -> None:
+    if not facts.leader:
+        command = f"juju run {_application(facts)}/leader {action}"
+        raise ActionFailed(f"{facts.unit} does not lead: run `{command}`")

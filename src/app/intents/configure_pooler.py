@@ -55,7 +55,9 @@ class ConfigurePooler:
                         self.pooler.remember(change.begun)
                         self.pooler.apply(change)
                         _log(change)
-                        facts = facts.with_container(facts.container.applying(change.after))
+                        facts = facts.with_container(
+                            facts.container.applying(change.after, change.restarted)
+                        )
                     kept = self._wait_for_surplus(facts, plan, change.after)
                     if kept != facts.container.applied:
                         self.pooler.remember(kept)
@@ -177,6 +179,8 @@ def _reason(facts: Facts) -> str:
     applied = facts.container.applied
     if applied and applied.plain:
         return "waiting for sessions without TLS to end"
+    if applied and facts.plan and applied.restarts < facts.plan.restarts_of(facts.unit):
+        return "waiting for processes that restart"
     if facts.notes_certificates:
         return "waiting until clients can log in by certificate"
     return "waiting for connections to be given up"

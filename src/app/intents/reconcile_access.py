@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from app.database_ports import Database
 from app.errors import DatabaseRefused, DatabaseUnreachable, NoTimeLeft
 from app.intents.grant_round import GrantRound, topic_of
+from app.intents.take_over import taking_over
 from app.outcome import AskAgain, Done
 from app.ports import Clients, Databases, NewPassword, Peers, Secrets
 from domain import consent, sentences
@@ -15,9 +16,10 @@ from domain.facts import Client, Facts, Ledger
 from domain.leadership import may_write_for_app
 from domain.made import AUTH, digest_of
 from domain.problems import KUBERNETES, ROTATION, SERVICE, Level, Problem
+from domain.replacement import successor_of, takes_over
 from domain.rotating import former_users, rotations
 from domain.rotation import twin
-from domain.users import AuthMaterial, Login, auth_user, grant_for
+from domain.users import AuthMaterial, Login, auth_user, grant_for, second_auth_user
 from domain.verification import verified_login
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ class ReconcileAccess:
     - A role with rights outside of the client's database, or the database of another owner, needs the
       operator's consent.
     - While PostgreSQL refuses, the backend is not ready, and every later hook tries again.
+    - The roles of clients of the charm that this charm replaces become roles of this application.
     - When the relation with PostgreSQL has ended, everything that was published to clients is withdrawn.
     """
 
@@ -48,17 +51,22 @@ class ReconcileAccess:
 
     def __call__(self, facts: Facts) -> Done | AskAgain:
         """Make users, databases and privileges as requested, and record them in the ledger."""
-        if not may_write_for_app(facts) or not facts.configured:
+        inherits = takes_over(facts)
+        if not (may_write_for_app(facts) or inherits) or not facts.configured:
             return Done(facts)
         if not facts.backend.attached:
-            return Done(self._forget_backend(facts))
+            return Done(facts if inherits else self._forget_backend(facts))
         backend = verified_login(facts)
         if backend is None or not (self.verify or _unfinished(facts, backend)):
             return Done(facts)
         auth = self._auth_for(facts, backend)
         try:
             with self.databases.open(backend, facts.ledger) as database:
-                ledger, auth = self._reconcile(facts, backend, auth, database)
+                known = taking_over(facts, database, self.clients)
+                ledger, auth = self._reconcile(known, backend, auth, database)
+            if inherits and not self._admits(backend, auth):
+                # Until then every unit looks passwords up by the auth user of the charm before.
+                return AskAgain(facts, f"waiting for PostgreSQL to let in {auth.auth_user}")
         except (DatabaseUnreachable, DatabaseRefused) as error:
             logger.warning("Access stays as it is: %s", error)
             problem = Problem(topic="database", level=Level.BLOCKED, text=str(error))
@@ -76,7 +84,10 @@ class ReconcileAccess:
         name = auth_user(backend.user)
         # The comments on roles are signed again when the password of the backend's user has changed.
         signed_for = digest_of(backend.password.get_secret_value())
-        if facts.auth and facts.auth.schema_name == name:
+        if facts.auth and takes_over(facts):
+            passwords = (self.new_password().get_secret_value() for _ in range(2))
+            return successor_of(facts.auth, backend.user, *passwords).signed_with(signed_for)
+        if facts.auth and facts.auth.auth_user in (name, second_auth_user(name)):
             return facts.auth.signed_with(signed_for)
         application = facts.unit.partition("/")[0].replace("-", "_")
         return AuthMaterial(
@@ -88,6 +99,10 @@ class ReconcileAccess:
             admin_password=self.new_password(),
             signed_for=signed_for,
         )
+
+    def _admits(self, backend: BackendLogin, auth: AuthMaterial) -> bool:
+        login = Login(username=auth.auth_user, password=auth.auth_password)
+        return self.databases.admits(backend, login, backend.database)
 
     def _reconcile(
         self, facts: Facts, backend: BackendLogin, auth: AuthMaterial, database: Database

@@ -20,7 +20,8 @@ class RepeatOffers:
 
     def __call__(self, facts: Facts) -> Done:
         """Repeat what the leader published, unless this unit is being removed."""
-        for client in () if facts.leaving else facts.legacy:
+        stays = facts.leaving or facts.reference_decides
+        for client in () if stays else facts.legacy:
             if not client.shared or grant_for(client.request) in facts.ledger.grants:
                 self.clients.repeat(client)
         return Done(facts)

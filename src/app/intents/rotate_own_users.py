@@ -42,11 +42,12 @@ class RotateOwnUsers:
 
         Raises ActionFailed if there are no users yet.
         """
-        if facts.auth is None:
+        backend = facts.backend.credentials
+        if facts.auth is None or backend is None:
             raise ActionFailed(NO_USERS)
         if facts.auth.next_auth or facts.auth.former_auth or facts.auth.leaving_auth:
             return facts, "a change of the passwords of PgBouncer's own users goes on already"
-        changed = own_users.begun(facts.auth, self._new_passwords())
+        changed = own_users.begun(facts.auth, backend.user, self._new_passwords())
         facts = self._store(facts, changed)
         return facts, "PgBouncer's own users get new passwords; the units apply them in turn"
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from pooler.checks import applications, machine, server, units
+from pooler.checks import applications, machine, metrics, server, units
 from pooler.checks.subject import LOCAL, Results, Subject, subject_of
 from pooler.store import Store
 from pooler.views.checks import Check, Doctor, Group
@@ -43,6 +43,7 @@ TASKS = (
     Task("units", units.check_watch),
     Task("units", units.check_options),
     Task("units", units.check_problems),
+    Task("units", metrics.check_metrics),
     Task("applications", applications.check_applications),
 )
 

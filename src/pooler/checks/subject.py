@@ -16,6 +16,7 @@ STATUSES = "docs/reference.md#postgresql"
 VERSIONS = "docs/reference.md#versions"
 COMMAND = "docs/reference.md#the-command-pooler"
 WATCH = "docs/reference.md#processes-that-end"
+METRICS = "docs/reference.md#metrics-and-prometheus"
 FILES = "docs/reference.md#files-of-pooler"
 TUNING = "docs/how-to/tune.md#how-many-connections"
 NO_CREDENTIALS = "docs/how-to/troubleshoot.md#an-application-gets-no-credentials"
@@ -24,7 +25,7 @@ SLOW = "docs/how-to/troubleshoot.md#a-client-waits"
 LOCAL = "docs/how-to/troubleshoot.md#look-deeper-without-juju"
 
 PAGES = (
-    *(OPTIONS, STATUSES, VERSIONS, COMMAND, WATCH, FILES, TUNING),
+    *(OPTIONS, STATUSES, VERSIONS, COMMAND, WATCH, METRICS, FILES, TUNING),
     *(NO_CREDENTIALS, CLIENT_ERRORS, SLOW, LOCAL),
 )
 

@@ -63,8 +63,18 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("rotate --valid-for 60", "end the former credentials of all applications after a minute"),
         ("rotate --own", "give the users of PgBouncer itself new passwords"),
     ),
-    "pause": (("pause", "let transactions end, for example before PostgreSQL restarts"),),
+    "pause": (
+        ("pause", "let transactions end, for example before PostgreSQL restarts"),
+        ("pause shop --timeout 30", "pause a database; give up after 30 s"),
+    ),
     "resume": (("resume", "let the transactions that wait continue"),),
+    "disable": (("disable shop", "let no client log in to the database shop"),),
+    "enable": (("enable shop", "let clients log in to the database shop"),),
+    "reconnect": (("reconnect", "use new server connections, e.g. after ALTER ROLE … SET"),),
+    "kill": (
+        ("kill --user relation_id_1", "disconnect the clients of a user"),
+        ("kill --idle 3600", "disconnect clients that have been idle for an hour"),
+    ),
     "status": (
         ("status", "show the units, their applications and what is wrong"),
         ("status --watch", "show it again every two seconds, until q is typed"),

@@ -16,7 +16,7 @@ _MONTH = 31 * 24 * 60 * 60
 
 
 def add(verbs: Verbs) -> None:
-    """Add `config`, `restart`, `rotate`, `pause` and `resume`."""
+    """Add the verbs."""
     config = verb(
         verbs,
         "config",
@@ -52,13 +52,57 @@ def add(verbs: Verbs) -> None:
         metavar="SECONDS",
         help="how long applications can log in with their former credentials (by default a day)",
     )
-    verb(
+    pause = verb(
         verbs,
         "pause",
         "operate:pause",
         "let open transactions end, and let new transactions wait",
     )
-    verb(verbs, "resume", "operate:resume", "let the transactions that wait continue")
+    _database(pause, "by default all")
+    pause.add_argument(
+        "--timeout",
+        type=_number,
+        metavar="SECONDS",
+        help="take the pause back if a transaction is still open then (by default the pause stays)",
+    )
+    resume = verb(verbs, "resume", "operate:resume", "let the transactions that wait continue")
+    _database(resume, "by default all")
+    disable = verb(verbs, "disable", "operate:disable", "let no client log in to a database")
+    disable.add_argument("database", help="name of a database")
+    enable = verb(verbs, "enable", "operate:enable", "let clients log in to a database again")
+    enable.add_argument("database", help="name of a database")
+    verb(verbs, "reconnect", "operate:reconnect", "replace every server connection")
+    kill = verb(
+        verbs,
+        "kill",
+        "operate:kill",
+        "disconnect clients",
+        about="Disconnect the clients that match all arguments.",
+    )
+    kill.add_argument("--database", metavar="NAME", help="clients of a database")
+    kill.add_argument("--user", metavar="NAME", help="clients of a user")
+    kill.add_argument(
+        "--idle",
+        type=_number,
+        metavar="SECONDS",
+        help="clients without a transaction whose last request is so long ago",
+    )
+    kill.add_argument(
+        "--oldest",
+        type=_number,
+        metavar="COUNT",
+        help="in each process so many clients that have been idle longest",
+    )
+
+
+def _database(parser: argparse.ArgumentParser, otherwise: str) -> None:
+    parser.add_argument("database", nargs="?", help=f"name of a database ({otherwise})")
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch("[1-9][0-9]{0,8}", text):
+        raise argparse.ArgumentTypeError(f"{text[:20]!r} is no whole number from 1")
+    return int(text)
 
 
 def _seconds(text: str) -> int:

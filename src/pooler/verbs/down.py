@@ -44,7 +44,7 @@ def down(run: Invocation, arguments: argparse.Namespace) -> int:
             else "no unit exists on this machine"
         )
         return 0
-    platform.state.stopped = True
+    platform.state.stopped, platform.state.prometheus = True, ""
     try:
         run.store.save(platform.state)
     except Unwritable as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import urllib.parse
 
 from pooler import binaries, exporters, observing
@@ -10,7 +11,9 @@ from pooler.arguments import CommandError
 from pooler.exit_codes import DONE
 from pooler.invocation import Invocation
 from pooler.output import print_error, print_line
+from pooler.platform import LocalPlatform
 from pooler.prometheus import Prometheus, Running
+from pooler.store import Unreadable
 
 # What to look at first, and an expression that shows it.
 _GRAPHS = (
@@ -30,11 +33,7 @@ def observe(run: Invocation, arguments: argparse.Namespace) -> int:
     """Run Prometheus until Ctrl-C, or in the background with `--detach`."""
     prometheus = Prometheus(run.store)
     if arguments.stop:
-        run.say(
-            f"Prometheus stopped; its data stays in {prometheus.directory}"
-            if prometheus.stop()
-            else "no Prometheus runs: `pooler observe` starts Prometheus"
-        )
+        _stop(run, prometheus)
         return DONE
     run.platform()
     programs = binaries.prometheus(binaries.default_cache(), run.say)
@@ -51,7 +50,13 @@ def observe(run: Invocation, arguments: argparse.Namespace) -> int:
             )
             _say_where(found)
             return DONE
-        process = prometheus.start(programs, ends_with_command=not arguments.detach)
+        # `pooler watch` starts a Prometheus in the background again.
+        _keep(platform, str(programs) if arguments.detach else "")
+        try:
+            process = prometheus.start(programs, ends_with_command=not arguments.detach)
+        except (CommandError, OSError):
+            _keep(platform, "")
+            raise
     found = prometheus.running()
     if found is None:
         raise CommandError(f"Prometheus ended at once: see {prometheus.log}")
@@ -72,6 +77,27 @@ def observe(run: Invocation, arguments: argparse.Namespace) -> int:
         raise CommandError(f"Prometheus has ended: see {prometheus.log}")
     run.say("Prometheus was stopped")
     return DONE
+
+
+def _stop(run: Invocation, prometheus: Prometheus) -> None:
+    """End Prometheus, also if no unit exists any more, or the state cannot be read."""
+    if run.store.exists():
+        # A process that watches cannot read such a state, and starts no Prometheus.
+        with run.store.locked(print_error), contextlib.suppress(Unreadable):
+            _keep(run.platform(stopped=True), "")
+    ended = prometheus.stop()
+    run.say(
+        f"Prometheus stopped; its data stays in {prometheus.directory}"
+        if ended
+        else "no Prometheus runs: `pooler observe` starts Prometheus"
+    )
+
+
+def _keep(platform: LocalPlatform, programs: str) -> None:
+    """Note in the state with which programs Prometheus runs in the background; '' if it does not."""
+    if platform.state.prometheus != programs:
+        platform.state.prometheus = programs
+        platform.store.save(platform.state)
 
 
 def _say_where(found: Running) -> None:

@@ -15,13 +15,14 @@ import tarfile
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from pooler import binaries
 from pooler.arguments import CommandError, UsageError
 from pooler.checks.running import examine
 from pooler.invocation import Invocation
 from pooler.log_files import Source, tail
 from pooler.observation import in_order, observe
 from pooler.redaction import Redaction, secrets_in, secrets_in_json
-from pooler.store import Store, Unreadable
+from pooler.store import State, Store, Unreadable
 from pooler.survey import Consoles, applications, processes_of
 from pooler.views.text import json_of
 from pooler.views.top import top_view
@@ -81,7 +82,11 @@ def _parts(run: Invocation) -> Iterator[Part]:
     for file in sorted(home.glob("units/[0-9]*/[0-9]*/pgbouncer.ini")):
         name = f"configuration/{_name(home, file)}.ini"
         yield Part(name, "configuration of a process", file.read_text)
-    for file in sorted((*home.glob("units/[0-9]*/[0-9]*/pgbouncer.log"), *home.glob("*.log"))):
+    for file in sorted(
+        file
+        for pattern in ("units/[0-9]*/[0-9]*/*.log", "*.log", "prometheus/*.log")
+        for file in home.glob(pattern)
+    ):
         yield Part(
             f"logs/{_name(home, file)}.log", "the end of a log", lambda file=file: _log(file)
         )
@@ -125,12 +130,24 @@ def _versions(run: Invocation) -> str:
         "Python": system.python_version(),
         "processors": len(os.sched_getaffinity(0)),
         "PgBouncer": state.pgbouncer,
+        **_of_observers(state),
         "PostgreSQL": backend.version if backend else "",
         "PostgreSQL made by pooler": state.server is not None,
         "units wanted": state.units,
         **known,
     }
     return "".join(f"{name}: {value}\n" for name, value in lines.items())
+
+
+def _of_observers(state: State) -> dict[str, str]:
+    """Return the program of the exporters with its version, and the programs of Prometheus."""
+    lines: dict[str, str] = {}
+    if state.metrics:
+        version = binaries.exporter_version(pathlib.Path(state.metrics.program))
+        lines["exporter"] = f"{state.metrics.program} {version or '(no version)'}"
+    if state.prometheus:
+        lines["Prometheus in the background"] = state.prometheus
+    return lines
 
 
 def _log(file: pathlib.Path) -> str:

@@ -17,6 +17,7 @@ from pooler.arguments import CommandError
 from pooler.invocation import Invocation
 from pooler.output import print_error
 from pooler.platform import LocalPlatform
+from pooler.prometheus import Prometheus
 from pooler.server import LocalServer, ServerFailed
 from pooler.store import ServerRecord, Unreadable, Unwritable
 from pooler.verbs.up import start
@@ -115,7 +116,10 @@ class _Watch:
             if platform is None:
                 return EVERY
             broken = (
-                _broken(platform) or platform.certification.waits or exporters.differ(platform)
+                _broken(platform)
+                or platform.certification.waits
+                or exporters.differ(platform)
+                or _prometheus_ended(platform)
             )
             if not broken and not _returned(platform):
                 return EVERY
@@ -167,6 +171,9 @@ class _Watch:
             observing.follow(platform, self._say)
             if not exporters.differ(platform):
                 self._say("an exporter had ended, and was started again")
+        if _prometheus_ended(platform):
+            observing.restart_prometheus(platform)
+            self._say("Prometheus had ended, and was started again")
 
     def _complete(self) -> None:
         """Run the hooks that Juju would run, which finish what waits for PostgreSQL."""
@@ -198,6 +205,11 @@ class _Watch:
         if text != self._said:
             print(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}", flush=True)
         self._said = text
+
+
+def _prometheus_ended(platform: LocalPlatform) -> bool:
+    """Return whether the Prometheus of `observe --detach` does not run."""
+    return bool(platform.state.prometheus) and Prometheus(platform.store).running() is None
 
 
 def _waits_for_postgresql(model: Model) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from pooler.views.checks import Doctor
-    from pooler.views.status import ProblemView, StatusView
+    from pooler.views.status import ObserversView, ProblemView, StatusView
     from pooler.views.top import PoolView, TopView
 
 _STYLES = {
@@ -49,6 +49,8 @@ def _table(*heads: str, right: Sequence[str] = ()) -> Table:
 def status(view: StatusView) -> list[RenderableType]:
     """Return the parts of `pooler status`."""
     parts: list[RenderableType] = [_summary(view)]
+    if view.observers:
+        parts.append(_observers(view.observers))
     if view.units:
         parts += [Text(), _units(view)]
     if view.applications:
@@ -71,6 +73,20 @@ def _summary(view: StatusView) -> Text:
         first, *more = view.postgresql_endpoints
         others = f" and {len(more)} more" if more else ""
         line.append(printable(f"  PostgreSQL {view.postgresql} at {first}{others}"))
+    return line
+
+
+def _observers(view: ObserversView) -> Text:
+    few = view.running < view.exporters
+    line = (
+        Text()
+        .append("exporters ")
+        .append(f"{view.running}/{view.exporters}", _ALARM if few else "")
+    )
+    if view.version:
+        line.append(printable(f"  pgbouncer_exporter {view.version}"))
+    if view.prometheus:
+        line.append(f"  Prometheus at {view.prometheus}")
     return line
 
 

@@ -82,6 +82,18 @@ class ProblemView(Value):
     command: str = ""
 
 
+class ObserversView(Value):
+    """The exporters of `up --metrics`, and the Prometheus of `observe`."""
+
+    # Exporters that run, and exporters that are configured.
+    running: int
+    exporters: int
+    # The release of pgbouncer_exporter; '' if the program is missing or names none.
+    version: str
+    # Where Prometheus listens; '' if none runs.
+    prometheus: str
+
+
 class StatusView(Value):
     """Everything that `pooler status` shows."""
 
@@ -93,6 +105,8 @@ class StatusView(Value):
     postgresql_endpoints: tuple[str, ...] = ()
     units: tuple[UnitView, ...] = ()
     applications: tuple[ApplicationView, ...] = ()
+    # None without `up --metrics`, and while the units are stopped.
+    observers: ObserversView | None = None
     problems: tuple[ProblemView, ...] = ()
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pydantic
 
 from domain.console import PoolState
-from domain.pools import AUTH_ALIASES
+from domain.plan import AUTH_ALIASES
 from pooler.survey import ProcessState
 from pooler.views.status import Load, load_of
 

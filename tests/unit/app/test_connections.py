@@ -4,8 +4,9 @@ import pytest
 from in_memory import related, worst
 
 from adapters.memory import MemoryPlatform
-from app.outcome import AskAgain
+from app.outcome import AskAgain, Done
 from domain.budget import UnitBudget
+from domain.operations import ALL
 from domain.problems import Level
 
 
@@ -283,20 +284,20 @@ def test_a_pause_reaches_every_process_before_any_is_waited_for():
     platform = pooling()
     consoles = platform.leader.pooler.consoles
     consoles.busy = {0: 1}
-    assert platform.leader.pause() == 1
-    assert consoles.paused == {0, 1}
+    assert isinstance(platform.leader.pause(), AskAgain)
+    assert consoles.paused == {0: {ALL}, 1: {ALL}}
     consoles.busy = {}
-    assert platform.leader.pause() == 0
+    assert isinstance(platform.leader.peers_changed(), Done)
     platform.leader.resume()
-    assert consoles.paused == set()
+    assert consoles.paused == {0: set(), 1: set()}
 
 
 def test_where_nothing_is_served_there_is_nothing_to_pause():
     platform = related(units=1)
     platform.model.auth = None
-    assert platform.leader.pause() == 0
+    platform.leader.pause()
     platform.leader.resume()
-    assert platform.leader.pooler.consoles.paused == set()
+    assert not platform.leader.pooler.consoles.paused
 
 
 # ---- another server ----------------------------------------------------------------------------

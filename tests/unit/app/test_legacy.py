@@ -208,9 +208,3 @@ def test_a_unit_that_is_being_removed_answers_no_client():
     platform.leader.peers_changed()
     follower.peers_changed()
     assert answers(platform, number)[1] is None
-
-
-def test_the_actions_of_a_refresh_say_that_nothing_waits():
-    platform = related(units=1)
-    assert "No preparation is needed" in platform.leader.pre_upgrade_check()
-    assert "Nothing waits for this action" in platform.leader.resume_upgrade()

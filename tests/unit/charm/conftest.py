@@ -1,13 +1,19 @@
-"""The charm under Scenario. `--pebble=real` runs the same tests with a real Pebble in the container."""
+"""The charm under Scenario. `--pebble=real` runs the same tests with a real Pebble in the container.
+
+That Pebble runs as the user of metadata.yaml, and with `--pebble=root` as root, as in Juju before 3.5.
+"""
 
 import contextlib
 import functools
 import itertools
 import os
+import zlib
 from collections import Counter
 
 import pytest
+from juju_releases import RELEASES
 from on_juju import V0, Juju
+from quiet_hooks import memory
 
 from adapters.connections import ping
 
@@ -15,7 +21,7 @@ SELDOM = pytest.StashKey[list]()
 
 
 def real(config):
-    return config.getoption("--pebble") == "real"
+    return config.getoption("--pebble") != "scenario"
 
 
 def pytest_collection_modifyitems(config, items):
@@ -41,6 +47,19 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.section("--every-case leaves nothing out")
         for line in lines:
             terminalreporter.write_line(line)
+
+
+@pytest.fixture(autouse=True)
+def release(request, monkeypatch):
+    """Return the release of Juju of this test: each test with its own, and `--pebble=real` with the other.
+
+    So both suites together run each test with both releases, in the time of a single release.
+    """
+    number = zlib.crc32(request.node.nodeid.encode()) + real(request.config)
+    asked = request.config.getoption("--juju")
+    chosen = next((name for name in RELEASES if name.startswith(asked)), RELEASES[number % 2])
+    monkeypatch.setattr(Juju, "release", chosen)
+    return chosen
 
 
 class Network:
@@ -75,9 +94,11 @@ def pebble(request):
                 )
             import built
             from real_container import RealContainer
+            from workload import NON_ROOT
 
             programs = built.programs(request.config)
-            Juju.kind = staticmethod(functools.partial(RealContainer, programs, at_the_end))
+            user = NON_ROOT if request.config.getoption("--pebble") == "real" else 0
+            Juju.kind = staticmethod(functools.partial(RealContainer, programs, user, at_the_end))
         yield
 
 
@@ -121,6 +142,15 @@ def related(begun, tmp_path):
     """Return the only unit, deployed, with PostgreSQL."""
     with contextlib.closing(begun[1].copy(tmp_path / "related")) as juju:
         yield juju
+
+
+@pytest.fixture
+def quiet(related):
+    """Return a unit that has recorded that nothing is left to do."""
+    related.shop = related.client("shop-app", {"database": "shop", **V0})
+    related.emit(related.context.on.update_status())
+    assert memory(related).exists()
+    return related
 
 
 @pytest.fixture(scope="module")

@@ -111,6 +111,7 @@ def test_an_event_reaches_every_port_through_five_files_at_most(walks):
         "departures",
         "reminder",
         "exposure",
+        "rollout",
         "certificates",
     }
     files = {

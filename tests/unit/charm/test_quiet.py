@@ -1,12 +1,8 @@
-"""Hooks that bring nothing new: what they import and compare, and which hooks read everything again."""
+"""Hooks that bring nothing new: what they compare, and which hooks read everything again."""
 
 import contextlib
 import dataclasses
 import json
-import pathlib
-import pickle
-import subprocess
-import sys
 from collections import Counter
 from functools import partial
 from unittest import mock
@@ -14,36 +10,13 @@ from unittest import mock
 import ops
 import pytest
 from crash_charm import effects
-from on_juju import ACTIONS, APP, CONFIG, META, V0
+from on_juju import APP, META, V0
 from ops import testing
+from quiet_hooks import loaded_by_an_update_status_of, looked, memory
 from scenario.mocking import _MockModelBackend
 from signing import Provider, Signer, receives
 
 from adapters.juju.names import OBSERVERS
-
-SOURCE = pathlib.Path(__file__).parents[3] / "src"
-HEAVY = {"psycopg", "lightkube", "jinja2", "httpx2", "cryptography"}
-UNNEEDED = {"pydantic", "domain", "app", "wiring", "dependency_injector"}
-
-
-@pytest.fixture
-def quiet(related):
-    """Return a unit that has recorded that nothing is left to do."""
-    related.shop = related.client("shop-app", {"database": "shop", **V0})
-    related.emit(related.context.on.update_status())
-    assert memory(related).exists()
-    return related
-
-
-def memory(juju):
-    return pathlib.Path(juju.context.charm_root, ".unchanged")
-
-
-def looked(juju, event=None):
-    """Return whether the hook of an event read everything again: then it removed the memory first."""
-    before = memory(juju).stat()
-    juju.emit(event or juju.context.on.update_status())
-    return not memory(juju).exists() or memory(juju).stat().st_mtime_ns != before.st_mtime_ns
 
 
 def failed(juju, name):
@@ -342,75 +315,3 @@ def test_trouble_is_never_quiet(quiet):
     quiet.server.stuck = ""
     quiet.emit(quiet.context.on.update_status())
     assert quiet.status == "active"
-
-
-# The charm leaves ops-tracing out before it imports ops, and here ops is imported first.
-AS_THE_CHARM = 'import sys; sys.modules["ops_tracing"] = None\n'
-HOOK = f"""
-import pickle, sys
-sys.path.append({str(SOURCE.parent / "tests" / "unit")!r})
-import yaml
-from ops import testing
-import hook_tools
-from adapters.connections import ping
-from charm import PgBouncerCharm
-
-ping.answers = lambda servers, seconds=1.0: True
-state, root, meta, config, actions = pickle.load(sys.stdin.buffer)
-known = {{"meta": meta, "config": config, "actions": actions}}
-context = testing.Context(PgBouncerCharm, **known, charm_root=root)
-out = context.run(context.on.update_status(), state)
-assert out.unit_status.name == "active", out.unit_status
-print(*{{name.partition(".")[0] for name in sys.modules}})
-"""
-
-
-def loaded_by_an_update_status_of(juju):
-    """Return the modules that a new process has loaded at the end of the hook."""
-    given = pickle.dumps((juju.state, juju.context.charm_root, META, CONFIG, ACTIONS))
-    done = subprocess.run(
-        [sys.executable, "-c", AS_THE_CHARM + juju.workload.reached_by() + HOOK],
-        input=given,
-        capture_output=True,
-        check=False,
-        cwd=SOURCE,
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    return set(done.stdout.decode().split())
-
-
-def test_a_quiet_hook_loads_neither_models_nor_drivers(quiet):
-    quiet_load = loaded_by_an_update_status_of(quiet)
-    assert "ops" in quiet_load
-    assert not quiet_load & (HEAVY | UNNEEDED)
-
-
-def test_a_hook_that_looks_and_finds_nothing_loads_no_driver(quiet):
-    memory(quiet).unlink()
-    load = loaded_by_an_update_status_of(quiet)
-    assert load >= UNNEEDED
-    assert not load & HEAVY
-
-
-def test_a9_no_hook_without_an_authority_loads_cryptography(quiet):
-    memory(quiet).unlink()
-    assert "cryptography" not in loaded_by_an_update_status_of(quiet)
-    memory(quiet).unlink()
-    read, tool = [], _MockModelBackend.secret_get
-
-    def spied(self, *args, **kwargs):
-        read.append(f"{args} {kwargs}")
-        return tool(self, *args, **kwargs)
-
-    with mock.patch.object(_MockModelBackend, "secret_get", spied):
-        quiet.emit(quiet.context.on.update_status())
-    assert read
-    assert not [label for label in read if "certificates" in label]
-
-
-def test_a9_a_hook_with_an_authority_and_no_news_loads_no_cryptography(quiet):
-    Provider(quiet).issues()
-    quiet.emit(quiet.context.on.update_status())
-    assert not looked(quiet)
-    memory(quiet).unlink()
-    assert "cryptography" not in loaded_by_an_update_status_of(quiet)

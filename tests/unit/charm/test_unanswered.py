@@ -3,17 +3,7 @@
 import dataclasses
 
 import ops
-import pytest
 import scenario.mocking
-from on_juju import V0
-
-
-@pytest.fixture
-def quiet(related):
-    """Return a unit with nothing left to do."""
-    related.shop = related.client("shop-app", {"database": "shop", **V0})
-    related.emit(related.context.on.update_status())
-    return related
 
 
 def test_a_process_that_did_not_answer_is_told_until_it_has_answered(quiet):

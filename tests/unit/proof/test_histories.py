@@ -35,6 +35,7 @@ class Platform(MemoryPlatform):
             SupervisedPooler(self._cpus),
             self.databases,
             self.exposure(name),
+            self.rollout(name),
             self.telemetry(name),
             self._new_password,
         )

@@ -1,0 +1,196 @@
+"""Read and hold the refresh of the pods by the partition of the StatefulSet, which Juju leaves as it is."""
+
+from __future__ import annotations
+
+import logging
+import re
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, cast
+
+import pydantic
+from pydantic.alias_generators import to_camel
+
+from app.errors import RolloutFailed, RolloutForbidden
+from domain.refresh import Decide, RollingUpdate
+from domain.value import Count, number_of
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    import lightkube
+
+# Seconds for a request. The hook stop has 30 seconds in all, and any other hook tries again.
+TIMEOUT = 2.0
+
+# How often a request is repeated because the StatefulSet changed meanwhile.
+_ATTEMPTS = 3
+
+# The partition that this application has set, and the partition before. A partition without this annotation, or with
+# another number in it, is that of another manager. Written by the request that sets the partition.
+HELD = "pgbouncer-k8s/partition"
+
+
+class _Part(pydantic.BaseModel):
+    """A part of an object of Kubernetes: fields that this module does not read are ignored, and null is a default."""
+
+    model_config = pydantic.ConfigDict(alias_generator=to_camel, defer_build=True)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, fields: object) -> object:
+        if not isinstance(fields, dict):
+            return fields
+        named = cast("dict[str, object]", fields)
+        return {key: value for key, value in named.items() if value is not None}
+
+
+class _Metadata(_Part):
+    generation: int = 0
+    resource_version: str | None = None
+    annotations: dict[str, str] = {}
+
+
+class _Partition(_Part):
+    partition: Count = 0
+
+
+class _Strategy(_Part):
+    type: str = "RollingUpdate"
+    rolling_update: _Partition = _Partition()
+
+
+class _Spec(_Part):
+    replicas: Count = 1
+    update_strategy: _Strategy = _Strategy()
+
+
+class _Status(_Part):
+    observed_generation: int = 0
+    current_revision: str = ""
+    update_revision: str = ""
+    updated_replicas: Count = 0
+    ready_replicas: Count = 0
+
+
+class _StatefulSet(_Part):
+    metadata: _Metadata = _Metadata()
+    spec: _Spec = _Spec()
+    status: _Status = _Status()
+
+    def update(self, number: int) -> RollingUpdate:
+        """Return what this StatefulSet says of its refresh to the unit with this number."""
+        strategy, status = self.spec.update_strategy, self.status
+        partition = strategy.rolling_update.partition
+        # Until the controller has seen the last change, its status describes the release before.
+        behind = 0 < status.observed_generation < self.metadata.generation
+        known = bool(status.update_revision) and not behind
+        same = known and status.current_revision == status.update_revision
+        note = re.fullmatch(r"([0-9]{1,9}) ([0-9]{1,9})", self.metadata.annotations.get(HELD, ""))
+        owned = note is not None and int(note[1]) == partition
+        return RollingUpdate(
+            number=number,
+            replicas=self.spec.replicas,
+            partition=partition,
+            owned=owned,
+            floor=int(note[2]) if note and owned else 0,
+            # With `OnDelete` Kubernetes replaces no pod.
+            under_way=strategy.type != "OnDelete" and not same,
+            known=known,
+            updated=status.updated_replicas if known else 0,
+            ready=status.ready_replicas,
+        )
+
+
+def _kind() -> Any:  # noqa: ANN401 — lightkube makes the class
+    """Return the class of a StatefulSet as plain data: its models would take longer to import than a request takes."""
+    from lightkube.generic_resource import create_namespaced_resource
+
+    return create_namespaced_resource("apps", "v1", "StatefulSet", "statefulsets")
+
+
+class LightkubeRollout:
+    """The StatefulSet that Juju makes for the application, which only an application with trust may read."""
+
+    def __init__(self, application: str, namespace: str, unit: str) -> None:
+        self._application = application
+        self._namespace = namespace
+        self._number = number_of(unit)
+
+    def adjust(self, decide: Decide) -> RollingUpdate:
+        """Set the partition that `decide` returns, and return the state before.
+
+        A single request reads. A second request writes only if `decide` returns a partition. Raises
+        RolloutForbidden and RolloutFailed.
+        """
+        for _ in range(_ATTEMPTS):
+            with self._translated():
+                client = self._client()
+                found = _StatefulSet.model_validate(
+                    client.get(_kind(), self._application).to_dict()
+                )
+                update = found.update(self._number)
+                partition = decide(update)
+                if partition is None or self._set(client, found, update, partition):
+                    return update
+        raise RolloutFailed("Kubernetes changes the StatefulSet all the time: this is tried again")
+
+    def _set(
+        self, client: lightkube.Client, found: _StatefulSet, update: RollingUpdate, partition: int
+    ) -> bool:
+        """Set the partition; return False if the StatefulSet has changed since it was read."""
+        from lightkube.core.exceptions import ApiError
+        from lightkube.types import PatchType
+
+        floor = update.floor if update.owned else update.partition
+        held = f"{partition} {floor}" if partition > floor else None
+        change = {
+            "metadata": {
+                "resourceVersion": found.metadata.resource_version,
+                "annotations": {HELD: held},
+            },
+            "spec": {"updateStrategy": {"rollingUpdate": {"partition": partition}}},
+        }
+        try:
+            client.patch(
+                _kind(),
+                self._application,
+                change,
+                patch_type=PatchType.MERGE,
+                field_manager=self._application,
+            )
+        except ApiError as error:
+            if error.response.status_code != HTTPStatus.CONFLICT:
+                raise
+            return False
+        return True
+
+    def _client(self) -> lightkube.Client:
+        import httpx2
+        import lightkube
+
+        # httpx2 logs every request, and each log line starts a process (`juju-log`).
+        logging.getLogger("httpx2").setLevel(logging.WARNING)
+        return lightkube.Client(namespace=self._namespace, timeout=httpx2.Timeout(TIMEOUT))
+
+    @contextmanager
+    def _translated(self) -> Generator[None]:
+        import httpx2
+        from lightkube.core.exceptions import ApiError, ConfigError
+
+        try:
+            yield
+        except ApiError as error:
+            code = error.response.status_code
+            if code == HTTPStatus.FORBIDDEN:
+                raise RolloutForbidden(
+                    f"run `juju trust {self._application} --scope=cluster`"
+                ) from None
+            raise RolloutFailed(
+                f"Kubernetes refuses to show or change the StatefulSet ({code}): this is tried again"
+            ) from None
+        except (httpx2.HTTPError, ConfigError, OSError):
+            raise RolloutFailed("Kubernetes does not answer: this is tried again") from None
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+            # lightkube takes any JSON for the object that was requested, and fails when it uses a missing field.
+            raise RolloutFailed("Kubernetes answers something else: this is tried again") from None

@@ -1,0 +1,105 @@
+"""What an operator asks of a running application, and what a unit reports that it has done of it."""
+
+from typing import Annotated
+
+import pydantic
+
+from domain.value import Count, Line, Name, Value
+
+# Stands for all databases where the name of a database is expected.
+ALL = ""
+
+# Seconds since the epoch.
+Moment = Annotated[int, pydantic.Field(ge=0, le=2**53)]
+
+
+class Pause(Value):
+    """A pause: no transaction begins on a database, and clients wait."""
+
+    # ALL, or the name of a database.
+    database: Name | Annotated[str, pydantic.Field(max_length=0)] = ALL
+    since: Moment = 0
+    # Until then open transactions have to end, or the pause is taken back. 0 if there is no such moment, or if they
+    # have ended on every unit.
+    until: Moment = 0
+
+
+class KillOrder(Value):
+    """An order to disconnect clients. A client is disconnected if it matches every field that is set."""
+
+    # Every order has a number of its own. A unit carries out an order once.
+    number: Count = 0
+    # '' matches every database, or every user.
+    database: Line | Annotated[str, pydantic.Field(max_length=0)] = ""
+    user: Line | Annotated[str, pydantic.Field(max_length=0)] = ""
+    # Seconds since the last request of a client that has no server connection; 0 matches every client.
+    idle: Count = 0
+    # How many clients of each process are disconnected, those first that have been idle longest; 0 is no limit.
+    oldest: Count = 0
+
+
+class Holder(Value):
+    """A client that keeps a server connection of a paused database."""
+
+    unit: str = ""
+    process: Count = 0
+    database: str
+    user: str
+    # The address and port of the client, as PgBouncer shows them.
+    address: str
+    # When its last request began.
+    since: Moment = 0
+
+
+class Operations(Value):
+    """The report of a unit on what it has done of what an operator asks."""
+
+    # The databases on which no transaction runs any more, with ALL for all databases.
+    paused: tuple[str, ...] = ()
+    # The client that the unit waits for; None if it waits for no client.
+    holder: Holder | None = None
+    # Every process was started with this number of `Plan.restarts` or a later number.
+    restarts: Count = 0
+    # The number of `Plan.reconnects` that was carried out last.
+    reconnects: Count = 0
+    # The number of the order that was carried out last, and how many clients were disconnected for it.
+    kills: Count = 0
+    killed: Count = 0
+
+
+class ClientSession(Value):
+    """A client of a process, as its console shows it."""
+
+    number: Count
+    user: str
+    alias: str
+    address: str
+    state: str = ""
+    application: str = ""
+    # The client has a server connection.
+    linked: bool = False
+    # When the client connected, and when its last request began.
+    connected: Moment = 0
+    since: Moment = 0
+
+
+def clients_to_kill(
+    order: KillOrder,
+    sessions: tuple[ClientSession, ...],
+    aliases: frozenset[str],
+    now: float,
+) -> tuple[ClientSession, ...]:
+    """Return the sessions that an order matches, those first that have been idle longest.
+
+    `aliases` has the names by which clients reach the database of the order. `now` is in seconds.
+    """
+    matching = [
+        session
+        for session in sessions
+        if (not order.database or session.alias in aliases)
+        and (not order.user or session.user == order.user)
+        and (not (order.idle or order.oldest) or not session.linked)
+        and now - session.since >= order.idle
+    ]
+    matching.sort(key=lambda session: session.since)
+    return tuple(matching[: order.oldest] if order.oldest else matching)

@@ -1,0 +1,168 @@
+"""A refresh of the units, one after another: which unit may be next, and when.
+
+Kubernetes replaces the pods of a StatefulSet one after another, the highest number first, and goes on when a pod is
+ready. A pod is ready before the charm has configured anything. So the unit that is replaced sets the partition of the
+StatefulSet to its own number: pods with lower numbers keep their release. The new unit lowers the partition when it
+serves the plan that is in force. A release that fails stays on a single unit.
+"""
+
+from collections.abc import Callable, Iterator
+
+from domain.change import plan_of_unit
+from domain.facts import Facts
+from domain.plan import Plan, Serving
+from domain.tls_told import plan_to_apply
+from domain.value import Count, Value, number_of
+
+
+class RollingUpdate(Value):
+    """What a StatefulSet says of the refresh of its pods."""
+
+    # The number of the unit that asks.
+    number: Count
+    replicas: Count
+    # Pods with a lower number keep the release that they have.
+    partition: Count = 0
+    # This application has set the partition.
+    owned: bool = False
+    # The partition that was there before this application raised it.
+    floor: Count = 0
+    # Some pods do not have the newest release, or Kubernetes does not say which release is the newest.
+    under_way: bool = False
+    known: bool = True
+    # The pods that have the newest release, and the pods that are ready.
+    updated: Count = 0
+    ready: Count = 0
+
+    @property
+    def held(self) -> bool:
+        """Return whether the partition holds back pods that do not have the newest release."""
+        return self.under_way and self.partition > 0
+
+    @property
+    def all_ready(self) -> bool:
+        """Return whether every pod is ready, and the pod that the partition lets go has the newest release."""
+        newest = self.updated >= self.replicas - self.partition
+        return (newest or not self.known) and self.ready >= self.replicas
+
+
+# What stops a release that fails, for the action pre-upgrade-check.
+GATE = "each unit holds back the next unit until its new release serves: a release that fails stays on the first unit"
+GATE_WITHOUT_TRUST = (
+    "Kubernetes goes on when the pod of the new unit is ready, and a release that fails may reach a second unit: run"
+    " `juju trust {application} --scope=cluster` to let each unit hold back the next unit"
+)
+SINGLE_UNIT = (
+    ". There is a single unit: clients are disconnected while it is replaced. Add a unit before, by `juju add-unit"
+    " {application}`"
+)
+
+# Returns the partition to set; None if it stays.
+Decide = Callable[[RollingUpdate], int | None]
+
+
+def unchanged(_: RollingUpdate) -> None:
+    """Leave the partition as it is."""
+
+
+def hold(update: RollingUpdate) -> int | None:
+    """Return the partition that a unit sets when its pod ends; None if the partition stays.
+
+    A pod that is replaced by a refresh is the highest pod of the former release. A pod that ends for another reason
+    is below it or above it, and holds nothing back.
+    """
+    highest_former = update.replicas - 1 - update.updated
+    replaced = update.under_way and update.partition < update.number <= highest_former
+    return update.number if replaced else None
+
+
+def let_next_go(update: RollingUpdate) -> int | None:
+    """Return the partition that a unit sets when it serves the plan in force; None if the partition stays.
+
+    A partition that another manager has set stays.
+    """
+    if not update.owned:
+        return None
+    if not update.under_way:
+        return update.floor
+    return max(update.number - 1, update.floor) if update.partition == update.number else None
+
+
+def without_removed(update: RollingUpdate, highest: int) -> int | None:
+    """Return the partition that the leader sets when units were removed; None if the partition stays.
+
+    `highest` is the highest number of the units that stay. A partition above every unit would hold back every later
+    refresh.
+    """
+    if not update.owned or update.partition <= highest:
+        return None
+    return highest if update.under_way else min(update.floor, highest)
+
+
+def resume(update: RollingUpdate) -> int | None:
+    """Return the partition that lets the next unit go because the operator wants that; None if nothing is held."""
+    if update.held:
+        return update.partition - 1
+    return update.floor if update.owned and not update.under_way else None
+
+
+def serves_plan(facts: Facts) -> bool:
+    """Return whether this unit serves the plan that is in force."""
+    plan = plan_to_apply(facts)
+    if plan is None or facts.unreadable:
+        return False
+    return serves(facts.unit, facts.container.serving, plan_of_unit(facts, plan))
+
+
+def serves(unit: str, serving: Serving | None, plan: Plan) -> bool:
+    """Return whether a unit that reports this serves a plan, as far as it has connections to serve it."""
+    if serving is None or serving.port != plan.settings.listen_port:
+        return False
+    return not plan.serves_by(unit) or set(plan.databases) <= set(serving.databases)
+
+
+def may_let_next_go(facts: Facts) -> bool:
+    """Return whether this unit has to let the next unit go, and has not done it since its container started."""
+    record = facts.container.applied
+    return (
+        record is not None and not record.lets_next_go and not facts.leaving and serves_plan(facts)
+    )
+
+
+def highest_that_stays(facts: Facts) -> int:
+    """Return the highest number of the units that are not being removed, as the leader sees them."""
+    peers = (peer.name for peer in facts.peers if not peer.leaving)
+    return max(map(number_of, (facts.unit, *peers)))
+
+
+def obstacles(facts: Facts) -> Iterator[str]:
+    """Yield why a refresh should not begin now, as the leader sees the application."""
+    if facts.unreadable:
+        yield "units run different releases: wait until the refresh before is complete"
+    plan = facts.plan
+    if plan is None:
+        yield "there is no configuration yet"
+        return
+    known = {facts.unit, *(peer.name for peer in facts.peers)}
+    if missing := sorted({member.name for member in plan.members} - known):
+        yield f"{', '.join(missing)} has gone: wait until the leader has noticed"
+    if not serves_plan(facts):
+        yield f"{facts.unit} does not serve the configuration that is in force"
+    for peer in facts.peers:
+        if peer.leaving:
+            yield f"{peer.name} is being removed"
+        elif not serves(peer.name, peer.serving, plan):
+            yield f"{peer.name} does not serve the configuration that is in force"
+
+
+def obstacles_in_kubernetes(update: RollingUpdate) -> Iterator[str]:
+    """Yield why a refresh should not begin now, as Kubernetes sees the pods."""
+    if update.under_way and update.known:
+        yield f"a refresh is under way: {update.updated} of {update.replicas} units have the new release"
+    elif update.ready < update.replicas:
+        yield f"{update.ready} of {update.replicas} pods are ready"
+    if update.partition and not update.owned:
+        yield (
+            f"the partition {update.partition} of the StatefulSet, which this charm has not set, holds back units with"
+            " lower numbers: set it to 0 by kubectl"
+        )

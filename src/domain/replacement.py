@@ -1,0 +1,173 @@
+"""How this charm takes the place of the reference: follow its leader, take over from its last unit, clean up.
+
+1. While a unit runs the reference, no unit of this charm writes for the application, whichever unit leads. Units
+   of this charm serve by a plan that follows from what the reference has stored.
+2. When no unit runs the reference any more, the leader takes over roles, passwords and secrets, and makes an auth
+   user of its own.
+3. When every unit looks passwords up by that auth user, the leader drops the reference's, and removes its keys.
+"""
+
+from collections.abc import Iterable
+
+from domain.facts import Facts
+from domain.plan import Member, Plan, Serving, Upstream, share
+from domain.reference import InheritedRole
+from domain.settings import Settings
+from domain.users import AuthMaterial, Login, auth_user, second_auth_user
+from domain.value import number_of
+
+
+def following(facts: Facts) -> Facts:
+    """Return the facts with the plan that follows from what the reference has stored, if it decides.
+
+    A plan that a leader of this charm has shared counts from then on.
+    """
+    reference = facts.reference
+    if reference is None or not reference.shared or facts.plan is not None:
+        return facts
+    facts = facts.with_auth(facts.auth or reference.auth)
+    return facts.starting_with(_plan(facts))
+
+
+def _plan(facts: Facts) -> Plan:
+    reference, settings = facts.reference, facts.settings or Settings()
+    upstream = _upstream(facts)
+    certificates = facts.certificates
+    pair = certificates.kept or certificates.issued
+    plan = Plan(
+        settings=settings,
+        members=_members(facts, settings.max_db_connections),
+        upstream=upstream,
+        databases=reference.names if reference else (),
+        tls=pair is not None and settings.client_tls_sslmode != "disable",
+        client_authorities=pair.authorities if pair else (),
+        md5_logins=True,
+    )
+    return plan if upstream else plan.without_upstream()
+
+
+def _upstream(facts: Facts) -> Upstream | None:
+    """Return the server of the reference's pools. The reference has its function in a schema of its auth user."""
+    known, auth = facts.backend.credentials, facts.auth
+    if known is None or auth is None or not facts.backend.attached:
+        return None
+    return Upstream(
+        endpoints=known.endpoints,
+        read_only=known.read_only,
+        auth_database=known.database,
+        auth_user=auth.auth_user,
+        auth_schema=auth.auth_user,
+        version=known.version,
+    )
+
+
+def _members(facts: Facts, total: int) -> tuple[Member, ...]:
+    """Return all units, each with an equal part of the connections: every unit comes to the same result."""
+    addresses = {peer.name: peer.address for peer in facts.peers} | {facts.unit: facts.address}
+    names = sorted(addresses, key=number_of)
+    return tuple(
+        Member(
+            name=name,
+            address=addresses[name],
+            share=max(1, share(total, len(names), place)) if total else 0,
+        )
+        for place, name in enumerate(names)
+    )
+
+
+def takes_over(facts: Facts) -> bool:
+    """Return whether this unit leads, and has to take over what the last unit of the reference left."""
+    reference = facts.reference
+    ended = facts.reference_decides and reference is not None and not reference.units
+    return ended and facts.leader and not facts.leaving and not facts.unreadable
+
+
+def successor_of(auth: AuthMaterial, backend_user: str, password: str, admin: str) -> AuthMaterial:
+    """Return the users of PgBouncer after the takeover: the statistics user stays as it is.
+
+    The auth user gets another name, because units look passwords up by the former until they know the new.
+    """
+    name = auth_user(backend_user)
+    return AuthMaterial.model_validate(
+        {
+            **dict(auth),
+            "auth_user": second_auth_user(name) if auth.auth_user == name else name,
+            "auth_password": password,
+            "admin_password": admin,
+            "generation": auth.generation + 1,
+            # Look-ups that have begun go on as the former auth user.
+            "former_auth": Login(username=auth.auth_user, password=auth.auth_password),
+        }
+    )
+
+
+def inherited_roles(
+    facts: Facts, passwords: Iterable[tuple[str, object]]
+) -> tuple[InheritedRole, ...]:
+    """Return the roles that the reference's peer data name; `passwords` are those that it published, by user.
+
+    A remote application can write neither. A user of `db` or `db-admin` has another name, and stays as it is.
+    """
+    if facts.reference is None:
+        return ()
+    known = dict(passwords)
+    return tuple(
+        InheritedRole.model_validate(
+            {
+                "username": database.username,
+                "database": database.name,
+                "password": known.get(database.username),
+            }
+        )
+        for database in facts.reference.databases
+        if not database.legacy
+    )
+
+
+def serves_plan(facts: Facts) -> bool:
+    """Return whether the processes of this unit serve everything that the plan has."""
+    serving, plan = facts.serving, facts.plan
+    if serving is None or plan is None or not facts.container.runs:
+        return False
+    port = plan.settings.listen_port
+    return all(serving.serves(name, port) for name in plan.databases)
+
+
+def may_drop_auth_user(facts: Facts) -> bool:
+    """Return whether no unit looks passwords up by the reference's auth user any more."""
+    reference, auth = facts.reference, facts.auth
+    if reference is None or not reference.shared or reference.units or auth is None:
+        return False
+    if not facts.ledger.provisioned_for or _is_of_reference(facts):
+        return False
+    reports = {report.unit: report.auth_user for report in reference.in_use}
+    units = (facts.unit, *(peer.name for peer in facts.peers))
+    return all(reports.get(unit) == auth.auth_user for unit in units)
+
+
+def _is_of_reference(facts: Facts) -> bool:
+    reference, auth = facts.reference, facts.auth
+    former = reference.auth if reference else None
+    return former is not None and auth is not None and former.auth_user == auth.auth_user
+
+
+def next_partition(facts: Facts) -> int | None:
+    """Return the partition of the StatefulSet that lets the next unit be refreshed; None if it stays.
+
+    After `pre-upgrade-check` of the reference, the unit with the highest number waits for its action
+    `resume-upgrade`; each later unit lets the next go on, as a unit of the reference does.
+    """
+    reference = facts.reference
+    if reference is None or not reference.stack:
+        return None
+    number, highest = number_of(facts.unit), max(map(number_of, _names(facts)))
+    return number - 1 if 0 < number < highest else None
+
+
+def _names(facts: Facts) -> tuple[str, ...]:
+    return (facts.unit, *(peer.name for peer in facts.peers))
+
+
+def report_of(serving: Serving | None, plan: Plan | None) -> str:
+    """Return the auth user with which this unit looks passwords up; '' if it serves nothing."""
+    return plan.upstream.auth_user if serving and plan and plan.upstream else ""

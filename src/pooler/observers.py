@@ -1,0 +1,79 @@
+"""Find out what the exporters and the Prometheus of a home do: what runs, what has ended, and what is old."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from domain.capabilities import Version
+from domain.exporters import COMPLETE, ExporterProgram
+from pooler import binaries, exporters
+from pooler.platform import LocalPlatform
+from pooler.prometheus import Prometheus
+from pooler.views.status import ObserversView, ProblemView
+
+
+class Observers(NamedTuple):
+    """The exporters and the Prometheus of a home, and what is wrong with them."""
+
+    view: ObserversView
+    problems: tuple[ProblemView, ...]
+
+
+def observers(platform: LocalPlatform) -> Observers | None:
+    """Return the exporters and the Prometheus of a home; None without `up --metrics`."""
+    record = platform.state.metrics
+    if record is None:
+        return None
+    processes, wanted = exporters.exporters_of(platform.store), exporters.kept(platform)
+    ended = [each for each in wanted if not processes.runs(each)]
+    problems: list[ProblemView] = []
+    program = pathlib.Path(record.program)
+    version = binaries.exporter_version(program)
+    if not os.access(program, os.X_OK):
+        problems.append(
+            _problem(
+                f"no exporter can start: {program} is not there, or cannot run",
+                "pooler up --metrics",
+            )
+        )
+    else:
+        problems += _old(version)
+        problems += [
+            _problem(
+                f"the exporter of process {each.process} does not run", "pooler up", each.unit
+            )
+            for each in ended
+        ]
+    prometheus = Prometheus(platform.store)
+    runs = prometheus.running() if prometheus.directory.exists() else None
+    if runs is None and platform.state.prometheus:
+        problems.append(
+            _problem(
+                f"Prometheus has ended, so no alert fires: see {prometheus.log}",
+                "pooler observe --detach",
+            )
+        )
+    view = ObserversView(
+        running=len(wanted) - len(ended),
+        exporters=len(wanted),
+        version=str(version or ""),
+        prometheus=runs.url if runs else "",
+    )
+    return Observers(view, tuple(problems))
+
+
+def _old(version: Version | None) -> Iterator[ProblemView]:
+    """Yield a problem if an exporter lacks metrics that a later release has."""
+    if missing := ExporterProgram(version=version).missing:
+        yield _problem(
+            f"pgbouncer_exporter {version} has no metrics of {' and '.join(missing)}: install {COMPLETE} or later,"
+            " and run `pooler up --metrics`"
+        )
+
+
+def _problem(text: str, command: str = "", unit: str = "") -> ProblemView:
+    units = (unit,) if unit else ()
+    return ProblemView(severity="warning", units=units, text=text, command=command)

@@ -1,0 +1,185 @@
+"""The StatefulSet as a Kubernetes API shows it, and what is written to it."""
+
+import http.server
+import json
+import threading
+
+import pytest
+
+from adapters.kubernetes.rollout import HELD, LightkubeRollout
+from app.errors import RolloutFailed, RolloutForbidden
+from domain.refresh import RollingUpdate, hold, let_next_go, unchanged
+
+FORBIDDEN = {
+    "kind": "Status",
+    "code": 403,
+    "message": 'User "x" cannot get',
+    "reason": "Forbidden",
+}
+
+
+def stateful_set(partition=0, held=None, **status):
+    """Return a StatefulSet of three pods in a refresh that has begun."""
+    annotations = {"annotations": {HELD: held}} if held else {}
+    return {
+        "metadata": {"name": "pgb", "resourceVersion": "7", "generation": 2, **annotations},
+        "spec": {
+            "replicas": 3,
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": partition}},
+        },
+        "status": {
+            "observedGeneration": 2, "currentRevision": "pgb-1", "updateRevision": "pgb-2",
+            "updatedReplicas": 0, "readyReplicas": 3,
+        } | status,
+    }  # fmt: skip
+
+
+class Api(http.server.BaseHTTPRequestHandler):
+    """Shows a StatefulSet and takes changes; `answers` are given first, by method."""
+
+    found, answers, written = {}, {}, []
+
+    def do_GET(self):
+        self.reply(self.found)
+
+    def do_PATCH(self):
+        Api.written.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.reply(self.found)
+
+    def reply(self, body):
+        waiting = self.answers.get(self.command, [])
+        code, body = waiting.pop(0) if waiting else (200, body)
+        text = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def rollout(tmp_path, monkeypatch):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    Api.found, Api.answers, Api.written = stateful_set(), {}, []
+    config = {
+        "kind": "Config", "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+        "clusters": [
+            {"name": "k", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
+        ],
+        "users": [{"name": "u", "user": {"token": "the-token"}}],
+    }  # fmt: skip
+    (tmp_path / "config").write_text(json.dumps(config))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    yield LightkubeRollout("pgb", "dev", "pgb/2")
+    server.shutdown()
+    server.server_close()
+
+
+def change(partition, held):
+    return {
+        "metadata": {"resourceVersion": "7", "annotations": {HELD: held}},
+        "spec": {"updateStrategy": {"rollingUpdate": {"partition": partition}}},
+    }
+
+
+def test_a_pod_that_is_replaced_sets_the_partition_with_a_note(rollout):
+    assert rollout.adjust(hold) == RollingUpdate(number=2, replicas=3, under_way=True, ready=3)
+    assert Api.written == [change(2, "2 0")]
+
+
+def test_the_partition_of_another_manager_is_noted_and_comes_back(rollout):
+    Api.found = stateful_set(partition=1)
+    rollout.adjust(hold)
+    Api.found = stateful_set(partition=2, held="2 1", updatedReplicas=1)
+    found = rollout.adjust(let_next_go)
+    assert (found.owned, found.floor, found.updated) == (True, 1, 1)
+    assert Api.written == [change(2, "2 1"), change(1, None)]
+
+
+@pytest.mark.parametrize("held", [None, "1 0", "2", "-2 0", "2 0 0", "x"])
+def test_a_partition_without_a_note_of_it_is_that_of_another_manager(rollout, held):
+    Api.found = stateful_set(partition=2, held=held, updatedReplicas=1)
+    assert not rollout.adjust(let_next_go).owned
+    assert Api.written == []
+
+
+def test_a_status_of_the_release_before_counts_for_nothing(rollout):
+    Api.found = stateful_set(
+        observedGeneration=1, updateRevision="pgb-1", updatedReplicas=3, currentRevision="pgb-1"
+    )
+    found = rollout.adjust(unchanged)
+    assert (found.under_way, found.updated, found.known) == (True, 0, False)
+
+
+@pytest.mark.parametrize(
+    ("revisions", "under_way"),
+    [
+        ({"currentRevision": "pgb-2"}, False),
+        ({"currentRevision": "pgb-1"}, True),
+        ({"updateRevision": None, "updatedReplicas": 3}, True),
+    ],
+)
+def test_the_revisions_say_whether_a_refresh_is_under_way(rollout, revisions, under_way):
+    Api.found = stateful_set(**revisions)
+    assert rollout.adjust(unchanged).under_way is under_way
+
+
+def test_where_the_operator_deletes_pods_no_refresh_is_under_way(rollout):
+    Api.found["spec"]["updateStrategy"] = {"type": "OnDelete"}
+    assert not rollout.adjust(hold).under_way
+    assert Api.written == []
+
+
+def test_a_stateful_set_that_says_nothing_is_read(rollout):
+    Api.found = {"metadata": {"name": "pgb"}}
+    assert rollout.adjust(unchanged) == RollingUpdate(
+        number=2, replicas=1, under_way=True, known=False
+    )
+
+
+def test_a_change_by_another_unit_is_read_again(rollout):
+    conflict = {"kind": "Status", "code": 409, "message": "changed", "reason": "Conflict"}
+    Api.answers = {"PATCH": [(409, conflict)]}
+    rollout.adjust(hold)
+    assert len(Api.written) == 2
+    Api.answers = {"PATCH": [(409, conflict)] * 9}
+    with pytest.raises(RolloutFailed, match="changes the StatefulSet all the time"):
+        rollout.adjust(hold)
+
+
+def test_without_trust_the_command_is_named(rollout):
+    Api.answers = {"GET": [(403, FORBIDDEN)]}
+    with pytest.raises(RolloutForbidden, match="run `juju trust pgb --scope=cluster`"):
+        rollout.adjust(unchanged)
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+@pytest.mark.parametrize(
+    "answer",
+    [(500, {"code": 500}), (404, {"code": 404}), (200, b"<html>"), (200, b"5"), (422, b"")],
+)
+def test_any_other_answer_is_tried_again(rollout, method, answer):
+    if (method, answer[0]) == ("PATCH", 200):
+        answer = (503, b"")
+    Api.answers = {method: [answer]}
+    with pytest.raises(RolloutFailed, match="this is tried again"):
+        rollout.adjust(hold)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"replicas": -1}, {"replicas": "x"}, {"updateStrategy": 5},
+        {"updateStrategy": {"rollingUpdate": {"partition": -1}}},
+        {"updateStrategy": {"rollingUpdate": {"partition": "a"}}},
+    ],
+)  # fmt: skip
+def test_a_number_that_cannot_be_is_something_else(rollout, field):
+    Api.found["spec"] |= field
+    with pytest.raises(RolloutFailed, match="answers something else"):
+        rollout.adjust(unchanged)

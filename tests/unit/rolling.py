@@ -1,0 +1,58 @@
+"""A refresh of the units in memory, as Juju and Kubernetes do it together."""
+
+from crash_core import run
+
+HOOKS = ("config_changed", "start", "pebble_ready", "peers_changed")
+
+
+class Refresh:
+    """Replaces pods as Kubernetes does: the highest number first, and the next when the pod before is ready.
+
+    `ready` says of a unit whether Kubernetes sees its pod as ready. By default a pod is ready at once, before the charm
+    has configured anything.
+    """
+
+    def __init__(self, platform, ready=lambda unit: True):
+        self.platform, self.ready = platform, ready
+        self.pods = platform.kubernetes.pods
+        # The units whose pods were replaced, in this order.
+        self.replaced = []
+        # Units whose new pods cannot run their hooks.
+        self.failing = set()
+
+    def begin(self):
+        """Give Kubernetes another release."""
+        self.pods.refresh()
+        return self
+
+    def next(self):
+        """Return the unit that Kubernetes replaces now; None if it waits or all are refreshed."""
+        return self.pods.next(self.platform.units, self.ready)
+
+    def replace(self, name, stop=None, new=None):
+        """Replace the pod of a unit; kill its last hook after `stop` effects, and each first hook after `new` effects."""
+        self.replaced.append(name)
+        run(self.platform, name, lambda unit: unit.stop(), stop)
+        self.pods.ends(name)
+        self.platform.units[name].pooler.lose_disk()
+        self.pods.comes_back(name, self.platform.units)
+        for hook in HOOKS if name not in self.failing else ():
+            self.hook(name, hook, new)
+
+    def hook(self, name, hook, last=None):
+        """Run a hook; if it is killed after `last` effects, run it again."""
+        for attempt in (last, None):
+            if run(self.platform, name, lambda unit: getattr(unit, hook)(), attempt) is not None:
+                return
+
+    def rolls(self, most=20, **killed):
+        """Replace pods until Kubernetes replaces no more."""
+        for _ in range(most):
+            if (name := self.next()) is None:
+                return self
+            self.replace(name, **killed)
+        raise AssertionError(f"the refresh does not end: {self.replaced}")
+
+
+def names(*numbers):
+    return [f"pgbouncer/{number}" for number in numbers]
