@@ -46,6 +46,7 @@ def unit(model: Model, name: str, server: MemoryServer) -> Application:
         certificates=record.LocalCertificates(model, name),
         telemetry=record.LocalTelemetry(model, name),
         departures=record.LocalDepartures(model, name),
+        replaced=record.NothingReplaced(),
         exposure=Dns(model, name),
         rollout=record.LocalRollout(model, name),
         # These three do not depend on the platform.

@@ -7,6 +7,7 @@ from app.hooks.backend import BackendBroken, BackendChanged, BackendDeparted
 from app.hooks.certificates import CertificatesChanged, SetPrivateKey
 from app.hooks.clients import ClientsBroken, ClientsChanged, ClientsDeparted
 from app.hooks.config_changed import ConfigChanged
+from app.hooks.inspect import Inspect
 from app.hooks.legacy import LegacyChanged
 from app.hooks.observers import ObserversChanged
 from app.hooks.operate import Operate
@@ -95,6 +96,8 @@ class Application:
         self.pause, self.resume = operate.pause, operate.resume
         self.disable, self.enable = operate.disable, operate.enable
         self.restart, self.reconnect, self.kill = operate.restart, operate.reconnect, operate.kill
+        inspect = Inspect(facts, ports.consoles)
+        self.show, self.report = inspect.show, inspect.report
         # Goes on with the facts of a hook, for an action that waits.
         self.go_on = converge
         self.pre_upgrade_check = PreUpgradeCheck(facts, ports.databases, ports.rollout)
@@ -145,7 +148,7 @@ def _intents(
         # Processes that were just started are paused, too.
         ApplyOperations(ports.pooler, ports.consoles, ports.peers),
         # The charm before, if it ran here, waits for what this unit serves now.
-        FollowReference(ports.databases, ports.replaced),
+        FollowReference(ports.databases, ports.replaced, ports.rollout),
         # Connections that the processes of the leader have just given up go to other units at once.
         share,
         Expose(ports.exposure, ports.peers, checks),

@@ -14,7 +14,7 @@ from domain.applied import AppliedState
 from domain.budget import UnitBudget
 from domain.capabilities import PgBouncerRuntime
 from domain.change import Change
-from domain.console import PooledDatabase, PoolState
+from domain.console import DatabaseStats, PooledDatabase, PoolState, ServerState
 from domain.exporters import ExporterChange, ExporterProgram
 from domain.facts import Facts, Ledger, LegacyClient
 from domain.operations import ALL, ClientSession, Operations
@@ -116,6 +116,14 @@ class Console(Protocol):
 
     def kill(self, number: int) -> None:
         """Disconnect a client; do nothing if it has left."""
+        ...
+
+    def servers(self) -> tuple[ServerState, ...]:
+        """Return the server connections."""
+        ...
+
+    def stats(self) -> tuple[DatabaseStats, ...]:
+        """Return the statistics of each database."""
         ...
 
     def settings(self) -> dict[str, str]:
@@ -275,7 +283,10 @@ class Replaced(Protocol):
     """The charm that this charm replaces, whose units run beside those of this charm during a refresh."""
 
     def answer(self, digest: str, auth_user: str, state: str) -> None:
-        """Write the digest of what this unit serves, its auth user, and the state of its refresh; '' keeps a value."""
+        """Write the digest of what this unit serves, its auth user, and the state of its refresh.
+
+        '' leaves a value as it is.
+        """
         ...
 
     def forget_unit(self) -> None:
@@ -283,7 +294,10 @@ class Replaced(Protocol):
         ...
 
     def forget_application(self) -> None:
-        """Remove what that charm stored for the application, except what stays in use. Only the leader may do that."""
+        """Remove what that charm stored for the application, except what stays in use.
+
+        Only the leader may do that.
+        """
         ...
 
 

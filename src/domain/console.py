@@ -1,6 +1,6 @@
 """The answers of the console of a PgBouncer process, and their comparison with the configuration."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from domain.instances import RESTART, Instance
 from domain.value import Value
@@ -17,13 +17,19 @@ def first_line_not_applied(
     PgBouncer stops reading at the first line that it refuses. `shown` has the settings that its console
     shows, and `aliases` the databases.
     """
+    return next(lines_not_applied(instance, shown, aliases), "")
+
+
+def lines_not_applied(
+    instance: Instance, shown: Mapping[str, str], aliases: Collection[str]
+) -> Iterator[str]:
+    """Yield the lines that a process does not run with; `shown` and `aliases` are as above."""
     names = {pool.alias for pool in instance.pools}
-    if missing := sorted(names.difference(aliases)):
-        return f"{missing[0]} = … in [databases]"
+    for missing in sorted(names.difference(aliases)):
+        yield f"{missing} = … in [databases]"
     for name, value in instance.settings:
         if name not in RESTART and name in shown and not _is_equal(shown[name], value):
-            return f"{name} = {value}"
-    return ""
+            yield f"{name} = {value}"
 
 
 def _is_equal(shown: str, configured: str) -> bool:
@@ -61,6 +67,29 @@ class PoolState(Value):
     # Seconds that the client at the head of the queue has waited.
     longest_wait: float
     mode: str
+
+
+class ServerState(Value):
+    """A server connection, as the console of a process shows it."""
+
+    alias: str
+    user: str
+    state: str
+    # The address and port of PostgreSQL.
+    address: str
+
+
+class DatabaseStats(Value):
+    """The statistics of a database since the process started, as its console shows them."""
+
+    alias: str
+    transactions: int
+    queries: int
+    # Averages of the last period of statistics.
+    transactions_per_second: int
+    queries_per_second: int
+    transaction_microseconds: int
+    wait_microseconds: int
 
 
 def held(databases: Iterable[PooledDatabase]) -> int:

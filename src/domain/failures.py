@@ -258,6 +258,11 @@ PGBOUNCER = (
     ),
     Kind(
         Level.BLOCKED,
+        "PgBouncer may not write …: …",
+        "change the image as the sentence says, and attach it as resource `pgbouncer-image`",
+    ),
+    Kind(
+        Level.BLOCKED,
         "the pgbouncer container refuses: …",
         "the rest of the sentence is the container's reason, such as a full disk",
     ),

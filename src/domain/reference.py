@@ -45,8 +45,8 @@ class Reference(Value):
     units: tuple[str, ...] = ()
     # What units of this charm reported.
     in_use: tuple[AuthUserInUse, ...] = ()
-    # The units that the action `pre-upgrade-check` of the reference listed, and that are still to be refreshed.
-    stack: tuple[int, ...] = ()
+    # The action `pre-upgrade-check` of the reference has run, so that units are refreshed by a partition.
+    checked: bool = False
     # What this unit last wrote for the peer relation `upgrade`.
     state: str = ""
 
@@ -55,11 +55,12 @@ class Reference(Value):
         """Return the names of all databases, each once, in alphabetical order."""
         return tuple(sorted({database.name for database in self.databases}.union(self.further)))
 
-    def reporting(self, unit: str, auth_user: str) -> "Reference":
-        """Return these values after a unit reported the auth user with which it looks passwords up."""
-        others = tuple(report for report in self.in_use if report.unit != unit)
-        report = AuthUserInUse(unit=unit, auth_user=auth_user)
-        return self.model_copy(update={"in_use": (*others, report)})
+    def reporting(self, unit: str, auth_user: str, state: str) -> "Reference":
+        """Return these values after this unit reported its auth user, and the state of its refresh if not ''."""
+        reports = {report.unit: report for report in self.in_use}
+        reports[unit] = AuthUserInUse(unit=unit, auth_user=auth_user)
+        changed = {"in_use": tuple(reports.values()), "state": state or self.state}
+        return self.model_copy(update=changed)
 
 
 class InheritedRole(Value):

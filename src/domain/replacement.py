@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from domain.facts import Facts
 from domain.plan import Member, Plan, Serving, Upstream, share
 from domain.reference import InheritedRole
+from domain.refresh import RollingUpdate
 from domain.settings import Settings
 from domain.users import AuthMaterial, Login, auth_user, second_auth_user
 from domain.value import number_of
@@ -151,21 +152,20 @@ def _is_of_reference(facts: Facts) -> bool:
     return former is not None and auth is not None and former.auth_user == auth.auth_user
 
 
-def next_partition(facts: Facts) -> int | None:
-    """Return the partition of the StatefulSet that lets the next unit be refreshed; None if it stays.
+def lets_next_go(facts: Facts, update: RollingUpdate) -> int | None:
+    """Return the partition that this unit sets when it serves the plan; None if the partition stays.
 
     After `pre-upgrade-check` of the reference, the unit with the highest number waits for its action
     `resume-upgrade`; each later unit lets the next go on, as a unit of the reference does.
     """
-    reference = facts.reference
-    if reference is None or not reference.stack:
-        return None
-    number, highest = number_of(facts.unit), max(map(number_of, _names(facts)))
-    return number - 1 if 0 < number < highest else None
+    highest = max(number_of(name) for name in (facts.unit, *(peer.name for peer in facts.peers)))
+    next_waits = 0 < update.number < highest and update.partition == update.number
+    return update.number - 1 if next_waits else None
 
 
-def _names(facts: Facts) -> tuple[str, ...]:
-    return (facts.unit, *(peer.name for peer in facts.peers))
+def without_partition(update: RollingUpdate) -> int | None:
+    """Return the partition after the refresh from the reference; None if the partition stays."""
+    return 0 if update.partition and not update.owned and not update.under_way else None
 
 
 def report_of(serving: Serving | None, plan: Plan | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
+import signal
 import socket
 import ssl
 import threading
@@ -112,6 +113,32 @@ class Server(PostgreSQL):
             file.write_text(before)
             self.sql("SELECT pg_reload_conf()")
             eventually(self._admits)
+
+    @contextlib.contextmanager
+    def starting_up(self) -> Iterator[None]:
+        """Restart PostgreSQL, and let its start wait for an archive of WAL that does not answer."""
+        recovery = self._data / "recovery.signal"
+        self.stop(signal.SIGQUIT)
+        recovery.touch()
+        self._own(recovery)
+        self._settings["restore_command"] = "sleep 60"
+        self._launch()
+        try:
+            eventually(lambda: "starting up" in self.refusal())
+            yield
+        finally:
+            self.stop(signal.SIGQUIT)
+            recovery.unlink()
+            del self._settings["restore_command"]
+            self.start()
+
+    def refusal(self) -> str:
+        """Return why PostgreSQL refuses a login; '' if it does not."""
+        try:
+            self.connect().close()
+        except psycopg.OperationalError as error:
+            return str(error)
+        return ""
 
     def _admits(self) -> bool:
         try:

@@ -111,6 +111,18 @@ class PostgreSQL:
 
     def start(self) -> None:
         """It answers afterwards."""
+        self._launch()
+        end = time.monotonic() + 30
+        while True:
+            try:
+                self.sql("SELECT 1")
+                return
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > end:
+                    raise RuntimeError(self.log[-2000:]) from None
+                time.sleep(0.05)
+
+    def _launch(self) -> None:
         options = [f"--{name}={value}" for name, value in self._settings.items()]
         with self._log.open("ab") as log:
             self._process: subprocess.Popen[Any] = subprocess.Popen(
@@ -121,15 +133,6 @@ class PostgreSQL:
                 cwd=self._folder,
                 **self._as(),
             )
-        end = time.monotonic() + 30
-        while True:
-            try:
-                self.sql("SELECT 1")
-                return
-            except psycopg.OperationalError:
-                if self._process.poll() is not None or time.monotonic() > end:
-                    raise RuntimeError(self.log[-2000:]) from None
-                time.sleep(0.05)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """It is gone afterwards; SIGINT is a fast shutdown, SIGQUIT an immediate one."""

@@ -170,16 +170,20 @@ def more_clients_than_the_process_may_have(unit: Erring) -> Said:
 
 @provokes(LIMITS.format("user"))
 def more_clients_than_a_user_may_have(unit: Erring) -> Said:
-    connect = f"CONNECT ON DATABASE {ELSEWHERE}"
-    with unit.altered(f"GRANT {connect} TO {USER}", f"REVOKE {connect} FROM {USER}"):
+    with connecting(unit, USER, ELSEWHERE):
         return full(unit, (USER, DATABASE), (USER, ELSEWHERE))
 
 
 @provokes(LIMITS.format("db"))
 def more_clients_than_a_database_may_have(unit: Erring) -> Said:
-    connect = f"CONNECT ON DATABASE {DATABASE}"
-    with unit.altered(f"GRANT {connect} TO {STRANGER}", f"REVOKE {connect} FROM {STRANGER}"):
+    with connecting(unit, STRANGER, DATABASE):
         return full(unit, (USER, DATABASE), (STRANGER, DATABASE))
+
+
+def connecting(unit: Erring, user: str, database: str) -> contextlib.AbstractContextManager[None]:
+    """Let a user connect to a database of another application meanwhile."""
+    connect = f"CONNECT ON DATABASE {database}"
+    return unit.altered(f"GRANT {connect} TO {user}", f"REVOKE {connect} FROM {user}")
 
 
 def full(unit: Erring, *logins: tuple[str, str]) -> Said:

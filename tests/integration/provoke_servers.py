@@ -48,6 +48,14 @@ def a_server_that_closes_connections_at_once(unit: Erring) -> Said:
         return unit.login_that_fails_at_once()
 
 
+@provokes(FAILING, "the database system is starting up")
+def a_server_that_starts(unit: Erring) -> Said:
+    with unit.server.starting_up():
+        # PgBouncer repeats the error of its last attempt, which may be that no server ran.
+        eventually(lambda: "starting up" in unit.login_that_fails_at_once().text)
+        return unit.login_that_fails_at_once()
+
+
 @provokes(FAILING, 'role "…" is not permitted to log in')
 def a_look_up_whose_role_is_locked(unit: Erring) -> Said:
     role = unit.auth.auth_user

@@ -149,22 +149,22 @@ def a_column_whose_type_has_changed(unit: Erring) -> Said:
 
 @provokes('relation "…" does not exist')
 def a_temporary_table_of_another_connection(unit: Erring) -> Said:
-    unit.set(pool_mode="transaction", max_db_connections=2)
-    with unit.client() as client, unit.client() as other:
-        client.ask("CREATE TEMP TABLE mine ()")
-        other.ask("BEGIN")
-        other.ask("SELECT 1")
-        return unit.asked(client, "SELECT FROM mine")
+    return on_another_connection(unit, "CREATE TEMP TABLE mine ()", "SELECT FROM mine")
 
 
 @provokes('cursor "…" does not exist')
 def a_cursor_of_another_connection(unit: Erring) -> Said:
+    return on_another_connection(unit, "DECLARE mine CURSOR WITH HOLD FOR SELECT 1", "FETCH mine")
+
+
+def on_another_connection(unit: Erring, before: str, statement: str) -> Said:
+    """Return the error of a statement whose server connection is not that of the statement before."""
     unit.set(pool_mode="transaction", max_db_connections=2)
     with unit.client() as client, unit.client() as other:
-        client.ask("DECLARE mine CURSOR WITH HOLD FOR SELECT 1")
+        client.ask(before)
         other.ask("BEGIN")
         other.ask("SELECT 1")
-        return unit.asked(client, "FETCH mine")
+        return unit.asked(client, statement)
 
 
 @provokes("canceling statement due to user request")

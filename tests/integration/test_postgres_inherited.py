@@ -10,6 +10,7 @@ import pytest
 from postgresql import PASSWORD, PostgreSQL
 from provided import do, provide
 
+from app.errors import DatabaseRefused
 from domain.facts import Ledger
 from domain.made import CLIENT
 from domain.reference import InheritedRole
@@ -23,7 +24,7 @@ HASH = "md5" + hashlib.md5(f"{CLIENT_PASSWORD}relation_id_1".encode()).hexdigest
 
 
 def before(server: PostgreSQL, encryption: str = "scram-sha-256") -> None:
-    """Make what the charm before makes: pgbouncer-install.sql, create_user and create_database of its libraries."""
+    """Make what the charm before makes by its file pgbouncer-install.sql and its libraries."""
     server.sql(f"SET password_encryption = '{encryption}'; CREATE ROLE relation_id_1 LOGIN")
     given = f"PASSWORD '{HASH if encryption == 'md5' else CLIENT_PASSWORD}'"
     server.sql(f"ALTER ROLE relation_id_1 {given}")
@@ -107,7 +108,7 @@ def test_a_role_that_a_client_may_have_made_stays_as_it_is(
     for part in statement.split("; "):
         server.sql(part)
 
-    def adopt(database):  # noqa: ANN001, ANN202
+    def adopt(database):
         return database.adopt(role()), database.notes()
 
     adopted, notes = do(server, adopt)
@@ -141,12 +142,12 @@ def test_the_former_superuser_goes_with_its_functions_in_every_database(
     ) == [(42,)]
 
 
-def test_a_schema_with_more_than_the_function_keeps_the_superuser_without_login(
+def test_a_superuser_whose_schema_has_more_stays_without_login(
     server: PostgreSQL,
 ) -> None:
     before(server)
     server.sql(f"CREATE TABLE {FORMER}.notes ()", database="shop")
-    with pytest.raises(Exception, match="notes|depend"):
+    with pytest.raises(DatabaseRefused, match="other objects depend"):
         do(server, lambda database: database.drop_inherited_auth_user(FORMER))
     query = "SELECT rolsuper, rolcanlogin FROM pg_roles WHERE rolname = %s"
     assert server.sql(query, (FORMER,)) == [(False, False)]

@@ -10,7 +10,7 @@ JUJU_3, JUJU_4 = "3.6.14", "4.0.16"
 RELEASES = (JUJU_3, JUJU_4)
 
 # The keys that Juju 3.6 writes into the databag of each unit. Juju 4 writes no `private-address`.
-ADDRESSES = {key: "192.0.2.0" for key in ("egress-subnets", "ingress-address", "private-address")}
+ADDRESSES = dict.fromkeys(("egress-subnets", "ingress-address", "private-address"), "192.0.2.0")
 ONLY_IN_3 = "private-address"
 
 

@@ -41,6 +41,8 @@ class Workload:
     def __init__(self):
         self.files, self.services, self.signals, self.down = {}, {}, [], []
         self.folders, self.pushed = set(), []
+        # The users who own folders and files; None is the user of Pebble.
+        self.users = set()
         self.layer = None
         self.faults = {}
         self.pebble = self
@@ -76,6 +78,7 @@ class Workload:
         self._may("push", path)
         assert how["permissions"] == 0o600
         self.pushed.append(path)
+        self.users.add(how.get("user"))
         folder = pathlib.PurePath(path).parent
         if not how.get("make_dirs") and folder not in self.folders:
             raise ops.pebble.PathError("not-found", f"open {path}: no such file or directory")
@@ -92,6 +95,7 @@ class Workload:
         assert how["permissions"] == (
             0o711 if path.startswith("/charm/container/sockets") else 0o700
         )
+        self.users.add(how.get("user"))
         self.folders |= {pathlib.PurePath(path), *pathlib.PurePath(path).parents}
 
     def add_layer(self, label, layer, *, combine):

@@ -104,14 +104,17 @@ def starts(juju):
     return juju
 
 
-def all_refreshed(juju, auth_user=""):
+SERVING = '{"port":6432,"databases":["blog","shop"]}'
+
+
+def all_refreshed(juju, auth_user="", serving=SERVING):
     """Let the other units have been refreshed, each looking passwords up by `auth_user`."""
     peers = juju.relation("pgb-peers")
     databags = {
         number: {
             "address": f"10.0.0.{number}",
             "stake": "{}",
-            "serving": '{"port":6432,"databases":["blog","shop"]}',
+            "serving": serving,
             "auth-user": auth_user,
         }
         for number in peers.peers_data
@@ -120,3 +123,26 @@ def all_refreshed(juju, auth_user=""):
     number = min(databags)
     changed = juju.context.on.relation_changed
     return juju.emit(changed(juju.relation("pgb-peers"), remote_unit=number))
+
+
+def with_tls(folder, root, pair, **how):
+    """Return a refreshed unit whose secret has a pair of the charm before, and whose authority is related."""
+    secret = {
+        "key": pair.key.get_secret_value(),
+        "cert": pair.chain[0],
+        "chain": "\n".join([*pair.chain, root]),
+        "cauth": root,
+        "csr": "the request of the charm before",
+    }
+    juju = refreshed(folder, tls=secret, **how)
+    authority = testing.Relation(
+        "certificates",
+        id=4,
+        remote_app_name="ca",
+        local_unit_data={
+            "certificate_signing_requests": '[{"certificate_signing_request": "the request"}]'
+        },
+        remote_units_data={0: {}},
+    )
+    juju.change(relations={*juju.state.relations, authority})
+    return juju

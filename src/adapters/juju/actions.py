@@ -61,6 +61,8 @@ ACTIONS: dict[str, Callable[[Application, Parameters, Log], Mapping[str, object]
     "kill-clients": operate_actions.kill_clients,
     "rotate-credentials": rotation_actions.rotate_credentials,
     "get-credentials": rotation_actions.get_credentials,
+    "show": operate_actions.show,
+    "report": operate_actions.report,
 }
 
 

@@ -146,6 +146,18 @@ def kill_clients(application: Application, parameters: Parameters, _: Log) -> An
     return Answer({"disconnected-here": killed, **_rest(outcome.facts)}, outcome)
 
 
+def show(application: Application, parameters: Parameters, _: Log) -> Answer:
+    """Show what this unit does."""
+    given.check(parameters, ())
+    return Answer(application.show())
+
+
+def report(application: Application, parameters: Parameters, _: Log) -> Answer:
+    """Return a support bundle of this unit, without secrets."""
+    given.check(parameters, ())
+    return Answer(application.report())
+
+
 def _rest(facts: Facts) -> dict[str, object]:
     """Return which units follow by themselves."""
     others = sorted(name for name in facts.reports if name != facts.unit)

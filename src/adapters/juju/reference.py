@@ -24,7 +24,6 @@ from adapters.juju.names import (
     UPGRADE,
 )
 from adapters.juju.secrets import LabelledSecret
-from app.errors import CertificatesFailed
 from domain.reference import AuthUserInUse, Reference, ReferenceDatabase, databases_digest
 from domain.tls import certificates_in
 from domain.users import AuthMaterial, name_problem
@@ -79,7 +78,7 @@ def read(
             AuthUserInUse(unit=name, auth_user=databag.get(_IN_USE, ""))
             for name, databag in (*databags.items(), (charm.unit.name, mine))
         ),
-        stack=tuple(_stack(state.app_databag(upgrade))) if upgrade else (),
+        checked=upgrade is not None and "upgrade-stack" in state.app_databag(upgrade),
         state=state.unit_databag(upgrade).get("state", "") if upgrade else "",
     )
 
@@ -94,7 +93,7 @@ def issued_pair(charm: ops.CharmBase, state: JujuState) -> IssuedCertificate | N
     try:
         others = certificates_in("\n".join((content.get("chain", ""), content.get("cauth", ""))))
         return x509.read_issued(content["cert"], others, pydantic.SecretStr(content["key"]))
-    except (CertificatesFailed, ValueError) as error:
+    except ValueError as error:
         logger.warning("The certificate that this unit served before cannot be used: %s", error)
         return None
 
@@ -168,33 +167,33 @@ def _further(shared: Databag, text: str) -> Iterator[str]:
     """Yield the other databases of the server, if a client of the reference may use every database."""
     if all(key != "*" for key, _ in _items(text)):
         return
-    for name in _parsed(shared.get("readonly_dbs", ""), list):
+    for name in _listed(shared.get("readonly_dbs", "")):
         if isinstance(name, str) and not name_problem(name):
             yield name
 
 
 def _items(text: str) -> Iterator[tuple[str, Mapping[str, object]]]:
-    for key, entry in list(_parsed(text, dict).items())[:_MOST]:
+    value = _parsed(text)
+    items = cast("dict[str, object]", value).items() if isinstance(value, dict) else ()
+    for key, entry in list(items)[:_MOST]:
         if isinstance(entry, dict):
-            yield str(key), cast("dict[str, object]", entry)
+            yield key, cast("dict[str, object]", entry)
 
 
-def _parsed(text: str, kind: type) -> "dict[str, object] | list[object]":
+def _parsed(text: str) -> object:
     if len(text) > _LONGEST:
         logger.warning("A value of the charm before is longer than %d letters", _LONGEST)
-        return kind()
+        return None
     try:
-        value = json.loads(text or "null")
+        return json.loads(text or "null")
     except (ValueError, RecursionError):
         logger.warning("A value of the charm before is not in JSON")
-        return kind()
-    return value if isinstance(value, kind) else kind()
+        return None
 
 
-def _stack(databag: Databag) -> Iterator[int]:
-    for number in _parsed(databag.get("upgrade-stack", ""), list):
-        if isinstance(number, int):
-            yield number
+def _listed(text: str) -> list[object]:
+    value = _parsed(text)
+    return cast("list[object]", value) if isinstance(value, list) else []
 
 
 def _auth(content: Databag, shared: Databag) -> AuthMaterial | None:

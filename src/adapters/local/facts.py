@@ -31,12 +31,14 @@ class LocalFacts:
         layout: Layout,
         container: Callable[[], Container],
         telemetry: Callable[[TelemetryFacts], TelemetryFacts] = lambda recorded: recorded,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._model = model
         self._unit = unit
         self._layout = layout
         self._container = container
         self._telemetry = telemetry
+        self._clock = clock
 
     def read(self) -> Facts:
         """Return what the unit sees now."""
@@ -95,7 +97,7 @@ class LocalFacts:
             certificates=me.certificates,
             received_authorities=model.received_authorities,
             telemetry=self._telemetry(model.telemetry),
-            now=time.time(),
+            now=self._clock(),
         )
 
     def _backend(self, me: UnitRecord) -> BackendRelation:

@@ -13,7 +13,7 @@ from app.errors import ConsoleFailed, PoolerFailed, PoolerUnreachable
 from domain.applied import AppliedState, Step
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.change import Change
-from domain.console import PooledDatabase, PoolState
+from domain.console import DatabaseStats, PooledDatabase, PoolState, ServerState
 from domain.facts import Container
 from domain.instances import IniLine, Instance, PoolerConfig
 from domain.operations import ALL, ClientSession
@@ -27,6 +27,8 @@ class MemoryPooler:
     """The PgBouncer processes of a unit in memory."""
 
     def __init__(self, version: Version = RELEASE, cpus: int = 2) -> None:
+        # The clock of the unit, in seconds.
+        self.now = 1_790_000_000.0
         self.reachable = True
         # Whether a container that cannot be reached exists, and timed out.
         self.timed_out = False
@@ -307,6 +309,25 @@ class MemoryConsole:
         """Disconnect a client."""
         clients = self._consoles.sessions.get(self._index, [])
         clients[:] = [client for client in clients if client.number != number]
+
+    def servers(self) -> tuple[ServerState, ...]:
+        """Return the server connections that clients use."""
+        pools = self.pools()
+        return tuple(
+            ServerState(alias=pool.alias, user=pool.user, state="active", address="10.1.0.1:5432")
+            for pool in pools
+            for _ in range(pool.servers_active)
+        )
+
+    def stats(self) -> tuple[DatabaseStats, ...]:
+        """Return that no transaction was counted."""
+        return tuple(
+            DatabaseStats(
+                alias=pool.alias, transactions=0, queries=0, transactions_per_second=0,
+                queries_per_second=0, transaction_microseconds=0, wait_microseconds=0,
+            )
+            for pool in self._pools()
+        )  # fmt: skip
 
     def settings(self) -> dict[str, str]:
         """Return the settings that the process runs with."""

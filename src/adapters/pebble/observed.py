@@ -102,17 +102,20 @@ class ObservedContainer:
             return ""
         return f"{socket.st_ino} {socket.st_mtime_ns}"
 
-    def runs_as(self) -> RunsAs:
-        """Return the user and group to name to Pebble for PgBouncer and its files.
-
-        PgBouncer refuses to run as root, so a Pebble of root has to be told another user. A Pebble of another
-        user may give nothing to anybody else: then PgBouncer has the user of Pebble, whatever its name.
-        """
+    def user_id(self) -> int:
+        """Return the user ID of Pebble, which owns its socket; 0 (root) if there is no socket."""
         try:
-            of_root = os.stat(self._socket).st_uid == 0
+            return os.stat(self._socket).st_uid
         except OSError:
-            of_root = True
-        return {"user": USER, "group": USER} if of_root else {}
+            return 0
+
+    def runs_as(self) -> RunsAs:
+        """Return the user and group that Pebble has to be told for PgBouncer and its files.
+
+        PgBouncer refuses to run as root, so Pebble as root runs it as another user. Pebble as another user
+        cannot change users: PgBouncer has the same user ID, with whatever name the image gives to it.
+        """
+        return {} if self.user_id() else {"user": USER, "group": USER}
 
     def summary(self) -> list[object]:
         """Return the services and the applied configuration, for a later hook to compare; [] if Pebble fails."""

@@ -241,9 +241,18 @@ class PebblePooler:
         return before
 
     def _folder(self, path: str, permissions: int) -> None:
-        self._container.make_dir(
-            path, make_parents=True, permissions=permissions, **self._observed.runs_as()
-        )
+        try:
+            self._container.make_dir(
+                path, make_parents=True, permissions=permissions, **self._observed.runs_as()
+            )
+        except ops.pebble.PathError as error:
+            if error.kind != "permission-denied":
+                raise
+            user = self._observed.user_id()
+            raise PoolerFailed(
+                f"PgBouncer may not write {LAYOUT.root}: in the image, make user {user} the owner of"
+                " this directory"
+            ) from None
 
     def _remove_unused_pem_files(
         self, change: Change, known: Mapping[str, str], used: Mapping[str, str]

@@ -17,7 +17,14 @@ from adapters.connections.messages import last_line
 from adapters.connections.statement_timeout import timed_connection
 from adapters.connections.waiting import WaitingBudget
 from app.errors import ConsoleFailed
-from domain.console import STAND_IN, PooledDatabase, PoolState, first_line_not_applied
+from domain.console import (
+    STAND_IN,
+    DatabaseStats,
+    PooledDatabase,
+    PoolState,
+    ServerState,
+    first_line_not_applied,
+)
 from domain.instances import Instance
 from domain.operations import ALL, ClientSession
 from domain.users import AuthMaterial, Login
@@ -83,7 +90,8 @@ def _session(row: Row) -> _Session:
 def _client(row: Row) -> ClientSession:
     port = f":{row['port']}" if row["port"] else ""
     return ClientSession(
-        number=int(row["id"]),
+        # Before PgBouncer 1.24 a client has no number.
+        number=int(row.get("id") or 0),
         user=str(row["user"] or ""),
         alias=str(row["database"] or ""),
         address=f"{row['addr']}{port}",
@@ -358,6 +366,35 @@ class PsycopgConsole:
         """Return the clients that have logged in, without those of the console."""
         clients = self._read("SHOW CLIENTS", _client)
         return tuple(client for client in clients if client.user and client.alias != CONSOLE)
+
+    def servers(self) -> tuple[ServerState, ...]:
+        """Return the server connections."""
+        servers = self._read(
+            "SHOW SERVERS",
+            lambda row: ServerState(
+                alias=str(row["database"]),
+                user=str(row["user"]),
+                state=str(row["state"]),
+                address=f"{row['addr']}:{row['port']}",
+            ),
+        )
+        return tuple(servers)
+
+    def stats(self) -> tuple[DatabaseStats, ...]:
+        """Return the statistics of each database, without the console."""
+        stats = self._read(
+            "SHOW STATS",
+            lambda row: DatabaseStats(
+                alias=str(row["database"]),
+                transactions=int(row["total_xact_count"]),
+                queries=int(row["total_query_count"]),
+                transactions_per_second=int(row["avg_xact_count"]),
+                queries_per_second=int(row["avg_query_count"]),
+                transaction_microseconds=int(row["avg_xact_time"]),
+                wait_microseconds=int(row["avg_wait_time"]),
+            ),
+        )
+        return tuple(row for row in stats if row.alias != CONSOLE)
 
     def _read(self, command: LiteralString, meaning: Callable[[Row], T]) -> list[T]:
         """Return the rows of an answer as values. Raises ConsoleFailed for a row of an unknown form."""

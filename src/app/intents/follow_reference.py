@@ -1,18 +1,30 @@
 """Intent: the units of the charm that this charm replaces, and what they have stored, are left behind in order."""
 
 import dataclasses
+import functools
 import logging
 
-from app.errors import DatabaseRefused, DatabaseUnreachable
+from app.errors import DatabaseRefused, DatabaseUnreachable, RolloutFailed, RolloutForbidden
 from app.outcome import AskAgain, Done
-from app.ports import Databases, Replaced
+from app.ports import Databases, Replaced, Rollout
 from domain import sentences
 from domain.facts import Facts
 from domain.leadership import may_write_for_app
-from domain.replacement import may_drop_auth_user, report_of, serves_plan
+from domain.reference import Reference
+from domain.refresh import Decide
+from domain.replacement import (
+    lets_next_go,
+    may_drop_auth_user,
+    report_of,
+    serves_plan,
+    without_partition,
+)
 from domain.verification import verified_login
 
 logger = logging.getLogger(__name__)
+
+# The state of a unit whose refresh is complete, in the words of the charm before.
+_COMPLETED = "completed"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,6 +40,7 @@ class FollowReference:
 
     databases: Databases
     replaced: Replaced
+    rollout: Rollout
 
     def __call__(self, facts: Facts) -> Done | AskAgain:
         """Answer, or clean up, and return the facts after that."""
@@ -37,26 +50,34 @@ class FollowReference:
         if not reference.shared:
             self.replaced.forget_unit()
             return Done(facts.with_reference(None))
-        facts = self._answered(facts)
-        if not may_write_for_app(facts) or not facts.configured:
-            return Done(facts)
-        if facts.backend.related and not may_drop_auth_user(facts):
-            return Done(facts)
-        return self._forgotten(facts)
+        answered = self._answered(facts, reference)
+        facts = answered.facts
+        ready = may_drop_auth_user(facts) or not facts.backend.related
+        return self._forgotten(facts) if ready and may_write_for_app(facts) else answered
 
-    def _answered(self, facts: Facts) -> Facts:
-        reference = facts.reference
-        if reference is None:
-            return facts
-        serves, auth_user = serves_plan(facts), report_of(facts.serving, facts.plan)
-        digest = reference.digest if serves else ""
-        state = "completed" if serves and reference.stack else ""
-        if not serves:
-            auth_user = ""
-        self.replaced.answer(digest, auth_user, state)
-        return facts.with_reference(
-            reference.reporting(facts.unit, auth_user) if auth_user else reference
-        )
+    def _answered(self, facts: Facts, reference: Reference) -> Done | AskAgain:
+        """Tell the other units that this unit serves the plan, and let Kubernetes refresh the next unit."""
+        if not serves_plan(facts):
+            self.replaced.answer("", "", "")
+            return Done(facts)
+        auth_user, state = report_of(facts.serving, facts.plan), ""
+        if reference.checked and reference.state != _COMPLETED:
+            state = _COMPLETED
+            if not self._adjust(functools.partial(lets_next_go, facts)):
+                return AskAgain(facts, "waiting for Kubernetes to continue a refresh")
+        self.replaced.answer(reference.digest, auth_user, state)
+        return Done(facts.with_reference(reference.reporting(facts.unit, auth_user, state)))
+
+    def _adjust(self, decide: Decide) -> bool:
+        """Set the partition of the StatefulSet; return whether Kubernetes answered, or never will without trust."""
+        try:
+            self.rollout.adjust(decide)
+        except RolloutForbidden:
+            logger.info("Without trust the partition of the StatefulSet stays as it is")
+        except RolloutFailed as error:
+            logger.warning("The refresh of the next unit waits: %s", error)
+            return False
+        return True
 
     def _forgotten(self, facts: Facts) -> Done | AskAgain:
         """Drop the auth user of that charm, and then remove its keys, by which the next hook would find it."""
@@ -72,6 +93,8 @@ class FollowReference:
                 problem = kind.problem("reference", user=reference.auth.auth_user, reason=error)
                 logger.warning("%s", problem.text)
                 return Done(facts, (problem,))
+        if reference and reference.checked and not self._adjust(without_partition):
+            return AskAgain(facts, "waiting for Kubernetes to end a refresh")
         logger.info("The refresh from the charm before has ended")
         self.replaced.forget_application()
         self.replaced.forget_unit()

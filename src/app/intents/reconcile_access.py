@@ -54,9 +54,9 @@ class ReconcileAccess:
         inherits = takes_over(facts)
         if not (may_write_for_app(facts) or inherits) or not facts.configured:
             return Done(facts)
-        if not facts.backend.attached:
-            return Done(facts if inherits else self._forget_backend(facts))
-        backend = verified_login(facts)
+        if not facts.backend.attached and not inherits:
+            return Done(self._forget_backend(facts))
+        backend = verified_login(facts) if facts.backend.attached else None
         if backend is None or not (self.verify or _unfinished(facts, backend)):
             return Done(facts)
         auth = self._auth_for(facts, backend)
@@ -76,9 +76,9 @@ class ReconcileAccess:
             return AskAgain(facts, str(error)) if silent else Done(facts)
         self.secrets.store(auth)
         facts = self._record(facts.with_auth(auth), ledger)
-        if any(problem.untried for problem in ledger.problems):
-            return AskAgain(facts, "waiting for the next hook to go on in PostgreSQL")
-        return Done(facts)
+        untried = any(problem.untried for problem in ledger.problems)
+        reason = "waiting for the next hook to go on in PostgreSQL"
+        return AskAgain(facts, reason) if untried else Done(facts)
 
     def _auth_for(self, facts: Facts, backend: BackendLogin) -> AuthMaterial:
         name = auth_user(backend.user)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from adapters.connections import ping
 from domain.value import number_of
+from pooler.checks.explained import explained
 from pooler.checks.subject import CLIENT_ERRORS, NO_CREDENTIALS, SLOW, Findings, Results, Subject
 from pooler.observation import in_order
 from pooler.platform import LocalPlatform
@@ -75,7 +76,8 @@ def _login(platform: LocalPlatform, application: Application, load: Load) -> Res
     if answer.late and load.waiting:
         text = f"{name} had {answer.error}: its clients wait for server connections"
         return [_FOUND.warning(LOGIN, text, SLOW, "pooler top")]
-    return [_FOUND.failure(LOGIN, f"{name}: {answer.error}", CLIENT_ERRORS, "pooler logs")]
+    page = explained(answer.error, CLIENT_ERRORS)
+    return [_FOUND.failure(LOGIN, f"{name}: {answer.error}", page, "pooler logs")]
 
 
 def _waits(application: Application, load: Load) -> Results:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from domain import sentences
 from domain.capacity import demand
 from pooler import server
+from pooler.checks.explained import explained
 from pooler.checks.subject import COMMAND, STATUSES, TUNING, Findings, Results, Subject
 from pooler.server import ServerFailed
 from pooler.survey import without_address
@@ -32,10 +33,11 @@ def check_server(subject: Subject) -> Results:
     except ServerFailed as error:
         place, reason = credentials.endpoints[0], without_address(str(error))
         text = reason.replace("PostgreSQL says: ", f"PostgreSQL at {place}: ", 1)
+        page = explained(text, STATUSES)
         if state.server:
-            yield _FOUND.failure(OWN_SERVER, text, STATUSES, "pooler up")
+            yield _FOUND.failure(OWN_SERVER, text, page, "pooler up")
         else:
-            yield _FOUND.failure(SERVER, text, STATUSES)
+            yield _FOUND.failure(SERVER, text, page)
         return
     yield _FOUND.ok(
         SERVER,

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
+import error_page
 from pooler import watching
-from pooler.checks import subject
+from pooler.checks import explained, subject
 from pooler.checks.running import TASKS, Task, examine
 from pooler.store import State, Store
 from pooler.views.checks import Check
@@ -24,6 +25,43 @@ def anchors(page):
 def test_every_page_that_doctor_names_has_that_heading(page):
     file, _, anchor = page.partition("#")
     assert anchor in anchors(ROOT / file)
+
+
+def test_every_section_of_the_errors_has_an_anchor_of_its_own():
+    links = [section.link for section in explained.sections()]
+    assert len(set(links)) == len(links) == len(error_page.entries())
+    assert {link.partition("#")[2] for link in links} <= anchors(error_page.PAGE)
+
+
+@pytest.mark.parametrize(
+    ("text", "anchor"),
+    [
+        ("SASL authentication failed", "sasl-authentication-failed"),
+        (
+            "server login has been failing, cached error: connect failed (server_login_retry)",
+            "server-login-has-been-failing-cached-error--server_login_retry",
+        ),
+        (
+            "server login has been failing, cached error: the database system is starting up"
+            " (server_login_retry)",
+            "server-login-has-been-failing-cached-error--server_login_retry",
+        ),
+        (
+            'PostgreSQL at 10.0.0.1:5432: password authentication failed for user "operator"',
+            "password-authentication-failed-for-user-",
+        ),
+        ('too many connections for role "relation_id_7"', "too-many-connections-for-role-"),
+    ],
+)
+def test_a_message_that_is_known_leads_to_its_section(text, anchor):
+    assert explained.explained(text, "other") == f"docs/errors.md#{anchor}"
+
+
+def test_a_message_that_is_not_known_leads_to_the_general_page():
+    assert (
+        explained.explained("no process of PgBouncer listens at 127.0.0.2:6432", "other")
+        == "other"
+    )
 
 
 def result(name, level):

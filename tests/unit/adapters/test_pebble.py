@@ -1,6 +1,7 @@
 """A container that answers well, badly or not at all."""
 
 import json
+import os
 
 import ops
 import pytest
@@ -186,6 +187,19 @@ def test_a_service_runs_as_an_ordinary_user_and_is_stopped_with_patience(contain
     assert service["command"].endswith("pgbouncer /var/lib/pgbouncer/1/pgbouncer.ini")
     # drain.sh gives up after twenty seconds, before Pebble does, before Kubernetes does.
     assert service["kill-delay"] == "25s"
+
+
+def test_pebble_that_is_not_root_is_told_no_user(container, record, tmp_path):
+    socket = tmp_path / "pebble.socket"
+    socket.touch()
+    if os.geteuid() == 0:
+        os.chown(socket, 584788, 584788)
+    observed = ObservedContainer(container, record, socket)
+    PebblePooler(observed, consoles=MemoryConsoles()).apply(Change(CONFIG, None, MEMORY, START))
+    layer = container.layer.to_dict()
+    assert not any("user" in service for service in layer["services"].values())
+    assert not any("user" in check.get("exec", {}) for check in layer["checks"].values())
+    assert container.users == {None}
 
 
 def test_clients_are_sent_where_the_port_answers(container, pooler):

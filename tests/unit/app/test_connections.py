@@ -297,7 +297,7 @@ def test_where_nothing_is_served_there_is_nothing_to_pause():
     platform.model.auth = None
     platform.leader.pause()
     platform.leader.resume()
-    assert not platform.leader.pooler.consoles.paused
+    assert not any(platform.leader.pooler.consoles.paused.values())
 
 
 # ---- another server ----------------------------------------------------------------------------

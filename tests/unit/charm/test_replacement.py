@@ -4,7 +4,16 @@ import dataclasses
 import json
 
 import pytest
-from replaced import AUTH_USER, PASSWORD, all_refreshed, recorded, refreshed, starts
+from certified import pair_in
+from replaced import (
+    AUTH_USER,
+    PASSWORD,
+    all_refreshed,
+    recorded,
+    refreshed,
+    starts,
+    with_tls,
+)
 
 SECOND = f"{AUTH_USER}_2"
 
@@ -167,3 +176,44 @@ def test_data_that_cannot_be_read_gives_no_pools_and_no_failed_hook(tmp_path, te
     starts(juju)
     assert juju.databases() in ([], ["pgbouncer_auth"])
     assert juju.status.startswith("active")
+
+
+@pytest.mark.parametrize("leader", [False, True])
+def test_the_certificate_of_the_charm_before_is_served_from_the_first_hooks(tmp_path, leader):
+    pair = pair_in(tmp_path)
+    juju = starts(with_tls(tmp_path / "unit", pair.authorities[0], pair, leader=leader))
+    files = {file.name: file.read_text() for file in juju.disk.rglob("*.pem")}
+    assert pair.chain[0] in "".join(files.values())
+    assert json.loads(juju.mine["serving"])["tls"] is True
+    # The request of the charm before stands until the takeover: its units may be refreshed back.
+    requested = juju.relation("certificates").local_unit_data["certificate_signing_requests"]
+    assert "the request" in requested
+
+
+def test_the_takeover_tells_clients_of_tls_and_requests_an_own_certificate(tmp_path):
+    pair = pair_in(tmp_path)
+    juju = starts(with_tls(tmp_path / "unit", pair.authorities[0], pair, leader=True))
+    told = json.dumps({"port": 6432, "databases": ["blog", "shop"], "tls": True,
+                       "authorities": list(pair.authorities)})  # fmt: skip
+    all_refreshed(juju, serving=told)
+    assert juju.told(11)["tls"] == "True"
+    assert juju.told(11)["tls-ca"].strip() == pair.authorities[0]
+    requested = juju.relation("certificates").local_unit_data["certificate_signing_requests"]
+    assert "BEGIN CERTIFICATE REQUEST" in requested
+    all_refreshed(juju, SECOND, serving=told)
+    assert juju.secret("pgb-peers.pgbouncer-k8s.unit") == {}
+    assert json.loads(juju.mine["serving"])["tls"] is True
+
+
+@pytest.mark.parametrize("key", ["key", "cert", "chain"])
+def test_a_certificate_that_cannot_be_read_is_not_served(tmp_path, key):
+    pair = pair_in(tmp_path)
+    juju = with_tls(tmp_path / "unit", pair.authorities[0], pair)
+    secret = juju.state.get_secret(label="pgb-peers.pgbouncer-k8s.unit")
+    content = {**secret.tracked_content, key: "nonsense"}
+    changed = dataclasses.replace(secret, tracked_content=content, latest_content=content)
+    others = {item for item in juju.state.secrets if item.label != secret.label}
+    juju.change(secrets={*others, changed})
+    starts(juju)
+    assert json.loads(juju.mine["serving"])["tls"] is False
+    assert juju.databases() == ["pgbouncer_auth", "blog", "shop"]
