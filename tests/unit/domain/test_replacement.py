@@ -95,8 +95,6 @@ def test_a_shared_plan_counts_more_than_what_the_charm_before_stored():
 
 
 def test_the_auth_user_of_another_backend_gets_the_first_name():
-    ready = {"reference": ended, "auth": AUTH, "ledger": made}
-    assert not replacement.may_drop_auth_user(facts(**ready, auth_unshared=True))
     after = replacement.successor_of(AUTH, "relation_id_9", "p4", "p5")
     assert after.auth_user == "pgbouncer_auth_relation_id_9"
     same = replacement.successor_of(AUTH, "relation_id_7", "p4", "p5")
@@ -120,6 +118,8 @@ def test_the_former_auth_user_is_not_dropped_before_the_takeover():
     assert not replacement.may_drop_auth_user(facts(reference=ended, auth=AUTH, ledger=made))
     assert not replacement.may_drop_auth_user(facts(reference=None))
     assert not replacement.may_drop_auth_user(facts(reference=ended, ledger=made))
+    ready = {"reference": ended, "auth": AUTH, "ledger": made}
+    assert not replacement.may_drop_auth_user(facts(**ready, auth_unshared=True))
     after = replacement.successor_of(AUTH, "relation_id_7", "p4", "p5")
     assert not replacement.may_drop_auth_user(facts(reference=ended, auth=after, ledger=made))
 
