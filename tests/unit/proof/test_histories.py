@@ -129,6 +129,11 @@ class History(Removals, Checks, RuleBasedStateMachine):
         names = list(self.platform.units)
         self.hook(names[place % len(names)], which, last)
 
+    @rule(place=st.integers(0, MOST_UNITS), last=st.none() | st.integers(0, 25))
+    def own_users_get_new_passwords(self, place, last):
+        names = list(self.platform.units)
+        self.hook(names[place % len(names)], "secret_rotate", last)
+
     @rule()
     def every_unit_hears(self):
         for name in list(self.platform.units):
