@@ -86,7 +86,9 @@ class Application:
 
         self.set_private_key = SetPrivateKey(facts, ports.certificates)
         own = _rotate_own_users(ports)
-        self.rotate_credentials = RotateCredentials(facts, own, RotateClients(), converge)
+        self.rotate_credentials = RotateCredentials(
+            facts, own, RotateClients(ports.peers), converge
+        )
         self.secret_rotate = SecretRotate(facts, own, converge)
         self.get_credentials = GetCredentials(facts, ports.secrets)
 

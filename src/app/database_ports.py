@@ -87,6 +87,24 @@ class Database(Protocol):
         """
         ...
 
+    def rename(self, former: str, username: str) -> None:
+        """Rename a client user, and make a role with its former name and password that acts as the user.
+
+        Nothing changes if the user has been renamed already, or does not exist. Raises AccessRefused.
+        """
+        ...
+
+    def expire(self, former: str, seconds: float) -> float:
+        """Let the role with a former name log in for so many seconds, by the clock of PostgreSQL.
+
+        Returns the time of the end in seconds since the epoch. Raises AccessRefused.
+        """
+        ...
+
+    def has_sessions(self, username: str) -> bool:
+        """Return whether a user has sessions."""
+        ...
+
     def adopt(self, role: InheritedRole) -> bool:
         """Make the role of a client of the charm before that of this application, with its database.
 

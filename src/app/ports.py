@@ -198,7 +198,7 @@ class Clients(Protocol):
     """The relations with client applications."""
 
     def password(self, request: AccessRequest) -> pydantic.SecretStr | None:
-        """Return the password that was published to a client; None if there is none."""
+        """Return the password that was published to a client with its present name; None if there is none."""
         ...
 
     def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> None:

@@ -18,6 +18,7 @@ from domain.plan import Plan, Serving
 from domain.problems import KUBERNETES, Level, Problem
 from domain.reference import Reference
 from domain.roles import DATABASE_CREATORS
+from domain.rotation import Rotation
 from domain.service import Exposed
 from domain.settings import Settings
 from domain.system_users import SystemUsers
@@ -42,6 +43,10 @@ class Client(Value):
         """Return this client without an offer."""
         return self.model_copy(update={"published": None})
 
+    def named(self, rotation: Rotation) -> "Client":
+        """Return this client with the name that a rotation gives it."""
+        return self.model_copy(update={"request": self.request.named(rotation)})
+
 
 class LegacyClient(Value):
     """A client at `db` or `db-admin` with a request that can be served, as every unit sees it."""
@@ -49,6 +54,10 @@ class LegacyClient(Value):
     request: AccessRequest
     # Whether the leader has shared the credentials of the client with all units.
     shared: bool = False
+
+    def named(self, rotation: Rotation) -> "LegacyClient":
+        """Return this client with the name that a rotation gives it."""
+        return self.model_copy(update={"request": self.request.named(rotation)})
 
 
 class Peer(Value):
@@ -98,8 +107,22 @@ class Ledger(Value):
     told_tls: str = ""
     # A digest of what observers were told; '' if they were told nothing.
     told_observers: str = ""
+    # Clients that have their second name, or whose credentials are being rotated.
+    rotations: tuple[Rotation, ...] = ()
     # How often Juju asks for new passwords of PgBouncer's own users; '' before Juju was told.
     rotation_period: str = ""
+
+    def rotation_of(self, first_username: str) -> Rotation:
+        """Return the rotation of a client by its first name."""
+        known = (known for known in self.rotations if known.username == first_username)
+        return next(known, Rotation(username=first_username))
+
+    def rotating(self, rotation: Rotation) -> "Ledger":
+        """Return this ledger with another state of the rotation of a client."""
+        others = [known for known in self.rotations if known.username != rotation.username]
+        kept = [known for known in (*others, rotation) if known.kept]
+        ordered = sorted(kept, key=lambda known: known.username)
+        return self.model_copy(update={"rotations": tuple(ordered)})
 
     def telling(self, told_tls: str) -> "Ledger":
         """Return this ledger after all clients that have credentials were told this of TLS."""

@@ -210,7 +210,8 @@ def pooler_config(
     # With `require` no client can log in before there is a certificate.
     served = plan if open_now and (pair or not required) else plan.without_upstream()
     readers = all(process.readers for process in open_now)
-    report = serving(served, program.cpus, readers=readers)
+    users = tuple(login.username for login in admitted)
+    report = serving(served, program.cpus, readers=readers).admitting(users)
     if auth and auth.generation:
         user = plan.upstream.auth_user if plan.upstream else ""
         report = report.with_credentials(auth.generation, user)
@@ -226,7 +227,7 @@ def pooler_config(
             tls_only=required,
             md5=plan.md5_logins,
             certificate_map=map_name,
-            by_certificate=tuple(login.username for login in admitted),
+            by_certificate=users,
             disabled=tuple(sorted(aliases_of(plan, plan.disabled))),
         ),
         serving=report.encrypted(pair.authorities) if pair else report,

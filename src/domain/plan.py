@@ -175,6 +175,8 @@ class Serving(Value):
     tls: bool = False
     # The authorities of the certificate that the processes serve, and of the next certificate.
     authorities: tuple[Certificate, ...] = ()
+    # The users who can log in by a certificate.
+    certificate_users: tuple[str, ...] = ()
     # The generation of the passwords of PgBouncer's own users that the processes have, and the auth user that they
     # use; 0 and '' before the first change of these passwords.
     credentials: Count = 0
@@ -183,6 +185,10 @@ class Serving(Value):
     def encrypted(self, authorities: tuple[Certificate, ...]) -> "Serving":
         """Return this report of a unit that serves TLS with a certificate of these authorities."""
         return self.model_copy(update={"tls": True, "authorities": authorities})
+
+    def admitting(self, certificate_users: tuple[str, ...]) -> "Serving":
+        """Return this report of a unit where these users can log in by a certificate."""
+        return self.model_copy(update={"certificate_users": certificate_users})
 
     def with_credentials(self, generation: int, auth_user: str) -> "Serving":
         """Return this report of a unit whose processes have these passwords and use this auth user."""

@@ -11,6 +11,8 @@ from domain.leadership import serving_everywhere
 from domain.plan import AUTH_ALIASES, FORMER_AUTH_SCHEMA, DepartedUnit, Member, Plan, Upstream
 from domain.pools import read_only_alias
 from domain.process import UNLIMITED
+from domain.rotating import rotations
+from domain.rotation import twin
 from domain.settings import Settings
 from domain.tls_told import client_authorities, tells_tls
 from domain.users import AccessRequest, Offer, auth_user, grant_for, second_auth_user
@@ -70,7 +72,13 @@ def certificate_logins(facts: Facts) -> tuple[tuple[CertificateLogin, ...], dict
         for client in facts.clients
         if client.request.certificate
     ]
-    return distinct(offered, facts.plan.certificate_logins if facts.plan else ())
+    current = facts.plan.certificate_logins if facts.plan else ()
+    # A client whose name changes keeps its certificate, also against another client that offers its name.
+    renamed = (login.named(twin(login.username)) for login in current)
+    logins, problems = distinct(offered, (*current, *renamed))
+    former = {known.current: known.former for known in rotations(facts) if known.open}
+    both = [login.named(former[login.username]) for login in logins if login.username in former]
+    return tuple(sorted((*logins, *both), key=lambda login: login.username)), problems
 
 
 def limit_known_to_peers(facts: Facts) -> int:

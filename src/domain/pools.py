@@ -1,10 +1,12 @@
 """The pools of a PgBouncer process: the databases that they lead to, and their sizes."""
 
+import re
 from collections.abc import Iterable
 
 from domain.endpoints import Endpoint
 from domain.overrides import MOST_CONNECTIONS
 from domain.plan import AUTH_ALIASES, Plan, Serving, Upstream, share
+from domain.rotation import twin
 from domain.settings import Settings
 from domain.value import PoolMode, Value
 
@@ -33,6 +35,9 @@ STANDING_AUTH_CONNECTIONS = 1
 # 4.3 s, with 3 s it takes 2 s.
 SHORT_LIFETIME = 2
 _ALIAS_BYTES = 63
+
+# The users of clients.
+_CLIENT = re.compile(r"relation_id_[0-9]")
 
 
 class Pool(Value):
@@ -254,17 +259,24 @@ def pool_sizes(settings: Settings, part: Part) -> PoolSizes:
 
 
 def pool_users(plan: Plan, part: Part) -> tuple[PoolUser, ...]:
-    """Return every user that has an override now, or had an override before."""
+    """Return every user that has an override now, or had an override before.
+
+    An override holds for both names that rotations give a client, so that a client may log in with its new name at
+    once. An entry for the name itself comes first.
+    """
+    listed = {user.name: user for user in plan.settings.overrides.users}
+    names = {*plan.known_users, *listed}
+    names |= {twin(name) for name in names if _CLIENT.match(name)}
     overrides = plan.settings.overrides
-    names = sorted({*plan.known_users, *(user.name for user in overrides.users)})
+    users = ((name, listed.get(name) or overrides.of_user(twin(name))) for name in sorted(names))
     return tuple(
         PoolUser(
-            name=own.name,
+            name=name,
             connections=part.connections(own.max_connections) if own.max_connections else None,
             size=part.connections(own.pool_size) if own.pool_size else None,
             mode=own.pool_mode,
         )
-        for own in map(overrides.of_user, names)
+        for name, own in users
     )
 
 

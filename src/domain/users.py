@@ -12,6 +12,7 @@ from domain.endpoints import endpoints_in
 from domain.plan import AUTH_ALIASES, Plan
 from domain.pools import READ_ONLY_SUFFIX
 from domain.roles import ROLES
+from domain.rotation import Rotation
 from domain.tls import bundle
 from domain.value import Count, Line, Value
 
@@ -125,11 +126,22 @@ class AccessRequest(Value):
     endpoint: str = ""
     # The certificate by which the application wants to log in; None if it gave none.
     certificate: ClientCertificate | None = None
+    # The name that a rotation has given the client; '' if it has its first name.
+    renamed: str = ""
+
+    @property
+    def first_username(self) -> str:
+        """Return the first name of the client, which identifies it."""
+        return username_of(self.relation_id, self.request_id)
 
     @property
     def username(self) -> str:
         """Return the role in PostgreSQL of the client."""
-        return username_of(self.relation_id, self.request_id)
+        return self.renamed or self.first_username
+
+    def named(self, rotation: Rotation) -> "AccessRequest":
+        """Return this request with the name that a rotation gives the client."""
+        return self.model_copy(update={"renamed": rotation.current if rotation.second else ""})
 
 
 def username_of(relation_id: int, request_id: str = "") -> str:
@@ -153,6 +165,15 @@ class Grant(Value):
     username: str
     database: str
     roles: tuple[str, ...] = ()
+
+    @property
+    def first_username(self) -> str:
+        """Return the first name of the client, which identifies it."""
+        return username_of(self.relation_id, self.request_id)
+
+    def named(self, rotation: Rotation) -> "Grant":
+        """Return this grant with the name that a rotation gives the client."""
+        return self.model_copy(update={"username": rotation.current})
 
 
 class Offer(Value):

@@ -6,14 +6,15 @@ import pydantic
 import pytest
 
 from app.errors import AccessRefused, DatabaseRefused, DatabaseUnreachable
+from contract.renames import RenamesContract
 from contract.withdrawal import WithdrawalContract
 from domain.facts import Ledger
 from domain.made import AUTH, CLIENT, GROUP, OwnDatabase
 from logins import AUTH_PASSWORD, AUTH_USER, asked, login, material
 
 
-class DatabasesContract(WithdrawalContract):
-    """All tests: connections, the auth user and clients, and those of WithdrawalContract."""
+class DatabasesContract(RenamesContract, WithdrawalContract):
+    """All tests: connections, the auth user and clients, and those of the other contracts."""
 
     # ---- connections ----------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import time
 from collections.abc import Callable, Iterable
@@ -35,6 +36,7 @@ from domain.instances import Layout
 from domain.leadership import misses_something
 from domain.operations import Operations
 from domain.plan import Plan, Serving
+from domain.rotating import with_names
 from domain.settings import Settings, settings_from
 from domain.system_users import SystemUsers, system_users_in
 
@@ -80,6 +82,11 @@ class JujuFacts:
             from domain.replacement import following
 
             facts = following(facts)
+        facts = with_names(facts)
+        if until := [known.until for known in facts.ledger.rotations if known.stage == "told"]:
+            self._state.comparable_before(
+                datetime.datetime.fromtimestamp(min(until), datetime.UTC)
+            )
         if facts.awaits_certificate_logins:
             self._state.incomparable()  # The wait ends without an event.
         if facts.leader and (facts.leaving or misses_something(facts)):

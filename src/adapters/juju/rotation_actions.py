@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from app.application import Application
 
 
+# A month: credentials that stay valid for longer are hardly rotated.
+MOST_HOURS = 31 * 24
+
+
 class _Rotation(pydantic.BaseModel):
     """The parameters of rotate-credentials."""
 
@@ -23,6 +27,8 @@ class _Rotation(pydantic.BaseModel):
     users: Users = "own"
     # The name of an application of Juju; '' for all.
     application: str = pydantic.Field(default="", pattern=r"^([a-z][a-z0-9-]{0,99})?$")
+    # How long clients can log in with their former credentials, in hours.
+    valid_hours: int = pydantic.Field(default=24, alias="valid-hours", ge=0, le=MOST_HOURS)
 
 
 def rotate_credentials(
@@ -34,10 +40,11 @@ def rotate_credentials(
     except pydantic.ValidationError as error:
         name = ascii(str(error.errors()[0]["loc"][-1])[:40])
         raise ActionFailed(
-            f"parameter {name} is not valid: users takes own, clients or all, and application the name of an"
-            " application"
+            f"parameter {name} is not valid: users takes own, clients or all, application the name of an"
+            f" application, and valid-hours a number from 0 to {MOST_HOURS}"
         ) from None
-    begun = application.rotate_credentials(asked.users, asked.application)
+    seconds = asked.valid_hours * 3600
+    begun = application.rotate_credentials(asked.users, asked.application, seconds)
     for message in begun.messages:
         log(message)
     return Answer({"message": "; ".join(begun.messages)}, begun.outcome)

@@ -91,16 +91,19 @@ class LocalClients(_LocalPort):
     """The port `Clients`: what each application can read."""
 
     def password(self, request: AccessRequest) -> pydantic.SecretStr | None:
-        """Return the password that was published to a client; None if none was."""
+        """Return the password that was published to a client with its present name; None if none was."""
         record = self._model.clients.get(request.relation_id)
-        return record.password if record else None
+        if record is None or (record.username or request.first_username) != request.username:
+            return None
+        return record.password
 
     def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> None:
         """Let a client read how to connect; without credentials its password stays."""
         self._model.check_leader(self._unit)
         record = self._model.clients[request.relation_id]
         record.told = offer
-        record.password = credentials.password if credentials else record.password
+        if credentials:
+            record.password, record.username = credentials.password, credentials.username
 
     def withdraw(self, request: AccessRequest) -> None:
         """Remove everything that was published to a client, with the answer of this unit."""
@@ -108,6 +111,7 @@ class LocalClients(_LocalPort):
         number, me = request.relation_id, self._model.units[self._unit]
         record = self._model.clients[number]
         record.told = record.password = None
+        record.username = ""
         me.answers = {other: answer for other, answer in me.answers.items() if other != number}
 
     def forget(self, grant: Grant) -> None:
@@ -120,7 +124,9 @@ class LocalClients(_LocalPort):
         record = self._model.clients[number]
         answers = {other: answer for other, answer in me.answers.items() if other != number}
         if record.told and record.password:
-            answers[number] = Answer(told=record.told, password=record.password)
+            answers[number] = Answer(
+                told=record.told, password=record.password, username=record.username
+            )
         me.answers = answers
 
 

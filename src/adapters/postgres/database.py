@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from adapters.postgres.auth_function import AuthFunction
 from adapters.postgres.client_databases import ClientDatabases
+from adapters.postgres.former_names import FormerNames
 from adapters.postgres.lockout import lock_out
 from adapters.postgres.ownership import new_owner_name
 from adapters.postgres.role_rights import rights_of_roles
@@ -191,6 +192,25 @@ class PsycopgDatabase:
         """Set the password of a client user that this application made. Raises AccessRefused."""
         with _refusing_a_client():
             self._session.with_retry(lambda: self._set_password(credentials))
+
+    def rename(self, former: str, username: str) -> None:
+        """Rename a client user, and make a role with its former name. Raises AccessRefused."""
+        with _refusing_a_client():
+            self._session.with_retry(
+                lambda: FormerNames(self._session, self._roles).rename(former, username)
+            )
+
+    def expire(self, former: str, seconds: float) -> float:
+        """Let the role with a former name log in for so many seconds; return the end. Raises AccessRefused."""
+        with _refusing_a_client():
+            return self._session.with_retry(
+                lambda: FormerNames(self._session, self._roles).expire(former, seconds)
+            )
+
+    def has_sessions(self, username: str) -> bool:
+        """Return whether a user has sessions."""
+        query = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = %s)"
+        return bool(self._value(query, username))
 
     def revoke(self, username: str) -> None:
         """Drop a client user that this application made; its objects stay in its database."""

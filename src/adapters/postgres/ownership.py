@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from adapters.postgres import statements
 from domain.made import AUTH, CLIENT, GROUP, NEW_OWNER, Made, OwnRole, signature, signing_key
+from domain.rotation import twin
 from domain.users import auth_user
 
 if TYPE_CHECKING:
@@ -161,9 +162,9 @@ class OwnershipComments:
     def foreign_members(self, oid: int, kind: str) -> tuple[str, ...]:
         """Return the members and administrators of a role that this application did not add.
 
-        The members of a group are its clients, which this application made; no other role that it made
-        has members. Superusers need no membership, and the backend's user is a member because it made
-        the role.
+        The members of a group are its clients, which this application made. The role of a client has at most the
+        role with its former name as a member. No other role that this application made has members. Superusers
+        need no membership, and the backend's user is a member because it made the role.
         """
         rows = self._connection.execute(
             """
@@ -174,8 +175,14 @@ class OwnershipComments:
             """,
             (oid,),
         ).fetchall()
-        clients = {role.oid for role in self._own_roles() if role.kind == CLIENT}
-        allowed = clients if kind == GROUP else set[int]()
+        clients = {role.oid: role.name for role in self._own_roles() if role.kind == CLIENT}
+        # The role with the former name of a client is a member of the client's role.
+        former = twin(clients.get(oid, ""))
+        allowed = (
+            {*clients}
+            if kind == GROUP
+            else {member for member, name in clients.items() if name == former}
+        )
         return tuple(name for member, name, admin in rows if admin or member not in allowed)
 
     def _own_roles(self) -> Iterable[OwnRole]:

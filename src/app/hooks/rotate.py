@@ -11,6 +11,7 @@ from app.outcome import Done, Outcome
 from app.ports import FactsSource, Secrets
 from domain.facts import Facts
 from domain.leadership import may_write_for_app
+from domain.rotation import DAY
 
 # Whose credentials are rotated: PgBouncer's own users, the users of client applications, or both.
 Users = Literal["own", "clients", "all"]
@@ -38,9 +39,10 @@ class RotateCredentials:
     clients: RotatesClients
     converge: Converge
 
-    def __call__(self, users: Users, application: str = "") -> RotationResult:
+    def __call__(self, users: Users, application: str = "", seconds: int = DAY) -> RotationResult:
         """Begin the rotation of these users; of clients only those of `application`, if it is given.
 
+        `seconds` is how long clients can log in with their former credentials after they were told the new ones.
         Raises ActionFailed.
         """
         facts = self.source.read()
@@ -50,7 +52,7 @@ class RotateCredentials:
             facts, message = self.own.begin(facts)
             messages.append(message)
         if users in ("clients", "all"):
-            facts, told = self.clients(facts, application)
+            facts, told = self.clients(facts, application, seconds)
             messages += told
         return RotationResult(tuple(messages), self.converge(facts))
 
