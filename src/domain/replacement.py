@@ -140,7 +140,8 @@ def may_drop_auth_user(facts: Facts) -> bool:
     reference, auth = facts.reference, facts.auth
     if reference is None or not reference.shared or reference.units or auth is None:
         return False
-    if not facts.ledger.provisioned_for or is_changing(auth):
+    # A hook that has just stored the secret must not write it again from what it has read before.
+    if not facts.ledger.provisioned_for or is_changing(auth) or facts.auth_unshared:
         return False
     reports = {report.unit: report.auth_user for report in reference.in_use}
     units = (facts.unit, *(peer.name for peer in facts.peers))

@@ -9,6 +9,7 @@ from adapters.memory.server import MemoryRole
 from app.errors import RolloutFailed, RolloutForbidden
 from app.intents.follow_reference import FollowReference
 from app.outcome import AskAgain, Done
+from domain import own_users
 from domain.facts import Ledger
 from domain.problems import Level
 from domain.reference import AuthUserInUse, Reference, ReferenceDatabase
@@ -190,6 +191,9 @@ def after_the_last(platform, **how):
     """Return the facts of a leader that has taken over, and whose units use the new auth user."""
     platform.server.roles[FORMER] = MemoryRole(ours=False, password="former")
     facts = taken_over(platform, beside(platform, units=(), **how))
+    assert facts.auth.former_auth.username == FORMER
+    ended = own_users.ended(own_users.unused(facts.auth))
+    facts = facts.model_copy(update={"auth": ended, "auth_unshared": False})
     reports = tuple(AuthUserInUse(unit=f"pgbouncer/{n}", auth_user=SECOND) for n in range(2))
     return facts.with_reference(facts.reference.model_copy(update={"in_use": reports}))
 

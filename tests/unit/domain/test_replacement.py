@@ -118,6 +118,10 @@ def test_the_former_auth_user_is_not_dropped_before_the_takeover():
     assert not replacement.may_drop_auth_user(facts(reference=ended, auth=AUTH, ledger=made))
     assert not replacement.may_drop_auth_user(facts(reference=None))
     assert not replacement.may_drop_auth_user(facts(reference=ended, ledger=made))
+    ready = {"reference": ended, "auth": AUTH, "ledger": made}
+    assert not replacement.may_drop_auth_user(facts(**ready, auth_unshared=True))
+    after = replacement.successor_of(AUTH, "relation_id_7", "p4", "p5")
+    assert not replacement.may_drop_auth_user(facts(reference=ended, auth=after, ledger=made))
 
 
 @pytest.mark.parametrize(
