@@ -12,6 +12,7 @@ from history_checks import Checks
 from hooks import PLAIN
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from observing import Observing
 from profiles import CHOSEN
 from removals import MOST_UNITS, Removals
 from supervised_pooler import SupervisedPooler, most_of
@@ -66,7 +67,7 @@ class Platform(MemoryPlatform):
         self.model.units[name].address = f"10.0.{self.addresses // 250}.{self.addresses % 250}"
 
 
-class History(Removals, Checks, RuleBasedStateMachine):
+class History(Removals, Observing, Checks, RuleBasedStateMachine):
     """An application with its operator, its clients and its PostgreSQL, and with faults."""
 
     @initialize(
@@ -148,6 +149,11 @@ class History(Removals, Checks, RuleBasedStateMachine):
     def some_hook_dies(self, place, which, last):
         names = list(self.platform.units)
         self.hook(names[place % len(names)], which, last)
+
+    @rule(place=st.integers(0, MOST_UNITS), last=st.none() | st.integers(0, 25))
+    def own_users_get_new_passwords(self, place, last):
+        names = list(self.platform.units)
+        self.hook(names[place % len(names)], "secret_rotate", last)
 
     @rule()
     def every_unit_hears(self):
@@ -240,11 +246,6 @@ class History(Removals, Checks, RuleBasedStateMachine):
     @rule(mode=st.sampled_from(["session", "transaction", "statement", "chaos"]))
     def mode_changes(self, mode):
         self.model.options = self.model.options | {"pool_mode": mode}
-
-    @rule()
-    def prometheus_comes_or_goes(self):
-        known = self.model.telemetry
-        self.model.telemetry = known.model_copy(update={"metrics": not known.metrics})
 
     @rule(place=st.integers(0, MOST_UNITS))
     def exporters_fail_or_recover(self, place):
@@ -374,7 +375,7 @@ class History(Removals, Checks, RuleBasedStateMachine):
             self.unit_leaves([0], None)
         for name, unit in self.platform.units.items():
             unit.pooler.reachable, unit.pooler.consoles.silent = True, False
-            unit.pooler.exporters.failure = ""
+            unit.pooler.exporters.failure = unit.telemetry.refuses = ""
             if name in self.failed:
                 self.hook(name, "")
         self.gone.clear()
