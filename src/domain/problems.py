@@ -15,6 +15,9 @@ KUBERNETES = (SERVICE, TRUST)
 # The topic of what keeps PgBouncer's own users from getting new passwords.
 ROTATION = "rotation"
 
+# The topic of a pause that was taken back.
+PAUSE = "pause"
+
 
 class Level(enum.StrEnum):
     """How bad a problem is. Blocked: an operator has to act. Waiting: another party has to act."""

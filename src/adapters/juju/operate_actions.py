@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from adapters.juju import parameters as given
 from app.errors import ActionFailed
-from app.intents.judge_pauses import TOPIC
 from app.outcome import Answer
 from domain import orders
 from domain.operations import ALL, KillOrder
+from domain.problems import PAUSE
 
 if TYPE_CHECKING:
     from app.application import Application
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 Parameters = Mapping[str, object]
 Log = Callable[[str], None]
 
-# Seconds: the timeout of a pause if the operator gives none, and the longest. While the deadline of a pause is near,
-# the unit is reminded of it for five minutes.
+# Seconds: the timeout of a pause if the operator gives none, and the longest. The platform reminds a unit of a
+# deadline for five minutes.
 PAUSE_SECONDS, LONGEST_PAUSE = 60, 240
 # Seconds that the action waits for this unit while other units wait for the end of the action.
 _OWN_PART = 5.0
@@ -47,11 +47,11 @@ def pause(application: Application, parameters: Parameters, log: Log) -> Answer:
     while _waits(outcome.facts, database) and time.monotonic() < end:
         time.sleep(_LOOK_SECONDS)
         outcome = application.go_on(outcome.facts)
-    if time.monotonic() >= end and seconds <= _OWN_PART or alone:
+    if (time.monotonic() >= end and seconds <= _OWN_PART) or alone:
         # The time is over: if a transaction is still open, the pause is taken back.
         outcome = application.go_on(outcome.facts.at(time.time()))
     facts = outcome.facts
-    taken_back = next((p.text for p in facts.ledger.problems if p.topic == TOPIC), "")
+    taken_back = next((p.text for p in facts.ledger.problems if p.topic == PAUSE), "")
     if taken_back:
         return Answer({}, outcome, taken_back)
     return Answer({**_paused(facts, database), **_rest(facts)}, outcome)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from app.converge import Converge
 from app.errors import ActionFailed
-from app.intents.judge_pauses import TOPIC
 from app.outcome import Outcome
 from app.ports import FactsSource, Peers
 from domain import orders
@@ -14,6 +13,7 @@ from domain.facts import Facts
 from domain.leadership import may_write_for_app
 from domain.operations import ALL, KillOrder
 from domain.plan import Plan
+from domain.problems import PAUSE
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,8 +90,8 @@ class Operate:
             wanted = change(facts, facts.plan)
         except orders.OrderRefused as error:
             raise ActionFailed(str(error)) from None
-        if action in ("pause", "resume") and facts.ledger.has(TOPIC):
-            ledger = facts.ledger.without(TOPIC)
+        if action in ("pause", "resume") and facts.ledger.has(PAUSE):
+            ledger = facts.ledger.without(PAUSE)
             self.peers.record(ledger)
             facts = facts.recording(ledger)
         if wanted != facts.plan:

@@ -8,11 +8,9 @@ from app.ports import Peers
 from domain import orders, sentences
 from domain.facts import Facts
 from domain.leadership import may_write_for_app
+from domain.problems import PAUSE
 
 logger = logging.getLogger(__name__)
-
-# The topic of the problem in the ledger.
-TOPIC = "pause"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class JudgePauses:
             waiting = orders.waited_for(facts, pause)
             what = orders.named((pause.database,))
             problem = sentences.PAUSE_TAKEN_BACK.problem(
-                TOPIC,
+                PAUSE,
                 database=what,
                 seconds=pause.until - pause.since,
                 reason=orders.held_by(orders.first_holder(facts), facts.now, waiting),

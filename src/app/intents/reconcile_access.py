@@ -15,7 +15,7 @@ from domain.backend import BackendLogin
 from domain.facts import Client, Facts, Ledger
 from domain.leadership import may_write_for_app
 from domain.made import AUTH, digest_of
-from domain.problems import KUBERNETES, ROTATION, SERVICE, Level, Problem
+from domain.problems import KUBERNETES, PAUSE, ROTATION, SERVICE, Level, Problem
 from domain.replacement import successor_of, takes_over
 from domain.rotating import former_users, rotations
 from domain.rotation import twin
@@ -118,7 +118,7 @@ class ReconcileAccess:
         for grant in facts.ledger.grants:
             if grant.username not in wanted:
                 self.clients.forget(grant)
-        kept_topics = (*KUBERNETES, "verification", ROTATION)
+        kept_topics = (*KUBERNETES, "verification", ROTATION, PAUSE)
         problems = [p for p in facts.ledger.problems if p.topic in kept_topics]
         granting, logins = GrantRound(facts, database, kept), list[Login]()
         for hurried, clients, usernames in _by_trouble(facts.ledger, granting.clients(), leaving):

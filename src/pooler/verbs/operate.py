@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 
 from app.application import Application
 from app.errors import ActionFailed
-from app.intents.judge_pauses import TOPIC
 from app.outcome import Outcome
 from domain import orders
 from domain.operations import ALL, Holder, KillOrder
+from domain.problems import PAUSE
 from domain.settings import Settings
 from pooler import listening, observing, tables
 from pooler.arguments import CommandError, UsageError, check_option, check_units, options
@@ -92,7 +92,7 @@ def pause(run: Invocation, arguments: argparse.Namespace) -> int:
         platform.follow()
     if timeout:
         platform.follow()  # The leader takes a pause back whose time is over.
-    taken_back = [problem for problem in platform.model.ledger.problems if problem.topic == TOPIC]
+    taken_back = [problem for problem in platform.model.ledger.problems if problem.topic == PAUSE]
     if taken_back:
         raise CommandError(taken_back[0].text)
     if holder := _holder(platform):

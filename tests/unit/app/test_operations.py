@@ -146,6 +146,8 @@ def test_a_pause_whose_time_is_over_is_taken_back_and_names_the_client(platform)
         "the pause of all databases was taken back after 20 s: client 10.9.9.9:4711 (user"
         " relation_id_2, database shop) keeps a server connection of process 0 of pgbouncer/2"
     ) in texts(platform)
+    platform.leader.leader_elected()
+    assert "taken back" in texts(platform)
     platform.leader.resume()
     assert "taken back" not in texts(platform)
 
