@@ -111,15 +111,16 @@ class PebblePooler:
         # Pebble shows a service that is stopping as inactive from the beginning, although its process
         # still runs. A service that is restarting is shown so, too, and cannot be started meanwhile.
         restarting = concerned(changes, "restart")
-        return seen.with_processes(
-            running | restarting, concerned(changes, "stop"), restarting
-        )
+        return seen.with_processes(running | restarting, concerned(changes, "stop"), restarting)
 
     def program(self) -> PgBouncerRuntime:
         """Return PgBouncer's version, and the files and processors it may use. Raises PoolerFailed."""
         waiting = self._waiting or WaitingBudget()
         with _translated(), waiting.spent(HOOK_SECONDS, _WORK) as seconds:
-            run = self._container.exec(["sh", "-c", _PROGRAM], timeout=max(seconds, _WORK))
+            # By default a command begins in $HOME, which its user may not be able to enter.
+            run = self._container.exec(
+                ["sh", "-c", _PROGRAM], working_dir="/", timeout=max(seconds, _WORK)
+            )
             printed, _ = run.wait_output()
         limits, _, version = printed.partition("PgBouncer ")
         if found := version_in(f"PgBouncer {version}"):
