@@ -47,9 +47,7 @@ class RollingUpdate(Value):
 
 
 # What stops a release that fails, for the action pre-upgrade-check.
-GATE = (
-    "each unit holds back the next unit until its new release serves: a release that fails stays on the first unit"
-)
+GATE = "each unit holds back the next unit until its new release serves: a release that fails stays on the first unit"
 GATE_WITHOUT_TRUST = (
     "Kubernetes goes on when the pod of the new unit is ready, and a release that fails may reach a second unit: run"
     " `juju trust {application} --scope=cluster` to let each unit hold back the next unit"
@@ -127,10 +125,7 @@ def may_let_next_go(facts: Facts) -> bool:
     """Return whether this unit has to let the next unit go, and has not done it since its container started."""
     record = facts.container.applied
     return (
-        record is not None
-        and not record.lets_next_go
-        and not facts.leaving
-        and serves_plan(facts)
+        record is not None and not record.lets_next_go and not facts.leaving and serves_plan(facts)
     )
 
 
@@ -148,6 +143,8 @@ def obstacles(facts: Facts) -> Iterator[str]:
     if plan is None:
         yield "there is no configuration yet"
         return
+    if plan.paused:
+        yield "clients are paused: run the action resume"
     known = {facts.unit, *(peer.name for peer in facts.peers)}
     if missing := sorted({member.name for member in plan.members} - known):
         yield f"{', '.join(missing)} has gone: wait until the leader has noticed"

@@ -19,16 +19,27 @@ sys.path[:0] = [str(HERE / one) for one in ("src", "tests", "tests/integration")
 
 import cancels
 import changes
+import credentials
 import failover
 import limit
 import newness
+import refresh
 import rotation
 from report import Report
 from stage import Stage
 
 from pooler import binaries
 
-PROMISES = {"1": cancels, "2": limit, "3": failover, "4": changes, "5": newness, "6": rotation}
+PROMISES = {
+    "1": cancels,
+    "2": limit,
+    "3": failover,
+    "4": changes,
+    "5": newness,
+    "6": rotation,
+    "7": credentials,
+    "8": refresh,
+}
 SUITES = (binaries.SUITE, binaries.OLDER_SUITE)
 # A promise that does not end has failed. On a quiet machine each takes a minute.
 MOST_SECONDS = 600

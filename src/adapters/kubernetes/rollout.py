@@ -86,9 +86,7 @@ class _StatefulSet(_Part):
         behind = 0 < status.observed_generation < self.metadata.generation
         known = bool(status.update_revision) and not behind
         same = known and status.current_revision == status.update_revision
-        note = re.fullmatch(
-            r"([0-9]{1,9}) ([0-9]{1,9})", self.metadata.annotations.get(HELD, "")
-        )
+        note = re.fullmatch(r"([0-9]{1,9}) ([0-9]{1,9})", self.metadata.annotations.get(HELD, ""))
         owned = note is not None and int(note[1]) == partition
         return RollingUpdate(
             number=number,
@@ -147,7 +145,10 @@ class LightkubeRollout:
         floor = update.floor if update.owned else update.partition
         held = f"{partition} {floor}" if partition > floor else None
         change = {
-            "metadata": {"resourceVersion": found.metadata.resource_version, "annotations": {HELD: held}},
+            "metadata": {
+                "resourceVersion": found.metadata.resource_version,
+                "annotations": {HELD: held},
+            },
             "spec": {"updateStrategy": {"rollingUpdate": {"partition": partition}}},
         }
         try:
