@@ -1,9 +1,9 @@
-"""A refresh of the units, one after another: which unit may be next, and when.
+"""A refresh of the units: which unit may be next, and when.
 
-Kubernetes replaces the pods of a StatefulSet one after another, the highest number first, and goes on when a pod is
-ready. A pod is ready before the charm has configured anything. So the unit that is replaced sets the partition of the
-StatefulSet to its own number: pods with lower numbers keep their release. The new unit lowers the partition when it
-serves the plan that is in force. A release that fails stays on a single unit.
+Kubernetes replaces the pods of a StatefulSet in turn, the highest number first, and goes on when a pod is
+ready. A pod is ready before the charm has configured anything. So the unit that is replaced sets the partition
+of the StatefulSet to its own number: pods with lower numbers keep their release. The new unit lowers the
+partition when it serves the plan that is in force. A release that fails stays on a single unit.
 """
 
 from collections.abc import Callable, Iterator
@@ -48,11 +48,12 @@ class RollingUpdate(Value):
 
 # What stops a release that fails, for the action pre-upgrade-check.
 GATE = (
-    "each unit holds back the next unit until its new release serves: a release that fails stays on the first unit"
+    "each unit holds back the next unit until its new release serves: a release that fails stays on the"
+    " first unit"
 )
 GATE_WITHOUT_TRUST = (
-    "Kubernetes goes on when the pod of the new unit is ready, and a release that fails may reach a second unit: run"
-    " `juju trust {application} --scope=cluster` to let each unit hold back the next unit"
+    "Kubernetes goes on when the pod of the new unit is ready, and a release that fails may reach a second"
+    " unit: run `juju trust {application} --scope=cluster` to let each unit hold back the next unit"
 )
 SINGLE_UNIT = (
     ". There is a single unit: clients are disconnected while it is replaced. Add a unit before, by `juju add-unit"
@@ -70,8 +71,8 @@ def unchanged(_: RollingUpdate) -> None:
 def hold(update: RollingUpdate) -> int | None:
     """Return the partition that a unit sets when its pod ends; None if the partition stays.
 
-    A pod that is replaced by a refresh is the highest pod of the former release. A pod that ends for another reason
-    is below it or above it, and holds nothing back.
+    A pod that is replaced by a refresh is the highest pod of the former release. A pod that ends for another
+    reason is below it or above it, and holds nothing back.
     """
     highest_former = update.replicas - 1 - update.updated
     replaced = update.under_way and update.partition < update.number <= highest_former
@@ -93,8 +94,8 @@ def let_next_go(update: RollingUpdate) -> int | None:
 def without_removed(update: RollingUpdate, highest: int) -> int | None:
     """Return the partition that the leader sets when units were removed; None if the partition stays.
 
-    `highest` is the highest number of the units that stay. A partition above every unit would hold back every later
-    refresh.
+    `highest` is the highest number of the units that stay. A partition above every unit would hold back
+    every later refresh.
     """
     if not update.owned or update.partition <= highest:
         return None
@@ -127,10 +128,7 @@ def may_let_next_go(facts: Facts) -> bool:
     """Return whether this unit has to let the next unit go, and has not done it since its container started."""
     record = facts.container.applied
     return (
-        record is not None
-        and not record.lets_next_go
-        and not facts.leaving
-        and serves_plan(facts)
+        record is not None and not record.lets_next_go and not facts.leaving and serves_plan(facts)
     )
 
 
@@ -170,6 +168,6 @@ def obstacles_in_kubernetes(update: RollingUpdate) -> Iterator[str]:
         yield f"{update.ready} of {update.replicas} pods are ready"
     if update.partition and not update.owned:
         yield (
-            f"the partition {update.partition} of the StatefulSet, which this charm has not set, holds back units with"
-            " lower numbers: set it to 0 by kubectl"
+            f"the partition {update.partition} of the StatefulSet, which this charm has not set, holds back"
+            " units with lower numbers: set it to 0 by kubectl"
         )

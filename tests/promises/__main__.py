@@ -29,7 +29,15 @@ from stage import Stage
 
 from pooler import binaries
 
-PROMISES = {"1": cancels, "2": limit, "3": failover, "4": changes, "5": newness, "6": rotation, "8": refresh}
+PROMISES = {
+    "1": cancels,
+    "2": limit,
+    "3": failover,
+    "4": changes,
+    "5": newness,
+    "6": rotation,
+    "8": refresh,
+}
 SUITES = (binaries.SUITE, binaries.OLDER_SUITE)
 # A promise that does not end has failed. On a quiet machine each takes a minute.
 MOST_SECONDS = 600

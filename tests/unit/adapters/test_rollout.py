@@ -10,7 +10,12 @@ from adapters.kubernetes.rollout import HELD, LightkubeRollout
 from app.errors import RolloutFailed, RolloutForbidden
 from domain.refresh import RollingUpdate, hold, let_next_go, unchanged
 
-FORBIDDEN = {"kind": "Status", "code": 403, "message": 'User "x" cannot get', "reason": "Forbidden"}
+FORBIDDEN = {
+    "kind": "Status",
+    "code": 403,
+    "message": 'User "x" cannot get',
+    "reason": "Forbidden",
+}
 
 
 def stateful_set(partition=0, held=None, **status):

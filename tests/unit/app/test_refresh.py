@@ -203,7 +203,9 @@ def test_a_refresh_of_a_healthy_application_may_begin(platform):
     assert answer["message"] == "ready for `juju refresh pgbouncer`"
     assert answer["gate"].startswith("each unit holds back the next unit")
     platform.kubernetes.trusted = False
-    assert "run `juju trust pgbouncer --scope=cluster`" in platform.leader.pre_upgrade_check()["gate"]
+    assert (
+        "run `juju trust pgbouncer --scope=cluster`" in platform.leader.pre_upgrade_check()["gate"]
+    )
 
 
 def test_a_single_unit_is_told_that_clients_are_disconnected():
@@ -236,8 +238,12 @@ def test_what_speaks_against_a_refresh_is_named(platform):
 
 def test_an_application_that_is_paused_is_not_refreshed(platform):
     plan = platform.model.plan
-    platform.model.plan = plan.model_copy(update={"paused": (Pause(database="", since=1, until=0),)})
-    assert "clients are paused: run the action resume" in refused(platform.leader.pre_upgrade_check)
+    platform.model.plan = plan.model_copy(
+        update={"paused": (Pause(database="", since=1, until=0),)}
+    )
+    assert "clients are paused: run the action resume" in refused(
+        platform.leader.pre_upgrade_check
+    )
 
 
 def test_a_unit_that_cannot_read_the_plan_does_not_serve_it(platform):
