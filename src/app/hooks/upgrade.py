@@ -79,10 +79,10 @@ class ResumeUpgrade:
             return f"{done}: Kubernetes goes on by itself"
         if decide(before) is None:
             raise ActionFailed(
-                f"{application}/{before.partition} has not become ready ({before.ready} of {before.replicas} units"
-                f" are): `juju status {application}` shows why. Go back by `juju refresh` to the release before,"
-                f" or let {application}/{before.partition - 1} be refreshed, too, by `juju run {application}/leader"
-                " resume-upgrade force=true`"
+                f"{application}/{before.partition} has not become ready ({before.ready} of {before.replicas} are):"
+                f" `juju status {application}` shows why. Go back by `juju refresh` to the release before, or let"
+                f" {application}/{before.partition - 1} be refreshed, too, by"
+                f" `juju run {application}/leader resume-upgrade force=true`"
             )
         return f"{application}/{before.partition - 1} is refreshed next"
 

@@ -299,7 +299,7 @@ def test_resume_upgrade_does_not_spread_a_release_that_fails(platform):
     platform.kubernetes.pods.ended.add("pgbouncer/2")
     resume = platform.leader.resume_upgrade
     said = refused(resume)
-    assert said.startswith("pgbouncer/2 has not become ready (2 of 3 units are)")
+    assert said.startswith("pgbouncer/2 has not become ready (2 of 3 are)")
     assert platform.kubernetes.pods.partition == 2
     assert resume(force=True) == "pgbouncer/1 is refreshed next"
     assert platform.kubernetes.pods.partition == 1
