@@ -87,6 +87,7 @@ class PgBouncerCharm(ops.CharmBase):
             (peers.relation_departed, self._on_peers_departed),
             (self.on.secret_changed, self._on_secret_changed),
             (self.on.secret_remove, self._on_secret_remove),
+            (self.on.secret_rotate, self._on_secret_rotate),
             (backend.relation_created, self._on_backend_changed),
             (backend.relation_changed, self._on_backend_changed),
             (backend.relation_departed, self._on_backend_departed),
@@ -224,6 +225,9 @@ class PgBouncerCharm(ops.CharmBase):
         # The hook that wrote the pair of this unit has already acted on it, and no other unit writes it.
         if event.secret.label != certificates_label(self.unit.name):
             self._conclude(event, self._hooks().peers_changed())
+
+    def _on_secret_rotate(self, event: ops.EventBase) -> None:
+        self._conclude(event, self._hooks().secret_rotate())
 
     def _on_secret_remove(self, event: ops.SecretRemoveEvent) -> None:
         event.remove_revision()

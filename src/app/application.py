@@ -13,6 +13,8 @@ from app.hooks.observers import ObserversChanged
 from app.hooks.operate import Operate
 from app.hooks.pebble_ready import PebbleReady
 from app.hooks.peers import PeersChanged, PeersCreated, PeersDeparted
+from app.hooks.rotate import GetCredentials, RotateCredentials, SecretRotate
+from app.hooks.rotate_clients import RotateClients
 from app.hooks.start import Start
 from app.hooks.stop import Stop
 from app.hooks.update_status import UpdateStatus
@@ -29,6 +31,7 @@ from app.intents.publish_endpoints import PublishEndpoints
 from app.intents.reconcile_access import ReconcileAccess
 from app.intents.repeat_offers import RepeatOffers
 from app.intents.request_backend import RequestBackend
+from app.intents.rotate_own_users import RotateOwnUsers
 from app.intents.run_exporters import FreePort, RunExporters
 from app.intents.share_configuration import ShareConfiguration
 from app.intents.share_passwords import SharePasswords
@@ -82,6 +85,13 @@ class Application:
         self.observers_departed = ClientsDeparted(facts, departures, converge)
 
         self.set_private_key = SetPrivateKey(facts, ports.certificates)
+        own = _rotate_own_users(ports)
+        self.rotate_credentials = RotateCredentials(
+            facts, own, RotateClients(ports.peers), converge
+        )
+        self.secret_rotate = SecretRotate(facts, own, converge)
+        self.get_credentials = GetCredentials(facts, ports.secrets)
+
         operate = Operate(facts, peers, converge)
         self.pause, self.resume = operate.pause, operate.resume
         self.disable, self.enable = operate.disable, operate.enable
@@ -94,6 +104,10 @@ class Application:
         self.resume_upgrade = ResumeUpgrade(facts, ports.rollout)
         # The driver of the hooks uses it for the outcome AskAgain.
         self.reminder = ports.reminder
+
+
+def _rotate_own_users(ports: Ports) -> RotateOwnUsers:
+    return RotateOwnUsers(ports.databases, ports.secrets, ports.peers, ports.new_password)
 
 
 def _intents(
@@ -120,6 +134,8 @@ def _intents(
         ReconcileAccess(
             ports.databases, ports.secrets, ports.clients, ports.peers, ports.new_password, verify
         ),
+        # The plan names the auth user, and units report the auth user that they use.
+        _rotate_own_users(ports),
         # Pools keep the former authorities of PostgreSQL until every endpoint is verified by the new authorities.
         VerifyServers(ports.databases, ports.peers, verify),
         # A pause that is not complete in time is not in the plan that is shared next.

@@ -6,6 +6,7 @@ from app.outcome import AskAgain, Done
 from domain.facts import Facts
 from domain.leadership import may_write_for_app
 from domain.problems import Problem
+from domain.rotating import goes_on
 
 # The leader shares a plan, its processes close connections, and the plan gives these to other units: two runs that
 # change something, and a run that changes nothing.
@@ -50,12 +51,13 @@ class Converge:
             if facts == before:
                 break
             changed = True
+        writes = may_write_for_app(facts)
         # No value of the platform shows that a process was started again, and has to be paused.
         may_change = (
             problems
             or facts.has_problems
             or facts.operated
-            or (may_write_for_app(facts) and facts.roaming)
+            or (writes and (facts.roaming or goes_on(facts)))
         )
         complete = facts == before and not may_change
         return Done(facts, tuple(problems), unchanged=complete and not changed, complete=complete)

@@ -19,8 +19,12 @@ class Database(Protocol):
     def provision(self, auth: AuthMaterial, database: str) -> None:
         """Make the auth user, and in `database` the function by which it looks passwords up.
 
-        An auth user with another name that this application made is dropped.
+        An auth user that this application made, and that is not among `auth.auth_users`, is dropped.
         """
+        ...
+
+    def provision_next(self, auth: AuthMaterial, database: str) -> None:
+        """Make `auth.next_auth`, and let it look passwords up by the function in `database`."""
         ...
 
     def server(self) -> str:
@@ -81,6 +85,24 @@ class Database(Protocol):
         made for that database. Raises AccessRefused; DatabaseBusy if a lock keeps the database busy;
         NoTimeLeft.
         """
+        ...
+
+    def rename(self, former: str, username: str) -> None:
+        """Rename a client user, and make a role with its former name and password that acts as the user.
+
+        Nothing changes if the user has been renamed already, or does not exist. Raises AccessRefused.
+        """
+        ...
+
+    def expire(self, former: str, seconds: float) -> float:
+        """Let the role with a former name log in for so many seconds, by the clock of PostgreSQL.
+
+        Returns the time of the end in seconds since the epoch. Raises AccessRefused.
+        """
+        ...
+
+    def has_sessions(self, username: str) -> bool:
+        """Return whether a user has sessions."""
         ...
 
     def adopt(self, role: InheritedRole) -> bool:

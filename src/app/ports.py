@@ -21,6 +21,7 @@ from domain.operations import ALL, ClientSession, Operations
 from domain.plan import Plan, Serving
 from domain.refresh import Decide, RollingUpdate
 from domain.service import Service, ServiceState, UnitNode
+from domain.settings import RotationPeriod
 from domain.telemetry import LogTarget, Told
 from domain.tls import CertificateNames, ServedPair
 from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer
@@ -173,6 +174,17 @@ class Secrets(Protocol):
         """Remove the secret."""
         ...
 
+    def publish_console(self, auth: AuthMaterial) -> str:
+        """Keep the login of the admin user in a secret for the operator, and return its identifier.
+
+        `store` keeps that secret current from then on, and `forget` removes it.
+        """
+        ...
+
+    def ask_to_rotate(self, period: RotationPeriod) -> None:
+        """Ask the platform to run the hook secret-rotate after each period."""
+        ...
+
 
 class Backend(Protocol):
     """The relation with PostgreSQL."""
@@ -186,7 +198,7 @@ class Clients(Protocol):
     """The relations with client applications."""
 
     def password(self, request: AccessRequest) -> pydantic.SecretStr | None:
-        """Return the password that was published to a client; None if there is none."""
+        """Return the password that was published to a client with its present name; None if there is none."""
         ...
 
     def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> None:

@@ -70,6 +70,10 @@ class CertificateLogin(Value):
         """Return the user and the name, which another certificate of the user may have, too."""
         return (self.username, self.name)
 
+    def named(self, username: str) -> "CertificateLogin":
+        """Return the login of another user by this certificate."""
+        return self.model_copy(update={"username": username})
+
 
 class TrustedLogin(Value):
     """A user and the name of a certificate that all processes of a unit trust."""

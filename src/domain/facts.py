@@ -18,8 +18,10 @@ from domain.plan import Plan, Serving
 from domain.problems import KUBERNETES, Level, Problem
 from domain.reference import Reference
 from domain.roles import DATABASE_CREATORS
+from domain.rotation import Rotation
 from domain.service import Exposed
 from domain.settings import Settings
+from domain.system_users import SystemUsers
 from domain.telemetry import LogTarget, TelemetryFacts
 from domain.tls import Certificate, UnitCertificates
 from domain.users import AccessRequest, AuthMaterial, Grant, Offer, Refusal
@@ -41,6 +43,10 @@ class Client(Value):
         """Return this client without an offer."""
         return self.model_copy(update={"published": None})
 
+    def named(self, rotation: Rotation) -> "Client":
+        """Return this client with the name that a rotation gives it."""
+        return self.model_copy(update={"request": self.request.named(rotation)})
+
 
 class LegacyClient(Value):
     """A client at `db` or `db-admin` with a request that can be served, as every unit sees it."""
@@ -48,6 +54,10 @@ class LegacyClient(Value):
     request: AccessRequest
     # Whether the leader has shared the credentials of the client with all units.
     shared: bool = False
+
+    def named(self, rotation: Rotation) -> "LegacyClient":
+        """Return this client with the name that a rotation gives it."""
+        return self.model_copy(update={"request": self.request.named(rotation)})
 
 
 class Peer(Value):
@@ -97,6 +107,22 @@ class Ledger(Value):
     told_tls: str = ""
     # A digest of what observers were told; '' if they were told nothing.
     told_observers: str = ""
+    # Clients that have their second name, or whose credentials are being rotated.
+    rotations: tuple[Rotation, ...] = ()
+    # How often Juju asks for new passwords of PgBouncer's own users; '' before Juju was told.
+    rotation_period: str = ""
+
+    def rotation_of(self, first_username: str) -> Rotation:
+        """Return the rotation of a client by its first name."""
+        known = (known for known in self.rotations if known.username == first_username)
+        return next(known, Rotation(username=first_username))
+
+    def rotating(self, rotation: Rotation) -> "Ledger":
+        """Return this ledger with another state of the rotation of a client."""
+        others = [known for known in self.rotations if known.username != rotation.username]
+        kept = [known for known in (*others, rotation) if known.kept]
+        ordered = sorted(kept, key=lambda known: known.username)
+        return self.model_copy(update={"rotations": tuple(ordered)})
 
     def telling(self, told_tls: str) -> "Ledger":
         """Return this ledger after all clients that have credentials were told this of TLS."""
@@ -119,6 +145,14 @@ class Ledger(Value):
     def proving(self, verified: str) -> "Ledger":
         """Return this ledger after every endpoint of PostgreSQL was verified, or has to be verified again."""
         return self.without("verification").model_copy(update={"verified": verified})
+
+    def making(self, made: Made) -> "Ledger":
+        """Return this ledger with the roles that exist now."""
+        return self.model_copy(update={"made": made})
+
+    def asking_to_rotate(self, period: str) -> "Ledger":
+        """Return this ledger after Juju was told how often to ask for new passwords."""
+        return self.model_copy(update={"rotation_period": period})
 
     def exposing(self, ports: tuple[int, ...], exposed: Exposed) -> "Ledger":
         """Return this ledger with the ports of the Service, and what is known of it."""
@@ -194,6 +228,12 @@ class Facts(Value):
     peers_plan: Plan | None = None
     # The users of PgBouncer itself, from the secret that all units can read.
     auth: AuthMaterial | None = None
+    # The passwords that the operator chose, as the leader reads them; None if they cannot be read.
+    system_users: SystemUsers | None = None
+    # Why they cannot be read, as a sentence; '' if they can, or if this unit does not lead.
+    system_users_problem: str = ""
+    # This hook has stored `auth`, and the peers do not know it yet.
+    auth_unshared: bool = False
     ledger: Ledger = Ledger()
     # Values of the leader that this release cannot read: `plan`, `ledger` or `secret`.
     unreadable: tuple[str, ...] = ()
@@ -237,7 +277,8 @@ class Facts(Value):
 
     def with_auth(self, auth: AuthMaterial | None) -> "Facts":
         """Return these facts with the users of PgBouncer itself; None if they were removed."""
-        return self.model_copy(update={"auth": auth})
+        unshared = self.auth_unshared or auth != self.auth
+        return self.model_copy(update={"auth": auth, "auth_unshared": unshared})
 
     def with_backend(self, login: BackendLogin) -> "Facts":
         """Return these facts with another login of PostgreSQL."""

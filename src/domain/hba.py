@@ -5,7 +5,7 @@ The first rule that matches decides (https://www.pgbouncer.org/config.html#hba-f
 
 from typing import Literal
 
-from domain.pools import AUTH_ALIAS
+from domain.plan import AUTH_ALIASES
 from domain.users import AuthMaterial
 from domain.value import Value
 
@@ -60,8 +60,8 @@ def access_rules(
     With `tls_only` no login over the network is admitted without TLS, whether there is a certificate or not.
 
     The console and its users are admitted on Unix sockets only: a client on the network cannot use
-    their passwords, and so cannot use CVE-2026-107350. The user that looks passwords up, and the alias
-    of its database, are never admitted.
+    their passwords, and so cannot use CVE-2026-107350. The users that look passwords up, and the alias
+    of their database, are never admitted.
     """
     if auth is None:
         return (Rule(),)
@@ -69,8 +69,11 @@ def access_rules(
     return (
         Rule(origins=("local",), database=CONSOLE, users=own, admits=True),
         Rule(database=CONSOLE),
-        Rule(users=(*own, auth.auth_user)),
-        Rule(database=AUTH_ALIAS),
+        Rule(users=(*own, *(login.username for login in auth.look_ups))),
+        *(
+            Rule(database=alias)
+            for alias in (AUTH_ALIASES if auth.generation else AUTH_ALIASES[:1])
+        ),
         Rule(replication=True),
         *(Rule(database=alias) for alias in disabled),
         *(

@@ -28,7 +28,6 @@ from domain.hba import Rule, access_rules
 from domain.layout import Layout, PemFile
 from domain.plan import Plan, Serving, Upstream
 from domain.pools import (
-    AUTH_ALIAS,
     UNLIMITED_POOL_SIZE,
     Part,
     Pool,
@@ -211,7 +210,11 @@ def pooler_config(
     # With `require` no client can log in before there is a certificate.
     served = plan if open_now and (pair or not required) else plan.without_upstream()
     readers = all(process.readers for process in open_now)
-    report = serving(served, program.cpus, readers=readers)
+    users = tuple(login.username for login in admitted)
+    report = serving(served, program.cpus, readers=readers).admitting(users)
+    if auth and auth.generation:
+        user = plan.upstream.auth_user if plan.upstream else ""
+        report = report.with_credentials(auth.generation, user)
     admin = auth and Login(username=auth.admin_user, password=auth.admin_password)
     return PoolerConfig(
         instances=instances,
@@ -224,7 +227,7 @@ def pooler_config(
             tls_only=required,
             md5=plan.md5_logins,
             certificate_map=map_name,
-            by_certificate=tuple(login.username for login in admitted),
+            by_certificate=users,
             disabled=tuple(sorted(aliases_of(plan, plan.disabled))),
         ),
         serving=report.encrypted(pair.authorities) if pair else report,
@@ -296,7 +299,7 @@ def _auth(plan: Plan, layout: Layout, auth: AuthMaterial | None) -> tuple[IniLin
     if plan.upstream:
         lines += [
             ("auth_user", plan.upstream.auth_user),
-            ("auth_dbname", AUTH_ALIAS),
+            ("auth_dbname", plan.upstream.auth_alias),
             ("auth_query", _auth_query(plan.upstream.auth_schema)),
         ]
     return tuple(lines)
@@ -394,8 +397,9 @@ def most_clients(plan: Plan, limit: int, files: int) -> int:
 def _users(auth: AuthMaterial | None) -> tuple[ConsoleUser, ...]:
     if auth is None:
         return ()
-    # PgBouncer logs in to PostgreSQL as the auth user, for which it needs the password itself.
-    users = [ConsoleUser(name=auth.auth_user, secret=auth.auth_password)]
+    # PgBouncer logs in to PostgreSQL as an auth user, for which it needs the password itself. While the auth user
+    # changes, a process has both: units may read the plan and the passwords at different times.
+    users = [ConsoleUser(name=login.username, secret=login.password) for login in auth.look_ups]
     for name, password in (
         (auth.stats_user, auth.stats_password),
         (auth.admin_user, auth.admin_password),

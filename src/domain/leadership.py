@@ -1,6 +1,7 @@
 """Decide whether a unit may write for the application, and whether a relation ends for all units."""
 
 from domain.facts import Facts
+from domain.plan import Plan, Serving
 
 
 def may_write_for_app(facts: Facts) -> bool:
@@ -50,10 +51,29 @@ def serving_everywhere(facts: Facts, database: str) -> bool:
     """
     if facts.plan is None:
         return False
-    port = facts.plan.settings.listen_port
-    servings = {peer.name: peer.serving for peer in facts.peers if not peer.leaving}
-    servings[facts.unit] = facts.serving
-    needed = [serving for name, serving in servings.items() if facts.plan.serves_by(name)]
+    port, needed = facts.plan.settings.listen_port, _reports(facts, facts.plan)
     return bool(needed) and all(
         serving is not None and serving.serves(database, port) for serving in needed
     )
+
+
+def admitted_everywhere(facts: Facts, username: str) -> bool:
+    """Return whether a user can log in by its certificate at every unit that stays, if it has a certificate.
+
+    PgBouncer compares with the name of the user in the plan. A unit of a release that reports no such users counts
+    as a unit that does not let the user in.
+    """
+    plan = facts.plan
+    if plan is None or username not in (login.username for login in plan.certificate_logins):
+        return True
+    return all(
+        serving is not None and username in serving.certificate_users
+        for serving in _reports(facts, plan)
+    )
+
+
+def _reports(facts: Facts, plan: Plan) -> list[Serving | None]:
+    """Return what each unit serves that stays and has a share of max_db_connections; None without a report."""
+    servings = {peer.name: peer.serving for peer in facts.peers if not peer.leaving}
+    servings[facts.unit] = facts.serving
+    return [serving for name, serving in servings.items() if plan.serves_by(name)]

@@ -91,3 +91,8 @@ def signing_key(password: str, owner: str) -> bytes:
 def signature(key: bytes, kind: str, oid: int, name: str) -> str:
     """Return the signature of a role or database, as 32 hexadecimal digits."""
     return hmac.digest(key, f"{kind}\0{oid}\0{name}".encode(), "sha256").hex()[:32]
+
+
+def digest_of(password: str) -> str:
+    """Return a digest by which another password of the backend's user is noticed. Only secrets may contain it."""
+    return hashlib.sha256(b"signed for " + password.encode()).hexdigest()[:32]

@@ -11,6 +11,9 @@ from domain.settings import Settings
 from domain.tls import Certificate, ServerMode
 from domain.value import Count, Line, Name, Value, stored_as
 
+# The names by which PgBouncer looks passwords up, for each of the two roles that take turns.
+AUTH_ALIASES = ("pgbouncer_auth", "pgbouncer_auth_2")
+
 # The schema of the function that looks up passwords in the releases before the schema had the auth user's name.
 FORMER_AUTH_SCHEMA = "pgbouncer"
 
@@ -25,6 +28,11 @@ class Upstream(Value):
     auth_user: Line
     # The schema of that function.
     auth_schema: Line = FORMER_AUTH_SCHEMA
+    # The name by which that role looks passwords up. A name never gets another role: PgBouncer 1.26.1 ends with
+    # `put_in_order: found existing elem` after a RELOAD that gives a database with connections another `user`.
+    auth_alias: Line = AUTH_ALIASES[0]
+    # The role that called it before, by the other name, while look-ups that have begun may still use it; '' if there is none.
+    former_auth_user: str = ""
     version: str = ""
     # How PgBouncer verifies the server, and the authorities by which it does.
     mode: ServerMode = "prefer"
@@ -167,10 +175,24 @@ class Serving(Value):
     tls: bool = False
     # The authorities of the certificate that the processes serve, and of the next certificate.
     authorities: tuple[Certificate, ...] = ()
+    # The users who can log in by a certificate.
+    certificate_users: tuple[str, ...] = ()
+    # The generation of the passwords of PgBouncer's own users that the processes have, and the auth user that they
+    # use; 0 and '' before the first change of these passwords.
+    credentials: Count = 0
+    auth_user: str = ""
 
     def encrypted(self, authorities: tuple[Certificate, ...]) -> "Serving":
         """Return this report of a unit that serves TLS with a certificate of these authorities."""
         return self.model_copy(update={"tls": True, "authorities": authorities})
+
+    def admitting(self, certificate_users: tuple[str, ...]) -> "Serving":
+        """Return this report of a unit where these users can log in by a certificate."""
+        return self.model_copy(update={"certificate_users": certificate_users})
+
+    def with_credentials(self, generation: int, auth_user: str) -> "Serving":
+        """Return this report of a unit whose processes have these passwords and use this auth user."""
+        return self.model_copy(update={"credentials": generation, "auth_user": auth_user})
 
     def announcing(self, authorities: tuple[Certificate, ...]) -> "Serving":
         """Return this report with further authorities, e.g. those of the next certificate."""

@@ -8,12 +8,14 @@ from domain.certificate_logins import CertificateLogin, distinct
 from domain.endpoints import Endpoint, endpoints_text
 from domain.facts import Facts, Peer
 from domain.leadership import serving_everywhere
-from domain.plan import FORMER_AUTH_SCHEMA, DepartedUnit, Member, Plan, Upstream
+from domain.plan import AUTH_ALIASES, FORMER_AUTH_SCHEMA, DepartedUnit, Member, Plan, Upstream
 from domain.pools import read_only_alias
 from domain.process import UNLIMITED
+from domain.rotating import rotations
+from domain.rotation import twin
 from domain.settings import Settings
 from domain.tls_told import client_authorities, tells_tls
-from domain.users import AccessRequest, Offer, grant_for
+from domain.users import AccessRequest, Offer, auth_user, grant_for, second_auth_user
 from domain.value import number_of
 from domain.verification import server_check
 
@@ -70,7 +72,13 @@ def certificate_logins(facts: Facts) -> tuple[tuple[CertificateLogin, ...], dict
         for client in facts.clients
         if client.request.certificate
     ]
-    return distinct(offered, facts.plan.certificate_logins if facts.plan else ())
+    current = facts.plan.certificate_logins if facts.plan else ()
+    # A client whose name changes keeps its certificate, also against another client that offers its name.
+    renamed = (login.named(twin(login.username)) for login in current)
+    logins, problems = distinct(offered, (*current, *renamed))
+    former = {known.current: known.former for known in rotations(facts) if known.open}
+    both = [login.named(former[login.username]) for login in logins if login.username in former]
+    return tuple(sorted((*logins, *both), key=lambda login: login.username)), problems
 
 
 def limit_known_to_peers(facts: Facts) -> int:
@@ -109,13 +117,15 @@ def upstream(facts: Facts) -> Upstream | None:
     if (check := server_check(facts)) is None:
         return None
     # An older leader keeps the name in the ledger when it makes its own schema for another auth user.
-    made = facts.ledger.auth_schema == auth.auth_user
+    made = facts.ledger.auth_schema == auth.schema_name
     return Upstream(
         endpoints=known.endpoints,
         read_only=known.read_only,
         auth_database=known.database,
         auth_user=auth.auth_user,
-        auth_schema=auth.auth_user if made else FORMER_AUTH_SCHEMA,
+        auth_schema=auth.schema_name if made else FORMER_AUTH_SCHEMA,
+        auth_alias=AUTH_ALIASES[auth.auth_user == second_auth_user(auth_user(known.user))],
+        former_auth_user=auth.former_auth.username if auth.former_auth else "",
         version=known.version,
         mode=check.mode,
         authorities=check.authorities,

@@ -7,13 +7,14 @@ an alert keeps the time for which it has been true.
 The console is a database of each process, `pgbouncer`; it is no pool.
 """
 
-from domain.pools import AUTH_ALIAS
+from domain.plan import AUTH_ALIASES
 from domain.process_alerts import PROCESS
 from domain.rules import Alert, duration
 from domain.settings import Settings
 
 _MINUTE = 60
 _CONSOLE = "pgbouncer"
+_LOOK_UPS = "|".join(AUTH_ALIASES)
 
 # Labels of pgbouncer_databases_* beside `name`, the name by which clients know the database.
 _SERVER = "host, port, database, force_user, pool_mode"
@@ -61,7 +62,7 @@ def _of_databases(expression: str) -> str:
 
 def _column(name: str, window: int = 0, over: str = "max") -> str:
     """Return a metric of the databases for clients, without the labels of the PostgreSQL server."""
-    series = f'pgbouncer_databases_{name}{{name!~"{_CONSOLE}|{AUTH_ALIAS}"}}'
+    series = f'pgbouncer_databases_{name}{{name!~"{_CONSOLE}|{_LOOK_UPS}"}}'
     if window:
         series = f"{over}_over_time({series}[{duration(window)}])"
     return f"max without ({_SERVER}) ({series})"
@@ -87,9 +88,9 @@ _WHERE = "database {{ $labels.database }} at unit {{ $labels.juju_unit }}"
 _WHOSE = "user {{ $labels.user }} and " + _WHERE
 
 # Each process keeps a connection of this pool open. Where it does (PgBouncer 1.24 and later), the pool has a user.
-_KEPT = f'pgbouncer_databases_pool_size{{name="{AUTH_ALIAS}",force_user!=""}}'
+_KEPT = f'pgbouncer_databases_pool_size{{name=~"{_LOOK_UPS}",force_user!=""}}'
 _NONE_KEPT = _all_lines(
-    _servers(database=f'="{AUTH_ALIAS}"') + " == 0",
+    _servers(database=f'=~"{_LOOK_UPS}"') + " == 0",
     "and " + _unit("max", _of_databases(f"max without ({_SERVER}) ({_KEPT})")),
 )
 

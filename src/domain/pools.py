@@ -1,14 +1,17 @@
 """The pools of a PgBouncer process: the databases that they lead to, and their sizes."""
 
+import re
 from collections.abc import Iterable
 
 from domain.endpoints import Endpoint
 from domain.overrides import MOST_CONNECTIONS
-from domain.plan import Plan, Serving, share
+from domain.plan import AUTH_ALIASES, Plan, Serving, Upstream, share
+from domain.rotation import twin
 from domain.settings import Settings
 from domain.value import PoolMode, Value
 
-AUTH_ALIAS = "pgbouncer_auth"
+# The name by which the first auth user looks passwords up.
+AUTH_ALIAS = AUTH_ALIASES[0]
 READ_ONLY_SUFFIX = "_readonly"
 
 # Used where the operator set no limit; PgBouncer's own default, per user, database and process.
@@ -32,6 +35,9 @@ STANDING_AUTH_CONNECTIONS = 1
 # 4.3 s, with 3 s it takes 2 s.
 SHORT_LIFETIME = 2
 _ALIAS_BYTES = 63
+
+# The users of clients.
+_CLIENT = re.compile(r"relation_id_[0-9]")
 
 
 class Pool(Value):
@@ -57,6 +63,12 @@ class Pool(Value):
     def without_standing_connections(self) -> "Pool":
         """Return this pool with server connections only while clients need them."""
         return self.model_copy(update={"standing": None, "user": ""})
+
+
+def _auth_users(upstream: Upstream) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Return the two names by which passwords are looked up, each with its user; first that in use."""
+    (other,) = set(AUTH_ALIASES) - {upstream.auth_alias}
+    return (upstream.auth_alias, upstream.auth_user), (other, upstream.former_auth_user)
 
 
 class PoolUser(Value):
@@ -124,15 +136,17 @@ def pools(plan: Plan, part: Part = WHOLE) -> tuple[Pool, ...]:
     look_ups = min(AUTH_CONNECTIONS, limit) if limit else AUTH_CONNECTIONS
     lines = [
         Pool(
-            alias=AUTH_ALIAS,
+            alias=alias,
             hosts=hosts,
             port=port,
             database=auth_database,
             connections=look_ups,
             size=look_ups,
             standing=STANDING_AUTH_CONNECTIONS,
-            user=plan.upstream.auth_user,
+            user=user,
         )
+        for alias, user in _auth_users(plan.upstream)
+        if user
     ]
     for name in sorted(set(plan.databases)):
         alias = read_only_alias(plan, name) if part.readers else ""
@@ -245,22 +259,29 @@ def pool_sizes(settings: Settings, part: Part) -> PoolSizes:
 
 
 def pool_users(plan: Plan, part: Part) -> tuple[PoolUser, ...]:
-    """Return every user that has an override now, or had an override before."""
+    """Return every user that has an override now, or had an override before.
+
+    An override holds for both names that rotations give a client, so that a client may log in with its new name at
+    once. An entry for the name itself comes first.
+    """
+    listed = {user.name: user for user in plan.settings.overrides.users}
+    names = {*plan.known_users, *listed}
+    names |= {twin(name) for name in names if _CLIENT.match(name)}
     overrides = plan.settings.overrides
-    names = sorted({*plan.known_users, *(user.name for user in overrides.users)})
+    users = ((name, listed.get(name) or overrides.of_user(twin(name))) for name in sorted(names))
     return tuple(
         PoolUser(
-            name=own.name,
+            name=name,
             connections=part.connections(own.max_connections) if own.max_connections else None,
             size=part.connections(own.pool_size) if own.pool_size else None,
             mode=own.pool_mode,
         )
-        for own in map(overrides.of_user, names)
+        for name, own in users
     )
 
 
 def serving(plan: Plan, processors: int, *, readers: bool = True) -> Serving:
     """Return what a unit serves when it runs by the plan; with `readers` it also serves read-only pools."""
     planned = pools(plan, Part(readers=readers))
-    names = tuple(pool.alias for pool in planned if pool.alias != AUTH_ALIAS)
+    names = tuple(pool.alias for pool in planned if pool.alias not in AUTH_ALIASES)
     return Serving(port=plan.settings.listen_port, databases=names, processors=processors)

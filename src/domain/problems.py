@@ -12,6 +12,9 @@ from domain.value import Shown, Value
 SERVICE, TRUST = "service", "trust"
 KUBERNETES = (SERVICE, TRUST)
 
+# The topic of what keeps PgBouncer's own users from getting new passwords.
+ROTATION = "rotation"
+
 
 class Level(enum.StrEnum):
     """How bad a problem is. Blocked: an operator has to act. Waiting: another party has to act."""

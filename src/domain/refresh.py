@@ -148,6 +148,10 @@ def obstacles(facts: Facts) -> Iterator[str]:
         return
     if plan.paused:
         yield "clients are paused: run the action resume"
+    if any(rotation.stage in ("asked", "renamed") for rotation in facts.ledger.rotations):
+        yield "credentials of clients are being rotated: wait until every client was told"
+    if facts.auth and (facts.auth.next_auth or facts.auth.former_auth):
+        yield "passwords of PgBouncer's own users are being rotated: wait until every unit uses the new passwords"
     known = {facts.unit, *(peer.name for peer in facts.peers)}
     if missing := sorted({member.name for member in plan.members} - known):
         yield f"{', '.join(missing)} has gone: wait until the leader has noticed"

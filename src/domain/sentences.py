@@ -41,6 +41,17 @@ RESET_IN_MIXED_MODES = Kind(
     " the same pool_mode",
     "set it to false, or give all pools the mode of `pool_mode`",
 )
+SYSTEM_USERS_UNREADABLE = Kind(
+    Level.BLOCKED,
+    "option system-users: the application cannot read {secret}: run `juju grant-secret {secret} {application}`",
+    "run the command; if the secret does not exist, set the option to the ID of another secret. Until then the"
+    " passwords stay",
+)
+SYSTEM_USERS_INVALID = Kind(
+    Level.BLOCKED,
+    "option system-users: {secret} {reason}",
+    "correct the secret by `juju update-secret`. Until then the passwords stay",
+)
 TOO_FEW_CONNECTIONS = Kind(
     Level.BLOCKED,
     "max_db_connections {total} is too few for {units} units: raise it, or remove units",
@@ -117,6 +128,23 @@ STILL_IN_POSTGRESQL = Kind(
     Level.WAITING,
     "{username} cannot log in any more, and is still in PostgreSQL: {reason}",
     "see the reason in the sentence. The user has no login and no session",
+)
+
+NEXT_AUTH_USER = Kind(
+    Level.BLOCKED,
+    "passwords of PgBouncer's own users: user {user} goes on to look passwords up: {reason}",
+    "do what the rest of the sentence says. Clients log in meanwhile. Every hook tries again",
+)
+NEXT_AUTH_USER_WAITS = Kind(
+    Level.ACTIVE,
+    "PgBouncer's own users get new passwords: waiting until PostgreSQL lets in {user}",
+    "wait. If it stays, check that `pg_hba.conf` of PostgreSQL has rules for the user. Clients log in meanwhile",
+)
+OWN_USERS_CHANGE = Kind(
+    Level.ACTIVE,
+    "PgBouncer's own users get new passwords: waiting for {units}",
+    "wait until these units apply the new passwords. If a unit stays in the sentence, look at its"
+    " status, or remove it. Units of an earlier release follow when they are refreshed",
 )
 
 # Applications

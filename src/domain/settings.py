@@ -69,6 +69,10 @@ def _annotations(text: str) -> str:
     return text
 
 
+# How often PgBouncer's own users get new passwords.
+RotationPeriod = Literal["never", "monthly", "quarterly", "yearly"]
+
+
 # An objective below half of the time says nothing.
 LEAST_TARGET, MOST_TARGET = 50, 99.99
 
@@ -203,6 +207,19 @@ class Settings(Value):
         Accepts("0 (off) or a percentage between 50 and 99.99"),
         Named("slo-wait-target"),
     ] = "99"
+    # How often PgBouncer's own users get new passwords without an action.
+    rotate_own_credentials: Annotated[
+        RotationPeriod,
+        Accepts("never, monthly, quarterly or yearly"),
+        Named("rotate-own-credentials"),
+    ] = "monthly"
+    # The secret with passwords of console users that the operator chose; '' without such passwords.
+    system_users: Annotated[
+        str,
+        pydantic.Field(strict=True, pattern=r"^(secret:[A-Za-z0-9/_-]{3,120})?$"),
+        Accepts("the ID of a secret, or nothing"),
+        Named("system-users"),
+    ] = ""
 
     @property
     def wait_target(self) -> float:

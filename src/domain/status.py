@@ -12,6 +12,7 @@ from domain.facts import Facts
 from domain.instances import MIN_CLIENTS, most_clients
 from domain.orders import first_holder, held_by, named
 from domain.overrides import unsupported_by
+from domain.own_users import is_changing, units_behind
 from domain.planning import certificate_logins
 from domain.pools import has_read_only_pools, least_for_read_only_pools
 from domain.problems import Level, Problem, Sentence
@@ -27,6 +28,7 @@ def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ..
     `problems` are those that the last hook met on this unit. If nothing is wrong, the only sentence has
     level active. Its text has the notes for the operator, or is ''.
     """
+    asked = tuple(_operations(facts))
     known = (
         *_unreadable(facts),
         *_options(facts),
@@ -36,7 +38,7 @@ def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ..
         *_single_replicas(facts),
         *_tls(facts),
         *_container(facts),
-        *_operations(facts),
+        *asked,
         *_refusals(facts),
         *_replaced(facts),
         *_legacy(facts),
@@ -44,6 +46,7 @@ def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ..
         *_exporters(facts),
         *_capacity(facts),
         *certificate_sentences(facts),
+        *_own_users(facts),
         *(Sentence(level=Level.ACTIVE, text=text) for text in facts.telemetry.answers),
         *(
             Sentence(level=problem.level, text=problem.text)
@@ -55,8 +58,9 @@ def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ..
     wrong = tuple(sentence for sentence in ranked if sentence.level is not Level.ACTIVE)
     if wrong:
         return wrong
-    # Juju shows a single sentence of the worst level.
-    notes = [sentence.text for sentence in (*_version(facts), *ranked)]
+    # Juju shows a single sentence of the worst level. What an operator asked for comes first.
+    rest = (sentence for sentence in ranked if sentence not in asked)
+    notes = [sentence.text for sentence in (*asked, *_version(facts), *rest)]
     return (Sentence(level=Level.ACTIVE, text="; ".join(notes)),)
 
 
@@ -81,7 +85,7 @@ def _unreadable(facts: Facts) -> Iterator[Sentence]:
 
 def _options(facts: Facts) -> Iterator[Sentence]:
     """Yield the options that are not valid, or that this PgBouncer does not support."""
-    texts = list(facts.settings_problems)
+    texts = [*facts.settings_problems, facts.system_users_problem]
     version = facts.container.version
     if facts.plan and version:
         settings = facts.plan.settings
@@ -213,6 +217,16 @@ def _too_few_files(facts: Facts) -> Sentence | None:
         if clients < MIN_CLIENTS:
             return sentences.FEW_FILES.sentence(files=program.files, clients=clients)
     return None
+
+
+def _own_users(facts: Facts) -> Iterator[Sentence]:
+    """Yield a note while PgBouncer's own users get new passwords and units have to follow."""
+    if not facts.leader or facts.auth is None or not is_changing(facts.auth):
+        return
+    if behind := units_behind(facts):
+        yield sentences.OWN_USERS_CHANGE.sentence(units=", ".join(behind))
+    elif login := facts.auth.next_auth:
+        yield sentences.NEXT_AUTH_USER_WAITS.sentence(user=login.username)
 
 
 def _operations(facts: Facts) -> Iterator[Sentence]:

@@ -9,17 +9,18 @@ import pydantic
 
 from domain.certificate_logins import ClientCertificate
 from domain.endpoints import endpoints_in
-from domain.plan import Plan
-from domain.pools import AUTH_ALIAS, READ_ONLY_SUFFIX
+from domain.plan import AUTH_ALIASES, Plan
+from domain.pools import READ_ONLY_SUFFIX
 from domain.roles import ROLES
+from domain.rotation import Rotation
 from domain.tls import bundle
-from domain.value import Line, Value
+from domain.value import Count, Line, Value
 
 # PostgreSQL's NAMEDATALEN and PgBouncer's MAX_DBNAME, less the closing zero.
 NAME_BYTES = 63
 
 # `pgbouncer` is PgBouncer's console, and no client gets the server's own databases.
-RESERVED_DATABASES = frozenset({"pgbouncer", "postgres", "template0", "template1", AUTH_ALIAS})
+RESERVED_DATABASES = frozenset({"pgbouncer", "postgres", "template0", "template1", *AUTH_ALIASES})
 
 
 def _hashable(password: pydantic.SecretStr) -> pydantic.SecretStr:
@@ -42,6 +43,10 @@ class Login(Value):
     username: str
     password: pydantic.SecretStr
 
+    def with_password(self, password: pydantic.SecretStr) -> "Login":
+        """Return this user with another password."""
+        return self.model_copy(update={"password": password})
+
 
 class AuthMaterial(Value):
     """The users of PgBouncer itself and their passwords, shared by all units in a secret."""
@@ -57,13 +62,51 @@ class AuthMaterial(Value):
     admin_password: Password
     # The clients that log in by certificate. PgBouncer logs in to PostgreSQL with their passwords.
     clients: tuple[Login, ...] = ()
+    # How often passwords of PgBouncer's own users have changed.
+    generation: Count = 0
+    # The schema of the function that looks passwords up; '' if it has the name of the auth user.
+    auth_schema: str = ""
+    # The auth user that takes the place of `auth_user` when it can log in and every unit has its password.
+    next_auth: Login | None = None
+    # The auth user before, until no unit uses it any more.
+    former_auth: Login | None = None
+    # The name of an auth user that no unit uses any more, until every unit has forgotten it; '' if there is none.
+    leaving_auth: str = ""
+    # The password of the admin user before, until every unit has the new password.
+    former_admin_password: Password | None = None
+    # Of `admin` and `stats`: the users whose passwords the operator has chosen.
+    chosen: tuple[str, ...] = ()
+    # A digest of the backend user's password with which the comments on roles are signed; '' if that is not known.
+    signed_for: str = ""
 
     @pydantic.model_validator(mode="after")
-    def _are_three(self) -> Self:
-        names = (self.auth_user, self.stats_user, self.admin_user)
+    def _are_different(self) -> Self:
+        names = [login.username for login in self.look_ups]
+        names += [self.stats_user, self.admin_user]
         if len(set(names)) < len(names):
             raise ValueError("two users have the same name, so that a user has the rights of both")
         return self
+
+    @property
+    def schema_name(self) -> str:
+        """Return the schema of the function that looks passwords up."""
+        return self.auth_schema or self.auth_user
+
+    @property
+    def auth_users(self) -> frozenset[str]:
+        """Return the auth users that PostgreSQL has to have."""
+        return frozenset((*(login.username for login in self.look_ups), self.leaving_auth)) - {""}
+
+    @property
+    def look_ups(self) -> tuple[Login, ...]:
+        """Return the auth users that a unit may use now, first `auth_user`."""
+        current = Login(username=self.auth_user, password=self.auth_password)
+        others = (self.next_auth, self.former_auth)
+        return (current, *(login for login in others if login))
+
+    def signed_with(self, signed_for: str) -> "AuthMaterial":
+        """Return these users after the comments on roles are signed with this password of the backend's user."""
+        return self.model_copy(update={"signed_for": signed_for})
 
     def with_clients(self, clients: tuple[Login, ...]) -> "AuthMaterial":
         """Return these users with the passwords of other clients that log in by certificate."""
@@ -83,11 +126,22 @@ class AccessRequest(Value):
     endpoint: str = ""
     # The certificate by which the application wants to log in; None if it gave none.
     certificate: ClientCertificate | None = None
+    # The name that a rotation has given the client; '' if it has its first name.
+    renamed: str = ""
+
+    @property
+    def first_username(self) -> str:
+        """Return the first name of the client, which identifies it."""
+        return username_of(self.relation_id, self.request_id)
 
     @property
     def username(self) -> str:
         """Return the role in PostgreSQL of the client."""
-        return username_of(self.relation_id, self.request_id)
+        return self.renamed or self.first_username
+
+    def named(self, rotation: Rotation) -> "AccessRequest":
+        """Return this request with the name that a rotation gives the client."""
+        return self.model_copy(update={"renamed": rotation.current if rotation.second else ""})
 
 
 def username_of(relation_id: int, request_id: str = "") -> str:
@@ -111,6 +165,15 @@ class Grant(Value):
     username: str
     database: str
     roles: tuple[str, ...] = ()
+
+    @property
+    def first_username(self) -> str:
+        """Return the first name of the client, which identifies it."""
+        return username_of(self.relation_id, self.request_id)
+
+    def named(self, rotation: Rotation) -> "Grant":
+        """Return this grant with the name that a rotation gives the client."""
+        return self.model_copy(update={"username": rotation.current})
 
 
 class Offer(Value):

@@ -123,14 +123,15 @@ def access_of(run: Invocation, name: str) -> Access:
     record = platform.model.clients[number]
     if record.told is None or record.password is None or not record.told.endpoints:
         raise CommandError(f"{name} cannot connect yet: {reason_of(platform, number)}")
-    login = Login(username=username_of(number), password=record.password)
+    login = Login(username=record.user(number), password=record.password)
     path = str(client_authorities(platform.store)) if record.told.tls else ""
     return Access(record.told, login, path)
 
 
 def reason_of(platform: LocalPlatform, number: int) -> str:
     """Return why an application cannot connect: its own problem, or else another problem of the units."""
-    topic = f"client:{username_of(number)}"
+    rotation = platform.model.ledger.rotation_of(username_of(number))
+    topic = f"client:{rotation.current}"
     problems = sorted(platform.model.ledger.troubles, key=lambda problem: problem.topic != topic)
     return [*(problem.text for problem in problems), "see `pooler status`"][0]
 

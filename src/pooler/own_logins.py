@@ -26,7 +26,7 @@ _NEAR = 5.0
 # The beginning and the ordinary end of a session of an application.
 _SESSION = re.compile(
     r"^(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\S* .{0,60}? LOG C-0x[0-9a-f]+: "
-    r".{1,200}/relation_id_\d+@\S+:(?P<port>\d{1,5}) (?:login attempt: |closing because: client )"
+    r".{1,200}/relation_id_\d+(?:__2)?@\S+:(?P<port>\d{1,5}) (?:login attempt: |closing because: client )"
 )
 
 

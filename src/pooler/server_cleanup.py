@@ -21,7 +21,8 @@ def databases_of(model: Model) -> set[str]:
 def roles_of(model: Model) -> set[str]:
     """Return the names of the users that `pooler` has made in PostgreSQL."""
     clients = {username_of(number) for number in model.clients}
-    own = {model.auth.auth_user} if model.auth else set[str]()
+    clients |= {name for known in model.ledger.rotations for name in (known.current, known.former)}
+    own = {login.username for login in model.auth.look_ups} if model.auth else set[str]()
     return clients | own | {grant.username for grant in model.ledger.grants}
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from adapters.connections.waiting import WaitingBudget
 from app.errors import ConsoleFailed
 from domain.console import PoolState
-from domain.users import username_of
 from domain.value import number_of
 from pooler import own_logins
 
@@ -80,7 +79,7 @@ class Application(NamedTuple):
 def applications(platform: LocalPlatform) -> list[Application]:
     """Return the applications that are related, in the order in which they were related."""
     return [
-        Application(number, record.application, username_of(number), record)
+        Application(number, record.application, record.user(number), record)
         for number, record in sorted(platform.model.clients.items())
     ]
 

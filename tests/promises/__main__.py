@@ -19,6 +19,7 @@ sys.path[:0] = [str(HERE / one) for one in ("src", "tests", "tests/integration")
 
 import cancels
 import changes
+import credentials
 import failover
 import limit
 import newness
@@ -36,6 +37,7 @@ PROMISES = {
     "4": changes,
     "5": newness,
     "6": rotation,
+    "7": credentials,
     "8": refresh,
 }
 SUITES = (binaries.SUITE, binaries.OLDER_SUITE)

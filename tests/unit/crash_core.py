@@ -141,7 +141,10 @@ def twin(platform):
     server = platform.server
     other.server = other.databases.server = dataclasses.replace(
         server,
-        roles={name: dataclasses.replace(role) for name, role in server.roles.items()},
+        roles={
+            name: dataclasses.replace(role, members=set(role.members))
+            for name, role in server.roles.items()
+        },
         databases=set(server.databases),
         functions=set(server.functions),
         groups=set(server.groups),
@@ -183,7 +186,7 @@ def twin(platform):
 def works(platform, number):
     """Return whether the published credentials let a client in."""
     client = platform.model.clients[number]
-    role = platform.server.roles.get(f"relation_id_{number}")
+    role = platform.server.roles.get(client.user(number))
     if client.told is None or client.password is None or role is None:
         return False
     right = role.login and role.password == client.password.get_secret_value()

@@ -2,14 +2,18 @@
 
 from app.application import Application
 from app.hooks.certificates import SetPrivateKey
+from app.hooks.rotate import GetCredentials, RotateCredentials, SecretRotate
 from app.hooks.stop import Stop
 from app.hooks.upgrade import PreUpgradeCheck, ResumeUpgrade
 from app.ports import Ports
 
 _APPLICATION = Application(Ports(*[None] * len(Ports._fields)))
 
-# Actions, and the end of a pod, which has no outcome.
-_WITHOUT_OUTCOME = (PreUpgradeCheck, ResumeUpgrade, SetPrivateKey, Stop)
+# Actions, the end of a pod, which has no outcome, and a hook that begins a change, and so has another end.
+_WITHOUT_OUTCOME = (
+    PreUpgradeCheck, ResumeUpgrade, SetPrivateKey, Stop, RotateCredentials, GetCredentials,
+    SecretRotate,
+)  # fmt: skip
 
 # Every hook that has an outcome.
 HOOKS = tuple(

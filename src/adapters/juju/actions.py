@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from adapters.juju import operate_actions
+from adapters.juju import operate_actions, rotation_actions
 from app.errors import ActionFailed, CertificatesFailed
 from app.outcome import Answer
 
@@ -48,7 +48,7 @@ def _resume_upgrade(application: Application, parameters: Parameters, _: Log) ->
 
 # A function returns its results. If it has also run a hook, it returns an Answer with the outcome of the hook, so
 # that the status follows.
-ACTIONS: dict[str, Callable[[Application, Parameters, Log], Results | Answer]] = {
+ACTIONS: dict[str, Callable[[Application, Parameters, Log], Mapping[str, object] | Answer]] = {
     "set-tls-private-key": _set_tls_private_key,
     "pre-upgrade-check": _pre_upgrade_check,
     "resume-upgrade": _resume_upgrade,
@@ -61,6 +61,8 @@ ACTIONS: dict[str, Callable[[Application, Parameters, Log], Results | Answer]] =
     "kill-clients": operate_actions.kill_clients,
     "show": operate_actions.show,
     "report": operate_actions.report,
+    "rotate-credentials": rotation_actions.rotate_credentials,
+    "get-credentials": rotation_actions.get_credentials,
 }
 
 

@@ -27,23 +27,27 @@ class JujuClients:
         self._state = state
 
     def password(self, request: AccessRequest) -> pydantic.SecretStr | None:
-        """Return the password that was published to a client; None if there is none."""
+        """Return the password that was published to a client with its present name; None if there is none."""
+        known = self._published(request)
+        return known.password if known and known.username == request.username else None
+
+    def _published(self, request: AccessRequest) -> Login | None:
+        """Return the credentials that were published to a client; None if there are none."""
         content = self._secret(request, "user").content()
         relation = self._relation(request.relation_id)
         databag: Mapping[str, str] = self._state.app_databag(relation) if relation else {}
+        name = content.get("username") or databag.get("username") or request.username
         password = content.get("password") or databag.get("password")
-        return pydantic.SecretStr(password) if password else None
+        return Login(username=name, password=pydantic.SecretStr(password)) if password else None
 
     def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> None:
         """Write connection information; without `credentials` the client keeps the credentials that it has."""
         relation = self._relation(request.relation_id)
         if relation is None:
             return
+        credentials = credentials or self._published(request)
         if credentials is None:
-            password = self.password(request)
-            if password is None:
-                return
-            credentials = Login(username=request.username, password=password)
+            return
         remote = self._state.databag(relation, relation.app)
         fields = _fields(offer, credentials)
         # The second version of the contract has JSON's booleans, the first has Python's.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import time
 from collections.abc import Callable, Iterable
@@ -26,6 +27,7 @@ from adapters.juju.peers import REQUEST
 from adapters.juju.secrets import JujuSecrets
 from adapters.juju.state import JujuState
 from adapters.juju.telemetry import JujuTelemetry
+from domain import sentences
 from domain.backend import BackendLogin, BackendRelation
 from domain.budget import UnitBudget
 from domain.endpoints import address_in, endpoints_in
@@ -34,7 +36,9 @@ from domain.instances import Layout
 from domain.leadership import misses_something
 from domain.operations import Operations
 from domain.plan import Plan, Serving
-from domain.settings import settings_from
+from domain.rotating import with_names
+from domain.settings import Settings, settings_from
+from domain.system_users import SystemUsers, system_users_in
 
 if TYPE_CHECKING:
     from adapters.connections.authorities import Authorities
@@ -78,6 +82,11 @@ class JujuFacts:
             from domain.replacement import following
 
             facts = following(facts)
+        facts = with_names(facts)
+        if until := [known.until for known in facts.ledger.rotations if known.stage == "told"]:
+            self._state.comparable_before(
+                datetime.datetime.fromtimestamp(min(until), datetime.UTC)
+            )
         if facts.awaits_certificate_logins:
             self._state.incomparable()  # The wait ends without an event.
         if facts.leader and (facts.leaving or misses_something(facts)):
@@ -120,6 +129,9 @@ class JujuFacts:
         requests = tuple(self._requests()) if leader else ()
         if leader:
             requests += tuple((known.relation_id, known.parsed) for known in legacy)
+        users, users_problem = self._system_users(
+            settings or (plan and plan.settings), leader=leader
+        )
         certificates, received = self._certificates.read(former=alone)
         container = self._container()
         return Facts(
@@ -134,6 +146,8 @@ class JujuFacts:
             leader_address=shared.get("leader", ""),
             plan=plan,
             auth=auth,
+            system_users=users,
+            system_users_problem=users_problem,
             ledger=ledger or Ledger(),
             unreadable=tuple(unreadable),
             serving=databags.read_peer_value(mine, "serving", Serving),
@@ -247,6 +261,26 @@ class JujuFacts:
         except (ops.SecretNotFoundError, ops.ModelError):
             self._state.incomparable()  # No event tells that a secret becomes readable.
             raise ValueError("its secret is not readable yet") from None
+
+    def _system_users(
+        self, settings: Settings | None, *, leader: bool
+    ) -> tuple[SystemUsers | None, str]:
+        """Return the passwords that the operator chose; None, and a sentence, if they cannot be read."""
+        if not leader or settings is None:
+            return None, ""
+        if not (uri := settings.system_users):
+            return SystemUsers(), ""
+        application = self._charm.app.name
+        try:
+            content = self._charm.model.get_secret(id=uri).get_content(refresh=True)
+        except (ops.SecretNotFoundError, ops.ModelError):
+            self._state.incomparable()  # No event tells that a secret becomes readable.
+            kind = sentences.SYSTEM_USERS_UNREADABLE
+            return None, kind.text(secret=uri, application=application)
+        try:
+            return system_users_in(content), ""
+        except ValueError as error:
+            return None, sentences.SYSTEM_USERS_INVALID.text(secret=uri, reason=error)
 
     def _requests(self) -> Iterable[tuple[int, databags.ParsedRelation]]:
         for relation in self._state.relations(CLIENTS):

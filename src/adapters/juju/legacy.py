@@ -24,6 +24,7 @@ from domain.endpoints import endpoints_in
 from domain.facts import Client, LegacyClient
 from domain.legacy import legacy_problem, legacy_roles
 from domain.roles import roles_in
+from domain.rotation import twin
 from domain.users import AccessRequest, Grant, Login, Offer, Refusal, username_of
 from domain.value import Value
 
@@ -43,7 +44,10 @@ _SHARED = "legacy"
 class Published(Value):
     """What was published to a client, without its password."""
 
+    # The first name of the client, which identifies it.
     username: str
+    # The name of its login; '' for its first name.
+    login: str = ""
     # The URI of the secret with the password. A new secret shows that the password is new.
     secret: str
     offer: Offer
@@ -172,6 +176,13 @@ def asked(
     return ParsedRelation(refusals=(refusal,))
 
 
+def _login_in(content: Mapping[str, str]) -> Login | None:
+    """Return the login in a secret; None if the secret cannot be read yet."""
+    if not (text := content.get("password")):
+        return None
+    return Login(username=content.get("username", ""), password=pydantic.SecretStr(text))
+
+
 def _given(databag: Databag, offer: Offer | None) -> Offer | None:
     """Return the offer that stands in the databag of this application; None if the client has no password.
 
@@ -215,25 +226,33 @@ class JujuLegacyClients:
             yield LegacyRelation(relation.id, parsed, client)
 
     def password(self, request: AccessRequest) -> pydantic.SecretStr | None:
-        """Return the password that was published to a client; None if there is none."""
+        """Return the password that was published to a client with its present name; None if there is none."""
         if not request.endpoint:
             return self._clients.password(request)
+        known = self._login(request)
+        return known.password if known and known.username == request.username else None
+
+    def _login(self, request: AccessRequest) -> Login | None:
+        """Return the login in the databag of this application; None if there is none."""
         relation = self._relation(request.relation_id)
-        text = self._state.app_databag(relation).get("password") if relation else ""
-        return pydantic.SecretStr(text) if text else None
+        databag: Databag = self._state.app_databag(relation) if relation else {}
+        if not (text := databag.get("password")):
+            return None
+        username = databag.get("user") or request.first_username
+        return Login(username=username, password=pydantic.SecretStr(text))
 
     def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> None:
         """Write connection information; without `credentials` the client keeps the credentials that it has."""
         if not request.endpoint:
             return self._clients.publish(request, offer, credentials)
         relation = self._relation(request.relation_id)
-        password = credentials.password if credentials else self.password(request)
-        if relation is None or password is None:
+        login = credentials or self._login(request)
+        if relation is None or login is None:
             return None
-        login = Login(username=request.username, password=password)
-        content = {"username": login.username, "password": password.get_secret_value()}
-        secret = self._secret(request).write(content)
-        self._share(login.username, Published(username=login.username, secret=secret, offer=offer))
+        content = {"username": login.username, "password": login.password.get_secret_value()}
+        secret, first = self._secret(request).write(content), request.first_username
+        name = "" if login.username == first else login.username
+        self._share(first, Published(username=first, login=name, secret=secret, offer=offer))
         return self._answer(relation, connection(relation.app.name, offer, login), leads=True)
 
     def withdraw(self, request: AccessRequest) -> None:
@@ -241,17 +260,17 @@ class JujuLegacyClients:
         if not request.endpoint:
             return self._clients.withdraw(request)
         self._secret(request).remove()
-        self._share(request.username, None)
+        self._share(request.first_username, None)
         if relation := self._relation(request.relation_id):
             self._answer(relation, {}, leads=True)
         return None
 
     def forget(self, grant: Grant) -> None:
         """Remove what was kept for a client that has gone."""
-        if (self._published() or PublishedOffers()).of(grant.username) is None:
+        if (self._published() or PublishedOffers()).of(grant.first_username) is None:
             return self._clients.forget(grant)
         self._secret(grant).remove()
-        return self._share(grant.username, None)
+        return self._share(grant.first_username, None)
 
     def repeat(self, client: LegacyClient) -> None:
         """Write what the leader published as the answer of this unit, or remove the answer of this unit."""
@@ -259,22 +278,18 @@ class JujuLegacyClients:
         relation = self._relation(request.relation_id)
         if relation is None:
             return
-        leads, username = self._state.is_leader(), request.username
+        leads, username = self._state.is_leader(), request.first_username
         if (shared := self._published()) is None:
             return
         known, fields = shared.of(username), dict[str, str]()
-        if known is None and self._state.unit_databag(relation).get("user") != username:
+        answered = self._state.unit_databag(relation).get("user")
+        if known is None and answered not in (username, twin(username)):
             return  # There is no answer, or the charm that this charm replaces has written it.
         if known:
-            text = (
-                self._state.app_databag(relation).get("password")
-                if leads
-                else self._secret(request).content().get("password")
-            )
-            if not text:
+            login = self._login(request) if leads else _login_in(self._secret(request).content())
+            if login is None or login.username != (known.login or username):
                 self._state.incomparable()  # No event tells that a secret becomes readable.
                 return
-            login = Login(username=username, password=pydantic.SecretStr(text))
             fields = connection(request.application, known.offer, login)
         self._answer(relation, fields, leads=leads)
 

@@ -18,9 +18,7 @@ def check(parameters: Parameters, known: Collection[str]) -> None:
     for name in parameters:
         if name not in known:
             listed = ", ".join(sorted(known)) or "none"
-            raise ActionFailed(
-                f"there is no parameter {name[:_SHOWN]!a}: the action has {listed}"
-            )
+            raise ActionFailed(f"there is no parameter {name[:_SHOWN]!a}: the action has {listed}")
 
 
 def text(parameters: Parameters, name: str) -> str:

@@ -9,6 +9,8 @@ import ops
 import pydantic
 
 from adapters.juju.state import JujuState
+from domain import own_users
+from domain.settings import RotationPeriod
 from domain.users import AuthMaterial
 
 
@@ -64,6 +66,18 @@ class LabelledSecret:
         self._state.incomparable()
         secret.remove_all_revisions()
 
+    def rotate(self, period: str) -> None:
+        """Ask Juju for the event secret-rotate after each period, if the secret exists."""
+        try:
+            secret = self._model.get_secret(label=self._label)
+        except ops.SecretNotFoundError:
+            return
+        self._state.incomparable()
+        secret.set_info(rotate=ops.SecretRotate(period))
+
+
+# The label of the secret with the login of the admin user.
+CONSOLE = "console"
 
 # The names that an earlier release gave to these values.
 _KEYS = {
@@ -75,6 +89,22 @@ _KEYS = {
     "admin_password": "admin-password",
 }
 
+# The keys of values that an earlier release did not write. The value of a field that is not set has no key.
+_LATER_KEYS = {
+    "auth_schema": "auth-schema",
+    "generation": "generation",
+    "leaving_auth": "leaving-auth-user",
+    "former_admin_password": "former-admin-password",
+    "signed_for": "signed-for",
+}
+# The keys of the user name and of the password.
+_LOGINS = {
+    "next_auth": ("next-auth-user", "next-auth-password"),
+    "former_auth": ("former-auth-user", "former-auth-password"),
+}
+# The users whose passwords the operator chose, separated by commas.
+_CHOSEN = "chosen-by-operator"
+
 # The passwords of clients that log in by certificate: JSON, by user.
 _CLIENTS = "client-passwords"
 _PASSWORDS = pydantic.TypeAdapter(dict[str, str], config=pydantic.ConfigDict(defer_build=True))
@@ -85,6 +115,8 @@ class JujuSecrets:
 
     def __init__(self, charm: ops.CharmBase, state: JujuState, label: str) -> None:
         self._secret = LabelledSecret(charm, state, label)
+        # The login of the admin user of the console, for the operator. The label has no relation in it.
+        self._console = LabelledSecret(charm, state, CONSOLE)
         # Whether the last read returned a secret that this release cannot read.
         self.unreadable = False
 
@@ -98,6 +130,7 @@ class JujuSecrets:
             clients = (
                 {"username": name, "password": text} for name, text in sorted(passwords.items())
             )
+            fields |= _changes(content)
             return AuthMaterial.model_validate({**fields, "clients": tuple(clients)})
         except (KeyError, pydantic.ValidationError):
             self.unreadable = bool(content)
@@ -112,12 +145,64 @@ class JujuSecrets:
             for key, value in ((key, getattr(auth, name)) for name, key in _KEYS.items())
         }
         content = {**before, **ours}
-        content.pop(_CLIENTS, None)
+        for key in (_CLIENTS, _CHOSEN, *_LATER_KEYS.values(), *sum(_LOGINS.values(), ())):
+            content.pop(key, None)
+        content |= _written_changes(auth)
         if clients:
             content[_CLIENTS] = json.dumps(clients, sort_keys=True)
         if before != content:
             self._secret.write(content)
+            if self._console.content():
+                self.publish_console(auth)
 
     def forget(self) -> None:
-        """Remove the secret."""
+        """Remove the secret, and that for the operator."""
         self._secret.remove()
+        self._console.remove()
+
+    def publish_console(self, auth: AuthMaterial) -> str:
+        """Write the login of the admin user to the secret for the operator, and return its URI."""
+        password = auth.admin_password.get_secret_value()
+        return self._console.write({"username": auth.admin_user, "password": password})
+
+    def ask_to_rotate(self, period: RotationPeriod) -> None:
+        """Ask Juju for the event secret-rotate after each period."""
+        self._secret.rotate(period)
+
+
+def _changes(content: Mapping[str, str]) -> dict[str, object]:
+    """Return the fields of a change of passwords.
+
+    A leader of an earlier release keeps these keys when it makes other users. They say nothing of those.
+    """
+    schema, user = content.get("auth-schema", ""), content["auth-user"]
+    if schema and not own_users.takes_turns(user, schema):
+        return {}
+    fields: dict[str, object] = {
+        name: content[key] for name, key in _LATER_KEYS.items() if key in content
+    }
+    fields["chosen"] = tuple(filter(None, content.get(_CHOSEN, "").split(",")))
+    for name, (user_key, password_key) in _LOGINS.items():
+        login = {"username": content.get(user_key, ""), "password": content.get(password_key, "")}
+        if all(login.values()) and login["username"] != user:
+            fields[name] = login
+    if "next_auth" in fields:
+        fields.pop("former_auth", None)
+    return fields
+
+
+def _written_changes(auth: AuthMaterial) -> dict[str, str]:
+    """Return the content of the secret for the fields of a change of passwords."""
+    content: dict[str, str] = {}
+    for name, key in _LATER_KEYS.items():
+        if value := getattr(auth, name):
+            content[key] = (
+                value.get_secret_value() if isinstance(value, pydantic.SecretStr) else str(value)
+            )
+    for name, (user_key, password_key) in _LOGINS.items():
+        if login := getattr(auth, name):
+            content[user_key] = login.username
+            content[password_key] = login.password.get_secret_value()
+    if auth.chosen:
+        content[_CHOSEN] = ",".join(auth.chosen)
+    return content

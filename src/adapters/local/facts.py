@@ -12,6 +12,7 @@ from domain.instances import Layout
 from domain.leadership import misses_something
 from domain.legacy import legacy_problem, legacy_roles
 from domain.roles import roles_in
+from domain.rotating import with_names
 from domain.settings import settings_from
 from domain.telemetry import TelemetryFacts
 from domain.users import AccessRequest, Refusal
@@ -41,7 +42,7 @@ class LocalFacts:
 
     def read(self) -> Facts:
         """Return what the unit sees now."""
-        facts = self._facts()
+        facts = with_names(self._facts())
         if facts.leader and (facts.leaving or misses_something(facts)):
             units = self._model.units
             facts = facts.with_survivors([name for name in units if not units[name].dying])

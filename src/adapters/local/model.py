@@ -15,7 +15,7 @@ from domain.operations import Operations
 from domain.plan import Plan, Serving
 from domain.telemetry import TelemetryFacts
 from domain.tls import Certificate, UnitCertificates
-from domain.users import AuthMaterial, Offer
+from domain.users import AuthMaterial, Offer, username_of
 from domain.value import number_of
 
 
@@ -38,6 +38,8 @@ class Answer(StoredModel):
 
     told: Offer
     password: pydantic.SecretStr
+    # The user of this password; '' for the first name of the client.
+    username: str = ""
 
 
 class UnitRecord(StoredModel):
@@ -76,6 +78,12 @@ class ClientRecord(StoredModel):
     # What was published to the application; None if nothing was.
     told: Offer | None = None
     password: pydantic.SecretStr | None = None
+    # The user of this password; '' for the first name of the client.
+    username: str = ""
+
+    def user(self, number: int) -> str:
+        """Return the user that the application of relation `number` was told, or will be told first."""
+        return self.username or username_of(number)
 
 
 class Model(StoredModel):

@@ -14,6 +14,7 @@ from domain.operations import Operations
 from domain.plan import Plan, Serving
 from domain.refresh import Decide, RollingUpdate
 from domain.service import Service, ServiceState, UnitNode
+from domain.settings import RotationPeriod
 from domain.telemetry import LogTarget, Told
 from domain.tls import CertificateNames, ServedPair
 from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer
@@ -67,6 +68,15 @@ class LocalSecrets(_LocalPort):
         self._model.check_leader(self._unit)
         self._model.auth = None
 
+    def publish_console(self, auth: AuthMaterial) -> str:
+        """Return where the login is kept: the state of the application has it."""
+        self._model.check_leader(self._unit)
+        return "state"
+
+    def ask_to_rotate(self, period: RotationPeriod) -> None:
+        """Do nothing: no process of this machine waits for the end of a period."""
+        self._model.check_leader(self._unit)
+
 
 class LocalBackend(_LocalPort):
     """The port `Backend`, where the server is given and no charm has to be asked."""
@@ -81,16 +91,19 @@ class LocalClients(_LocalPort):
     """The port `Clients`: what each application can read."""
 
     def password(self, request: AccessRequest) -> pydantic.SecretStr | None:
-        """Return the password that was published to a client; None if none was."""
+        """Return the password that was published to a client with its present name; None if none was."""
         record = self._model.clients.get(request.relation_id)
-        return record.password if record else None
+        if record is None or (record.username or request.first_username) != request.username:
+            return None
+        return record.password
 
     def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> None:
         """Let a client read how to connect; without credentials its password stays."""
         self._model.check_leader(self._unit)
         record = self._model.clients[request.relation_id]
         record.told = offer
-        record.password = credentials.password if credentials else record.password
+        if credentials:
+            record.password, record.username = credentials.password, credentials.username
 
     def withdraw(self, request: AccessRequest) -> None:
         """Remove everything that was published to a client, with the answer of this unit."""
@@ -98,6 +111,7 @@ class LocalClients(_LocalPort):
         number, me = request.relation_id, self._model.units[self._unit]
         record = self._model.clients[number]
         record.told = record.password = None
+        record.username = ""
         me.answers = {other: answer for other, answer in me.answers.items() if other != number}
 
     def forget(self, grant: Grant) -> None:
@@ -110,7 +124,9 @@ class LocalClients(_LocalPort):
         record = self._model.clients[number]
         answers = {other: answer for other, answer in me.answers.items() if other != number}
         if record.told and record.password:
-            answers[number] = Answer(told=record.told, password=record.password)
+            answers[number] = Answer(
+                told=record.told, password=record.password, username=record.username
+            )
         me.answers = answers
 
 

@@ -78,9 +78,10 @@ class MemoryUnit(Application):
         super().__init__(self.ports)
 
     def _clock(self) -> float:
-        """Return the time: it stands still, unless clients log in by certificates, whose time is real."""
-        plan = self._model.plan
-        return time.time() if plan and plan.certificate_logins else self.pooler.now
+        """Return the time: it stands still, unless certificates or former credentials have times, which are real."""
+        plan, rotations = self._model.plan, self._model.ledger.rotations
+        real = rotations or (plan and plan.certificate_logins)
+        return time.time() if real else self.pooler.now
 
 
 class MemoryPlatform:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import pydantic
 
+from adapters.memory.roles import FormerNames, MemoryRole, not_ours
 from app.errors import (
     AccessRefused,
     DatabaseBusy,
@@ -27,31 +28,11 @@ from domain.facts import Ledger
 from domain.made import AUTH, CLIENT, GROUP, Made, OwnRole
 from domain.reference import InheritedRole
 from domain.roles import ATTRIBUTES, GROUPS
+from domain.rotation import twin
 from domain.users import AuthMaterial, Grant, Login
 
 # The role that owns the databases of clients that have left.
 NEW_OWNER = "heir"
-
-
-@dataclass
-class MemoryRole:
-    """A role in the server in memory."""
-
-    # Whether this application made the role.
-    ours: bool = True
-    password: str = ""
-    # The database of a client user; '' for every other role.
-    database: str = ""
-    groups: frozenset[str] = frozenset()
-    # Roles that other users have made members of this role.
-    members: set[str] = field(default_factory=set[str])
-    # Whether the role can log in: not after the application has begun to drop it.
-    login: bool = True
-
-    @property
-    def client(self) -> bool:
-        """Return whether this is a client user that this application made."""
-        return self.ours and bool(self.database)
 
 
 @dataclass
@@ -160,14 +141,14 @@ class MemoryDatabases:
         if self.server.down:
             raise DatabaseUnreachable(self.server.down)
         role = self.server.roles.get(credentials.username)
-        if role is None or not (role.login and self.server.lets_in and role.password):
+        if role is None or not (role.lets_in and self.server.lets_in):
             return False
         own = {role.database} & self.server.databases if role.client else self.server.functions
         known = role.password == credentials.password.get_secret_value()
         return known and database in own and database not in self.server.hung
 
 
-class MemoryDatabase:
+class MemoryDatabase(FormerNames):
     """An open connection with a server in memory."""
 
     def __init__(self, server: MemoryServer, ledger: Ledger) -> None:
@@ -187,17 +168,24 @@ class MemoryDatabase:
         return self._memory
 
     def provision(self, auth: AuthMaterial, database: str) -> None:
-        """Make the auth user and its function; other auth users of this application are dropped."""
-        role = self._server.roles.get(auth.auth_user, MemoryRole())
-        if role.client or not role.ours:
-            raise _not_ours(auth.auth_user)
-        role.password = _ascii(auth.auth_user, auth.auth_password)
-        roles = self._server.roles
-        auth_users = {name for name, role in roles.items() if role.ours and not role.client}
-        for name in auth_users - {auth.auth_user}:
-            del self._server.roles[name]
-        self._server.roles[auth.auth_user] = role
+        """Make the auth user and its function; auth users that no unit uses are dropped."""
+        self._make_auth_user(auth.look_ups[0])
+        for name, role in list(self._server.roles.items()):
+            if role.ours and not role.client and name not in auth.auth_users:
+                del self._server.roles[name]
         self._server.functions.add(database)
+
+    def provision_next(self, auth: AuthMaterial, database: str) -> None:
+        """Make the auth user that takes the place of the auth user."""
+        if auth.next_auth:
+            self._make_auth_user(auth.next_auth)
+
+    def _make_auth_user(self, login: Login) -> None:
+        role = self._server.roles.get(login.username, MemoryRole())
+        if role.client or not role.ours:
+            raise not_ours(login.username)
+        role.password = _ascii(login.username, login.password)
+        self._server.roles[login.username] = role
 
     def server(self) -> str:
         """Return the identity that a test has set."""
@@ -300,9 +288,9 @@ class MemoryDatabase:
             raise AccessRefused(f"PostgreSQL has no role {missing[0]}")
         role = self._server.roles.get(grant.username)
         if role and not role.client:
-            raise _not_ours(grant.username)
-        if role and role.members:
-            raise AccessRefused(f"role {grant.username} was given to {min(role.members)}")
+            raise not_ours(grant.username)
+        if role and (foreign := role.members - {twin(grant.username)}):
+            raise AccessRefused(f"role {grant.username} was given to {min(foreign)}")
         if role is None:
             role = self._server.roles[grant.username] = MemoryRole(database=grant.database)
         databases = {database.name: database for database in self.server_databases()}
@@ -346,7 +334,7 @@ class MemoryDatabase:
         if name not in self._server.roles:
             raise DatabaseRefused(f"PostgreSQL has no user {name}")
         if not self._server.roles[name].client:
-            raise _not_ours(name)
+            raise not_ours(name)
         self._server.roles[name].password = _ascii(name, credentials.password)
 
     def revoke(self, username: str) -> None:
@@ -358,6 +346,8 @@ class MemoryDatabase:
                 raise DatabaseRefused(self._server.stuck)
             self._enter(role.database)
             del self._server.roles[username]
+            for other in self._server.roles.values():
+                other.members.discard(username)
 
     def withdraw(self) -> None:
         """Drop everything that this application made, except databases. Raises DatabaseRefused if a user stays."""
@@ -385,10 +375,6 @@ def oid_of(name: str) -> int:
 
 def _group(database: str) -> str:
     return f"group of {database}"
-
-
-def _not_ours(name: str) -> AccessRefused:
-    return AccessRefused(f"role {name} exists and is not ours")
 
 
 def _ascii(name: str, password: pydantic.SecretStr) -> str:

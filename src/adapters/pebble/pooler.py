@@ -111,9 +111,7 @@ class PebblePooler:
         # Pebble shows a service that is stopping as inactive from the beginning, although its process
         # still runs. A service that is restarting is shown so, too, and cannot be started meanwhile.
         restarting = concerned(changes, "restart")
-        return seen.with_processes(
-            running | restarting, concerned(changes, "stop"), restarting
-        )
+        return seen.with_processes(running | restarting, concerned(changes, "stop"), restarting)
 
     def program(self) -> PgBouncerRuntime:
         """Return PgBouncer's version, and the files and processors it may use. Raises PoolerFailed."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator
 
     import psycopg
+    import pydantic
     from psycopg.adapt import Loader
 
 # The name of the console's database.
@@ -137,37 +138,54 @@ class PsycopgConsoles:
 
     @contextmanager
     def open(self, index: int, port: int, auth: AuthMaterial) -> Generator[PsycopgConsole]:
-        """Log in as the admin user. Raises ConsoleFailed."""
+        """Log in as the admin user, whose password may be changing. Raises ConsoleFailed."""
         admin = Login(username=auth.admin_user, password=auth.admin_password)
-        with self.login(index, port, admin) as console:
+        with self.login(index, port, admin, auth.former_admin_password) as console:
             yield console
 
     @contextmanager
-    def login(self, index: int, port: int, admin: Login) -> Generator[PsycopgConsole]:
-        """Log in as a user that has the rights of an admin. Raises ConsoleFailed."""
+    def login(
+        self, index: int, port: int, admin: Login, former: pydantic.SecretStr | None = None
+    ) -> Generator[PsycopgConsole]:
+        """Log in as a user that has the rights of an admin. Raises ConsoleFailed.
+
+        A process that does not know the password yet still has the `former` password of the user.
+        """
         waiting = self._waiting or WaitingBudget()
         self._check_answers(index, port, waiting)
         import psycopg
-        from psycopg.rows import dict_row
 
-        seconds = max(waiting.left(), _WORK_SECONDS) if self._waiting else _COMMAND_SECONDS
         try:
-            with timed_connection(seconds).connect(
-                host=self._directory(index),
-                port=port,
-                user=admin.username,
-                password=admin.password.get_secret_value(),
-                dbname=CONSOLE,
-                connect_timeout=_CONNECT_SECONDS,
-                autocommit=True,
-                prepare_threshold=None,
-                row_factory=dict_row,
-            ) as connection:
+            try:
+                opened = self._connect(index, port, admin, waiting)
+            except psycopg.OperationalError:
+                if former is None:
+                    raise
+                opened = self._connect(index, port, admin.with_password(former), waiting)
+            with opened as connection:
                 # Where every name leads to a database, clients choose the names, also bytes that are no text.
                 connection.adapters.register_loader("text", _text_loader())
                 yield PsycopgConsole(connection, waiting)
         except psycopg.Error as error:
             raise ConsoleFailed(last_line(str(error))) from None
+
+    def _connect(
+        self, index: int, port: int, admin: Login, waiting: WaitingBudget
+    ) -> psycopg.Connection[Row]:
+        from psycopg.rows import dict_row
+
+        seconds = max(waiting.left(), _WORK_SECONDS) if self._waiting else _COMMAND_SECONDS
+        return timed_connection(seconds).connect(
+            host=self._directory(index),
+            port=port,
+            user=admin.username,
+            password=admin.password.get_secret_value(),
+            dbname=CONSOLE,
+            connect_timeout=_CONNECT_SECONDS,
+            autocommit=True,
+            prepare_threshold=None,
+            row_factory=dict_row,
+        )
 
     def _check_answers(self, index: int, port: int, waiting: WaitingBudget) -> None:
         """Raise ConsoleFailed unless the process answers: a login would wait for two seconds or longer."""

@@ -11,7 +11,7 @@ from adapters.postgres.statements import literal, regrole, run, statement
 from app.errors import DatabaseRefused
 from domain.made import AUTH
 from domain.plan import FORMER_AUTH_SCHEMA
-from domain.users import AuthMaterial
+from domain.users import AuthMaterial, Login
 
 if TYPE_CHECKING:
     from psycopg import sql
@@ -53,24 +53,42 @@ class AuthFunction:
         self._roles = roles
 
     def provision(self, auth: AuthMaterial, database: str) -> None:
-        """Create the auth user, and in `database` the function, which no other user may call.
+        """Create the auth user, and in `database` the function, which only auth users may call.
 
         A schema of an earlier release stays, with its function, until the relation ends.
         """
         self._check_rights()
-        name = auth.auth_user
-        self._roles.ensure_role(name, AUTH)
-        self._roles.ensure_attributes(name, frozenset())
-        self._roles.ensure_password(name, auth.auth_password)
-        self._roles.ensure_memberships(name, self._roles.groups(frozenset()))
-        self._grant_reserved_connections(name)
+        self._ensure_user(auth.look_ups[0])
+        name = auth.schema_name
         with self._session.connect_to(database) as connection, connection.transaction():
             own = self._own_schemas(connection)
             for schema in (name, FORMER_AUTH_SCHEMA) if FORMER_AUTH_SCHEMA in own else (name,):
                 self._ensure_schema(connection, database, schema)
                 self._ensure_function(connection, schema)
-                self._restrict(connection, schema, name)
-        self._restrict_database(database, name)
+                self._restrict(connection, schema, self._callers(auth))
+        self._restrict_database(database, auth.auth_user)
+
+    def provision_next(self, auth: AuthMaterial, database: str) -> None:
+        """Create the next auth user, and let it call the function, as the auth user may still do."""
+        if auth.next_auth is None:
+            return
+        self._ensure_user(auth.next_auth)
+        with self._session.connect_to(database) as connection, connection.transaction():
+            self._restrict(connection, auth.schema_name, self._callers(auth))
+        self._restrict_database(database, auth.next_auth.username)
+
+    def _ensure_user(self, login: Login) -> None:
+        name = login.username
+        self._roles.ensure_role(name, AUTH)
+        self._roles.ensure_attributes(name, frozenset())
+        self._roles.ensure_password(name, login.password)
+        self._roles.ensure_memberships(name, self._roles.groups(frozenset()))
+        self._grant_reserved_connections(name)
+
+    def _callers(self, auth: AuthMaterial) -> frozenset[str]:
+        """Return the auth users of this application that exist, and that a unit may use."""
+        existing = self._session.ownership.roles(AUTH)
+        return frozenset(login.username for login in auth.look_ups).intersection(existing)
 
     def _grant_reserved_connections(self, name: str) -> None:
         """Let look-ups use the reserved connections of PostgreSQL 16, if the backend's user may grant that.
@@ -186,19 +204,20 @@ class AuthFunction:
             comment=literal(comment),
         )
 
-    def _restrict(self, connection: Connection, schema: str, role: str) -> None:
-        """Let this role call the function, and take all other rights away from all but the owner."""
+    def _restrict(self, connection: Connection, schema: str, roles: frozenset[str]) -> None:
+        """Let these roles call the function, and take all other rights away from all but the owner."""
         rights: tuple[tuple[LiteralString, sql.Composed, LiteralString], ...] = (
             ("USAGE", statement("SCHEMA {s}", s=schema), _SCHEMA_RIGHTS),
             ("EXECUTE", _get_auth(schema), _FUNCTION_RIGHTS),
         )
         for right, target, query in rights:
             granted = set(connection.execute(query, (schema,)))
-            for grantee in sorted({grantee for grantee, _ in granted - {(role, right)}}):
+            wanted = {(role, right) for role in roles}
+            for grantee in sorted({grantee for grantee, _ in granted - wanted}):
                 who = statement("{r}", r=grantee) if grantee else statement("PUBLIC")
                 run(connection, "REVOKE ALL ON {t} FROM {who} CASCADE", t=target, who=who)
-                granted -= {(role, right)} if grantee == role else set()
-            if (role, right) not in granted:
+                granted.discard((grantee, right))
+            for role, _ in sorted(wanted - granted):
                 given = statement(right)
                 run(connection, "GRANT {right} ON {t} TO {r}", right=given, t=target, r=role)
 

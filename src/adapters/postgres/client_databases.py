@@ -15,6 +15,7 @@ from adapters.postgres.statements import regrole, run, statement
 from app.errors import AccessRefused
 from domain.made import CLIENT, GROUP
 from domain.roles import ATTRIBUTES, attributes_of
+from domain.rotation import twin
 from domain.users import NAME_BYTES, Grant
 
 if TYPE_CHECKING:
@@ -130,7 +131,11 @@ class ClientDatabases:
         self._roles.ensure_memberships(name, groups | {group})
         self._ensure_database(database, group)
         with self._session.connect_to(database, WRITABLE) as connection:
-            self._share_future_objects(connection, name, group)
+            former = self._session.role(twin(name))
+            # A session of the role with the former name that leaves its client's role makes objects of its own.
+            names = (name, twin(name)) if former and former.kind == CLIENT else (name,)
+            for user in names:
+                self._share_future_objects(connection, user, group)
             self._share_existing_objects(connection, database, group)
             if grant.roles:
                 self._note_code(connection, database, group)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from adapters.postgres.auth_function import AuthFunction
 from adapters.postgres.client_databases import ClientDatabases
+from adapters.postgres.former_names import FormerNames
 from adapters.postgres.lockout import lock_out
 from adapters.postgres.ownership import new_owner_name
 from adapters.postgres.role_rights import rights_of_roles
@@ -46,15 +47,21 @@ class PsycopgDatabase:
     def provision(self, auth: AuthMaterial, database: str) -> None:
         """Create the auth user, and in `database` the function by which it looks passwords up.
 
-        An auth user of an earlier backend relation is dropped, with its function.
+        Comments on roles are signed again if the password of the backend's user has changed. An auth user that
+        no unit uses is dropped, and the function of an earlier backend relation.
         """
         session = self._session
+        session.logged(session.ownership.sign_again)
         session.with_retry(lambda: self._auth_function.provision(auth, database))
-        session.logged(partial(self._auth_function.drop, auth.auth_user))
+        session.logged(partial(self._auth_function.drop, auth.schema_name))
         # The credentials of a relation that has ended may have been withdrawn before its auth user was dropped.
         for name in session.with_retry(partial(session.ownership.roles, AUTH)):
-            if name != auth.auth_user:
+            if name not in auth.auth_users:
                 session.logged(partial(self._roles.drop, name, AUTH, self._new_owner))
+
+    def provision_next(self, auth: AuthMaterial, database: str) -> None:
+        """Create the next auth user, and let it call the function, as the auth user may still do."""
+        self._session.with_retry(lambda: self._auth_function.provision_next(auth, database))
 
     def server(self) -> str:
         """Return the address and start time of the server, e.g. `10.1.0.7/32 5432 2026-02-03 04:05:06+00`."""
@@ -185,6 +192,25 @@ class PsycopgDatabase:
         """Set the password of a client user that this application made. Raises AccessRefused."""
         with _refusing_a_client():
             self._session.with_retry(lambda: self._set_password(credentials))
+
+    def rename(self, former: str, username: str) -> None:
+        """Rename a client user, and make a role with its former name. Raises AccessRefused."""
+        with _refusing_a_client():
+            self._session.with_retry(
+                lambda: FormerNames(self._session, self._roles).rename(former, username)
+            )
+
+    def expire(self, former: str, seconds: float) -> float:
+        """Let the role with a former name log in for so many seconds; return the end. Raises AccessRefused."""
+        with _refusing_a_client():
+            return self._session.with_retry(
+                lambda: FormerNames(self._session, self._roles).expire(former, seconds)
+            )
+
+    def has_sessions(self, username: str) -> bool:
+        """Return whether a user has sessions."""
+        query = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = %s)"
+        return bool(self._value(query, username))
 
     def revoke(self, username: str) -> None:
         """Drop a client user that this application made; its objects stay in its database."""

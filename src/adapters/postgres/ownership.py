@@ -6,7 +6,9 @@ import hashlib
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from adapters.postgres import statements
 from domain.made import AUTH, CLIENT, GROUP, NEW_OWNER, Made, OwnRole, signature, signing_key
+from domain.rotation import twin
 from domain.users import auth_user
 
 if TYPE_CHECKING:
@@ -116,6 +118,22 @@ class OwnershipComments:
             signing_key(self._password.get_secret_value(), self._owner), kind, oid, name
         )
 
+    def sign_again(self) -> None:
+        """Sign the comments on roles that the ledger has, and whose signatures do not match any more.
+
+        The key of the signatures comes from the password of the backend's user, which may change. Without the
+        ledger, and in another cluster, only the signatures tell which roles are those of this application.
+        """
+        for oid, name, comment in self._candidates():
+            kind = self.kind_of(oid, name, comment)
+            if kind and comment != (wanted := self.of_role(kind, oid, name)):
+                statements.run(
+                    self._connection,
+                    "COMMENT ON ROLE {r} IS {c}",
+                    r=name,
+                    c=statements.literal(wanted),
+                )
+
     def application_of(self, oid: int, name: str, comment: str | None) -> str:
         """Return the application for which a database was made, if its comment proves it; '' if not."""
         prefix = f"{self.application}: database of "
@@ -144,9 +162,9 @@ class OwnershipComments:
     def foreign_members(self, oid: int, kind: str) -> tuple[str, ...]:
         """Return the members and administrators of a role that this application did not add.
 
-        The members of a group are its clients, which this application made; no other role that it made
-        has members. Superusers need no membership, and the backend's user is a member because it made
-        the role.
+        The members of a group are its clients, which this application made. The role of a client has at most the
+        role with its former name as a member. No other role that this application made has members. Superusers
+        need no membership, and the backend's user is a member because it made the role.
         """
         rows = self._connection.execute(
             """
@@ -157,8 +175,14 @@ class OwnershipComments:
             """,
             (oid,),
         ).fetchall()
-        clients = {role.oid for role in self._own_roles() if role.kind == CLIENT}
-        allowed = clients if kind == GROUP else set[int]()
+        clients = {role.oid: role.name for role in self._own_roles() if role.kind == CLIENT}
+        # The role with the former name of a client is a member of the client's role.
+        former = twin(clients.get(oid, ""))
+        allowed = (
+            {*clients}
+            if kind == GROUP
+            else {member for member, name in clients.items() if name == former}
+        )
         return tuple(name for member, name, admin in rows if admin or member not in allowed)
 
     def _own_roles(self) -> Iterable[OwnRole]:

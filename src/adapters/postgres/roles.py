@@ -157,9 +157,13 @@ class Roles:
         ).fetchone()
         # The comparison is made here, because PostgreSQL may log the parameters of a query.
         if row and row[0] != verifier:
-            with self._session.connection.transaction():
-                self._keep_out_of_logs()
-                self._session.run("ALTER ROLE {r} PASSWORD {v}", r=name, v=literal(verifier))
+            self.set_verifier(name, verifier)
+
+    def set_verifier(self, name: str, verifier: str) -> None:
+        """Set the verifier of a user, and keep it out of PostgreSQL's log."""
+        with self._session.connection.transaction():
+            self._keep_out_of_logs()
+            self._session.run("ALTER ROLE {r} PASSWORD {v}", r=name, v=literal(verifier))
 
     def _keep_out_of_logs(self) -> None:
         """Turn off the logging of statements for this transaction, as far as the backend's user may."""

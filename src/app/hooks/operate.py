@@ -1,4 +1,4 @@
-"""What an operator asks of a running application: pause, resume, disable, enable, restart, reconnect, kill clients."""
+"""What an operator asks: pause, resume, disable, enable, restart, reconnect and disconnect clients."""
 
 import dataclasses
 from collections.abc import Callable
@@ -70,13 +70,12 @@ class Operate:
                 raise orders.OrderRefused(
                     f"PgBouncer {version} cannot disconnect a client: refresh to an image with {needed} or later"
                 )
-            return orders.killing(plan, order)
+            record = facts.container.applied
+            return orders.killing(plan, order, record.kills if record else 0)
 
         return self._order("kill-clients", ALL, change)
 
-    def _order(
-        self, action: str, database: str, change: Callable[[Facts, Plan], Plan]
-    ) -> Outcome:
+    def _order(self, action: str, database: str, change: Callable[[Facts, Plan], Plan]) -> Outcome:
         facts = self.source.read()
         if not facts.leader:
             command = facts.command(action, database)

@@ -9,6 +9,8 @@ from domain import consent
 from domain.facts import Client, Facts
 from domain.made import CLIENT
 from domain.problems import Level, Problem
+from domain.rotating import rotation_for
+from domain.rotation import Rotation
 from domain.users import AccessRequest, Grant, grant_for
 
 logger = logging.getLogger(__name__)
@@ -37,6 +39,8 @@ class GrantRound:
         self._noted_before = {database.oid for database in self.made.databases}
         self.given = list(kept)
         self.problems: list[Problem] = []
+        # The rotations whose users have their new names now.
+        self.renamed: list[Rotation] = []
         self._note()
         # A release that recorded no databases made the grants. Their databases are recorded first, so that
         # the order in which clients are served does not decide to which application a database belongs.
@@ -60,7 +64,13 @@ class GrantRound:
             verdict = self._verdict(request, grant, existing, before)
             if verdict.problem:
                 return self._refused(grant, f"{who} {verdict.problem}", before)
+            rotation = rotation_for(self._facts, request)
+            if rotation and rotation.stage == "asked":
+                self._database.rename(rotation.former, rotation.current)
             locked = self._database.grant(grant, existing.oid if existing else 0)
+            if rotation and rotation.stage == "asked":
+                self.renamed.append(rotation.reaching("renamed"))
+                logger.info("%s has the new user name %s", who, grant.username)
         except AccessRefused as error:
             return self._refused(grant, f"{who}: {error}", before, error)
         self.given.append(grant)

@@ -8,8 +8,10 @@ from app.outcome import AskAgain, Done
 from app.ports import Clients, Databases, NewPassword, Peers
 from domain import exposure, planning
 from domain.backend import BackendLogin
-from domain.facts import Client, Facts, Ledger
-from domain.leadership import may_write_for_app
+from domain.facts import Client, Facts
+from domain.leadership import admitted_everywhere, may_write_for_app
+from domain.rotating import rotation_for
+from domain.rotation import Rotation
 from domain.tls_told import told_tls
 from domain.users import Login, Offer
 from domain.verification import verified_login
@@ -23,6 +25,7 @@ class PublishEndpoints:
 
     - A client gets credentials once every unit serves its database and PostgreSQL lets its user log in.
     - A client that has credentials keeps them, and only gets new endpoints.
+    - A client with a new name gets new credentials once they work. Its former name expires from then on.
     """
 
     databases: Databases
@@ -38,6 +41,8 @@ class PublishEndpoints:
         facts = self._tell_tls(facts)
         if facts.backend_ready:
             facts, waiting = self._publish(facts)
+            facts, renamed = self._tell_renamed(facts)
+            waiting += renamed
         # PostgreSQL lets a user log in without an event; the credentials of the backend come with an event.
         if waiting and facts.backend.credentials:
             return AskAgain(facts, f"waiting for PostgreSQL to let in {', '.join(waiting)}")
@@ -47,6 +52,9 @@ class PublishEndpoints:
             return AskAgain(facts, f"about to close port {plan.former_port}")
         if exposure.has_surplus(facts):
             return AskAgain(facts, "about to take what no client uses away from the Service")
+        if begun := [known.username for known in facts.ledger.rotations if known.stage == "asked"]:
+            # Juju keeps the ledger when the hook that begins a rotation has ended.
+            return AskAgain(facts, f"about to give new credentials to {', '.join(begun)}")
         return Done(facts)
 
     def _tell_tls(self, facts: Facts) -> Facts:
@@ -85,23 +93,65 @@ class PublishEndpoints:
         ]
         return facts.with_clients(clients), waiting
 
+    def _tell_renamed(self, facts: Facts) -> tuple[Facts, list[str]]:
+        """Give new credentials to clients with new names; return the facts after that, and the names that wait."""
+        waiting: list[str] = []
+        for client in facts.clients:
+            rotation, offer = rotation_for(facts, client.request), client.published
+            if rotation is None or rotation.stage != "renamed" or offer is None:
+                continue
+            told = self._tell_new_name(facts, client, offer, rotation)
+            if told is None:
+                waiting.append(client.request.username)
+            else:
+                ledger = facts.ledger.rotating(told)
+                self.peers.record(ledger)
+                facts = facts.recording(ledger)
+        return facts, waiting
+
+    def _tell_new_name(
+        self, facts: Facts, client: Client, offer: Offer, rotation: Rotation
+    ) -> Rotation | None:
+        """Give new credentials to a client with a new name; None while they do not work at every unit."""
+        request, backend = client.request, verified_login(facts)
+        if backend is None or not admitted_everywhere(facts, request.username):
+            return None
+        offer = planning.offer(facts, request) or offer
+        try:
+            # A hook of another platform may have been killed after it told the client.
+            if self.clients.password(request) is None and not self._issue_credentials(
+                client, offer, backend, facts
+            ):
+                return None
+            with self.databases.open(backend, facts.ledger) as database:
+                until = database.expire(rotation.former, rotation.seconds)
+        except (DatabaseUnreachable, DatabaseRefused) as error:
+            logger.warning("User %s does not expire yet: %s", rotation.former, error)
+            return None
+        logger.info("%s has the new user name %s", request.application, request.username)
+        return rotation.telling(until)
+
     def _published(self, facts: Facts, client: Client, offer: Offer) -> Client:
         """Publish an offer to a client, and return the client; it is unchanged if it cannot log in yet."""
         if client.published:
             self.clients.publish(client.request, offer, None)
         elif (backend := verified_login(facts)) is None or not self._issue_credentials(
-            client, offer, backend, facts.ledger
+            client, offer, backend, facts
         ):
             return client
         return client.publishing(offer)
 
     def _issue_credentials(
-        self, client: Client, offer: Offer, backend: BackendLogin, ledger: Ledger
+        self, client: Client, offer: Offer, backend: BackendLogin, facts: Facts
     ) -> bool:
-        """Give a client its first credentials; return whether they work and were published."""
-        credentials = Login(username=client.request.username, password=self.new_password())
+        """Give a client new credentials; return whether they work and were published."""
+        username = client.request.username
+        # Units have the new password of a client that logs in by certificate already.
+        shared = facts.auth.clients if facts.auth else ()
+        known = next((login for login in shared if login.username == username), None)
+        credentials = known or Login(username=username, password=self.new_password())
         try:
-            with self.databases.open(backend, ledger) as database:
+            with self.databases.open(backend, facts.ledger) as database:
                 database.set_password(credentials)
             if not self.databases.admits(backend, credentials, offer.database):
                 return False

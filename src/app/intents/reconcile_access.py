@@ -14,8 +14,11 @@ from domain import consent, sentences
 from domain.backend import BackendLogin
 from domain.facts import Client, Facts, Ledger
 from domain.leadership import may_write_for_app
-from domain.problems import KUBERNETES, SERVICE, Level, Problem
+from domain.made import AUTH, digest_of
+from domain.problems import KUBERNETES, ROTATION, SERVICE, Level, Problem
 from domain.replacement import successor_of, takes_over
+from domain.rotating import former_users, rotations
+from domain.rotation import twin
 from domain.users import AuthMaterial, Login, auth_user, grant_for, second_auth_user
 from domain.verification import verified_login
 
@@ -60,7 +63,7 @@ class ReconcileAccess:
         try:
             with self.databases.open(backend, facts.ledger) as database:
                 known = taking_over(facts, database, self.clients)
-                ledger = self._reconcile(known, backend, auth, database)
+                ledger, auth = self._reconcile(known, backend, auth, database)
             if inherits and not self._admits(backend, auth):
                 # Until then every unit looks passwords up by the auth user of the charm before.
                 return AskAgain(facts, f"waiting for PostgreSQL to let in {auth.auth_user}")
@@ -79,11 +82,13 @@ class ReconcileAccess:
 
     def _auth_for(self, facts: Facts, backend: BackendLogin) -> AuthMaterial:
         name = auth_user(backend.user)
+        # The comments on roles are signed again when the password of the backend's user has changed.
+        signed_for = digest_of(backend.password.get_secret_value())
         if facts.auth and takes_over(facts):
             passwords = (self.new_password().get_secret_value() for _ in range(2))
-            return successor_of(facts.auth, backend.user, *passwords)
+            return successor_of(facts.auth, backend.user, *passwords).signed_with(signed_for)
         if facts.auth and facts.auth.auth_user in (name, second_auth_user(name)):
-            return facts.auth
+            return facts.auth.signed_with(signed_for)
         application = facts.unit.partition("/")[0].replace("-", "_")
         return AuthMaterial(
             auth_user=name,
@@ -92,6 +97,7 @@ class ReconcileAccess:
             stats_password=self.new_password(),
             admin_user=f"pgbouncer_admin_{application}",
             admin_password=self.new_password(),
+            signed_for=signed_for,
         )
 
     def _admits(self, backend: BackendLogin, auth: AuthMaterial) -> bool:
@@ -100,25 +106,26 @@ class ReconcileAccess:
 
     def _reconcile(
         self, facts: Facts, backend: BackendLogin, auth: AuthMaterial, database: Database
-    ) -> Ledger:
+    ) -> tuple[Ledger, AuthMaterial]:
         asked = {client.request.username for client in facts.clients}
         kept = [grant for grant in facts.grants_to_keep if grant.username not in asked]
         wanted = asked.union(grant.username for grant in kept)
-        leaving = sorted(database.users() - wanted)
+        former = _former_users(facts, database)
+        leaving = sorted(database.users() - wanted - former)
         # Before any wait for a lock, which a session of a client that has left may hold.
         locked_out = _still_in(database.lock_out(leaving))
         database.provision(auth, backend.database)
         for grant in facts.ledger.grants:
             if grant.username not in wanted:
                 self.clients.forget(grant)
-        kept_topics = (*KUBERNETES, "verification")
+        kept_topics = (*KUBERNETES, "verification", ROTATION)
         problems = [p for p in facts.ledger.problems if p.topic in kept_topics]
-        granting = GrantRound(facts, database, kept)
+        granting, logins = GrantRound(facts, database, kept), list[Login]()
         for hurried, clients, usernames in _by_trouble(facts.ledger, granting.clients(), leaving):
             if hurried and (clients or usernames):
                 database.hurry()
             for client in clients:
-                self._grant(granting, database, client)
+                logins += self._grant(facts, granting, database, client)
             for username in usernames:
                 problems += self._dropped(facts.ledger, database, username)
         roamed = granting.roamed()
@@ -132,10 +139,10 @@ class ReconcileAccess:
         order = {topic_of(name): index for index, name in enumerate(names)}
         given = sorted(granting.given, key=lambda grant: order[topic_of(grant.username)])
         problems.sort(key=lambda problem: order.get(problem.topic, -1))
-        return Ledger(
+        ledger = Ledger(
             provisioned_for=backend.user,
             server=database.server(),
-            auth_schema=auth.auth_user,
+            auth_schema=auth.schema_name,
             capacity=database.capacity(),
             grants=tuple(given),
             exposed_ports=facts.ledger.exposed_ports,
@@ -147,19 +154,46 @@ class ReconcileAccess:
             allowed=consent.consent_of(facts).names,
             verified=facts.ledger.verified,
             told_tls=facts.ledger.told_tls,
+            rotation_period=facts.ledger.rotation_period,
         )
+        there = database.users()
+        renamed = {rotation.username: rotation for rotation in granting.renamed}
+        for rotation in rotations(facts):
+            ended = rotation.expired(facts.now) and rotation.former not in there
+            known = renamed.get(rotation.username, rotation)
+            ledger = ledger.rotating(known.reaching("ended") if ended else known)
+        return ledger, auth.with_clients((*auth.clients, *logins))
 
-    def _grant(self, granting: GrantRound, database: Database, client: Client) -> None:
-        """Give a client what it asks for, or record the problem."""
-        locked = granting.give(client.request)
+    def _grant(
+        self, facts: Facts, granting: GrantRound, database: Database, client: Client
+    ) -> list[Login]:
+        """Give a client what it asks for, or record the problem; return the login that units need first.
+
+        PgBouncer logs in with the password of a client that logs in by certificate. So all units have its new
+        password before the client is told its new name.
+        """
+        locked, request = granting.give(client.request), client.request
+        username, password = request.username, None
         # The user is new although its client has a password: the user, or the server, was lost. The client
         # keeps its password.
-        if locked and client.published and (password := self.clients.password(client.request)):
-            username = client.request.username
-            try:
-                database.set_password(Login(username=username, password=password))
-            except DatabaseRefused as error:
-                granting.refuse(client.request, error)
+        if locked and client.published:
+            password = self.clients.password(request)
+        renamed = any(known.current == username for known in granting.renamed)
+        by_certificate = (
+            login.username for login in (facts.plan.certificate_logins if facts.plan else ())
+        )
+        early = renamed and twin(username) in by_certificate
+        if early:
+            password = self.new_password()
+        if password is None:
+            return []
+        login = Login(username=username, password=password)
+        try:
+            database.set_password(login)
+        except DatabaseRefused as error:
+            granting.refuse(request, error)
+            return []
+        return [login] if early else []
 
     def _dropped(self, ledger: Ledger, database: Database, username: str) -> list[Problem]:
         """Drop a user that no client asks for any more; return the problem if that fails."""
@@ -235,11 +269,28 @@ def _unfinished(facts: Facts, backend: BackendLogin) -> bool:
     return (
         facts.ledger.provisioned_for != backend.user
         or facts.auth is None
-        or facts.ledger.auth_schema != facts.auth.auth_user
+        or facts.ledger.auth_schema != facts.auth.schema_name
+        or facts.auth.signed_for != digest_of(backend.password.get_secret_value())
+        # The former auth user is dropped when no unit uses it any more.
+        or not facts.ledger.made.names(AUTH).issubset(facts.auth.auth_users)
         or not facts.ledger.made.cluster
         or facts.roaming
         or facts.ledger.allowed != consent.consent_of(facts).names
         or any(problem.topic != SERVICE for problem in facts.ledger.troubles)
         or any(grant not in facts.ledger.grants for grant in asked)
         or facts.grants_to_keep != facts.ledger.grants
+        or any(
+            known.stage == "asked" or known.expired(facts.now) for known in facts.ledger.rotations
+        )
     )
+
+
+def _former_users(facts: Facts, database: Database) -> set[str]:
+    """Return the roles with former names that stay: while they can log in, and then while they have sessions.
+
+    In the hook that begins a rotation, the next name is no user yet, and no role of that name is dropped.
+    """
+    expired = {known.former for known in rotations(facts) if known.expired(facts.now)}
+    return {
+        name for name in former_users(facts) if name not in expired or database.has_sessions(name)
+    }

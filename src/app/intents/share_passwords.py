@@ -6,6 +6,7 @@ from app.outcome import AskAgain, Done
 from app.ports import Clients, Secrets
 from domain.facts import Facts
 from domain.leadership import may_write_for_app
+from domain.rotating import former_users
 from domain.users import Login
 
 
@@ -35,7 +36,7 @@ class SharePasswords:
             if client.published and client.request.username in wanted
         )
         # A client whose request cannot be read at the moment keeps its grant.
-        staying = {grant.username for grant in facts.grants_to_keep}
+        staying = former_users(facts).union(grant.username for grant in facts.grants_to_keep)
         known = {name: login for name, login in before.items() if name in staying}
         known |= {
             request.username: Login(username=request.username, password=password)

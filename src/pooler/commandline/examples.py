@@ -58,6 +58,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("restart", "replace the processes of all units, one after another"),
         ("restart 0", "replace the processes of unit 0"),
     ),
+    "rotate": (
+        ("rotate shop", "give the application shop another user name and a new password"),
+        ("rotate --valid-for 60", "end the former credentials of all applications after a minute"),
+        ("rotate --own", "give the users of PgBouncer itself new passwords"),
+    ),
     "pause": (
         ("pause", "let transactions end, for example before PostgreSQL restarts"),
         ("pause shop --timeout 30", "pause a database; give up after 30 s"),

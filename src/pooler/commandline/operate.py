@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from pooler.commandline.verb import Verbs
 
 
+_MONTH = 31 * 24 * 60 * 60
+
+
 def add(verbs: Verbs) -> None:
     """Add the verbs."""
     config = verb(
@@ -35,6 +38,20 @@ def add(verbs: Verbs) -> None:
     config.add_argument("--json", action="store_true", help="print values as JSON")
     restart = verb(verbs, "restart", "operate:restart", "replace the processes, one after another")
     restart.add_argument("unit", nargs="?", help="number or name of a unit (by default all)")
+    rotate = verb(verbs, "rotate", "rotate:rotate", "give users new passwords")
+    rotate.add_argument("name", nargs="?", help="application (by default all)")
+    rotate.add_argument(
+        "--own",
+        action="store_true",
+        help="the users of PgBouncer itself, not those of applications",
+    )
+    rotate.add_argument(
+        "--valid-for",
+        type=_seconds,
+        default=24 * 60 * 60,
+        metavar="SECONDS",
+        help="how long applications can log in with their former credentials (by default a day)",
+    )
     pause = verb(
         verbs,
         "pause",
@@ -85,6 +102,13 @@ def _database(parser: argparse.ArgumentParser, otherwise: str) -> None:
 def _number(text: str) -> int:
     if not re.fullmatch("[1-9][0-9]{0,8}", text):
         raise argparse.ArgumentTypeError(f"{text[:20]!r} is no whole number from 1")
+    return int(text)
+
+
+def _seconds(text: str) -> int:
+    """Return a number of seconds, at most a month. Raises argparse.ArgumentTypeError."""
+    if not re.fullmatch(r"[0-9]{1,7}", text) or int(text) > _MONTH:
+        raise argparse.ArgumentTypeError(f"{text[:20]!r} is no number from 0 to {_MONTH}")
     return int(text)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pydantic
 
 from domain.console import PoolState
-from domain.pools import AUTH_ALIAS
+from domain.plan import AUTH_ALIASES
 from pooler.survey import ProcessState
 from pooler.views.status import Load, load_of
 
@@ -65,7 +65,7 @@ def top_view(
     rows = [_row(key, pools, names) for key, pools in grouped.items()]
     shown = [row for row in rows if everything or (row.clients and not _is_internal(row))]
     total = load_of(
-        pool for pools in grouped.values() for pool in pools if pool.alias != AUTH_ALIAS
+        pool for pools in grouped.values() for pool in pools if pool.alias not in AUTH_ALIASES
     )
     return TopView(
         **total.model_dump(),
@@ -95,7 +95,7 @@ def _row(
 
 def _is_internal(row: PoolView) -> bool:
     """Return whether PgBouncer itself uses the pool, to look passwords up."""
-    return row.database == AUTH_ALIAS
+    return row.database in AUTH_ALIASES
 
 
 def _order(row: PoolView) -> tuple[object, ...]:

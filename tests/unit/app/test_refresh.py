@@ -9,6 +9,8 @@ from app.errors import ActionFailed
 from app.outcome import AskAgain
 from domain.operations import Pause
 from domain.refresh import obstacles, serves_plan
+from domain.rotation import Rotation
+from domain.users import Login
 
 
 def served(units=3):
@@ -244,6 +246,24 @@ def test_an_application_that_is_paused_is_not_refreshed(platform):
     assert "clients are paused: run the action resume" in refused(
         platform.leader.pre_upgrade_check
     )
+
+
+def test_a_rotation_that_clients_do_not_know_of_comes_first(platform):
+    ledger = platform.model.ledger
+    for stage, waits in (("asked", True), ("renamed", True), ("told", False)):
+        rotation = Rotation(username="relation_id_1", stage=stage)
+        platform.model.ledger = ledger.rotating(rotation)
+        found = list(obstacles(platform.leader.read()))
+        assert any("are being rotated" in reason for reason in found) is waits
+
+
+@pytest.mark.parametrize("field", ["next_auth", "former_auth"])
+def test_a_rotation_of_the_auth_user_comes_first(platform, field):
+    login = Login(username="pgbouncer_auth_2", password="secret")
+    facts = platform.leader.read()
+    auth = facts.auth.model_copy(update={field: login})
+    found = list(obstacles(facts.model_copy(update={"auth": auth})))
+    assert any("own users are being rotated" in reason for reason in found)
 
 
 def test_a_unit_that_cannot_read_the_plan_does_not_serve_it(platform):

@@ -230,22 +230,41 @@ def users(shared, part=WHOLE):
 
 
 def test_a_user_has_what_is_its_own():
-    assert users(tuned(USERS)) == [
+    both = users(tuned(USERS))
+    assert [user for user in both if not user[0].endswith("__2")] == [
         ("relation_id_7", "session", None, 5),
         ("relation_id_8", None, 4, None),
     ]
-    assert users(tuned(USERS), Part(processes=4, process=3, limit=3)) == [
+    part = users(tuned(USERS), Part(processes=4, process=3, limit=3))
+    assert [user for user in part if not user[0].endswith("__2")] == [
         ("relation_id_7", "session", None, 1),
         ("relation_id_8", None, 1, None),
     ]
 
 
+def test_a_client_has_what_is_its_own_by_both_of_its_names():
+    found = {name: rest for name, *rest in users(tuned(USERS))}
+    assert found["relation_id_7__2"] == found["relation_id_7"]
+    assert found["relation_id_8__2"] == found["relation_id_8"]
+    named = USERS.replace("relation_id_8", "relation_id_7__2")
+    own = {name: rest for name, *rest in users(tuned(named))}
+    assert own == {
+        "relation_id_7": ["session", None, 5],
+        "relation_id_7__2": [None, 4, None],
+    }
+    other = USERS.replace("relation_id_7", "admin")
+    assert "admin__2" not in {name for name, *_ in users(tuned(other))}
+
+
 def test_a_user_that_had_something_is_told_that_it_has_nothing():
-    assert users(tuned(known=("relation_id_3",))) == [("relation_id_3", None, None, None)]
+    assert users(tuned(known=("relation_id_3",))) == [
+        ("relation_id_3", None, None, None),
+        ("relation_id_3__2", None, None, None),
+    ]
     assert config(tuned(known=("relation_id_3",))).instances[0].users[0].name == "relation_id_3"
 
 
-@pytest.mark.parametrize(("version", "told"), [(Version(1, 22), 0), (Version(1, 23), 1), (NOW, 1)])
+@pytest.mark.parametrize(("version", "told"), [(Version(1, 22), 0), (Version(1, 23), 2), (NOW, 2)])
 def test_only_a_pgbouncer_that_knows_settings_of_users_is_told_of_them(version, told):
     (instance,) = config(tuned(known=("relation_id_3",)), version=version, cpus=1).instances
     assert len(instance.users) == told
@@ -310,5 +329,7 @@ def test_options_reach_every_process():
     assert (found["query_wait_timeout"], found["server_lifetime"]) == ("30", "0")
     assert [one.name for one in platform.leader.pooler.config.instances[0].users] == [
         "relation_id_7",
+        "relation_id_7__2",
         "relation_id_8",
+        "relation_id_8__2",
     ]

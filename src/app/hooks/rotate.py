@@ -1,0 +1,101 @@
+"""The action rotate-credentials, and the event by which Juju asks for a rotation."""
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+from app.converge import Converge
+from app.errors import ActionFailed
+from app.hooks.rotate_clients import RotatesClients
+from app.intents.rotate_own_users import NO_USERS, RotateOwnUsers
+from app.outcome import Done, Outcome
+from app.ports import FactsSource, Secrets
+from domain.facts import Facts
+from domain.leadership import may_write_for_app
+from domain.rotation import DAY
+
+# Whose credentials are rotated: PgBouncer's own users, the users of client applications, or both.
+Users = Literal["own", "clients", "all"]
+
+
+class RotationResult(NamedTuple):
+    """What a rotation has begun."""
+
+    # A sentence for the operator for each thing that was begun, or goes on.
+    messages: tuple[str, ...]
+    # How the hook ended that did it.
+    outcome: Outcome
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RotateCredentials:
+    """The action rotate-credentials, on the leader.
+
+    - The action begins a rotation. The hooks of all units go on with it, and it ends by itself.
+    - A rotation that goes on already is not begun again.
+    """
+
+    source: FactsSource
+    own: RotateOwnUsers
+    clients: RotatesClients
+    converge: Converge
+
+    def __call__(self, users: Users, application: str = "", seconds: int = DAY) -> RotationResult:
+        """Begin the rotation of these users; of clients only those of `application`, if it is given.
+
+        `seconds` is how long clients can log in with their former credentials after they were told the new ones.
+        Raises ActionFailed.
+        """
+        facts = self.source.read()
+        _check_leader(facts, f"rotate-credentials users={users}")
+        messages = list[str]()
+        if users in ("own", "all"):
+            facts, message = self.own.begin(facts)
+            messages.append(message)
+        if users in ("clients", "all"):
+            facts, told = self.clients(facts, application, seconds)
+            messages += told
+        return RotationResult(tuple(messages), self.converge(facts))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SecretRotate:
+    """The hook secret-rotate: PgBouncer's own users have had their passwords for as long as the option says."""
+
+    source: FactsSource
+    own: RotateOwnUsers
+    converge: Converge
+
+    def __call__(self) -> Outcome:
+        """Begin a rotation of PgBouncer's own users, if this unit leads and none goes on."""
+        facts = self.source.read()
+        if not may_write_for_app(facts):
+            return Done(facts)
+        try:
+            facts, _ = self.own.begin(facts)
+        except ActionFailed:
+            # Without PostgreSQL there are no users, and Juju asks again after the next period.
+            return Done(facts)
+        return self.converge(facts)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GetCredentials:
+    """The action get-credentials: the login of the admin user of the console, in a secret for the operator."""
+
+    source: FactsSource
+    secrets: Secrets
+
+    def __call__(self) -> str:
+        """Return the identifier of the secret, which is kept current from now on. Raises ActionFailed."""
+        facts = self.source.read()
+        _check_leader(facts, "get-credentials")
+        if facts.auth is None:
+            raise ActionFailed(NO_USERS)
+        return self.secrets.publish_console(facts.auth)
+
+
+def _check_leader(facts: Facts, action: str) -> None:
+    """Raise ActionFailed with the command that runs the action on the leader, unless this unit is the leader."""
+    if not may_write_for_app(facts):
+        name = facts.unit.partition("/")[0]
+        raise ActionFailed(f"only the leader does this: run `juju run {name}/leader {action}`")

@@ -1,0 +1,56 @@
+"""What the rotations in the ledger mean for the clients that a unit sees."""
+
+from domain.facts import Facts
+from domain.rotation import Rotation
+from domain.users import AccessRequest
+
+
+def with_names(facts: Facts) -> Facts:
+    """Return the facts in which clients, and their grants, have the names that rotations give them."""
+    ledger = facts.ledger
+    if not ledger.rotations:
+        return facts
+    names = ledger.rotation_of
+    grants = tuple(grant.named(names(grant.first_username)) for grant in ledger.grants)
+    return facts.model_copy(
+        update={
+            "ledger": ledger.model_copy(update={"grants": grants}),
+            "clients": tuple(
+                client.named(names(client.request.first_username)) for client in facts.clients
+            ),
+            "legacy": tuple(
+                client.named(names(client.request.first_username)) for client in facts.legacy
+            ),
+        }
+    )
+
+
+def rotations(facts: Facts) -> tuple[Rotation, ...]:
+    """Return the rotations of clients that stay."""
+    staying = {grant.first_username for grant in facts.grants_to_keep}
+    return tuple(known for known in facts.ledger.rotations if known.username in staying)
+
+
+def rotation_for(facts: Facts, request: AccessRequest) -> Rotation | None:
+    """Return the rotation of a client if it has given the client the name that it has in these facts.
+
+    In the hook that begins a rotation the client still has its former name: nothing is done before Juju
+    keeps the ledger.
+    """
+    known = facts.ledger.rotation_of(request.first_username)
+    return known if known.open and known.current == request.username else None
+
+
+def goes_on(facts: Facts) -> bool:
+    """Return whether the next hook goes on with a rotation, although no event may come."""
+    return any(
+        known.stage in ("asked", "renamed") or known.expired(facts.now)
+        for known in facts.ledger.rotations
+    )
+
+
+def former_users(facts: Facts) -> frozenset[str]:
+    """Return the roles with the former names of clients that stay, until nothing needs them any more."""
+    return frozenset(
+        known.former for known in rotations(facts) if known.open and not known.overdue(facts.now)
+    )

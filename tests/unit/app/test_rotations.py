@@ -1,0 +1,289 @@
+"""Rotations of client users on the platform in memory."""
+
+import time
+
+import pydantic
+import pytest
+from in_memory import deployed, related, worst
+
+from app.errors import ActionFailed
+from app.outcome import AskAgain
+from domain.backend import BackendLogin
+from domain.rotation import DAY
+from domain.users import Login
+
+FIRST, SECOND = "relation_id_1", "relation_id_1__2"
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Return a list with the seconds that the clock shows."""
+    shown = [1_000_000.0]
+    monkeypatch.setattr(time, "time", lambda: shown[0])
+    return shown
+
+
+def rotate(platform, application="", seconds=DAY):
+    """Begin a rotation, and return what the operator is told; no hook follows."""
+    return platform.leader.rotate_credentials("clients", application, seconds).messages
+
+
+def published(platform, number=1):
+    """Return the login that a client was told."""
+    record = platform.model.clients[number]
+    return Login(username=record.user(number), password=record.password)
+
+
+def lets_in(platform, login, database="shop"):
+    """Return whether PostgreSQL lets a login in."""
+    backend: BackendLogin = platform.model.backend.credentials
+    return platform.databases.admits(backend, login, database)
+
+
+def shop(**how):
+    """Return a platform with the client shop."""
+    platform = related(**how)
+    platform.relate("shop", "shop")
+    return platform
+
+
+def users(platform):
+    return {name for name, role in platform.server.roles.items() if role.client}
+
+
+def hooks(platform):
+    """Run the hooks that come sooner or later."""
+    for unit in [platform.leader, *platform.followers]:
+        unit.update_status()
+    platform.settle()
+
+
+def test_a_client_has_both_logins_until_the_former_expires(clock):
+    platform = shop()
+    former = published(platform)
+    assert rotate(platform, "shop", 3600) == (f"shop gets user {SECOND} in place of {FIRST}",)
+    platform.settle()
+    now = published(platform)
+    assert (former.username, now.username) == (FIRST, SECOND)
+    assert now.password != former.password
+    assert lets_in(platform, former)
+    assert lets_in(platform, now)
+    clock[0] += 3599
+    hooks(platform)
+    assert lets_in(platform, former)
+    clock[0] += 1
+    assert not lets_in(platform, former), "PostgreSQL refuses it also without a hook"
+    hooks(platform)
+    assert users(platform) == {SECOND}
+    assert lets_in(platform, now)
+
+
+def test_the_second_rotation_gives_a_client_its_first_name_back(clock):
+    platform = shop()
+    before = platform.model.model_copy(deep=True)
+    for _ in range(2):
+        rotate(platform, seconds=10)
+        platform.settle()
+        clock[0] += 10
+        hooks(platform)
+    assert published(platform).username == FIRST
+    assert users(platform) == {FIRST}
+    assert platform.model.ledger.rotations == ()
+    assert platform.model.ledger.grants == before.ledger.grants
+    assert lets_in(platform, published(platform))
+
+
+def test_a_rotation_changes_nothing_before_the_next_hook(clock):
+    platform = shop()
+    roles = dict(platform.server.roles)
+    outcome = platform.leader.rotate_credentials("clients").outcome
+    assert platform.server.roles == roles
+    assert isinstance(outcome, AskAgain)
+
+
+def test_no_rotation_begins_while_the_former_user_is_needed(clock):
+    platform = shop()
+    rotate(platform)
+    platform.settle()
+    before = platform.model.ledger
+    (told,) = rotate(platform)
+    assert "is being rotated already" in told
+    assert platform.model.ledger == before
+
+
+def test_a_rotation_needs_postgresql_and_a_client_with_credentials():
+    platform = deployed()
+    with pytest.raises(ActionFailed, match="PostgreSQL is not ready"):
+        rotate(platform)
+    platform.backend()
+    assert rotate(platform) == ()
+    platform.relate("shop", "shop")
+    with pytest.raises(ActionFailed, match=r"no application .other. has credentials.* are shop"):
+        rotate(platform, "other")
+
+
+def test_sessions_of_the_former_user_go_on_as_long_again(clock):
+    platform = shop()
+    rotate(platform, seconds=100)
+    platform.settle()
+    platform.server.roles[FIRST].sessions = True
+    clock[0] += 150
+    hooks(platform)
+    assert users(platform) == {FIRST, SECOND}
+    assert not lets_in(platform, Login(username=FIRST, password=published(platform).password))
+    clock[0] += 50
+    hooks(platform)
+    assert users(platform) == {SECOND}
+
+
+def test_the_former_user_goes_when_its_sessions_have_ended(clock):
+    platform = shop()
+    rotate(platform, seconds=100)
+    platform.settle()
+    platform.server.roles[FIRST].sessions = True
+    clock[0] += 100
+    hooks(platform)
+    platform.server.roles[FIRST].sessions = False
+    hooks(platform)
+    assert users(platform) == {SECOND}
+
+
+def test_a_new_name_is_told_only_when_postgresql_lets_it_in(clock):
+    platform = shop()
+    former = published(platform)
+    platform.server.lets_in = False
+    rotate(platform)
+    platform.settle()
+    assert published(platform) == former
+    assert platform.server.roles[FIRST].until == 0
+    platform.server.lets_in = True
+    hooks(platform)
+    assert published(platform).username == SECOND
+    assert lets_in(platform, former)
+
+
+def test_new_endpoints_do_not_tell_a_name_that_does_not_work_yet(clock):
+    platform = shop()
+    former = published(platform)
+    platform.server.lets_in = False
+    rotate(platform)
+    platform.add_unit()
+    for unit in platform.units.values():
+        unit.peers_created()
+        unit.config_changed()
+        unit.start()
+        unit.pebble_ready()
+    platform.settle()
+    told = platform.model.clients[1].told
+    assert told.endpoints.count(",") == 2
+    assert published(platform) == former
+    assert lets_in(platform, former) is False
+    platform.server.lets_in = True
+    assert lets_in(platform, former)
+
+
+def test_a_client_that_leaves_during_a_rotation_loses_both_users(clock):
+    platform = shop()
+    rotate(platform)
+    platform.settle()
+    platform.unrelate(1)
+    assert users(platform) == set()
+    assert platform.model.ledger.rotations == ()
+
+
+def test_a_refused_rename_is_named_and_tried_again(clock):
+    platform = shop()
+    platform.server.roles[SECOND] = type(platform.server.roles[FIRST])(ours=False)
+    former = published(platform)
+    rotate(platform)
+    platform.settle()
+    assert SECOND in worst(platform.leader).text
+    assert lets_in(platform, former)
+    assert published(platform) == former
+    del platform.server.roles[SECOND]
+    hooks(platform)
+    assert published(platform).username == SECOND
+
+
+def test_a_new_leader_goes_on_with_a_rotation(clock):
+    platform = shop()
+    rotate(platform)
+    platform.model.leader = platform.followers[0].name
+    platform.leader.leader_elected()
+    platform.settle()
+    assert published(platform).username == SECOND
+
+
+def test_a_server_that_lost_its_roles_gets_the_present_user_again(clock):
+    platform = shop()
+    rotate(platform)
+    platform.settle()
+    for name in (FIRST, SECOND):
+        del platform.server.roles[name]
+    platform.leader.leader_elected()
+    platform.settle()
+    assert lets_in(platform, published(platform))
+    clock[0] += DAY
+    hooks(platform)
+    assert users(platform) == {SECOND}
+
+
+def test_a_relation_that_comes_back_begins_with_first_names(clock):
+    platform = shop()
+    rotate(platform)
+    platform.settle()
+    platform.model.backend = type(platform.model.backend)()
+    for unit in platform.units.values():
+        unit.backend_broken()
+    platform.settle()
+    assert platform.model.clients[1].told is None
+    platform.backend()
+    assert published(platform).username == FIRST
+    assert lets_in(platform, published(platform))
+    assert users(platform) == {FIRST}
+
+
+def test_a_legacy_client_reads_its_new_login_at_every_unit(clock):
+    platform = related()
+    platform.relate("old", "shop", endpoint="db")
+    rotate(platform)
+    platform.settle()
+    answers = [unit.answers[1] for unit in platform.model.units.values()]
+    assert {answer.username for answer in answers} == {SECOND}
+    assert {answer.password for answer in answers} == {published(platform).password}
+
+
+def test_a_killed_hook_that_told_the_client_is_made_up_for(clock):
+    platform = shop()
+    rotate(platform)
+    platform.settle()
+    told = published(platform)
+    # The record of the client was written, and the ledger was not.
+    ledger = platform.model.ledger
+    (rotation,) = ledger.rotations
+    platform.model.ledger = ledger.rotating(rotation.reaching("renamed"))
+    hooks(platform)
+    assert published(platform) == told
+    assert platform.model.ledger.rotations[0].stage == "told"
+
+
+@pytest.mark.parametrize("name", [FIRST, SECOND])
+def test_an_override_holds_for_both_names_of_a_client(name, clock):
+    platform = shop()
+    text = f'{{"users": {{"{name}": {{"pool_size": 4}}}}}}'
+    platform.model.options = {"overrides": text}
+    for unit in platform.units.values():
+        unit.config_changed()
+    platform.settle()
+    listed = platform.leader.pooler.config.instances[0].users
+    assert {user.name: user.size for user in listed} == {FIRST: 1, SECOND: 1}
+
+
+def test_a_password_of_another_name_is_no_password(clock):
+    platform = shop()
+    (client,) = platform.leader.read().clients
+    clients = platform.leader.ports.clients
+    other = client.request.model_copy(update={"renamed": SECOND})
+    assert clients.password(client.request) is not None
+    assert clients.password(other) is None
+    assert isinstance(published(platform).password, pydantic.SecretStr)
