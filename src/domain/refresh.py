@@ -142,16 +142,23 @@ def obstacles(facts: Facts) -> Iterator[str]:
     """Yield why a refresh should not begin now, as the leader sees the application."""
     if facts.unreadable:
         yield "units run different releases: wait until the refresh before is complete"
-    plan = facts.plan
-    if plan is None:
+    if facts.plan is None:
         yield "there is no configuration yet"
         return
-    if plan.paused:
+    if facts.plan.paused:
         yield "clients are paused: run the action resume"
+    yield from _rotations(facts)
+    yield from _units(facts, facts.plan)
+
+
+def _rotations(facts: Facts) -> Iterator[str]:
     if any(rotation.stage in ("asked", "renamed") for rotation in facts.ledger.rotations):
         yield "credentials of clients are being rotated: wait until every client was told"
     if facts.auth and (facts.auth.next_auth or facts.auth.former_auth):
         yield "passwords of PgBouncer's own users are being rotated: wait until every unit uses the new passwords"
+
+
+def _units(facts: Facts, plan: Plan) -> Iterator[str]:
     known = {facts.unit, *(peer.name for peer in facts.peers)}
     if missing := sorted({member.name for member in plan.members} - known):
         yield f"{', '.join(missing)} has gone: wait until the leader has noticed"
