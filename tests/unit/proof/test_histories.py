@@ -4,6 +4,8 @@ Hypothesis generates the histories. `HYPOTHESIS_PROFILE=proof` generates more an
 prints its steps, and a line that repeats it.
 """
 
+import contextlib
+
 import pydantic
 from crash_core import run
 from history_checks import Checks
@@ -16,6 +18,7 @@ from supervised_pooler import SupervisedPooler, most_of
 
 from adapters.local.model import related as related_backend
 from adapters.memory import MemoryPlatform, MemoryRole, MemoryUnit
+from app.errors import ActionFailed
 from app.outcome import Done
 from domain.backend import BackendLogin, BackendRelation
 from domain.endpoints import endpoints_in
@@ -262,6 +265,20 @@ class History(Removals, Checks, RuleBasedStateMachine):
 
     # ---- PostgreSQL -------------------------------------------------------------------------
     @precondition(lambda self: not self.model.backend.related)
+    @rule(seconds=st.sampled_from([0, 0, 86_400]), last=st.none() | st.integers(0, 15))
+    def clients_get_new_credentials(self, seconds, last):
+        """Run the action on the leader; Juju does not run an action again that was killed."""
+        leader = self.model.leader
+        if leader in self.platform.units and leader not in self.failed:
+            with contextlib.suppress(ActionFailed):
+                run(
+                    self.platform,
+                    leader,
+                    lambda unit: unit.rotate_credentials("clients", "", seconds),
+                    last,
+                )
+            self.after(leader)
+
     @rule(readers=st.booleans())
     def backend_comes(self, readers):
         self.backends += 1
