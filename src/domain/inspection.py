@@ -276,7 +276,9 @@ def _configuration(config: PoolerConfig | None) -> Iterator[str]:
     for instance in config.instances if config else ():
         own = dict(instance.settings)
         yield f"process {instance.index}:"
-        yield from (f"  {name} = {value}" for name, value in own.items() if lines.get(name) != value)
+        yield from (
+            f"  {name} = {value}" for name, value in own.items() if lines.get(name) != value
+        )
         lines = lines or own
 
 

@@ -50,9 +50,7 @@ class MemoryUnit(Application):
         telemetry: MemoryTelemetry,
         new_password: NewPassword,
     ) -> None:
-        facts = LocalFacts(
-            model, name, LAYOUT, pooler.read, telemetry.read, clock=self._clock
-        )
+        facts = LocalFacts(model, name, LAYOUT, pooler.read, telemetry.read, clock=self._clock)
         self._model = model
         self.name = name
         self.telemetry = telemetry

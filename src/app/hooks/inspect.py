@@ -32,7 +32,9 @@ class Inspect:
 
     def _views(self, facts: Facts) -> tuple[ProcessView, ...]:
         record = facts.container.applied
-        return tuple(self._view(facts, process) for process in (record.instances if record else ()))
+        return tuple(
+            self._view(facts, process) for process in (record.instances if record else ())
+        )
 
     def _view(self, facts: Facts, running: Process) -> ProcessView:
         process = Process(

@@ -100,6 +100,9 @@ class PublishEndpoints:
             rotation, offer = rotation_for(facts, client.request), client.published
             if rotation is None or rotation.stage != "renamed" or offer is None:
                 continue
+            if not admitted_everywhere(facts, client.request.username):
+                # Another unit reports that it admits the name, or update-status finds that this unit does.
+                continue
             told = self._tell_new_name(facts, client, offer, rotation)
             if told is None:
                 waiting.append(client.request.username)
@@ -114,7 +117,7 @@ class PublishEndpoints:
     ) -> Rotation | None:
         """Give new credentials to a client with a new name; None while they do not work at every unit."""
         request, backend = client.request, verified_login(facts)
-        if backend is None or not admitted_everywhere(facts, request.username):
+        if backend is None:
             return None
         offer = planning.offer(facts, request) or offer
         try:

@@ -13,7 +13,6 @@ from adapters.memory import roles
 from authority import self_signed
 from domain.tls import UnitCertificates
 
-
 OLD = {"database": "shop", "roles": "", "extensions": ""}
 
 
