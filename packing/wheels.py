@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pathlib
 import re
 import subprocess
@@ -13,22 +12,13 @@ import zipfile
 
 from packing.failed import Failed
 from packing.recipe import Platform
+from pooler.cache import default_cache
 
 # Sources of C and types, which only compilers and type checkers read: twelve megabytes.
 UNUSED = {".c", ".h", ".pyx", ".pxd", ".pyi"}
 
 # What pip is asked for: wheels alone, so that no compiler is needed, and exactly those of the list.
 EXACTLY = ("--only-binary=:all:", "--no-deps", "--require-hashes")
-
-
-def cache() -> pathlib.Path:
-    """Return the directory in which the tests and `./pooler` keep what they download, too."""
-    if given := os.environ.get("POOLER_CACHE"):
-        return pathlib.Path(given).absolute()
-    if os.geteuid() == 0:
-        return pathlib.Path("/var/cache/pgbouncer-k8s")
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(home, "pgbouncer-k8s")
 
 
 def fetch(
@@ -38,7 +28,7 @@ def fetch(
     text = requirements.read_bytes()
     version = ".".join(map(str, platform.python))
     digest = hashlib.sha256(text + repr((version, platform.wheel_tags)).encode()).hexdigest()[:16]
-    place = cache() / "wheels" / f"{platform.architecture}-{digest}"
+    place = default_cache() / "wheels" / f"{platform.architecture}-{digest}"
     if not place.is_dir():
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=place.parent) as name:

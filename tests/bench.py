@@ -52,10 +52,10 @@ OBSERVED = "observed leader"
 
 COLUMNS = ("CPU / bare", "hook tools", "juju-log", "writes", "to Pebble", "to Kubernetes")
 LIMITS = {
-    "leader": Numbers(ratio=1.3, tools=14, logs=1, writes=0, pebble=1, kubernetes=0),
+    "leader": Numbers(ratio=1.2, tools=14, logs=1, writes=0, pebble=1, kubernetes=0),
     "follower": Numbers(ratio=1.2, tools=8, logs=1, writes=0, pebble=1, kubernetes=0),
     # A hook of logging compares the databags of Loki and of its units, too.
-    OBSERVED: Numbers(ratio=1.3, tools=18, logs=1, writes=0, pebble=1, kubernetes=0),
+    OBSERVED: Numbers(ratio=1.2, tools=18, logs=1, writes=0, pebble=1, kubernetes=0),
 }
 
 

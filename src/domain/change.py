@@ -93,7 +93,9 @@ def _restarts(
     known = before.instances if before else ()
     had = {process.index: process.restarts for process in known}
     behind = sorted(index for index in had.keys() & container.running if had[index] < allowed)
-    numbers = {index: had[index] for index in behind}
+    # A larger number is of an order whose plan was lost, because its hook was killed.
+    numbers = {index: max(number, allowed) for index, number in had.items()}
+    numbers |= {index: had[index] for index in behind}
     ready = container.runs and not container.restarting and not plan.paused
     if behind and ready:
         numbers[behind[0]] = allowed

@@ -1,7 +1,7 @@
-"""What an operator is shown of a unit: its pools, clients, server connections, statistics, and configuration drift.
+"""What an operator is shown of a unit: pools, clients, server connections, statistics and drift.
 
-Every section is a text with a line for each row, and at most MOST_ROWS rows. So the size does not depend on the number
-of clients.
+Every section is a text with a line for each row, and at most MOST_ROWS rows. So the size does not depend on
+the number of clients.
 """
 
 from collections import Counter
@@ -271,7 +271,7 @@ def bundle(
 
 
 def _configuration(config: PoolerConfig | None) -> Iterator[str]:
-    """Yield the lines that PgBouncer's section [pgbouncer] has in the first process, and how the processes differ."""
+    """Yield the lines of [pgbouncer] of the first process, and those in which other processes differ."""
     lines: Mapping[str, str] = {}
     for instance in config.instances if config else ():
         own = dict(instance.settings)

@@ -19,8 +19,8 @@ class Pause(Value):
     # ALL, or the name of a database.
     database: Name | Annotated[str, pydantic.Field(max_length=0)] = ALL
     since: Moment = 0
-    # Until then open transactions have to end, or the pause is taken back. 0 if there is no such moment, or if they
-    # have ended on every unit.
+    # Until then open transactions have to end, or the pause is taken back. 0 if there is no such moment, or if
+    # they have ended on every unit.
     until: Moment = 0
 
 
@@ -91,12 +91,15 @@ def clients_to_kill(
 ) -> tuple[ClientSession, ...]:
     """Return the sessions that an order matches, those first that have been idle longest.
 
+    An order in which no field is set matches no session.
     `aliases` has the names by which clients reach the database of the order. `now` is in seconds.
     """
+    conditions = order.database or order.user or order.idle or order.oldest
     matching = [
         session
         for session in sessions
-        if (not order.database or session.alias in aliases)
+        if conditions
+        and (not order.database or session.alias in aliases)
         and (not order.user or session.user == order.user)
         and (not (order.idle or order.oldest) or not session.linked)
         and now - session.since >= order.idle

@@ -19,7 +19,7 @@ class OrderRefused(Exception):
 
 
 def pausing(plan: Plan, database: str, now: float, timeout: int) -> Plan:
-    """Return the plan with a pause of a database, or of all; with `timeout` it is taken back unless it is complete."""
+    """Return the plan with a pause; with `timeout` it is taken back unless it is complete by then."""
     _check_database(plan, database)
     if {database, ALL}.intersection(pause.database for pause in plan.paused):
         return plan
@@ -71,11 +71,14 @@ def reconnecting(plan: Plan) -> Plan:
     return plan.model_copy(update={"reconnects": plan.reconnects % _MOST + 1})
 
 
-def killing(plan: Plan, order: KillOrder) -> Plan:
-    """Return the plan with an order to disconnect clients."""
+def killing(plan: Plan, order: KillOrder, done: int = 0) -> Plan:
+    """Return the plan with an order to disconnect clients. `done` is the last order that the leader carried out.
+
+    If the hook of that order was killed, the plan has a smaller number.
+    """
     if order.database:
         _check_database(plan, order.database)
-    numbered = order.model_copy(update={"number": plan.kills.number % _MOST + 1})
+    numbered = order.model_copy(update={"number": max(plan.kills.number, done) % _MOST + 1})
     return plan.model_copy(update={"kills": numbered})
 
 
@@ -140,7 +143,7 @@ def first_holder(facts: Facts) -> Holder | None:
 
 
 def held_by(holder: Holder | None, now: float, waiting: Iterable[str]) -> str:
-    """Return a sentence on the client that keeps a pause from being complete, or on the units that did not report."""
+    """Return which client keeps a pause from being complete, or which units did not report."""
     if holder is None:
         return f"{shortened(waiting) or 'a unit'} did not report in time"
     idle = max(0, int(now) - holder.since)

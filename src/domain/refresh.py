@@ -143,6 +143,8 @@ def obstacles(facts: Facts) -> Iterator[str]:
     if plan is None:
         yield "there is no configuration yet"
         return
+    if plan.paused:
+        yield "clients are paused: run the action resume"
     known = {facts.unit, *(peer.name for peer in facts.peers)}
     if missing := sorted({member.name for member in plan.members} - known):
         yield f"{', '.join(missing)} has gone: wait until the leader has noticed"

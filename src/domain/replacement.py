@@ -10,6 +10,7 @@
 from collections.abc import Iterable
 
 from domain.facts import Facts
+from domain.own_users import is_changing
 from domain.plan import Member, Plan, Serving, Upstream, share
 from domain.reference import InheritedRole
 from domain.refresh import RollingUpdate
@@ -139,17 +140,12 @@ def may_drop_auth_user(facts: Facts) -> bool:
     reference, auth = facts.reference, facts.auth
     if reference is None or not reference.shared or reference.units or auth is None:
         return False
-    if not facts.ledger.provisioned_for or _is_of_reference(facts):
+    # A hook that has just stored the secret must not write it again from what it has read before.
+    if not facts.ledger.provisioned_for or is_changing(auth) or facts.auth_unshared:
         return False
     reports = {report.unit: report.auth_user for report in reference.in_use}
     units = (facts.unit, *(peer.name for peer in facts.peers))
     return all(reports.get(unit) == auth.auth_user for unit in units)
-
-
-def _is_of_reference(facts: Facts) -> bool:
-    reference, auth = facts.reference, facts.auth
-    former = reference.auth if reference else None
-    return former is not None and auth is not None and former.auth_user == auth.auth_user
 
 
 def lets_next_go(facts: Facts, update: RollingUpdate) -> int | None:

@@ -216,7 +216,7 @@ class Settings(Value):
     # The secret with passwords of console users that the operator chose; '' without such passwords.
     system_users: Annotated[
         str,
-        pydantic.Field(strict=True, pattern=r"^(secret:[A-Za-z0-9/_-]{1,120})?$"),
+        pydantic.Field(strict=True, pattern=r"^(secret:[A-Za-z0-9/_-]{3,120})?$"),
         Accepts("the ID of a secret, or nothing"),
         Named("system-users"),
     ] = ""

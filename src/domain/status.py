@@ -28,6 +28,7 @@ def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ..
     `problems` are those that the last hook met on this unit. If nothing is wrong, the only sentence has
     level active. Its text has the notes for the operator, or is ''.
     """
+    asked = tuple(_operations(facts))
     known = (
         *_unreadable(facts),
         *_options(facts),
@@ -37,7 +38,7 @@ def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ..
         *_single_replicas(facts),
         *_tls(facts),
         *_container(facts),
-        *_operations(facts),
+        *asked,
         *_refusals(facts),
         *_replaced(facts),
         *_legacy(facts),
@@ -57,8 +58,9 @@ def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ..
     wrong = tuple(sentence for sentence in ranked if sentence.level is not Level.ACTIVE)
     if wrong:
         return wrong
-    # Juju shows a single sentence of the worst level.
-    notes = [sentence.text for sentence in (*_version(facts), *ranked)]
+    # Juju shows a single sentence of the worst level. What an operator asked for comes first.
+    rest = (sentence for sentence in ranked if sentence not in asked)
+    notes = [sentence.text for sentence in (*asked, *_version(facts), *rest)]
     return (Sentence(level=Level.ACTIVE, text="; ".join(notes)),)
 
 

@@ -96,6 +96,41 @@ class DatabasesContract(RenamesContract, WithdrawalContract):
         assert self.admits(server, login(AUTH_USER, "another"), server.backend.database)
         assert not self.admits(server, login(AUTH_USER, AUTH_PASSWORD), server.backend.database)
 
+    def test_two_auth_users_can_log_in_while_they_take_turns(self, server):
+        auth, second = material(), login(f"{AUTH_USER}_2", "of-the-second")
+        own = server.backend.database
+        self.provided(server, asked(1))
+        for changing in (
+            auth.model_copy(update={"next_auth": second, "auth_schema": AUTH_USER}),
+            auth.model_copy(
+                update={
+                    "auth_user": second.username, "auth_password": second.password,
+                    "former_auth": login(AUTH_USER, AUTH_PASSWORD), "auth_schema": AUTH_USER,
+                }
+            ),
+        ):  # fmt: skip
+            for _ in range(2):
+                with self.opened(server) as database:
+                    database.provision(changing, own)
+                    database.provision_next(changing, own)
+                    assert {*database.made().names(AUTH)} == {AUTH_USER, second.username}
+                assert self.admits(server, login(AUTH_USER, AUTH_PASSWORD), own)
+                assert self.admits(server, second, own)
+        alone = changing.model_copy(update={"former_auth": None})
+        with self.opened(server) as database:
+            database.provision(alone, own)
+            assert {*database.made().names(AUTH)} == {second.username}
+        assert not self.admits(server, login(AUTH_USER, AUTH_PASSWORD), own)
+        assert self.admits(server, second, own)
+
+    def test_a_next_auth_user_with_the_name_of_another_role_is_refused(self, server):
+        server.has_role("stranger")
+        self.provided(server)
+        changing = material().model_copy(update={"next_auth": login("stranger")})
+        with self.opened(server) as database, pytest.raises(DatabaseRefused):
+            database.provision_next(changing, server.backend.database)
+        assert self.admits(server, login(AUTH_USER, AUTH_PASSWORD), server.backend.database)
+
     @pytest.mark.parametrize("name", ["stranger", "relation_id_1"])
     def test_an_auth_user_with_the_name_of_another_role_is_refused(self, server, name):
         self.provided(server, asked(1))

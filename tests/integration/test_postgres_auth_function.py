@@ -290,3 +290,17 @@ def test_look_ups_use_reserved_connections(server: PostgreSQL) -> None:
     """
     since_16 = int(server.sql("SHOW server_version_num")[0][0]) >= 160_000
     assert server.sql(query, (AUTH_USER,)) == ([(True,)] if since_16 else [])
+
+
+def test_both_auth_users_look_up_by_a_single_function_while_they_change(
+    server: PostgreSQL,
+) -> None:
+    provide(server, asked(1))
+    second = login(f"{AUTH_USER}_2", "of-the-second")
+    changing = material().model_copy(update={"next_auth": second, "auth_schema": AUTH_USER})
+    do(server, lambda database: database.provision_next(changing, OWN))
+    query = f"SELECT username FROM {AUTH_USER}.get_auth('relation_id_1')"
+    for user, password in ((AUTH_USER, AUTH_PASSWORD), (second.username, "of-the-second")):
+        assert server.sql(query, database=OWN, user=user, password=password) == [
+            ("relation_id_1",)
+        ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import psycopg
+import pydantic
 import pytest
 from postgresql import PASSWORD, PostgreSQL
 from provided import as_client, do, looked_up, provide, state
@@ -283,3 +284,24 @@ def test_no_verifier_is_logged(server: PostgreSQL) -> None:
     assert not re.search(r"SCRAM-SHA-256\$\d+:[A-Za-z0-9+/]", log)
     assert looked_up(server, "relation_id_1")[0][1].startswith("SCRAM-SHA-256$")
     assert server.sql("SELECT 1", database="shop", user="relation_id_1", password=CLIENT_PASSWORD)
+
+
+def test_signatures_follow_a_new_password_of_the_backends_user(server: PostgreSQL) -> None:
+    made = provide(server, asked(1))
+    known = server.credentials(OWN)
+    rotated = known.model_copy(update={"password": pydantic.SecretStr("AnotherPassword")})
+    server.sql(f"ALTER ROLE {known.user} PASSWORD 'AnotherPassword'")
+    try:
+        databases = PsycopgDatabases(OWNER)
+        with databases.open(rotated) as database:
+            assert database.made().roles == ()
+        with databases.open(rotated, Ledger(made=made)) as database:
+            database.provision(material(), OWN)
+        # Without the ledger, only signatures tell which roles are those of this application.
+        with databases.open(rotated) as database:
+            assert set(database.made().roles) == set(made.roles)
+    finally:
+        server.sql(
+            f"ALTER ROLE {known.user} PASSWORD '{PASSWORD}'",
+            user=known.user, password="AnotherPassword",
+        )  # fmt: skip

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import pytest
 
 from pack.deployed import ROOT, Agent, unpack
-from packing import bytecode, wheels
+from packing import bytecode
+from pooler.cache import default_cache
 
 NAME = "pgbouncer-k8s_ubuntu-24.04-{}.charm"
 
@@ -79,7 +80,7 @@ def environment() -> Callable[[str, pathlib.Path], pathlib.Path]:
     def installed(name: str, interpreter: pathlib.Path) -> pathlib.Path:
         requirements = ROOT / "requirements" / f"{name}.txt"
         digest = hashlib.sha256(requirements.read_bytes() + bytes(interpreter)).hexdigest()[:16]
-        place = wheels.cache() / "tools" / f"{name}-{digest}"
+        place = default_cache() / "tools" / f"{name}-{digest}"
         place.parent.mkdir(parents=True, exist_ok=True)
         install = [ROOT / "requirements" / "install.sh", place, requirements, interpreter]
         done = subprocess.run(install, capture_output=True, text=True, check=False)

@@ -23,6 +23,7 @@ import credentials
 import failover
 import limit
 import newness
+import refresh
 import rotation
 from report import Report
 from stage import Stage
@@ -37,6 +38,7 @@ PROMISES = {
     "5": newness,
     "6": rotation,
     "7": credentials,
+    "8": refresh,
 }
 SUITES = (binaries.SUITE, binaries.OLDER_SUITE)
 # A promise that does not end has failed. On a quiet machine each takes a minute.

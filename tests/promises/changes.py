@@ -46,6 +46,8 @@ OTHER = {
     "external-traffic-policy": "local",
     "log-connections": "false",
     "slo-wait-target": "99.5",
+    "rotate-own-credentials": "never",
+    "system-users": "secret:c1234567890abcdefghi",
     "overrides": '{"databases": {"demo": {"pool_size": 9}}}',
 }
 ENDS_PROCESSES = "listen_port"  #: others open the new port, and those of the old one end

@@ -45,6 +45,8 @@ def seen(platform):
             )
             for unit in platform.units.values()
         ],
+        "observers": (platform.observers.told, platform.observers.addresses),
+        "log lines": [unit.telemetry.forwarded for unit in platform.units.values()],
         "status": [assess(unit.read()) for unit in platform.units.values()],
     }
 

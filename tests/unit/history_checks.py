@@ -14,7 +14,9 @@ from domain import planning
 from domain.endpoints import endpoints_in, endpoints_text
 from domain.exporters import exporters_of
 from domain.instances import pooler_config
+from domain.own_users import is_changing
 from domain.plan import share
+from domain.pools import aliases_of
 from domain.users import grant_for
 
 
@@ -175,7 +177,7 @@ class Checks:
         assert not any(member.held for member in plan.members)
         for name, unit in self.platform.units.items():
             pooler = unit.pooler
-            exported = model.telemetry.metrics
+            exported = facts.telemetry.metrics
             wanted = pooler_config(
                 plan, name, pooler.program(), LAYOUT, model.auth, exported=exported
             )
@@ -184,12 +186,28 @@ class Checks:
             assert pooler.exporters.scraped() == {exporter.index: 1 for exporter in exporters}
             assert pooler.config == wanted
             assert pooler.running == {instance.index for instance in wanted.instances}
+            paused = aliases_of(plan, plan.paused_databases)
+            for index in pooler.running if model.auth else ():
+                assert pooler.consoles.paused.get(index, set()) == paused, (name, index)
+            assert plan.restarts_of(name) == plan.restarts
             assert (pooler.applied.over, pooler.applied.ending) == ((), ())
         if self.model.service_host:
             self.check_exposed(plan)
         self.check_clients(facts)
+        self.check_own_users()
         self.check_answers()
+        self.check_observers(facts)
         self.check_nothing_is_left_to_do()
+
+    def check_own_users(self):
+        """PostgreSQL has a single auth user, with the password that every process has."""
+        auth, roles = self.model.auth, self.server.roles
+        if auth is None:
+            return
+        assert not is_changing(auth)
+        users = {n for n, r in roles.items() if n.startswith("pgbouncer_auth_") and r.ours}
+        assert users == {auth.auth_user}
+        assert roles[auth.auth_user].password == auth.auth_password.get_secret_value()
 
     def check_exposed(self, plan):
         kubernetes, exposed = self.platform.kubernetes, self.model.ledger.exposed

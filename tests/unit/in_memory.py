@@ -2,6 +2,7 @@
 
 from adapters.memory import MemoryPlatform
 from domain.status import assess
+from domain.telemetry import LogTarget
 
 
 def deployed(units=2, **how):
@@ -31,3 +32,15 @@ def worst(unit):
 def aliases(unit):
     """Return the names of the databases that a unit's first process offers."""
     return [pool.alias for pool in unit.pooler.config.instances[0].pools]
+
+
+# The endpoints of observers.
+OBSERVERS = ("metrics-endpoint", "grafana-dashboard", "logging", "sloth")
+
+
+def loki(count):
+    """Return Loki units with addresses."""
+    return tuple(
+        LogTarget(name=f"loki/{number}", url=f"http://10.9.0.{number}:3100/loki/api/v1/push")
+        for number in range(count)
+    )

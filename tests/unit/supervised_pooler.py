@@ -2,6 +2,7 @@
 
 from adapters.memory import MemoryPooler
 from app.errors import PoolerFailed
+from domain.operations import ALL
 from domain.pools import read_only_part
 from domain.process import UNLIMITED
 
@@ -18,9 +19,15 @@ class SupervisedPooler(MemoryPooler):
         """Return the state of the processes; the supervisor then replaces a process that does not answer."""
         seen = super().read()
         for index in [*self.hung]:
-            self.die(index)
-            self.running.add(index)
+            self.starts_again(index)
         return seen.model_copy(update={"running": seen.running | seen.unresponsive})
+
+    def starts_again(self, index):
+        """Let a process be killed; the supervisor starts it with its files, in which a pause may be noted."""
+        self.die(index)
+        self.running.add(index)
+        if self.config and self.config.paused:
+            self.consoles.paused[index] = {ALL}
 
     def apply(self, change):
         self.new_pools_find_room(change.config)

@@ -59,10 +59,10 @@ ACTIONS: dict[str, Callable[[Application, Parameters, Log], Mapping[str, object]
     "restart": operate_actions.restart,
     "reconnect": operate_actions.reconnect,
     "kill-clients": operate_actions.kill_clients,
-    "rotate-credentials": rotation_actions.rotate_credentials,
-    "get-credentials": rotation_actions.get_credentials,
     "show": operate_actions.show,
     "report": operate_actions.report,
+    "rotate-credentials": rotation_actions.rotate_credentials,
+    "get-credentials": rotation_actions.get_credentials,
 }
 
 

@@ -1,4 +1,4 @@
-"""What an operator asks of a running application: pause, resume, disable, enable, restart, reconnect, kill clients."""
+"""What an operator asks: pause, resume, disable, enable, restart, reconnect and disconnect clients."""
 
 import dataclasses
 from collections.abc import Callable
@@ -70,7 +70,8 @@ class Operate:
                 raise orders.OrderRefused(
                     f"PgBouncer {version} cannot disconnect a client: refresh to an image with {needed} or later"
                 )
-            return orders.killing(plan, order)
+            record = facts.container.applied
+            return orders.killing(plan, order, record.kills if record else 0)
 
         return self._order("kill-clients", ALL, change)
 

@@ -39,7 +39,8 @@ class ApplyOperations:
             return Done(facts)
         reason, paused, holder = "", tuple[str, ...](), None
         try:
-            if record.kills != plan.kills.number:
+            # A larger number is of an order whose plan was lost, because its hook was killed.
+            if record.kills < plan.kills.number:
                 facts = self._kill(facts, plan)
             if record.reconnects != plan.reconnects:
                 facts, reason = self._reconnect(facts, plan)

@@ -170,20 +170,19 @@ def _outcome(facts: Facts, problem: Problem | None, *, complete: bool) -> Done |
 
 
 def _reason(facts: Facts) -> str:
-    if facts.plan and limit_known_to_peers(facts) < unit_limit(facts.plan, facts.unit):
-        return "waiting until the other units know of the new limit"
-    if tls_ends(facts):
-        return "waiting until clients know that TLS ends"
-    if cannot_verify(facts):
-        return "waiting until clients know the new authority"
-    applied = facts.container.applied
-    if applied and applied.plain:
-        return "waiting for sessions without TLS to end"
-    if applied and facts.plan and applied.restarts < facts.plan.restarts_of(facts.unit):
-        return "waiting for processes that restart"
-    if facts.notes_certificates:
-        return "waiting until clients can log in by certificate"
-    return "waiting for connections to be given up"
+    plan, applied = facts.plan, facts.container.applied
+    known = plan is None or limit_known_to_peers(facts) >= unit_limit(plan, facts.unit)
+    restarts = applied and plan and applied.restarts < plan.restarts_of(facts.unit)
+    reasons = (
+        (not known, "waiting until the other units know of the new limit"),
+        (tls_ends(facts), "waiting until clients know that TLS ends"),
+        (cannot_verify(facts), "waiting until clients know the new authority"),
+        (applied and applied.plain, "waiting for sessions without TLS to end"),
+        (restarts, "waiting for processes that restart"),
+        (facts.notes_certificates, "waiting until clients can log in by certificate"),
+        (True, "waiting for connections to be given up"),
+    )
+    return next(text for holds, text in reasons if holds)
 
 
 def _budget(facts: Facts) -> UnitBudget:

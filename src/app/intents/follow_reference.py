@@ -69,7 +69,10 @@ class FollowReference:
         return Done(facts.with_reference(reference.reporting(facts.unit, auth_user, state)))
 
     def _adjust(self, decide: Decide) -> bool:
-        """Set the partition of the StatefulSet; return whether Kubernetes answered, or never will without trust."""
+        """Set the partition of the StatefulSet; return False if Kubernetes has to be asked again.
+
+        Without trust it is not asked again, because no unit can have set a partition then.
+        """
         try:
             self.rollout.adjust(decide)
         except RolloutForbidden:

@@ -1,6 +1,6 @@
 """The rows about what clients see: is it well, waiting, pools."""
 
-from domain.dashboard.panels import Column, Panel, Query, Row, Step, Text
+from domain.dashboard.panels import Column, Panel, Query, Row, Step, Text, Unit
 from domain.dashboard.selectors import (
     EACH_PROCESS,
     SELECTED,
@@ -45,54 +45,39 @@ def well_row() -> Row:
                 summed(_WAITING),
                 (Step(1, "orange"),),
             ),
-            Panel(
-                "stat",
+            _number(
                 "Longest wait",
                 "How long the client that waits longest has waited, in whole seconds. It is 0 for"
                 " a client that waits while it logs in: look at Clients waiting, too.",
-                (Query(f"max({_LONGEST})"),),
+                f"max({_LONGEST})",
+                (Step(1, "orange"), Step(10, "red")),
                 unit="s",
-                width=3,
-                height=4,
-                decimals=0,
-                steps=(Step(1, "orange"), Step(10, "red")),
             ),
-            Panel(
-                "stat",
+            _number(
                 "Time spent waiting",
                 "Of the time in which clients wait for a server connection or use it, the part that"
                 " they wait. 0 % is best.",
-                (Query(f"({_wait_share()}) or vector(0)"),),
+                f"({_wait_share()}) or vector(0)",
+                (Step(0.01, "orange"), Step(0.05, "red")),
                 unit="percentunit",
-                width=3,
-                height=4,
                 decimals=1,
-                steps=(Step(0.01, "orange"), Step(0.05, "red")),
             ),
-            Panel(
-                "stat",
+            _number(
                 "Fullest process",
                 "Client connections of the process that has most of them, as a part of max_client_conn. At"
                 " 100 % it refuses clients.",
-                (Query(f"max({slots})"),),
+                f"max({slots})",
+                (Step(0.7, "orange"), Step(0.8, "red")),
                 unit="percentunit",
-                width=3,
-                height=4,
-                decimals=0,
-                steps=(Step(0.7, "orange"), Step(0.8, "red")),
             ),
-            Panel(
-                "stat",
+            _number(
                 "Fullest database",
                 "Server connections that clients use, of the connections that max_db_connections allows,"
                 " for the database with the highest share. At 100 % further transactions wait. Without"
                 " a limit it is 0 %.",
-                (Query(f"max({_limit_share()}) or vector(0)"),),
+                f"max({_limit_share()}) or vector(0)",
+                (Step(0.9, "orange"),),
                 unit="percentunit",
-                width=3,
-                height=4,
-                decimals=0,
-                steps=(Step(0.9, "orange"),),
             ),
             _number(
                 "Clients connected",
@@ -125,12 +110,11 @@ def waiting_row() -> Row:
                 (Query(summed(_WAITING, "database, user"), "{{database}}, user {{user}}"),),
                 decimals=0,
             ),
-            Panel(
-                "timeseries",
-                "Longest wait, by database",
+            _by_database(
+                "Longest wait",
                 "The wait of the client that waits longest. PgBouncer ends a client that has waited"
                 " for query_wait_timeout. A client that waits while it logs in counts as 0.",
-                (Query(f"max by (database) ({_LONGEST})", "{{database}}"),),
+                f"max by (database) ({_LONGEST})",
                 unit="s",
             ),
             Panel(
@@ -145,12 +129,11 @@ def waiting_row() -> Row:
                 unit="s",
                 stacked=True,
             ),
-            Panel(
-                "timeseries",
-                "Share of time that clients wait, by database",
+            _by_database(
+                "Share of time that clients wait",
                 "Of the time in which clients wait for a server connection or use it, the part that"
                 " they wait. A wait counts when it has ended. An objective (SLO) counts this share.",
-                (Query(_wait_share("database"), "{{database}}"),),
+                _wait_share("database"),
                 unit="percentunit",
             ),
         ),
@@ -205,11 +188,17 @@ def pools_row() -> Row:
                     3: Text("disabled and paused", "red"),
                 },
             ),
-            _rates(
-                "Transactions per second", "sql_transactions_pooled", "Transactions that ended."
+            _by_database(
+                "Transactions per second",
+                "Transactions that ended.",
+                summed(rate("sql_transactions_pooled"), "database"),
+                width=8,
             ),
-            _rates(
-                "Queries per second", "queries_pooled", "Queries; a transaction has at least 1."
+            _by_database(
+                "Queries per second",
+                "Queries; a transaction has at least 1.",
+                summed(rate("queries_pooled"), "database"),
+                width=8,
             ),
             Panel(
                 "timeseries",
@@ -255,27 +244,41 @@ def _pools_table() -> Panel:
     )
 
 
-def _number(title: str, says: str, expression: str, steps: tuple[Step, ...] = ()) -> Panel:
+def _number(
+    title: str,
+    says: str,
+    expression: str,
+    steps: tuple[Step, ...] = (),
+    *,
+    unit: Unit = "short",
+    decimals: int = 0,
+) -> Panel:
+    """Return a panel with a number; a count of 0 is shown as `none` where more is bad."""
     return Panel(
         "stat",
         title,
         says,
         (Query(expression),),
+        unit=unit,
         width=3,
         height=4,
-        decimals=0,
+        decimals=decimals,
         steps=steps,
-        texts=_NONE if steps else {},
+        texts=_NONE if steps and unit == "short" else {},
     )
 
 
-def _rates(title: str, metric: str, says: str) -> Panel:
+def _by_database(
+    title: str, says: str, expression: str, *, unit: Unit = "short", width: int = 12
+) -> Panel:
+    """Return a panel with a line for each database."""
     return Panel(
         "timeseries",
         f"{title}, by database",
         says,
-        (Query(summed(rate(metric), "database"), "{{database}}"),),
-        width=8,
+        (Query(expression, "{{database}}"),),
+        unit=unit,
+        width=width,
     )
 
 

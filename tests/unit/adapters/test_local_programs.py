@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import tempfile
 import time
 
@@ -33,16 +34,27 @@ def silent(_):
     pass
 
 
-@pytest.mark.parametrize("says", ["PgBouncer 1.20.1", "true (GNU coreutils) 9.1", None])
-def test_a_pgbouncer_that_was_named_and_will_not_do_is_refused(nothing, monkeypatch, says):
+@pytest.mark.parametrize(
+    ("variable", "says", "refusal"),
+    [
+        ("PGBOUNCER", "PgBouncer 1.20.1", "PgBouncer of 1.21"),
+        ("PGBOUNCER", "true (GNU coreutils) 9.1", "PgBouncer of 1.21"),
+        ("PGBOUNCER", None, "PgBouncer of 1.21"),
+        ("PGBOUNCER_EXPORTER", "PgBouncer 1.26.1", "exporter"),
+        ("PGBOUNCER_EXPORTER", None, "exporter"),
+    ],
+)
+def test_a_program_that_was_named_and_will_not_do_is_refused(
+    nothing, monkeypatch, variable, says, refusal
+):
     path = nothing / "mine"
     if says:
         program(path, says)
-    monkeypatch.setenv("PGBOUNCER", str(path))
-    with pytest.raises(
-        binaries.Missing, match=r"\$PGBOUNCER is .*mine, which is no PgBouncer of 1\.21"
-    ):
-        binaries.pgbouncer(nothing / "cache", silent)
+    monkeypatch.setenv(variable, str(path))
+    find = binaries.pgbouncer if variable == "PGBOUNCER" else binaries.exporter
+    refused = re.escape(f"${variable} is {path}, which is no {refusal}")
+    with pytest.raises(binaries.Missing, match=refused):
+        find(nothing / "cache", silent)
 
 
 def test_a_pgbouncer_that_was_named_is_taken(nothing, monkeypatch):
@@ -117,16 +129,6 @@ def test_a_cache_that_cannot_be_written_is_named(nothing):
 
 
 # ---- the exporter and Prometheus -------------------------------------------------------------
-@pytest.mark.parametrize("says", ["PgBouncer 1.26.1", None])
-def test_a_named_exporter_that_is_no_exporter_is_refused(nothing, monkeypatch, says):
-    path = nothing / "mine"
-    if says:
-        program(path, says)
-    monkeypatch.setenv("PGBOUNCER_EXPORTER", str(path))
-    with pytest.raises(
-        binaries.Missing, match=r"\$PGBOUNCER_EXPORTER is .*mine, which is no exporter"
-    ):
-        binaries.exporter(nothing / "cache", silent)
 
 
 def test_a_named_exporter_of_any_version_is_taken(nothing, monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 from crash_core import run, twin, works
 from crash_ends import brought_to_rest, fits, seen
-from in_memory import deployed, related
+from in_memory import OBSERVERS, deployed, loki, related
 
 from adapters.local.model import related as related_backend
 from adapters.memory import MemoryPlatform
@@ -244,6 +244,30 @@ def prometheus_goes(platform):
     platform.model.telemetry = platform.model.telemetry.model_copy(update={"metrics": False})
 
 
+def observers_come(platform):
+    for endpoint in OBSERVERS:
+        platform.observers.relate(endpoint)
+    platform.observers.loki = loki(2)
+
+
+def observed():
+    """Return units with PostgreSQL and a client, whose observers know all."""
+    platform = served()
+    observers_come(platform)
+    for unit in platform.units.values():
+        unit.observers_changed()
+    return platform
+
+
+def loki_loses_a_unit(platform):
+    platform.observers.loki = loki(1)
+
+
+def observers_go(platform):
+    for number in list(platform.observers.relations):
+        platform.observers.unrelate(number)
+
+
 def takes_the_port_of_an_exporter(platform):
     platform.model.options = {"listen_port": 9128}
 
@@ -329,6 +353,16 @@ ROWS = {
     "metrics/1": (served, prometheus_comes, FOLLOWER, hook("config_changed")),
     "metrics/2": (scraped, prometheus_goes, LEADER, hook("config_changed")),
     "metrics/3": (scraped, takes_the_port_of_an_exporter, LEADER, hook("config_changed")),
+    "observers come, leader": (served, observers_come, LEADER, hook("observers_changed")),
+    "observers come, follower": (served, observers_come, FOLLOWER, hook("observers_changed")),
+    "observers change": (observed, loki_loses_a_unit, FOLLOWER, hook("observers_changed")),
+    "observers hear of a port": (
+        observed,
+        takes_the_port_of_an_exporter,
+        LEADER,
+        hook("config_changed"),
+    ),
+    "observers go": (observed, observers_go, LEADER, hook("observers_changed")),
     "legacy backend": (with_old_client, gone, LEADER, hook("backend_broken")),
 }
 

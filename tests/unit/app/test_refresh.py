@@ -7,6 +7,8 @@ from rolling import Refresh, names
 
 from app.errors import ActionFailed
 from app.outcome import AskAgain
+from domain.operations import Pause
+from domain.refresh import obstacles, serves_plan
 
 
 def served(units=3):
@@ -232,6 +234,20 @@ def test_what_speaks_against_a_refresh_is_named(platform):
     )
     platform.leader.pooler.running.clear()
     assert refused(check).startswith("pgbouncer/0 does not serve")
+
+
+def test_an_application_that_is_paused_is_not_refreshed(platform):
+    plan = platform.model.plan
+    platform.model.plan = plan.model_copy(update={"paused": (Pause(database="", since=1, until=0),)})
+    assert "clients are paused: run the action resume" in refused(platform.leader.pre_upgrade_check)
+
+
+def test_a_unit_that_cannot_read_the_plan_does_not_serve_it(platform):
+    facts = platform.leader.read()
+    assert serves_plan(facts)
+    unread = facts.model_copy(update={"unreadable": ("ledger",)})
+    assert not serves_plan(unread)
+    assert "units run different releases" in next(obstacles(unread))
 
 
 def test_before_the_first_configuration_nothing_can_be_refreshed():

@@ -112,6 +112,7 @@ def test_an_event_reaches_every_port_through_five_files_at_most(walks):
         "reminder",
         "exposure",
         "rollout",
+        "replaced",
         "certificates",
     }
     files = {

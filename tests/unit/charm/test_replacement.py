@@ -8,6 +8,7 @@ from certified import pair_in
 from replaced import (
     AUTH_USER,
     PASSWORD,
+    all_follow,
     all_refreshed,
     recorded,
     refreshed,
@@ -99,7 +100,7 @@ def test_the_former_superuser_and_its_keys_go_when_no_unit_uses_them(tmp_path):
     juju = starts(refreshed(tmp_path, leader=True, **bags))
     all_refreshed(juju)
     password = juju.secret("pgb-peers.pgbouncer-k8s.app")["auth-password"]
-    all_refreshed(juju, SECOND)
+    all_follow(juju, SECOND)
     assert AUTH_USER not in juju.server.roles
     assert set(juju.shared) == {"plan", "ledger", "leader"}
     assert set(juju.mine) >= {"address", "serving", "stake"}
@@ -112,7 +113,7 @@ def test_the_former_superuser_and_its_keys_go_when_no_unit_uses_them(tmp_path):
     assert upgrade.local_app_data == {}
     assert upgrade.local_unit_data["state"] == "idle"
     before = written(juju)
-    all_refreshed(juju)
+    all_follow(juju, SECOND)
     assert written(juju) == before
     assert juju.status == "active"
 
@@ -120,7 +121,7 @@ def test_the_former_superuser_and_its_keys_go_when_no_unit_uses_them(tmp_path):
 def test_a_follower_cleans_up_after_its_leader(tmp_path):
     leader = starts(refreshed(tmp_path / "a", leader=True))
     all_refreshed(leader)
-    all_refreshed(leader, SECOND)
+    all_follow(leader, SECOND)
     follower = starts(refreshed(tmp_path / "b"))
     follower.with_relation(
         dataclasses.replace(follower.relation("pgb-peers"), local_app_data=dict(leader.shared))
@@ -198,9 +199,10 @@ def test_the_takeover_tells_clients_of_tls_and_requests_an_own_certificate(tmp_p
     all_refreshed(juju, serving=told)
     assert juju.told(11)["tls"] == "True"
     assert juju.told(11)["tls-ca"].strip() == pair.authorities[0]
+    juju.reminded()
     requested = juju.relation("certificates").local_unit_data["certificate_signing_requests"]
     assert "BEGIN CERTIFICATE REQUEST" in requested
-    all_refreshed(juju, SECOND, serving=told)
+    all_follow(juju, SECOND)
     assert juju.secret("pgb-peers.pgbouncer-k8s.unit") == {}
     assert json.loads(juju.mine["serving"])["tls"] is True
 

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 from crash_charm import WRITES, effects
-from replaced import AUTH_USER, PASSWORD, all_refreshed, refreshed, starts
+from replaced import AUTH_USER, PASSWORD, all_follow, all_refreshed, refreshed, starts
 
 pytestmark = pytest.mark.costly
 
@@ -20,7 +20,7 @@ def first(juju):
 
 def second(juju):
     """The other units report that they use the new auth user."""
-    all_refreshed(juju, SECOND)
+    all_follow(juju, SECOND)
 
 
 def seen(juju):

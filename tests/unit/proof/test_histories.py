@@ -12,6 +12,7 @@ from history_checks import Checks
 from hooks import PLAIN
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from observing import Observing
 from profiles import CHOSEN
 from removals import MOST_UNITS, Removals
 from supervised_pooler import SupervisedPooler, most_of
@@ -22,6 +23,23 @@ from app.errors import ActionFailed
 from app.outcome import Done
 from domain.backend import BackendLogin, BackendRelation
 from domain.endpoints import endpoints_in
+from domain.operations import KillOrder
+
+# What an operator asks the leader for.
+ORDERS = {
+    "pause": lambda unit: unit.pause(),
+    "pause for a time": lambda unit: unit.pause(timeout=60),
+    "pause shop": lambda unit: unit.pause("shop", 60),
+    "resume": lambda unit: unit.resume(),
+    "resume shop": lambda unit: unit.resume("shop"),
+    "disable shop": lambda unit: unit.disable("shop"),
+    "enable shop": lambda unit: unit.enable("shop"),
+    "restart": lambda unit: unit.restart(),
+    "reconnect": lambda unit: unit.reconnect(),
+    "kill": lambda unit: unit.kill(KillOrder(database="shop")),
+    "show": lambda unit: unit.show(),
+    "report": lambda unit: unit.report(),
+}
 
 
 class Platform(MemoryPlatform):
@@ -49,7 +67,7 @@ class Platform(MemoryPlatform):
         self.model.units[name].address = f"10.0.{self.addresses // 250}.{self.addresses % 250}"
 
 
-class History(Removals, Checks, RuleBasedStateMachine):
+class History(Removals, Observing, Checks, RuleBasedStateMachine):
     """An application with its operator, its clients and its PostgreSQL, and with faults."""
 
     @initialize(
@@ -131,6 +149,11 @@ class History(Removals, Checks, RuleBasedStateMachine):
     def some_hook_dies(self, place, which, last):
         names = list(self.platform.units)
         self.hook(names[place % len(names)], which, last)
+
+    @rule(place=st.integers(0, MOST_UNITS), last=st.none() | st.integers(0, 25))
+    def own_users_get_new_passwords(self, place, last):
+        names = list(self.platform.units)
+        self.hook(names[place % len(names)], "secret_rotate", last)
 
     @rule()
     def every_unit_hears(self):
@@ -224,16 +247,36 @@ class History(Removals, Checks, RuleBasedStateMachine):
     def mode_changes(self, mode):
         self.model.options = self.model.options | {"pool_mode": mode}
 
-    @rule()
-    def prometheus_comes_or_goes(self):
-        known = self.model.telemetry
-        self.model.telemetry = known.model_copy(update={"metrics": not known.metrics})
-
     @rule(place=st.integers(0, MOST_UNITS))
     def exporters_fail_or_recover(self, place):
         names = list(self.platform.units)
         exporters = self.platform.units[names[place % len(names)]].pooler.exporters
         exporters.failure = "" if exporters.failure else "the container refuses"
+
+    @rule(order=st.sampled_from(sorted(ORDERS)), last=st.none() | st.integers(0, 15))
+    def operator_gives_an_order(self, order, last):
+        name = self.model.leader
+        if name in self.failed:
+            return
+
+        def give(unit):
+            with contextlib.suppress(ActionFailed):
+                ORDERS[order](unit)
+
+        run(self.platform, name, give, last)
+        self.after(name)
+
+    @rule(seconds=st.sampled_from([1, 30, 300]))
+    def time_passes(self, seconds):
+        for unit in self.platform.units.values():
+            unit.pooler.now += seconds
+
+    @rule(place=st.integers(0, MOST_UNITS), number=st.integers(0, 3))
+    def process_starts_again(self, place, number):
+        names = list(self.platform.units)
+        pooler = self.platform.units[names[place % len(names)]].pooler
+        if running := sorted(pooler.running):
+            pooler.starts_again(running[number % len(running)])
 
     # ---- clients ----------------------------------------------------------------------------
     @rule(
@@ -346,7 +389,7 @@ class History(Removals, Checks, RuleBasedStateMachine):
             self.unit_leaves([0], None)
         for name, unit in self.platform.units.items():
             unit.pooler.reachable, unit.pooler.consoles.silent = True, False
-            unit.pooler.exporters.failure = ""
+            unit.pooler.exporters.failure = unit.telemetry.refuses = ""
             if name in self.failed:
                 self.hook(name, "")
         self.gone.clear()

@@ -1,0 +1,540 @@
+"""What an operator asks of a running application, on units in memory."""
+
+import pytest
+from in_memory import related
+
+from app.errors import ActionFailed, PoolerFailed
+from app.outcome import AskAgain, Done
+from domain.capabilities import Version
+from domain.operations import ALL, ClientSession, KillOrder, Operations
+from domain.plan import Plan
+from domain.status import assess
+
+
+@pytest.fixture
+def platform():
+    """Three units of two processes each, with the databases shop and blog."""
+    platform = related(units=3)
+    platform.relate("shop-app", "shop")
+    platform.relate("blog-app", "blog")
+    platform.settle()
+    return platform
+
+
+def paused(platform):
+    """Return what each process of each unit has paused."""
+    return [
+        set(unit.pooler.consoles.paused.get(index, set()))
+        for unit in platform.units.values()
+        for index in sorted(unit.pooler.running)
+    ]
+
+
+def later(platform, seconds):
+    for unit in platform.units.values():
+        unit.pooler.now += seconds
+
+
+def texts(platform):
+    facts = platform.leader.read()
+    return "; ".join(sentence.text for sentence in assess(facts))
+
+
+def holds_on(unit, process=0, alias="shop"):
+    """Let a client of a unit keep a server connection."""
+    consoles = unit.pooler.consoles
+    consoles.busy[process] = 1
+    client = ClientSession(
+        number=7, user="relation_id_2", alias=alias, address="10.9.9.9:4711", linked=True,
+        since=int(unit.pooler.now) - 30,
+    )  # fmt: skip
+    consoles.sessions[process] = [client]
+
+
+def run_hooks(platform):
+    for unit in [platform.leader, *platform.followers]:
+        unit.peers_changed()
+
+
+def test_a_pause_reaches_every_process_of_every_unit(platform):
+    platform.leader.pause()
+    platform.settle()
+    assert paused(platform) == [{ALL}] * 6
+    assert "all databases paused since 2026-09-21" in texts(platform)
+    assert "`pooler resume`" in texts(platform)
+    platform.leader.resume()
+    platform.settle()
+    assert paused(platform) == [set()] * 6
+    assert "paused" not in texts(platform)
+    assert all(unit.pooler.consoles.reconnected == {0, 1} for unit in platform.units.values())
+
+
+@pytest.mark.parametrize("hook", ["start", "pebble_ready"])
+def test_a_pause_holds_when_a_process_starts_again(platform, hook):
+    platform.leader.pause()
+    platform.settle()
+    unit = platform.followers[0]
+    unit.pooler.die(1)
+    getattr(unit, hook)()
+    assert paused(platform) == [{ALL}] * 6
+
+
+def test_a_pause_holds_in_a_new_unit_and_in_a_container_with_an_empty_disk(platform):
+    platform.leader.pause()
+    platform.settle()
+    unit = platform.followers[1]
+    unit.pooler.lose_disk()
+    unit.pebble_ready()
+    platform.add_unit()
+    platform.settle()
+    assert paused(platform) == [{ALL}] * 8
+    platform.leader.resume()
+    platform.settle()
+    assert paused(platform) == [set()] * 8
+
+
+def test_a_pause_holds_when_an_option_changes(platform):
+    platform.leader.pause()
+    platform.model.options = {"default_pool_size": 7, "listen_port": 7000}
+    platform.leader.config_changed()
+    platform.settle()
+    assert all(state == {ALL} for state in paused(platform))
+
+
+def test_a_database_is_paused_with_its_read_only_alias(platform):
+    platform.leader.pause("shop")
+    platform.settle()
+    assert all("shop" in state and "blog" not in state for state in paused(platform))
+    unit = platform.followers[0]
+    unit.pooler.die(0)
+    unit.pebble_ready()
+    assert all("shop" in state and ALL not in state for state in paused(platform))
+    assert "database shop paused" in texts(platform)
+    platform.leader.pause()
+    platform.settle()
+    with pytest.raises(ActionFailed, match="run resume without a database"):
+        platform.leader.resume("shop")
+    platform.leader.resume()
+    platform.settle()
+    assert paused(platform) == [set()] * 6
+
+
+def test_a_database_resumes_alone(platform):
+    platform.leader.pause("shop")
+    platform.leader.pause("blog")
+    platform.leader.pause("blog")
+    platform.leader.resume("shop")
+    platform.settle()
+    assert platform.model.plan.paused_databases == ("blog",)
+    assert all("blog" in state and "shop" not in state for state in paused(platform))
+
+
+def test_a_pause_whose_time_is_over_is_taken_back_and_names_the_client(platform):
+    holds_on(platform.followers[1])
+    platform.leader.pause(ALL, 20)
+    run_hooks(platform)
+    run_hooks(platform)
+    assert paused(platform) == [{ALL}] * 6
+    assert "the pause of all databases is not complete: client 10.9.9.9:4711" in texts(platform)
+    later(platform, 19)
+    run_hooks(platform)
+    assert paused(platform) == [{ALL}] * 6
+    later(platform, 2)
+    run_hooks(platform)
+    assert paused(platform) == [set()] * 6
+    assert (
+        "the pause of all databases was taken back after 20 s: client 10.9.9.9:4711 (user"
+        " relation_id_2, database shop) keeps a server connection of process 0 of pgbouncer/2"
+    ) in texts(platform)
+    platform.leader.resume()
+    assert "taken back" not in texts(platform)
+
+
+def test_a_pause_that_is_complete_in_time_lasts(platform):
+    holds_on(platform.followers[1])
+    assert isinstance(platform.leader.pause(ALL, 20), AskAgain)
+    run_hooks(platform)
+    platform.followers[1].pooler.consoles.busy.clear()
+    run_hooks(platform)
+    later(platform, 1000)
+    platform.settle()
+    assert platform.model.plan.paused[0].until == 0
+    assert paused(platform) == [{ALL}] * 6
+
+
+def test_a_unit_that_does_not_report_is_named(platform):
+    platform.leader.pause(ALL, 20)
+    later(platform, 21)
+    platform.leader.peers_changed()
+    assert "pgbouncer/1, pgbouncer/2 did not report in time" in texts(platform)
+
+
+def test_a_console_that_does_not_answer_is_asked_again(platform):
+    consoles = platform.leader.pooler.consoles
+    consoles.silent = True
+    assert isinstance(platform.leader.pause(), AskAgain)
+    assert isinstance(platform.leader.reconnect(), AskAgain)
+    consoles.silent = False
+    platform.settle()
+    assert paused(platform) == [{ALL}] * 6
+    assert platform.leader.read().operations.reconnects == 1
+
+
+def test_a_record_that_cannot_be_written_is_written_later(platform, monkeypatch):
+    def fail(_):
+        raise PoolerFailed("the disk is full")
+
+    with monkeypatch.context() as context:
+        context.setattr(platform.leader.pooler, "remember", fail)
+        assert isinstance(platform.leader.reconnect(), AskAgain)
+    platform.settle()
+    assert platform.leader.read().operations.reconnects == 1
+
+
+def test_a_disabled_database_admits_no_login(platform):
+    platform.leader.disable("shop")
+    platform.settle()
+    for unit in platform.units.values():
+        refused = [rule.database for rule in unit.pooler.config.rules if not rule.admits]
+        assert "shop" in refused
+    assert "clients cannot log in to database shop: run `pooler enable shop`" in texts(platform)
+    platform.leader.enable("shop")
+    platform.leader.enable("blog")
+    platform.settle()
+    assert "log in" not in texts(platform)
+    assert platform.model.plan.disabled == ()
+
+
+def test_what_was_asked_for_a_database_ends_with_the_database(platform):
+    platform.leader.disable("shop")
+    platform.leader.pause("shop")
+    shop = min(platform.model.clients)
+    platform.unrelate(shop)
+    platform.settle()
+    assert (platform.model.plan.paused, platform.model.plan.disabled) == ((), ())
+    assert not any(paused(platform))
+
+
+def test_every_server_connection_is_replaced_once_for_an_order(platform):
+    platform.leader.reconnect()
+    platform.settle()
+    for unit in platform.units.values():
+        assert unit.pooler.consoles.reconnected == {0, 1}
+        unit.pooler.consoles.reconnected.clear()
+    platform.settle()
+    assert not any(unit.pooler.consoles.reconnected for unit in platform.units.values())
+
+
+def restarts(platform):
+    """Return the steps since the last call, by unit."""
+    steps = {
+        name: [(step.action, step.index) for step in unit.pooler.taken]
+        for name, unit in platform.units.items()
+    }
+    for unit in platform.units.values():
+        unit.pooler.taken.clear()
+    return {name: taken for name, taken in steps.items() if taken}
+
+
+def test_processes_restart_one_after_another_and_units_too(platform):
+    restarts(platform)
+    platform.leader.restart()
+    assert restarts(platform) == {"pgbouncer/0": [("restart", 0)]}
+    seen = []
+    for _ in range(8):
+        for unit in [platform.leader, *platform.followers]:
+            unit.peers_changed()
+            seen += [(name, *step) for name, steps in restarts(platform).items() for step in steps]
+    assert seen == [
+        ("pgbouncer/0", "restart", 1),
+        ("pgbouncer/1", "restart", 0),
+        ("pgbouncer/1", "restart", 1),
+        ("pgbouncer/2", "restart", 0),
+        ("pgbouncer/2", "restart", 1),
+    ]
+    platform.add_unit()
+    platform.settle()
+    assert {"restart"}.isdisjoint(
+        action for steps in restarts(platform).values() for action, _ in steps
+    )
+
+
+def test_a_process_waits_while_another_is_restarted_or_does_not_run(platform):
+    platform.leader.restart()
+    facts = platform.leader.read()
+    busy = facts.container.applying(facts.container.applied, frozenset({0}))
+    assert busy.restarting == {0}
+    platform.leader.pooler.hung.add(0)
+    restarts(platform)
+    assert isinstance(platform.leader.peers_changed(), AskAgain)
+    assert ("restart", 1) not in restarts(platform).get("pgbouncer/0", [])
+
+
+def test_clients_that_wait_are_not_cut_off_by_a_restart(platform):
+    platform.leader.pause()
+    with pytest.raises(ActionFailed, match="run resume first"):
+        platform.leader.restart()
+
+
+def session(number, **fields):
+    fields = {"user": "relation_id_1", "alias": "shop", "address": "10.9.9.9:1"} | fields
+    return ClientSession(number=number, **fields)
+
+
+@pytest.mark.parametrize(
+    ("order", "left"),
+    [
+        (KillOrder(database="shop"), {2}),
+        (KillOrder(user="relation_id_2"), {1, 3, 4}),
+        (KillOrder(idle=100), {2, 3, 4}),
+        (KillOrder(oldest=1), {2, 3, 4}),
+        (KillOrder(database="blog", user="relation_id_1"), {1, 2, 3, 4}),
+    ],
+)
+def test_an_order_disconnects_the_clients_that_match_it(platform, order, left):
+    unit = platform.followers[0]
+    now = int(unit.pooler.now)
+    clients = [
+        session(1, since=now - 500),
+        session(2, since=now - 10, alias="blog", user="relation_id_2"),
+        session(3, since=now - 900, linked=True),
+        session(4, since=now - 20),
+    ]
+    unit.pooler.consoles.sessions[0] = list(clients)
+    platform.leader.kill(order)
+    platform.settle()
+    kept = {client.number for client in unit.pooler.consoles.sessions[0]}
+    assert kept == left
+    assert unit.read().operations.killed == 4 - len(left)
+    unit.pooler.consoles.sessions[0] = list(clients)
+    platform.settle()
+    assert len(unit.pooler.consoles.sessions[0]) == 4
+
+
+def test_a_new_unit_carries_out_no_order_from_before(platform):
+    platform.leader.kill(KillOrder(database="shop"))
+    platform.settle()
+    platform.add_unit()
+    unit = platform.followers[-1]
+    platform.settle()
+    assert unit.read().container.applied.kills == 1
+    assert unit.read().operations == Operations(kills=1)
+
+
+def test_an_older_pgbouncer_disconnects_no_client(platform):
+    for unit in platform.units.values():
+        unit.pooler.release = Version(1, 23)
+        unit.pooler.lose_disk()
+        unit.pebble_ready()
+    with pytest.raises(ActionFailed, match=r"refresh to an image with 1\.24 or later"):
+        platform.leader.kill(KillOrder(database="shop"))
+    # The leader was refreshed first.
+    order = KillOrder(number=1, database="shop")
+    platform.model.plan = platform.model.plan.model_copy(update={"kills": order})
+    platform.followers[0].pooler.consoles.sessions[0] = [session(1)]
+    platform.settle()
+    assert platform.followers[0].pooler.consoles.sessions[0]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda unit: unit.pause("shop"),
+        lambda unit: unit.resume("shop"),
+        lambda unit: unit.disable("shop"),
+        lambda unit: unit.enable("shop"),
+        lambda unit: unit.restart(),
+        lambda unit: unit.reconnect(),
+        lambda unit: unit.kill(KillOrder(database="shop")),
+    ],
+)
+def test_a_unit_that_does_not_lead_names_the_command(platform, ask):
+    before = platform.model.plan
+    with pytest.raises(ActionFailed, match=r"pgbouncer/1 does not lead: run `pooler \w+"):
+        ask(platform.followers[0])
+    assert platform.model.plan == before
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda unit: unit.pause("nonsense"),
+        lambda unit: unit.resume("nonsense"),
+        lambda unit: unit.disable("nonsense"),
+        lambda unit: unit.enable("nonsense"),
+        lambda unit: unit.kill(KillOrder(database="nonsense")),
+    ],
+)
+def test_a_database_that_does_not_exist_is_refused(platform, ask):
+    with pytest.raises(ActionFailed, match="no database 'nonsense': there are blog, shop"):
+        ask(platform.leader)
+
+
+def test_an_order_needs_a_configuration_and_a_unit_that_stays(platform):
+    platform.model.units[platform.leader.name].leaving = True
+    with pytest.raises(ActionFailed, match="is being removed"):
+        platform.leader.pause()
+    platform.model.units[platform.leader.name].leaving = False
+    platform.model.plan = None
+    with pytest.raises(ActionFailed, match="no configuration yet"):
+        platform.leader.pause()
+
+
+def test_without_an_application_no_database_can_be_named():
+    platform = related(units=1)
+    with pytest.raises(ActionFailed, match="no application has a database yet"):
+        platform.leader.disable("shop")
+
+
+def test_an_order_that_is_carried_out_changes_nothing(platform):
+    platform.leader.pause("shop")
+    platform.settle()
+    before = platform.model.model_dump_json()
+    platform.leader.pause("shop")
+    platform.settle()
+    assert platform.model.model_dump_json() == before
+
+
+def test_a_unit_without_a_pause_is_asked_nothing(platform):
+    assert isinstance(platform.leader.peers_changed(), Done)
+    for unit in platform.units.values():
+        unit.pooler.consoles.silent = True
+        outcome = unit.peers_changed()
+        assert isinstance(outcome, Done)
+        assert outcome.complete
+
+
+def test_a_plan_names_members_for_a_restart():
+    plan = Plan(settings={}, members=(), restarts=3)
+    assert plan.restarts_of("pgbouncer/9") == 3
+
+
+def test_what_runs_is_shown_and_differences_are_named(platform):
+    leader = platform.leader
+    shown = leader.show()
+    assert shown["drift"] == "none"
+    assert "pgbouncer/2" in shown["units"]
+    leader.pooler.consoles.paused[0] = {"shop"}
+    instances = leader.pooler.config.instances
+    other = tuple(
+        (name, "9" if name == "default_pool_size" else value)
+        for name, value in instances[1].settings
+    )
+    changed = instances[1].model_copy(update={"settings": other, "pools": instances[1].pools[:-1]})
+    leader.pooler.config = leader.pooler.config.with_instances([instances[0], changed])
+    shown = leader.show()["drift"].splitlines()
+    assert "process 0: database shop is paused, and is not to be" in shown
+    assert any("default_pool_size = " in line for line in shown)
+    assert "process 1: shop = … in [databases]" in shown
+    leader.pooler.consoles.silent = True
+    assert "its console does not answer" in leader.show()["drift"]
+    assert "does not answer" in leader.show()["pools"]
+
+
+def test_a_report_has_no_secret(platform):
+    facts = platform.leader.read()
+    secrets = [
+        facts.auth.admin_password, facts.auth.stats_password, facts.auth.auth_password,
+        facts.backend.credentials.password,
+    ]  # fmt: skip
+    known = [secret.get_secret_value() for secret in secrets]
+    platform.leader.pooler.consoles.sessions[0] = [session(1, application=known[0])]
+    found = str(platform.leader.report())
+    assert not [secret for secret in known if secret in found]
+    assert "pool_mode" in found
+
+
+def test_a_pause_waits_for_the_same_client_until_it_has_left(platform):
+    unit = platform.followers[0]
+    holds_on(unit)
+    platform.leader.pause()
+    unit.peers_changed()
+    first = unit.read().operations.holder
+    sessions = unit.pooler.consoles.sessions[0]
+    sessions[0] = sessions[0].model_copy(update={"since": sessions[0].since + 5})
+    sessions.append(session(8, linked=True, since=1))
+    unit.peers_changed()
+    assert unit.read().operations.holder == first
+    del sessions[0]
+    unit.peers_changed()
+    assert unit.read().operations.holder.since == 1
+    # A server connection can be busy without a client, for example while it is reset.
+    sessions.clear()
+    assert "a server connection" in unit.peers_changed().reason
+    assert unit.read().operations.holder is None
+
+
+def test_other_databases_do_not_hold_a_pause_up(platform):
+    holds_on(platform.leader)
+    platform.leader.pause("blog")
+    platform.settle()
+    assert platform.leader.read().operations.paused == ("blog",)
+    assert isinstance(platform.leader.pause("shop"), AskAgain)
+    assert platform.leader.read().operations.paused == ("blog",)
+
+
+def test_a_unit_that_leaves_reports_nothing(platform):
+    unit = platform.followers[0]
+    platform.model.units[unit.name].leaving = True
+    platform.leader.pause()
+    unit.peers_changed()
+    assert unit.read().operations == Operations()
+
+
+def test_a_unit_without_users_or_configuration_is_shown(platform):
+    platform.model.auth = None
+    assert "PgBouncer has no users yet" in platform.leader.show()["pools"]
+    assert platform.leader.report()["status"]
+    platform.model.plan = None
+    platform.leader.pooler.lose_disk()
+    shown = platform.leader.report()
+    assert shown["operations"] == "there is no configuration yet"
+    assert shown["drift"] == "none"
+
+
+def test_processes_that_are_missing_or_too_many_are_named(platform):
+    leader = platform.leader
+    record = leader.read().container.applied
+    first, second = record.instances
+    leader.pooler.remember(record.model_copy(update={"instances": (first,)}))
+    assert "process 1 is decided, and does not run" in leader.show()["drift"]
+    extra = second.model_copy(update={"index": 9, "limit": 1})
+    leader.pooler.remember(record.model_copy(update={"instances": (first, second, extra)}))
+    assert "process 9 runs, and is not decided" in leader.show()["drift"]
+    moved = second.model_copy(update={"port": 7000})
+    leader.pooler.remember(record.model_copy(update={"instances": (first, moved)}))
+    assert "its console does not answer" in leader.show()["drift"]
+
+
+def test_a_pool_and_a_port_that_are_not_decided_are_named(platform):
+    leader = platform.leader
+    record, config = leader.read().container.applied, leader.pooler.config
+    (first, second), (one, two) = record.instances, config.instances
+    other = two.pools[-1].model_copy(update={"alias": "other"})
+    two = two.model_copy(update={"pools": (*two.pools, other), "port": 7000})
+    leader.pooler.config = config.with_instances([one, two])
+    moved = second.model_copy(update={"port": 7000})
+    leader.pooler.remember(record.model_copy(update={"instances": (first, moved)}))
+    shown = leader.show()["drift"].splitlines()
+    assert "process 1: database other is pooled, and is not decided" in shown
+    assert "process 1: port 6432 is decided, 7000 is open" in shown
+
+
+def test_a_pause_that_is_not_in_force_is_named(platform):
+    leader = platform.leader
+    leader.pause()
+    leader.pooler.consoles.paused[1] = set()
+    assert "process 1: all databases is to be paused, and is not" in leader.show()["drift"]
+
+
+def test_what_is_shown_does_not_grow_with_the_clients(platform):
+    clients = [
+        session(number, user=f"user-{number}", address="10.0.0.1:" + "9" * 90, since=number)
+        for number in range(10_000)
+    ]
+    platform.leader.pooler.consoles.sessions = {0: clients, 1: clients}
+    shown = platform.leader.show()
+    assert "20000 clients" in shown["clients"]
+    assert "more" in shown["clients"]
+    assert sum(map(len, shown.values())) < 50_000
+    assert sum(map(len, platform.leader.report().values())) < 90_000
