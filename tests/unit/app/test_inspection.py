@@ -1,0 +1,115 @@
+"""What an operator is shown of a unit: `show` and `report`."""
+
+import pytest
+from in_memory import related
+
+from domain.operations import ClientSession
+
+
+@pytest.fixture
+def platform():
+    """Three units of two processes each, with the databases shop and blog."""
+    platform = related(units=3)
+    platform.relate("shop-app", "shop")
+    platform.relate("blog-app", "blog")
+    platform.settle()
+    return platform
+
+
+def session(number, **fields):
+    fields = {"user": "relation_id_1", "alias": "shop", "address": "10.9.9.9:1"} | fields
+    return ClientSession(number=number, **fields)
+
+
+def test_what_runs_is_shown_and_differences_are_named(platform):
+    leader = platform.leader
+    shown = leader.show()
+    assert shown["drift"] == "none"
+    assert "pgbouncer/2" in shown["units"]
+    leader.pooler.consoles.paused[0] = {"shop"}
+    instances = leader.pooler.config.instances
+    other = tuple(
+        (name, "9" if name == "default_pool_size" else value)
+        for name, value in instances[1].settings
+    )
+    changed = instances[1].model_copy(update={"settings": other, "pools": instances[1].pools[:-1]})
+    leader.pooler.config = leader.pooler.config.with_instances([instances[0], changed])
+    shown = leader.show()["drift"].splitlines()
+    assert "process 0: database shop is paused, and is not to be" in shown
+    assert any("default_pool_size = " in line for line in shown)
+    assert "process 1: shop = … in [databases]" in shown
+    leader.pooler.consoles.silent = True
+    assert "its console does not answer" in leader.show()["drift"]
+    assert "does not answer" in leader.show()["pools"]
+
+
+def test_a_report_has_no_secret(platform):
+    facts = platform.leader.read()
+    secrets = [
+        facts.auth.admin_password, facts.auth.stats_password, facts.auth.auth_password,
+        facts.backend.credentials.password,
+    ]  # fmt: skip
+    known = [secret.get_secret_value() for secret in secrets]
+    platform.leader.pooler.consoles.sessions[0] = [session(1, application=known[0])]
+    found = str(platform.leader.report())
+    assert not [secret for secret in known if secret in found]
+    assert "pool_mode" in found
+
+
+def test_a_unit_without_users_or_configuration_is_shown(platform):
+    platform.model.auth = None
+    assert "PgBouncer has no users yet" in platform.leader.show()["pools"]
+    assert platform.leader.report()["status"]
+    platform.model.plan = None
+    platform.leader.pooler.lose_disk()
+    shown = platform.leader.report()
+    assert shown["operations"] == "there is no configuration yet"
+    assert shown["drift"] == "none"
+
+
+def test_processes_that_are_missing_or_too_many_are_named(platform):
+    leader = platform.leader
+    record = leader.read().container.applied
+    first, second = record.instances
+    leader.pooler.remember(record.model_copy(update={"instances": (first,)}))
+    assert "process 1 is decided, and does not run" in leader.show()["drift"]
+    extra = second.model_copy(update={"index": 9, "limit": 1})
+    leader.pooler.remember(record.model_copy(update={"instances": (first, second, extra)}))
+    assert "process 9 runs, and is not decided" in leader.show()["drift"]
+    moved = second.model_copy(update={"port": 7000})
+    leader.pooler.remember(record.model_copy(update={"instances": (first, moved)}))
+    assert "its console does not answer" in leader.show()["drift"]
+
+
+def test_a_pool_and_a_port_that_are_not_decided_are_named(platform):
+    leader = platform.leader
+    record, config = leader.read().container.applied, leader.pooler.config
+    (first, second), (one, two) = record.instances, config.instances
+    other = two.pools[-1].model_copy(update={"alias": "other"})
+    two = two.model_copy(update={"pools": (*two.pools, other), "port": 7000})
+    leader.pooler.config = config.with_instances([one, two])
+    moved = second.model_copy(update={"port": 7000})
+    leader.pooler.remember(record.model_copy(update={"instances": (first, moved)}))
+    shown = leader.show()["drift"].splitlines()
+    assert "process 1: database other is pooled, and is not decided" in shown
+    assert "process 1: port 6432 is decided, 7000 is open" in shown
+
+
+def test_a_pause_that_is_not_in_force_is_named(platform):
+    leader = platform.leader
+    leader.pause()
+    leader.pooler.consoles.paused[1] = set()
+    assert "process 1: all databases is to be paused, and is not" in leader.show()["drift"]
+
+
+def test_what_is_shown_does_not_grow_with_the_clients(platform):
+    clients = [
+        session(number, user=f"user-{number}", address="10.0.0.1:" + "9" * 90, since=number)
+        for number in range(10_000)
+    ]
+    platform.leader.pooler.consoles.sessions = {0: clients, 1: clients}
+    shown = platform.leader.show()
+    assert "20000 clients" in shown["clients"]
+    assert "more" in shown["clients"]
+    assert sum(map(len, shown.values())) < 50_000
+    assert sum(map(len, platform.leader.report().values())) < 90_000
