@@ -121,8 +121,8 @@ def _intents(
 ) -> Converge:
     """Return all intents in their order.
 
-    With `verify` they ask PostgreSQL and PgBouncer always; `checks` says what they ask Kubernetes always. `fewer` says
-    that a unit has left.
+    With `verify` they ask PostgreSQL and PgBouncer always; `checks` says what they ask Kubernetes always.
+    `fewer` says that a unit has left.
     """
     share = ShareConfiguration(ports.peers, ports.databases)
     intents: tuple[Intent, ...] = (

@@ -1,9 +1,9 @@
-"""A refresh of the units, one after another: which unit may be next, and when.
+"""A refresh of the units: which unit may be next, and when.
 
-Kubernetes replaces the pods of a StatefulSet one after another, the highest number first, and goes on when a pod is
-ready. A pod is ready before the charm has configured anything. So the unit that is replaced sets the partition of the
-StatefulSet to its own number: pods with lower numbers keep their release. The new unit lowers the partition when it
-serves the plan that is in force. A release that fails stays on a single unit.
+Kubernetes replaces the pods of a StatefulSet in turn, the highest number first, and goes on when a pod is
+ready. A pod is ready before the charm has configured anything. So the unit that is replaced sets the partition
+of the StatefulSet to its own number: pods with lower numbers keep their release. The new unit lowers the
+partition when it serves the plan that is in force. A release that fails stays on a single unit.
 """
 
 from collections.abc import Callable, Iterator
@@ -47,10 +47,13 @@ class RollingUpdate(Value):
 
 
 # What stops a release that fails, for the action pre-upgrade-check.
-GATE = "each unit holds back the next unit until its new release serves: a release that fails stays on the first unit"
+GATE = (
+    "each unit holds back the next unit until its new release serves: a release that fails stays on the"
+    " first unit"
+)
 GATE_WITHOUT_TRUST = (
-    "Kubernetes goes on when the pod of the new unit is ready, and a release that fails may reach a second unit: run"
-    " `juju trust {application} --scope=cluster` to let each unit hold back the next unit"
+    "Kubernetes goes on when the pod of the new unit is ready, and a release that fails may reach a second"
+    " unit: run `juju trust {application} --scope=cluster` to let each unit hold back the next unit"
 )
 SINGLE_UNIT = (
     ". There is a single unit: clients are disconnected while it is replaced. Add a unit before, by `juju add-unit"
@@ -68,8 +71,8 @@ def unchanged(_: RollingUpdate) -> None:
 def hold(update: RollingUpdate) -> int | None:
     """Return the partition that a unit sets when its pod ends; None if the partition stays.
 
-    A pod that is replaced by a refresh is the highest pod of the former release. A pod that ends for another reason
-    is below it or above it, and holds nothing back.
+    A pod that is replaced by a refresh is the highest pod of the former release. A pod that ends for another
+    reason is below it or above it, and holds nothing back.
     """
     highest_former = update.replicas - 1 - update.updated
     replaced = update.under_way and update.partition < update.number <= highest_former
@@ -91,8 +94,8 @@ def let_next_go(update: RollingUpdate) -> int | None:
 def without_removed(update: RollingUpdate, highest: int) -> int | None:
     """Return the partition that the leader sets when units were removed; None if the partition stays.
 
-    `highest` is the highest number of the units that stay. A partition above every unit would hold back every later
-    refresh.
+    `highest` is the highest number of the units that stay. A partition above every unit would hold back
+    every later refresh.
     """
     if not update.owned or update.partition <= highest:
         return None
@@ -139,12 +142,23 @@ def obstacles(facts: Facts) -> Iterator[str]:
     """Yield why a refresh should not begin now, as the leader sees the application."""
     if facts.unreadable:
         yield "units run different releases: wait until the refresh before is complete"
-    plan = facts.plan
-    if plan is None:
+    if facts.plan is None:
         yield "there is no configuration yet"
         return
-    if plan.paused:
+    if facts.plan.paused:
         yield "clients are paused: run the action resume"
+    yield from _rotations(facts)
+    yield from _units(facts, facts.plan)
+
+
+def _rotations(facts: Facts) -> Iterator[str]:
+    if any(rotation.stage in ("asked", "renamed") for rotation in facts.ledger.rotations):
+        yield "credentials of clients are being rotated: wait until every client was told"
+    if facts.auth and (facts.auth.next_auth or facts.auth.former_auth):
+        yield "passwords of PgBouncer's own users are being rotated: wait until every unit uses the new passwords"
+
+
+def _units(facts: Facts, plan: Plan) -> Iterator[str]:
     known = {facts.unit, *(peer.name for peer in facts.peers)}
     if missing := sorted({member.name for member in plan.members} - known):
         yield f"{', '.join(missing)} has gone: wait until the leader has noticed"
@@ -165,6 +179,6 @@ def obstacles_in_kubernetes(update: RollingUpdate) -> Iterator[str]:
         yield f"{update.ready} of {update.replicas} pods are ready"
     if update.partition and not update.owned:
         yield (
-            f"the partition {update.partition} of the StatefulSet, which this charm has not set, holds back units with"
-            " lower numbers: set it to 0 by kubectl"
+            f"the partition {update.partition} of the StatefulSet, which this charm has not set, holds back"
+            " units with lower numbers: set it to 0 by kubectl"
         )

@@ -41,6 +41,16 @@ def rotation_for(facts: Facts, request: AccessRequest) -> Rotation | None:
     return known if known.open and known.current == request.username else None
 
 
+def begun_here(facts: Facts) -> list[str]:
+    """Return the clients whose rotation this hook has begun: they do not have their new names yet."""
+    return [
+        client.request.username
+        for client in facts.clients
+        if facts.ledger.rotation_of(client.request.first_username).stage == "asked"
+        and rotation_for(facts, client.request) is None
+    ]
+
+
 def goes_on(facts: Facts) -> bool:
     """Return whether the next hook goes on with a rotation, although no event may come."""
     return any(

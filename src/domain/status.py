@@ -242,7 +242,7 @@ def _operations(facts: Facts) -> Iterator[Sentence]:
             databases=names, since=since, command=facts.command("resume")
         )
         holder = first_holder(facts)
-        if holder and facts.now:
+        if holder:
             yield sentences.PAUSE_INCOMPLETE.sentence(
                 databases=names, reason=held_by(holder, facts.now, ())
             )

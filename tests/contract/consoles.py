@@ -69,9 +69,10 @@ class ConsolesContract(Applying):
         for _ in range(2):
             self.pause(unit)
         assert [unit.serves(index, unit.ports[0]) for index in (0, 1)] == [False, True]
+        with self.console(unit) as console:
+            assert console.paused() == {ALL}
         for _ in range(2):
             with self.console(unit) as console:
-                assert console.paused() == {ALL}
                 console.resume()
                 assert console.paused() == set()
         assert unit.serves(0, unit.ports[0])

@@ -1,4 +1,4 @@
-"""A container is not ready before the charm has configured it: the script that starts every hook, and a real Pebble."""
+"""A container is not ready before the charm has configured it: dispatch, and a real Pebble."""
 
 import pathlib
 import shutil

@@ -40,6 +40,7 @@ for name in /usr /dev /sys /etc/alternatives /etc/ld.so.cache "$@"; do
     if [ -d "$name" ]; then mkdir -p "$root$name"; else touch "$root$name"; fi
     mount --rbind "$name" "$root$name"
 done
+mkdir -p -m 700 "$root/root"
 mkdir -p "$root/proc" "$root/tmp" "$root/run" "$root/etc" "$root/usr" \
     "$root/charm/container" "$root/var/lib/pgbouncer" "$root/var/run"
 mount -t proc proc "$root/proc"
@@ -114,6 +115,8 @@ class Workload:
                     "PEBBLE_SOCKET": "/charm/container/pebble.socket",
                     "PEBBLE_PROGRAM": str(self._pebble),
                     "PEBBLE_USER": str(self._user),
+                    # A directory that exists, and that only root may enter.
+                    "HOME": "/root",
                     "JUJU_GROUP": str(JUJU_GROUP),
                 },
             )

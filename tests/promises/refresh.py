@@ -1,8 +1,8 @@
 """Refresh the units to the next release and back, one after another, while clients come and go.
 
-Each hook of a unit runs with the code of the release that the unit has: a copy of this release, and a copy in which every
-value that units share has a further field. The leader is refreshed last. As with a partition in Kubernetes, a unit is
-refreshed when the unit before it has let it go.
+Each hook of a unit runs with the code of the release that the unit has: a copy of this release, and a copy in
+which every value that units share has a further field. The leader is refreshed last. As with a partition in
+Kubernetes, a unit is refreshed when the unit before it has let it go.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ HERE = pathlib.Path(__file__).parent
 SOURCE = HERE.parents[1] / "src"
 CLIENTS = 8
 REST = 0.1  #: seconds between two transactions of a client
-UNITS = ("pgbouncer/2", "pgbouncer/1", "pgbouncer/0")  #: in the order of a refresh: the leader is the last
+UNITS = (
+    "pgbouncer/2",
+    "pgbouncer/1",
+    "pgbouncer/0",
+)  #: in the order of a refresh: the leader is the last
 SECONDS = 60  #: for the hooks of a unit
 
 # Values that units share, with the modules of the domain in which they are.
@@ -118,7 +122,7 @@ class _Refresh:
         self._stage.say(f"{unit} runs release {release}")
 
     async def _lets_next_go(self, unit: str) -> bool:
-        """Run the hooks of the peer relation until the unit lets the next unit go; return whether it does."""
+        """Run hooks of the peer relation until the unit lets the next unit go; return whether it does."""
         leader = UNITS[-1]
         for heard in ((leader,), *[(leader, unit)] * 4):
             if unit in await self._hear(*heard):
@@ -126,7 +130,7 @@ class _Refresh:
         return False
 
     async def _hear(self, *names: str) -> list[str]:
-        """Run the hook of the peer relation in units, the leader first; return which units let the next unit go."""
+        """Run the hook of the peer relation, the leader first; return which units let the next unit go."""
         found: list[str] = []
         for release in dict.fromkeys(reversed(self._release.values())):
             units = [name for name in reversed(UNITS) if self._release[name] == release]

@@ -2,8 +2,9 @@
 
     PYTHONPATH=RELEASE/src python release.py HOME end|start|hear UNIT…
 
-`end` runs the hook stop, waits until clients have left, and takes the disk of the unit. `start` runs the first hooks of
-a new pod, and `hear` the hook of the peer relation. Prints, as JSON, which of the units lets the next unit go.
+`end` runs the hook stop, waits until clients have left, and takes the disk of the unit. `start` runs the first
+hooks of a new pod, and `hear` the hook of the peer relation. Prints, as JSON, which of the units lets the next
+unit go.
 """
 
 from __future__ import annotations

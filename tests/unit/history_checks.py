@@ -20,6 +20,11 @@ from domain.pools import aliases_of
 from domain.users import grant_for
 
 
+def names_of(number):
+    """Return both names of a client."""
+    return (f"relation_id_{number}", f"relation_id_{number}__2")
+
+
 class Checks:
     """The assertions of `proof/test_histories.py`, which makes up the histories."""
 
@@ -84,8 +89,14 @@ class Checks:
         """
         refused = {problem.topic for problem in self.model.ledger.problems}
         for number, client in self.model.clients.items():
-            given = client.told and Answer(told=client.told, password=client.password)
-            allowed = [given, None] if f"client:relation_id_{number}" in refused else [given]
+            given = client.told and Answer(
+                told=client.told, password=client.password, username=client.username
+            )
+            allowed = (
+                [given, None]
+                if refused.intersection(f"client:{name}" for name in names_of(number))
+                else [given]
+            )
             for name in self.staying() if client.endpoint else ():
                 assert self.model.units[name].answers.get(number) in allowed, (name, number)
 
@@ -223,8 +234,10 @@ class Checks:
         # A client that needs the operator's consent keeps the access that it had.
         served = [client for client in facts.clients if self.needs_no_consent(client.request)]
         asked = {client.request.relation_id for client in served}
-        assert {f"relation_id_{number}" for number in asked} <= ours
-        assert ours <= {f"relation_id_{number}" for number in model.clients}
+        rotations = model.ledger.rotation_of
+        first = {f"relation_id_{number}" for number in asked}
+        assert {rotations(name).current for name in first} <= ours
+        assert ours <= {name for number in model.clients for name in names_of(number)}
         nowhere = not any(plan.serves_by(member.name) for member in plan.members)
         for client in served:
             number = client.request.relation_id

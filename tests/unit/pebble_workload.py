@@ -119,7 +119,7 @@ class Workload:
         self._may("signal")
         self.signals += [(signal, name) for name in names]
 
-    def exec(self, command, timeout):
+    def exec(self, command, *, working_dir, timeout):
         self._may("exec")
         said = self.files.get("limits", "1024\n2\nmax 100000\n") + self.files.get("version", "")
         return type("Run", (), {"wait_output": lambda _: (said, "")})()

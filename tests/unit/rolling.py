@@ -8,8 +8,8 @@ HOOKS = ("config_changed", "start", "pebble_ready", "peers_changed")
 class Refresh:
     """Replaces pods as Kubernetes does: the highest number first, and the next when the pod before is ready.
 
-    `ready` says of a unit whether Kubernetes sees its pod as ready. By default a pod is ready at once, before the charm
-    has configured anything.
+    `ready` says of a unit whether Kubernetes sees its pod as ready. By default a pod is ready at once, before the
+    charm has configured anything.
     """
 
     def __init__(self, platform, ready=lambda unit: True):
@@ -30,7 +30,7 @@ class Refresh:
         return self.pods.next(self.platform.units, self.ready)
 
     def replace(self, name, stop=None, new=None):
-        """Replace the pod of a unit; kill its last hook after `stop` effects, and each first hook after `new` effects."""
+        """Replace a pod; kill its last hook after `stop` effects, and each first hook after `new` effects."""
         self.replaced.append(name)
         run(self.platform, name, lambda unit: unit.stop(), stop)
         self.pods.ends(name)

@@ -47,7 +47,7 @@ def pause(application: Application, parameters: Parameters, log: Log) -> Answer:
     while _waits(outcome.facts, database) and time.monotonic() < end:
         time.sleep(_LOOK_SECONDS)
         outcome = application.go_on(outcome.facts)
-    if time.monotonic() >= end and seconds <= _OWN_PART or alone:
+    if (time.monotonic() >= end and seconds <= _OWN_PART) or alone:
         # The time is over: if a transaction is still open, the pause is taken back.
         outcome = application.go_on(outcome.facts.at(time.time()))
     facts = outcome.facts

@@ -16,7 +16,7 @@ from domain.refresh import Decide, RollingUpdate
 from domain.value import Count, number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     import lightkube
 
@@ -26,13 +26,13 @@ TIMEOUT = 2.0
 # How often a request is repeated because the StatefulSet changed meanwhile.
 _ATTEMPTS = 3
 
-# The partition that this application has set, and the partition before. A partition without this annotation, or with
-# another number in it, is that of another manager. Written by the request that sets the partition.
+# The partition that this application has set, and the partition before. A partition without this annotation, or
+# with another number in it, is that of another manager. Written by the request that sets the partition.
 HELD = "pgbouncer-k8s/partition"
 
 
 class _Part(pydantic.BaseModel):
-    """A part of an object of Kubernetes: fields that this module does not read are ignored, and null is a default."""
+    """A part of an object of Kubernetes. Fields that this module does not read are ignored; null is a default."""
 
     model_config = pydantic.ConfigDict(alias_generator=to_camel, defer_build=True)
 
@@ -103,10 +103,11 @@ class _StatefulSet(_Part):
 
 
 def _kind() -> Any:  # noqa: ANN401 — lightkube makes the class
-    """Return the class of a StatefulSet as plain data: its models would take longer to import than a request takes."""
-    from lightkube.generic_resource import create_namespaced_resource
+    """Return the class of a StatefulSet as plain data. Its models would take long to import."""
+    from lightkube import generic_resource
 
-    return create_namespaced_resource("apps", "v1", "StatefulSet", "statefulsets")
+    create = cast("Callable[..., Any]", vars(generic_resource)["create_namespaced_resource"])
+    return create("apps", "v1", "StatefulSet", "statefulsets")
 
 
 class LightkubeRollout:
@@ -152,7 +153,7 @@ class LightkubeRollout:
             "spec": {"updateStrategy": {"rollingUpdate": {"partition": partition}}},
         }
         try:
-            client.patch(
+            cast("Any", client).patch(
                 _kind(),
                 self._application,
                 change,

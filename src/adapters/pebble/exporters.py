@@ -69,7 +69,9 @@ class PebbleExporters:
         """Return the exporter that the image has, or that it has none. Raises ExportersFailed."""
         waiting = self._waiting or WaitingBudget()
         with _translated(), waiting.spent(HOOK_SECONDS, _WORK) as seconds:
-            run = self._container.exec(["sh", "-c", _PROGRAM], timeout=max(seconds, _WORK))
+            run = self._container.exec(
+                ["sh", "-c", _PROGRAM], working_dir="/", timeout=max(seconds, _WORK)
+            )
             printed, _ = run.wait_output()
         path, _, said = printed.partition("\n")
         if not re.fullmatch(r"/[\w./+-]{1,200}", path):

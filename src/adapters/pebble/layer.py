@@ -115,7 +115,7 @@ def _asking(place: str, period: str, user: RunsAs) -> ops.pebble.CheckDict:
         "period": period,
         "timeout": period,
         "threshold": 1,
-        "exec": {"command": f"sh {ALIVE} {place}", **user},
+        "exec": {"command": f"sh {ALIVE} {place}", "working-dir": "/", **user},
     }
 
 

@@ -117,7 +117,10 @@ class PebblePooler:
         """Return PgBouncer's version, and the files and processors it may use. Raises PoolerFailed."""
         waiting = self._waiting or WaitingBudget()
         with _translated(), waiting.spent(HOOK_SECONDS, _WORK) as seconds:
-            run = self._container.exec(["sh", "-c", _PROGRAM], timeout=max(seconds, _WORK))
+            # By default a command begins in $HOME, which its user may not be able to enter.
+            run = self._container.exec(
+                ["sh", "-c", _PROGRAM], working_dir="/", timeout=max(seconds, _WORK)
+            )
             printed, _ = run.wait_output()
         limits, _, version = printed.partition("PgBouncer ")
         if found := version_in(f"PgBouncer {version}"):

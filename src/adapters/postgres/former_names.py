@@ -62,7 +62,7 @@ class FormerNames:
                 self._roles.set_verifier(former, row[0])
 
     def expire(self, former: str, seconds: float) -> float:
-        """Let the role with a former name log in for so many seconds; return the end, in seconds since the epoch."""
+        """Let the role with a former name log in for so many seconds; return the end since the epoch."""
         role = self._session.role(former)
         if role and role.kind != CLIENT:
             raise foreign_role(former)

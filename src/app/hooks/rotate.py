@@ -42,7 +42,7 @@ class RotateCredentials:
     def __call__(self, users: Users, application: str = "", seconds: int = DAY) -> RotationResult:
         """Begin the rotation of these users; of clients only those of `application`, if it is given.
 
-        `seconds` is how long clients can log in with their former credentials after they get new credentials.
+        `seconds` is how long clients can log in with their former credentials from then on.
         Raises ActionFailed.
         """
         facts = self.source.read()

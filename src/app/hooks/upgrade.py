@@ -12,7 +12,10 @@ from domain.refresh import RollingUpdate
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PreUpgradeCheck:
-    """The action pre-upgrade-check: whether a refresh may begin, and what stops a release that fails. Changes nothing."""
+    """The action pre-upgrade-check: whether a refresh may begin, and what stops a release that fails.
+
+    It changes nothing.
+    """
 
     source: FactsSource
     databases: Databases
@@ -39,8 +42,9 @@ class PreUpgradeCheck:
         if reasons:
             raise ActionFailed("; ".join(reasons))
         units = len(facts.plan.members) if facts.plan else 1
-        one = "" if units > 1 else refresh.SINGLE_UNIT.format(application=_application(facts))
-        return {"message": f"ready for `juju refresh {_application(facts)}`", "gate": gate + one}
+        if units == 1:
+            gate += refresh.SINGLE_UNIT.format(application=_application(facts))
+        return {"message": f"ready for `juju refresh {_application(facts)}`", "gate": gate}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,13 +75,14 @@ class ResumeUpgrade:
         if not before.held and not (before.under_way and before.known):
             return "no refresh is under way"
         if not before.held:
-            return f"{before.updated} of {before.replicas} units are refreshed: Kubernetes goes on by itself"
+            done = f"{before.updated} of {before.replicas} units are refreshed"
+            return f"{done}: Kubernetes goes on by itself"
         if decide(before) is None:
             raise ActionFailed(
-                f"{application}/{before.partition} has not become ready ({before.ready} of {before.replicas} units"
-                f" are): `juju status {application}` shows why. Go back by `juju refresh` to the release before, or"
-                f" let {application}/{before.partition - 1} be refreshed, too, by `juju run {application}/leader"
-                " resume-upgrade force=true`"
+                f"{application}/{before.partition} has not become ready ({before.ready} of {before.replicas} are):"
+                f" `juju status {application}` shows why. Go back by `juju refresh` to the release before, or let"
+                f" {application}/{before.partition - 1} be refreshed, too, by"
+                f" `juju run {application}/leader resume-upgrade force=true`"
             )
         return f"{application}/{before.partition - 1} is refreshed next"
 

@@ -41,14 +41,15 @@ class ApplyOperations:
         try:
             # A larger number is of an order whose plan was lost, because its hook was killed.
             if record.kills < plan.kills.number:
-                facts = self._kill(facts, plan)
+                facts = self._kill(facts, plan, record)
             if record.reconnects != plan.reconnects:
                 facts, reason = self._reconnect(facts, plan)
             if facts.operated:
-                facts, paused, holder, reason = self._pause(facts, plan)
+                record = facts.container.applied or record
+                facts, paused, holder, reason = self._pause(facts, plan, record)
         except PoolerFailed as error:
             reason = str(error)
-        facts = self._report(facts, paused, holder)
+        facts = self._report(facts, facts.container.applied or record, paused, holder)
         return AskAgain(facts, reason) if reason else Done(facts)
 
     def _each(
@@ -82,16 +83,15 @@ class ApplyOperations:
     def _reconnect(self, facts: Facts, plan: Plan) -> tuple[Facts, str]:
         """Replace every server connection; return the facts, and why that is not done, or ''."""
         failed = self._each(facts, lambda _, console: console.reconnect())
-        if failed or facts.container.applied is None:
+        record = facts.container.applied
+        if failed or record is None:
             return facts, failed
         logger.info("Server connections are replaced when their transactions end")
-        return self._remember(facts, facts.container.applied.reconnected(plan.reconnects)), ""
+        return self._remember(facts, record.reconnected(plan.reconnects)), ""
 
-    def _kill(self, facts: Facts, plan: Plan) -> Facts:
+    def _kill(self, facts: Facts, plan: Plan, record: AppliedState) -> Facts:
         """Disconnect the clients that the last order matches."""
-        order, record = plan.kills, facts.container.applied
-        if record is None:
-            return facts
+        order = plan.kills
         facts = self._remember(facts, record.killing(order.number, 0))
         version = facts.container.version
         if version and version < KILLS_CLIENTS:
@@ -109,16 +109,14 @@ class ApplyOperations:
         return self._remember(facts, record.killing(order.number, len(killed)))
 
     def _pause(
-        self, facts: Facts, plan: Plan
+        self, facts: Facts, plan: Plan, record: AppliedState
     ) -> tuple[Facts, tuple[str, ...], Holder | None, str]:
         """Pause exactly the databases of the plan.
 
         Returns the facts, the databases on which no transaction runs any more, the client that is waited for,
         and what is waited for, or ''.
         """
-        wanted, record = aliases_of(plan, plan.paused_databases), facts.container.applied
-        if record is None:
-            return facts, (), None, ""
+        wanted = aliases_of(plan, plan.paused_databases)
         missing: list[tuple[AppliedProcess, str]] = []
 
         def begin(process: AppliedProcess, console: Console) -> None:
@@ -156,10 +154,16 @@ class ApplyOperations:
         who = holder.address if holder else "a server connection"
         return facts, done, holder, f"waiting for the transaction of {who}"
 
-    def _report(self, facts: Facts, paused: tuple[str, ...], holder: Holder | None) -> Facts:
+    def _report(
+        self,
+        facts: Facts,
+        record: AppliedState,
+        paused: tuple[str, ...],
+        holder: Holder | None,
+    ) -> Facts:
         """Report what this unit has done, if that is new."""
-        record, container = facts.container.applied, facts.container
-        if record is None or facts.leaving:
+        container = facts.container
+        if facts.leaving:
             return facts
         settled = container.runs and not container.restarting
         report = Operations(

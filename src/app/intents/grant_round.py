@@ -92,6 +92,8 @@ class GrantRound:
         """Replace the grant that a client has just got by the problem that keeps the client from using it."""
         grant = grant_for(request)
         self.given = [given for given in self.given if given.username != grant.username]
+        # The next hook renames again, which changes nothing, and then sets the password that failed here.
+        self.renamed = [known for known in self.renamed if known.current != grant.username]
         text = f"{request.application} (relation {grant.relation_id}): {error}"
         self._refused(grant, text, self._before.get(grant.username), error)
 

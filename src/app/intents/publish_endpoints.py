@@ -10,7 +10,7 @@ from domain import exposure, planning
 from domain.backend import BackendLogin
 from domain.facts import Client, Facts
 from domain.leadership import admitted_everywhere, may_write_for_app
-from domain.rotating import rotation_for
+from domain.rotating import begun_here, rotation_for
 from domain.rotation import Rotation
 from domain.tls_told import told_tls
 from domain.users import Login, Offer
@@ -52,7 +52,7 @@ class PublishEndpoints:
             return AskAgain(facts, f"about to close port {plan.former_port}")
         if exposure.has_surplus(facts):
             return AskAgain(facts, "about to take what no client uses away from the Service")
-        if begun := [known.username for known in facts.ledger.rotations if known.stage == "asked"]:
+        if begun := begun_here(facts):
             # Juju keeps the ledger when the hook that begins a rotation has ended.
             return AskAgain(facts, f"about to give new credentials to {', '.join(begun)}")
         return Done(facts)
@@ -100,6 +100,9 @@ class PublishEndpoints:
             rotation, offer = rotation_for(facts, client.request), client.published
             if rotation is None or rotation.stage != "renamed" or offer is None:
                 continue
+            if not admitted_everywhere(facts, client.request.username):
+                # Another unit reports that it admits the name, or update-status finds that this unit does.
+                continue
             told = self._tell_new_name(facts, client, offer, rotation)
             if told is None:
                 waiting.append(client.request.username)
@@ -114,7 +117,7 @@ class PublishEndpoints:
     ) -> Rotation | None:
         """Give new credentials to a client with a new name; None while they do not work at every unit."""
         request, backend = client.request, verified_login(facts)
-        if backend is None or not admitted_everywhere(facts, request.username):
+        if backend is None:
             return None
         offer = planning.offer(facts, request) or offer
         try:

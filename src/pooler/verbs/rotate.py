@@ -37,7 +37,7 @@ def rotate(run: Invocation, arguments: argparse.Namespace) -> int:
 
 
 def _say_told(run: Invocation, platform: LocalPlatform, name: str) -> None:
-    """Say until when each application can log in with its former credentials, and how to read its new login."""
+    """Say until when former credentials are valid, and how to read the new credentials."""
     for number, record in platform.model.clients.items():
         if name not in ("", record.application):
             continue

@@ -94,7 +94,7 @@ def test_the_nearest_known_word_is_suggested(word, meant):
     ("words", "told"),
     [
         (["stauts"], "there is no verb 'stauts': did you mean `pooler status`?"),
-        (["frobnicate"], "there is no verb 'frobnicate'\n`pooler --help` lists the verbs"),
+        (["xyzzy"], "there is no verb 'xyzzy'\n`pooler --help` lists the verbs"),
         (["--versoin"], "there is no option '--versoin': did you mean `--version`?"),
         (["up", "--unit", "2"], "there is no option '--unit': did you mean `--units`?"),
         (["up", "--units", "many"], "invalid int value: 'many'"),

@@ -1,5 +1,6 @@
 """The charm has everything of the charm that it replaces, and what a reviewer of Charmhub's listing looks at."""
 
+import itertools
 import pathlib
 import re
 import tomllib
@@ -89,3 +90,21 @@ def test_the_repository_has_the_pages_and_commands_of_a_listed_charm():
     makefile = (ROOT / "Makefile").read_text()
     assert all(f"\n{name}:" in makefile for name in ("format", "lint", "unit", "integration"))
     assert "--hash=sha256:" in (ROOT / "requirements" / "charm.txt").read_text()
+
+
+def test_the_commands_of_the_page_name_what_both_charms_have():
+    page = (ROOT / "docs/how-to/replace.md").read_text()
+    blocks = re.findall(r"^```shell juju\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    commands = [line.split() for block in blocks for line in block.splitlines()]
+    run = [command[3] for command in commands if command[1] == "run"]
+    assert set(run) == {"pre-upgrade-check", "resume-upgrade"} <= ACTIONS.keys()
+    assert set(run) <= REFERENCE["actions"].keys()
+    (refresh,) = (command for command in commands if command[1] == "refresh")
+    assert refresh[2] == META["name"]
+    given = dict(itertools.pairwise(refresh[3:]))
+    assert given["--resource"].partition("=")[0] in META["resources"]
+    bases = read("charmcraft.yaml")["platforms"]
+    assert any(given["--base"] in str(base) for base in bases)
+    # https://documentation.ubuntu.com/juju/latest/reference/juju-cli/list-of-juju-cli-commands/refresh
+    options = {part for part in refresh if part.startswith("--")}
+    assert options <= {"--path", "--base", "--trust", "--resource"}

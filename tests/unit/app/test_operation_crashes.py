@@ -79,7 +79,7 @@ def end(platform):
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_an_order_that_is_killed_at_any_point_and_given_again_has_the_same_end(row):
+def test_an_order_that_is_killed_and_given_again_has_the_same_end(row):
     begin, name, order = ROWS[row]
     platform = begin()
     whole, untouched = twin(platform), twin(platform)

@@ -9,6 +9,8 @@ from app.errors import ActionFailed
 from app.outcome import AskAgain
 from domain.operations import Pause
 from domain.refresh import obstacles, serves_plan
+from domain.rotation import Rotation
+from domain.users import Login
 
 
 def served(units=3):
@@ -238,8 +240,30 @@ def test_what_speaks_against_a_refresh_is_named(platform):
 
 def test_an_application_that_is_paused_is_not_refreshed(platform):
     plan = platform.model.plan
-    platform.model.plan = plan.model_copy(update={"paused": (Pause(database="", since=1, until=0),)})
-    assert "clients are paused: run the action resume" in refused(platform.leader.pre_upgrade_check)
+    platform.model.plan = plan.model_copy(
+        update={"paused": (Pause(database="", since=1, until=0),)}
+    )
+    assert "clients are paused: run the action resume" in refused(
+        platform.leader.pre_upgrade_check
+    )
+
+
+def test_a_rotation_that_clients_do_not_know_of_comes_first(platform):
+    ledger = platform.model.ledger
+    for stage, waits in (("asked", True), ("renamed", True), ("told", False)):
+        rotation = Rotation(username="relation_id_1", stage=stage)
+        platform.model.ledger = ledger.rotating(rotation)
+        found = list(obstacles(platform.leader.read()))
+        assert any("are being rotated" in reason for reason in found) is waits
+
+
+@pytest.mark.parametrize("field", ["next_auth", "former_auth"])
+def test_a_rotation_of_the_auth_user_comes_first(platform, field):
+    login = Login(username="pgbouncer_auth_2", password="secret")
+    facts = platform.leader.read()
+    auth = facts.auth.model_copy(update={field: login})
+    found = list(obstacles(facts.model_copy(update={"auth": auth})))
+    assert any("own users are being rotated" in reason for reason in found)
 
 
 def test_a_unit_that_cannot_read_the_plan_does_not_serve_it(platform):
@@ -295,7 +319,7 @@ def test_resume_upgrade_does_not_spread_a_release_that_fails(platform):
     platform.kubernetes.pods.ended.add("pgbouncer/2")
     resume = platform.leader.resume_upgrade
     said = refused(resume)
-    assert said.startswith("pgbouncer/2 has not become ready (2 of 3 units are)")
+    assert said.startswith("pgbouncer/2 has not become ready (2 of 3 are)")
     assert platform.kubernetes.pods.partition == 2
     assert resume(force=True) == "pgbouncer/1 is refreshed next"
     assert platform.kubernetes.pods.partition == 1

@@ -13,7 +13,6 @@ from adapters.memory import roles
 from authority import self_signed
 from domain.tls import UnitCertificates
 
-
 OLD = {"database": "shop", "roles": "", "extensions": ""}
 
 
@@ -185,7 +184,7 @@ def test_a_hook_with_nothing_to_do_stays_one_after_a_rotation(related, clock):
     assert related.server.asked == asked, "PostgreSQL is asked nothing"
 
 
-def test_a_client_that_logs_in_by_certificate_waits_until_every_unit_lets_it_in(tmp_path, clock):
+def test_a_client_with_a_certificate_is_told_when_units_let_it_in(tmp_path, clock):
     with contextlib.closing(Certified(tmp_path / "unit")) as juju:
         juju.certificates = UnitCertificates(related=True, kept=pair_in(tmp_path))
         juju.deploy().backend()

@@ -308,6 +308,20 @@ class History(Removals, Observing, Checks, RuleBasedStateMachine):
 
     # ---- PostgreSQL -------------------------------------------------------------------------
     @precondition(lambda self: not self.model.backend.related)
+    @rule(seconds=st.sampled_from([0, 0, 86_400]), last=st.none() | st.integers(0, 15))
+    def clients_get_new_credentials(self, seconds, last):
+        """Run the action on the leader; Juju does not run an action again that was killed."""
+        leader = self.model.leader
+        if leader in self.platform.units and leader not in self.failed:
+            with contextlib.suppress(ActionFailed):
+                run(
+                    self.platform,
+                    leader,
+                    lambda unit: unit.rotate_credentials("clients", "", seconds),
+                    last,
+                )
+            self.after(leader)
+
     @rule(readers=st.booleans())
     def backend_comes(self, readers):
         self.backends += 1
