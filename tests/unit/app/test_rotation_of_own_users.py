@@ -348,3 +348,16 @@ def test_a_follower_that_is_killed_in_a_rotation_follows_again(platform, state):
         brought_to_rest(killed)
         assert looks_up(killed.unit(FOLLOWER)).keys() == {SECOND}
         assert can_look_up(killed)
+
+
+def test_a_rotation_waits_until_the_login_of_the_backend_can_be_read(platform):
+    rotate(platform.leader)
+    backend = platform.model.backend
+    platform.model.backend = backend.model_copy(update={"credentials": None})
+    for _ in range(3):
+        for unit in platform.units.values():
+            unit.peers_changed()
+    assert settings_of(platform.leader)["auth_user"] == FIRST
+    platform.model.backend = backend
+    platform.settle()
+    assert settings_of(platform.leader)["auth_user"] == SECOND

@@ -1,0 +1,66 @@
+"""The passwords of PgBouncer's own users, and those that the operator chose."""
+
+import pydantic
+import pytest
+
+from domain import own_users
+from domain.facts import Facts
+from domain.layout import Layout
+from domain.system_users import SystemUsers, system_users_in
+from logins import login, material
+
+
+def test_nothing_is_used_or_forgotten_before_a_rotation_begins():
+    auth = material()
+    assert own_users.used(auth) == auth
+    assert own_users.unused(auth) == auth
+    assert not own_users.is_changing(auth)
+
+
+def test_the_operator_chooses_one_or_both_passwords():
+    assert system_users_in({"admin": "chosen-by-me"}).chosen == ("admin",)
+    assert system_users_in({"admin": "chosen-by-me", "stats": "chosen-too"}) == SystemUsers(
+        admin=pydantic.SecretStr("chosen-by-me"), stats=pydantic.SecretStr("chosen-too")
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({}, "is empty"),
+        ({"operator": "chosen-by-me"}, "has the key 'operator'"),
+        ({"admin": "short"}, "has no valid password under admin"),
+        ({"stats": "a\nline-of-its-own"}, "has no valid password under stats"),
+    ],
+)
+def test_a_secret_that_is_not_valid_is_a_reason_without_passwords(content, reason):
+    with pytest.raises(ValueError, match=reason) as error:
+        system_users_in(content)
+    assert not [text for text in content.values() if text in str(error.value)]
+
+
+def test_two_own_users_cannot_have_the_same_name():
+    auth = material().model_copy(update={"next_auth": login("stats")})
+    with pytest.raises(pydantic.ValidationError, match="two users have the same name"):
+        type(auth).model_validate(dict(auth))
+
+
+@pytest.mark.parametrize(
+    ("user", "schema", "known"),
+    [("a", "a", True), ("a_2", "a", True), ("a", "a_2", True), ("b", "a", False)],
+)
+def test_an_auth_user_takes_turns_with_that_of_its_schema(user, schema, known):
+    assert own_users.takes_turns(user, schema) is known
+
+
+def test_without_a_server_no_unit_is_behind():
+
+    facts = Facts(
+        unit="pgb/0",
+        address="",
+        leader=True,
+        settings=None,
+        layout=Layout(root="/"),
+        auth=material(),
+    )
+    assert own_users.units_behind(facts) == ()
