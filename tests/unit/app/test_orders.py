@@ -1,6 +1,7 @@
 """Orders of an operator that are carried out once: reconnect, restart and kill, on units in memory."""
 
 import pytest
+from in_memory import deployed
 from operated import session, three_units
 
 from app.errors import ActionFailed
@@ -56,6 +57,18 @@ def test_processes_restart_one_after_another_and_units_too(platform):
     assert {"restart"}.isdisjoint(
         action for steps in restarts(platform).values() for action, _ in steps
     )
+
+
+def test_units_restart_in_turn_without_postgresql_too():
+    platform = deployed(units=3)
+    restarts(platform)
+    platform.leader.restart()
+    for _ in range(8):
+        for unit in platform.units.values():
+            unit.peers_changed()
+    assert restarts(platform) == {
+        f"pgbouncer/{number}": [("restart", 0), ("restart", 1)] for number in range(3)
+    }
 
 
 def test_a_process_waits_while_another_is_restarted_or_does_not_run(platform):
