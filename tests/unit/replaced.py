@@ -149,7 +149,7 @@ def with_tls(folder, root, pair, **how):
 
 
 def all_follow(juju, auth_user, hooks=5):
-    """Let the other units serve what this unit serves, and report its auth user, until nothing changes any more."""
+    """Let the other units serve what this unit serves, and report its auth user, until nothing changes."""
     for _ in range(hooks):
         all_refreshed(juju, auth_user, juju.mine["serving"])
         if juju.workload.reminder(juju.container):

@@ -10,7 +10,7 @@ from app.errors import RolloutFailed, RolloutForbidden
 from app.intents.follow_reference import FollowReference
 from app.outcome import AskAgain, Done
 from domain import own_users
-from domain.facts import Ledger
+from domain.ledger import Ledger
 from domain.problems import Level
 from domain.reference import AuthUserInUse, Reference, ReferenceDatabase
 from domain.refresh import RollingUpdate
