@@ -42,8 +42,8 @@ class RollingUpdate(Value):
     @property
     def all_ready(self) -> bool:
         """Return whether every pod is ready, and the pod that the partition lets go has the newest release."""
-        newest = self.updated >= self.replicas - self.partition
-        return (newest or not self.known) and self.ready >= self.replicas
+        newest = self.known and self.updated >= self.replicas - self.partition
+        return newest and self.ready >= self.replicas
 
 
 # What stops a release that fails, for the action pre-upgrade-check.
@@ -175,6 +175,8 @@ def obstacles_in_kubernetes(update: RollingUpdate) -> Iterator[str]:
     """Yield why a refresh should not begin now, as Kubernetes sees the pods."""
     if update.under_way and update.known:
         yield f"a refresh is under way: {update.updated} of {update.replicas} units have the new release"
+    elif update.under_way and update.owned:
+        yield f"unit {update.partition} holds back units with lower numbers until it serves its release"
     elif update.ready < update.replicas:
         yield f"{update.ready} of {update.replicas} pods are ready"
     if update.partition and not update.owned:

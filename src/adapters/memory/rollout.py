@@ -15,6 +15,8 @@ class MemoryStatefulSet:
     """What Kubernetes keeps of a StatefulSet. The releases are numbers that grow with each refresh."""
 
     newest: int = 0
+    # The status says which release is the newest.
+    known: bool = True
     # The release of all pods when the last refresh was complete.
     current: int = 0
     partition: int = 0
@@ -102,7 +104,8 @@ class MemoryRollout:
             partition=kept.partition,
             owned=owned,
             floor=kept.held[1] if kept.held and owned else 0,
-            under_way=kept.current != kept.newest,
+            under_way=not kept.known or kept.current != kept.newest,
+            known=kept.known,
             updated=sum(kept.release(unit) == kept.newest for unit in there),
             ready=len(there),
         )

@@ -78,10 +78,14 @@ class ResumeUpgrade:
             done = f"{before.updated} of {before.replicas} units are refreshed"
             return f"{done}: Kubernetes goes on by itself"
         if decide(before) is None:
+            why = (
+                f"{application}/{before.partition} has not become ready ({before.ready} of {before.replicas} are)"
+                if before.known
+                else f"Kubernetes does not say whether {application}/{before.partition} has its new release"
+            )
             raise ActionFailed(
-                f"{application}/{before.partition} has not become ready ({before.ready} of {before.replicas} are):"
-                f" `juju status {application}` shows why. Go back by `juju refresh` to the release before, or let"
-                f" {application}/{before.partition - 1} be refreshed, too, by"
+                f"{why}: `juju status {application}` shows more. Go back by `juju refresh` to the release before,"
+                f" or let {application}/{before.partition - 1} be refreshed, too, by"
                 f" `juju run {application}/leader resume-upgrade force=true`"
             )
         return f"{application}/{before.partition - 1} is refreshed next"

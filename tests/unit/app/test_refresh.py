@@ -325,6 +325,19 @@ def test_resume_upgrade_does_not_spread_a_release_that_fails(platform):
     assert platform.kubernetes.pods.partition == 1
 
 
+def test_without_the_status_of_the_pods_only_force_lets_the_next_unit_go(platform):
+    refresh = Refresh(platform).begin()
+    refresh.failing = {"pgbouncer/2"}
+    refresh.rolls()
+    platform.kubernetes.pods.known = False
+    said = refused(platform.leader.pre_upgrade_check)
+    assert "unit 2 holds back units with lower numbers until it serves its release" in said
+    resume = platform.leader.resume_upgrade
+    said = refused(resume)
+    assert said.startswith("Kubernetes does not say whether pgbouncer/2 has its new release")
+    assert resume(force=True) == "pgbouncer/1 is refreshed next"
+
+
 def test_resume_upgrade_says_what_kubernetes_does_by_itself(platform):
     Refresh(platform).begin()
     resume = platform.leader.resume_upgrade

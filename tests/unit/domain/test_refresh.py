@@ -89,7 +89,7 @@ def test_an_operator_lets_the_next_unit_go(says, partition):
         ({"partition": 2, "updated": 1, "ready": 3}, True),
         ({"partition": 2, "updated": 1, "ready": 2}, False),
         ({"partition": 2, "updated": 0, "ready": 3}, False),
-        ({"partition": 2, "updated": 0, "ready": 3, "known": False}, True),
+        ({"partition": 2, "updated": 0, "ready": 3, "known": False}, False),
     ],
 )
 def test_whether_every_unit_that_may_be_refreshed_is_ready(says, all_ready):
@@ -99,3 +99,10 @@ def test_whether_every_unit_that_may_be_refreshed_is_ready(says, all_ready):
 def test_what_kubernetes_does_not_say_is_no_reason_to_wait():
     assert list(obstacles_in_kubernetes(update(known=False, ready=3))) == []
     assert list(obstacles_in_kubernetes(update(known=False, ready=2))) == ["2 of 3 pods are ready"]
+
+
+def test_a_unit_that_holds_back_the_next_unit_is_named():
+    held = update(known=False, ready=3, partition=2, owned=True)
+    assert list(obstacles_in_kubernetes(held)) == [
+        "unit 2 holds back units with lower numbers until it serves its release"
+    ]
