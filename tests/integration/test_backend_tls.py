@@ -52,9 +52,15 @@ def platform(program, home):
 
 
 def encrypted(platform):
-    """Return whether there are server connections, and each is encrypted."""
-    found = [row["tls"] for row in platform.servers()]
-    return bool(found) and all(found)
+    """Return whether each server connection is encrypted; those from before a reload end after it."""
+    end = time.monotonic() + 30
+    while True:
+        found = [row["tls"] for row in platform.servers()]
+        if found and all(found):
+            return True
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
 
 
 def answers(platform, database=""):
