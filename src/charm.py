@@ -334,11 +334,12 @@ class PgBouncerCharm(ops.CharmBase):
             return
         logger.info("Deferring: %s", outcome.reason)
         asks_again = isinstance(outcome, AskAgain)
-        if not (asks_again and self.application.reminder.remind(outcome.topic)):
-            # Juju has no second run of an action.
-            if not isinstance(event, ops.ActionEvent):
-                self._deferred.add(event.handle.kind)
-                event.defer()
+        if asks_again and self.application.reminder.remind(outcome.topic):
+            return
+        # Juju has no second run of an action.
+        if not isinstance(event, ops.ActionEvent):
+            self._deferred.add(event.handle.kind)
+            event.defer()
 
 
 def _departing(event: ops.RelationDepartedEvent) -> str:

@@ -7,7 +7,7 @@ from typing import Protocol
 from domain.backend import BackendLogin
 from domain.consent import RoleRights, ServerDatabase
 from domain.endpoints import Endpoint
-from domain.facts import Ledger
+from domain.ledger import Ledger
 from domain.made import Made
 from domain.reference import InheritedRole
 from domain.users import AuthMaterial, Grant, Login

@@ -16,7 +16,8 @@ from domain.capabilities import PgBouncerRuntime
 from domain.change import Change
 from domain.console import DatabaseStats, PooledDatabase, PoolState, ServerState
 from domain.exporters import ExporterChange, ExporterProgram
-from domain.facts import Facts, Ledger, LegacyClient
+from domain.facts import Facts, LegacyClient
+from domain.ledger import Ledger
 from domain.operations import ALL, ClientSession, Operations
 from domain.plan import Plan, Serving
 from domain.refresh import Decide, RollingUpdate

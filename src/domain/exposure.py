@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from domain import sentences
 from domain.endpoints import Endpoint, endpoints_text
-from domain.facts import Facts, Ledger
+from domain.facts import Facts
 from domain.leadership import may_write_for_app
+from domain.ledger import Ledger
 from domain.problems import SERVICE, TRUST
 from domain.service import (
     Exposed,

@@ -31,7 +31,8 @@ class Upstream(Value):
     # The name by which that role looks passwords up. A name never gets another role: PgBouncer 1.26.1 ends with
     # `put_in_order: found existing elem` after a RELOAD that gives a database with connections another `user`.
     auth_alias: Line = AUTH_ALIASES[0]
-    # The role that called it before, by the other name, while look-ups that have begun may still use it; '' if there is none.
+    # The role that called it before, by the other name, while look-ups that have begun may still use it; '' if
+    # there is none.
     former_auth_user: str = ""
     version: str = ""
     # How PgBouncer verifies the server, and the authorities by which it does.

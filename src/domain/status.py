@@ -3,13 +3,14 @@
 import datetime
 from collections.abc import Iterator, Sequence
 
-from domain import sentences, verification
+from domain import operation_sentences, sentences, verification
 from domain.capabilities import CERTIFICATE_LOGINS, OLDEST
 from domain.capacity import demand
 from domain.certificates import certificate_sentences
 from domain.exporters import COMPLETE, FIRST_PORT, exporters_of
 from domain.facts import Facts
-from domain.instances import MIN_CLIENTS, most_clients
+from domain.ini_lines import most_clients
+from domain.instances import MIN_CLIENTS
 from domain.orders import first_holder, held_by, named
 from domain.overrides import unsupported_by
 from domain.own_users import is_changing, units_behind
@@ -238,17 +239,19 @@ def _operations(facts: Facts) -> Iterator[Sentence]:
         names = named(plan.paused_databases)
         began = min(pause.since for pause in plan.paused)
         since = datetime.datetime.fromtimestamp(began, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-        yield sentences.PAUSED.sentence(
+        yield operation_sentences.PAUSED.sentence(
             databases=names, since=since, command=facts.command("resume")
         )
         holder = first_holder(facts)
         if holder:
-            yield sentences.PAUSE_INCOMPLETE.sentence(
+            yield operation_sentences.PAUSE_INCOMPLETE.sentence(
                 databases=names, reason=held_by(holder, facts.now, ())
             )
     if plan.disabled:
         command = facts.command("enable", plan.disabled[0])
-        yield sentences.DISABLED.sentence(databases=named(plan.disabled), command=command)
+        yield operation_sentences.DISABLED.sentence(
+            databases=named(plan.disabled), command=command
+        )
 
 
 def _refusals(facts: Facts) -> Iterator[Sentence]:

@@ -8,7 +8,7 @@ import pytest
 from app.errors import AccessRefused, DatabaseRefused, DatabaseUnreachable
 from contract.renames import RenamesContract
 from contract.withdrawal import WithdrawalContract
-from domain.facts import Ledger
+from domain.ledger import Ledger
 from domain.made import AUTH, CLIENT, GROUP, OwnDatabase
 from logins import AUTH_PASSWORD, AUTH_USER, asked, login, material
 

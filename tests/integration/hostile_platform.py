@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from domain.backend import BackendLogin
-    from domain.facts import Ledger
+    from domain.ledger import Ledger
     from domain.users import Login
 
 _HOOKS = (

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from app.database_ports import Database
-    from domain.facts import Ledger
+    from domain.ledger import Ledger
     from domain.made import Made
     from domain.users import Grant
 

@@ -11,7 +11,7 @@ from postgresql import PASSWORD, PostgreSQL
 from provided import do, provide
 
 from app.errors import DatabaseRefused
-from domain.facts import Ledger
+from domain.ledger import Ledger
 from domain.made import CLIENT
 from domain.reference import InheritedRole
 from logins import CLIENT_PASSWORD, OWN, asked, login

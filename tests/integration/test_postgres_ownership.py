@@ -13,7 +13,7 @@ from provided import as_client, do, looked_up, provide, state
 from adapters.postgres.databases import PsycopgDatabases
 from adapters.postgres.ownership import group_name
 from app.errors import AccessRefused, DatabaseRefused
-from domain.facts import Ledger
+from domain.ledger import Ledger
 from domain.made import CLIENT, Made, OwnDatabase
 from logins import AUTH_USER, CLIENT_PASSWORD, OWN, OWNER, asked, login, material
 

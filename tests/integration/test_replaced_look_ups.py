@@ -12,8 +12,9 @@ from test_postgres_inherited import FORMER, before, role
 from adapters.pebble.pooler import LAYOUT
 from domain import own_users
 from domain.backend import BackendLogin, BackendRelation
-from domain.facts import Facts, Ledger
+from domain.facts import Facts
 from domain.instances import pooler_config
+from domain.ledger import Ledger
 from domain.plan import AUTH_ALIASES
 from domain.reference import Reference, ReferenceDatabase
 from domain.replacement import following, successor_of

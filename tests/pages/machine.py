@@ -24,7 +24,8 @@ from pooler import binaries
 ROOT = pathlib.Path(__file__).parents[2]
 ORDINARY_USER = "nobody"
 NAMESPACES = ("--net", "--pid", "--fork", "--kill-child", "--mount-proc")
-SECONDS = 400
+# A page that does not end has failed. The limit is generous, because a busy machine is slow.
+SECONDS = 900
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
 

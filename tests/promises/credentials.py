@@ -37,7 +37,7 @@ async def demonstrate(stage: Stage) -> None:
                     await _rotate(row, pooler, clients, KINDS[number % len(KINDS)])
                     if number % 3 == 0 and number // 3 < CHANGES:
                         await off(pooler.leads, f"pgbouncer/{number // 3 % 2 ^ 1}")
-                    await pooler("up")
+                        await pooler("up")
                 await clients.go_on()
             row.note(clients.summary)
 

@@ -19,12 +19,24 @@ def recorded(revision="562"):
     return yaml.safe_load((DATA / f"reference-{revision}" / "application.yaml").read_text())
 
 
-def refreshed(folder, *, leader=False, others=(1, 2), revision="562", ours=(), tls=None, **bags):
+def refreshed(
+    folder,
+    *,
+    leader=False,
+    others=(1, 2),
+    revision="562",
+    ours=(),
+    tls=None,
+    failing=(),
+    **bags,
+):
     """Return a unit whose pod was just refreshed from the charm before; units in `ours` were refreshed already.
 
-    `tls` is the content of the unit's secret, and `bags` are further databags of `upgrade`.
+    `tls` is the content of the unit's secret, `failing` has requests that Kubernetes does not answer, and `bags`
+    are further databags of `upgrade`.
     """
     juju, known = Juju(folder, leader=leader, others=others), recorded(revision)
+    juju.kubernetes.failing = set(failing)
     known562 = recorded()
     here = known562["peer-unit"]
     peers = {
@@ -149,7 +161,7 @@ def with_tls(folder, root, pair, **how):
 
 
 def all_follow(juju, auth_user, hooks=5):
-    """Let the other units serve what this unit serves, and report its auth user, until nothing changes any more."""
+    """Let the other units serve what this unit serves, and report its auth user, until nothing changes."""
     for _ in range(hooks):
         all_refreshed(juju, auth_user, juju.mine["serving"])
         if juju.workload.reminder(juju.container):

@@ -1,8 +1,8 @@
 """The actions of the charm: what an operator passes, and what the application answers.
 
-A row of ACTIONS has the name of an action, as in actions.yaml, and its function. The function gets the application,
-the parameters as Juju passes them, and a function that adds a line to the log of the action. It returns the
-results, and raises ActionFailed with a sentence for the operator.
+A row of ACTIONS has the name of an action, as in actions.yaml, and its function. The function gets the
+application, the parameters as Juju passes them, and a function that adds a line to the log of the action. It
+returns the results, and raises ActionFailed with a sentence for the operator.
 
 Only the handler of actions imports this module.
 """
@@ -67,7 +67,7 @@ ACTIONS: dict[str, Callable[[Application, Parameters, Log], Mapping[str, object]
 
 
 def run(event: ops.ActionEvent, application: Application) -> Outcome | None:
-    """Run the action of an event, set its results, and return the outcome of the hook that it ran, if it ran any."""
+    """Run the action of an event, set its results, and return the outcome of the hook that it ran, if any."""
     name = event.handle.kind.removesuffix("_action").replace("_", "-")
     try:
         answer = ACTIONS[name](application, event.params, event.log)

@@ -31,9 +31,10 @@ from domain import sentences
 from domain.backend import BackendLogin, BackendRelation
 from domain.budget import UnitBudget
 from domain.endpoints import address_in, endpoints_in
-from domain.facts import Container, Facts, Ledger, Peer
+from domain.facts import Container, Facts, Peer
 from domain.instances import Layout
 from domain.leadership import misses_something
+from domain.ledger import Ledger
 from domain.operations import Operations
 from domain.plan import Plan, Serving
 from domain.rotating import with_names

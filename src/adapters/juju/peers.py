@@ -11,7 +11,7 @@ from adapters.juju.databags import replacing
 from adapters.juju.names import BACKEND, LEAVING, PEERS
 from adapters.juju.state import JujuState
 from domain.budget import UnitBudget
-from domain.facts import Ledger
+from domain.ledger import Ledger
 from domain.operations import Operations
 from domain.plan import Plan, Serving
 

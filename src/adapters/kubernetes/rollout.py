@@ -48,7 +48,7 @@ class _Part(pydantic.BaseModel):
 class _Metadata(_Part):
     generation: int = 0
     resource_version: str | None = None
-    annotations: dict[str, str] = {}
+    annotations: dict[str, str | None] = {}
 
 
 class _Partition(_Part):
@@ -86,7 +86,9 @@ class _StatefulSet(_Part):
         behind = 0 < status.observed_generation < self.metadata.generation
         known = bool(status.update_revision) and not behind
         same = known and status.current_revision == status.update_revision
-        note = re.fullmatch(r"([0-9]{1,9}) ([0-9]{1,9})", self.metadata.annotations.get(HELD, ""))
+        note = re.fullmatch(
+            r"([0-9]{1,9}) ([0-9]{1,9})", self.metadata.annotations.get(HELD) or ""
+        )
         owned = note is not None and int(note[1]) == partition
         return RollingUpdate(
             number=number,

@@ -10,7 +10,7 @@ from domain.backend import BackendLogin, BackendRelation
 from domain.budget import UnitBudget
 from domain.certificate_logins import ClientCertificate
 from domain.endpoints import Address
-from domain.facts import Ledger
+from domain.ledger import Ledger
 from domain.operations import Operations
 from domain.plan import Plan, Serving
 from domain.telemetry import TelemetryFacts

@@ -9,7 +9,8 @@ import pydantic
 from adapters.local.model import Answer, Model
 from domain.budget import UnitBudget
 from domain.exporters import ExporterChange, ExporterProgram
-from domain.facts import Ledger, LegacyClient
+from domain.facts import LegacyClient
+from domain.ledger import Ledger
 from domain.operations import Operations
 from domain.plan import Plan, Serving
 from domain.refresh import Decide, RollingUpdate

@@ -84,8 +84,8 @@ class UnitProcesses:
     def start(self, index: int, log: pathlib.Path, *, paused: bool = False) -> None:
         """Start a process, and wait until it answers. Raises PoolerFailed with the error in its log.
 
-        With `paused` the process is paused before a client can begin a transaction: PgBouncer handles signals before
-        it makes its socket, and a login takes longer than this call.
+        With `paused` the process is paused before a client can begin a transaction: PgBouncer handles signals
+        before it makes its socket, and a login takes longer than this call.
         """
         # After a kill of the process, or a crash of the machine, its socket and pid file are still there.
         self._make_socket_directory(pathlib.Path(self._layout.socket_directory(index)))

@@ -78,7 +78,7 @@ class MemoryUnit(Application):
         super().__init__(self.ports)
 
     def _clock(self) -> float:
-        """Return the time: it stands still, unless certificates or former credentials have times, which are real."""
+        """Return the time. It stands still, unless certificates or former credentials have times."""
         plan, rotations = self._model.plan, self._model.ledger.rotations
         real = rotations or (plan and plan.certificate_logins)
         return time.time() if real else self.pooler.now

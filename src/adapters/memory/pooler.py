@@ -15,7 +15,8 @@ from domain.capabilities import PgBouncerRuntime, Version
 from domain.change import Change
 from domain.console import DatabaseStats, PooledDatabase, PoolState, ServerState
 from domain.facts import Container
-from domain.instances import IniLine, Instance, PoolerConfig
+from domain.ini_lines import IniLine
+from domain.instances import Instance, PoolerConfig
 from domain.operations import ALL, ClientSession
 from domain.pools import Pool
 from domain.users import AuthMaterial, Login

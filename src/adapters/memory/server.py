@@ -24,7 +24,7 @@ from domain import sentences
 from domain.backend import BackendLogin
 from domain.consent import RoleRights, ServerDatabase, rights_of
 from domain.endpoints import Endpoint
-from domain.facts import Ledger
+from domain.ledger import Ledger
 from domain.made import AUTH, CLIENT, GROUP, Made, OwnRole
 from domain.reference import InheritedRole
 from domain.roles import ATTRIBUTES, GROUPS

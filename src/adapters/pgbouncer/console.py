@@ -5,17 +5,17 @@ Commands: https://www.pgbouncer.org/usage.html#admin-console. psycopg is importe
 
 from __future__ import annotations
 
-import datetime
 import pathlib
 import select
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, LiteralString, TypeVar
 
 from adapters.connections import ping
 from adapters.connections.messages import last_line
 from adapters.connections.statement_timeout import timed_connection
 from adapters.connections.waiting import WaitingBudget
+from adapters.pgbouncer.console_rows import Row, alias_in, client_in, for_database, session_in
 from app.errors import ConsoleFailed
 from domain.console import (
     STAND_IN,
@@ -52,63 +52,7 @@ _WORK_SECONDS = 0.1
 # Seconds between two queries while the process changes.
 _POLL_SECONDS = 0.05
 
-Row = dict[str, Any]
 T = TypeVar("T")
-
-# The character that replaces bytes that are no text.
-_NO_TEXT = "\N{REPLACEMENT CHARACTER}"
-
-
-def _named(command: str, alias: str) -> str:
-    """Return a command for a database; for all databases if its name contains bytes that are no text."""
-    quoted = alias.replace('"', '""')
-    return command if _NO_TEXT in alias else f'{command} "{quoted}"'
-
-
-def _alias(name: object) -> str:
-    """Return the name of a database for use in a command. Raises ValueError if it is not UTF-8 text."""
-    if not isinstance(name, str) or not name:
-        raise ValueError("no name")
-    return name.encode().decode()
-
-
-class _Session(NamedTuple):
-    number: int
-    # From the network, logged in, and without TLS.
-    plain: bool
-    # Has a server connection.
-    linked: bool
-
-
-def _session(row: Row) -> _Session:
-    # A request to cancel a query has no user, and PgBouncer shows `unix` or the path of the socket as address.
-    address = str(row["addr"])
-    network = bool(row["user"]) and address != "unix" and not address.startswith("/")
-    return _Session(int(row["id"]), network and not row["tls"], bool(row["link"]))
-
-
-def _client(row: Row) -> ClientSession:
-    port = f":{row['port']}" if row["port"] else ""
-    return ClientSession(
-        # Before PgBouncer 1.24 a client has no number.
-        number=int(row.get("id") or 0),
-        user=str(row["user"] or ""),
-        alias=str(row["database"] or ""),
-        address=f"{row['addr']}{port}",
-        state=str(row["state"]),
-        application=str(row["application_name"] or ""),
-        linked=bool(row["link"]),
-        connected=_moment(row["connect_time"]),
-        since=_moment(row["request_time"]),
-    )
-
-
-def _moment(text: object) -> int:
-    """Return the seconds since the epoch of a time such as `2026-11-27 14:42:56 UTC`; 0 if there is none."""
-    if not text:
-        return 0
-    read = datetime.datetime.strptime(str(text), "%Y-%m-%d %H:%M:%S %Z")
-    return int(read.replace(tzinfo=datetime.UTC).timestamp())
 
 
 def _text_loader() -> type[Loader]:
@@ -251,7 +195,7 @@ class PsycopgConsole:
         databases = self._read(
             "SHOW DATABASES",
             lambda row: PooledDatabase(
-                alias=_alias(row["name"]),
+                alias=alias_in(row["name"]),
                 database=row["database"],
                 connections=row["current_connections"],
                 most=row["max_connections"] or 0,
@@ -295,7 +239,7 @@ class PsycopgConsole:
                 # PgBouncer closes idle connections itself; a connection in constant use is never idle.
                 asked = True
                 for database in above:
-                    self._tell(_named("RECONNECT", database.alias))
+                    self._tell(for_database("RECONNECT", database.alias))
             self._waiting.pause(_POLL_SECONDS)
 
     def reload(self) -> str:
@@ -319,7 +263,7 @@ class PsycopgConsole:
 
         With `at_once` all of them end, also in a transaction.
         """
-        sessions = self._read("SHOW CLIENTS", _session)
+        sessions = self._read("SHOW CLIENTS", session_in)
         plain = [session for session in sessions if session.plain]
         ended = [session for session in plain if at_once or not session.linked]
         for session in ended:
@@ -347,7 +291,7 @@ class PsycopgConsole:
         """Let no transaction begin on a database. The console takes no command after this."""
         # PgBouncer answers when the last transaction has ended. The pause stays without the answer.
         raw = self._connection.pgconn
-        raw.send_query((_named("PAUSE", alias) if alias else "PAUSE").encode())
+        raw.send_query((for_database("PAUSE", alias) if alias else "PAUSE").encode())
         raw.flush()
         # A short wait lets PgBouncer read the command before the connection closes.
         select.select([raw.socket], [], [], _POLL_SECONDS)
@@ -360,11 +304,11 @@ class PsycopgConsole:
             self._tell("RESUME")
         # RESUME without a name does not end the pause of a single database, for example after KILL.
         for alias in sorted(paused.difference(besides, {ALL})):
-            self._tell(_named("RESUME", alias))
+            self._tell(for_database("RESUME", alias))
 
     def sessions(self) -> tuple[ClientSession, ...]:
         """Return the clients that have logged in, without those of the console."""
-        clients = self._read("SHOW CLIENTS", _client)
+        clients = self._read("SHOW CLIENTS", client_in)
         return tuple(client for client in clients if client.user and client.alias != CONSOLE)
 
     def servers(self) -> tuple[ServerState, ...]:

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from domain.hba import Rule
-from domain.instances import RESTART, CancelPeer, ConsoleUser, IniLine, Instance
+from domain.ini_lines import IniLine
+from domain.instances import RESTART, CancelPeer, ConsoleUser, Instance
 from domain.pools import Pool, PoolUser
 
 if TYPE_CHECKING:

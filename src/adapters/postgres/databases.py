@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from adapters.postgres.server import Connection
-    from domain.facts import Ledger
+    from domain.ledger import Ledger
 
 # PostgreSQL 14, in the form of the protocol (server_version_num), introduced pg_database_owner.
 OLDEST_VERSION = 140_000

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pydantic
 
     from adapters.postgres.server import Connection
-    from domain.facts import Ledger
+    from domain.ledger import Ledger
 
 # The text in the comment of a role, by kind of role. Roles in PostgreSQL have these texts: keep them.
 _COMMENTS = {

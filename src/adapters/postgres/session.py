@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from adapters.connections.waiting import WaitingBudget
     from adapters.postgres.server import Connection
-    from domain.facts import Ledger
+    from domain.ledger import Ledger
 
 logger = logging.getLogger(__name__)
 

@@ -35,8 +35,11 @@ class ApplyOperations:
     def __call__(self, facts: Facts) -> Done | AskAgain:
         """Carry out what is not done yet; ask again while a client keeps a pause from being complete."""
         plan, record = facts.plan, facts.container.applied
-        if plan is None or record is None or facts.auth is None or not facts.container.reachable:
+        if plan is None or record is None or not facts.container.reachable:
             return Done(facts)
+        if facts.auth is None:
+            # Without PostgreSQL a console has no users. The next unit waits for the report of a restart.
+            return Done(self._report(facts, record, facts.operations.paused, None))
         reason, paused, holder = "", tuple[str, ...](), None
         try:
             # A larger number is of an order whose plan was lost, because its hook was killed.

@@ -61,12 +61,14 @@ class FollowReference:
             self.replaced.answer("", "", "")
             return Done(facts)
         auth_user, state = report_of(facts.serving, facts.plan), ""
-        if reference.checked and reference.state != _COMPLETED:
-            state = _COMPLETED
-            if not self._adjust(functools.partial(lets_next_go, facts)):
-                return AskAgain(facts, "waiting for Kubernetes to continue a refresh")
+        waits = reference.checked and reference.state != _COMPLETED
+        if waits and self._adjust(functools.partial(lets_next_go, facts)):
+            state, waits = _COMPLETED, False
+        # The other units have to know the auth user also while Kubernetes does not answer.
         self.replaced.answer(reference.digest, auth_user, state)
-        return Done(facts.with_reference(reference.reporting(facts.unit, auth_user, state)))
+        facts = facts.with_reference(reference.reporting(facts.unit, auth_user, state))
+        reason = "waiting for Kubernetes to continue a refresh"
+        return AskAgain(facts, reason) if waits else Done(facts)
 
     def _adjust(self, decide: Decide) -> bool:
         """Set the partition of the StatefulSet; return False if Kubernetes has to be asked again.

@@ -5,7 +5,7 @@ import logging
 
 from app.outcome import AskAgain, Done
 from app.ports import Peers
-from domain import orders, sentences
+from domain import operation_sentences, orders
 from domain.facts import Facts
 from domain.leadership import may_write_for_app
 from domain.problems import PAUSE
@@ -31,7 +31,7 @@ class JudgePauses:
         for pause in expired:
             waiting = orders.waited_for(facts, pause)
             what = orders.named((pause.database,))
-            problem = sentences.PAUSE_TAKEN_BACK.problem(
+            problem = operation_sentences.PAUSE_TAKEN_BACK.problem(
                 PAUSE,
                 database=what,
                 seconds=pause.until - pause.since,

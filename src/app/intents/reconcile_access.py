@@ -12,8 +12,9 @@ from app.outcome import AskAgain, Done
 from app.ports import Clients, Databases, NewPassword, Peers, Secrets
 from domain import consent, sentences
 from domain.backend import BackendLogin
-from domain.facts import Client, Facts, Ledger
+from domain.facts import Client, Facts
 from domain.leadership import may_write_for_app
+from domain.ledger import Ledger
 from domain.made import AUTH, digest_of
 from domain.problems import KUBERNETES, PAUSE, ROTATION, SERVICE, Level, Problem
 from domain.replacement import successor_of, takes_over

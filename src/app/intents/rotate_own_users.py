@@ -7,8 +7,9 @@ from app.errors import ActionFailed, DatabaseRefused, DatabaseUnreachable
 from app.outcome import AskAgain, Done
 from app.ports import Databases, NewPassword, Peers, Secrets
 from domain import own_users, sentences
-from domain.facts import Facts, Ledger
+from domain.facts import Facts
 from domain.leadership import may_write_for_app
+from domain.ledger import Ledger
 from domain.own_users import NewPasswords
 from domain.problems import ROTATION
 from domain.users import AuthMaterial, Login

@@ -6,8 +6,9 @@ import logging
 from app.outcome import AskAgain, Done
 from app.ports import Databases, Peers
 from domain import sentences, verification
-from domain.facts import Facts, Ledger
+from domain.facts import Facts
 from domain.leadership import may_write_for_app
+from domain.ledger import Ledger
 
 logger = logging.getLogger(__name__)
 

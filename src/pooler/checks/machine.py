@@ -12,7 +12,8 @@ import socket
 
 from adapters.local import files
 from domain.capabilities import OLDEST, Version
-from domain.instances import MIN_CLIENTS, most_clients
+from domain.ini_lines import most_clients
+from domain.instances import MIN_CLIENTS
 from domain.settings import Settings, settings_from
 from domain.vulnerabilities import SAFE, vulnerabilities
 from pooler.binaries import version_of

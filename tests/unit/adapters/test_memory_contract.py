@@ -12,6 +12,7 @@ from contract.databases import DatabasesContract
 from contract.pooler import PoolerContract, SupervisedContract
 from domain.backend import BackendLogin
 from domain.endpoints import Endpoint, endpoints_in
+from domain.operations import ClientSession
 
 
 class ServerInMemory:
@@ -81,14 +82,25 @@ class TransactionInMemory:
 
     def __init__(self, pooler, index):
         self._pooler, self._index, self._ended = pooler, index, False
+        sessions = pooler.consoles.sessions.setdefault(index, [])
+        self._client = ClientSession(
+            number=1 + max((client.number for client in sessions), default=0),
+            user="relation_id_1",
+            alias=pooler.instances()[index].pools[-1].alias,
+            address="10.1.0.7",
+            linked=True,
+        )
+        sessions.append(self._client)
         pooler.consoles.busy[index] = pooler.consoles.busy.get(index, 0) + 1
 
     def lives(self):
-        return not self._ended and self._pooler.consoles.busy.get(self._index, 0) > 0
+        known = self._client in self._pooler.consoles.sessions.get(self._index, ())
+        return known and not self._ended
 
     def end(self):
         if self.lives():
             self._pooler.consoles.busy[self._index] -= 1
+            self._pooler.consoles.sessions[self._index].remove(self._client)
         self._ended = True
         if self._index in self._pooler.ending and not self._pooler.consoles.busy[self._index]:
             self._pooler.end(self._index)
@@ -116,7 +128,7 @@ class UnitInMemory:
 
     def serves(self, index, port):
         instance, consoles = self.pooler.instances().get(index), self.consoles
-        waits = index in consoles.paused
+        waits = bool(consoles.paused.get(index))
         answers = index in self.pooler.running - self.pooler.hung
         return answers and instance.port == port and not waits
 

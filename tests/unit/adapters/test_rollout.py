@@ -108,6 +108,12 @@ def test_a_partition_without_a_note_of_it_is_that_of_another_manager(rollout, he
     assert Api.written == []
 
 
+def test_a_note_without_a_value_counts_as_no_note(rollout):
+    Api.found["metadata"]["annotations"] = {HELD: None, "of-another-manager": None}
+    assert rollout.adjust(hold).owned is False
+    assert Api.written == [change(2, "2 0")]
+
+
 def test_a_status_of_the_release_before_counts_for_nothing(rollout):
     Api.found = stateful_set(
         observedGeneration=1, updateRevision="pgb-1", updatedReplicas=3, currentRevision="pgb-1"

@@ -72,7 +72,7 @@ def situations():
 
 def reported(outcome):
     """Return the facts of an outcome, as another hook would read them."""
-    return outcome.facts.model_copy(update={"peers_plan": None})
+    return outcome.facts.model_copy(update={"peers_plan": None, "auth_unshared": False})
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)

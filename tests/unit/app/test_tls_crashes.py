@@ -16,7 +16,7 @@ LEADER, FOLLOWER = "pgbouncer/0", "pgbouncer/1"
 @pytest.fixture
 def clock(monkeypatch):
     """Return a list with the seconds that the clock shows."""
-    shown = [1_000_000.0]
+    shown = [1_790_000_000.0]
     monkeypatch.setattr(time, "time", lambda: shown[0])
     return shown
 

@@ -127,7 +127,9 @@ def test_the_results_stay_under_the_limit_of_juju_with_10_000_clients(juju, monk
         )
         for number in range(10_000)
     )  # fmt: skip
-    monkeypatch.setattr("adapters.memory.pooler.MemoryConsole.sessions", lambda _: clients)
+    # With `--pebble=real` the consoles are real, too.
+    for console in ("memory.pooler.MemoryConsole", "pgbouncer.console.PsycopgConsole"):
+        monkeypatch.setattr(f"adapters.{console}.sessions", lambda _: clients)
     for name in ("show", "report"):
         results = run(juju, name)
         assert "20000 clients" in results["clients"]

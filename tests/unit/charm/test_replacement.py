@@ -118,6 +118,21 @@ def test_the_former_superuser_and_its_keys_go_when_no_unit_uses_them(tmp_path):
     assert juju.status == "active"
 
 
+def test_the_former_superuser_goes_while_kubernetes_does_not_answer(tmp_path):
+    bags = {"upgrade_application": recorded()["upgrade-application"]}
+    juju = starts(refreshed(tmp_path, leader=True, failing={"adjust"}, **bags))
+    assert "container_initialised" not in juju.mine
+    assert juju.mine["auth-user"] == AUTH_USER
+    assert juju.relation("upgrade").local_unit_data["state"] == "idle"
+    all_follow(juju, SECOND)
+    assert AUTH_USER not in juju.server.roles
+    # The keys stay, so that a later hook sets the partition back.
+    assert "pgb_dbs_config" in juju.shared
+    juju.kubernetes.failing = set()
+    juju.reminded()
+    assert set(juju.shared) == {"plan", "ledger", "leader"}
+
+
 def test_a_follower_cleans_up_after_its_leader(tmp_path):
     leader = starts(refreshed(tmp_path / "a", leader=True))
     all_refreshed(leader)

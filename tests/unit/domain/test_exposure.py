@@ -4,7 +4,7 @@ import pytest
 from in_memory import deployed, related
 
 from domain import exposure
-from domain.facts import Ledger
+from domain.ledger import Ledger
 from domain.problems import Level, Problem
 from domain.service import Exposed, ServiceState, UnitNode
 

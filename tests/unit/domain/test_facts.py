@@ -4,7 +4,8 @@ from in_memory import related
 from samples import but
 
 from domain.endpoints import endpoints_in
-from domain.facts import Container, Ledger
+from domain.facts import Container
+from domain.ledger import Ledger
 from domain.made import Made
 from domain.plan import Member
 from domain.problems import Level, Problem

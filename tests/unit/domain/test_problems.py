@@ -1,7 +1,7 @@
 import pytest
 from in_memory import deployed, related
 
-from domain import failures, sentences
+from domain import failures, operation_sentences, sentences
 from domain.problems import Kind, Level, Problem, Sentence
 from domain.status import assess
 
@@ -38,7 +38,9 @@ def test_a_kind_matches_only_its_sentences(text, matches):
 
 
 def test_no_sentence_has_two_kinds():
-    patterns = [kind.pattern for kind in (*sentences.KINDS, *failures.KINDS)]
+    patterns = [
+        kind.pattern for kind in (*sentences.KINDS, *operation_sentences.KINDS, *failures.KINDS)
+    ]
     assert len(patterns) == len(set(patterns))
 
 

@@ -7,8 +7,9 @@ from samples import but
 from domain import replacement, scram
 from domain.backend import BackendLogin, BackendRelation
 from domain.endpoints import endpoints_in
-from domain.facts import Facts, Ledger, Peer
+from domain.facts import Facts, Peer
 from domain.instances import Layout
+from domain.ledger import Ledger
 from domain.reference import Reference, ReferenceDatabase, databases_digest
 from domain.refresh import RollingUpdate
 from domain.settings import Settings

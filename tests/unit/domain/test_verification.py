@@ -9,8 +9,9 @@ from domain import verification
 from domain.backend import BackendLogin, BackendRelation
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.endpoints import endpoints_in
-from domain.facts import Facts, Ledger
+from domain.facts import Facts
 from domain.instances import Layout, pooler_config
+from domain.ledger import Ledger
 from domain.planning import upstream
 from domain.problems import Level
 from domain.settings import Settings

@@ -20,8 +20,8 @@ from domain.applied import applied
 from domain.budget import UnitBudget
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.endpoints import MOST_ENDPOINTS, endpoints_in
-from domain.facts import Ledger
 from domain.instances import Layout, pooler_config
+from domain.ledger import Ledger
 from domain.overrides import Override, Overrides
 from domain.plan import DepartedUnit, Plan, Serving
 from domain.problems import Level, Problem

@@ -70,7 +70,7 @@ def observed(*, memory="", **how):
 def container(*, services=(), printed=("", ""), changes=(), checks=()):
     """What is used of an ops.Container; it runs nothing."""
 
-    def run(command, timeout):
+    def run(command, *, working_dir, timeout):
         version, limits = printed
         error = next((part for part in printed if isinstance(part, Exception)), None)
         return SimpleNamespace(wait_output=answers(error or (limits + "\n" + version, "")))

@@ -10,7 +10,7 @@ from adapters.juju.secrets import JujuSecrets
 from domain.applied import AppliedState
 from domain.budget import UnitBudget
 from domain.endpoints import Endpoint
-from domain.facts import Ledger
+from domain.ledger import Ledger
 from domain.plan import Plan, Serving
 from domain.problems import Level
 from pooler.store import State, Store
