@@ -8,6 +8,11 @@
 # because Pebble acts only when a check begins to fail: it would not act again if the next process also
 # stopped answering before the check had succeeded.
 #
+# A check that fails also runs a hook of the charm. So this script exits with 1 a single time if drain.sh has
+# paused all databases of a process that started during a pause, for which it writes DIRECTORY/started-paused:
+# the charm then ends the pause of the databases that are not paused. A notice of drain.sh would not reach the
+# charm, because Juju reads only the notices of its own user.
+#
 # drain.sh writes the process id to DIRECTORY/pid, and removes that file before PgBouncer closes SOCKET.
 # Each attempt takes two seconds at most:
 # - With Perl, it sends an SSLRequest to SOCKET. PgBouncer answers with a byte, without a login
@@ -65,7 +70,7 @@ is_alive() {
 }
 
 while is_pgbouncer; do
-    is_alive 2>/dev/null && exit
+    is_alive 2>/dev/null && { ! rm "$directory/started-paused" 2>/dev/null; exit; }
     LOOKS=$((LOOKS - 1))
     [ "$LOOKS" -gt 0 ] && continue
     kill -KILL "$pid"

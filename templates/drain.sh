@@ -60,10 +60,8 @@ if [ -s "${0%/*}/paused" ]; then
     # client begins a transaction.
     while [ ! -S "$socket" ] && kill -0 "$pooler" 2>/dev/null; do :; done
     kill -USR1 "$pooler"
-    # The charm ends this pause of all databases if an operator paused a single database. A service of Pebble
-    # has PEBBLE_SOCKET of Pebble's own environment.
-    ! command -v /charm/bin/pebble || PEBBLE_SOCKET=${PEBBLE_SOCKET:-/charm/container/pebble.socket} \
-        /charm/bin/pebble notify pgbouncer-k8s.charm/paused-start pid="$pooler" || :
+    # alive.sh tells the charm, which ends this pause of all databases if an operator paused a single database.
+    : >"$directory/started-paused"
 fi >/dev/null 2>&1
 while :; do
     wait "$pooler"

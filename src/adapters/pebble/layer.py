@@ -106,9 +106,10 @@ def _checks(
 def _asking(place: str, period: str, user: RunsAs) -> ops.pebble.CheckDict:
     """Return a check that runs alive.sh for a process.
 
-    The check has no level. alive.sh kills a process that does not answer, and fails only then, so the
-    threshold is a single failure. alive.sh takes six seconds, and Pebble ends it after `period`: on a
-    busy machine, where `period` is too short, alive.sh kills nothing.
+    The check has no level. alive.sh fails only when it has killed a process that does not answer, or a single
+    time when drain.sh has paused a process that it started, so the threshold is a single failure. alive.sh takes
+    six seconds, and Pebble ends it after `period`: on a busy machine, where `period` is too short, alive.sh
+    kills nothing.
     """
     return {
         "override": "replace",
