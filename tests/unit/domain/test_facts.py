@@ -74,3 +74,21 @@ def test_values_cannot_be_changed_and_refuse_what_they_do_not_know():
     member = Member(name="a", address="b")
     with pytest.raises(pydantic.ValidationError):
         member.name = "c"
+
+
+@pytest.mark.parametrize(
+    ("configure", "database", "command"),
+    [
+        ("juju config pool", "", "juju run pool/leader resume"),
+        ("juju config pool", "shop", "juju run pool/leader resume database=shop"),
+        ("pooler config", "", "pooler resume"),
+        ("pooler config", "shop", "pooler resume shop"),
+    ],
+)
+def test_a_command_runs_an_action_on_the_platform(configure, database, command):
+    facts = related().leader.read().model_copy(update={"configure_command": configure})
+    assert facts.command("resume", database) == command
+
+
+def test_facts_have_the_time_of_a_later_look():
+    assert related().leader.read().at(7.0).now == 7.0

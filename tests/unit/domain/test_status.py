@@ -142,3 +142,17 @@ def test_a_process_that_does_not_answer_is_named_with_the_cure():
     assert assess(hung.model_copy(update={"layout": alone}))[0].text == (
         "PgBouncer process 0 does not answer: restart it with `pooler up`"
     )
+
+
+def test_units_that_do_not_follow_new_passwords_are_named():
+    platform = related()
+    calm = platform.leader.read()
+    auth = calm.auth.model_copy(update={"former_admin_password": calm.auth.admin_password})
+    facts = calm.with_auth(auth)
+    assert "waiting for pgbouncer/1, pgbouncer/0" in texts(facts)[0]
+    # Every unit follows, and the next hook removes the former password.
+    user = facts.plan.upstream.auth_user
+    follows = facts.serving.model_copy(update={"credentials": auth.generation, "auth_user": user})
+    peers = tuple(peer.model_copy(update={"serving": follows}) for peer in facts.peers)
+    facts = facts.announcing(follows, facts.stake).model_copy(update={"peers": peers})
+    assert texts(facts) == texts(calm)

@@ -150,3 +150,9 @@ def test_users_of_ours_are_three_that_can_be_written_down(key, value):
 
 def test_a_name_of_bytes_that_are_no_text_is_refused():
     assert request_problem("\udcff", ()).startswith("asks for database '\\udcff', but ")
+
+
+def test_a_login_keeps_its_user_with_another_password():
+    login = Login(username="a", password=pydantic.SecretStr("former"))
+    following = login.with_password(pydantic.SecretStr("new"))
+    assert (following.username, following.password.get_secret_value()) == ("a", "new")
