@@ -39,7 +39,7 @@ class ApplyOperations:
             return Done(facts)
         if facts.auth is None:
             # Without PostgreSQL a console has no users. The next unit waits for the report of a restart.
-            return Done(self._report(facts, record, facts.operations.paused, None))
+            return _outcome(self._report(facts, record, facts.operations.paused, None), "")
         reason, paused, holder = "", tuple[str, ...](), None
         try:
             # A larger number is of an order whose plan was lost, because its hook was killed.
@@ -53,7 +53,7 @@ class ApplyOperations:
         except PoolerFailed as error:
             reason = str(error)
         facts = self._report(facts, facts.container.applied or record, paused, holder)
-        return AskAgain(facts, reason) if reason else Done(facts)
+        return _outcome(facts, reason)
 
     def _each(
         self,
@@ -181,6 +181,14 @@ class ApplyOperations:
             return facts
         self.peers.report(report)
         return facts.reporting(report)
+
+
+def _outcome(facts: Facts, reason: str) -> Done | AskAgain:
+    """Return AskAgain also while a restart is not reported: no event says that a process has started."""
+    record = facts.container.applied
+    if record and not facts.leaving and record.restarts != facts.operations.restarts:
+        reason = reason or "waiting for a process to start again"
+    return AskAgain(facts, reason) if reason else Done(facts)
 
 
 def _pause(alias: str, _: AppliedProcess, console: Console) -> None:
