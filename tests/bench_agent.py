@@ -204,7 +204,11 @@ def recorded(juju: Juju) -> dict:
     for secret in juju.state.secrets:
         content = secret.latest_content or secret.tracked_content
         secrets |= {secret.id: content} | ({secret.label: content} if secret.label else {})
-    options = {name: option["default"] for name, option in CONFIG["options"].items()}
+    options = {
+        name: option["default"]
+        for name, option in CONFIG["options"].items()
+        if "default" in option
+    }
     address = {"hostname": "", "value": "10.0.0.0", "cidr": ""}
     network = {
         "bind-addresses": [{"mac-address": "", "interface-name": "", "addresses": [address]}],
