@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from app.errors import AccessRefused
+from app.errors import AccessRefused, DatabaseBusy
 
 
 @dataclass
@@ -29,6 +29,8 @@ class MemoryRole:
     until: float = 0.0
     # Whether the role has sessions.
     sessions: bool = False
+    # Whether a transaction of a session keeps the role locked.
+    locked: bool = False
 
     @property
     def lets_in(self) -> bool:
@@ -83,6 +85,8 @@ class FormerNames:
         role = self._server.roles.get(former)
         if role and not role.client:
             raise not_ours(former)
+        if role and role.locked:
+            raise DatabaseBusy(f"another session keeps {former} locked")
         until = time.time() + seconds
         if role:
             role.until = until

@@ -3,7 +3,8 @@
 import dataclasses
 import logging
 
-from app.errors import DatabaseRefused, DatabaseUnreachable
+from app.database_ports import Database
+from app.errors import DatabaseBusy, DatabaseRefused, DatabaseUnreachable
 from app.outcome import AskAgain, Done
 from app.ports import Clients, Databases, NewPassword, Peers
 from domain import exposure, planning
@@ -127,12 +128,24 @@ class PublishEndpoints:
             ):
                 return None
             with self.databases.open(backend, facts.ledger) as database:
-                until = database.expire(rotation.former, rotation.seconds)
+                until = self._expire(facts, database, rotation)
         except (DatabaseUnreachable, DatabaseRefused) as error:
             logger.warning("User %s does not expire yet: %s", rotation.former, error)
             return None
         logger.info("%s has the new user name %s", request.application, request.username)
         return rotation.telling(until)
+
+    def _expire(self, facts: Facts, database: Database, rotation: Rotation) -> float:
+        """Let the former name of a client expire in PostgreSQL; return when, in seconds since the epoch.
+
+        A session of the client can lock its role for as long as it wants. Then the time runs all the same, and
+        `ReconcileAccess` ends the former name after it.
+        """
+        try:
+            return database.expire(rotation.former, rotation.seconds)
+        except DatabaseBusy as error:
+            logger.warning("PostgreSQL does not let user %s expire: %s", rotation.former, error)
+            return facts.now + rotation.seconds
 
     def _published(self, facts: Facts, client: Client, offer: Offer) -> Client:
         """Publish an offer to a client, and return the client; it is unchanged if it cannot log in yet."""

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 
 from app.database_ports import Database
-from app.errors import DatabaseRefused, DatabaseUnreachable, NoTimeLeft
+from app.errors import AccessRefused, DatabaseRefused, DatabaseUnreachable, NoTimeLeft
 from app.intents.grant_round import GrantRound, topic_of
 from app.intents.take_over import taking_over
 from app.outcome import AskAgain, Done
@@ -18,7 +18,7 @@ from domain.ledger import Ledger
 from domain.made import AUTH, digest_of
 from domain.problems import KUBERNETES, PAUSE, ROTATION, SERVICE, Level, Problem
 from domain.replacement import successor_of, takes_over
-from domain.rotating import former_users, rotations
+from domain.rotating import former_users, rotation_for, rotations
 from domain.rotation import twin
 from domain.users import AuthMaterial, Login, auth_user, grant_for, second_auth_user
 from domain.verification import verified_login
@@ -175,9 +175,13 @@ class ReconcileAccess:
         """
         locked, request = granting.give(client.request), client.request
         username, password = request.username, None
+        rotation = rotation_for(facts, request)
+        # A session of the former name acts as the client's role, and may have changed its password. The password
+        # that the client was told is set again when the former name ends.
+        ends = rotation is not None and rotation.expired(facts.now)
         # The user is new although its client has a password: the user, or the server, was lost. The client
         # keeps its password.
-        if locked and client.published:
+        if (locked or (ends and locked is not None)) and client.published:
             password = self.clients.password(request)
         renamed = any(known.current == username for known in granting.renamed)
         by_certificate = (
@@ -292,6 +296,13 @@ def _former_users(facts: Facts, database: Database) -> set[str]:
     In the hook that begins a rotation, the next name is no user yet, and no role of that name is dropped.
     """
     expired = {known.former for known in rotations(facts) if known.expired(facts.now)}
-    return {
+    kept = {
         name for name in former_users(facts) if name not in expired or database.has_sessions(name)
     }
+    for name in sorted(kept & expired):
+        # A session of the client may have kept the role locked when its end was set.
+        try:
+            database.expire(name, 0)
+        except AccessRefused as error:
+            logger.warning("User %s can still log in to PostgreSQL: %s", name, error)
+    return kept

@@ -377,6 +377,41 @@ def test_a_user_that_cannot_expire_is_tried_again(clock):
     assert platform.model.ledger.rotations[0].stage == "told"
 
 
+def test_a_session_that_locks_its_role_does_not_keep_the_former_login(clock):
+    platform = shop()
+    former = published(platform)
+    rotate(platform, seconds=10)
+    platform.server.lets_in = False
+    platform.settle()
+    role = platform.server.roles[FIRST]
+    role.locked = role.sessions = True
+    platform.server.lets_in = True
+    hooks(platform)
+    assert published(platform).username == SECOND
+    clock[0] += 10
+    hooks(platform)
+    assert lets_in(platform, former), "PostgreSQL could not set the end"
+    role.locked = False
+    hooks(platform)
+    assert not lets_in(platform, former)
+    role.locked = True
+    clock[0] += 10
+    hooks(platform)
+    assert users(platform) == {SECOND}
+
+
+def test_the_former_login_cannot_keep_a_password_that_it_has_set(clock):
+    platform = shop()
+    rotate(platform, seconds=10)
+    platform.settle()
+    platform.server.roles[SECOND].password = "set by a session of the former user"
+    assert not lets_in(platform, published(platform))
+    clock[0] += 10
+    hooks(platform)
+    assert users(platform) == {SECOND}
+    assert lets_in(platform, published(platform))
+
+
 def test_a_rotation_without_a_verified_server_waits(clock):
     platform = shop()
     platform.server.lets_in = False
