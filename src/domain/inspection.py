@@ -267,7 +267,7 @@ def bundle(
         ),
         "configuration": "\n".join(_configuration(config)),
     }
-    return {name: _without(text[:_MOST_SECTION], secrets) for name, text in found.items()}
+    return {name: _without(text, secrets)[:_MOST_SECTION] for name, text in found.items()}
 
 
 def _configuration(config: PoolerConfig | None) -> Iterator[str]:

@@ -7,7 +7,7 @@ import hmac
 import re
 
 _VERIFIER = re.compile(
-    r"SCRAM-SHA-256\$(?P<rounds>[1-9][0-9]{0,6}):(?P<salt>[A-Za-z0-9+/]+={0,2})\$[^:]+:(?P<server>\S+)"
+    r"SCRAM-SHA-256\$(?P<rounds>[1-9][0-9]{0,5}):(?P<salt>[A-Za-z0-9+/]+={0,2})\$[^:]+:(?P<server>\S+)"
 )
 
 # The default of PostgreSQL.

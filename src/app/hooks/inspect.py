@@ -69,7 +69,9 @@ def _wanted(facts: Facts) -> PoolerConfig | None:
 def _secrets(facts: Facts) -> frozenset[str]:
     """Return every secret that the facts have."""
     auth, login = facts.auth, facts.backend.credentials
-    known = [auth.auth_password, auth.stats_password, auth.admin_password] if auth else []
-    known += [client.password for client in auth.clients] if auth else []
-    known += [login.password] if login else []
+    known = [login.password] if login else []
+    if auth:
+        known += [user.password for user in (*auth.look_ups, *auth.clients)]
+        known += [auth.stats_password, auth.admin_password]
+        known += [auth.former_admin_password] if auth.former_admin_password else []
     return frozenset(secret.get_secret_value() for secret in known)

@@ -1,9 +1,12 @@
 """What an operator is shown of a unit: `show` and `report`."""
 
+import pydantic
 import pytest
 from in_memory import related
 
 from domain.operations import ClientSession
+from domain.problems import Level, Problem
+from domain.users import Login
 
 
 @pytest.fixture
@@ -54,6 +57,30 @@ def test_a_report_has_no_secret(platform):
     found = str(platform.leader.report())
     assert not [secret for secret in known if secret in found]
     assert "pool_mode" in found
+
+
+def test_a_report_has_no_secret_of_a_rotation(platform):
+    known = ["the-next-password", "the-former-password"]
+    platform.model.auth = platform.model.auth.model_copy(
+        update={
+            "next_auth": Login(username="next", password=pydantic.SecretStr(known[0])),
+            "former_admin_password": pydantic.SecretStr(known[1]),
+        }
+    )
+    sessions = [session(number, application=text) for number, text in enumerate(known)]
+    platform.leader.pooler.consoles.sessions[0] = sessions
+    found = str(platform.leader.report())
+    assert not [secret for secret in known if secret in found]
+
+
+def test_the_end_of_a_long_section_has_no_part_of_a_secret(platform):
+    password = platform.leader.read().auth.admin_password.get_secret_value()
+    texts = ["x" * 99] * 119 + ["y" * 90 + password]
+    for number, text in enumerate(texts):
+        problem = Problem(topic=f"t{number}", level=Level.ACTIVE, text=text)
+        platform.model.ledger = platform.model.ledger.with_problem(problem)
+    problems = platform.leader.report()["problems"]
+    assert problems.endswith("y…")
 
 
 def test_a_unit_without_users_or_configuration_is_shown(platform):

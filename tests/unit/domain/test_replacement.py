@@ -164,3 +164,8 @@ def test_an_md5_hash_of_postgresql_is_recognized():
     stored = "md5f36364cf8f220edc6e52a50630005de9"
     assert scram.fits(stored, "role", "pencil")
     assert not scram.fits("", "role", "pencil")
+
+
+def test_a_verifier_that_takes_seconds_to_compare_is_not_compared():
+    begin, _, end = scram.verifier("role", "pencil").partition("4096")
+    assert not scram.fits(f"{begin}9999999{end}", "role", "pencil")
