@@ -140,6 +140,12 @@ NEXT_AUTH_USER_WAITS = Kind(
     "PgBouncer's own users get new passwords: waiting until PostgreSQL lets in {user}",
     "wait. If it stays, check that `pg_hba.conf` of PostgreSQL has rules for the user. Clients log in meanwhile",
 )
+NEW_NAMES_WAIT = Kind(
+    Level.ACTIVE,
+    "clients get new credentials: waiting until PostgreSQL and every unit let in {users}",
+    "wait. If it stays, check that `pg_hba.conf` of PostgreSQL has rules for these users. Clients log in"
+    " meanwhile",
+)
 OWN_USERS_CHANGE = Kind(
     Level.ACTIVE,
     "PgBouncer's own users get new passwords: waiting for {units}",

@@ -11,7 +11,7 @@ from domain.exporters import COMPLETE, FIRST_PORT, exporters_of
 from domain.facts import Facts
 from domain.ini_lines import most_clients
 from domain.instances import MIN_CLIENTS
-from domain.orders import first_holder, held_by, named
+from domain.orders import first_holder, held_by, named, shortened
 from domain.overrides import unsupported_by
 from domain.own_users import is_changing, units_behind
 from domain.planning import certificate_logins
@@ -48,6 +48,7 @@ def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ..
         *_capacity(facts),
         *certificate_sentences(facts),
         *_own_users(facts),
+        *_new_names(facts),
         *(Sentence(level=Level.ACTIVE, text=text) for text in facts.telemetry.answers),
         *(
             Sentence(level=problem.level, text=problem.text)
@@ -228,6 +229,13 @@ def _own_users(facts: Facts) -> Iterator[Sentence]:
         yield sentences.OWN_USERS_CHANGE.sentence(units=", ".join(behind))
     elif login := facts.auth.next_auth:
         yield sentences.NEXT_AUTH_USER_WAITS.sentence(user=login.username)
+
+
+def _new_names(facts: Facts) -> Iterator[Sentence]:
+    """Yield a note while clients cannot be told their new names."""
+    waiting = [known.current for known in facts.ledger.rotations if known.stage == "renamed"]
+    if facts.leader and waiting:
+        yield sentences.NEW_NAMES_WAIT.sentence(users=shortened(waiting, 5))
 
 
 def _operations(facts: Facts) -> Iterator[Sentence]:

@@ -158,9 +158,11 @@ def test_a_new_name_is_told_only_when_postgresql_lets_it_in(clock):
     platform.settle()
     assert published(platform) == former
     assert platform.server.roles[FIRST].until == 0
+    assert worst(platform.leader).text.endswith(f"let in {SECOND}")
     platform.server.lets_in = True
     hooks(platform)
     assert published(platform).username == SECOND
+    assert SECOND not in worst(platform.leader).text
     assert lets_in(platform, former)
 
 
