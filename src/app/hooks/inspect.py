@@ -70,6 +70,10 @@ def _secrets(facts: Facts) -> frozenset[str]:
     """Return every secret that the facts have."""
     auth, login = facts.auth, facts.backend.credentials
     known = [auth.auth_password, auth.stats_password, auth.admin_password] if auth else []
-    known += [client.password for client in auth.clients] if auth else []
+    if auth:
+        # While passwords are rotated, there are two of each.
+        logins = (*auth.clients, auth.next_auth, auth.former_auth)
+        known += [login.password for login in logins if login]
+        known += [auth.former_admin_password] if auth.former_admin_password else []
     known += [login.password] if login else []
     return frozenset(secret.get_secret_value() for secret in known)
