@@ -147,7 +147,7 @@ def _intents(
         ConfigurePooler(ports.pooler, ports.consoles, ports.peers, verify),
         # Processes that were just started are paused, too.
         ApplyOperations(ports.pooler, ports.consoles, ports.peers),
-        # The charm before, if it ran here, waits for what this unit serves now.
+        # Canonical's charm, if it ran here, waits for what this unit serves now.
         FollowReference(ports.databases, ports.replaced, ports.rollout),
         # Connections that the processes of the leader have just given up go to other units at once.
         share,

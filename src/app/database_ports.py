@@ -106,7 +106,7 @@ class Database(Protocol):
         ...
 
     def adopt(self, role: InheritedRole) -> bool:
-        """Make the role of a client of the charm before that of this application, with its database.
+        """Make the role of a client of Canonical's charm that of this application, with its database.
 
         Returns whether this application has the role. A role that cannot be taken over stays as it is, and a
         note says why.
@@ -114,7 +114,7 @@ class Database(Protocol):
         ...
 
     def drop_inherited_auth_user(self, name: str) -> None:
-        """Drop the auth user of the charm before, with its functions in all databases, unless it is gone."""
+        """Drop the auth user of Canonical's charm, with its functions in all databases, unless it is gone."""
         ...
 
     def set_password(self, credentials: Login) -> None:

@@ -111,12 +111,12 @@ SINGLE_REPLICAS = Kind(
 )
 REFERENCE_RUNS = Kind(
     Level.ACTIVE,
-    "{units} still run the charm before: applications that come or go wait until every unit is refreshed",
+    "{units} still run Canonical's charm: applications that come or go wait until every unit is refreshed",
     "go on with the refresh: see how-to/replace.md",
 )
 AUTH_USER_STAYS = Kind(
     Level.WAITING,
-    "superuser {user} of the charm before cannot log in any more, and is still in PostgreSQL: {reason}",
+    "superuser {user} of Canonical's charm cannot log in any more, and is still in PostgreSQL: {reason}",
     "see the reason in the sentence. Every hook tries again",
 )
 STILL_LOGS_IN = Kind(

@@ -1,4 +1,4 @@
-"""Roles that the charm before made become roles of this charm, and its superuser goes, in a real PostgreSQL."""
+"""Roles that Canonical's charm made become roles of this charm, and its superuser goes, in a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HASH = "md5" + hashlib.md5(f"{CLIENT_PASSWORD}relation_id_1".encode()).hexdigest
 
 
 def before(server: PostgreSQL, encryption: str = "scram-sha-256") -> None:
-    """Make what the charm before makes by its file pgbouncer-install.sql and its libraries."""
+    """Make what Canonical's charm makes by its file pgbouncer-install.sql and its libraries."""
     server.sql(f"SET password_encryption = '{encryption}'; CREATE ROLE relation_id_1 LOGIN")
     given = f"PASSWORD '{HASH if encryption == 'md5' else CLIENT_PASSWORD}'"
     server.sql(f"ALTER ROLE relation_id_1 {given}")

@@ -1,4 +1,4 @@
-"""PgBouncer serves the clients of the charm before by its auth user, and then by that of this charm."""
+"""PgBouncer serves the clients of Canonical's charm by its auth user, and then by that of this charm."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ AUTH = AuthMaterial(
 
 
 def plan_of(unit: Unit, backend: BackendLogin) -> Plan:
-    """Return the plan that follows from what the charm before has stored."""
+    """Return the plan that follows from what Canonical's charm has stored."""
     facts = Facts(
         unit="p/0",
         address="127.0.0.1",

@@ -1,4 +1,4 @@
-"""A unit of this charm that finds what the charm before has stored, under Scenario."""
+"""A unit of this charm that finds what Canonical's charm has stored, under Scenario."""
 
 import dataclasses
 import pathlib
@@ -30,7 +30,7 @@ def refreshed(
     failing=(),
     **bags,
 ):
-    """Return a unit whose pod was just refreshed from the charm before; units in `ours` were refreshed already.
+    """Return a unit whose pod was just refreshed from Canonical's charm; units in `ours` were refreshed already.
 
     `tls` is the content of the unit's secret, `failing` has requests that Kubernetes does not answer, and `bags`
     are further databags of `upgrade`.
@@ -97,7 +97,7 @@ def refreshed(
 
 
 def _in_postgresql(server):
-    """Make what the charm before made in PostgreSQL."""
+    """Make what Canonical's charm made in PostgreSQL."""
     foreign = {"ours": False, "login": True}
     server.roles["relation_id_11"] = MemoryRole(password=PASSWORD, **foreign)
     server.roles[AUTH_USER] = MemoryRole(password="aUTHpASSWORDoFtHErEFEREN", **foreign)
@@ -138,13 +138,13 @@ def all_refreshed(juju, auth_user="", serving=SERVING):
 
 
 def with_tls(folder, root, pair, **how):
-    """Return a refreshed unit whose secret has a pair of the charm before, and whose authority is related."""
+    """Return a refreshed unit whose secret has a pair of Canonical's charm, and whose authority is related."""
     secret = {
         "key": pair.key.get_secret_value(),
         "cert": pair.chain[0],
         "chain": "\n".join([*pair.chain, root]),
         "cauth": root,
-        "csr": "the request of the charm before",
+        "csr": "the request of Canonical's charm",
     }
     juju = refreshed(folder, tls=secret, **how)
     authority = testing.Relation(

@@ -115,7 +115,7 @@ def restart(application: Application, parameters: Parameters, log: Log) -> Answe
     """Restart every process, one after another."""
     given.check(parameters, ())
     outcome = application.restart()
-    log("this unit restarts its first process; each restart waits for clients, at most 25 s")
+    log("this unit restarts its first process; each process disconnects its clients after 20 s")
     return Answer(
         {"restarts": "processes restart one after another, and units too", **_rest(outcome.facts)},
         outcome,
@@ -126,7 +126,7 @@ def reconnect(application: Application, parameters: Parameters, _: Log) -> Answe
     """Replace every server connection."""
     given.check(parameters, ())
     outcome = application.reconnect()
-    said = "each is replaced when its transaction ends; in session mode when its client leaves"
+    said = "each is replaced when its transaction ends; in session mode its client is disconnected"
     return Answer({"server-connections": said, **_rest(outcome.facts)}, outcome)
 
 

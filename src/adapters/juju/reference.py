@@ -182,12 +182,12 @@ def _items(text: str) -> Iterator[tuple[str, Mapping[str, object]]]:
 
 def _parsed(text: str) -> object:
     if len(text) > _LONGEST:
-        logger.warning("A value of the charm before is longer than %d letters", _LONGEST)
+        logger.warning("A value of Canonical's charm is longer than %d letters", _LONGEST)
         return None
     try:
         return json.loads(text or "null")
     except (ValueError, RecursionError):
-        logger.warning("A value of the charm before is not in JSON")
+        logger.warning("A value of Canonical's charm is not in JSON")
         return None
 
 
@@ -222,7 +222,7 @@ def _auth(content: Databag, shared: Databag) -> AuthMaterial | None:
         )
     except pydantic.ValidationError:
         # The message of the error would show the passwords.
-        logger.warning("The auth file of the charm before has users that cannot be used")
+        logger.warning("The auth file of Canonical's charm has users that cannot be used")
         return None
 
 

@@ -174,11 +174,11 @@ class PsycopgDatabase:
             return self._session.with_retry(lambda: self._client_databases.grant(grant, oid))
 
     def adopt(self, role: InheritedRole) -> bool:
-        """Make the role of a client of the charm before that of this application, with its database."""
+        """Make the role of a client of Canonical's charm that of this application, with its database."""
         return self._session.with_retry(lambda: self._inherited.adopt(role))
 
     def drop_inherited_auth_user(self, name: str) -> None:
-        """Drop the auth user of the charm before, with its functions in all databases, unless it is gone."""
+        """Drop the auth user of Canonical's charm, with its functions in all databases, unless it is gone."""
         self._session.with_retry(lambda: self._inherited.drop_auth_user(name, self._new_owner))
 
     @property

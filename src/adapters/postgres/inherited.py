@@ -1,4 +1,4 @@
-"""Take over roles and databases that the charm before made, and drop its auth user with its functions."""
+"""Take over roles and databases that Canonical's charm made, and drop its auth user with its functions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from adapters.postgres.session import Session
     from domain.reference import InheritedRole
 
-# The function and the schema that the charm before made in a database, if the backend's user owns both: a schema
+# The function and the schema that Canonical's charm made in a database, if the backend's user owns both: a schema
 # of this name that a client made is not dropped.
 _FUNCTION = """
 SELECT p.oid IS NOT NULL FROM pg_namespace n
@@ -31,7 +31,7 @@ WHERE nspname = %s AND nspowner = current_user::regrole
 
 
 class InheritedRoles:
-    """The roles that the charm before made, which have no comment and are not in the ledger."""
+    """The roles that Canonical's charm made, which have no comment and are not in the ledger."""
 
     def __init__(self, session: Session, roles: Roles, group_name: Callable[[str], str]) -> None:
         self._session = session
@@ -39,7 +39,7 @@ class InheritedRoles:
         self._group_name = group_name
 
     def adopt(self, wanted: InheritedRole) -> bool:
-        """Make a role that the peer data of the charm before name that of this application.
+        """Make a role that the peer data of Canonical's charm name that of this application.
 
         The password that was published has to be that of the role: a client may have made a role of this name.
         A superuser, and a role that was given to another user, stay as they are. Returns whether this
@@ -75,7 +75,7 @@ class InheritedRoles:
         return True
 
     def _adopt_database(self, name: str) -> None:
-        """Give a database that the charm before made to the group of its clients."""
+        """Give a database that Canonical's charm made to the group of its clients."""
         access = self._session.database_access(name)
         if access and access.owned and name != self._session.database:
             group = self._group_name(name)
@@ -83,7 +83,7 @@ class InheritedRoles:
             self._session.run("ALTER DATABASE {d} OWNER TO {g}", d=name, g=group)
 
     def drop_auth_user(self, name: str, new_owner: Callable[[str], str]) -> None:
-        """Drop the auth user of the charm before, and its schema with its function in every database."""
+        """Drop the auth user of Canonical's charm, and its schema with its function in every database."""
         session = self._session
         role = session.role(name)
         if role is None or role.kind is not None:

@@ -69,9 +69,11 @@ def _wanted(facts: Facts) -> PoolerConfig | None:
 def _secrets(facts: Facts) -> frozenset[str]:
     """Return every secret that the facts have."""
     auth, login = facts.auth, facts.backend.credentials
-    known = [login.password] if login else []
+    known = [auth.auth_password, auth.stats_password, auth.admin_password] if auth else []
     if auth:
-        known += [user.password for user in (*auth.look_ups, *auth.clients)]
-        known += [auth.stats_password, auth.admin_password]
+        # While passwords are rotated, there are two of each.
+        logins = (*auth.clients, auth.next_auth, auth.former_auth)
+        known += [login.password for login in logins if login]
         known += [auth.former_admin_password] if auth.former_admin_password else []
+    known += [login.password] if login else []
     return frozenset(secret.get_secret_value() for secret in known)

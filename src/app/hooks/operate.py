@@ -57,7 +57,7 @@ class Operate:
         return self._order("restart", ALL, lambda _, plan: orders.restarting(plan))
 
     def reconnect(self) -> Outcome:
-        """Replace every server connection when its transaction ends; in session mode when its client leaves."""
+        """Replace every server connection when its transaction ends; in session mode its session ends then."""
         return self._order("reconnect", ALL, lambda _, plan: orders.reconnecting(plan))
 
     def kill(self, order: KillOrder) -> Outcome:

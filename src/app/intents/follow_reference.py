@@ -23,7 +23,7 @@ from domain.verification import verified_login
 
 logger = logging.getLogger(__name__)
 
-# The state of a unit whose refresh is complete, in the words of the charm before.
+# The state of a unit whose refresh is complete, in the words of Canonical's charm.
 _COMPLETED = "completed"
 
 
@@ -100,7 +100,7 @@ class FollowReference:
                 return Done(facts, (problem,))
         if reference and reference.checked and not self._adjust(without_partition):
             return AskAgain(facts, "waiting for Kubernetes to end a refresh")
-        logger.info("The refresh from the charm before has ended")
+        logger.info("The refresh from Canonical's charm has ended")
         self.replaced.forget_application()
         self.replaced.forget_unit()
         return Done(facts.with_reference(None))

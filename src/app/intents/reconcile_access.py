@@ -66,7 +66,7 @@ class ReconcileAccess:
                 known = taking_over(facts, database, self.clients)
                 ledger, auth = self._reconcile(known, backend, auth, database)
             if inherits and not self._admits(backend, auth):
-                # Until then every unit looks passwords up by the auth user of the charm before.
+                # Until then every unit looks passwords up by the auth user of Canonical's charm.
                 return AskAgain(facts, f"waiting for PostgreSQL to let in {auth.auth_user}")
         except (DatabaseUnreachable, DatabaseRefused) as error:
             logger.warning("Access stays as it is: %s", error)

@@ -1,4 +1,4 @@
-"""Units in memory beside units of the charm before, and the takeover from its last unit."""
+"""Units in memory beside units of Canonical's charm, and the takeover from its last unit."""
 
 import pydantic
 import pytest
@@ -70,7 +70,7 @@ def platform(made):
 
 
 def reference(platform, **how):
-    """Return what the charm before would have stored for the only client."""
+    """Return what Canonical's charm would have stored for the only client."""
     (number,) = platform.model.clients
     database = ReferenceDatabase(relation_id=number, name="shop")
     known = {"databases": (database,), "digest": "abc", "auth": AUTH, "units": ("pgbouncer/1",)}
@@ -78,7 +78,7 @@ def reference(platform, **how):
 
 
 def beside(platform, name="pgbouncer/0", **how):
-    """Return the facts of a unit that finds what the charm before has stored, and nothing of this charm."""
+    """Return the facts of a unit that finds what Canonical's charm has stored, and nothing of this charm."""
     facts = platform.unit(name).read()
     facts = facts.model_copy(update={"plan": None, "auth": None, "ledger": Ledger()})
     return following(facts.with_reference(reference(platform, **how)))
@@ -266,4 +266,4 @@ def test_a_client_that_was_not_published_is_new_after_the_takeover(platform):
 
 def test_the_status_names_the_units_of_the_charm_before(platform):
     (sentence,) = assess(beside(platform, "pgbouncer/1"))
-    assert sentence.text.startswith("pgbouncer/1 still run the charm before")
+    assert sentence.text.startswith("pgbouncer/1 still run Canonical's charm")

@@ -1,4 +1,4 @@
-"""Units of this charm beside units of the charm before, and after its last unit, under real ops."""
+"""Units of this charm beside units of Canonical's charm, and after its last unit, under real ops."""
 
 import dataclasses
 import json
@@ -43,7 +43,7 @@ def test_a_refreshed_unit_serves_what_the_charm_before_serves(tmp_path, leader, 
     line = recorded(revision)["application-secret"]["auth-file"].splitlines()[0]
     assert line in (juju.disk / "userlist.txt").read_text()
     assert juju.status.startswith(
-        "active pgbouncer-k8s/1, pgbouncer-k8s/2 still run the charm before"
+        "active pgbouncer-k8s/1, pgbouncer-k8s/2 still run Canonical's charm"
     )
     # Nothing changes for the application, in PostgreSQL or in Kubernetes, whichever unit leads.
     assert written(juju) == before
@@ -201,7 +201,7 @@ def test_the_certificate_of_the_charm_before_is_served_from_the_first_hooks(tmp_
     files = {file.name: file.read_text() for file in juju.disk.rglob("*.pem")}
     assert pair.chain[0] in "".join(files.values())
     assert json.loads(juju.mine["serving"])["tls"] is True
-    # The request of the charm before stands until the takeover: its units may be refreshed back.
+    # The request of Canonical's charm stands until the takeover: its units may be refreshed back.
     requested = juju.relation("certificates").local_unit_data["certificate_signing_requests"]
     assert "the request" in requested
 

@@ -1,4 +1,4 @@
-"""A takeover from the charm before, killed after any write and run again, has the same end."""
+"""A takeover from Canonical's charm, killed after any write and run again, has the same end."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The plan that follows from what the charm before has stored, and the decisions of the takeover."""
+"""The plan that follows from what Canonical's charm has stored, and the decisions of the takeover."""
 
 import pydantic
 import pytest

@@ -1,4 +1,4 @@
-"""Whatever the charm before, and applications through it, have stored is understood or left out."""
+"""Whatever Canonical's charm, and applications through it, have stored is understood or left out."""
 
 import json
 from types import SimpleNamespace
