@@ -88,6 +88,36 @@ def test_both_logins_act_as_the_role_that_owns_all_objects(server: PostgreSQL, r
         now.execute(f"ALTER TABLE of_former OWNER TO {SECOND}")
 
 
+def test_settings_of_a_client_hold_for_both_names(server: PostgreSQL) -> None:
+    provide(server, asked(1, "shop"))
+    for change in (
+        "SET search_path TO 'Odd \"name\", x', shop, public",
+        "SET statement_timeout TO '7s'",
+        "IN DATABASE shop SET work_mem TO '5MB'",
+        "IN DATABASE shop SET my.own TO 'a=b, c'",
+        "SET log_statement TO 'none'",
+        "CONNECTION LIMIT 9",
+    ):
+        server.sql(f"ALTER ROLE {FIRST} {change}")
+
+    def act(database: Database) -> None:
+        database.rename(FIRST, SECOND)
+        database.set_password(login(SECOND, NEW))
+
+    do(server, act)
+    names = ("search_path", "statement_timeout", "work_mem", "my.own", "log_statement")
+    shown = []
+    for user, password in ((SECOND, NEW), (FIRST, CLIENT_PASSWORD)):
+        with session(server, user, password) as connection:
+            rows = [connection.execute(f"SHOW {name}").fetchone() for name in names]
+            limit = connection.execute(
+                "SELECT rolconnlimit FROM pg_roles WHERE rolname = session_user"
+            ).fetchone()
+            shown.append((*rows, limit))
+    assert shown[0] == shown[1]
+    assert shown[0][1] == ("7s",)
+
+
 def test_what_the_former_role_owns_stays_with_the_client(server: PostgreSQL) -> None:
     rotated(server)
     with session(server, FIRST, CLIENT_PASSWORD) as former:

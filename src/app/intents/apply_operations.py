@@ -120,6 +120,8 @@ class ApplyOperations:
         and what is waited for, or ''.
         """
         wanted = aliases_of(plan, plan.paused_databases)
+        # A process that is paused without a record would stay paused for ever.
+        facts = self._remember(facts, record.pausing({*record.paused, *plan.paused_databases}))
         missing: list[tuple[AppliedProcess, str]] = []
 
         def begin(process: AppliedProcess, console: Console) -> None:
