@@ -94,6 +94,7 @@ def end_state(pooler):
         for known, name in ((pooler.home, "HOME"), (pooler.port, "PORT"), (server["port"], "PG")):
             text = re.sub(rf"(?<!\d){re.escape(str(known))}(?!\d)", name, text)
         text = re.sub(r"relation_id_\d+", lambda found: names.get(found[0], found[0]), text)
+        text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "TIME", text)
         return re.sub(r"(?<=127.0.0.1 PG )[^\"]+", "…", text)
 
     shown = {
@@ -160,8 +161,8 @@ def _without_secrets(value):
         if "password" in name
         else _without_secrets(one)
         for name, one in value.items()
-        # PostgreSQL gives the others by chance.
-        if name not in {"relations", "relation_id", "oid", "cluster"}
+        # PostgreSQL gives the others by chance, the digest is of a password, and a pause has its time.
+        if name not in {"relations", "relation_id", "oid", "cluster", "signed_for", "since"}
     }
 
 
