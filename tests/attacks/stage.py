@@ -268,7 +268,7 @@ class Stage:
     def secrets(self) -> dict[str, str]:
         """PgBouncer's own users and their passwords, as the state on disk has them."""
         known: dict[str, object] = self.state()["auth"]
-        return {name: value for name, value in known.items() if isinstance(value, str)}
+        return {name: value for name, value in known.items() if value and isinstance(value, str)}
 
     def state(self) -> dict[str, Any]:
         """What the units share, as it is on disk: the command itself takes a second to say it."""
