@@ -44,6 +44,10 @@ async def demonstrate(stage: Stage) -> None:
 
 async def _rotate(row: Row, pooler: Platform, clients: Clients, words: tuple[str, ...]) -> None:
     """Rotate clients, then PgBouncer's own users, and check that only the former credentials are refused."""
+    end = time.monotonic() + 30
+    while clients.rotating() and time.monotonic() < end:
+        # A hook drops the former user of the rotation before.
+        await pooler("up")
     former, own = clients.told(), clients.own()
     row.operations += 2
     await pooler("rotate", *words, "--valid-for", str(VALID))
@@ -102,7 +106,11 @@ class Clients:
 
     def expires(self) -> float:
         """Return when the former credentials end."""
-        return max(known["until"] for known in self._model()["ledger"]["rotations"])
+        return max((known["until"] for known in self._model()["ledger"]["rotations"]), default=0.0)
+
+    def rotating(self) -> bool:
+        """Return whether a client still has a former user."""
+        return any(known["stage"] != "ended" for known in self._model()["ledger"]["rotations"])
 
     def own(self) -> tuple[str, ...]:
         """Return the passwords of PgBouncer's own users."""

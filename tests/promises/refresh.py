@@ -37,7 +37,7 @@ SECONDS = 60  #: for the hooks of a unit
 
 # Values that units share, with the modules of the domain in which they are.
 SHARED = {
-    "plan": ("Plan", "Member", "Upstream", "Serving"), "facts": ("Ledger",), "users": ("Grant",),
+    "plan": ("Plan", "Member", "Upstream", "Serving"), "ledger": ("Ledger",), "users": ("Grant",),
     "budget": ("UnitBudget",), "applied": ("AppliedState",),
 }  # fmt: skip
 
