@@ -35,7 +35,7 @@ _LOOK_SECONDS = 0.5
 
 
 def pause(application: Application, parameters: Parameters, log: Log) -> Answer:
-    """Pause all databases, or one, and wait until the transactions of this unit have ended."""
+    """Pause a database, or all, and wait until the transactions of this unit have ended."""
     given.check(parameters, ("database", "timeout"))
     database = given.text(parameters, "database")
     seconds = given.number(parameters, "timeout", 1, LONGEST_PAUSE, PAUSE_SECONDS)

@@ -1,27 +1,16 @@
 """What an operator is shown of a unit: `show` and `report`."""
 
 import pytest
-from in_memory import related
+from operated import session, three_units
 from pydantic import SecretStr
 
-from domain.operations import ClientSession
 from domain.problems import Level, Problem
 from domain.users import Login
 
 
 @pytest.fixture
 def platform():
-    """Three units of two processes each, with the databases shop and blog."""
-    platform = related(units=3)
-    platform.relate("shop-app", "shop")
-    platform.relate("blog-app", "blog")
-    platform.settle()
-    return platform
-
-
-def session(number, **fields):
-    fields = {"user": "relation_id_1", "alias": "shop", "address": "10.9.9.9:1"} | fields
-    return ClientSession(number=number, **fields)
+    return three_units()
 
 
 def test_what_runs_is_shown_and_differences_are_named(platform):

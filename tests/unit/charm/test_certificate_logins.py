@@ -7,17 +7,11 @@ import pytest
 from certified import Certified, pair_in
 from on_juju import SHOP
 from ops import testing
+from stopped_clock import Clock
 
 from adapters.juju import facts
 from authority import Authority, self_signed, signed_by
 from domain.tls import UnitCertificates
-
-
-class Clock:
-    now = 1_000_000.0
-
-    def time(self):
-        return self.now
 
 
 @pytest.fixture

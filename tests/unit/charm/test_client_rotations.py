@@ -7,6 +7,7 @@ import pytest
 from certified import Certified, pair_in
 from on_juju import SHOP
 from ops import testing
+from stopped_clock import Clock
 
 from adapters.juju import facts
 from adapters.memory import roles
@@ -39,13 +40,6 @@ def gives(juju, application, text):
     relation = juju.client(application, {"version": "v1", "requests": json.dumps([request])})
     update(juju)
     return relation
-
-
-class Clock:
-    now = 1_000_000.0
-
-    def time(self):
-        return self.now
 
 
 @pytest.fixture

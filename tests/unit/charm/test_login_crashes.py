@@ -11,6 +11,7 @@ from charm_states import end_of
 from crash_charm import WRITES, effects
 from on_juju import TOLD
 from ops import testing
+from stopped_clock import Clock
 
 from adapters.juju import facts
 from authority import Authority, self_signed
@@ -19,13 +20,6 @@ from domain.tls import UnitCertificates
 pytestmark = pytest.mark.costly
 
 SECRET = "secret:mtls0"
-
-
-class Clock:
-    now = 1_000_000.0
-
-    def time(self):
-        return self.now
 
 
 @pytest.fixture
