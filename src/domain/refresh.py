@@ -84,8 +84,8 @@ def hold(update: RollingUpdate) -> int | None:
 def let_next_go(update: RollingUpdate) -> int | None:
     """Return the partition that a unit sets when it serves the plan in force; None if the partition stays.
 
-    A partition that another manager has set stays. If Kubernetes does not say which release is the newest, no later
-    hook of this unit would look again: the unit that is replaced next sets the partition anew.
+    A partition that another manager has set stays. If Kubernetes does not say which release is the newest, the
+    floor is set, because no later hook of this unit asks. The unit that is replaced next sets the partition again.
     """
     if not update.owned:
         return None

@@ -100,9 +100,9 @@ class FollowReference:
                 problem = kind.problem("reference", user=reference.auth.auth_user, reason=error)
                 logger.warning("%s", problem.text)
                 return Done(facts, (problem,))
-        if reference and reference.checked:
-            if problem := self._adjust(facts, without_partition):
-                return AskAgain(facts, "waiting for Kubernetes to end a refresh", (problem,))
+        checked = reference is not None and reference.checked
+        if checked and (problem := self._adjust(facts, without_partition)):
+            return AskAgain(facts, "waiting for Kubernetes to end a refresh", (problem,))
         logger.info("The refresh from Canonical's charm has ended")
         self.replaced.forget_application()
         self.replaced.forget_unit()

@@ -202,7 +202,7 @@ def test_without_an_answer_of_kubernetes_the_unit_asks_again(platform):
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_unit_that_restarts_while_kubernetes_is_behind_leaves_no_partition(platform, number):
-    """The status of the StatefulSet describes the release before while the pod ends, and when the new unit serves."""
+    """The status of the StatefulSet describes an earlier state when the pod ends and when the unit serves."""
     platform.kubernetes.pods.known = False
     refresh = Refresh(platform)
     refresh.replace(f"pgbouncer/{number}")
