@@ -1,7 +1,7 @@
 """The division of `max_db_connections` among units and processes, so that their sum stays within the limit.
 
 The leader divides the limit among the units, and each unit divides its share among its processes. A unit
-or a process whose share becomes smaller closes connections first; only free connections are given to others.
+or a process whose share becomes smaller closes connections first; only free connections are given away.
 """
 
 from collections.abc import Iterable, Sequence
