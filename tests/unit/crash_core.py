@@ -195,7 +195,9 @@ def state(platform):
     been made yet are left out, because they only have to be new.
     """
     shared = (platform.model, platform.server, platform.kubernetes, platform.observers)
-    units = {name: (unit.pooler, unit.telemetry.forwarded) for name, unit in platform.units.items()}
+    units = {
+        name: (unit.pooler, unit.telemetry.forwarded) for name, unit in platform.units.items()
+    }
     return _comparable((shared, units))
 
 
