@@ -37,9 +37,11 @@ def add(verbs: Verbs) -> None:
     )
     config.add_argument("--json", action="store_true", help="print values as JSON")
     restart = verb(verbs, "restart", "operate:restart", "replace the processes, one after another")
-    restart.add_argument("unit", nargs="?", help="number or name of a unit (by default all)")
+    restart.add_argument(
+        "unit", nargs="?", type=_name, help="number or name of a unit (by default all)"
+    )
     rotate = verb(verbs, "rotate", "rotate:rotate", "give users new passwords")
-    rotate.add_argument("name", nargs="?", help="application (by default all)")
+    rotate.add_argument("name", nargs="?", type=_name, help="application (by default all)")
     rotate.add_argument(
         "--own",
         action="store_true",
@@ -79,8 +81,8 @@ def add(verbs: Verbs) -> None:
         "disconnect clients",
         about="Disconnect the clients that match all arguments.",
     )
-    kill.add_argument("--database", metavar="NAME", help="clients of a database")
-    kill.add_argument("--user", metavar="NAME", help="clients of a user")
+    kill.add_argument("--database", type=_name, metavar="NAME", help="clients of a database")
+    kill.add_argument("--user", type=_name, metavar="NAME", help="clients of a user")
     kill.add_argument(
         "--idle",
         type=_number,
@@ -96,7 +98,15 @@ def add(verbs: Verbs) -> None:
 
 
 def _database(parser: argparse.ArgumentParser, otherwise: str) -> None:
-    parser.add_argument("database", nargs="?", help=f"name of a database ({otherwise})")
+    help_ = f"name of a database ({otherwise})"
+    parser.add_argument("database", nargs="?", type=_name, help=help_)
+
+
+def _name(text: str) -> str:
+    """Return a name. An empty text, often a shell variable without a value, does not mean all."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty: give a name, or leave it out")
+    return text
 
 
 def _number(text: str) -> int:
