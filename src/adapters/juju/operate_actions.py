@@ -136,8 +136,8 @@ def kill_clients(application: Application, parameters: Parameters, _: Log) -> An
     order = KillOrder(
         database=given.text(parameters, "database"),
         user=given.text(parameters, "user"),
-        idle=given.number(parameters, "idle-seconds", 0, 10**9, 0),
-        oldest=given.number(parameters, "oldest", 0, 10**6, 0),
+        idle=given.number(parameters, "idle-seconds", 1, 10**9, 0),
+        oldest=given.number(parameters, "oldest", 1, 10**6, 0),
     )
     if order == KillOrder():
         raise ActionFailed("say which clients: database=…, user=…, idle-seconds=… or oldest=…")

@@ -22,13 +22,21 @@ def check(parameters: Parameters, known: Collection[str]) -> None:
 
 
 def text(parameters: Parameters, name: str) -> str:
-    """Return a text, in a single line that shows; '' if it is missing."""
-    value = parameters.get(name, "")
+    """Return a text, in a single line that shows; '' if it is missing.
+
+    An empty text is refused. It is often a shell variable without a value, and without the parameter an
+    action concerns every database or client.
+    """
+    if name not in parameters:
+        return ""
+    value = parameters[name]
     # Juju passes the database `2024` as a number.
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
         raise ActionFailed(f"parameter {name} is a text, not {_shown(value)}")
+    if not value:
+        raise ActionFailed(f"parameter {name} is empty: give a name, or leave {name} out")
     if len(value) > _SHOWN or not value.isprintable() or value != value.strip():
         raise ActionFailed(
             f"parameter {name} is a name of at most {_SHOWN} letters that show, not {_shown(value)}"
@@ -45,7 +53,9 @@ def required(parameters: Parameters, name: str) -> str:
 
 def number(parameters: Parameters, name: str, least: int, most: int, default: int) -> int:
     """Return a whole number between two limits; `default` if it is missing."""
-    value = parameters.get(name, default)
+    if name not in parameters:
+        return default
+    value = parameters[name]
     if isinstance(value, str) and re.fullmatch("[0-9]{1,10}", value):
         value = int(value)
     if isinstance(value, float) and value.is_integer():

@@ -25,8 +25,8 @@ class _Rotation(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", strict=True)
 
     users: Users = "own"
-    # The name of an application of Juju; '' for all.
-    application: str = pydantic.Field(default="", pattern=r"^([a-z][a-z0-9-]{0,99})?$")
+    # The name of an application of Juju; '' for all. An empty name is not valid if it is given.
+    application: str = pydantic.Field(default="", pattern=r"^[a-z][a-z0-9-]{0,99}$")
     # How long clients can log in with their former credentials, in hours.
     valid_hours: int = pydantic.Field(default=24, alias="valid-hours", ge=0, le=MOST_HOURS)
 
@@ -43,6 +43,11 @@ def rotate_credentials(
             f"parameter {name} is not valid: users takes own, clients or all, application the name of an"
             f" application, and valid-hours a number from 0 to {MOST_HOURS}"
         ) from None
+    if asked.application and asked.users == "own":
+        raise ActionFailed(
+            "PgBouncer's own users belong to no application: add users=clients to rotate the users of"
+            f" {asked.application}"
+        )
     seconds = asked.valid_hours * 3600
     begun = application.rotate_credentials(asked.users, asked.application, seconds)
     for message in begun.messages:

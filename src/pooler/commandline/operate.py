@@ -21,7 +21,9 @@ def add(verbs: Verbs) -> None:
     """Add the verbs for options, processes, passwords, pauses and clients."""
     _add_config(verbs)
     restart = verb(verbs, "restart", "operate:restart", "replace the processes, one after another")
-    restart.add_argument("unit", nargs="?", help="number or name of a unit (by default all)")
+    restart.add_argument(
+        "unit", nargs="?", type=_name, help="number or name of a unit (by default all)"
+    )
     _add_rotate(verbs)
     _add_pauses(verbs)
     disable = verb(verbs, "disable", "operate:disable", "let no client log in to a database")
@@ -56,7 +58,7 @@ def _add_config(verbs: Verbs) -> None:
 
 def _add_rotate(verbs: Verbs) -> None:
     rotate = verb(verbs, "rotate", "rotate:rotate", "give users new passwords")
-    rotate.add_argument("name", nargs="?", help="application (by default all)")
+    rotate.add_argument("name", nargs="?", type=_name, help="application (by default all)")
     rotate.add_argument(
         "--own",
         action="store_true",
@@ -79,7 +81,7 @@ def _add_pauses(verbs: Verbs) -> None:
         "operate:pause",
         "let open transactions end, and let new transactions wait",
     )
-    pause.add_argument("database", nargs="?", help=_DATABASE)
+    pause.add_argument("database", nargs="?", type=_name, help=_DATABASE)
     pause.add_argument(
         "--timeout",
         type=_number,
@@ -87,7 +89,7 @@ def _add_pauses(verbs: Verbs) -> None:
         help="take the pause back if a transaction is still open then (by default the pause stays)",
     )
     resume = verb(verbs, "resume", "operate:resume", "let the transactions that wait continue")
-    resume.add_argument("database", nargs="?", help=_DATABASE)
+    resume.add_argument("database", nargs="?", type=_name, help=_DATABASE)
 
 
 def _add_kill(verbs: Verbs) -> None:
@@ -98,8 +100,8 @@ def _add_kill(verbs: Verbs) -> None:
         "disconnect clients",
         about="Disconnect the clients that match all arguments.",
     )
-    kill.add_argument("--database", metavar="NAME", help="clients of a database")
-    kill.add_argument("--user", metavar="NAME", help="clients of a user")
+    kill.add_argument("--database", type=_name, metavar="NAME", help="clients of a database")
+    kill.add_argument("--user", type=_name, metavar="NAME", help="clients of a user")
     kill.add_argument(
         "--idle",
         type=_number,
@@ -112,6 +114,13 @@ def _add_kill(verbs: Verbs) -> None:
         metavar="COUNT",
         help="in each process so many clients that have been idle longest",
     )
+
+
+def _name(text: str) -> str:
+    """Return a name. An empty text, often a shell variable without a value, does not mean all."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty: give a name, or leave it out")
+    return text
 
 
 def _number(text: str) -> int:

@@ -121,6 +121,14 @@ def test_a_wrong_argument_shows_the_usage_of_its_own_verb(words, capsys):
     assert f"`pooler {words[0]} --help` shows all arguments" in printed
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["pause", ""], ["resume", ""], ["restart", ""], ["rotate", ""], ["kill", "--user", ""]],
+)
+def test_an_empty_name_does_not_mean_all(words, capsys):
+    assert "the name is empty: give a name, or leave it out" in refusal(capsys, *words)
+
+
 def test_without_words_the_command_prints_its_help_as_an_error(capsys):
     assert refusal(capsys).startswith("usage: pooler ")
 

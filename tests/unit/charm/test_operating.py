@@ -93,11 +93,14 @@ def test_a_file_of_a_pause_is_written_only_for_a_pause(juju):
         ("pause", {"timeout": True}, "parameter timeout is a whole number from 1 to 240"),
         ("pause", {"database": ["shop"]}, "parameter database is a text, not ['shop']"),
         ("pause", {"database": "a\nb"}, "parameter database is a name of at most 63 letters"),
+        ("pause", {"database": ""}, "parameter database is empty: give a name, or leave database"),
+        ("kill-clients", {"user": "", "oldest": 1}, "parameter user is empty: give a name"),
+        ("kill-clients", {"oldest": 0}, "parameter oldest is a whole number from 1 to"),
         ("pause", {"databse": "shop"}, "there is no parameter 'databse': the action has database"),
         ("restart", {"unit": 0}, "there is no parameter 'unit': the action has none"),
         ("disable", {}, "parameter database is missing: add `database=…`"),
         ("kill-clients", {}, "say which clients: database=…, user=…"),
-        ("kill-clients", {"idle-seconds": -1}, "parameter idle-seconds is a whole number from 0"),
+        ("kill-clients", {"idle-seconds": -1}, "parameter idle-seconds is a whole number from 1"),
     ],
 )
 def test_wrong_parameters_are_answered_by_a_sentence(juju, name, given, sentence):

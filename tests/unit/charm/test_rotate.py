@@ -77,6 +77,7 @@ def test_a_follower_names_the_command_for_the_leader(related):
         {"users": ["own"]},
         {"users": None},
         {"users": "own", "application": "x; drop"},
+        {"users": "all", "application": ""},
         {"application": 7},
         {"application": "a" * 10_000},
         {"users": "own", "more": "x"},
@@ -85,6 +86,12 @@ def test_a_follower_names_the_command_for_the_leader(related):
 def test_parameters_that_are_not_valid_are_a_sentence(params):
     with pytest.raises(ActionFailed, match="users takes own, clients or all"):
         rotation_actions.rotate_credentials(None, params, print)
+
+
+def test_own_users_of_an_application_are_refused():
+    given = {"application": "shop-app"}
+    with pytest.raises(ActionFailed, match="add users=clients to rotate the users of shop-app"):
+        rotation_actions.rotate_credentials(None, given, print)
 
 
 def test_without_postgresql_the_actions_say_what_is_missing(deployed):
