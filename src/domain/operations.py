@@ -4,6 +4,7 @@ from typing import Annotated
 
 import pydantic
 
+from domain.rotation import EndedLogin
 from domain.value import Count, Line, Name, Value
 
 # Stands for all databases where the name of a database is expected.
@@ -65,6 +66,8 @@ class Operations(Value):
     # The number of the order that was carried out last, and how many clients were disconnected for it.
     kills: Count = 0
     killed: Count = 0
+    # The users of `Plan.ended_logins` whose clients were disconnected.
+    ended_logins: tuple[EndedLogin, ...] = ()
 
 
 class ClientSession(Value):

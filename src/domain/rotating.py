@@ -1,7 +1,9 @@
 """What the rotations in the ledger mean for the clients that a unit sees."""
 
+import math
+
 from domain.facts import Facts
-from domain.rotation import Rotation
+from domain.rotation import EndedLogin, Rotation
 from domain.users import AccessRequest
 
 
@@ -53,9 +55,37 @@ def begun_here(facts: Facts) -> list[str]:
 
 def goes_on(facts: Facts) -> bool:
     """Return whether the next hook goes on with a rotation, although no event may come."""
-    return any(
-        known.stage in ("asked", "renamed") or known.expired(facts.now)
+    return bool(ending_at_once(facts)) or any(
+        known.stage in ("asked", "renamed")
+        or (known.expired(facts.now) and not waits_for_units(facts, known))
         for known in facts.ledger.rotations
+    )
+
+
+def next_end(facts: Facts) -> float:
+    """Return when the next former name ends, in seconds since the epoch; infinity if none does."""
+    ends = (known.until for known in facts.ledger.rotations if known.stage == "told")
+    return min(ends, default=math.inf)
+
+
+def ending_at_once(facts: Facts) -> list[str]:
+    """Return the former names whose sessions the next hook ends."""
+    return [known.former for known in facts.ledger.rotations if known.to_cut]
+
+
+def ended_logins(facts: Facts) -> tuple[EndedLogin, ...]:
+    """Return the users whose clients all units disconnect."""
+    return tuple(ended for known in facts.ledger.rotations for ended in known.ended_logins)
+
+
+def waits_for_units(facts: Facts, rotation: Rotation) -> bool:
+    """Return whether a unit has not reported yet that it has disconnected the clients of a rotation.
+
+    The report of a unit is an event. Without a cut there is nothing to report.
+    """
+    return not all(
+        set(rotation.ended_logins).issubset(report.ended_logins)
+        for report in facts.reports.values()
     )
 
 

@@ -226,3 +226,42 @@ def test_a_client_with_roles_keeps_them_by_both_names(server: PostgreSQL) -> Non
                 FROM pg_roles WHERE rolname = current_user
             """
             assert client.execute(query).fetchone() == (True, True)
+
+
+def test_the_former_password_never_lets_the_new_name_in(server: PostgreSQL) -> None:
+    provide(server, asked(1))
+    do(server, lambda database: database.rename(FIRST, SECOND))
+    with session(server, FIRST, CLIENT_PASSWORD):
+        pass
+    with pytest.raises(psycopg.OperationalError), session(server, SECOND, CLIENT_PASSWORD):
+        pass
+
+
+def test_sessions_from_before_a_rotation_end_with_their_locks(server: PostgreSQL) -> None:
+    provide(server, asked(1))
+    with session(server, FIRST, CLIENT_PASSWORD) as before:
+        rotated(server)
+        before.execute("BEGIN; ALTER ROLE current_user PASSWORD 'mine'")
+        with session(server, SECOND, NEW) as now:
+
+            def act(database: Database) -> None:
+                database.end_sessions(SECOND)
+                database.set_password(login(SECOND, "Newer"))
+
+            do(server, act)
+            for ended in (before, now):
+                with pytest.raises(psycopg.OperationalError):
+                    ended.execute("SELECT 1")
+    with session(server, SECOND, "Newer") as client:
+        client.execute("SELECT 1")
+
+
+def test_only_sessions_of_clients_of_this_application_end(server: PostgreSQL) -> None:
+    provide(server, asked(1))
+    server.sql(
+        "CREATE ROLE stranger LOGIN PASSWORD 'mine'; GRANT CONNECT ON DATABASE shop TO stranger"
+    )
+    with session(server, "stranger", "mine") as stranger:
+        do(server, lambda database: database.end_sessions("stranger"))
+        do(server, lambda database: database.end_sessions("no such role"))
+        stranger.execute("SELECT 1")

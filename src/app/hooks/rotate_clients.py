@@ -66,8 +66,9 @@ class RotateClients:
             if not known.open:
                 known = known.again(seconds)
                 ledger = ledger.rotating(known)
+                cut = ", and its sessions end when it was told" if known.at_once else ""
                 told.append(
-                    f"{request.application} gets user {known.current} in place of {known.former}"
+                    f"{request.application} gets user {known.current} in place of {known.former}{cut}"
                 )
             else:
                 told.append(

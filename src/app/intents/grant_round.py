@@ -41,6 +41,8 @@ class GrantRound:
         self.problems: list[Problem] = []
         # The rotations whose users have their new names now.
         self.renamed: list[Rotation] = []
+        # The users whose passwords could not be set.
+        self.unchanged = set[str]()
         self._note()
         # A release that recorded no databases made the grants. Their databases are recorded first, so that
         # the order in which clients are served does not decide to which application a database belongs.
@@ -91,6 +93,7 @@ class GrantRound:
     def refuse(self, request: AccessRequest, error: DatabaseRefused) -> None:
         """Replace the grant that a client has just got by the problem that keeps the client from using it."""
         grant = grant_for(request)
+        self.unchanged.add(grant.username)
         self.given = [given for given in self.given if given.username != grant.username]
         # The next hook renames again, which changes nothing, and then sets the password that failed here.
         self.renamed = [known for known in self.renamed if known.current != grant.username]
