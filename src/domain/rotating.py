@@ -1,5 +1,6 @@
 """What the rotations in the ledger mean for the clients that a unit sees."""
 
+import datetime
 import math
 
 from domain.facts import Facts
@@ -83,10 +84,33 @@ def waits_for_units(facts: Facts, rotation: Rotation) -> bool:
 
     The report of a unit is an event. Without a cut there is nothing to report.
     """
-    return not all(
-        set(rotation.ended_logins).issubset(report.ended_logins)
-        for report in facts.reports.values()
+    return bool(_not_disconnected(facts, rotation))
+
+
+def _not_disconnected(facts: Facts, rotation: Rotation) -> list[str]:
+    """Return the units that have not reported that they disconnected the clients of a rotation."""
+    wanted = set(rotation.ended_logins)
+    return sorted(
+        name for name, report in facts.reports.items() if not wanted.issubset(report.ended_logins)
     )
+
+
+def progress(facts: Facts, rotation: Rotation) -> str:
+    """Return what a rotation of a client waits for."""
+    topics = {f"client:{name}" for name in (rotation.former, rotation.current)}
+    problem = next((p.text for p in facts.ledger.problems if p.topic in topics), "")
+    if problem:
+        return problem
+    if rotation.stage == "asked":
+        return f"the next hook gives it user {rotation.current} in place of {rotation.former}"
+    if rotation.stage == "renamed":
+        return f"it gets user {rotation.current} as soon as every unit and PostgreSQL let it in"
+    if rotation.cut and (units := _not_disconnected(facts, rotation)):
+        return f"{', '.join(units)} did not report yet that its clients are disconnected"
+    if rotation.expired(facts.now):
+        return f"user {rotation.former} is dropped when it has no sessions any more"
+    end = datetime.datetime.fromtimestamp(rotation.until, datetime.UTC)
+    return f"user {rotation.former} can log in until {end:%Y-%m-%d %H:%M:%S UTC}"
 
 
 def former_users(facts: Facts) -> frozenset[str]:

@@ -10,6 +10,7 @@ import pytest
 from postgresql import PostgreSQL
 from provided import do, looked_up, provide, state
 
+from app.errors import DatabaseBusy
 from domain.users import Grant
 from logins import CLIENT_PASSWORD, asked, login
 
@@ -265,3 +266,37 @@ def test_only_sessions_of_clients_of_this_application_end(server: PostgreSQL) ->
         do(server, lambda database: database.end_sessions("stranger"))
         do(server, lambda database: database.end_sessions("no such role"))
         stranger.execute("SELECT 1")
+
+
+def test_a_refusal_names_who_keeps_the_role_of_a_client_locked(server: PostgreSQL) -> None:
+    provide(server, asked(1), asked(2, "blog"))
+
+    def renames(database: Database) -> None:
+        with pytest.raises(DatabaseBusy, match=rf"pid {pid} \(user {FIRST}, database shop; .*\)"):
+            database.rename(FIRST, SECOND)
+        database.rename("relation_id_2", "relation_id_2__2")
+
+    with session(server, FIRST, CLIENT_PASSWORD) as client:
+        client.execute("BEGIN; ALTER ROLE current_user PASSWORD 'mine'")
+        pid = client.info.backend_pid
+        do(server, renames)
+        client.execute("ROLLBACK")
+    do(server, lambda database: database.rename(FIRST, SECOND))
+
+
+def test_a_refusal_names_a_prepared_transaction(server: PostgreSQL) -> None:
+    provide(server, asked(1))
+    with session(server, FIRST, CLIENT_PASSWORD) as client:
+        client.execute(
+            "BEGIN; ALTER ROLE current_user PASSWORD 'mine'; PREPARE TRANSACTION 'odd ''name'"
+        )
+
+    def rename(database: Database) -> None:
+        database.rename(FIRST, SECOND)
+
+    with pytest.raises(
+        DatabaseBusy, match="run `ROLLBACK PREPARED 'odd ''name'` in that database"
+    ):
+        do(server, rename)
+    server.sql("ROLLBACK PREPARED 'odd ''name'", database="shop")
+    do(server, rename)

@@ -74,6 +74,8 @@ class FormerNames:
             return
         if not role.client:
             raise not_ours(former)
+        if role.locked:
+            raise DatabaseBusy(f"another session keeps {former} locked")
         roles[former] = MemoryRole(
             password=role.password, database=role.database, groups=role.groups, acts_as=username
         )

@@ -16,6 +16,7 @@ from typing import Protocol
 from app.errors import ActionFailed
 from app.ports import Peers
 from domain.facts import Client, Facts
+from domain.rotating import progress
 from domain.rotation import DAY
 
 
@@ -72,8 +73,7 @@ class RotateClients:
                 )
             else:
                 told.append(
-                    f"{request.application} is being rotated already: user {known.former} ends before the"
-                    " next rotation begins"
+                    f"{request.application} is being rotated already: {progress(facts, known)}"
                 )
         if ledger != facts.ledger:
             self.peers.record(ledger)

@@ -68,7 +68,7 @@ class GrantRound:
                 return self._refused(grant, f"{who} {verdict.problem}", before)
             rotation = rotation_for(self._facts, request)
             if rotation and rotation.stage == "asked":
-                self._database.rename(rotation.former, rotation.current)
+                self._rename(rotation)
             locked = self._database.grant(grant, existing.oid if existing else 0)
             if rotation and rotation.stage == "asked":
                 self.renamed.append(rotation.reaching("renamed"))
@@ -89,6 +89,19 @@ class GrantRound:
             text = f"{who} {verdict.note}"
             self.problems.append(Problem(topic=topic, level=Level.ACTIVE, text=text))
         return locked
+
+    def _rename(self, rotation: Rotation) -> None:
+        """Give a client's role its new name. Raises AccessRefused.
+
+        A session of the client can lock its role for as long as it wants. If its sessions end anyway, they end now.
+        """
+        try:
+            self._database.rename(rotation.former, rotation.current)
+        except DatabaseBusy:
+            if not rotation.at_once:
+                raise
+            self._database.end_sessions(rotation.former)
+            self._database.rename(rotation.former, rotation.current)
 
     def refuse(self, request: AccessRequest, error: DatabaseRefused) -> None:
         """Replace the grant that a client has just got by the problem that keeps the client from using it."""
