@@ -23,7 +23,9 @@ SELECT a.pid, '', a.usename, a.datname FROM held JOIN pg_stat_activity a USING (
 WHERE a.usename IS NOT NULL
 UNION ALL
 SELECT NULL, quote_literal(p.gid), p.owner, p.database FROM held
-JOIN pg_prepared_xacts p ON held.pid IS NULL AND held.virtualtransaction LIKE '%%/' || p.transaction
+JOIN pg_locks own ON own.virtualtransaction = held.virtualtransaction AND own.pid IS NULL
+JOIN pg_prepared_xacts p ON p.transaction = own.transactionid
+WHERE held.pid IS NULL
 ORDER BY 1, 2 LIMIT 3
 """
 

@@ -106,7 +106,11 @@ class ApplyOperations:
 
         def kill(_: AppliedProcess, console: Console) -> None:
             aliases = aliases_of(plan, (order.database,))
-            for client in clients_to_kill(order, console.sessions(), aliases, facts.now):
+            sessions, pools = console.sessions(), console.pools()
+            keeping = frozenset(
+                (pool.alias, pool.user) for pool in pools if pool.mode == "session"
+            )
+            for client in clients_to_kill(order, sessions, aliases, keeping, facts.now):
                 console.kill(client.number)
                 killed.append(client.number)
 

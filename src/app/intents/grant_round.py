@@ -93,7 +93,7 @@ class GrantRound:
     def _rename(self, rotation: Rotation) -> None:
         """Give a client's role its new name. Raises AccessRefused.
 
-        A session of the client can lock its role for as long as it wants. If its sessions end anyway, they end now.
+        A session of the client can lock its role for as long as it wants. Sessions that end anyway, end now.
         """
         try:
             self._database.rename(rotation.former, rotation.current)
