@@ -105,6 +105,10 @@ class Database(Protocol):
         """Return whether a user has sessions."""
         ...
 
+    def end_sessions(self, username: str) -> None:
+        """End the sessions of a client user, which can log in again."""
+        ...
+
     def adopt(self, role: InheritedRole) -> bool:
         """Make the role of a client of Canonical's charm that of this application, with its database.
 

@@ -202,6 +202,10 @@ class Clients(Protocol):
         """Return the password that was published to a client with its present name; None if there is none."""
         ...
 
+    def knows(self, request: AccessRequest) -> bool:
+        """Return whether a client can read credentials with its present name, also if this hook fails."""
+        ...
+
     def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> None:
         """Publish connection information to a client; without `credentials` the client keeps those that it has."""
         ...

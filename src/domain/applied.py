@@ -8,6 +8,7 @@ from domain.certificate_logins import TrustedLogin, still_trusted
 from domain.instances import PoolerConfig
 from domain.plan import Serving
 from domain.process import RunningProcess
+from domain.rotation import EndedLogin
 from domain.value import Count, Value, digest
 
 # When TLS becomes required, sessions without TLS have the time of so many hooks to end their transactions. Between
@@ -55,6 +56,8 @@ class AppliedState(Value):
     reconnects: Count = 0
     kills: Count = 0
     killed: Count = 0
+    # The users of `Plan.ended_logins` whose clients were disconnected.
+    ended_logins: tuple[EndedLogin, ...] = ()
 
     def letting_next_go(self) -> "AppliedState":
         """Return this record after the unit has let the next unit be refreshed."""
@@ -76,6 +79,10 @@ class AppliedState(Value):
     def killing(self, number: int, killed: int) -> "AppliedState":
         """Return this record after an order disconnected so many clients."""
         return self.model_copy(update={"kills": number, "killed": killed})
+
+    def disconnecting(self, ended: tuple[EndedLogin, ...]) -> "AppliedState":
+        """Return this record after the clients of these users were disconnected."""
+        return self.model_copy(update={"ended_logins": ended})
 
     def holding(self, measured: Mapping[int, int]) -> "AppliedState":
         """Return this record with the server connections that were counted, by the index of the process."""
@@ -157,6 +164,7 @@ def applied_state(
         reconnects=before.reconnects if before else config.reconnects,
         kills=before.kills if before else config.kills,
         killed=before.killed if before else 0,
+        ended_logins=before.ended_logins if before else (),
     )
 
 

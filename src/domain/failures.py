@@ -107,7 +107,7 @@ POSTGRESQL = (
     Kind(
         Level.WAITING,
         "another session keeps something locked in PostgreSQL: …",
-        "end its transaction: `pg_stat_activity` and `pg_locks` show it",
+        "run the statement in the sentence as a superuser, or let the application end its transaction",
     ),
     Kind(
         Level.ACTIVE,

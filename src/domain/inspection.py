@@ -21,6 +21,7 @@ from domain.orders import named, shortened
 from domain.plan import Plan
 from domain.pools import aliases_of
 from domain.process import Process
+from domain.rotating import progress
 from domain.status import assess
 from domain.value import Value
 
@@ -85,6 +86,9 @@ def _operations(facts: Facts) -> Iterator[str]:
         return
     yield f"paused: {named(plan.paused_databases) if plan.paused else 'nothing'}"
     yield f"disabled: {named(plan.disabled) if plan.disabled else 'nothing'}"
+    for rotation in facts.ledger.rotations:
+        if rotation.open:
+            yield f"rotation of {rotation.username}: {progress(facts, rotation)}"
     yield f"restart {plan.restarts}, reconnect {plan.reconnects}, kill-clients {plan.kills.number}"
 
 

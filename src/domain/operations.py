@@ -4,6 +4,7 @@ from typing import Annotated
 
 import pydantic
 
+from domain.rotation import EndedLogin
 from domain.value import Count, Line, Name, Value
 
 # Stands for all databases where the name of a database is expected.
@@ -32,9 +33,10 @@ class KillOrder(Value):
     # '' matches every database, or every user.
     database: Line | Annotated[str, pydantic.Field(max_length=0)] = ""
     user: Line | Annotated[str, pydantic.Field(max_length=0)] = ""
-    # Seconds since the last request of a client that has no server connection; 0 matches every client.
+    # Seconds since the last request of an idle client; 0 matches every client.
     idle: Count = 0
-    # How many clients of each process are disconnected, those first that have been idle longest; 0 is no limit.
+    # The most idle clients of each process that are disconnected, those first that have been idle longest; 0 is
+    # no limit.
     oldest: Count = 0
 
 
@@ -65,6 +67,8 @@ class Operations(Value):
     # The number of the order that was carried out last, and how many clients were disconnected for it.
     kills: Count = 0
     killed: Count = 0
+    # The users of `Plan.ended_logins` whose clients were disconnected.
+    ended_logins: tuple[EndedLogin, ...] = ()
 
 
 class ClientSession(Value):
@@ -78,6 +82,8 @@ class ClientSession(Value):
     application: str = ""
     # The client has a server connection.
     linked: bool = False
+    # A request of the client runs, or waits for a server connection.
+    busy: bool = False
     # When the client connected, and when its last request began.
     connected: Moment = 0
     since: Moment = 0
@@ -87,12 +93,18 @@ def clients_to_kill(
     order: KillOrder,
     sessions: tuple[ClientSession, ...],
     aliases: frozenset[str],
+    keeping: frozenset[tuple[str, str]],
     now: float,
 ) -> tuple[ClientSession, ...]:
     """Return the sessions that an order matches, those first that have been idle longest.
 
-    An order in which no field is set matches no session.
-    `aliases` has the names by which clients reach the database of the order. `now` is in seconds.
+    - An order in which no field is set matches no session.
+    - A client is idle while it has no server connection and does not wait for a server connection. In session mode
+      a client keeps its server connection: there it is idle while no request of it runs. PgBouncer does not show
+      whether a transaction is open.
+
+    `aliases` has the names by which clients reach the database of the order. `keeping` has the pools in session
+    mode, by the name of the database and the user. `now` is in seconds.
     """
     conditions = order.database or order.user or order.idle or order.oldest
     matching = [
@@ -101,8 +113,13 @@ def clients_to_kill(
         if conditions
         and (not order.database or session.alias in aliases)
         and (not order.user or session.user == order.user)
-        and (not (order.idle or order.oldest) or not session.linked)
+        and (not (order.idle or order.oldest) or _idle(session, keeping))
         and now - session.since >= order.idle
     ]
     matching.sort(key=lambda session: session.since)
     return tuple(matching[: order.oldest] if order.oldest else matching)
+
+
+def _idle(session: ClientSession, keeping: frozenset[tuple[str, str]]) -> bool:
+    kept = not session.linked or (session.alias, session.user) in keeping
+    return kept and not session.busy

@@ -7,6 +7,7 @@ import pydantic
 from domain.certificate_logins import CertificateLogin
 from domain.endpoints import Address, Endpoint, Port
 from domain.operations import ALL, KillOrder, Pause
+from domain.rotation import EndedLogin
 from domain.settings import Settings
 from domain.tls import Certificate, ServerMode
 from domain.value import Count, Line, Name, Value, stored_as
@@ -119,6 +120,8 @@ class Plan(Value):
     reconnects: Count = 0
     # The last order to disconnect clients.
     kills: KillOrder = KillOrder()
+    # Users whose former credentials have ended at once, until every unit has disconnected their clients.
+    ended_logins: tuple[EndedLogin, ...] = ()
 
     @property
     def paused_databases(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from domain.leadership import serving_everywhere
 from domain.plan import AUTH_ALIASES, FORMER_AUTH_SCHEMA, DepartedUnit, Member, Plan, Upstream
 from domain.pools import read_only_alias
 from domain.process import UNLIMITED
-from domain.rotating import rotations
+from domain.rotating import ended_logins, rotations
 from domain.rotation import twin
 from domain.settings import Settings
 from domain.tls_told import client_authorities, tells_tls
@@ -60,6 +60,7 @@ def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
         restarts=current.restarts,
         reconnects=current.reconnects,
         kills=current.kills,
+        ended_logins=ended_logins(facts),
     )
     wanted = wanted.with_known_databases()
     return wanted if wanted.upstream else wanted.without_upstream()

@@ -109,10 +109,18 @@ def inherited_roles(
     """Return the roles that the reference's peer data name; `passwords` are those that it published, by user.
 
     A remote application can write neither. A user of `db` or `db-admin` has another name, and stays as it is.
+
+    The role of a client that is still related is left out if its published password is not known: a client with
+    the attribute CREATEROLE may have made a role of this name, and only the password shows whose role it is. The
+    role of a client that has left needs no proof: it gets no grant, and so its login, its sessions and the role
+    itself go in the hook that takes it over.
     """
     if facts.reference is None:
         return ()
-    known = dict(passwords)
+    known = {name: password for name, password in passwords if password is not None}
+    related = {client.request.relation_id for client in facts.clients}
+    related.update(facts.relations_without_request)
+    related.update(refusal.relation_id for refusal in facts.refusals)
     return tuple(
         InheritedRole.model_validate(
             {
@@ -123,6 +131,7 @@ def inherited_roles(
         )
         for database in facts.reference.databases
         if not database.legacy
+        and (database.username in known or database.relation_id not in related)
     )
 
 

@@ -1,7 +1,10 @@
 """What the rotations in the ledger mean for the clients that a unit sees."""
 
+import datetime
+import math
+
 from domain.facts import Facts
-from domain.rotation import Rotation
+from domain.rotation import EndedLogin, Rotation
 from domain.users import AccessRequest
 
 
@@ -53,10 +56,61 @@ def begun_here(facts: Facts) -> list[str]:
 
 def goes_on(facts: Facts) -> bool:
     """Return whether the next hook goes on with a rotation, although no event may come."""
-    return any(
-        known.stage in ("asked", "renamed") or known.expired(facts.now)
+    return bool(ending_at_once(facts)) or any(
+        known.stage in ("asked", "renamed")
+        or (known.expired(facts.now) and not waits_for_units(facts, known))
         for known in facts.ledger.rotations
     )
+
+
+def next_end(facts: Facts) -> float:
+    """Return when the next former name ends, in seconds since the epoch; infinity if none does."""
+    ends = (known.until for known in facts.ledger.rotations if known.stage == "told")
+    return min(ends, default=math.inf)
+
+
+def ending_at_once(facts: Facts) -> list[str]:
+    """Return the former names whose sessions the next hook ends."""
+    return [known.former for known in facts.ledger.rotations if known.to_cut]
+
+
+def ended_logins(facts: Facts) -> tuple[EndedLogin, ...]:
+    """Return the users whose clients all units disconnect."""
+    return tuple(ended for known in facts.ledger.rotations for ended in known.ended_logins)
+
+
+def waits_for_units(facts: Facts, rotation: Rotation) -> bool:
+    """Return whether a unit has not reported yet that it has disconnected the clients of a rotation.
+
+    The report of a unit is an event. Without a cut there is nothing to report.
+    """
+    return bool(_not_disconnected(facts, rotation))
+
+
+def _not_disconnected(facts: Facts, rotation: Rotation) -> list[str]:
+    """Return the units that have not reported that they disconnected the clients of a rotation."""
+    wanted = set(rotation.ended_logins)
+    return sorted(
+        name for name, report in facts.reports.items() if not wanted.issubset(report.ended_logins)
+    )
+
+
+def progress(facts: Facts, rotation: Rotation) -> str:
+    """Return what a rotation of a client waits for."""
+    topics = {f"client:{name}" for name in (rotation.former, rotation.current)}
+    problem = next((p.text for p in facts.ledger.problems if p.topic in topics), "")
+    if problem:
+        return problem
+    if rotation.stage == "asked":
+        return f"the next hook gives it user {rotation.current} in place of {rotation.former}"
+    if rotation.stage == "renamed":
+        return f"it gets user {rotation.current} as soon as every unit and PostgreSQL let it in"
+    if rotation.cut and (units := _not_disconnected(facts, rotation)):
+        return f"{', '.join(units)} did not report yet that its clients are disconnected"
+    if rotation.expired(facts.now):
+        return f"user {rotation.former} is dropped when it has no sessions any more"
+    end = datetime.datetime.fromtimestamp(rotation.until, datetime.UTC)
+    return f"user {rotation.former} can log in until {end:%Y-%m-%d %H:%M:%S UTC}"
 
 
 def former_users(facts: Facts) -> frozenset[str]:

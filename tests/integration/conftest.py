@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgreSQL]:
     """A PostgreSQL for the whole session, which logs every statement."""
-    with PostgreSQL(settings={"log_statement": "all"}) as server:
+    settings = {"log_statement": "all", "max_prepared_transactions": "5"}
+    with PostgreSQL(settings=settings) as server:
         yield server
 
 

@@ -15,12 +15,13 @@ from adapters.local.pooler import LocalPooler
 from adapters.local.run_as import pooler_owner
 from adapters.pgbouncer.console import PsycopgConsoles
 from app.errors import ConsoleFailed, PoolerFailed
-from contract.unit import plan_for
+from contract.unit import eventually, plan_for
 from domain.capabilities import PgBouncerRuntime
 from domain.change import change_to
 from domain.console import most_connections
 from domain.endpoints import Endpoint
 from domain.instances import ConsoleUser, Layout, pooler_config
+from domain.operations import KillOrder, clients_to_kill
 from domain.settings import Settings
 from logins import CONSOLE_AUTH
 from loops import in_threads
@@ -189,3 +190,37 @@ def test_nobody_has_the_console_without_the_password(unit):
     assert "wrong" not in str(failure.value)
     assert failure.value.__cause__ is None
     assert isinstance(unit.program, PgBouncerRuntime)
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_idle_clients_are_told_from_those_that_work(unit, mode):
+    unit.apply(unit.config(pool_mode=mode, max_db_connections=10))
+
+    def works(stop):
+        with contextlib.suppress(psycopg.OperationalError), unit.client() as client:
+            client.execute("set application_name = 'works'")
+            client.execute("select pg_sleep(60)")
+
+    def idle():
+        with unit.console() as console:
+            keeping = frozenset((p.alias, p.user) for p in console.pools() if p.mode == "session")
+            sessions = console.sessions()
+        order = KillOrder(oldest=10)
+        found = clients_to_kill(order, sessions, frozenset(), keeping, time.time())
+        return {client.application for client in found}, {
+            s.application for s in sessions if s.busy
+        }
+
+    with contextlib.ExitStack() as clients, in_threads([works]):
+        for name in ("silent", "done", "open"):
+            client = clients.enter_context(unit.client())
+            client.autocommit = True
+            client.execute(f"set application_name = '{name}'")
+            if name == "open":
+                client.execute("begin")
+                client.execute("select 1")
+        wanted = {"silent", "done"} | ({"open"} if mode == "session" else set())
+        eventually(lambda: idle() == (wanted, {"works"}))
+        with unit.console() as console:
+            (number,) = (client.number for client in console.sessions() if client.busy)
+            console.kill(number)

@@ -84,3 +84,35 @@ def test_own_users_and_the_users_of_an_application_are_not_rotated_at_once(poole
     done = pooler.run("rotate", "rotated", "--own")
     assert done.returncode == 2
     assert "leave out the name" in done.stderr
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_every_session_ends_when_a_password_became_known(pooler, mode):
+    pooler("up", f"pool_mode={mode}")
+    former = pooler.credentials("rotated")
+    model = json.loads((pooler.home / "state.json").read_text())["model"]
+    (endpoint,) = model["backend"]["credentials"]["endpoints"]
+    direct = psycopg.connect(
+        host=endpoint["host"], port=endpoint["port"], user=former["username"],
+        password=former["password"], dbname=former["database"], autocommit=True,
+    )  # fmt: skip
+    with direct, pooler.client("rotated") as idle, pooler.client("rotated") as busy:
+        for connection in (direct, idle, busy):
+            connection.autocommit = True
+            assert value(connection, "select 1") == 1
+        busy.execute("BEGIN")
+        pooler("rotate", "rotated", "--valid-for", "0")
+        for connection in (direct, idle, busy):
+            with pytest.raises(psycopg.OperationalError):
+                connection.execute("select 1")
+    with pooler.client("rotated") as connection:
+        assert value(connection, "select current_user") != former["username"]
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(
+            host=former["endpoints"].partition(":")[0], port=pooler.port,
+            user=former["username"], password=former["password"], dbname=former["database"],
+        )  # fmt: skip
+    rotations = json.loads((pooler.home / "state.json").read_text())["model"]["ledger"][
+        "rotations"
+    ]
+    assert {known["stage"] for known in rotations} <= {"ended"}

@@ -10,6 +10,7 @@ import pytest
 from postgresql import PostgreSQL
 from provided import do, looked_up, provide, state
 
+from app.errors import DatabaseBusy
 from domain.users import Grant
 from logins import CLIENT_PASSWORD, asked, login
 
@@ -226,3 +227,76 @@ def test_a_client_with_roles_keeps_them_by_both_names(server: PostgreSQL) -> Non
                 FROM pg_roles WHERE rolname = current_user
             """
             assert client.execute(query).fetchone() == (True, True)
+
+
+def test_the_former_password_never_lets_the_new_name_in(server: PostgreSQL) -> None:
+    provide(server, asked(1))
+    do(server, lambda database: database.rename(FIRST, SECOND))
+    with session(server, FIRST, CLIENT_PASSWORD):
+        pass
+    with pytest.raises(psycopg.OperationalError), session(server, SECOND, CLIENT_PASSWORD):
+        pass
+
+
+def test_sessions_from_before_a_rotation_end_with_their_locks(server: PostgreSQL) -> None:
+    provide(server, asked(1))
+    with session(server, FIRST, CLIENT_PASSWORD) as before:
+        rotated(server)
+        before.execute("BEGIN; ALTER ROLE current_user PASSWORD 'mine'")
+        with session(server, SECOND, NEW) as now:
+
+            def act(database: Database) -> None:
+                database.end_sessions(SECOND)
+                database.set_password(login(SECOND, "Newer"))
+
+            do(server, act)
+            for ended in (before, now):
+                with pytest.raises(psycopg.OperationalError):
+                    ended.execute("SELECT 1")
+    with session(server, SECOND, "Newer") as client:
+        client.execute("SELECT 1")
+
+
+def test_only_sessions_of_clients_of_this_application_end(server: PostgreSQL) -> None:
+    provide(server, asked(1))
+    server.sql(
+        "CREATE ROLE stranger LOGIN PASSWORD 'mine'; GRANT CONNECT ON DATABASE shop TO stranger"
+    )
+    with session(server, "stranger", "mine") as stranger:
+        do(server, lambda database: database.end_sessions("stranger"))
+        do(server, lambda database: database.end_sessions("no such role"))
+        stranger.execute("SELECT 1")
+
+
+def test_a_refusal_names_who_keeps_the_role_of_a_client_locked(server: PostgreSQL) -> None:
+    provide(server, asked(1), asked(2, "blog"))
+
+    def renames(database: Database) -> None:
+        with pytest.raises(DatabaseBusy, match=rf"pid {pid} \(user {FIRST}, database shop; .*\)"):
+            database.rename(FIRST, SECOND)
+        database.rename("relation_id_2", "relation_id_2__2")
+
+    with session(server, FIRST, CLIENT_PASSWORD) as client:
+        client.execute("BEGIN; ALTER ROLE current_user PASSWORD 'mine'")
+        pid = client.info.backend_pid
+        do(server, renames)
+        client.execute("ROLLBACK")
+    do(server, lambda database: database.rename(FIRST, SECOND))
+
+
+def test_a_refusal_names_a_prepared_transaction(server: PostgreSQL) -> None:
+    provide(server, asked(1))
+    with session(server, FIRST, CLIENT_PASSWORD) as client:
+        client.execute(
+            "BEGIN; ALTER ROLE current_user PASSWORD 'mine'; PREPARE TRANSACTION 'odd ''name'"
+        )
+
+    def rename(database: Database) -> None:
+        database.rename(FIRST, SECOND)
+
+    with pytest.raises(
+        DatabaseBusy, match="run `ROLLBACK PREPARED 'odd ''name'` in that database"
+    ):
+        do(server, rename)
+    server.sql("ROLLBACK PREPARED 'odd ''name'", database="shop")
+    do(server, rename)

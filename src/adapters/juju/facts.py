@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import functools
 import time
 from collections.abc import Callable, Iterable
@@ -84,10 +83,6 @@ class JujuFacts:
 
             facts = following(facts)
         facts = with_names(facts)
-        if until := [known.until for known in facts.ledger.rotations if known.stage == "told"]:
-            self._state.comparable_before(
-                datetime.datetime.fromtimestamp(min(until), datetime.UTC)
-            )
         if facts.awaits_certificate_logins:
             self._state.incomparable()  # The wait ends without an event.
         if facts.leader and (facts.leaving or misses_something(facts)):

@@ -204,6 +204,8 @@ class JujuLegacyClients:
         self._charm = charm
         self._state = state
         self._clients = clients
+        # The user names whose credentials this hook has published. Juju keeps them when the hook has ended.
+        self._told = set[str]()
 
     def relations(self, version: str, *, leader: bool) -> Iterator[LegacyRelation]:
         """Yield each relation at `db` and `db-admin`; `version` is that of PostgreSQL, or ''."""
@@ -232,6 +234,10 @@ class JujuLegacyClients:
         known = self._login(request)
         return known.password if known and known.username == request.username else None
 
+    def knows(self, request: AccessRequest) -> bool:
+        """Return whether an earlier hook has published credentials with the present name of a client."""
+        return request.username not in self._told and self.password(request) is not None
+
     def _login(self, request: AccessRequest) -> Login | None:
         """Return the login in the databag of this application; None if there is none."""
         relation = self._relation(request.relation_id)
@@ -243,6 +249,8 @@ class JujuLegacyClients:
 
     def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> None:
         """Write connection information; without `credentials` the client keeps the credentials that it has."""
+        if credentials:
+            self._told.add(credentials.username)
         if not request.endpoint:
             return self._clients.publish(request, offer, credentials)
         relation = self._relation(request.relation_id)

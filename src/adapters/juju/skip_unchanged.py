@@ -73,18 +73,21 @@ class SkipUnchanged:
         servers: Sequence[Server],
         deferred: Collection[str] = (),
         looking: Collection[str] = (),
+        until: float = math.inf,
     ) -> None:
         """Record what this hook read, and the kinds of events that it deferred.
 
         A later hook asks at `servers` whether PostgreSQL answers. Hooks for the kinds of events in `looking`
-        look for changes that no value of Juju shows, so they are never skipped.
+        look for changes that no value of Juju shows, so they are never skipped. No hook is skipped from `until`
+        on, in seconds since the epoch.
         """
         if not self._state.comparable:
             return
         reads, container = self._state.digests(), self._container.summary()
         record: dict[str, object] = {"reads": reads, "container": container, "servers": servers}
-        if self._state.comparable_until is not None:
-            record["until"] = self._state.comparable_until
+        until = min(until, self._state.comparable_until or math.inf)
+        if until < math.inf:
+            record["until"] = until
         events = {"deferred": sorted(deferred), "looking": sorted(looking)}
         text = json.dumps({**record, **events})
         new = self._file.with_name(f"{self._file.name}.new")

@@ -98,6 +98,10 @@ class LocalClients(_LocalPort):
             return None
         return record.password
 
+    def knows(self, request: AccessRequest) -> bool:
+        """Return whether the record of a client has a password for its present name."""
+        return self.password(request) is not None
+
     def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> None:
         """Let a client read how to connect; without credentials its password stays."""
         self._model.check_leader(self._unit)

@@ -76,10 +76,13 @@ class FormerNames(abc.ABC):
             return
         if not role.client:
             raise not_ours(former)
+        if role.locked:
+            raise DatabaseBusy(f"another session keeps {former} locked")
         roles[former] = MemoryRole(
             password=role.password, database=role.database, groups=role.groups, acts_as=username
         )
         roles[username] = role
+        role.password = ""
         role.members = role.members | {former}
 
     def expire(self, former: str, seconds: float) -> float:
@@ -93,6 +96,12 @@ class FormerNames(abc.ABC):
         if role:
             role.until = until
         return until
+
+    def end_sessions(self, username: str) -> None:
+        """End the sessions of a client user, and so its transactions."""
+        role = self._server.roles.get(username)
+        if role and role.client:
+            role.sessions = role.locked = False
 
     def has_sessions(self, username: str) -> bool:
         """Return whether a test has given the user sessions."""

@@ -211,6 +211,7 @@ class MemoryDatabase(FormerNames):
                 continue
             self._server.roles[name].login = False
             self._server.roles[name].password = ""
+            self.end_sessions(name)
         return failures
 
     def hurry(self) -> None:

@@ -56,6 +56,8 @@ def client_in(row: Row) -> ClientSession:
         state=str(row["state"]),
         application=str(row["application_name"] or ""),
         linked=bool(row["link"]),
+        # The time since the request began, while it runs or waits.
+        busy=bool(row["wait"] or row["wait_us"]),
         connected=_moment(row["connect_time"]),
         since=_moment(row["request_time"]),
     )

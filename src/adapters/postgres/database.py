@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, LiteralString
 from adapters.postgres.auth_function import AuthFunction
 from adapters.postgres.client_databases import ClientDatabases
 from adapters.postgres.former_names import FormerNames
-from adapters.postgres.lockout import lock_out
+from adapters.postgres.lockout import end_sessions, lock_out
 from adapters.postgres.ownership import new_owner_name
 from adapters.postgres.role_rights import rights_of_roles
 from adapters.postgres.roles import Roles
@@ -206,6 +206,12 @@ class PsycopgDatabase:
             return self._session.with_retry(
                 lambda: FormerNames(self._session, self._roles).expire(former, seconds)
             )
+
+    def end_sessions(self, username: str) -> None:
+        """End the sessions of a client user, which can log in again."""
+        role = self._session.with_retry(lambda: self._session.role(username))
+        if role and role.kind == CLIENT:
+            end_sessions(self._session, [role.oid])
 
     def has_sessions(self, username: str) -> bool:
         """Return whether a user has sessions."""

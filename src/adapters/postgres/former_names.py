@@ -53,9 +53,10 @@ class FormerNames:
     def rename(self, former: str, name: str) -> None:
         """Give the role of a client its new name, in a single transaction with the role that has its former name.
 
-        Renaming a role keeps its OID, its objects, its rights, its sessions and its verifier. Sessions of the role
-        with the former name act as the client's role, so that what they create belongs to it: PostgreSQL sets
-        `role` at login, and again with DISCARD ALL. (https://www.postgresql.org/docs/current/sql-set-role.html)
+        Renaming a role keeps its OID, its objects, its rights and its sessions. Its verifier goes to the role with
+        the former name, so that the former password never lets the new name in. Sessions of the role with the
+        former name act as the client's role, so that what they create belongs to it: PostgreSQL sets `role` at
+        login, and again with DISCARD ALL. (https://www.postgresql.org/docs/current/sql-set-role.html)
         """
         session = self._session
         client, new = session.role(former), session.role(name)
@@ -89,6 +90,8 @@ class FormerNames:
             session.run("ALTER ROLE {f} LOGIN", f=former)
             if row and row[0]:
                 self._roles.set_verifier(former, row[0])
+            # The former password is that of the former name alone.
+            session.run("ALTER ROLE {r} PASSWORD NULL", r=name)
 
     def _copy_settings(self, oid: int, former: str) -> None:
         """Give the role with a former name the limit of connections and the settings of the client's role.

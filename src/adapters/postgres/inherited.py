@@ -42,8 +42,8 @@ class InheritedRoles:
         """Make a role that the peer data of Canonical's charm name that of this application.
 
         The password that was published has to be that of the role: a client may have made a role of this name.
-        A superuser, and a role that was given to another user, stay as they are. Returns whether this
-        application has the role.
+        Without a password the client has left, and the caller drops the role. A superuser, and a role that was
+        given to another user, stay as they are. Returns whether this application has the role.
         """
         session, name = self._session, wanted.username
         role = session.role(name)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, LiteralString, NamedTuple, TypeVar
 
 from adapters.connections.messages import one_line
-from adapters.postgres import blocked_databases
+from adapters.postgres import blocked_databases, locked_roles
 from adapters.postgres.ownership import OwnershipComments
 from adapters.postgres.server import LOCK_SECONDS, Server
 from adapters.postgres.statements import literal, run
@@ -371,9 +371,10 @@ class Session:
             return ReadOnly()
         if code == _LOCK_NOT_AVAILABLE:
             self.waiting.subtract(self.lock_seconds)
+            holders = locked_roles.lock_holders(self.connection)
             return DatabaseBusy(
-                "another session keeps something locked in PostgreSQL: end its transaction"
-                " (pg_stat_activity and pg_locks show it)"
+                "another session keeps something locked in PostgreSQL:"
+                f" {holders or 'every hook tries again'}"
             )
         if code == _QUERY_CANCELED:
             return DatabaseRefused(

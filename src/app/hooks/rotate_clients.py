@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from app.errors import ActionFailed
 from app.ports import Peers
 from domain.facts import Client, Facts
+from domain.rotating import progress
 from domain.rotation import DAY
 
 
@@ -54,13 +55,13 @@ class RotateClients:
             if not known.open:
                 known = known.again(seconds)
                 ledger = ledger.rotating(known)
+                cut = ", and its sessions end when it was told" if known.at_once else ""
                 told.append(
-                    f"{request.application} gets user {known.current} in place of {known.former}"
+                    f"{request.application} gets user {known.current} in place of {known.former}{cut}"
                 )
             else:
                 told.append(
-                    f"{request.application} is being rotated already: user {known.former} ends before the"
-                    " next rotation begins"
+                    f"{request.application} is being rotated already: {progress(facts, known)}"
                 )
         if ledger != facts.ledger:
             self.peers.record(ledger)

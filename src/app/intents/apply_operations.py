@@ -45,8 +45,11 @@ class ApplyOperations:
             # A larger number is of an order whose plan was lost, because its hook was killed.
             if record.kills < plan.kills.number:
                 facts = self._kill(facts, plan, record)
+            if record.ended_logins != plan.ended_logins:
+                facts, reason = self._disconnect(facts, plan)
             if record.reconnects != plan.reconnects:
-                facts, reason = self._reconnect(facts, plan)
+                facts, failed = self._reconnect(facts, plan)
+                reason = reason or failed
             if facts.operated:
                 record = facts.container.applied or record
                 facts, paused, holder, reason = self._pause(facts, plan, record)
@@ -103,13 +106,48 @@ class ApplyOperations:
 
         def kill(_: AppliedProcess, console: Console) -> None:
             aliases = aliases_of(plan, (order.database,))
-            for client in clients_to_kill(order, console.sessions(), aliases, facts.now):
+            sessions, pools = console.sessions(), console.pools()
+            keeping = frozenset(
+                (pool.alias, pool.user) for pool in pools if pool.mode == "session"
+            )
+            for client in clients_to_kill(order, sessions, aliases, keeping, facts.now):
                 console.kill(client.number)
                 killed.append(client.number)
 
         self._each(facts, kill)
         logger.info("Order %d: %d clients were disconnected", order.number, len(killed))
         return self._remember(facts, record.killing(order.number, len(killed)))
+
+    def _disconnect(self, facts: Facts, plan: Plan) -> tuple[Facts, str]:
+        """Disconnect the clients of users whose credentials have ended; return why that is not done, or ''.
+
+        Before PgBouncer 1.24 no client is disconnected: PostgreSQL refuses its next server connection.
+        """
+        record, version = facts.container.applied, facts.container.version
+        if record is None:
+            return facts, ""
+        ended = set(plan.ended_logins).difference(record.ended_logins)
+        users, failed = {login.user for login in ended}, ""
+
+        def kill(process: AppliedProcess, console: Console) -> None:
+            found = [client for client in console.sessions() if client.user in users]
+            for client in found:
+                console.kill(client.number)
+            if found:
+                logger.info(
+                    "Process %d: disconnected %d clients whose user's credentials have ended",
+                    process.index,
+                    len(found),
+                )
+
+        if users and (version is None or version >= KILLS_CLIENTS):
+            failed = self._each(facts, kill)
+        record = facts.container.applied or record
+        return (
+            (facts, failed)
+            if failed
+            else (self._remember(facts, record.disconnecting(plan.ended_logins)), "")
+        )
 
     def _pause(
         self, facts: Facts, plan: Plan, record: AppliedState
@@ -178,6 +216,7 @@ class ApplyOperations:
             reconnects=record.reconnects,
             kills=record.kills,
             killed=record.killed,
+            ended_logins=record.ended_logins,
         )
         if report == facts.operations:
             return facts

@@ -41,6 +41,8 @@ class GrantRound:
         self.problems: list[Problem] = []
         # The rotations whose users have their new names now.
         self.renamed: list[Rotation] = []
+        # The users whose passwords could not be set.
+        self.unchanged = set[str]()
         self._note()
         # A release that recorded no databases made the grants. Their databases are recorded first, so that
         # the order in which clients are served does not decide to which application a database belongs.
@@ -66,7 +68,7 @@ class GrantRound:
                 return self._refused(grant, f"{who} {verdict.problem}", before)
             rotation = rotation_for(self._facts, request)
             if rotation and rotation.stage == "asked":
-                self._database.rename(rotation.former, rotation.current)
+                self._rename(rotation)
             locked = self._database.grant(grant, existing.oid if existing else 0)
             if rotation and rotation.stage == "asked":
                 self.renamed.append(rotation.reaching("renamed"))
@@ -88,9 +90,23 @@ class GrantRound:
             self.problems.append(Problem(topic=topic, level=Level.ACTIVE, text=text))
         return locked
 
+    def _rename(self, rotation: Rotation) -> None:
+        """Give a client's role its new name. Raises AccessRefused.
+
+        A session of the client can lock its role for as long as it wants. Sessions that end anyway, end now.
+        """
+        try:
+            self._database.rename(rotation.former, rotation.current)
+        except DatabaseBusy:
+            if not rotation.at_once:
+                raise
+            self._database.end_sessions(rotation.former)
+            self._database.rename(rotation.former, rotation.current)
+
     def refuse(self, request: AccessRequest, error: DatabaseRefused) -> None:
         """Replace the grant that a client has just got by the problem that keeps the client from using it."""
         grant = grant_for(request)
+        self.unchanged.add(grant.username)
         self.given = [given for given in self.given if given.username != grant.username]
         # The next hook renames again, which changes nothing, and then sets the password that failed here.
         self.renamed = [known for known in self.renamed if known.current != grant.username]

@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 
-from app.database_ports import Database
 from app.errors import DatabaseBusy, DatabaseRefused, DatabaseUnreachable
 from app.outcome import AskAgain, Done
 from app.ports import Clients, Databases, NewPassword, Peers
@@ -11,7 +10,7 @@ from domain import exposure, planning
 from domain.backend import BackendLogin
 from domain.facts import Client, Facts
 from domain.leadership import admitted_everywhere, may_write_for_app
-from domain.rotating import begun_here, rotation_for
+from domain.rotating import begun_here, ending_at_once, rotation_for
 from domain.rotation import Rotation
 from domain.tls_told import told_tls
 from domain.users import Login, Offer
@@ -26,7 +25,8 @@ class PublishEndpoints:
 
     - A client gets credentials once every unit serves its database and PostgreSQL lets its user log in.
     - A client that has credentials keeps them, and only gets new endpoints.
-    - A client with a new name gets new credentials once they work. Its former name expires from then on.
+    - A client with a new name gets new credentials once they work. A later hook lets its former name expire: Juju
+      tells the client nothing of a hook that fails.
     """
 
     databases: Databases
@@ -38,11 +38,11 @@ class PublishEndpoints:
         """Publish what has changed for each client that can connect."""
         if not may_write_for_app(facts):
             return Done(facts)
-        waiting: list[str] = []
+        waiting, told = list[str](), list[str]()
         facts = self._tell_tls(facts)
         if facts.backend_ready:
             facts, waiting = self._publish(facts)
-            facts, renamed = self._tell_renamed(facts)
+            facts, renamed, told = self._tell_renamed(facts)
             waiting += renamed
         # PostgreSQL lets a user log in without an event; the credentials of the backend come with an event.
         if waiting and facts.backend.credentials:
@@ -53,10 +53,8 @@ class PublishEndpoints:
             return AskAgain(facts, f"about to close port {plan.former_port}")
         if exposure.has_surplus(facts):
             return AskAgain(facts, "about to take what no client uses away from the Service")
-        if begun := begun_here(facts):
-            # Juju keeps the ledger when the hook that begins a rotation has ended.
-            return AskAgain(facts, f"about to give new credentials to {', '.join(begun)}")
-        return Done(facts)
+        reason = _next_step(facts, told)
+        return AskAgain(facts, reason) if reason else Done(facts)
 
     def _tell_tls(self, facts: Facts) -> Facts:
         """Tell every client that has credentials what the plan says of TLS, if clients know something else.
@@ -94,9 +92,12 @@ class PublishEndpoints:
         ]
         return facts.with_clients(clients), waiting
 
-    def _tell_renamed(self, facts: Facts) -> tuple[Facts, list[str]]:
-        """Give new credentials to clients with new names; return the facts after that, and the names that wait."""
-        waiting: list[str] = []
+    def _tell_renamed(self, facts: Facts) -> tuple[Facts, list[str], list[str]]:
+        """Give new credentials to clients with new names; the former names of clients that know them expire.
+
+        Returns the facts after that, the new names that do not work yet, and those that this hook has told.
+        """
+        waiting, told = list[str](), list[str]()
         for client in facts.clients:
             rotation, offer = rotation_for(facts, client.request), client.published
             if rotation is None or rotation.stage != "renamed" or offer is None:
@@ -104,48 +105,49 @@ class PublishEndpoints:
             if not admitted_everywhere(facts, client.request.username):
                 # Another unit reports that it admits the name, or update-status finds that this unit does.
                 continue
-            told = self._tell_new_name(facts, client, offer, rotation)
-            if told is None:
-                waiting.append(client.request.username)
+            username = client.request.username
+            if not self.clients.knows(client.request):
+                works = self._tell_new_name(facts, client, offer)
+                (told if works else waiting).append(username)
+            elif (expiring := self._expire(facts, rotation)) is None:
+                waiting.append(username)
             else:
-                ledger = facts.ledger.rotating(told)
+                ledger = facts.ledger.rotating(expiring)
                 self.peers.record(ledger)
                 facts = facts.recording(ledger)
-        return facts, waiting
+        return facts, waiting, told
 
-    def _tell_new_name(
-        self, facts: Facts, client: Client, offer: Offer, rotation: Rotation
-    ) -> Rotation | None:
-        """Give new credentials to a client with a new name; None while they do not work at every unit."""
+    def _tell_new_name(self, facts: Facts, client: Client, offer: Offer) -> bool:
+        """Give new credentials to a client with a new name; return whether they work at every unit."""
         request, backend = client.request, verified_login(facts)
         if backend is None:
-            return None
-        offer = planning.offer(facts, request) or offer
-        try:
-            # A hook of another platform may have been killed after it told the client.
-            if self.clients.password(request) is None and not self._issue_credentials(
-                client, offer, backend, facts
-            ):
-                return None
-            with self.databases.open(backend, facts.ledger) as database:
-                until = self._expire(facts, database, rotation)
-        except (DatabaseUnreachable, DatabaseRefused) as error:
-            logger.warning("User %s does not expire yet: %s", rotation.former, error)
-            return None
-        logger.info("%s has the new user name %s", request.application, request.username)
-        return rotation.telling(until)
+            return False
+        # A deferred event may run this again in a hook that has told the client already.
+        if self.clients.password(request) is None:
+            offer = planning.offer(facts, request) or offer
+            if not self._issue_credentials(client, offer, backend, facts):
+                return False
+            logger.info("%s has the new user name %s", request.application, request.username)
+        return True
 
-    def _expire(self, facts: Facts, database: Database, rotation: Rotation) -> float:
-        """Let the former name of a client expire in PostgreSQL; return when, in seconds since the epoch.
+    def _expire(self, facts: Facts, rotation: Rotation) -> Rotation | None:
+        """Let the former name of a client expire in PostgreSQL; return None if PostgreSQL does not answer.
 
         A session of the client can lock its role for as long as it wants. Then the time runs all the same, and
         `ReconcileAccess` ends the former name after it.
         """
+        backend = verified_login(facts)
+        if backend is None:
+            return None
         try:
-            return database.expire(rotation.former, rotation.seconds)
+            with self.databases.open(backend, facts.ledger) as database:
+                return rotation.telling(database.expire(rotation.former, rotation.seconds))
         except DatabaseBusy as error:
             logger.warning("PostgreSQL does not let user %s expire: %s", rotation.former, error)
-            return facts.now + rotation.seconds
+            return rotation.telling(facts.now + rotation.seconds)
+        except (DatabaseUnreachable, DatabaseRefused) as error:
+            logger.warning("User %s does not expire yet: %s", rotation.former, error)
+            return None
 
     def _published(self, facts: Facts, client: Client, offer: Offer) -> Client:
         """Publish an offer to a client, and return the client; it is unchanged if it cannot log in yet."""
@@ -176,6 +178,19 @@ class PublishEndpoints:
             return False
         self.clients.publish(client.request, offer, credentials)
         return True
+
+
+def _next_step(facts: Facts, told: list[str]) -> str:
+    """Return what the next hook does in a rotation, because Juju keeps what this hook has written; else ''.
+
+    `told` has the new names that this hook has told.
+    """
+    if told:
+        return f"about to let the former names of {', '.join(told)} expire"
+    if begun := begun_here(facts):
+        return f"about to give new credentials to {', '.join(begun)}"
+    ending = ending_at_once(facts)
+    return f"about to end the sessions of {', '.join(ending)}" if ending else ""
 
 
 def _as_told(client: Client, facts: Facts) -> Offer | None:

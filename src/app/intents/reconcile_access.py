@@ -18,8 +18,8 @@ from domain.ledger import Ledger
 from domain.made import AUTH, digest_of
 from domain.problems import KUBERNETES, PAUSE, ROTATION, SERVICE, Level, Problem
 from domain.replacement import successor_of, takes_over
-from domain.rotating import former_users, rotation_for, rotations
-from domain.rotation import twin
+from domain.rotating import former_users, rotation_for, rotations, waits_for_units
+from domain.rotation import Rotation, twin
 from domain.users import AuthMaterial, Login, auth_user, grant_for, second_auth_user
 from domain.verification import verified_login
 
@@ -40,6 +40,7 @@ class ReconcileAccess:
       operator's consent.
     - While PostgreSQL refuses, the backend is not ready, and every later hook tries again.
     - The roles of clients of the charm that this charm replaces become roles of this application.
+    - When former credentials end at once, all sessions of their client end.
     - When the relation with PostgreSQL has ended, everything that was published to clients is withdrawn.
     """
 
@@ -114,7 +115,12 @@ class ReconcileAccess:
         former = _former_users(facts, database)
         leaving = sorted(database.users() - wanted - former)
         # Before any wait for a lock, which a session of a client that has left may hold.
-        locked_out = _still_in(database.lock_out(leaving))
+        staying_in = database.lock_out(leaving)
+        locked_out = _still_in(staying_in)
+        # Sessions of the client itself may hold locks, too.
+        for rotation in rotations(facts):
+            if rotation.to_cut:
+                database.end_sessions(rotation.current)
         database.provision(auth, backend.database)
         for grant in facts.ledger.grants:
             if grant.username not in wanted:
@@ -157,13 +163,27 @@ class ReconcileAccess:
             told_tls=facts.ledger.told_tls,
             rotation_period=facts.ledger.rotation_period,
         )
+        for known in self._rotations(
+            facts, database, granting, {*staying_in, *granting.unchanged}
+        ):
+            ledger = ledger.rotating(known)
+        return ledger, auth.with_clients((*auth.clients, *logins))
+
+    def _rotations(
+        self, facts: Facts, database: Database, granting: GrantRound, failed: set[str]
+    ) -> Iterator[Rotation]:
+        """Yield the rotations as they are now; `failed` are users that may log in by another password."""
         there = database.users()
         renamed = {rotation.username: rotation for rotation in granting.renamed}
         for rotation in rotations(facts):
-            ended = rotation.expired(facts.now) and rotation.former not in there
             known = renamed.get(rotation.username, rotation)
-            ledger = ledger.rotating(known.reaching("ended") if ended else known)
-        return ledger, auth.with_clients((*auth.clients, *logins))
+            if rotation.to_cut and not failed.intersection((rotation.former, rotation.current)):
+                # Again, because a session may have logged in by a password that a session before had set.
+                database.end_sessions(rotation.current)
+                known = known.cutting(facts.now)
+            elif _has_ended(facts, rotation) and rotation.former not in there:
+                known = known.reaching("ended")
+            yield known
 
     def _grant(
         self, facts: Facts, granting: GrantRound, database: Database, client: Client
@@ -285,8 +305,17 @@ def _unfinished(facts: Facts, backend: BackendLogin) -> bool:
         or any(grant not in facts.ledger.grants for grant in asked)
         or facts.grants_to_keep != facts.ledger.grants
         or any(
-            known.stage == "asked" or known.expired(facts.now) for known in facts.ledger.rotations
+            known.stage == "asked"
+            or (known.expired(facts.now) and not waits_for_units(facts, known))
+            for known in facts.ledger.rotations
         )
+    )
+
+
+def _has_ended(facts: Facts, rotation: Rotation) -> bool:
+    """Return whether nothing but the role with the former name may be left of a rotation."""
+    return rotation.expired(facts.now) and not (
+        rotation.to_cut or waits_for_units(facts, rotation)
     )
 
 

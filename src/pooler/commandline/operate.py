@@ -106,7 +106,7 @@ def _add_kill(verbs: Verbs) -> None:
         "--idle",
         type=_number,
         metavar="SECONDS",
-        help="clients without a server connection whose last request is so long ago",
+        help="idle clients whose last request is so long ago",
     )
     kill.add_argument(
         "--oldest",

@@ -7,7 +7,7 @@ from operated import session, three_units
 from app.errors import ActionFailed
 from app.outcome import AskAgain
 from domain.capabilities import Version
-from domain.operations import KillOrder, Operations
+from domain.operations import KillOrder, Operations, clients_to_kill
 
 
 @pytest.fixture
@@ -141,3 +141,30 @@ def test_an_older_pgbouncer_disconnects_no_client(platform):
     platform.followers[0].pooler.consoles.sessions[0] = [session(1)]
     platform.settle()
     assert platform.followers[0].pooler.consoles.sessions[0]
+
+
+SESSIONS = (
+    session(1, since=0),
+    session(2, since=1, linked=True),
+    session(3, since=2, linked=True, busy=True),
+    session(4, since=3, busy=True),
+    session(5, since=4, linked=True, user="relation_id_2"),
+    session(6, since=990, linked=True),
+)
+KEEPING = frozenset({("shop", "relation_id_1")})
+
+
+@pytest.mark.parametrize(
+    ("order", "keeping", "killed"),
+    [
+        (KillOrder(idle=100), frozenset(), [1]),
+        (KillOrder(idle=100), KEEPING, [1, 2]),
+        (KillOrder(oldest=3), KEEPING, [1, 2, 6]),
+        (KillOrder(oldest=1), KEEPING, [1]),
+        (KillOrder(user="relation_id_1"), KEEPING, [1, 2, 3, 4, 6]),
+        (KillOrder(), KEEPING, []),
+    ],
+)
+def test_a_client_is_idle_by_the_mode_of_its_pool(order, keeping, killed):
+    found = clients_to_kill(order, SESSIONS, frozenset(), keeping, 1_000.0)
+    assert [client.number for client in found] == killed

@@ -264,6 +264,27 @@ def test_a_client_that_was_not_published_is_new_after_the_takeover(platform):
     assert not role.ours
 
 
+def test_a_client_whose_password_is_not_readable_keeps_no_role_of_another(platform):
+    facts = beside(platform, units=())
+    (number,) = platform.model.clients
+    role = platform.server.roles[f"relation_id_{number}"]
+    role.ours = False
+    platform.model.clients[number].password = None
+    after = taken_over(platform, facts)
+    assert not after.ledger.grants
+    assert not role.ours
+    assert role.lets_in
+
+
+def test_a_role_of_a_client_that_has_left_never_lets_in_again(platform):
+    facts = beside(platform, units=())
+    (number,) = platform.model.clients
+    platform.server.roles[f"relation_id_{number}"].ours = False
+    after = taken_over(platform, facts.with_clients(()))
+    assert not after.ledger.grants
+    assert f"relation_id_{number}" not in platform.server.roles
+
+
 def test_the_status_names_the_units_of_the_charm_before(platform):
     (sentence,) = assess(beside(platform, "pgbouncer/1"))
     assert sentence.text.startswith("pgbouncer/1 still run Canonical's charm")

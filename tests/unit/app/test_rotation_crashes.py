@@ -31,6 +31,10 @@ def begins(unit):
     unit.rotate_credentials("clients", "", SECONDS)
 
 
+def ends_at_once(unit):
+    unit.rotate_credentials("clients", "", 0)
+
+
 def hooks(platform):
     """Run the hooks that Juju still delivers, and return whether clients were let in after each of them."""
     let_in = []
@@ -43,6 +47,13 @@ def hooks(platform):
 # By stage: what happened before the hook that is killed, the hook, and how much later the hooks after it run.
 def asked(platform):
     platform.leader.rotate_credentials("clients", "", SECONDS)
+
+
+def at_once(platform, hooks):
+    """Begin a rotation whose former credentials end at once, and run hooks of the leader."""
+    ends_at_once(platform.leader)
+    for _ in range(hooks):
+        platform.leader.peers_changed()
 
 
 def told(platform):
@@ -59,6 +70,23 @@ STAGES = {
     "asked": (lambda _clock, _platform: None, begins),
     "renamed": (lambda _clock, platform: asked(platform), lambda unit: unit.peers_changed()),
     "dropped": (expired, lambda unit: unit.update_status()),
+    "at once: asked": (lambda _clock, _platform: None, ends_at_once),
+    "at once: renamed": (
+        lambda _clock, platform: at_once(platform, 0),
+        lambda unit: unit.peers_changed(),
+    ),
+    "at once: told": (
+        lambda _clock, platform: at_once(platform, 1),
+        lambda unit: unit.peers_changed(),
+    ),
+    "at once: expired": (
+        lambda _clock, platform: at_once(platform, 2),
+        lambda unit: unit.peers_changed(),
+    ),
+    "at once: ended": (
+        lambda _clock, platform: at_once(platform, 3),
+        lambda unit: unit.update_status(),
+    ),
     "returns": (
         lambda clock, platform: (expired(clock, platform), platform.leader.update_status()),
         begins,
@@ -73,9 +101,11 @@ STAGES = {
 
 def ended(platform, clock, hook):
     """Return what there is after the rotation and its hooks have ended."""
-    if hook is begins and not any(known.open for known in platform.model.ledger.rotations):
+    if hook in (begins, ends_at_once) and not any(
+        known.open for known in platform.model.ledger.rotations
+    ):
         # The action was killed: the operator runs it again.
-        begins(platform.leader)
+        hook(platform.leader)
     brought_to_rest(platform)
     clock[0] += SECONDS
     brought_to_rest(platform)
@@ -107,5 +137,5 @@ def test_a_rotation_that_is_killed_anywhere_has_the_same_end(stage, clock):
         end = ended(other, clock, hook)
         rotations = end["model"]["ledger"]["rotations"]
         for known in (*rotations, *wanted["model"]["ledger"]["rotations"]):
-            known["until"] = 0
+            known["until"] = known["cut"] = 0
         assert end == wanted, f"killed after effect {last} of {effects}"

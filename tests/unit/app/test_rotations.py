@@ -342,3 +342,64 @@ def test_a_rotation_without_a_verified_server_waits(clock):
     platform.server.lets_in = True
     hooks(platform)
     assert published(platform).username == SECOND
+
+
+def test_a_lock_of_a_client_delays_no_other_client_and_is_named(clock):
+    platform = shop()
+    platform.relate("blog", "blog")
+    role = platform.server.roles[FIRST]
+    role.locked = role.sessions = True
+    rotate(platform)
+    platform.settle()
+    assert published(platform).username == FIRST
+    assert published(platform, 2).username == "relation_id_2__2"
+    reason = f"another session keeps {FIRST} locked"
+    assert reason in worst(platform.leader).text
+    assert f"rotation of {FIRST}: shop (relation 1): {reason}" in shown(platform)
+    told, _ = rotate(platform)
+    assert told == f"shop is being rotated already: shop (relation 1): {reason}"
+    role.locked = False
+    hooks(platform)
+    assert published(platform).username == SECOND
+
+
+def test_a_lock_does_not_delay_a_rotation_after_a_password_became_known(clock):
+    platform = shop()
+    role = platform.server.roles[FIRST]
+    role.locked = role.sessions = True
+    rotate(platform, seconds=0)
+    platform.settle()
+    assert published(platform).username == SECOND
+    assert users(platform) == {SECOND}
+
+
+def shown(platform):
+    """Return what the action `show` says of what is under way."""
+    return platform.leader.show()["operations"]
+
+
+def test_show_says_what_a_rotation_waits_for(clock):
+    platform = related(units=2)
+    platform.relate("shop", "shop")
+    rotate(platform, seconds=100)
+    assert f"the next hook gives it user {SECOND} in place of {FIRST}" in shown(platform)
+    platform.server.lets_in = False
+    platform.settle()
+    assert f"it gets user {SECOND} as soon as every unit and PostgreSQL let it in" in shown(
+        platform
+    )
+    platform.server.lets_in = True
+    hooks(platform)
+    assert f"user {FIRST} can log in until 1970-01-12 13:48:20 UTC" in shown(platform)
+    platform.server.roles[FIRST].sessions = True
+    clock[0] += 100
+    hooks(platform)
+    assert f"user {FIRST} is dropped when it has no sessions any more" in shown(platform)
+    clock[0] += 100
+    hooks(platform)
+    assert "rotation" not in shown(platform)
+    platform.followers[0].pooler.hung.add(0)
+    rotate(platform, seconds=0)
+    platform.settle()
+    waits = "pgbouncer/1 did not report yet that its clients are disconnected"
+    assert f"rotation of {FIRST}: {waits}" in shown(platform)

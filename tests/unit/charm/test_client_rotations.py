@@ -51,11 +51,11 @@ def clock(monkeypatch):
 
 
 def rotate(juju, **params):
-    """Run the action on the leader, and then the hook that Juju runs because the ledger has changed."""
+    """Run the action on the leader, and then the hooks that tell the new name and let the former expire."""
     action = juju.context.on.action("rotate-credentials", params={"users": "clients", **params})
     juju.emit(action)
     told = juju.context.action_results
-    juju.emit(juju.context.on.update_status())
+    update(juju)
     return told["message"]
 
 

@@ -7,14 +7,14 @@ from samples import but
 from domain import replacement, scram
 from domain.backend import BackendLogin, BackendRelation
 from domain.endpoints import endpoints_in
-from domain.facts import Facts, Peer
+from domain.facts import Client, Facts, Peer
 from domain.instances import Layout
 from domain.ledger import Ledger
 from domain.reference import Reference, ReferenceDatabase, databases_digest
 from domain.refresh import RollingUpdate
 from domain.settings import Settings
 from domain.tls import ServedPair, UnitCertificates
-from domain.users import AuthMaterial
+from domain.users import AccessRequest, AuthMaterial, Refusal
 
 AUTH = AuthMaterial(
     auth_user="pgbouncer_auth_relation_id_7", auth_password=pydantic.SecretStr("p1"),
@@ -109,6 +109,31 @@ def test_only_roles_that_the_peer_data_name_are_inherited():
     )
     assert [(role.username, role.password) for role in found] == [("relation_id_4", password)]
     assert replacement.inherited_roles(facts(reference=None), []) == ()
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        {
+            "clients": (
+                Client(request=AccessRequest(relation_id=4, application="a", database="shop")),
+            )
+        },
+        {"relations_without_request": frozenset({4})},
+        {"refusals": (Refusal(relation_id=4, application="a", reason="no database"),)},
+    ],
+)
+def test_the_role_of_a_related_client_needs_its_password(seen):
+    now = but(facts(), **seen)
+    assert replacement.inherited_roles(now, [("relation_id_4", None)]) == ()
+    password = pydantic.SecretStr("p")
+    (role,) = replacement.inherited_roles(now, [("relation_id_4", password)])
+    assert role.password == password
+
+
+def test_the_role_of_a_client_that_has_left_needs_no_password():
+    (role,) = replacement.inherited_roles(facts(), [])
+    assert (role.username, role.password) == ("relation_id_4", None)
 
 
 def test_the_former_auth_user_is_not_dropped_before_the_takeover():
