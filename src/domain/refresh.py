@@ -37,6 +37,11 @@ class RollingUpdate(Value):
     ready: Count = 0
 
     @property
+    def highest_former(self) -> int:
+        """Return the highest number of the pods of the former release, -1 without such; a refresh begins there."""
+        return self.replicas - 1 - self.updated
+
+    @property
     def held(self) -> bool:
         """Return whether the partition holds back pods that do not have the newest release."""
         return self.under_way and self.partition > 0
@@ -73,19 +78,18 @@ def unchanged(_: RollingUpdate) -> None:
 def hold(update: RollingUpdate) -> int | None:
     """Return the partition that a unit sets when its pod ends; None if the partition stays.
 
-    A pod that is replaced by a refresh is the highest pod of the former release. A pod that ends for another
-    reason is below it or above it, and holds nothing back.
+    A pod that has the newest release already, or that comes back with the former release, holds nothing back.
     """
-    highest_former = update.replicas - 1 - update.updated
-    replaced = update.under_way and update.partition < update.number <= highest_former
+    replaced = update.under_way and update.partition < update.number <= update.highest_former
     return update.number if replaced else None
 
 
 def let_next_go(update: RollingUpdate) -> int | None:
     """Return the partition that a unit sets when it serves the plan in force; None if the partition stays.
 
-    A partition that another manager has set stays. If Kubernetes does not say which release is the newest, the
-    floor is set, because no later hook of this unit asks. The unit that is replaced next sets the partition again.
+    A partition that another manager has set stays, and a unit of the former release lowers nothing. If Kubernetes
+    does not say which release is the newest, the floor is set, because no later hook of this unit asks. The unit
+    that is replaced next sets the partition again.
     """
     if not update.owned:
         return None
@@ -93,7 +97,22 @@ def let_next_go(update: RollingUpdate) -> int | None:
         return update.floor
     if update.partition != update.number:
         return None
-    return max(update.number - 1, update.floor) if update.known else update.floor
+    if not update.known:
+        return update.floor
+    newest = update.number > update.highest_former
+    return max(update.number - 1, update.floor) if newest else None
+
+
+def may_come_next(update: RollingUpdate) -> bool:
+    """Return whether a unit that serves the plan may have to lower the partition later.
+
+    Two pods that end at the same time both hold back the next unit, and the unit with the lower number is the
+    second that lowers the partition. A unit whose pod Kubernetes has not counted yet looks like a former unit.
+    """
+    if not (update.owned and update.under_way):
+        return False
+    uncounted = update.known and update.number <= update.highest_former
+    return update.partition > update.number or (update.partition == update.number and uncounted)
 
 
 def without_left(update: RollingUpdate, highest: int) -> int | None:

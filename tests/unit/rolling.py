@@ -31,19 +31,32 @@ class Refresh:
 
     def replace(self, name, stop=None, new=None):
         """Replace a pod; kill its last hook after `stop` effects, and each first hook after `new` effects."""
+        self.ends(name, stop)
+        self.comes_back(name)
+        for hook in HOOKS if name not in self.failing else ():
+            self.hook(name, hook, new)
+
+    def ends(self, name, stop=None):
+        """End a pod; kill its last hook after `stop` effects."""
         self.replaced.append(name)
         run(self.platform, name, lambda unit: unit.stop(), stop)
         self.pods.ends(name)
         self.platform.units[name].pooler.lose_disk()
+
+    def comes_back(self, name):
+        """Give a unit another pod, which has not run a hook."""
         self.pods.comes_back(name, self.platform.units)
-        for hook in HOOKS if name not in self.failing else ():
-            self.hook(name, hook, new)
 
     def hook(self, name, hook, last=None):
-        """Run a hook; if it is killed after `last` effects, run it again."""
+        """Run a hook; if it is killed after `last` effects, run it again. Return how it ended."""
+        ended = []
         for attempt in (last, None):
-            if run(self.platform, name, lambda unit: getattr(unit, hook)(), attempt) is not None:
-                return
+            done = run(
+                self.platform, name, lambda unit: ended.append(getattr(unit, hook)()), attempt
+            )
+            if done is not None:
+                break
+        return ended[-1]
 
     def rolls(self, most=20, **killed):
         """Replace pods until Kubernetes replaces no more."""

@@ -89,7 +89,8 @@ class _StatefulSet(_Part):
         note = re.fullmatch(
             r"([0-9]{1,9}) ([0-9]{1,9})", self.metadata.annotations.get(HELD) or ""
         )
-        owned = note is not None and int(note[1]) == partition
+        # The charm only raises a partition: a note of a lower partition is not from this charm.
+        owned = note is not None and int(note[2]) < int(note[1]) == partition
         return RollingUpdate(
             number=number,
             replicas=self.spec.replicas,

@@ -24,8 +24,9 @@ class MemoryStatefulSet:
     held: tuple[int, int] | None = None
     # The release of each pod, by unit.
     releases: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
-    # Units whose pods have ended and have not come back.
+    # Units whose pods have ended and have not come back, and units whose pods run and are not ready.
     ended: set[str] = dataclasses.field(default_factory=set[str])
+    unready: set[str] = dataclasses.field(default_factory=set[str])
 
     def refresh(self) -> None:
         """Take a new release, as `juju refresh` gives it."""
@@ -60,7 +61,12 @@ class MemoryStatefulSet:
 
     def copy(self) -> MemoryStatefulSet:
         """Return an independent copy."""
-        return dataclasses.replace(self, releases=dict(self.releases), ended=set(self.ended))
+        return dataclasses.replace(
+            self,
+            releases=dict(self.releases),
+            ended=set(self.ended),
+            unready=set(self.unready),
+        )
 
 
 class MemoryRollout:
@@ -107,5 +113,5 @@ class MemoryRollout:
             under_way=not kept.known or kept.current != kept.newest,
             known=kept.known,
             updated=sum(kept.release(unit) == kept.newest for unit in there),
-            ready=len(there),
+            ready=len(set(there) - kept.unready),
         )

@@ -1,83 +1,17 @@
 """The StatefulSet as a Kubernetes API shows it, and what is written to it."""
 
-import http.server
-import json
-import threading
-
 import pytest
+from stateful_sets import FORBIDDEN, Api, api, stateful_set
 
 from adapters.kubernetes.rollout import HELD, LightkubeRollout
 from app.errors import RolloutFailed, RolloutForbidden
 from domain.refresh import RollingUpdate, hold, let_next_go, unchanged
 
-FORBIDDEN = {
-    "kind": "Status",
-    "code": 403,
-    "message": 'User "x" cannot get',
-    "reason": "Forbidden",
-}
-
-
-def stateful_set(partition=0, held=None, **status):
-    """Return a StatefulSet of three pods in a refresh that has begun."""
-    annotations = {"annotations": {HELD: held}} if held else {}
-    return {
-        "metadata": {"name": "pgb", "resourceVersion": "7", "generation": 2, **annotations},
-        "spec": {
-            "replicas": 3,
-            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": partition}},
-        },
-        "status": {
-            "observedGeneration": 2, "currentRevision": "pgb-1", "updateRevision": "pgb-2",
-            "updatedReplicas": 0, "readyReplicas": 3,
-        } | status,
-    }  # fmt: skip
-
-
-class Api(http.server.BaseHTTPRequestHandler):
-    """Shows a StatefulSet and takes changes; `answers` are given first, by method."""
-
-    found, answers, written = {}, {}, []
-
-    def do_GET(self):
-        self.reply(self.found)
-
-    def do_PATCH(self):
-        Api.written.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.reply(self.found)
-
-    def reply(self, body):
-        waiting = self.answers.get(self.command, [])
-        code, body = waiting.pop(0) if waiting else (200, body)
-        text = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def rollout(tmp_path, monkeypatch):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    Api.found, Api.answers, Api.written = stateful_set(), {}, []
-    config = {
-        "kind": "Config", "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-        "clusters": [
-            {"name": "k", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
-        ],
-        "users": [{"name": "u", "user": {"token": "the-token"}}],
-    }  # fmt: skip
-    (tmp_path / "config").write_text(json.dumps(config))
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
-    yield LightkubeRollout("pgb", "dev", "pgb/2")
-    server.shutdown()
-    server.server_close()
+    with api(tmp_path) as config:
+        monkeypatch.setenv("KUBECONFIG", config)
+        yield LightkubeRollout("pgb", "dev", "pgb/2")
 
 
 def change(partition, held):
@@ -101,7 +35,7 @@ def test_the_partition_of_another_manager_is_noted_and_comes_back(rollout):
     assert Api.written == [change(2, "2 1"), change(1, None)]
 
 
-@pytest.mark.parametrize("held", [None, "1 0", "2", "-2 0", "2 0 0", "x"])
+@pytest.mark.parametrize("held", [None, "1 0", "2", "-2 0", "2 0 0", "2 2", "2 5", "x"])
 def test_a_partition_without_a_note_of_it_is_that_of_another_manager(rollout, held):
     Api.found = stateful_set(partition=2, held=held, updatedReplicas=1)
     assert not rollout.adjust(let_next_go).owned

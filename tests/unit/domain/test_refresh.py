@@ -6,6 +6,7 @@ from domain.refresh import (
     RollingUpdate,
     hold,
     let_next_go,
+    may_come_next,
     obstacles_in_kubernetes,
     resume,
     without_left,
@@ -42,12 +43,13 @@ def test_a_pod_that_a_refresh_replaces_holds_the_next(says, partition):
 @pytest.mark.parametrize(
     ("says", "partition"),
     [
-        ({"partition": 2, "owned": True}, 1),
-        ({"partition": 2, "owned": True, "floor": 1}, 1),
-        ({"partition": 2, "owned": True, "floor": 2}, 2),
-        ({"partition": 2}, None),
-        ({"partition": 1, "owned": True}, None),
-        ({"number": 1, "partition": 2, "owned": True}, None),
+        ({"partition": 2, "owned": True, "updated": 1}, 1),
+        ({"partition": 2, "owned": True, "updated": 1, "floor": 1}, 1),
+        ({"partition": 2, "updated": 1}, None),
+        ({"partition": 1, "owned": True, "updated": 1}, None),
+        ({"number": 1, "partition": 2, "owned": True, "updated": 1}, None),
+        # The container of a former unit starts again before Kubernetes replaces its pod.
+        ({"number": 1, "partition": 1, "owned": True, "updated": 1}, None),
         ({"partition": 2, "owned": True, "under_way": False}, 0),
         ({"partition": 2, "owned": True, "floor": 1, "under_way": False}, 1),
         # Kubernetes does not say whether a refresh is under way, and no later hook of this unit asks again.
@@ -57,6 +59,26 @@ def test_a_pod_that_a_refresh_replaces_holds_the_next(says, partition):
 )
 def test_a_unit_that_serves_lets_the_next_unit_go(says, partition):
     assert let_next_go(update(**says)) == partition
+
+
+@pytest.mark.parametrize(
+    ("says", "asks_again"),
+    [
+        # The pods 1 and 2 ended at the same time, and unit 2 has to serve first.
+        ({"number": 1, "partition": 2, "owned": True, "updated": 2}, True),
+        ({"number": 1, "partition": 2, "owned": True, "known": False}, True),
+        # Kubernetes has not counted the new pod.
+        ({"number": 2, "partition": 2, "owned": True, "updated": 0}, True),
+        ({"number": 2, "partition": 2, "owned": True, "updated": 1}, False),
+        ({"number": 2, "partition": 2, "owned": True, "known": False}, False),
+        ({"number": 1, "partition": 2, "owned": True, "updated": 1}, True),
+        ({"number": 1, "partition": 0, "updated": 2}, False),
+        ({"number": 1, "partition": 2, "updated": 2}, False),
+        ({"number": 1, "partition": 2, "owned": True, "under_way": False}, False),
+    ],
+)
+def test_a_unit_asks_again_while_it_may_come_next(says, asks_again):
+    assert may_come_next(update(**says)) is asks_again
 
 
 @pytest.mark.parametrize(
