@@ -87,7 +87,7 @@ def test_a_user_that_lacks_rights_is_told_which_before_anything_is_made(
         postgresql.sql("DROP ROLE weak")
 
 
-def test_users_of_a_given_server_log_in_through_the_pool_and_superusers_do_not(fresh, postgresql):
+def test_users_of_a_given_server_log_in_through_the_pool_but_superusers(fresh, postgresql):
     own = postgresql.credentials()
     postgresql.sql("CREATE ROLE bob LOGIN PASSWORD 'of-bob'")
     try:
