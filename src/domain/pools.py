@@ -10,8 +10,6 @@ from domain.rotation import twin
 from domain.settings import Settings
 from domain.value import PoolMode, Value
 
-# The name by which the first auth user looks passwords up.
-AUTH_ALIAS = AUTH_ALIASES[0]
 READ_ONLY_SUFFIX = "_readonly"
 
 # Used where the operator set no limit; PgBouncer's own default, per user, database and process.
