@@ -6,6 +6,7 @@ import argparse
 import errno
 import importlib
 import logging
+import os
 from collections.abc import Callable
 
 from adapters.local import environment
@@ -28,6 +29,10 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 def execute(arguments: argparse.Namespace) -> int:
     """Run the verb of these arguments, and return the exit code."""
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    if (system := os.uname().sysname) != "Linux":
+        # Processes are found in /proc, and units have addresses such as 127.0.0.3.
+        print_error(f"pooler: {system} is not supported: run `pooler` on Linux")
+        return FAILED
     store, libpq = Store(home()), environment.without_libpq()
     changing = False
     try:

@@ -87,10 +87,10 @@ class Client(Wire):
 
 
 class Server(PostgreSQL):
-    """A PostgreSQL server with few slots for connections."""
+    """A PostgreSQL server with few slots for connections, from this folder with initdb and postgres."""
 
-    def __init__(self) -> None:
-        super().__init__(settings={"max_connections": "16"})
+    def __init__(self, programs: pathlib.Path | None = None) -> None:
+        super().__init__(settings={"max_connections": "16"}, programs=programs)
 
     def answers(self) -> bool:
         """Return whether the server runs a query."""

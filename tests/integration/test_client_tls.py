@@ -1,6 +1,6 @@
 """TLS for clients with real PgBouncer and PostgreSQL, on the units of `pooler`.
 
-The names of the tests have the numbers of the checks: A-3, A-4, A-5 and A-6.
+The names of the tests have the numbers of the checks, A-1 to A-6.
 """
 
 from __future__ import annotations

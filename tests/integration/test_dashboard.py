@@ -30,6 +30,14 @@ SELECTIONS = {
         "process": "1",
     },
     "two units": {"juju_unit": f"({APPLICATION}/0|{APPLICATION}/1)"},
+    # Each PgBouncer with each exporter.
+    **{
+        "-".join(map(str, place)): {
+            "juju_unit": f"{APPLICATION}/{place.unit}",
+            "process": str(place.process),
+        }
+        for place in EVERY_VERSION
+    },
 }
 
 

@@ -14,6 +14,7 @@ import pytest
 from erring import DATABASE, ELSEWHERE, Erring, Server
 from folders import new_folder
 from left_out import LEFT_OUT
+from postgresql import newest
 from provided import provide
 from provoking import PROVOCATIONS, Provocation
 
@@ -29,9 +30,11 @@ PAGE = entries()
 
 
 @pytest.fixture(scope="module")
-def backend() -> Iterator[Server]:
-    """A server with two clients."""
-    with Server() as server:
+def backend(program: pathlib.Path) -> Iterator[Server]:
+    """A server with two clients: the newest PostgreSQL behind the newer PgBouncer, else that of the machine."""
+    cache = binaries.default_cache()
+    newer = program == binaries.pgbouncer(cache, print, suite=binaries.SUITE)
+    with Server(newest() if newer else None) as server:
         server.sql(f"CREATE DATABASE {OWN}")
         provide(server, asked(1, DATABASE), asked(2, ELSEWHERE))
         yield server

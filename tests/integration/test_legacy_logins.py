@@ -107,7 +107,7 @@ def bags(credentials):
     return {"pgbouncer-k8s": written.local_app_data, "pgbouncer-k8s/0": written.local_unit_data}
 
 
-def test_ops_lib_pgsql_logs_in_by_what_a_unit_writes(bags):
+def test_e1_ops_lib_pgsql_logs_in_by_what_a_unit_writes(bags):
     for known in ({name: bag} for name, bag in bags.items()):
         text = master_by_library(known, ASKED, NETWORKS)
         found = pairs_by_library(text)
@@ -119,7 +119,7 @@ def test_ops_lib_pgsql_logs_in_by_what_a_unit_writes(bags):
             assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_landscape_logs_in_by_what_a_unit_writes(bags):
+def test_e1_landscape_logs_in_by_what_a_unit_writes(bags):
     given = bags["pgbouncer-k8s/0"]
     for unit in ("landscape/0", "landscape/1"):
         found = pairs_by_landscape(given, unit)
@@ -136,13 +136,13 @@ def test_landscape_logs_in_by_what_a_unit_writes(bags):
     assert pairs_by_landscape(given, "landscape/2") is None
 
 
-def test_a_connection_string_has_single_spaces_and_no_quotes(bags):
+def test_e1_a_connection_string_has_single_spaces_and_no_quotes(bags):
     for bag in bags.values():
         for key in ("master", "standbys"):
             assert re.fullmatch(r"\w+=[^ '\"]+( \w+=[^ '\"]+)*", bag[key])
 
 
-def test_the_request_and_all_networks_are_repeated(bags):
+def test_e1_the_request_and_all_networks_are_repeated(bags):
     for bag in bags.values():
         assert is_ready(ASKED, NETWORKS, bag)
         assert not is_ready(ASKED, {"egress-subnets": "10.1.0.1/32"}, bag)

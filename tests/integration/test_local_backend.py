@@ -2,7 +2,9 @@
 
 import json
 
+import psycopg
 import pytest
+from platform_under_test import value
 
 from pooler import server
 from pooler.store import State
@@ -83,6 +85,26 @@ def test_a_user_that_lacks_rights_is_told_which_before_anything_is_made(
         assert fresh.run("status").returncode == 1
     finally:
         postgresql.sql("DROP ROLE weak")
+
+
+def test_users_of_a_given_server_log_in_through_the_pool_but_superusers(fresh, postgresql):
+    own = postgresql.credentials()
+    postgresql.sql("CREATE ROLE bob LOGIN PASSWORD 'of-bob'")
+    try:
+        fresh.environment["PGPASSWORD"] = own.password.get_secret_value()
+        fresh.up("--backend", f"postgresql://{own.user}@{own.endpoints[0]}")
+        postgresql.sql("GRANT CONNECT ON DATABASE demo TO bob")
+        with fresh.client("demo", user="bob", password="of-bob") as connection:
+            assert value(connection, "select current_user::text") == "bob"
+        superuser = {"user": own.user, "password": own.password.get_secret_value()}
+        with (
+            pytest.raises(psycopg.OperationalError),
+            fresh.client("demo", **superuser) as connection,
+        ):
+            connection.execute("select 1")
+    finally:
+        fresh.delete()
+        postgresql.wipe()
 
 
 def test_doctor_names_a_user_that_cannot_read_the_passwords_of_users(fresh, postgresql):

@@ -41,12 +41,13 @@ def test_a_service_is_made_again_after_a_failure():
     assert platform.model.ledger.problems == ()
 
 
-def test_an_edited_service_is_repaired_by_a_hook_that_verifies():
+@pytest.mark.parametrize("hook", ["config_changed", "update_status"])
+def test_an_edited_service_is_repaired_by_a_hook_that_looks(hook):
     platform = related(units=1, service_host="pool-service")
     platform.kubernetes.own.ports = (80,)
-    assert platform.leader.update_status().unchanged
+    assert platform.leader.peers_changed().unchanged
     assert platform.kubernetes.ports == (80,)
-    platform.leader.config_changed()
+    getattr(platform.leader, hook)()
     assert platform.kubernetes.ports == (6432,)
 
 
