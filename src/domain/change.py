@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from domain.applied import AppliedState, Step, applied, begun, server_changed, steps
+from domain.applied import AppliedState, Step, applied_state, in_transition, server_changed, steps
 from domain.budget import next_process_limits, processes, unit_limit
 from domain.capabilities import PgBouncerRuntime
 from domain.client_tls import ClientTls
@@ -42,9 +42,9 @@ class Change(NamedTuple):
         return server_changed(self.before, self.after)
 
     @property
-    def begun(self) -> AppliedState:
+    def in_transition(self) -> AppliedState:
         """Return the record to keep while the steps are taken."""
-        return begun(self.before, self.after)
+        return in_transition(self.before, self.after)
 
 
 def change_to(
@@ -54,7 +54,7 @@ def change_to(
     running: frozenset[int] = frozenset(),
 ) -> Change:
     """Return the change to a configuration; `running` has the indexes of the processes that run now."""
-    after = applied(config, program, before, running)
+    after = applied_state(config, program, before, running)
     return Change(config, before, after, steps(before, after, running))
 
 

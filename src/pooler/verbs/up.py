@@ -67,7 +67,7 @@ def up(run: Invocation, arguments: argparse.Namespace) -> int:
 
 
 def _set_authority(run: Invocation, state: State, *, wanted: bool) -> None:
-    """Make an authority unless there is one, or end it: units then stop to serve TLS."""
+    """Make an authority if none exists, or end it: units then stop to serve TLS."""
     if not wanted:
         certification.end(state)
     elif state.authority is None:
