@@ -36,8 +36,14 @@ from adapters.pebble.names import ASK_AGAIN, CONTAINER, process_of
 from adapters.pebble.observed import ObservedContainer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
     from app.application import Application
     from app.outcome import Outcome
+
+    # Events of Juju, each with the method that it calls.
+    Handlers = Sequence[tuple[ops.BoundEvent, Callable[[Any], None]]]
 
 logger = logging.getLogger(__name__)
 
@@ -56,12 +62,21 @@ class PgBouncerCharm(ops.CharmBase):
         # The kinds of events that a hook of this dispatch deferred, and that were deferred without a hook.
         self._deferred: set[str] = set()
         self._deferred_unread: set[str] = set()
-        peers, backend, clients = self.on[PEERS], self.on[BACKEND], self.on[CLIENTS]
-        certificates, authorities = self.on[CERTIFICATES], self.on[AUTHORITIES]
-        tracing = self.on[TRACING]
-        pooler = self.on[CONTAINER]
         for event, handler in (
-            # First, so that the trace of the hook goes where the relation tells now.
+            *self._handlers_of_traces(),
+            *self._handlers_of_unit(),
+            *self._handlers_of_relations(),
+            *((self.on[name].action, self._on_action) for name in self.meta.actions),
+            (self.on.collect_unit_status, self._on_collect_unit_status),
+            # ops emits commit last, when the status is set.
+            (framework.on.commit, self._on_commit),
+        ):
+            framework.observe(event, handler)
+
+    def _handlers_of_traces(self) -> Handlers:
+        """Return the handlers that come first, so that the trace of a hook goes where the relation tells."""
+        tracing, authorities = self.on[TRACING], self.on[AUTHORITIES]
+        return (
             (self.on.start, self._on_tracing_changed),
             (self.on.upgrade_charm, self._on_tracing_changed),
             (self.on.leader_elected, self._on_traced),
@@ -71,6 +86,12 @@ class PgBouncerCharm(ops.CharmBase):
             (authorities.relation_changed, self._on_traced),
             (authorities.relation_departed, self._on_traced),
             (authorities.relation_broken, self._on_traced),
+        )
+
+    def _handlers_of_unit(self) -> Handlers:
+        """Return the handlers of the events of the unit, its container and its secrets."""
+        pooler = self.on[CONTAINER]
+        return (
             (self.on.start, self._on_start),
             (self.on.upgrade_charm, self._on_start),
             (self.on.stop, self._on_stop),
@@ -81,13 +102,22 @@ class PgBouncerCharm(ops.CharmBase):
             (pooler.pebble_check_failed, self._on_check_failed),
             (pooler.pebble_check_recovered, self._on_check_recovered),
             (self.on.leader_elected, self._on_leader_elected),
-            (peers.relation_created, self._on_peers_created),
-            # Juju sends relation-changed after each relation-joined, which brings nothing that is not in it.
-            (peers.relation_changed, self._on_peers_changed),
-            (peers.relation_departed, self._on_peers_departed),
             (self.on.secret_changed, self._on_secret_changed),
             (self.on.secret_remove, self._on_secret_remove),
             (self.on.secret_rotate, self._on_secret_rotate),
+        )
+
+    def _handlers_of_relations(self) -> Handlers:
+        """Return the handlers of the events of relations.
+
+        Juju sends relation-changed after each relation-joined, which brings nothing that is not in it.
+        """
+        peers, backend, clients = self.on[PEERS], self.on[BACKEND], self.on[CLIENTS]
+        certificates, authorities = self.on[CERTIFICATES], self.on[AUTHORITIES]
+        handlers = [
+            (peers.relation_created, self._on_peers_created),
+            (peers.relation_changed, self._on_peers_changed),
+            (peers.relation_departed, self._on_peers_departed),
             (backend.relation_created, self._on_backend_changed),
             (backend.relation_changed, self._on_backend_changed),
             (backend.relation_departed, self._on_backend_departed),
@@ -96,16 +126,6 @@ class PgBouncerCharm(ops.CharmBase):
             (clients.relation_changed, self._on_clients_changed),
             (clients.relation_departed, self._on_clients_departed),
             (clients.relation_broken, self._on_clients_broken),
-            *(
-                row
-                for legacy in (self.on[endpoint] for endpoint in LEGACY)
-                for row in (
-                    (legacy.relation_created, self._on_legacy_changed),
-                    (legacy.relation_changed, self._on_legacy_changed),
-                    (legacy.relation_departed, self._on_clients_departed),
-                    (legacy.relation_broken, self._on_clients_broken),
-                )
-            ),
             (certificates.relation_created, self._on_certificates_changed),
             (certificates.relation_changed, self._on_certificates_changed),
             (certificates.relation_broken, self._on_certificates_changed),
@@ -113,22 +133,22 @@ class PgBouncerCharm(ops.CharmBase):
             (authorities.relation_changed, self._on_certificates_changed),
             (authorities.relation_departed, self._on_certificates_changed),
             (authorities.relation_broken, self._on_certificates_changed),
-            *((self.on[name].action, self._on_action) for name in self.meta.actions),
-            *(
-                row
-                for observer in (self.on[endpoint] for endpoint in OBSERVERS)
-                for row in (
-                    (observer.relation_created, self._on_observers_changed),
-                    (observer.relation_changed, self._on_observers_changed),
-                    (observer.relation_departed, self._on_observers_departed),
-                    (observer.relation_broken, self._on_observers_changed),
-                )
-            ),
-            (self.on.collect_unit_status, self._on_collect_unit_status),
-            # ops emits commit last, when the status is set.
-            (framework.on.commit, self._on_commit),
-        ):
-            framework.observe(event, handler)
+        ]
+        for legacy in (self.on[endpoint] for endpoint in LEGACY):
+            handlers += [
+                (legacy.relation_created, self._on_legacy_changed),
+                (legacy.relation_changed, self._on_legacy_changed),
+                (legacy.relation_departed, self._on_clients_departed),
+                (legacy.relation_broken, self._on_clients_broken),
+            ]
+        for observer in (self.on[endpoint] for endpoint in OBSERVERS):
+            handlers += [
+                (observer.relation_created, self._on_observers_changed),
+                (observer.relation_changed, self._on_observers_changed),
+                (observer.relation_departed, self._on_observers_departed),
+                (observer.relation_broken, self._on_observers_changed),
+            ]
+        return handlers
 
     @functools.cached_property
     def application(self) -> Application:

@@ -4,15 +4,15 @@ from collections.abc import Callable
 
 from app.converge import Converge, Intent
 from app.hooks.backend import BackendBroken, BackendChanged, BackendDeparted
-from app.hooks.certificates import CertificatesChanged, SetPrivateKey
 from app.hooks.clients import ClientsBroken, ClientsChanged, ClientsDeparted
 from app.hooks.config_changed import ConfigChanged
 from app.hooks.inspect import Inspect
 from app.hooks.legacy import LegacyChanged
-from app.hooks.observers import ObserversChanged
 from app.hooks.operate import Operate
 from app.hooks.pebble_ready import PebbleReady
 from app.hooks.peers import PeersChanged, PeersCreated, PeersDeparted
+from app.hooks.private_key import SetPrivateKey
+from app.hooks.relation_changed import RelationChanged
 from app.hooks.rotate import GetCredentials, RotateCredentials, SecretRotate
 from app.hooks.rotate_clients import RotateClients
 from app.hooks.start import Start
@@ -78,10 +78,7 @@ class Application:
         self.clients_departed = ClientsDeparted(facts, departures, converge)
         self.clients_broken = ClientsBroken(facts, converge)
         self.legacy_changed = LegacyChanged(facts, converge)
-
-        self.certificates_changed = CertificatesChanged(facts, converge)
-
-        self.observers_changed = ObserversChanged(facts, converge)
+        self.certificates_changed = self.observers_changed = RelationChanged(facts, converge)
         self.observers_departed = ClientsDeparted(facts, departures, converge)
 
         self.set_private_key = SetPrivateKey(facts, ports.certificates)

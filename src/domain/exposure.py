@@ -171,8 +171,7 @@ def concluded(facts: Facts) -> Ledger:
     ledger = ledger.exposing(ledger.exposed_ports, exposed).reached_from(outside)
     if exposed.trusted is not False:
         return ledger.without(TRUST)
-    application = facts.unit.partition("/")[0]
-    return ledger.with_problem(sentences.NO_TRUST.problem(TRUST, application=application))
+    return ledger.with_problem(sentences.NO_TRUST.problem(TRUST, application=facts.application))
 
 
 def endpoints(facts: Facts) -> tuple[Endpoint, ...]:

@@ -199,6 +199,11 @@ class Facts(Value):
         """Return these facts at a later time."""
         return self.model_copy(update={"now": now})
 
+    @property
+    def application(self) -> str:
+        """Return the name of this application, e.g. `pgbouncer` of `pgbouncer/0`."""
+        return self.unit.partition("/")[0]
+
     def command(self, action: str, database: str = "") -> str:
         """Return the command by which an operator runs an action."""
         first, _, application = self.configure_command.partition(" config")

@@ -80,9 +80,8 @@ _SHARED = {
 
 
 def _unreadable(facts: Facts) -> Iterator[Sentence]:
-    application = facts.unit.partition("/")[0]
     for name in facts.unreadable:
-        yield sentences.UNREADABLE.sentence(what=_SHARED[name], application=application)
+        yield sentences.UNREADABLE.sentence(what=_SHARED[name], application=facts.application)
 
 
 def _options(facts: Facts) -> Iterator[Sentence]:

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from adapters.local import environment, files, listeners
+from adapters.local import files, listeners
 from adapters.local.exporter_processes import ADDRESS, LocalExporter, end_with_parent
-from adapters.local.run_as import chown, identity, prometheus_owner
+from adapters.local.run_as import chown, prometheus_owner
+from adapters.local.starting import start
 from adapters.local.system_processes import command_of, pids, send, user_of
 from pooler.arguments import CommandError
 from pooler.store import Store
@@ -136,7 +137,7 @@ class Prometheus:
         port = _free_port()
         with open(files.open_log(self.log), "a") as log:
             os.truncate(log.fileno(), 0)
-            process = subprocess.Popen(
+            process = start(
                 [
                     programs / "prometheus",
                     f"--config.file={self._config}",
@@ -147,14 +148,9 @@ class Prometheus:
                     "--web.cors.origin=none",
                     *_assets(programs),
                 ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                cwd="/",
-                env=environment.for_servers(),
-                preexec_fn=end_with_parent() if ends_with_command else None,  # noqa: PLW1509 — as in UnitProcesses
-                **identity(self._owner),
+                log,
+                self._owner,
+                end_with_parent() if ends_with_command else None,
             )
         end = time.monotonic() + START_SECONDS
         while not _answers(port, "/-/ready"):

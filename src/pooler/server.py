@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING
 
 from adapters.connections.login import log_in, tls_parameters, weak_method
 from adapters.connections.messages import one_line
-from adapters.local import environment, files
+from adapters.local import environment, files, listeners
 from adapters.local.run_as import RunAs, chown, identity
 from adapters.local.system_processes import command_of, pid_in, pids, send, user_of
 from adapters.passwords import new_password
@@ -122,7 +122,7 @@ class LocalServer:
         started = not self.runs()
         if started:
             self.end()
-            port = server.port if _is_free(server.port) else _free_port()
+            port = server.port if listeners.is_free(HOST, server.port) else _free_port()
             pg_ctl = pathlib.Path(server.programs, "pg_ctl")
             wait = ("-s", "-w", "-t", f"{START_SECONDS:.0f}")
             try:
@@ -373,11 +373,3 @@ def connected(
 def _free_port() -> int:
     with socket.create_server((HOST, 0)) as listener:
         return listener.getsockname()[1]
-
-
-def _is_free(port: int) -> bool:
-    try:
-        socket.create_server((HOST, port)).close()
-    except OSError:
-        return False
-    return True

@@ -1,7 +1,7 @@
 """The hooks of the application, as its attributes list them."""
 
 from app.application import Application
-from app.hooks.certificates import SetPrivateKey
+from app.hooks.private_key import SetPrivateKey
 from app.hooks.rotate import GetCredentials, RotateCredentials, SecretRotate
 from app.hooks.stop import Stop
 from app.hooks.upgrade import PreUpgradeCheck, ResumeUpgrade

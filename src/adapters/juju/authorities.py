@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
+from adapters.juju.databags import parsed
 from adapters.juju.names import AUTHORITIES
 from domain import sentences
 from domain.tls import MOST_CERTIFICATES, certificates_in
@@ -81,26 +81,16 @@ def _text(fields: Databag, key: str) -> str:
     text = fields.get(key, "")
     if not text.startswith('"'):
         return text
-    value = _parsed(fields, key)
+    value = parsed(text, key, _LONGEST)
     if isinstance(value, str):
         return value
     raise ValueError(f"{key} is no text")
 
 
 def _texts(fields: Databag, key: str) -> Iterator[str]:
-    value = _parsed(fields, key)
+    value = parsed(fields.get(key, ""), key, _LONGEST)
     texts = cast("list[object]", value) if isinstance(value, list) else [value]
     for text in texts:
         if not isinstance(text, str):
             raise ValueError(f"{key} is no list of texts in JSON")  # noqa: TRY004 — a text was written
         yield text
-
-
-def _parsed(fields: Databag, key: str) -> object:
-    text = fields.get(key, "")
-    if len(text) > _LONGEST:
-        raise ValueError(f"{key} is longer than {_LONGEST} letters")
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise ValueError(f"{key} is not in JSON") from None

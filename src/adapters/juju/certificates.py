@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import pydantic
 
 from adapters.juju.authorities import JujuAuthorities
+from adapters.juju.databags import parsed
 from adapters.juju.names import CERTIFICATES, PEERS, certificates_label
 from adapters.juju.secrets import LabelledSecret
 from app.errors import CertificatesFailed
@@ -356,7 +357,7 @@ def _denied(error: object, authority: str) -> AuthorityAnswer:
 
 def _refuses_addresses(fields: Mapping[str, str]) -> bool | None:
     """Return whether the authority says that it signs no IP addresses; None if it does not say."""
-    capabilities = _parsed(fields, "capabilities")
+    capabilities = parsed(fields.get("capabilities") or "null", "capabilities", _LONGEST)
     if not isinstance(capabilities, dict):
         return None
     supports = cast("dict[str, object]", capabilities).get("supports_ip_sans")
@@ -364,25 +365,13 @@ def _refuses_addresses(fields: Mapping[str, str]) -> bool | None:
 
 
 def _objects(fields: Mapping[str, str], key: str) -> list[dict[str, object]]:
-    value = _parsed(fields, key)
+    value = parsed(fields.get(key) or "null", key, _LONGEST)
     if value is None:
         return []
     if isinstance(value, list):
         items = cast("list[object]", value)
         return [cast("dict[str, object]", item) for item in items if isinstance(item, dict)]
     raise ValueError(f"{key} is no list in JSON")
-
-
-def _parsed(fields: Mapping[str, str], key: str) -> object:
-    text = fields.get(key)
-    if not text:
-        return None
-    if len(text) > _LONGEST:
-        raise ValueError(f"{key} is longer than {_LONGEST} letters")
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise ValueError(f"{key} is not in JSON") from None
 
 
 def _joined(text: object) -> str:

@@ -116,6 +116,19 @@ def size_checked(databag: Databag) -> dict[str, str]:
     return dict(databag)
 
 
+def parsed(text: str, what: str, longest: int) -> object:
+    """Return the value of a JSON text of at most `longest` letters.
+
+    Raises ValueError with a sentence about `what`, e.g. the key of the text.
+    """
+    if len(text) > longest:
+        raise ValueError(f"{what} is longer than {longest} letters")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{what} is not in JSON") from None
+
+
 def check_line(databag: Databag, key: str) -> None:
     """Raise ValueError unless the text of this key can stand in a line of a configuration file."""
     text = databag.get(key, "")

@@ -7,6 +7,7 @@ import re
 import urllib.parse
 from typing import TYPE_CHECKING, cast
 
+from adapters.juju.databags import parsed
 from domain.endpoints import address_in
 
 if TYPE_CHECKING:
@@ -31,9 +32,7 @@ def loki_url(databag: Databag) -> str:
     text = databag.get("endpoint", "")
     if not text:
         return ""
-    if len(text) > _LONGEST_ENDPOINT:
-        raise ValueError(f"its endpoint has more than {_LONGEST_ENDPOINT} letters")
-    known = _parsed(text, "its endpoint")
+    known = parsed(text, "its endpoint", _LONGEST_ENDPOINT)
     url = cast("dict[str, object]", known).get("url") if isinstance(known, dict) else None
     if not isinstance(url, str):
         raise ValueError("its endpoint has no url")  # noqa: TRY004 — a text was written
@@ -67,9 +66,7 @@ def refusals(databag: Databag) -> Iterator[tuple[str, str]]:
     text = databag.get("event", "")
     if not text:
         return
-    if len(text) > _LONGEST_ANSWER:
-        raise ValueError(f"its answer has more than {_LONGEST_ANSWER} letters")
-    known = _parsed(text, "its answer")
+    known = parsed(text, "its answer", _LONGEST_ANSWER)
     if not isinstance(known, dict):
         raise ValueError("its answer is no object in JSON")  # noqa: TRY004 — a text was written
     fields = cast("dict[str, object]", known)
@@ -87,10 +84,3 @@ def _reason(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value)
     line = " ".join(text[: 10 * _LONGEST_REASON].split())
     return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}…"
-
-
-def _parsed(text: str, what: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise ValueError(f"{what} is not in JSON") from None

@@ -8,7 +8,6 @@ applications, and are parsed like requests.
 from __future__ import annotations
 
 import hmac
-import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 import pydantic
 
+from adapters.juju.databags import parsed
 from adapters.juju.names import (
     LEGACY,
     PEERS,
@@ -173,26 +173,24 @@ def _further(shared: Databag, text: str) -> Iterator[str]:
 
 
 def _items(text: str) -> Iterator[tuple[str, Mapping[str, object]]]:
-    value = _parsed(text)
+    value = _value_in(text)
     items = cast("dict[str, object]", value).items() if isinstance(value, dict) else ()
     for key, entry in list(items)[:_MOST]:
         if isinstance(entry, dict):
             yield key, cast("dict[str, object]", entry)
 
 
-def _parsed(text: str) -> object:
-    if len(text) > _LONGEST:
-        logger.warning("A value of Canonical's charm is longer than %d letters", _LONGEST)
-        return None
+def _value_in(text: str) -> object:
+    """Return the value of a JSON text; None, after a warning, if it cannot be read."""
     try:
-        return json.loads(text or "null")
-    except (ValueError, RecursionError):
-        logger.warning("A value of Canonical's charm is not in JSON")
+        return parsed(text or "null", "a value of Canonical's charm", _LONGEST)
+    except ValueError as error:
+        logger.warning("What Canonical's charm has stored is not used: %s", error)
         return None
 
 
 def _listed(text: str) -> list[object]:
-    value = _parsed(text)
+    value = _value_in(text)
     return cast("list[object]", value) if isinstance(value, list) else []
 
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from adapters.local import environment, files
-from adapters.local.run_as import RunAs, identity, pooler_users
+from adapters.local import files
+from adapters.local.run_as import RunAs, pooler_users
+from adapters.local.starting import start
 from adapters.local.system_processes import command_of, pid_in, pids, send, user_of
 from domain.exporters import Exporter
 from domain.layout import Layout
@@ -124,17 +125,8 @@ class ExporterProcesses:
         """
         with open(files.open_log(exporter.log), "a") as log:
             os.truncate(log.fileno(), 0)
-            process = subprocess.Popen(
-                exporter.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                cwd="/",
-                env=environment.for_servers(),
-                preexec_fn=end_with_parent() if ends_with_command else None,  # noqa: PLW1509 — as in UnitProcesses
-                **identity(self._owner),
-            )
+            before = end_with_parent() if ends_with_command else None
+            process = start(exporter.command, log, self._owner, before)
         files.write(exporter.pid_file, f"{process.pid}\n")
         return process
 

@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from adapters.connections import ping
-from adapters.local import environment, files, listeners
-from adapters.local.run_as import RunAs, chown, identity, pooler_users
+from adapters.local import files, listeners
+from adapters.local.run_as import RunAs, chown, pooler_users
+from adapters.local.starting import start
 from adapters.local.system_processes import command_of, pid_in, pids, send, user_of
 from app.errors import PoolerFailed
 from domain.instances import Layout
@@ -92,17 +93,8 @@ class UnitProcesses:
         begin = log.stat().st_size if log.exists() else 0
         with open(files.open_log(log), "a") as output:
             raise_file_limit()
-            process = subprocess.Popen(
-                [self._program, self._layout.ini(index)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                cwd="/",
-                env=environment.for_servers(),
-                preexec_fn=_with_default_signals,  # noqa: PLW1509 — no other thread starts processes
-                **identity(self._owner),
-            )
+            command = [self._program, self._layout.ini(index)]
+            process = start(command, output, self._owner, _with_default_signals)
         self._wait_for(index, process, log, begin, pause=0.0005 if paused else 0.02)
         if paused:
             self._send(index, process.pid, signal.SIGUSR1)

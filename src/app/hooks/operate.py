@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 from app.converge import Converge
 from app.errors import ActionFailed
+from app.leader_only import check_may_write
 from app.outcome import Outcome
 from app.ports import FactsSource, Peers
 from domain import orders
 from domain.capabilities import KILLS_CLIENTS
 from domain.facts import Facts
-from domain.leadership import may_write_for_app
 from domain.operations import ALL, KillOrder
 from domain.plan import Plan
 from domain.problems import PAUSE
@@ -77,13 +77,7 @@ class Operate:
 
     def _order(self, action: str, database: str, change: Callable[[Facts, Plan], Plan]) -> Outcome:
         facts = self.source.read()
-        if not facts.leader:
-            command = facts.command(action, database)
-            raise ActionFailed(f"{facts.unit} does not lead: run `{command}`")
-        if not may_write_for_app(facts):
-            raise ActionFailed(
-                f"{facts.unit} is being removed, or cannot read what another release wrote: see its status"
-            )
+        check_may_write(facts, action, database)
         if facts.plan is None:
             raise ActionFailed("there is no configuration yet: wait until the unit is active")
         try:

@@ -7,9 +7,9 @@ from app.converge import Converge
 from app.errors import ActionFailed
 from app.hooks.rotate_clients import RotateClients
 from app.intents.rotate_own_users import NO_USERS, RotateOwnUsers
+from app.leader_only import check_may_write
 from app.outcome import Done, Outcome
 from app.ports import FactsSource, Secrets
-from domain.facts import Facts
 from domain.leadership import may_write_for_app
 from domain.rotation import DAY
 
@@ -46,7 +46,7 @@ class RotateCredentials:
         Raises ActionFailed.
         """
         facts = self.source.read()
-        _check_leader(facts, f"rotate-credentials users={users}")
+        check_may_write(facts, f"rotate-credentials users={users}")
         messages = list[str]()
         if users in ("own", "all"):
             facts, message = self.own.begin(facts)
@@ -88,14 +88,7 @@ class GetCredentials:
     def __call__(self) -> str:
         """Return the identifier of the secret, which is kept current from now on. Raises ActionFailed."""
         facts = self.source.read()
-        _check_leader(facts, "get-credentials")
+        check_may_write(facts, "get-credentials")
         if facts.auth is None:
             raise ActionFailed(NO_USERS)
         return self.secrets.publish_console(facts.auth)
-
-
-def _check_leader(facts: Facts, action: str) -> None:
-    """Raise ActionFailed with the command that runs the action on the leader, unless this unit is the leader."""
-    if not may_write_for_app(facts):
-        name = facts.unit.partition("/")[0]
-        raise ActionFailed(f"only the leader does this: run `juju run {name}/leader {action}`")

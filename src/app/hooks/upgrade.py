@@ -4,9 +4,9 @@ import dataclasses
 
 from app.errors import ActionFailed, RolloutFailed, RolloutForbidden
 from app.hooks.update_status import probed_servers
+from app.leader_only import check_leads
 from app.ports import Databases, FactsSource, Rollout
 from domain import refresh
-from domain.facts import Facts
 from domain.refresh import RollingUpdate
 
 
@@ -24,12 +24,12 @@ class PreUpgradeCheck:
     def __call__(self) -> dict[str, object]:
         """Return what protects the refresh. Raises ActionFailed with every reason not to begin now."""
         facts = self.source.read()
-        _check_leader(facts, "pre-upgrade-check")
+        check_leads(facts, "pre-upgrade-check")
         reasons = list(refresh.obstacles(facts))
         login = facts.backend.credentials
         if probed_servers(facts) and login and not self.databases.answers(login):
             reasons.append("PostgreSQL does not answer")
-        gate = refresh.GATE_WITHOUT_TRUST.format(application=_application(facts))
+        gate = refresh.GATE_WITHOUT_TRUST.format(application=facts.application)
         try:
             update = self.rollout.adjust(refresh.unchanged)
         except RolloutForbidden:
@@ -43,8 +43,8 @@ class PreUpgradeCheck:
             raise ActionFailed("; ".join(reasons))
         units = len(facts.plan.members) if facts.plan else 1
         if units == 1:
-            gate += refresh.SINGLE_UNIT.format(application=_application(facts))
-        return {"message": f"ready for `juju refresh {_application(facts)}`", "gate": gate}
+            gate += refresh.SINGLE_UNIT.format(application=facts.application)
+        return {"message": f"ready for `juju refresh {facts.application}`", "gate": gate}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,8 +57,8 @@ class ResumeUpgrade:
     def __call__(self, *, force: bool = False) -> str:
         """Return what happens now. Raises ActionFailed if the refresh should not go on, unless `force` is true."""
         facts = self.source.read()
-        _check_leader(facts, "resume-upgrade")
-        application = _application(facts)
+        check_leads(facts, "resume-upgrade")
+        application = facts.application
 
         def decide(update: RollingUpdate) -> int | None:
             return refresh.resume(update) if force or update.all_ready else None
@@ -89,13 +89,3 @@ class ResumeUpgrade:
                 f" `juju run {application}/leader resume-upgrade force=true`"
             )
         return f"{application}/{before.partition - 1} is refreshed next"
-
-
-def _application(facts: Facts) -> str:
-    return facts.unit.rpartition("/")[0]
-
-
-def _check_leader(facts: Facts, action: str) -> None:
-    if not facts.leader:
-        command = f"juju run {_application(facts)}/leader {action}"
-        raise ActionFailed(f"{facts.unit} does not lead: run `{command}`")

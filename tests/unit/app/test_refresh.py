@@ -255,7 +255,7 @@ def test_a_single_unit_is_told_that_clients_are_disconnected():
 def test_a_follower_names_the_command_for_the_leader(platform):
     follower = platform.followers[0]
     for action in (follower.pre_upgrade_check, follower.resume_upgrade):
-        assert "does not lead: run `juju run pgbouncer/leader" in refused(action)
+        assert "pgbouncer/1 does not lead: run `pooler " in refused(action)
 
 
 def test_what_speaks_against_a_refresh_is_named(platform):

@@ -175,11 +175,9 @@ def test_another_leader_goes_on_with_a_rotation(platform):
 
 def test_only_the_leader_rotates_and_gives_the_console_away(platform):
     follower = platform.unit(FOLLOWER)
-    with pytest.raises(
-        ActionFailed, match="juju run pgbouncer/leader rotate-credentials users=own"
-    ):
+    with pytest.raises(ActionFailed, match="lead: run `pooler rotate-credentials users=own`"):
         follower.rotate_credentials("own")
-    with pytest.raises(ActionFailed, match="juju run pgbouncer/leader get-credentials"):
+    with pytest.raises(ActionFailed, match="lead: run `pooler get-credentials`"):
         follower.get_credentials()
     follower.secret_rotate()
     assert platform.model.auth.generation == 0

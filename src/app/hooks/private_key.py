@@ -1,31 +1,12 @@
-"""The hooks of the relations certificates and receive-ca-certs, and the action set-tls-private-key."""
+"""The action set-tls-private-key."""
 
 import dataclasses
 
 import pydantic
 
-from app.converge import Converge
 from app.errors import CertificatesFailed
-from app.outcome import Done, Outcome
 from app.ports import Certificates, FactsSource
 from domain.certificates import wanted_names
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class CertificatesChanged:
-    """The hooks of certificates and receive-ca-certs: created, changed, departed and broken.
-
-    - Every unit requests and keeps its own certificate.
-    - A unit that is being removed does nothing: its relations end while other units keep them.
-    """
-
-    source: FactsSource
-    converge: Converge
-
-    def __call__(self) -> Outcome:
-        """Converge with what the authority wrote, unless this unit is being removed."""
-        facts = self.source.read()
-        return Done(facts) if facts.leaving else self.converge(facts)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The hooks of the relations metrics-endpoint, grafana-dashboard, logging and sloth."""
+"""The hooks of the relations with certificate authorities and with observers."""
 
 import dataclasses
 
@@ -8,10 +8,11 @@ from app.ports import FactsSource
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ObserversChanged:
-    """The hooks of relations with observers: created, changed and broken.
+class RelationChanged:
+    """The hooks of certificates, receive-ca-certs, metrics-endpoint, grafana-dashboard, logging and sloth.
 
-    - Observers wait for nothing but a configuration, which every hook makes up for, so no event is deferred.
+    - Each unit does what follows from what the remote side wrote. What is missing then, every later hook does, so
+      no event is deferred.
     - A unit that is being removed does nothing: its relations end while other units keep them.
     """
 
@@ -19,6 +20,6 @@ class ObserversChanged:
     converge: Converge
 
     def __call__(self) -> Outcome:
-        """Converge with what observers wrote, unless this unit is being removed."""
+        """Converge, unless this unit is being removed."""
         facts = self.source.read()
         return Done(facts) if facts.leaving else self.converge(facts)
