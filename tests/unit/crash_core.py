@@ -138,38 +138,16 @@ def twin(platform):
     """Return another platform with equal state."""
     other = MemoryPlatform(units=0, cpus=platform._cpus)
     other.model = remembered(platform.model)
-    other.kubernetes = platform.kubernetes.copy()
-    server = platform.server
-    other.server = other.databases.server = dataclasses.replace(
-        server,
-        roles={
-            name: dataclasses.replace(role, members=set(role.members))
-            for name, role in server.roles.items()
-        },
-        databases=set(server.databases),
-        functions=set(server.functions),
-        groups=set(server.groups),
-        connected=set(server.connected),
-        owners=dict(server.owners),
-        signed=dict(server.signed),
-        open=set(server.open),
-        behind=list(server.behind),
-    )
+    other.kubernetes = _copied(platform.kubernetes)
+    other.kubernetes.pods = _copied(platform.kubernetes.pods)
+    other.server = other.databases.server = _copied(platform.server)
     other._passwords = copy.copy(platform._passwords)
-    other.observers = copy.deepcopy(platform.observers)
+    other.observers = _copied(platform.observers)
     for name, unit in platform.units.items():
-        pooler = copy.copy(unit.pooler)
-        pooler.running, pooler.ending = set(pooler.running), set(pooler.ending)
-        pooler.taken = list(pooler.taken)
+        pooler = _copied(unit.pooler)
         pooler.exporters = pooler.exporters.copy(pooler.ports)
-        pooler.consoles = copy.copy(pooler.consoles)
+        pooler.consoles = _copied(pooler.consoles)
         pooler.consoles.pooler = pooler
-        pooler.consoles.busy = dict(pooler.consoles.busy)
-        pooler.consoles.paused = copy.deepcopy(pooler.consoles.paused)
-        pooler.consoles.sessions = copy.deepcopy(pooler.consoles.sessions)
-        pooler.consoles.plain = {
-            index: list(is_busy) for index, is_busy in pooler.consoles.plain.items()
-        }
         other.units[name] = MemoryUnit(
             other.model,
             name,
@@ -182,6 +160,26 @@ def twin(platform):
         )
         other.units[name].telemetry.forwarded = unit.telemetry.forwarded
     return other
+
+
+def _copied(value):
+    """Return a copy of an object, with copies of all collections in it and of the objects in these."""
+    other = copy.copy(value)
+    for name, item in vars(value).items():
+        if isinstance(item, dict | list | set):
+            setattr(other, name, _collection(item))
+    return other
+
+
+def _collection(value):
+    """Return a copy of a collection. Values and texts cannot change, and are not copied."""
+    if isinstance(value, dict):
+        return {key: _collection(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_collection(item) for item in value]
+    if isinstance(value, set):
+        return set(value)
+    return _copied(value) if dataclasses.is_dataclass(value) else value
 
 
 # What a platform counts for tests. No hook reads it.

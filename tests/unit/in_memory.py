@@ -1,5 +1,9 @@
 """Platforms in memory, and what tests read of their units."""
 
+import functools
+
+from crash_core import twin
+
 from adapters.memory import MemoryPlatform
 from domain.status import assess
 from domain.telemetry import LogTarget
@@ -7,14 +11,25 @@ from domain.telemetry import LogTarget
 
 def deployed(units=2, **how):
     """Return a platform whose units have started, without PostgreSQL."""
+    return twin(_deployed(units, **how))
+
+
+def related(units=2, **how):
+    """Return a platform whose units have started, with PostgreSQL."""
+    return twin(_related(units, **how))
+
+
+# The hooks of a deployment run once for each kind of platform; each test gets a copy of its end.
+@functools.cache
+def _deployed(units, **how):
     platform = MemoryPlatform(units=units, **how)
     platform.deploy()
     return platform
 
 
-def related(**how):
-    """Return a platform whose units have started, with PostgreSQL."""
-    platform = deployed(**how)
+@functools.cache
+def _related(units, **how):
+    platform = deployed(units, **how)
     platform.backend()
     return platform
 

@@ -3,11 +3,14 @@
 import logging
 import re
 
-from in_memory import related
+from adapters.memory import MemoryPlatform
 
 
 def with_clients(units):
-    platform = related(units=units)
+    """Return a platform that has logged all its life."""
+    platform = MemoryPlatform(units=units)
+    platform.deploy()
+    platform.backend()
     platform.relate("shop-app", "shop")
     return platform
 
