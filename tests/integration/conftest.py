@@ -108,7 +108,7 @@ def workload(
     """A container with Pebble."""
     workload = Workload(*programs)
     # The volume that Juju mounts into the charm's container, in which the tests do not run.
-    monkeypatch.setattr(pebble, "_SHARED_HERE", str(workload.home / "shared"))
+    monkeypatch.setattr(pebble, "SHARED_HERE", str(workload.home / "shared"))
     yield workload
     workload.close()
 
