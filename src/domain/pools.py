@@ -156,7 +156,7 @@ def _look_up_pools(upstream: Upstream, part: Part) -> Iterator[Pool]:
 
 
 def _database_pools(plan: Plan, upstream: Upstream, part: Part, name: str) -> Iterator[Pool]:
-    """Yield the pool of a database, and its read-only pool if it has one.
+    """Yield the pool of a database, and its read-only pool if replicas serve the database.
 
     Pools that lead to the same database divide the connections that the process may have to it.
     """
