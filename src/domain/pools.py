@@ -1,7 +1,7 @@
 """The pools of a PgBouncer process: the databases that they lead to, and their sizes."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from domain.endpoints import Endpoint
 from domain.overrides import MOST_CONNECTIONS
@@ -123,63 +123,68 @@ WHOLE = Part()
 
 
 def pools(plan: Plan, part: Part = WHOLE) -> tuple[Pool, ...]:
-    """Return every pool of a process, in a stable order.
+    """Return every pool of a process, in a stable order."""
+    if plan.upstream is None:
+        return ()
+    lines = [*_look_up_pools(plan.upstream, part)]
+    for name in sorted(set(plan.databases)):
+        lines += _database_pools(plan, plan.upstream, part, name)
+    return tuple(lines)
+
+
+def _look_up_connections(limit: int) -> int:
+    """Return the most server connections for password look-ups of a process with this limit; 0 is no limit."""
+    return min(AUTH_CONNECTIONS, limit) if limit else AUTH_CONNECTIONS
+
+
+def _look_up_pools(upstream: Upstream, part: Part) -> Iterator[Pool]:
+    """Yield the pools by which passwords are looked up: two while the auth user changes."""
+    hosts, port = _hosts_and_port(upstream.endpoints)
+    most = _look_up_connections(part.limit)
+    for alias, user in _auth_users(upstream):
+        if user:
+            yield Pool(
+                alias=alias,
+                hosts=hosts,
+                port=port,
+                database=upstream.auth_database,
+                connections=most,
+                size=most,
+                standing=STANDING_AUTH_CONNECTIONS,
+                user=user,
+            )
+
+
+def _database_pools(plan: Plan, upstream: Upstream, part: Part, name: str) -> Iterator[Pool]:
+    """Yield the pool of a database, and its read-only pool if replicas serve the database.
 
     Pools that lead to the same database divide the connections that the process may have to it.
     """
-    if plan.upstream is None:
-        return ()
-    hosts, port = _hosts_and_port(plan.upstream.endpoints)
-    auth_database, limit = plan.upstream.auth_database, part.limit
-    look_ups = min(AUTH_CONNECTIONS, limit) if limit else AUTH_CONNECTIONS
-    lines = [
-        Pool(
-            alias=alias,
-            hosts=hosts,
-            port=port,
-            database=auth_database,
-            connections=look_ups,
-            size=look_ups,
-            standing=STANDING_AUTH_CONNECTIONS,
-            user=user,
+    alias = read_only_alias(plan, name) if part.readers else ""
+    own, limit = plan.settings.overrides.of_database(name), part.limit
+    allowed = part.connections(own.max_connections) if own.max_connections else limit
+    size = part.connections(own.pool_size) if own.pool_size else None
+    reads = read_only_part(allowed) if alias else 0
+    look_ups = _look_up_connections(limit) if name == upstream.auth_database else 0
+    writes = allowed - reads - look_ups
+    hosts, port = _hosts_and_port(upstream.endpoints)
+    pool = Pool(
+        alias=name,
+        hosts=hosts,
+        port=port,
+        database=name,
+        connections=max(1, writes) if allowed and writes != limit else None,
+        size=size,
+        mode=own.pool_mode,
+        lifetime=_lifetime(plan, name),
+    )
+    yield pool
+    if alias:
+        hosts, port = _hosts_and_port(upstream.read_only)
+        connections = reads if allowed else None
+        yield pool.model_copy(
+            update={"alias": alias, "hosts": hosts, "port": port, "connections": connections}
         )
-        for alias, user in _auth_users(plan.upstream)
-        if user
-    ]
-    for name in sorted(set(plan.databases)):
-        alias = read_only_alias(plan, name) if part.readers else ""
-        own = plan.settings.overrides.of_database(name)
-        allowed = part.connections(own.max_connections) if own.max_connections else limit
-        size = part.connections(own.pool_size) if own.pool_size else None
-        reads = read_only_part(allowed) if alias else 0
-        writes = allowed - reads - (look_ups if name == auth_database else 0)
-        lines.append(
-            Pool(
-                alias=name,
-                hosts=hosts,
-                port=port,
-                database=name,
-                connections=max(1, writes) if allowed and writes != limit else None,
-                size=size,
-                mode=own.pool_mode,
-                lifetime=_lifetime(plan, name),
-            )
-        )
-        if alias:
-            readers, readers_port = _hosts_and_port(plan.upstream.read_only)
-            lines.append(
-                Pool(
-                    alias=alias,
-                    hosts=readers,
-                    port=readers_port,
-                    database=name,
-                    connections=reads if allowed else None,
-                    size=size,
-                    mode=own.pool_mode,
-                    lifetime=_lifetime(plan, name),
-                )
-            )
-    return tuple(lines)
 
 
 def _lifetime(plan: Plan, database: str) -> int | None:

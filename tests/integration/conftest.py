@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import built
 import pytest
+from cluster import Cluster
 from container_unit import Unit
 from crash_cli import MortalPooler
 from hostile_platform import HostilePlatform
@@ -51,6 +52,14 @@ def databases() -> PsycopgDatabases:
 def program(request: pytest.FixtureRequest) -> pathlib.Path:
     """PgBouncer, in each version that is packaged."""
     return binaries.pgbouncer(binaries.default_cache(), print, suite=request.param)
+
+
+@pytest.fixture(scope="module")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A Kubernetes API with its etcd."""
+    etcd, apiserver = (built.program(name, request.config) for name in ("etcd", "kube-apiserver"))
+    with Cluster(etcd, apiserver) as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -100,7 +109,7 @@ def workload(
     """A container with Pebble."""
     workload = Workload(*programs)
     # The volume that Juju mounts into the charm's container, in which the tests do not run.
-    monkeypatch.setattr(pebble, "_SHARED_HERE", str(workload.home / "shared"))
+    monkeypatch.setattr(pebble, "SHARED_HERE", str(workload.home / "shared"))
     yield workload
     workload.close()
 

@@ -82,7 +82,7 @@ class RealContainer(ScenarioContainer):
         with (
             mock.patch.object(_MockModelBackend, "get_pebble", return_value=client),
             # The volume that Juju mounts into the charm's container, which this machine is none of.
-            mock.patch.object(pebble, "_SHARED_HERE", shared),
+            mock.patch.object(pebble, "SHARED_HERE", shared),
             # The socket of this Pebble, in place of its path in the charm's container.
             mock.patch.object(
                 ObservedContainer.__init__, "__defaults__", (Path(self.machine.socket),)

@@ -277,6 +277,6 @@ class TestSupervisedPooler(SupervisedContract):
     def unit(self, request, postgresql, monkeypatch):
         workload = Workload(*built.programs(request.config))
         # The volume that Juju mounts into the charm's container, which this machine is none of.
-        monkeypatch.setattr(pebble, "_SHARED_HERE", str(workload.home / "shared"))
+        monkeypatch.setattr(pebble, "SHARED_HERE", str(workload.home / "shared"))
         yield RealContainer(workload, postgresql)
         workload.close()

@@ -101,7 +101,7 @@ def exporter(request):
 @pytest.fixture
 def machine(programs, monkeypatch):
     machine = Machine(*programs)
-    monkeypatch.setattr(pebble, "_SHARED_HERE", str(machine.home / "shared"))
+    monkeypatch.setattr(pebble, "SHARED_HERE", str(machine.home / "shared"))
     lo = ["nsenter", "--target", str(machine.pid), "--net", "ip", "link", "set", "lo", "up"]
     subprocess.run(lo, check=True)
     yield machine

@@ -2,20 +2,12 @@
 
 import json
 
-import built
 import pytest
-from cluster import APPLICATIONS, HERE, NAMESPACE, Cluster, Front, Refused
+from cluster import APPLICATIONS, HERE, NAMESPACE, Front, Refused
 from exposed import BUDGETS, NODES, Exposed, clean
 
 INSIDE = f"pgb-service.{NAMESPACE}.svc.cluster.local"
 PENDING = "the load balancer has no address yet"
-
-
-@pytest.fixture(scope="module")
-def cluster(request):
-    etcd, apiserver = (built.program(name, request.config) for name in ("etcd", "kube-apiserver"))
-    with Cluster(etcd, apiserver) as cluster:
-        yield cluster
 
 
 @pytest.fixture

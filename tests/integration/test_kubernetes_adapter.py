@@ -5,9 +5,8 @@ import json
 import socket
 import time
 
-import built
 import pytest
-from cluster import APPLICATIONS, HERE, MERGE, NAMESPACE, Cluster, Front, Refused
+from cluster import APPLICATIONS, HERE, MERGE, NAMESPACE, Front, Refused
 
 from adapters.kubernetes.exposure import LightkubeExposure
 from app.errors import ExposureFailed, ExposureForbidden
@@ -17,13 +16,6 @@ APPLY = "application/apply-patch+yaml"
 
 # What nobody waits for: two requests may take two seconds each, and the second follows an answer.
 SOON = 3.5
-
-
-@pytest.fixture(scope="module")
-def cluster(request):
-    etcd, apiserver = (built.program(one, request.config) for one in ("etcd", "kube-apiserver"))
-    with Cluster(etcd, apiserver) as cluster:
-        yield cluster
 
 
 @pytest.fixture

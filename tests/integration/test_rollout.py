@@ -2,22 +2,14 @@
 
 import json
 
-import built
 import pytest
-from cluster import APPLICATIONS, MERGE, NAMESPACE, Cluster
+from cluster import APPLICATIONS, MERGE, NAMESPACE
 
 from adapters.kubernetes.rollout import HELD, LightkubeRollout
 from app.errors import RolloutForbidden
 from domain.refresh import hold, let_next_go, unchanged
 
 SETS = f"/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets"
-
-
-@pytest.fixture(scope="module")
-def cluster(request):
-    etcd, apiserver = (built.program(name, request.config) for name in ("etcd", "kube-apiserver"))
-    with Cluster(etcd, apiserver) as cluster:
-        yield cluster
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ JUJU_USER = 170
 def workload(programs, monkeypatch):
     """Return a container whose Pebble runs as a user for whom the image has no name."""
     workload = Workload(*programs, NON_ROOT)
-    monkeypatch.setattr(pebble, "_SHARED_HERE", str(workload.home / "shared"))
+    monkeypatch.setattr(pebble, "SHARED_HERE", str(workload.home / "shared"))
     yield workload
     workload.close()
 

@@ -47,9 +47,6 @@ __all__ = ["LABEL", "LAYOUT", "PebblePooler", "service", "socket_directory"]
 # subtracted from the waiting budget.
 _START, _WORK = 1.5, 0.5
 
-# The path of the shared volume in this container.
-_SHARED_HERE = SHARED_HERE
-
 # Prints the limits of the workload container, which differ from those of the charm's container: open
 # files, processors, and the CPU limit of its control group in version 2 or 1. Then PgBouncer's version.
 # It is a single command because a command takes five requests.
@@ -64,7 +61,7 @@ pgbouncer --version
 
 def socket_directory(index: int) -> str:
     """Return the directory of the socket of a process, as the charm's container sees it."""
-    return LAYOUT.socket_directory(index).replace(SHARED, _SHARED_HERE, 1)
+    return LAYOUT.socket_directory(index).replace(SHARED, SHARED_HERE, 1)
 
 
 class PebblePooler:

@@ -208,27 +208,7 @@ class Roles:
             self._session.run("ALTER ROLE {r} NOLOGIN PASSWORD NULL", r=name)
         # A login that had begun before may have succeeded only now.
         end_sessions(self._session, [role.oid])
-        for database in self._names("SELECT datname FROM pg_database WHERE datdba = %s", role.oid):
-            self._session.run("ALTER DATABASE {d} OWNER TO {o}", d=database, o=new_owner(database))
-        with_objects = self._names(
-            """
-            SELECT datname FROM pg_database WHERE oid IN (
-                SELECT dbid FROM pg_shdepend
-                WHERE refclassid = 'pg_authid'::regclass AND refobjid = %s)
-            """,
-            role.oid,
-        )
-        for database in with_objects:
-            owner = new_owner(database)
-            with (
-                self._session.connect_to(database, WRITABLE) as connection,
-                connection.transaction(),
-            ):
-                code = leftover_code.make_functions_invoker(connection, role.oid)
-                run(connection, "REASSIGN OWNED BY {r} TO {o}", r=name, o=owner)
-                run(connection, "DROP OWNED BY {r}", r=name)
-            for text in code:
-                self._session.note(f"user {name} left in database {database}: {text}")
+        self._give_away(name, role.oid, new_owner)
         administered = self._names(
             """
             SELECT DISTINCT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
@@ -242,6 +222,30 @@ class Roles:
             # The rights on databases.
             self._session.run("DROP OWNED BY {r}", r=name)
             self._session.run("DROP ROLE {r}", r=name)
+
+    def _give_away(self, name: str, oid: int, new_owner: Callable[[str], str]) -> None:
+        """Give the databases of a role, and its objects in every database, to other roles."""
+        for database in self._names("SELECT datname FROM pg_database WHERE datdba = %s", oid):
+            self._session.run("ALTER DATABASE {d} OWNER TO {o}", d=database, o=new_owner(database))
+        with_objects = self._names(
+            """
+            SELECT datname FROM pg_database WHERE oid IN (
+                SELECT dbid FROM pg_shdepend
+                WHERE refclassid = 'pg_authid'::regclass AND refobjid = %s)
+            """,
+            oid,
+        )
+        for database in with_objects:
+            owner = new_owner(database)
+            with (
+                self._session.connect_to(database, WRITABLE) as connection,
+                connection.transaction(),
+            ):
+                code = leftover_code.make_functions_invoker(connection, oid)
+                run(connection, "REASSIGN OWNED BY {r} TO {o}", r=name, o=owner)
+                run(connection, "DROP OWNED BY {r}", r=name)
+            for text in code:
+                self._session.note(f"user {name} left in database {database}: {text}")
 
     def _names(self, query: LiteralString, oid: int) -> list[str]:
         """Return the names that a query with the OID of a role finds, in alphabetical order."""
