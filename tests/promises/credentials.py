@@ -32,7 +32,7 @@ CLIENTS = 4
 NAMES = (DEMO, "blog")
 # Seconds that the former credentials of a client stay valid; the longest time after which a client reads its
 # credentials again; and seconds that a login may take.
-VALID, KNOWN, IN_TIME = 5, 0.8, 10.0
+VALID, KNOWN, IN_TIME = 4, 0.8, 10.0
 
 
 async def demonstrate(stage: Stage) -> None:
@@ -64,8 +64,8 @@ class _Rounds:
             lambda: self._pooler("rotate", name, *valid),
             lambda: self._pooler("rotate", *valid),
             lambda: self._own(number),
-            self._chosen,
-            self._backend_password,
+            lambda: self._former_end(former),
+            lambda: self._given(number),
         )
         for place, step in enumerate(steps):
             if place == number % len(steps):
@@ -76,7 +76,7 @@ class _Rounds:
             now = clients.told(login.application)
             if login.user == now.user or login.password == now.password:
                 self._row.fail(f"{login.application} has no new credentials in round {number}")
-        await self._former_end(former)
+        await self._drop()
         await self._console(console)
 
     async def _own(self, number: int) -> None:
@@ -86,25 +86,25 @@ class _Rounds:
         await self._pooler("rotate", "--own")
         await self._until_others(before, f"the rotation of own users in round {number}")
 
-    async def _chosen(self) -> None:
-        """Choose passwords, as the leader in Juju does when it reads the secret of the option system-users."""
+    async def _given(self, number: int) -> None:
+        """Give the passwords that the operator and PostgreSQL's charm choose, in a single step.
+
+        - The leader in Juju reads those of the operator in the secret of the option system-users.
+        - PostgreSQL's charm may give the backend's user another password.
+        """
         before = self._clients.own()[1:]
         self._choose(SystemUsers(admin=_password(), stats=_password()))
-        await self._pooler("up")
-        await self._until_others(before, "the option system-users")
-
-    def _choose(self, users: SystemUsers) -> None:
-        with self._pooler.changing() as model:
-            model.auth = with_chosen(model.auth, users, _new_passwords)
-
-    async def _backend_password(self) -> None:
-        """Give the backend's user another password, as PostgreSQL's charm may, and tell it."""
         password = _password().get_secret_value()
         environment = self._pooler.pooler.environment
         with await off(self._backend.connect, password=environment["PGPASSWORD"]) as session:
             await off(session.execute, f"ALTER ROLE {ADMIN} PASSWORD '{password}'")
         environment["PGPASSWORD"] = password
         await self._pooler("up", "--backend", self._backend.uri)
+        await self._until_others(before, f"the option system-users in round {number}")
+
+    def _choose(self, users: SystemUsers) -> None:
+        with self._pooler.changing() as model:
+            model.auth = with_chosen(model.auth, users, _new_passwords)
 
     async def _until_others(self, former: tuple[str, ...], what: str) -> None:
         """Run hooks until none of these passwords is in use, and no change goes on."""
@@ -115,7 +115,7 @@ class _Rounds:
             self._row.fail(f"{what} does not end")
 
     async def _former_end(self, former: list[Login]) -> None:
-        """Check that the former credentials are refused after their time, and let hooks drop their users."""
+        """Check that the former credentials are refused after their time, before a hook runs."""
         await asyncio.sleep(max(0.0, self._clients.expires() - time.time()) + 0.05)
         for login in former:
             try:
@@ -124,9 +124,14 @@ class _Rounds:
                 self._clients.refused += 1
             else:
                 self._row.fail(f"user {login.user} logs in with its former password")
+
+    async def _drop(self) -> None:
+        """Run hooks until the former users are dropped: until then no other rotation begins."""
         end = time.monotonic() + 60
         while self._clients.rotating() and time.monotonic() < end:
             await self._pooler("up")
+        if self._clients.rotating():
+            self._row.fail("former users of clients are not dropped")
 
     async def _console(self, former: tuple[str, ...]) -> None:
         """Check that the console of each process lets in by the present passwords alone."""
