@@ -178,8 +178,13 @@ class Secrets(Protocol):
     def publish_console(self, auth: AuthMaterial) -> str:
         """Keep the login of the admin user in a secret for the operator, and return its identifier.
 
-        `store` keeps that secret current from then on, and `forget` removes it.
+        `store` keeps that secret current from then on, and removes it when the operator chooses the password.
+        `forget` removes it, too.
         """
+        ...
+
+    def withdraw_console(self) -> None:
+        """Remove the secret with the login of the admin user, if it exists."""
         ...
 
     def ask_to_rotate(self, period: RotationPeriod) -> None:

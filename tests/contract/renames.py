@@ -21,16 +21,25 @@ def renamed(grant):
 class RenamesContract(ServerContract):
     """The tests for the names of a client."""
 
-    def test_a_client_logs_in_by_both_names_with_its_password(self, server):
+    def test_the_former_password_is_that_of_the_former_name_alone(self, server):
         self.provided(server, asked(1))
         with self.opened(server) as database:
             for _ in range(2):
                 database.rename(FIRST, SECOND)
-                assert not database.grant(renamed(asked(1))), "it has its password"
+                assert database.grant(renamed(asked(1))), "it has no password yet"
                 assert database.users() == {FIRST, SECOND}
             assert database.made().names(CLIENT) == {FIRST, SECOND}
         assert self.admits(server, login(FIRST))
-        assert self.admits(server, login(SECOND))
+        assert not self.admits(server, login(SECOND))
+
+    def test_a_client_logs_in_again_after_its_sessions_have_ended(self, server):
+        self.provided(server, asked(1))
+        with self.opened(server) as database:
+            database.end_sessions(FIRST)
+            database.end_sessions("no such role")
+            database.end_sessions(AUTH_USER)
+            assert not database.has_sessions(FIRST)
+        assert self.admits(server, login(FIRST))
 
     def test_a_new_password_is_that_of_the_new_name_alone(self, server):
         self.provided(server, asked(1))
@@ -58,6 +67,7 @@ class RenamesContract(ServerContract):
             database.revoke(FIRST)
             assert database.users() == {SECOND}
             database.expire(FIRST, 1)
+            database.set_password(login(SECOND))
         assert self.admits(server, login(SECOND))
 
     def test_a_client_gets_its_first_name_back(self, server):
@@ -69,6 +79,7 @@ class RenamesContract(ServerContract):
             database.rename(SECOND, FIRST)
             database.revoke(SECOND)
             assert database.made() == before
+            database.set_password(login(FIRST))
         assert self.admits(server, login(FIRST))
 
     def test_a_name_that_is_in_use_refuses_a_rename(self, server):

@@ -6,75 +6,163 @@ import asyncio
 import contextlib
 import json
 import random
+import secrets
 import time
 from collections.abc import AsyncIterator
 
 import psycopg
+import pydantic
+from postgresql import ADMIN
 from report import Row
-from stage import DEMO, Login, Platform, Stage, off, server
+from stage import DEMO, Login, Platform, Server, Stage, off, server
 
 from domain.endpoints import endpoints_in
+from domain.own_users import NewPasswords, with_chosen
+from domain.system_users import SystemUsers
 
 TITLE = "7 credentials rotate without a failed login"
 
 OPTIONS = ("--units", "2")
-ROTATIONS, CHANGES = 20, 3
+UNITS = ("pgbouncer/0", "pgbouncer/1")
+# Each kind rotates once in a round: a client by its name, all clients, PgBouncer's own users, the passwords of the
+# option system-users, and the password of the backend's user.
+ROUNDS = 20
 CLIENTS = 4
+# The applications: in turn one of them is rotated by its name, and those that are left by the rotation of all.
+NAMES = (DEMO, "blog")
 # Seconds that the former credentials of a client stay valid; the longest time after which a client reads its
 # credentials again; and seconds that a login may take.
-VALID, KNOWN, IN_TIME = 5, 0.8, 10.0
-# The applications of `pooler rotate`, in turn: a single application, and all.
-KINDS = ((DEMO,), ())
+VALID, KNOWN, IN_TIME = 4, 0.8, 10.0
 
 
 async def demonstrate(stage: Stage) -> None:
-    """Rotate the credentials of clients and of PgBouncer itself, in turn."""
-    with stage.case(f"{ROTATIONS} rotations, {CHANGES} new leaders") as row:
+    """Rotate the credentials of every kind, side by side."""
+    with stage.case(f"{ROUNDS} rotations of every kind, {ROUNDS} new leaders") as row:
         async with server() as backend, stage.platform(backend, *OPTIONS) as pooler:
+            await pooler("relate", NAMES[1])
             clients = Clients(row, pooler)
+            rounds = _Rounds(row, pooler, backend, clients)
             async with clients.working():
-                for number in range(ROTATIONS // 2):
-                    await _rotate(row, pooler, clients, KINDS[number % len(KINDS)])
-                    if number % 3 == 0 and number // 3 < CHANGES:
-                        await off(pooler.leads, f"pgbouncer/{number // 3 % 2 ^ 1}")
-                        await pooler("up")
+                for number in range(ROUNDS):
+                    await rounds.rotate(number)
                 await clients.go_on()
             row.note(clients.summary)
 
 
-async def _rotate(row: Row, pooler: Platform, clients: Clients, words: tuple[str, ...]) -> None:
-    """Rotate clients, then PgBouncer's own users, and check that only the former credentials are refused."""
-    end = time.monotonic() + 30
-    while clients.rotating() and time.monotonic() < end:
-        # A hook drops the former user of the rotation before.
-        await pooler("up")
-    former, own = clients.told(), clients.own()
-    row.operations += 2
-    await pooler("rotate", *words, "--valid-for", str(VALID))
-    now, end = clients.told(), clients.expires()
-    if now.user == former.user or now.password == former.password:
-        row.fail(f"`pooler rotate {' '.join(words)}` gives the client no new credentials")
-    with contextlib.suppress(psycopg.OperationalError):
-        await (await former.connect()).close()
-        clients.former += 1
-    await pooler("rotate", "--own")
-    await _own_ends(row, pooler, clients, own)
-    await asyncio.sleep(max(0.0, end - time.time()) + 0.05)
+class _Rounds:
+    """A rotation of each kind in each round."""
+
+    def __init__(self, row: Row, pooler: Platform, backend: Server, clients: Clients) -> None:
+        self._row, self._pooler, self._backend, self._clients = row, pooler, backend, clients
+
+    async def rotate(self, number: int) -> None:
+        """Rotate everything, with a new leader at another step in each round; only former logins are refused."""
+        clients, valid = self._clients, ("--valid-for", str(VALID))
+        former, console = [clients.told(name) for name in NAMES], clients.own()
+        name = NAMES[number % len(NAMES)]
+        steps = (
+            lambda: self._pooler("rotate", name, *valid),
+            lambda: self._pooler("rotate", *valid),
+            lambda: self._own(number),
+            lambda: self._former_end(former),
+            lambda: self._given(number),
+        )
+        for place, step in enumerate(steps):
+            if place == number % len(steps):
+                await off(self._pooler.leads, UNITS[(number + 1) % len(UNITS)])
+            self._row.operations += 1
+            await step()
+        for login in former:
+            now = clients.told(login.application)
+            if login.user == now.user or login.password == now.password:
+                self._row.fail(f"{login.application} has no new credentials in round {number}")
+        await self._drop()
+        await self._console(console)
+
+    async def _own(self, number: int) -> None:
+        """Give PgBouncer's own users new passwords, none of which the operator has chosen."""
+        self._choose(SystemUsers())
+        before = self._clients.own()
+        await self._pooler("rotate", "--own")
+        await self._until_others(before, f"the rotation of own users in round {number}")
+
+    async def _given(self, number: int) -> None:
+        """Give the passwords that the operator and PostgreSQL's charm choose, in a single step.
+
+        - The leader in Juju reads those of the operator in the secret of the option system-users.
+        - PostgreSQL's charm may give the backend's user another password.
+        """
+        before = self._clients.own()[1:]
+        self._choose(SystemUsers(admin=_password(), stats=_password()))
+        password = _password().get_secret_value()
+        environment = self._pooler.pooler.environment
+        with await off(self._backend.connect, password=environment["PGPASSWORD"]) as session:
+            await off(session.execute, f"ALTER ROLE {ADMIN} PASSWORD '{password}'")
+        environment["PGPASSWORD"] = password
+        await self._pooler("up", "--backend", self._backend.uri)
+        await self._until_others(before, f"the option system-users in round {number}")
+
+    def _choose(self, users: SystemUsers) -> None:
+        with self._pooler.changing() as model:
+            model.auth = with_chosen(model.auth, users, _new_passwords)
+
+    async def _until_others(self, former: tuple[str, ...], what: str) -> None:
+        """Run hooks until none of these passwords is in use, and no change goes on."""
+        end = time.monotonic() + 60
+        while self._clients.changes(former) and time.monotonic() < end:
+            await self._pooler("up")
+        if self._clients.changes(former):
+            self._row.fail(f"{what} does not end")
+
+    async def _former_end(self, former: list[Login]) -> None:
+        """Check that the former credentials are refused after their time, before a hook runs."""
+        await asyncio.sleep(max(0.0, self._clients.expires() - time.time()) + 0.05)
+        for login in former:
+            try:
+                await (await login.connect()).close()
+            except psycopg.OperationalError:
+                self._clients.refused += 1
+            else:
+                self._row.fail(f"user {login.user} logs in with its former password")
+
+    async def _drop(self) -> None:
+        """Run hooks until the former users are dropped: until then no other rotation begins."""
+        end = time.monotonic() + 60
+        while self._clients.rotating() and time.monotonic() < end:
+            await self._pooler("up")
+        if self._clients.rotating():
+            self._row.fail("former users of clients are not dropped")
+
+    async def _console(self, former: tuple[str, ...]) -> None:
+        """Check that the console of each process lets in by the present passwords alone."""
+        users, now = self._clients.console_users(), self._clients.own()[1:]
+        for socket in self._pooler.pooler.home.glob("run/*/*/.s.PGSQL.*[0-9]"):
+            for user, before, present in zip(users, former[1:], now, strict=True):
+                for password, admitted in ((present, True), (before, False)):
+                    if await _lets_in(socket, user, password) is not admitted:
+                        self._row.fail(f"{socket.parent}: {user} is admitted: {not admitted}")
+
+
+async def _lets_in(socket, user: str, password: str) -> bool:
+    """Return whether the console at a socket lets a user in."""
     try:
-        await (await former.connect()).close()
+        await (
+            await psycopg.AsyncConnection.connect(
+                host=str(socket.parent), port=int(socket.suffix[1:]), user=user,
+                password=password, dbname="pgbouncer", autocommit=True,
+            )
+        ).close()  # fmt: skip
     except psycopg.OperationalError:
-        clients.refused += 1
-    else:
-        row.fail(f"user {former.user} logs in with its former password")
+        return False
+    return True
 
 
-async def _own_ends(row: Row, pooler: Platform, clients: Clients, former: tuple[str, ...]) -> None:
-    """Run hooks until every password of PgBouncer's own users is another."""
-    end = time.monotonic() + 30
-    while set(former) & set(clients.own()) and time.monotonic() < end:
-        await pooler("up")
-    if kept := set(former) & set(clients.own()):
-        row.fail(f"{len(kept)} of {len(former)} passwords of PgBouncer's own users stay")
+def _password() -> pydantic.SecretStr:
+    return pydantic.SecretStr(secrets.token_hex(12))
+
+
+def _new_passwords() -> NewPasswords:
+    return NewPasswords(auth=_password(), stats=_password(), admin=_password())
 
 
 class Clients:
@@ -85,18 +173,19 @@ class Clients:
 
     def __init__(self, row: Row, pooler: Platform) -> None:
         self._row, self._pooler, self._ending = row, pooler, False
-        self.logins = self.former = self.refused = self.queries = 0
+        self.logins = self.refused = self.queries = 0
         self._slowest = 0.0
 
     def _model(self) -> dict:
         return json.loads((self._pooler.pooler.home / "state.json").read_text())["model"]
 
-    def told(self) -> Login:
-        """Return what the application was told."""
+    def told(self, name: str = DEMO) -> Login:
+        """Return what an application was told."""
         clients = self._model()["clients"]
-        number, record = next(item for item in clients.items() if item[1]["application"] == DEMO)
+        number, record = next(item for item in clients.items() if item[1]["application"] == name)
         endpoints = endpoints_in(record["told"]["endpoints"])
         return Login(
+            application=name,
             user=record["username"] or f"relation_id_{number}",
             password=record["password"],
             database=record["told"]["database"],
@@ -117,18 +206,31 @@ class Clients:
         auth = self._model()["auth"]
         return tuple(auth[key] for key in ("auth_password", "stats_password", "admin_password"))
 
+    def console_users(self) -> tuple[str, str]:
+        """Return the users of the console."""
+        auth = self._model()["auth"]
+        return auth["stats_user"], auth["admin_user"]
+
+    def changes(self, former: tuple[str, ...]) -> bool:
+        """Return whether a change of own users goes on, or one of these passwords is in use."""
+        auth = self._model()["auth"]
+        keys = ("next_auth", "former_auth", "leaving_auth", "former_admin_password")
+        return any(auth[key] for key in keys) or bool(set(former) & set(self.own()))
+
     @property
     def summary(self) -> str:
         return (
             f"{self.logins} logins, the slowest {self._slowest:.1f} s; {self.queries} queries of sessions that"
-            f" stayed; former credentials worked {self.former} times until they expired, and were refused"
-            f" {self.refused} times afterwards"
+            f" stayed; former credentials of clients were refused {self.refused} times after their end"
         )
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         """Log in and ask all the time."""
-        tasks = [asyncio.create_task(self._log_in()) for _ in range(CLIENTS)]
+        tasks = [
+            asyncio.create_task(self._log_in(NAMES[number % len(NAMES)]))
+            for number in range(CLIENTS)
+        ]
         tasks += [asyncio.create_task(self._stay(host)) for host in self.told().hosts]
         try:
             yield
@@ -144,9 +246,9 @@ class Clients:
         while self.logins < wanted and time.monotonic() < end:
             await asyncio.sleep(0.05)
 
-    async def _log_in(self) -> None:
+    async def _log_in(self, name: str) -> None:
         while not self._ending:
-            login, end = self.told(), time.monotonic() + random.uniform(0.0, KNOWN)
+            login, end = self.told(name), time.monotonic() + random.uniform(0.0, KNOWN)
             while not self._ending:
                 await self._once(login)
                 if time.monotonic() > end:

@@ -16,6 +16,7 @@ from platform_under_test import Pooler
 from postgresql import ADMIN, PASSWORD, PostgreSQL
 from report import EXAMPLES, Report, Row
 
+from adapters.local.model import Model
 from domain.endpoints import endpoints_in
 from pooler.store import Store
 
@@ -90,6 +91,7 @@ class Login:
     database: str
     hosts: tuple[str, ...]
     port: int
+    application: str = DEMO
 
     def to(self, *hosts: str, database: str | None = None) -> Login:
         """The same, to these hosts alone."""
@@ -169,10 +171,16 @@ class Platform:
 
     def leads(self, unit: str) -> None:
         """This unit leads from now on, as Juju may decide at any time; `up` runs what follows."""
+        with self.changing() as model:
+            model.leader = unit
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[Model]:
+        """Change what Juju keeps; the next verb runs what follows."""
         store = Store(self.pooler.home)
         with store.locked(self._say):
             state = store.load()
-            state.model.leader = unit
+            yield state.model
             store.save(state)
 
     async def options(self) -> dict[str, str]:
@@ -233,9 +241,9 @@ def _told(error: BaseException) -> str:
     return str(error) if expected else f"{type(error).__name__}: {error}"
 
 
-async def off(what: Callable[..., object], *arguments: object) -> object:
+async def off(what: Callable[..., object], *arguments: object, **named: object) -> object:
     """A call that takes its time, while everything else goes on."""
-    return await asyncio.to_thread(what, *arguments)
+    return await asyncio.to_thread(what, *arguments, **named)
 
 
 KILLED = signal.SIGQUIT  #: of a postmaster: at once, with all its processes

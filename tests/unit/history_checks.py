@@ -190,7 +190,7 @@ class Checks:
             for index in pooler.running if model.auth else ():
                 assert pooler.consoles.paused.get(index, set()) == paused, (name, index)
             assert plan.restarts_of(name) == plan.restarts
-            assert (pooler.applied.over, pooler.applied.ending) == ((), ())
+            assert (pooler.applied.above_limit, pooler.applied.ending) == ((), ())
         if self.model.service_host:
             self.check_exposed(plan)
         self.check_clients(facts)

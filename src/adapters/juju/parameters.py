@@ -67,5 +67,13 @@ def number(parameters: Parameters, name: str, least: int, most: int, default: in
     return value
 
 
+def flag(parameters: Parameters, name: str) -> bool:
+    """Return whether a parameter is true; False if it is missing."""
+    value = parameters.get(name, False)
+    if not isinstance(value, bool):
+        raise ActionFailed(f"parameter {name} is true or false, not {_shown(value)}")
+    return value
+
+
 def _shown(value: object) -> str:
     return ascii(value)[:_SHOWN]

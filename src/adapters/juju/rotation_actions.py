@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
+from adapters.juju import parameters as given
 from app.errors import ActionFailed
 from app.hooks.rotate import Users
 from app.outcome import Answer
@@ -56,8 +57,15 @@ def rotate_credentials(
 
 
 def get_credentials(
-    application: Application, _: Mapping[str, object], __: Callable[[str], None]
+    application: Application, parameters: Mapping[str, object], _: Callable[[str], None]
 ) -> Mapping[str, object]:
-    """Return the identifier of the secret with the login of the console, and how to read it."""
+    """Return the identifier of the secret with the login of the console, and how to read it.
+
+    With `remove` the secret is removed.
+    """
+    given.check(parameters, ("remove",))
+    if given.flag(parameters, "remove"):
+        application.get_credentials.remove()
+        return {"message": "the secret with the login of the console is removed"}
     uri = application.get_credentials()
     return {"secret-id": uri, "message": f"run `juju show-secret --reveal {uri}`"}

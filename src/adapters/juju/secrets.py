@@ -11,6 +11,7 @@ import pydantic
 from adapters.juju.state import JujuState
 from domain import own_users
 from domain.settings import RotationPeriod
+from domain.system_users import ADMIN
 from domain.users import AuthMaterial
 
 
@@ -152,7 +153,10 @@ class JujuSecrets:
             content[_CLIENTS] = json.dumps(clients, sort_keys=True)
         if before != content:
             self._secret.write(content)
-            if self._console.content():
+            if ADMIN in auth.chosen:
+                # The operator has the password in a secret of their own.
+                self._console.remove()
+            elif self._console.content():
                 self.publish_console(auth)
 
     def forget(self) -> None:
@@ -164,6 +168,10 @@ class JujuSecrets:
         """Write the login of the admin user to the secret for the operator, and return its URI."""
         password = auth.admin_password.get_secret_value()
         return self._console.write({"username": auth.admin_user, "password": password})
+
+    def withdraw_console(self) -> None:
+        """Remove the secret for the operator."""
+        self._console.remove()
 
     def ask_to_rotate(self, period: RotationPeriod) -> None:
         """Ask Juju for the event secret-rotate after each period."""

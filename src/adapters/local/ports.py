@@ -74,6 +74,10 @@ class LocalSecrets(_LocalPort):
         self._model.check_leader(self._unit)
         return "state"
 
+    def withdraw_console(self) -> None:
+        """Do nothing: no secret has the login."""
+        self._model.check_leader(self._unit)
+
     def ask_to_rotate(self, period: RotationPeriod) -> None:
         """Do nothing: no process of this machine waits for the end of a period."""
         self._model.check_leader(self._unit)

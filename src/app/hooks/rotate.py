@@ -12,6 +12,7 @@ from app.outcome import Done, Outcome
 from app.ports import FactsSource, Secrets
 from domain.leadership import may_write_for_app
 from domain.rotation import DAY
+from domain.system_users import ADMIN
 
 # Whose credentials are rotated: PgBouncer's own users, the users of client applications, or both.
 Users = Literal["own", "clients", "all"]
@@ -80,7 +81,10 @@ class SecretRotate:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GetCredentials:
-    """The action get-credentials: the login of the admin user of the console, in a secret for the operator."""
+    """The action get-credentials: the login of the admin user of the console, in a secret for the operator.
+
+    A password that the operator has chosen is in a secret of the operator already.
+    """
 
     source: FactsSource
     secrets: Secrets
@@ -91,4 +95,14 @@ class GetCredentials:
         check_may_write(facts, "get-credentials")
         if facts.auth is None:
             raise ActionFailed(NO_USERS)
+        if ADMIN in facts.auth.chosen:
+            raise ActionFailed(
+                f"the password of {facts.auth.admin_user} is the value of `admin` in the secret of the option"
+                " system-users: read it there"
+            )
         return self.secrets.publish_console(facts.auth)
+
+    def remove(self) -> None:
+        """Remove the secret, if it exists. Raises ActionFailed."""
+        check_may_write(self.source.read(), "get-credentials remove=true")
+        self.secrets.withdraw_console()

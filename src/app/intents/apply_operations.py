@@ -46,7 +46,7 @@ class ApplyOperations:
             if record.kills < plan.kills.number:
                 facts = self._kill(facts, plan, record)
             if record.ended_logins != plan.ended_logins:
-                facts, reason = self._disconnect(facts, plan)
+                facts, reason = self._disconnect(facts, plan, facts.container.applied or record)
             if record.reconnects != plan.reconnects:
                 facts, failed = self._reconnect(facts, plan)
                 reason = reason or failed
@@ -118,36 +118,29 @@ class ApplyOperations:
         logger.info("Order %d: %d clients were disconnected", order.number, len(killed))
         return self._remember(facts, record.killing(order.number, len(killed)))
 
-    def _disconnect(self, facts: Facts, plan: Plan) -> tuple[Facts, str]:
+    def _disconnect(self, facts: Facts, plan: Plan, record: AppliedState) -> tuple[Facts, str]:
         """Disconnect the clients of users whose credentials have ended; return why that is not done, or ''.
 
         Before PgBouncer 1.24 no client is disconnected: PostgreSQL refuses its next server connection.
         """
-        record, version = facts.container.applied, facts.container.version
-        if record is None:
-            return facts, ""
+        version = facts.container.version
         ended = set(plan.ended_logins).difference(record.ended_logins)
         users, failed = {login.user for login in ended}, ""
 
         def kill(process: AppliedProcess, console: Console) -> None:
-            found = [client for client in console.sessions() if client.user in users]
-            for client in found:
-                console.kill(client.number)
-            if found:
-                logger.info(
-                    "Process %d: disconnected %d clients whose user's credentials have ended",
-                    process.index,
-                    len(found),
-                )
+            for client in console.sessions():
+                if client.user in users:
+                    logger.info(
+                        "Process %d disconnects client %s: the credentials of user %s have ended",
+                        process.index, client.address, client.user,
+                    )  # fmt: skip
+                    console.kill(client.number)
 
         if users and (version is None or version >= KILLS_CLIENTS):
             failed = self._each(facts, kill)
-        record = facts.container.applied or record
-        return (
-            (facts, failed)
-            if failed
-            else (self._remember(facts, record.disconnecting(plan.ended_logins)), "")
-        )
+        if failed:
+            return facts, failed
+        return self._remember(facts, record.disconnecting(plan.ended_logins)), ""
 
     def _pause(
         self, facts: Facts, plan: Plan, record: AppliedState

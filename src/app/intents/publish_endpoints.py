@@ -97,7 +97,7 @@ class PublishEndpoints:
 
         Returns the facts after that, the new names that do not work yet, and those that this hook has told.
         """
-        waiting, told = list[str](), list[str]()
+        waiting, told, backend = list[str](), list[str](), verified_login(facts)
         for client in facts.clients:
             rotation, offer = rotation_for(facts, client.request), client.published
             if rotation is None or rotation.stage != "renamed" or offer is None:
@@ -106,10 +106,13 @@ class PublishEndpoints:
                 # Another unit reports that it admits the name, or update-status finds that this unit does.
                 continue
             username = client.request.username
-            if not self.clients.knows(client.request):
-                works = self._tell_new_name(facts, client, offer)
+            if backend is None:
+                waiting.append(username)
+            elif not self.clients.knows(client.request):
+                offer = planning.offer(facts, client.request) or offer
+                works = self._issue_credentials(client, offer, backend, facts)
                 (told if works else waiting).append(username)
-            elif (expiring := self._expire(facts, rotation)) is None:
+            elif (expiring := self._expire(facts, rotation, backend)) is None:
                 waiting.append(username)
             else:
                 ledger = facts.ledger.rotating(expiring)
@@ -117,28 +120,12 @@ class PublishEndpoints:
                 facts = facts.recording(ledger)
         return facts, waiting, told
 
-    def _tell_new_name(self, facts: Facts, client: Client, offer: Offer) -> bool:
-        """Give new credentials to a client with a new name; return whether they work at every unit."""
-        request, backend = client.request, verified_login(facts)
-        if backend is None:
-            return False
-        # A deferred event may run this again in a hook that has told the client already.
-        if self.clients.password(request) is None:
-            offer = planning.offer(facts, request) or offer
-            if not self._issue_credentials(client, offer, backend, facts):
-                return False
-            logger.info("%s has the new user name %s", request.application, request.username)
-        return True
-
-    def _expire(self, facts: Facts, rotation: Rotation) -> Rotation | None:
+    def _expire(self, facts: Facts, rotation: Rotation, backend: BackendLogin) -> Rotation | None:
         """Let the former name of a client expire in PostgreSQL; return None if PostgreSQL does not answer.
 
         A session of the client can lock its role for as long as it wants. Then the time runs all the same, and
         `ReconcileAccess` ends the former name after it.
         """
-        backend = verified_login(facts)
-        if backend is None:
-            return None
         try:
             with self.databases.open(backend, facts.ledger) as database:
                 return rotation.telling(database.expire(rotation.former, rotation.seconds))

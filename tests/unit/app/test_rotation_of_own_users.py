@@ -365,3 +365,13 @@ def test_a_rotation_waits_until_the_login_of_the_backend_can_be_read(platform):
     platform.model.backend = backend
     platform.settle()
     assert settings_of(platform.leader)["auth_user"] == SECOND
+
+
+def test_the_login_of_the_console_is_not_given_twice(platform):
+    platform.leader.get_credentials.remove()
+    with pytest.raises(ActionFailed, match="get-credentials remove=true"):
+        platform.unit(FOLLOWER).get_credentials.remove()
+    auth = platform.model.auth
+    platform.model.auth = auth.model_copy(update={"chosen": ("admin",)})
+    with pytest.raises(ActionFailed, match="in the secret of the option system-users"):
+        platform.leader.get_credentials()

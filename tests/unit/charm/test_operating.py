@@ -1,20 +1,13 @@
 """The actions that operate a running application, under Scenario."""
 
 import json
-import pathlib
-import re
-import shlex
 
 import pytest
-import yaml
 from on_juju import ACTIONS, SHOP
 from ops import testing
 
 from domain.operations import ALL, ClientSession
 from domain.plan import Plan
-
-DOCS = pathlib.Path(__file__).parents[3] / "docs"
-COMMAND = re.compile(r"^ *juju run pgbouncer-k8s/(?:leader|0) ([^#\n]+)", re.MULTILINE)
 
 
 @pytest.fixture
@@ -43,19 +36,6 @@ def run(juju, name, **parameters):
 def plan(juju):
     relation = juju.relation("pgb-peers")
     return Plan.model_validate_json(relation.local_app_data["plan"], extra="ignore")
-
-
-def commands():
-    """Return each `juju run` command of the pages about actions, without the unit."""
-    pages = [DOCS / "how-to" / name for name in ("operate.md", "switchover.md")]
-    return sorted({found.strip() for page in pages for found in COMMAND.findall(page.read_text())})
-
-
-@pytest.mark.parametrize("command", commands())
-def test_the_commands_of_the_pages_work(juju, command):
-    name, *words = shlex.split(command)
-    given = dict(word.split("=", 1) for word in words)
-    run(juju, name, **{key: yaml.safe_load(value) for key, value in given.items()})
 
 
 def test_a_pause_is_in_the_plan_and_in_the_status(juju):

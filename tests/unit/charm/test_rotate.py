@@ -118,6 +118,34 @@ def test_the_secret_of_the_console_ends_with_the_users(related):
     assert related.secret("console") == {}
 
 
+def test_the_operator_removes_the_secret_of_the_console(related):
+    act(related, "get-credentials")
+    assert "is removed" in act(related, "get-credentials", remove=True)["message"]
+    assert related.secret("console") == {}
+    act(related, "get-credentials", remove=True)
+    act(related, "rotate-credentials")
+    goes_on(related)
+    assert related.secret("console") == {}
+    with pytest.raises(ActionFailed, match="remove is true or false"):
+        rotation_actions.get_credentials(None, {"remove": "yes"}, print)
+
+
+def test_the_secret_of_the_console_ends_when_the_operator_chooses(related):
+    act(related, "get-credentials")
+    given(related, {"admin": "A" * 20})
+    goes_on(related)
+    assert related.secret("console") == {}
+    with pytest.raises(testing.ActionFailed, match="in the secret of the option system-users"):
+        act(related, "get-credentials")
+
+
+def test_a_chosen_password_of_the_stats_user_leaves_that_secret(related):
+    act(related, "get-credentials")
+    given(related, {"stats": "S" * 20})
+    goes_on(related)
+    assert related.secret("console")["password"] == related.secret(AUTH)["admin-password"]
+
+
 # ---- the option system-users
 
 

@@ -266,7 +266,6 @@ class History(Removals, Observing, Ordering, Checks, RuleBasedStateMachine):
             unit.answers = {n: answer for n, answer in unit.answers.items() if n != number}
 
     # ---- PostgreSQL -------------------------------------------------------------------------
-    @precondition(lambda self: not self.model.backend.related)
     @rule(seconds=st.sampled_from([0, 0, 86_400]), last=st.none() | st.integers(0, 15))
     def clients_get_new_credentials(self, seconds, last):
         """Run the action on the leader; Juju does not run an action again that was killed."""
@@ -281,6 +280,7 @@ class History(Removals, Observing, Ordering, Checks, RuleBasedStateMachine):
                 )
             self.after(leader)
 
+    @precondition(lambda self: not self.model.backend.related)
     @rule(readers=st.booleans())
     def backend_comes(self, readers):
         self.backends += 1
