@@ -7,6 +7,7 @@ from adapters.kubernetes.rollout import HELD, LightkubeRollout
 from app.errors import RolloutFailed, RolloutForbidden
 from domain.refresh import RollingUpdate, hold, let_next_go, unchanged
 
+
 @pytest.fixture
 def rollout(tmp_path, monkeypatch):
     with api(tmp_path) as config:
