@@ -220,9 +220,9 @@ PAUSED_OR_DISABLED = Alert(
     summary="A database has been paused or disabled for 15 minutes",
     description=f"PAUSE, KILL or DISABLE is in force for {_WHERE}.",
     meaning="The action `pause` paused this database, or `PAUSE`, `KILL` or `DISABLE` was sent to a console,"
-    " and that was not ended. Clients of a paused database wait, and those of a disabled database are refused. The"
-    " metrics of PgBouncer do not show a pause of all databases, or a database that the action `disable` disabled:"
-    " the status says so.",
+    " and that was not ended. Clients of a paused database wait, and those of a disabled database are refused. A"
+    " pause of all databases has the alert [PgBouncerAllPaused](#pgbouncerallpaused), and a database that the"
+    " action `disable` disabled has [PgBouncerLoginsDisabled](#pgbouncerloginsdisabled).",
     steps=(
         "If the maintenance is over, end it: run the command in the status, such as the action `resume` or"
         " `./pooler resume`. After a command in a console, run `RESUME` or `ENABLE` with the name of the database"
