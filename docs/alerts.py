@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "src"))
 
-from domain.alerts import log_rules, metric_rules
+from domain.alerts import log_rules, metric_rules, stopped_rules
 from domain.objectives import RATIO, TARGET, WINDOWS
 from domain.operations import Pause
 from domain.plan import Plan
@@ -58,7 +58,8 @@ The charm gives the objective to Sloth by the relation `sloth`, and records thes
 
 def page() -> str:
     """Return the text of docs/alerts.md."""
-    metrics, logs = metric_rules(SETTINGS, PLAN), log_rules(SETTINGS)
+    metrics = (*metric_rules(SETTINGS), *stopped_rules(PLAN))
+    logs = log_rules(SETTINGS)
     parts = [
         HEAD,
         "## Alerts on metrics\n",

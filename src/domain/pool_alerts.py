@@ -231,16 +231,19 @@ PAUSED_OR_DISABLED = Alert(
 )
 
 
-def rows(settings: Settings) -> tuple[Alert, ...]:
-    """Return the alerts on pools that these options allow."""
+def rows(settings: Settings, *, all_paused: bool = False) -> tuple[Alert, ...]:
+    """Return the alerts on pools that these options allow.
+
+    During a pause of all databases PgBouncer has no server connections and clients wait, as if PostgreSQL were down.
+    """
     # A database may have a limit by the option `overrides` alone.
     own = (entry.max_connections for entry in settings.overrides.databases)
     limited = bool(settings.max_db_connections or any(own))
     timeout = settings.query_wait_timeout
     return (
-        SERVER_UNREACHABLE,
+        *(() if all_paused else (SERVER_UNREACHABLE,)),
         *((wait_near_timeout(timeout),) if timeout else ()),
         *((POOL_FULL,) if limited else ()),
-        clients_waiting(timeout, limited=limited),
+        *(() if all_paused else (clients_waiting(timeout, limited=limited),)),
         PAUSED_OR_DISABLED,
     )

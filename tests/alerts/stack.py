@@ -21,7 +21,7 @@ from platform_under_test import Pooler
 from ports import free_port
 from postgresql import PASSWORD, PostgreSQL
 
-from domain.alerts import as_groups, metric_rules, recording_rules
+from domain.alerts import as_groups, metric_rules, recording_rules, stopped_rules
 from domain.operations import Pause
 from domain.plan import Plan
 from domain.rules import duration
@@ -70,6 +70,11 @@ def rules_for(options: Mapping[str, object], plan: Plan | None = None) -> list[d
     settings, problems = settings_from(options)
     assert settings, problems
     return as_groups((*metric_rules(settings, plan), *recording_rules(settings)))
+
+
+def every_rule(options: Mapping[str, object]) -> list[dict[str, Any]]:
+    """Return all groups of rules on metrics, also those on what an operator has stopped."""
+    return [*rules_for(options), *as_groups(stopped_rules(STOPPED))]
 
 
 def run_as(uid: int) -> dict[str, Any]:

@@ -24,7 +24,8 @@ def test_an_entry_says_what_why_and_what_to_do(entry: Entry) -> None:
 
 
 def test_the_alerts_that_the_page_names_exist() -> None:
-    groups = (*alerts.metric_rules(SETTINGS, STOPPED), *alerts.log_rules(SETTINGS))
+    metrics = (*alerts.metric_rules(SETTINGS), *alerts.stopped_rules(STOPPED))
+    groups = (*metrics, *alerts.log_rules(SETTINGS))
     known = {alert.name for group in groups for alert in group.rules}
     named = {name for entry in ENTRIES for name in re.findall("`(.+?)`", entry.parts["Alert"])}
     assert named - known == set()
