@@ -234,7 +234,7 @@ PAUSED_OR_DISABLED = Alert(
 def rows(settings: Settings, *, all_paused: bool = False) -> tuple[Alert, ...]:
     """Return the alerts on pools that these options allow.
 
-    During a pause of all databases PgBouncer has no server connections and clients wait, as if PostgreSQL were down.
+    During a pause of all databases PgBouncer has no server connections, as if PostgreSQL were down.
     """
     # A database may have a limit by the option `overrides` alone.
     own = (entry.max_connections for entry in settings.overrides.databases)
