@@ -11,14 +11,20 @@ from collections.abc import Iterator
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "src"))
 
-from domain.alerts import log_rules, metric_rules
+from domain.alerts import log_rules, metric_rules, stopped_rules
 from domain.objectives import RATIO, TARGET, WINDOWS
+from domain.operations import Pause
+from domain.plan import Plan
 from domain.rules import Alert, RuleGroup, duration
 from domain.settings import Settings
 
 PAGE = pathlib.Path(__file__).parent / "alerts.md"
 # The alerts of options that are off by default are in the page, too.
 SETTINGS = Settings(query_timeout=60, idle_transaction_timeout=60)
+# An operator has paused all databases and disabled a database.
+PLAN = Plan(
+    settings=SETTINGS, members=(), databases=("shop",), paused=(Pause(),), disabled=("shop",)
+)
 
 HEAD = """# Alerts
 
@@ -52,7 +58,8 @@ The charm gives the objective to Sloth by the relation `sloth`, and records thes
 
 def page() -> str:
     """Return the text of docs/alerts.md."""
-    metrics, logs = metric_rules(SETTINGS), log_rules(SETTINGS)
+    metrics = (*metric_rules(SETTINGS), *stopped_rules(PLAN))
+    logs = log_rules(SETTINGS)
     parts = [
         HEAD,
         "## Alerts on metrics\n",

@@ -1,23 +1,39 @@
 """The rules by which Prometheus and Loki watch this application, with thresholds from its options.
 
-The rows are in `domain.process_alerts`, `domain.pool_alerts`, `domain.log_alerts` and `domain.objectives`.
+The rows are in `domain.process_alerts`, `domain.pool_alerts`, `domain.order_alerts`, `domain.log_alerts` and
+`domain.objectives`.
 """
 
 from collections.abc import Iterable
 
-from domain import log_alerts, objectives, pool_alerts, process_alerts
+from domain import log_alerts, objectives, order_alerts, pool_alerts, process_alerts
+from domain.operations import ALL
+from domain.plan import Plan
 from domain.rules import RuleGroup, as_groups
 from domain.settings import Settings
 
-__all__ = ("as_groups", "log_rules", "metric_rules", "recording_rules", "slo")
+__all__ = ("as_groups", "log_rules", "metric_rules", "recording_rules", "slo", "stopped_rules")
 
 
-def metric_rules(settings: Settings) -> tuple[RuleGroup, ...]:
-    """Return the alerts on metrics; an option that means no limit leaves out the alert on that limit."""
+def metric_rules(settings: Settings, plan: Plan | None = None) -> tuple[RuleGroup, ...]:
+    """Return the alerts on metrics; an option that means no limit leaves out the alert on that limit.
+
+    With `plan` there are alerts on what an operator has stopped by an action, in place of alerts on what follows
+    from that.
+    """
+    all_paused = plan is not None and ALL in plan.paused_databases
+    pools = pool_alerts.rows(settings, all_paused=all_paused)
     return (
-        RuleGroup("PgBouncer", (*process_alerts.PGBOUNCER, *pool_alerts.rows(settings))),
+        RuleGroup("PgBouncer", (*process_alerts.PGBOUNCER, *pools)),
+        *(stopped_rules(plan) if plan else ()),
         RuleGroup("HostHealth", process_alerts.HOST),
     )
+
+
+def stopped_rules(plan: Plan) -> tuple[RuleGroup, ...]:
+    """Return the alerts on what an operator has stopped by an action; nothing if all clients may work."""
+    rows = tuple(order_alerts.rows(plan))
+    return (RuleGroup("PgBouncerStopped", rows),) if rows else ()
 
 
 def log_rules(settings: Settings) -> tuple[RuleGroup, ...]:

@@ -15,7 +15,7 @@ def told(facts: Facts, plan: Plan) -> Told:
 
     seen, settings = facts.telemetry, plan.settings
     objective = alerts.slo(settings, seen.labels) if seen.slo else None
-    rules = (*alerts.recording_rules(settings), *alerts.metric_rules(settings))
+    rules = (*alerts.recording_rules(settings), *alerts.metric_rules(settings, plan))
     return Told(
         unit=plan.members[0].name if plan.members else facts.unit,
         jobs=scrape_jobs(plan) if seen.metrics else (),

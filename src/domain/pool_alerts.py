@@ -220,9 +220,9 @@ PAUSED_OR_DISABLED = Alert(
     summary="A database has been paused or disabled for 15 minutes",
     description=f"PAUSE, KILL or DISABLE is in force for {_WHERE}.",
     meaning="The action `pause` paused this database, or `PAUSE`, `KILL` or `DISABLE` was sent to a console,"
-    " and that was not ended. Clients of a paused database wait, and those of a disabled database are refused. The"
-    " metrics of PgBouncer do not show a pause of all databases, or a database that the action `disable` disabled:"
-    " the status says so.",
+    " and that was not ended. Clients of a paused database wait, and those of a disabled database are refused. A"
+    " pause of all databases has the alert [PgBouncerAllPaused](#pgbouncerallpaused), and a database that the"
+    " action `disable` disabled has [PgBouncerLoginsDisabled](#pgbouncerloginsdisabled).",
     steps=(
         "If the maintenance is over, end it: run the command in the status, such as the action `resume` or"
         " `./pooler resume`. After a command in a console, run `RESUME` or `ENABLE` with the name of the database"
@@ -231,16 +231,19 @@ PAUSED_OR_DISABLED = Alert(
 )
 
 
-def rows(settings: Settings) -> tuple[Alert, ...]:
-    """Return the alerts on pools that these options allow."""
+def rows(settings: Settings, *, all_paused: bool = False) -> tuple[Alert, ...]:
+    """Return the alerts on pools that these options allow.
+
+    During a pause of all databases PgBouncer has no server connections, as if PostgreSQL were down.
+    """
     # A database may have a limit by the option `overrides` alone.
     own = (entry.max_connections for entry in settings.overrides.databases)
     limited = bool(settings.max_db_connections or any(own))
     timeout = settings.query_wait_timeout
     return (
-        SERVER_UNREACHABLE,
+        *(() if all_paused else (SERVER_UNREACHABLE,)),
         *((wait_near_timeout(timeout),) if timeout else ()),
         *((POOL_FULL,) if limited else ()),
-        clients_waiting(timeout, limited=limited),
+        *(() if all_paused else (clients_waiting(timeout, limited=limited),)),
         PAUSED_OR_DISABLED,
     )

@@ -59,8 +59,9 @@ GATE = (
     " first unit"
 )
 GATE_WITHOUT_TRUST = (
-    "Kubernetes goes on when the pod of the new unit is ready, and a release that fails may reach a second"
-    " unit: run `juju trust {application} --scope=cluster` to let each unit hold back the next unit"
+    "Kubernetes goes on when the pod of the new unit is ready, which it also is from its start until its first"
+    " hook. If Kubernetes looks in that time, a release that fails reaches a second unit: run"
+    " `juju trust {application} --scope=cluster` to let each unit hold back the next unit"
 )
 SINGLE_UNIT = (
     ". There is a single unit: clients are disconnected while it is replaced. Add a unit before, by `juju add-unit"

@@ -11,6 +11,7 @@ from adapters.local.exporter_processes import LocalExporter
 from domain.alerts import as_groups, metric_rules, recording_rules
 from domain.capabilities import Version
 from domain.exporters import COMPLETE, ExporterProgram
+from domain.plan import Plan
 from domain.settings import Settings, settings_from
 from pooler import binaries, exporters
 from pooler.arguments import CommandError
@@ -42,7 +43,9 @@ def configure(platform: LocalPlatform) -> None:
     """Write the configuration of Prometheus. Raises OSError."""
     settings, _ = settings_from(platform.model.options)
     Prometheus(platform.store).configure(
-        exporters.kept(platform), _groups(settings or Settings()), platform.model.application
+        exporters.kept(platform),
+        _groups(settings or Settings(), platform.model.plan),
+        platform.model.application,
     )
 
 
@@ -54,9 +57,9 @@ def restart_prometheus(platform: LocalPlatform) -> None:
     )
 
 
-def _groups(settings: Settings) -> list[dict[str, object]]:
-    """Return the rules for these options, in the shape of Prometheus' files of rules."""
-    return as_groups((*metric_rules(settings), *recording_rules(settings)))
+def _groups(settings: Settings, plan: Plan | None) -> list[dict[str, object]]:
+    """Return the rules for these options and this plan, in the shape of Prometheus' files of rules."""
+    return as_groups((*metric_rules(settings, plan), *recording_rules(settings)))
 
 
 class Observers(NamedTuple):

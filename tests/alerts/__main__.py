@@ -34,6 +34,7 @@ from stack import (
     Platform,
     Process,
     Prometheus,
+    every_rule,
     rules_for,
     shorter_rules,
     until,
@@ -154,12 +155,14 @@ def _rules_on_paper(report: Report, prometheus: Prometheus) -> None:
         {"query_wait_timeout": 0, "max_db_connections": 0, "slo-wait-target": "0"},
     ):
         with report.part(f"promtool check rules with {options or 'the defaults'}"):
-            replay.check(program, folder, rules_for(options))
+            replay.check(program, folder, every_rule(options))
     with report.part("a failover while an alert is pending"):
         replay.failover(program, folder)
     with report.part("the objective"):
         replay.objective(program, folder)
-    have = {rule["alert"] for group in rules_for({}) for rule in group["rules"] if "alert" in rule}
+    have = {
+        rule["alert"] for group in every_rule({}) for rule in group["rules"] if "alert" in rule
+    }
     if missing := have ^ {fault[0] for fault in FAULTS}:
         report.fail(f"alerts without a fault, or faults without an alert: {sorted(missing)}")
     if missing := set(_log_alerts()) ^ {message[0] for message in MESSAGES}:
@@ -258,7 +261,7 @@ def _fault(report, world, name, done, fault, watching) -> None:
 
 def _named(name: str) -> set[str]:
     """Return the labels that the description of an alert names."""
-    rules = (rule for group in rules_for({}) for rule in group["rules"])
+    rules = (rule for group in every_rule({}) for rule in group["rules"])
     found = next(rule for rule in rules if rule.get("alert") == name)
     named = set(re.findall(r"\$labels\.(\w+)", found["annotations"]["description"]))
     # Prometheus gives `absent` the labels of matchers, which the consumer of the rules adds.

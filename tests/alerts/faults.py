@@ -230,6 +230,31 @@ def _disabled(world: World) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _stopped(world: World, action: tuple[str, ...], end: tuple[str, ...]) -> Iterator[None]:
+    """Stop something by an action, to which the rules follow."""
+    platform = world.platform
+
+    def follow(command: tuple[str, ...]) -> None:
+        platform.pooler(*command)
+        world.prometheus.load(shorter_rules(rules_for(platform.options, platform.plan)))
+
+    try:
+        follow(action)
+        yield
+    finally:
+        follow(end)
+
+
+def _all_paused(world: World) -> contextlib.AbstractContextManager[None]:
+    return _stopped(world, ("pause",), ("resume",))
+
+
+def _logins_disabled(world: World) -> contextlib.AbstractContextManager[None]:
+    database = world.platform.login["database"]
+    return _stopped(world, ("disable", database), ("enable", database))
+
+
+@contextlib.contextmanager
 def _uneven(world: World) -> Iterator[None]:
     with open_clients(world.platform.client, 60):
         yield
@@ -274,6 +299,8 @@ FAULTS: tuple[tuple[str, str, Fault, float], ...] = (
     ("PgBouncerClientSlots", "14 clients, max_client_conn=20", _few_slots, 2),
     ("PgBouncerPausedOrDisabled", "PAUSE of a database, a client waits", _paused, 6),
     ("PgBouncerPausedOrDisabled", "DISABLE of a database", _disabled, 2),
+    ("PgBouncerAllPaused", "the action pause", _all_paused, 2),
+    ("PgBouncerLoginsDisabled", "the action disable", _logins_disabled, 2),
     ("PgBouncerImbalance", "60 clients at a process", _uneven, 2),
     ("PgBouncerVersionSkew", "a unit with another version", _other_version, 2),
     ("HostDown", "an exporter is killed", _exporter_gone, 2),

@@ -21,9 +21,11 @@ from platform_under_test import Pooler
 from ports import free_port
 from postgresql import PASSWORD, PostgreSQL
 
-from domain.alerts import as_groups, metric_rules, recording_rules
+from domain.alerts import as_groups, metric_rules, recording_rules, stopped_rules
+from domain.operations import Pause
+from domain.plan import Plan
 from domain.rules import duration
-from domain.settings import settings_from
+from domain.settings import Settings, settings_from
 from pooler import binaries
 from pooler.store import Store
 
@@ -57,11 +59,22 @@ def shorter_rules(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return groups
 
 
-def rules_for(options: Mapping[str, object]) -> list[dict[str, Any]]:
-    """Return all groups of rules on metrics that these options give."""
+# An operator has paused all databases and disabled a database.
+STOPPED = Plan(
+    settings=Settings(), members=(), databases=("shop",), paused=(Pause(),), disabled=("shop",)
+)
+
+
+def rules_for(options: Mapping[str, object], plan: Plan | None = None) -> list[dict[str, Any]]:
+    """Return all groups of rules on metrics that these options and this plan give."""
     settings, problems = settings_from(options)
     assert settings, problems
-    return as_groups((*metric_rules(settings), *recording_rules(settings)))
+    return as_groups((*metric_rules(settings, plan), *recording_rules(settings)))
+
+
+def every_rule(options: Mapping[str, object]) -> list[dict[str, Any]]:
+    """Return all groups of rules on metrics, also those on what an operator has stopped."""
+    return [*rules_for(options), *as_groups(stopped_rules(STOPPED))]
 
 
 def run_as(uid: int) -> dict[str, Any]:
@@ -233,6 +246,11 @@ class Platform:
         """Set options of the pooler."""
         self.options |= options
         self.pooler("config", *(f"{name}={value}" for name, value in options.items()))
+
+    @property
+    def plan(self) -> Plan | None:
+        """Return the plan of the pooler, with what an operator has stopped."""
+        return Store(self.pooler.home).load().model.plan
 
     def lines(self) -> list[str]:
         """Return every line that the first process has logged."""

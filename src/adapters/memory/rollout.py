@@ -112,6 +112,6 @@ class MemoryRollout:
             floor=kept.held[1] if kept.held and owned else 0,
             under_way=not kept.known or kept.current != kept.newest,
             known=kept.known,
-            updated=sum(kept.release(unit) == kept.newest for unit in there),
+            updated=sum(kept.release(unit) == kept.newest for unit in there) if kept.known else 0,
             ready=len(set(there) - kept.unready),
         )

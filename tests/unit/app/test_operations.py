@@ -166,6 +166,25 @@ def test_a_unit_that_does_not_report_is_named(platform):
     assert "pgbouncer/1, pgbouncer/2 did not report in time" in texts(platform)
 
 
+def test_a_unit_that_joins_during_a_pause_is_paused_in_its_first_hook(platform):
+    """Until then the pause is not complete: the unit may still run with the plan before."""
+    holds_on(platform.followers[1])
+    platform.leader.pause(ALL, 20)
+    run_hooks(platform)
+    new = platform.add_unit()
+    platform.leader.peers_changed()
+    platform.followers[1].pooler.consoles.busy.clear()
+    for unit in platform.followers[:2]:
+        unit.peers_changed()
+    platform.leader.peers_changed()
+    assert platform.model.plan.paused[0].until
+    new.peers_created()
+    assert paused(platform) == [{ALL}] * 8
+    platform.leader.peers_changed()
+    assert platform.model.plan.paused[0].until == 0
+    assert "is not complete" not in texts(platform)
+
+
 def test_a_console_that_does_not_answer_is_asked_again(platform):
     consoles = platform.leader.pooler.consoles
     consoles.silent = True

@@ -1,5 +1,6 @@
 """The actions that operate a running application, under Scenario."""
 
+import dataclasses
 import json
 
 import pytest
@@ -50,6 +51,20 @@ def test_a_pause_is_in_the_plan_and_in_the_status(juju):
     assert run(juju, "resume")["paused"] == "nothing"
     assert "paused" not in juju.status
     assert (juju.workload.disk / "paused").read_text() == ""
+
+
+@pytest.mark.parametrize("first", ["start", "pebble_ready"])
+def test_a_unit_that_joins_during_a_pause_reports_it_in_its_first_hook(juju, first):
+    run(juju, "pause")
+    relation = dataclasses.replace(juju.relation("pgb-peers"), local_unit_data={})
+    juju.with_relation(relation)
+    juju.change(leader=False)
+    juju.renewed()
+    container = (juju.container,) if first == "pebble_ready" else ()
+    juju.emit(getattr(juju.context.on, first)(*container))
+    assert (juju.workload.disk / "paused").read_text() == "paused\n"
+    assert json.loads(juju.mine["operations"])["paused"] == [ALL]
+    assert "all databases paused since" in juju.status
 
 
 def test_a_database_that_is_disabled_is_in_the_rules_and_in_the_status(juju):

@@ -5,6 +5,8 @@ import re
 import pytest
 
 from domain.alerts import as_groups, log_rules, metric_rules, recording_rules, slo
+from domain.operations import Pause
+from domain.plan import Plan
 from domain.rules import DOCS, duration
 from domain.settings import Settings, settings_from
 
@@ -34,7 +36,34 @@ def test_a_group_has_the_shape_of_a_file_of_rules():
     groups = as_groups(metric_rules(Settings()))
     assert [group["name"] for group in groups] == ["PgBouncer", "HostHealth"]
     assert all(set(group) == {"name", "rules"} for group in groups)
+    plan = Plan(settings=Settings(), members=(), paused=(Pause(),))
+    groups = as_groups(metric_rules(Settings(), plan))
+    assert [group["name"] for group in groups] == ["PgBouncer", "PgBouncerStopped", "HostHealth"]
     assert [group["name"] for group in as_groups(log_rules(Settings()))] == ["PgBouncerLogs"]
+
+
+@pytest.mark.parametrize(
+    ("stopped", "added"),
+    [
+        ({}, set()),
+        ({"paused": (Pause(),)}, {"PgBouncerAllPaused"}),
+        # PgBouncer has a metric of a database that is paused.
+        ({"paused": (Pause(database="shop"),)}, set()),
+        ({"disabled": ("blog", "shop")}, {"PgBouncerLoginsDisabled"}),
+    ],
+)
+def test_what_an_operator_has_stopped_has_an_alert_while_it_lasts(stopped, added):
+    plan = Plan(settings=Settings(), members=(), databases=("blog", "shop"), **stopped)
+    found = rules(kind=lambda settings: metric_rules(settings, plan))
+    assert set(found) - names() == added
+    left_out = {"PgBouncerServerUnreachable", "PgBouncerClientsWaiting"}
+    assert names() - set(found) == (left_out if "PgBouncerAllPaused" in added else set())
+    for name in added:
+        assert found[name]["for"] == "15m"
+        assert "juju_application" in found[name]["annotations"]["description"]
+    if stopped.get("disabled"):
+        text = found["PgBouncerLoginsDisabled"]["annotations"]["description"]
+        assert text.endswith("log in to databases blog, shop.")
 
 
 def test_a_wait_is_too_long_from_half_of_query_wait_timeout():

@@ -1,7 +1,6 @@
 """Any StatefulSet that Kubernetes may show is understood, or is a sentence, and no partition is set by mistake."""
 
 import functools
-import json
 
 import pytest
 from hostile.inputs import ANY_TEXT, JSON, JSON_TEXT, damaged, outcome
@@ -61,13 +60,34 @@ def check(decision, update, written):
         assert note is None or note == f"{partition} {update.floor}"
 
 
-ODD = [None, "", "2", "two", -1, 0, 1, 2, 3, 2**31 - 1, 2**31, 10**400, 1.5, 2.0, True, [], {}, [2]]
+ODD = [
+    None,
+    "",
+    "2",
+    "two",
+    -1,
+    0,
+    1,
+    2,
+    3,
+    2**31 - 1,
+    2**31,
+    10**400,
+    1.5,
+    2.0,
+    True,
+    [],
+    {},
+    [2],
+]
 NUMBERS = st.integers(0, 4) | st.sampled_from(ODD) | JSON
 TEXTS = st.sampled_from(["a", "b"]) | st.sampled_from(["", None, 5]) | JSON
 NOTES = (
     st.from_regex(r"[0-4] [0-4]", fullmatch=True)
     | st.none()
-    | st.sampled_from(["2", "2 0 0", "-2 0", "2 3", "2 9999999999", " 2 0", "2 0\n", "٢ ٠", 2])
+    | st.sampled_from(
+        ["2", "2 0 0", "-2 0", "2 3", "2 9999999999", " 2 0", "2 0\n", "\u0662 \u0660", 2]
+    )
     | JSON
 )
 MISSING = object()
@@ -113,34 +133,36 @@ SETS = objects(
 )
 
 
-@given(SETS, st.sampled_from(sorted(DECISIONS)), times=6)
+@given(SETS, st.sampled_from(sorted(DECISIONS)), times=1)
 @example(stateful_set(partition=2, held="2 5"), "let_next_go")
 @example(stateful_set(partition=2, held="2 2"), "resume")
 def test_a_stateful_set_with_odd_fields_sets_no_odd_partition(kubernetes, found, decision):
     check(decision, *decided(kubernetes, found, decision))
 
 
-@given(damaged(stateful_set(partition=2, held="2 0")) | JSON_TEXT | ANY_TEXT, times=0.5)
-def test_an_answer_in_place_of_a_stateful_set_is_a_sentence(kubernetes, text):
-    for decision in DECISIONS:
-        check(decision, *decided(kubernetes, text.encode(errors="surrogatepass"), decision))
+@given(
+    damaged(stateful_set(partition=2, held="2 0")) | JSON_TEXT | ANY_TEXT,
+    st.sampled_from(sorted(DECISIONS)),
+    times=0.3,
+)
+def test_an_answer_in_place_of_a_stateful_set_is_a_sentence(kubernetes, text, decision):
+    check(decision, *decided(kubernetes, text.encode(errors="surrogatepass"), decision))
 
 
-@given(st.integers(1, 5), st.integers(0, 4), st.booleans())
-def test_what_a_unit_holds_it_lets_go(kubernetes, replicas, partition, other_labels):
-    """In a refresh of any size, with any partition of an operator."""
-    found = stateful_set(partition=partition)
+@given(st.integers(1, 5), st.integers(0, 4), st.integers(0, 3), st.booleans(), times=0.3)
+def test_what_a_unit_holds_it_lets_go(kubernetes, replicas, partition, updated, other_labels):
+    """In a refresh of any size that is at any unit, with any partition of an operator."""
+    found = stateful_set(partition=partition, updatedReplicas=updated)
     found["spec"]["replicas"] = replicas
     if other_labels:
         found["metadata"]["annotations"] = {"other/partition": "2 0"}
     _, held = decided(kubernetes, found, "hold")
-    assert bool(held) is (partition < NUMBER < replicas and NUMBER == replicas - 1)
+    assert bool(held) is (partition < NUMBER < replicas - updated)
     for number, note in held:
-        found = stateful_set(partition=number, held=note, updatedReplicas=1)
+        found = stateful_set(partition=number, held=note, updatedReplicas=replicas - NUMBER)
         found["spec"]["replicas"] = replicas
         _, let_go = decided(kubernetes, found, "let_next_go")
         assert let_go == [(NUMBER - 1, f"1 {partition}" if partition < 1 else None)]
-        done = json.loads(json.dumps(found))
-        done["status"]["currentRevision"] = done["status"]["updateRevision"]
-        _, left = decided(kubernetes, done, "without_left")
+        found["status"]["currentRevision"] = found["status"]["updateRevision"]
+        _, left = decided(kubernetes, found, "without_left")
         assert left == [(partition, None)]

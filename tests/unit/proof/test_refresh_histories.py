@@ -24,6 +24,10 @@ from domain.value import number_of
 MOST_UNITS = 4
 # The last hook of a new pod after which it has done everything that no other unit waits for.
 ALL_HOOKS = len(HOOKS)
+# How many hooks a new pod runs before something else happens.
+HOOKS_RUN = st.sampled_from([ALL_HOOKS, ALL_HOOKS, 0, 1, 2])
+# How a release fails, if it does.
+FAILURES = st.sampled_from(["", "", "hooks fail", "PgBouncer refuses its configuration"])
 
 
 @functools.cache
@@ -38,30 +42,35 @@ class RefreshHistory(RuleBasedStateMachine):
     """Units with an operator who refreshes them, Kubernetes, and faults."""
 
     @initialize(
-        units=st.integers(2, 3),
+        units=st.sampled_from([2, 3, 3, 4]),
         faults=st.booleans(),
-        fails=st.booleans(),
-        pods=st.integers(0, 2),
-        hooks=st.integers(0, ALL_HOOKS),
+        fails=FAILURES,
+        pods=st.integers(0, MOST_UNITS),
+        again=st.booleans(),
     )
-    def begin(self, units, faults, fails, pods, hooks):
+    def begin(self, units, faults, fails, pods, again):
         # Whether trust comes and goes, Kubernetes is silent, and pods end without their last hook.
         self.faults = faults
         self.platform = twin(served(units))
         self.refresh = Refresh(self.platform)
         self.pods = self.platform.kubernetes.pods
-        # Whether every pod has ended with its last hook, and with trust.
-        self.heard = True
-        # Releases that fail.
-        self.bad = set()
+        # Whether each last hook of a pod has run with an answer of Kubernetes, and whether there was trust always.
+        self.heard = self.trusted = True
+        # How releases fail.
+        self.bad = {}
         # The hooks that each unit has to run, and the units that have served since their pods began.
         self.due = {}
         self.served = set(self.platform.units)
         # Units whose pods came back by themselves, or by force, with a release that pods above them lack.
         self.early = set()
-        self.operator_refreshes(fails=fails, back=False)
+        if again:
+            self.operator_refreshes(fails="", back=False)
+        else:
+            self.operator_refreshes(fails=fails, back=False)
         for _ in range(pods):
-            self.kubernetes_replaces_the_next_unit(None, None, hooks)
+            self.kubernetes_replaces_the_next_unit(None, None, ALL_HOOKS)
+        if again and pods < units:
+            self.operator_refreshes(fails=fails, back=False)
 
     def place(self, number):
         names = sorted(self.platform.units, key=number_of)
@@ -69,6 +78,9 @@ class RefreshHistory(RuleBasedStateMachine):
 
     def fails(self, name):
         return self.pods.release(name) in self.bad
+
+    def crashes(self, name):
+        return self.bad.get(self.pods.release(name)) == "hooks fail"
 
     def rests(self):
         """Return whether no refresh is under way, and every unit has run its hooks."""
@@ -87,14 +99,19 @@ class RefreshHistory(RuleBasedStateMachine):
         if self.pods.partition >= before:
             return
         # A partition above every unit holds back nothing that exists.
-        newest = self.pods.release(name) == self.pods.newest and name in self.served
+        holders = {other for other in self.platform.units if number_of(other) == before}
+        newest = self.pods.release(name) == self.pods.newest and self.served.issuperset(
+            {name, *holders}
+        )
         at_rest = self.pods.current == self.pods.newest
-        assert newest or at_rest or (facts.leader and before > highest), (name, hook)
+        # The next unit that is refreshed has the next number.
+        by_one = self.pods.partition == before - 1 or not self.pods.known
+        assert (newest and by_one) or at_rest or (facts.leader and before > highest), (name, hook)
 
     def due_hooks(self, name, most=ALL_HOOKS, last=None):
         """Run hooks that a unit has to run."""
         for _ in range(most):
-            if self.fails(name) or not self.due.get(name):
+            if self.crashes(name) or not self.due.get(name):
                 return
             hook = self.due[name].pop(0)
             if not self.due[name]:
@@ -104,18 +121,19 @@ class RefreshHistory(RuleBasedStateMachine):
     # ---- pods -------------------------------------------------------------------------------
     def ends(self, name, stop=None):
         """End the pod of a unit, which runs its last hook."""
-        rests, before = self.pods.current == self.pods.newest, self.pods.partition
+        rests = self.pods.current == self.pods.newest and self.pods.known
+        before = self.pods.partition
+        may_hold = self.pods.release(name) != self.pods.newest or not self.pods.known
         self.refresh.ends(name, stop)
         self.served.discard(name)
         self.due.pop(name, None)
-        assert self.pods.partition == before or (self.pods.partition > before and not rests)
+        after = self.pods.partition
+        assert after == before or (after > before and may_hold and not rests), (name, after)
 
     def comes_back(self, name):
         self.refresh.comes_back(name)
         self.due[name] = list(HOOKS)
-        self.pods.unready.discard(name)
-        if self.fails(name):
-            self.pods.unready.add(name)
+        self.has_its_release(name)
         if any(
             self.pods.release(other) != self.pods.release(name)
             for other in self.platform.units
@@ -123,8 +141,14 @@ class RefreshHistory(RuleBasedStateMachine):
         ):
             self.early.add(name)
 
+    def has_its_release(self, name):
+        """Let the new pod of a unit fail as its release does."""
+        pooler = self.platform.units[name].pooler
+        pooler.failure = "PgBouncer refuses" if self.fails(name) else ""
+        (self.pods.unready.add if self.fails(name) else self.pods.unready.discard)(name)
+
     # ---- the operator -----------------------------------------------------------------------
-    @rule(fails=st.booleans(), back=st.booleans())
+    @rule(fails=FAILURES, back=st.booleans())
     def operator_refreshes(self, fails, back):
         """Refresh to another release, or back to the release that the pods with lower numbers have."""
         self.early.clear()
@@ -133,7 +157,7 @@ class RefreshHistory(RuleBasedStateMachine):
             return
         self.refresh.begin()
         if fails:
-            self.bad.add(self.pods.newest)
+            self.bad[self.pods.newest] = fails
 
     @rule()
     def operator_asks(self):
@@ -159,15 +183,19 @@ class RefreshHistory(RuleBasedStateMachine):
         self.pods.releases.pop(unit.name, None)
         self.pods.comes_back(unit.name, self.platform.units)
         self.due[unit.name] = ["peers_created", "start", "pebble_ready"]
-        if self.fails(unit.name):
-            self.pods.unready.add(unit.name)
+        self.has_its_release(unit.name)
         self.due_hooks(unit.name)
 
     def the_highest_unit_is_removed(self):
         name = max(self.platform.units, key=number_of)
-        before = self.pods.partition
-        self.platform.remove_unit(name, between=lambda unit: unit.stop())
-        assert self.pods.partition <= before
+        before, seen = self.pods.partition, []
+
+        def stop(unit):
+            unit.stop()
+            seen.append(self.pods.partition)
+
+        self.platform.remove_unit(name, between=stop)
+        assert max(seen, default=0) <= before
         for kept in (self.served, self.early, self.pods.ended, self.pods.unready):
             kept.discard(name)
         self.due.pop(name, None)
@@ -179,22 +207,36 @@ class RefreshHistory(RuleBasedStateMachine):
     @rule(
         stop=st.none() | st.integers(0, 2),
         new=st.none() | st.integers(0, 6),
-        hooks=st.integers(0, ALL_HOOKS),
+        hooks=HOOKS_RUN,
+        moves=st.none() | st.integers(0, MOST_UNITS),
+        silent=st.booleans(),
     )
-    def kubernetes_goes_on(self, stop, new, hooks):
-        self.kubernetes_replaces_the_next_unit(stop, new, hooks)
+    def kubernetes_goes_on(self, stop, new, hooks, moves, silent):
+        """Replace the next pod; with faults, Kubernetes is silent in the first hooks of the new unit."""
+        failing = self.platform.kubernetes.failing
+        silent = silent and self.faults and "adjust" not in failing
+        self.kubernetes_replaces_the_next_unit(stop, new, 0 if silent else hooks, moves)
+        if silent:
+            failing.add("adjust")
+            for name in list(self.due):
+                self.due_hooks(name, hooks)
+            failing.discard("adjust")
 
-    def kubernetes_replaces_the_next_unit(self, stop, new, hooks):
-        """Replace the next pod, although the pod before may have run no hook yet."""
+    def kubernetes_replaces_the_next_unit(self, stop, new, hooks, moves=None):
+        """Replace the next pod, although the pod before may have run no hook yet; another pod ends with it."""
         name = self.refresh.next()
         if name is None or self.pods.ended:
             return
         self.no_unit_above_waits(name)
         stop = stop if self.faults else None
         self.heard = self.heard and stop is None
-        self.ends(name, stop)
-        self.comes_back(name)
-        self.due_hooks(name, hooks, new)
+        both = {name} if moves is None else {self.place(moves), name}
+        for other in sorted(both, key=number_of):
+            self.ends(other, stop)
+        for other in sorted(both, key=number_of):
+            self.comes_back(other)
+        for other in sorted(both, key=number_of):
+            self.due_hooks(other, hooks, new)
 
     def no_unit_above_waits(self, name):
         """Every unit that was refreshed before has served, so its release works."""
@@ -210,11 +252,16 @@ class RefreshHistory(RuleBasedStateMachine):
         number=st.integers(0, MOST_UNITS),
         stop=st.none() | st.integers(0, 1),
         back=st.booleans(),
-        hooks=st.integers(0, ALL_HOOKS),
+        known=st.booleans(),
+        hooks=HOOKS_RUN,
     )
-    def a_pod_moves(self, number, stop, back, hooks):
-        """A pod ends by itself, with a fault without its last hook, and comes back at once or later."""
+    def a_pod_moves(self, number, stop, back, known, hooks):
+        """A pod ends by itself, with a fault without its last hook, and comes back at once or later.
+
+        Unless `known`, the status of the StatefulSet describes an earlier state meanwhile.
+        """
         name = self.place(number)
+        self.pods.known = known
         if name not in self.pods.ended:
             stop = stop if self.faults else None
             self.heard = self.heard and stop is None
@@ -222,6 +269,7 @@ class RefreshHistory(RuleBasedStateMachine):
         if back:
             self.comes_back(name)
             self.due_hooks(name, hooks)
+        self.pods.known = True
 
     @rule(number=st.integers(0, MOST_UNITS))
     def a_container_starts_again(self, number):
@@ -232,19 +280,21 @@ class RefreshHistory(RuleBasedStateMachine):
             self.due[name] = self.due.get(name) or ["pebble_ready"]
 
     @precondition(lambda self: self.faults)
-    @rule(silent=st.booleans(), trusted=st.booleans())
-    def kubernetes_answers_or_not(self, silent, trusted):
+    @rule(answer=st.sampled_from(["answers", "silent", "silent", "no trust"]))
+    def kubernetes_answers_or_not(self, answer):
         kubernetes = self.platform.kubernetes
+        silent, trusted = answer == "silent", answer != "no trust"
         kubernetes.trusted = trusted
+        self.trusted = self.trusted and trusted
         (kubernetes.failing.add if silent else kubernetes.failing.discard)("adjust")
         self.heard = self.heard and trusted and not silent
 
-    @rule(number=st.integers(0, MOST_UNITS), refuses=st.booleans(), known=st.booleans())
-    def something_is_late(self, number, refuses, known):
-        """PgBouncer refuses its configuration; the StatefulSet's status describes the release before."""
-        pooler = self.platform.units[self.place(number)].pooler
-        pooler.failure = "PgBouncer refuses" if refuses else ""
-        self.pods.known = known
+    @rule(number=st.integers(0, MOST_UNITS), refuses=st.booleans())
+    def pgbouncer_refuses_its_configuration_or_not(self, number, refuses):
+        name = self.place(number)
+        if not self.fails(name):
+            pooler = self.platform.units[name].pooler
+            pooler.failure = "PgBouncer refuses" if refuses else ""
 
     @rule(
         number=st.integers(0, MOST_UNITS),
@@ -254,7 +304,7 @@ class RefreshHistory(RuleBasedStateMachine):
     def a_hook_runs(self, number, hook, last):
         name = self.place(number)
         self.due_hooks(name)
-        if not self.fails(name) and name not in self.pods.ended:
+        if not self.crashes(name) and name not in self.pods.ended:
             self.hook(name, hook, last)
 
     # ---- what is always true ----------------------------------------------------------------
@@ -265,23 +315,30 @@ class RefreshHistory(RuleBasedStateMachine):
 
     @invariant()
     def at_rest_there_is_no_partition(self):
-        if self.heard and self.pods.known and self.rests():
+        if self.trusted and self.rests():
             assert (self.pods.partition, self.pods.held) == (0, None), self.pods
 
     def teardown(self):
         if not hasattr(self, "platform"):
             return
         kubernetes = self.platform.kubernetes
-        kubernetes.trusted = self.pods.known = True
+        kubernetes.trusted = True
         kubernetes.failing.clear()
         for name, unit in self.platform.units.items():
-            unit.pooler.failure = ""
+            if not self.fails(name):
+                unit.pooler.failure = ""
             if name in self.pods.ended:
                 self.comes_back(name)
         if self.platform.model.leader in self.platform.units:
             self.platform.leader.leader_elected()
         if self.pods.newest in self.bad:
             self.refresh.begin()
+        self.ends_by_itself()
+        assert self.pods.partition == 0, self.pods
+        assert {self.pods.release(name) for name in self.platform.units} == {self.pods.newest}
+
+    def ends_by_itself(self):
+        """Let Kubernetes and the hooks go on until every unit has the newest release."""
         for attempt in range(5 * MOST_UNITS):
             self.kubernetes_replaces_the_next_unit(None, None, ALL_HOOKS)
             for name in self.platform.units:
@@ -289,18 +346,16 @@ class RefreshHistory(RuleBasedStateMachine):
             if self.refresh.next() is None and self.pods.partition == 0:
                 break
             # Without faults, no unit needs an event that has nothing to do with the refresh.
-            if not self.heard and attempt > MOST_UNITS:
+            if not self.trusted and attempt > MOST_UNITS:
                 # Trust was missing when a unit asked: the operator lets the next unit go.
                 self.platform.leader.resume_upgrade(force=True)
                 self.served.update(self.platform.units)
-        assert self.pods.partition == 0, self.pods
-        assert {self.pods.release(name) for name in self.platform.units} == {self.pods.newest}
 
 
 TestRefreshHistories = RefreshHistory.TestCase
 # Short histories: each begins with a refresh.
 TestRefreshHistories.settings = settings(
     CHOSEN,
-    max_examples=CHOSEN.max_examples // 2,
+    max_examples=CHOSEN.max_examples * 3 // 5,
     stateful_step_count=CHOSEN.stateful_step_count // 3,
 )
