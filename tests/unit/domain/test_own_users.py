@@ -64,3 +64,36 @@ def test_without_a_server_no_unit_is_behind():
         auth=material(),
     )
     assert own_users.units_behind(facts) == ()
+
+
+NEW = own_users.NewPasswords(
+    auth=pydantic.SecretStr("new-auth"),
+    stats=pydantic.SecretStr("new-stats"),
+    admin=pydantic.SecretStr("new-admin"),
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "stats", "admin"),
+    [
+        (("admin",), False, True),
+        (("stats",), True, False),
+        (("admin", "stats"), True, True),
+    ],
+)
+def test_only_a_user_that_is_not_chosen_any_more_gets_a_new_password(before, stats, admin):
+    auth = material().model_copy(update={"chosen": before})
+    after = own_users.with_chosen(auth, SystemUsers(), lambda: NEW)
+    assert (after.stats_password == NEW.stats, after.admin_password == NEW.admin) == (stats, admin)
+    assert stats or after.stats_password == auth.stats_password
+    assert admin or after.admin_password == auth.admin_password
+    assert after.generation == auth.generation + 1
+
+
+def test_no_password_is_made_while_the_choice_stays():
+    def new_passwords():
+        raise AssertionError("a password was made that no user gets")
+
+    chosen = SystemUsers(admin=pydantic.SecretStr("chosen-by-me"))
+    first = own_users.with_chosen(material(), chosen, new_passwords)
+    assert own_users.with_chosen(first, chosen, new_passwords) == first
