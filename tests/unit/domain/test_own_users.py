@@ -6,6 +6,7 @@ import pytest
 from domain import own_users
 from domain.facts import Facts
 from domain.layout import Layout
+from domain.rotation import Rotation
 from domain.system_users import SystemUsers, system_users_in
 from logins import login, material
 
@@ -97,3 +98,19 @@ def test_no_password_is_made_while_the_choice_stays():
     chosen = SystemUsers(admin=pydantic.SecretStr("chosen-by-me"))
     first = own_users.with_chosen(material(), chosen, new_passwords)
     assert own_users.with_chosen(first, chosen, new_passwords) == first
+
+
+def test_the_former_auth_user_leaves_with_a_new_generation():
+    former = login("former")
+    auth = material().model_copy(update={"former_auth": former})
+    after = own_users.unused(auth)
+    assert after.former_auth is None
+    assert after.leaving_auth == former.username
+    assert after.generation == auth.generation + 1
+
+
+def test_the_next_rotation_of_a_client_has_no_end_yet():
+    told = Rotation(username="relation_id_1").again(60).telling(1000.0)
+    assert (told.stage, told.until) == ("told", 1000.0)
+    again = told.again(120)
+    assert again == Rotation(username="relation_id_1", stage="asked", seconds=120)
