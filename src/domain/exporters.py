@@ -39,6 +39,10 @@ class Exporter(Value):
     # The port of the process, which names its socket.
     process_port: Count
 
+    def at(self, port: int) -> "Exporter":
+        """Return this exporter at another port."""
+        return self.model_copy(update={"port": port})
+
     def arguments(self, layout: Layout, address: str = "") -> tuple[str, ...]:
         """Return the arguments of the program; it listens on all addresses if `address` is ''."""
         source = {

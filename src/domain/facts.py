@@ -163,8 +163,7 @@ class Facts(Value):
 
     def forwarding(self, targets: tuple[LogTarget, ...]) -> "Facts":
         """Return these facts after the container was told to send its log lines to these targets."""
-        telemetry = self.telemetry.model_copy(update={"forwarded": targets})
-        return self.model_copy(update={"telemetry": telemetry})
+        return self.model_copy(update={"telemetry": self.telemetry.forwarding(targets)})
 
     def recording(self, ledger: Ledger) -> "Facts":
         """Return these facts after the leader wrote this ledger."""

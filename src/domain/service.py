@@ -40,6 +40,10 @@ class Service(Value):
     # Use Juju's own Service at once: this application may not create a Service.
     borrowed: bool = False
 
+    def without_node_ports(self) -> "Service":
+        """Return this Service with ports of nodes that Kubernetes chooses."""
+        return self.model_copy(update={"node_ports": ()})
+
 
 class ServiceState(Value):
     """What Kubernetes says of the Service."""

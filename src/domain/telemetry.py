@@ -34,6 +34,14 @@ class TelemetryFacts(Value):
     # applications.
     answers: tuple[Shown, ...] = ()
 
+    def measured(self, *, metrics: bool) -> "TelemetryFacts":
+        """Return these relations with or without Prometheus."""
+        return self.model_copy(update={"metrics": metrics})
+
+    def forwarding(self, targets: tuple[LogTarget, ...]) -> "TelemetryFacts":
+        """Return these relations after the container was told to send its log lines to these targets."""
+        return self.model_copy(update={"forwarded": targets})
+
 
 class ScrapeTarget(Value):
     """A unit whose exporter of a process is scraped."""

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import datetime
 import re
 from typing import Annotated, Literal
 
@@ -131,6 +132,18 @@ class UnitCertificates(Value):
             noted = {"ends": self.issued_ends, "problems": self.issued_notes}
             changed |= {"issued": None, "issued_ends": None, "issued_notes": (), **noted}
         return self.model_copy(update=changed)
+
+    def issuing(self, pair: ServedPair, ends: datetime.datetime) -> "UnitCertificates":
+        """Return these certificates after the authority issued a pair whose certificate ends then."""
+        return self.model_copy(update={"issued": pair, "issued_ends": ends})
+
+    def with_problems(self, problems: tuple[Sentence, ...]) -> "UnitCertificates":
+        """Return these certificates with further problems."""
+        return self.model_copy(update={"problems": (*self.problems, *problems)})
+
+    def renewing(self) -> "UnitCertificates":
+        """Return these certificates after an operator asked for a successor of the certificate that is kept."""
+        return self.model_copy(update={"due": True})
 
     def requesting(self, names: CertificateNames) -> "UnitCertificates":
         """Return these certificates after the unit requested a certificate with these names."""

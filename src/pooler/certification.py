@@ -55,7 +55,7 @@ class Certification:
     def renew(self) -> None:
         """Let each unit request another certificate, for another key, in its next hook."""
         for record in self._state.model.units.values():
-            record.certificates = record.certificates.model_copy(update={"due": True})
+            record.certificates = record.certificates.renewing()
         self._store.save(self._state)
 
     def rotate(self) -> None:

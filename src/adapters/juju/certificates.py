@@ -103,8 +103,8 @@ class JujuCertificates:
             and (pair := self._former())
         ):
             self._issued = pair, "", ""
-            found = found.model_copy(update={"issued": pair.pair, "issued_ends": pair.ends})
-        return found.model_copy(update={"problems": (*found.problems, *problems)}), self._received
+            found = found.issuing(pair.pair, pair.ends)
+        return found.with_problems(problems), self._received
 
     def request(self, names: CertificateNames) -> None:
         """Write a request with these names for the key of the request before."""
@@ -167,7 +167,8 @@ class JujuCertificates:
             if requested:
                 answer, entry = _answer(fields, self._content[_REQUEST], authority)
         except ValueError as error:
-            answer, refuses = answer.model_copy(update={"unreadable": str(error)}), None
+            answer = AuthorityAnswer(authority=authority, unreadable=str(error))
+            refuses = None
         if refuses is None:
             refuses = answer.refuses_addresses or self._remembers_refusal(relation)
         self._addresses_refused = refuses
@@ -176,25 +177,24 @@ class JujuCertificates:
         due = answer.revoked or (kept is not None and self._is_due(kept, now))
         self._is_comparable(kept, now)
         notes = notes_on(kept, requested, authority) if kept and requested else ()
-        return found.model_copy(
-            update={
-                "authority": authority,
-                "ends": kept.ends if kept else None,
-                "expired": expired,
-                "issued": issued.pair if issued else None,
-                "issued_ends": issued.ends if issued else None,
-                "issued_notes": notes_on(issued, requested, authority)
-                if issued and requested
-                else (),
-                "requested": requested,
-                "due": due,
-                "unanswered": requested is not None and entry is None and not answer.code,
-                "addresses_refused": refuses,
-                "problems": (
-                    *(problems_of(answer, refused, requested) if requested else ()),
-                    *notes,
-                ),
-            }
+        return UnitCertificates(
+            related=found.related,
+            authority=authority,
+            hosts=found.hosts,
+            kept=found.kept,
+            ends=kept.ends if kept else None,
+            expired=expired,
+            issued=issued.pair if issued else None,
+            issued_ends=issued.ends if issued else None,
+            issued_notes=notes_on(issued, requested, authority) if issued and requested else (),
+            requested=requested,
+            due=due,
+            unanswered=requested is not None and entry is None and not answer.code,
+            addresses_refused=refuses,
+            problems=(
+                *(problems_of(answer, refused, requested) if requested else ()),
+                *notes,
+            ),
         )
 
     def _kept(self) -> IssuedCertificate | None:
@@ -328,7 +328,7 @@ def _answer(
     for entry in _objects(fields, "certificates"):
         if _joined(entry.get("certificate_signing_request")) == wanted:
             if entry.get("revoked") is True:
-                return answer.model_copy(update={"revoked": True}), None
+                return AuthorityAnswer(authority=authority, revoked=True), None
             return answer, _entry(entry)
     for entry in _objects(fields, "request_errors"):
         if _joined(entry.get("csr")) == wanted:

@@ -152,7 +152,7 @@ class LightkubeExposure:
                 if not (_is_invalid(error) and service.node_ports):
                     raise
                 # Another Service has a port of the nodes now.
-                free = manifest(service.model_copy(update={"node_ports": ()}))
+                free = manifest(service.without_node_ports())
                 free.metadata = wanted.metadata
                 applied = client.apply(free, field_manager=self._application, force=True)
             return self._state(name, applied, service)

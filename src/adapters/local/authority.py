@@ -96,17 +96,21 @@ def answered(
         issued, unanswered = issue(authority, unit.requested, now), False
     old = unit.kept is not None and unit.kept.authorities != roots
     ends_soon = end is not None and end - now < RENEWAL
-    return unit.model_copy(
-        update={
-            "related": True,
-            "authority": NAME,
-            "hosts": hosts,
-            "ends": end,
-            "expired": end is not None and end <= now,
-            "issued": issued,
-            "unanswered": unanswered,
-            "due": unit.due or ((old or ends_soon) and issued is None and not unanswered),
-        }
+    return UnitCertificates(
+        related=True,
+        authority=NAME,
+        hosts=hosts,
+        kept=unit.kept,
+        ends=end,
+        expired=end is not None and end <= now,
+        issued=issued,
+        issued_ends=unit.issued_ends,
+        issued_notes=unit.issued_notes,
+        requested=unit.requested,
+        due=unit.due or ((old or ends_soon) and issued is None and not unanswered),
+        unanswered=unanswered,
+        addresses_refused=unit.addresses_refused,
+        problems=unit.problems,
     )
 
 

@@ -76,7 +76,7 @@ class LocalExporter(NamedTuple):
 
     def at(self, port: int) -> LocalExporter:
         """Return this exporter at another port."""
-        return self._replace(exporter=self.exporter.model_copy(update={"port": port}))
+        return self._replace(exporter=self.exporter.at(port))
 
 
 class ExporterFailed(Exception):

@@ -255,7 +255,7 @@ class MemoryPlatform:
 
     def observe(self, *, metrics: bool) -> None:
         """Relate Prometheus, or remove its relation, and run the hooks of the relation."""
-        self.model.telemetry = self.model.telemetry.model_copy(update={"metrics": metrics})
+        self.model.telemetry = self.model.telemetry.measured(metrics=metrics)
         for unit in self.units.values():
             unit.config_changed()
         self.settle()

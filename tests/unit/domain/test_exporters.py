@@ -124,3 +124,7 @@ def test_connections_are_logged_until_exporters_run_or_as_the_operator_says(
 def test_what_an_older_exporter_does_not_show(version, missing):
     found = ExporterProgram(path="/usr/bin/x", version=version and Version(*version))
     assert found.missing == missing
+
+
+def test_an_exporter_moves_to_another_port():
+    assert FIRST.at(9130) == Exporter(index=0, port=9130, process_port=6432)

@@ -6,6 +6,7 @@ import pytest
 from domain import own_users
 from domain.facts import Facts
 from domain.layout import Layout
+from domain.rotation import Rotation
 from domain.system_users import SystemUsers, system_users_in
 from logins import login, material
 
@@ -64,3 +65,52 @@ def test_without_a_server_no_unit_is_behind():
         auth=material(),
     )
     assert own_users.units_behind(facts) == ()
+
+
+NEW = own_users.NewPasswords(
+    auth=pydantic.SecretStr("new-auth"),
+    stats=pydantic.SecretStr("new-stats"),
+    admin=pydantic.SecretStr("new-admin"),
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "stats", "admin"),
+    [
+        (("admin",), False, True),
+        (("stats",), True, False),
+        (("admin", "stats"), True, True),
+    ],
+)
+def test_only_a_user_that_is_not_chosen_any_more_gets_a_new_password(before, stats, admin):
+    auth = material().model_copy(update={"chosen": before})
+    after = own_users.with_chosen(auth, SystemUsers(), lambda: NEW)
+    assert (after.stats_password == NEW.stats, after.admin_password == NEW.admin) == (stats, admin)
+    assert stats or after.stats_password == auth.stats_password
+    assert admin or after.admin_password == auth.admin_password
+    assert after.generation == auth.generation + 1
+
+
+def test_no_password_is_made_while_the_choice_stays():
+    def new_passwords():
+        raise AssertionError("a password was made that no user gets")
+
+    chosen = SystemUsers(admin=pydantic.SecretStr("chosen-by-me"))
+    first = own_users.with_chosen(material(), chosen, new_passwords)
+    assert own_users.with_chosen(first, chosen, new_passwords) == first
+
+
+def test_the_former_auth_user_leaves_with_a_new_generation():
+    former = login("former")
+    auth = material().model_copy(update={"former_auth": former})
+    after = own_users.unused(auth)
+    assert after.former_auth is None
+    assert after.leaving_auth == former.username
+    assert after.generation == auth.generation + 1
+
+
+def test_the_next_rotation_of_a_client_has_no_end_yet():
+    told = Rotation(username="relation_id_1").again(60).telling(1000.0)
+    assert (told.stage, told.until) == ("told", 1000.0)
+    again = told.again(120)
+    assert again == Rotation(username="relation_id_1", stage="asked", seconds=120)

@@ -1,16 +1,20 @@
 """Which partition a unit sets during a refresh."""
 
 import pytest
+from in_memory import related
 
+from domain.operations import ALL, Pause
 from domain.refresh import (
     RollingUpdate,
     hold,
     let_next_go,
     may_come_next,
+    obstacles,
     obstacles_in_kubernetes,
     resume,
     without_left,
 )
+from domain.rotation import Rotation
 
 
 def update(number=2, **says):
@@ -132,3 +136,67 @@ def test_a_unit_that_holds_back_the_next_unit_is_named():
     assert list(obstacles_in_kubernetes(held)) == [
         "unit 2 holds back units with lower numbers until it serves its release"
     ]
+
+
+def test_a_partition_that_the_charm_has_not_set_is_named_with_its_command():
+    update_of_operator = update(under_way=False, ready=3, partition=1)
+    assert list(obstacles_in_kubernetes(update_of_operator)) == [
+        "the partition 1 of the StatefulSet, which this charm has not set, holds back"
+        " units with lower numbers: set it to 0 by kubectl"
+    ]
+
+
+def healthy():
+    """Return the facts of a leader of two units without an obstacle."""
+    platform = related()
+    platform.relate("shop-app", "shop")
+    platform.settle()
+    return platform.leader.read()
+
+
+def test_each_obstacle_of_a_refresh_is_a_sentence():
+    facts = healthy()
+    assert list(obstacles(facts)) == []
+    unreadable = facts.model_copy(update={"unreadable": ("plan",), "plan": None})
+    assert list(obstacles(unreadable)) == [
+        "units run different releases: wait until the refresh before is complete",
+        "there is no configuration yet",
+    ]
+    paused = facts.plan.model_copy(update={"paused": (Pause(database=ALL, since=1),)})
+    assert "clients are paused: run the action resume" in obstacles(
+        facts.model_copy(update={"plan": paused})
+    )
+    rotation = Rotation(username="relation_id_1", stage="asked")
+    ledger = facts.ledger.model_copy(update={"rotations": (rotation,)})
+    assert "credentials of clients are being rotated: wait until every client was told" in (
+        obstacles(facts.model_copy(update={"ledger": ledger}))
+    )
+    auth = facts.auth.model_copy(update={"next_auth": facts.auth.look_ups[0]})
+    assert (
+        "passwords of PgBouncer's own users are being rotated: wait until every unit uses the new passwords"
+        in obstacles(facts.model_copy(update={"auth": auth}))
+    )
+
+
+def test_units_that_have_gone_or_lack_the_plan_are_obstacles():
+    facts = healthy()
+    (peer,) = facts.peers
+    alone = facts.model_copy(update={"peers": ()})
+    assert list(obstacles(alone)) == [f"{peer.name} has gone: wait until the leader has noticed"]
+    more = facts.plan.members[-1].model_copy(update={"name": "pgbouncer/7"})
+    plan = facts.plan.model_copy(update={"members": (*facts.plan.members, more)})
+    assert f"{peer.name}, pgbouncer/7 has gone: wait until the leader has noticed" in obstacles(
+        alone.model_copy(update={"plan": plan})
+    )
+    silent = peer.model_copy(update={"serving": None})
+    assert list(obstacles(facts.model_copy(update={"peers": (silent,)}))) == [
+        f"{peer.name} does not serve the configuration that is in force"
+    ]
+    # A unit without connections has no database to serve.
+    idle = peer.model_copy(update={"serving": peer.serving.model_copy(update={"databases": ()})})
+    members = tuple(
+        member.model_copy(update={"share": 0}) if member.name == peer.name else member
+        for member in facts.plan.members
+    )
+    without = facts.plan.model_copy(update={"members": members})
+    assert list(obstacles(facts.model_copy(update={"peers": (idle,), "plan": without}))) == []

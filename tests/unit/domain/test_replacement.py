@@ -10,7 +10,8 @@ from domain.endpoints import endpoints_in
 from domain.facts import Client, Facts, Peer
 from domain.instances import Layout
 from domain.ledger import Ledger
-from domain.reference import Reference, ReferenceDatabase, databases_digest
+from domain.plan import Serving
+from domain.reference import AuthUserInUse, Reference, ReferenceDatabase, databases_digest
 from domain.refresh import RollingUpdate
 from domain.settings import Settings
 from domain.tls import ServedPair, UnitCertificates
@@ -23,7 +24,7 @@ AUTH = AuthMaterial(
 )  # fmt: skip
 LOGIN = BackendLogin(
     user="relation_id_7", password=pydantic.SecretStr("x"), database="pgbouncer",
-    endpoints=endpoints_in("10.1.0.1:5432"), read_only=endpoints_in("10.1.0.2:5432"),
+    endpoints=endpoints_in("10.1.0.1:5432"), read_only=endpoints_in("10.1.0.2:5432"), version="16.4",
 )  # fmt: skip
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"
 
@@ -59,10 +60,18 @@ def test_every_unit_comes_to_an_equal_part_of_the_connections():
     ]
     assert plan.databases == ("blog", "old", "shop")
     assert plan.upstream.read_only == endpoints_in("10.1.0.2:5432")
+    assert plan.upstream.version == "16.4"
+    assert plan.md5_logins
     few = replacement.following(facts(limit=1)).plan
     assert [member.share for member in few.members] == [1, 1, 1]
     none = replacement.following(facts(limit=0)).plan
     assert [member.share for member in none.members] == [0, 0, 0]
+
+
+def test_units_are_listed_by_their_numbers():
+    peers = tuple(Peer(name=f"pool/{number}") for number in (10, 0))
+    plan = replacement.following(facts(peers=peers)).plan
+    assert [member.name for member in plan.members] == ["pool/0", "pool/2", "pool/10"]
 
 
 @pytest.mark.parametrize(
@@ -86,6 +95,10 @@ def test_tls_is_told_by_the_certificate_of_the_charm_before():
     seen = facts(certificates=UnitCertificates(related=True, issued=pair))
     plan = replacement.following(seen).plan
     assert (plan.tls, plan.client_authorities) == (True, (CERTIFICATE,))
+    disabled = replacement.following(
+        seen.model_copy(update={"settings": Settings(client_tls_sslmode="disable")})
+    )
+    assert not disabled.plan.tls
 
 
 def test_a_shared_plan_counts_more_than_what_the_charm_before_stored():
@@ -98,6 +111,7 @@ def test_a_shared_plan_counts_more_than_what_the_charm_before_stored():
 def test_the_auth_user_of_another_backend_gets_the_first_name():
     after = replacement.successor_of(AUTH, "relation_id_9", "p4", "p5")
     assert after.auth_user == "pgbouncer_auth_relation_id_9"
+    assert after.generation == AUTH.generation + 1
     same = replacement.successor_of(AUTH, "relation_id_7", "p4", "p5")
     assert same.auth_user == "pgbouncer_auth_relation_id_7_2"
 
@@ -150,6 +164,25 @@ def test_the_former_auth_user_is_not_dropped_before_the_takeover():
     assert not replacement.may_drop_auth_user(facts(reference=ended, auth=after, ledger=made))
 
 
+def test_the_former_auth_user_is_dropped_when_every_unit_uses_the_new():
+    units = ("pool/0", "pool/1", "pool/2")
+    in_use = tuple(AuthUserInUse(unit=unit, auth_user=AUTH.auth_user) for unit in units)
+    ended = but(facts().reference, units=(), in_use=in_use)
+    ready = {
+        "reference": ended, "auth": AUTH, "ledger": Ledger(provisioned_for="relation_id_7"),
+    }  # fmt: skip
+    assert replacement.may_drop_auth_user(facts(**ready))
+    for obstacle in (
+        {"reference": but(ended, units=("pool/0",))},
+        {"reference": but(ended, shared=False)},
+        {"reference": but(ended, in_use=in_use[:2])},
+        {"ledger": Ledger()},
+        {"auth_unshared": True},
+        {"auth": but(AUTH, leaving_auth="pgbouncer_auth_relation_id_3")},
+    ):
+        assert not replacement.may_drop_auth_user(facts(**{**ready, **obstacle})), obstacle
+
+
 @pytest.mark.parametrize(
     ("number", "partition", "after"), [(0, 0, None), (1, 1, 0), (1, 2, None), (2, 2, None)]
 )
@@ -169,6 +202,9 @@ def test_a_partition_that_is_left_is_reset(how, after):
 
 def test_a_unit_without_processes_serves_no_plan():
     assert not replacement.serves_plan(facts())
+    planned = replacement.following(facts())
+    serving = Serving(port=6432, databases=planned.plan.databases)
+    assert not replacement.serves_plan(planned.announcing(serving, planned.budget))
     assert replacement.report_of(None, None) == ""
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from domain.service import annotations_in, at_least
+from domain.service import Service, annotations_in, at_least
 from domain.settings import settings_from
 
 OPTION = "loadbalancer-extra-annotations"
@@ -78,3 +78,8 @@ def test_a_later_kind_has_what_the_kinds_before_it_have():
     assert at_least("loadbalancer", "nodeport")
     assert at_least("nodeport", "nodeport")
     assert not at_least("false", "nodeport")
+
+
+def test_a_service_can_leave_the_ports_of_nodes_to_kubernetes():
+    service = Service(kind="nodeport", ports=(6432,), node_ports=((6432, 30001),))
+    assert service.without_node_ports() == Service(kind="nodeport", ports=(6432,))

@@ -1,8 +1,11 @@
 """Certificates in PEM texts, and what a unit knows of its own."""
 
+import datetime
+
 import pydantic
 import pytest
 
+from domain.problems import Level, Sentence
 from domain.tls import (
     LONGEST_CERTIFICATE,
     MOST_CERTIFICATES,
@@ -68,3 +71,14 @@ def test_a_unit_that_keeps_what_the_authority_issued_has_no_other_pair():
     )
     assert unit.keeping(later).issued == pair
     assert unit.keeping(None).kept is None
+
+
+def test_a_unit_knows_what_the_authority_issued_and_what_is_wrong():
+    pair = ServedPair(key=pydantic.SecretStr("key"), chain=(LEAF,), authorities=(ROOT,))
+    ends = datetime.datetime(2027, 1, 1, tzinfo=datetime.UTC)
+    first, second = (Sentence(level=Level.WAITING, text=text) for text in ("first", "second"))
+    unit = UnitCertificates(related=True, problems=(first,))
+    issued = unit.issuing(pair, ends)
+    assert (issued.issued, issued.issued_ends) == (pair, ends)
+    assert unit.with_problems((second,)).problems == (first, second)
+    assert unit.renewing() == UnitCertificates(related=True, problems=(first,), due=True)
