@@ -53,7 +53,8 @@ ulimit -Sn "$(ulimit -Hn)"
 setsid "$@" &
 pooler=$!
 (umask 077 && echo "$pooler" >"$directory/pid")
-trap 'kill -HUP "$pooler"' HUP
+# A shell that started with SIGHUP ignored, as `nohup` does, cannot trap it. So the charm sends SIGUSR2.
+trap 'kill -HUP "$pooler"' HUP USR2
 trap '[ -n "$late" ] || { leave & late=$!; }' TERM INT
 if [ -s "${0%/*}/paused" ]; then
     # PgBouncer handles signals before it makes its socket, and a login takes longer than this loop. So no

@@ -196,35 +196,35 @@ def state(platform):
     units = {
         name: (unit.pooler, unit.telemetry.forwarded) for name, unit in platform.units.items()
     }
-    return comparable((shared, units))
+    return _comparable((shared, units))
 
 
-def comparable(value):
+def _comparable(value):
     """Return a copy of what can change in a value. Functions, and the way back to a pooler, are left out."""
     if isinstance(value, dict):
-        return {key: comparable(item) for key, item in value.items()}
+        return {key: _comparable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [comparable(item) for item in value]
+        return [_comparable(item) for item in value]
     if isinstance(value, set):
         return frozenset(value)
     if isinstance(value, Value) or not hasattr(value, "__dict__"):
         return value
     return {
-        name: comparable(item)
+        name: _comparable(item)
         for name, item in vars(value).items()
         if name not in COUNTED and name != "pooler" and not callable(item)
     }
 
 
 class States:
-    """The states from which a test has already seen the end. `read` returns what is compared of a platform."""
+    """The states from which a test has already seen the end."""
 
-    def __init__(self, read=state):
-        self._read, self._known = read, []
+    def __init__(self):
+        self._known = []
 
     def are_new(self, platform):
         """Return whether no platform before had the state of this platform, and keep this state."""
-        found = self._read(platform)
+        found = state(platform)
         if found in self._known:
             return False
         self._known.append(found)

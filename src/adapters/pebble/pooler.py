@@ -220,7 +220,8 @@ class PebblePooler:
 
     def _hang_up(self, indexes: Sequence[int]) -> None:
         try:
-            self._container.send_signal("SIGHUP", *map(service, indexes))
+            # drain.sh sends SIGHUP to PgBouncer.
+            self._container.send_signal("SIGUSR2", *map(service, indexes))
         except ops.pebble.APIError as error:
             # The process is ending, or Pebble is about to start it again.
             raise PoolerUnreachable(

@@ -11,7 +11,7 @@ from adapters.memory import MemoryConsoles
 from adapters.pebble.observed import ObservedContainer
 from adapters.pebble.pooler import PebblePooler
 from app.errors import PoolerFailed, PoolerUnreachable
-from domain.applied import Step, applied
+from domain.applied import Step, applied_state
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.change import Change
 from domain.facts import Container
@@ -43,9 +43,9 @@ def test_only_files_that_differ_are_written(container, pooler):
     pooler.apply(Change(CONFIG, None, MEMORY, START))
     container.pushed.clear()
     reloads = (Step(action="reload", index=0), Step(action="reload", index=1))
-    pooler.apply(Change(MORE, None, applied(MORE, MEMORY.program), reloads))
+    pooler.apply(Change(MORE, None, applied_state(MORE, MEMORY.program), reloads))
     assert container.pushed == ["/var/lib/pgbouncer/common.ini"]
-    pooler.apply(Change(MORE, None, applied(MORE, MEMORY.program), reloads))
+    pooler.apply(Change(MORE, None, applied_state(MORE, MEMORY.program), reloads))
     assert container.pushed == ["/var/lib/pgbouncer/common.ini"]
 
 
@@ -230,7 +230,7 @@ def test_a_process_without_a_console_is_signalled_and_not_believed(container, re
     consoles.silent = True
     with pytest.raises(PoolerUnreachable, match="process 1 cannot be asked after its reload"):
         pooler.apply(Change(CONFIG, None, MEMORY, (Step(action="reload", index=1),)))
-    assert container.signals == [("SIGHUP", "pgbouncer-1")]
+    assert container.signals == [("SIGUSR2", "pgbouncer-1")]
     container.faults["signal", ""] = ops.pebble.APIError({}, 400, "", "service is not running")
     with pytest.raises(PoolerUnreachable, match="does not reload: service is not running"):
         pooler.apply(Change(CONFIG, None, MEMORY, (Step(action="reload", index=1),)))
@@ -240,7 +240,7 @@ def test_without_an_admin_user_a_reload_is_a_signal(container, pooler):
     pooler.apply(Change(CONFIG, None, MEMORY, START))
     closed = CONFIG.model_copy(update={"admin": None})
     pooler.apply(Change(closed, None, MEMORY, (Step(action="reload", index=0),)))
-    assert container.signals == [("SIGHUP", "pgbouncer-0")]
+    assert container.signals == [("SIGUSR2", "pgbouncer-0")]
 
 
 def test_a_request_that_timed_out_is_no_container_that_went_away(container, pooler):
