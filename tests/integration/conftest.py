@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 # The files that take longest, the longest first. xdist gives whole files to its workers in the order of their
 # tests (with --no-loadscope-reorder), so no worker is left with a long file when all other workers have ended.
 LONGEST = (
-    "local_keep", "hostile_databases", "local_platform", "client_tls", "tuning", "command_line",
-    "field_logins", "frameworks", "deaths", "local_rotation", "local_watch", "client_commands", "strangers",
-    "traps", "contract", "faults", "faults_shared", "field_modes", "rollout", "hung_processes", "local_show",
-    "local_backend", "local_backend_tls", "local_metrics", "local_tls", "backend_tls",
+    "local_keep", "client_tls", "hostile_databases", "local_platform", "tuning", "command_line",
+    "field_logins", "frameworks", "local_backend_tls", "deaths", "local_rotation", "local_watch", "strangers",
+    "client_commands", "traps", "contract", "faults", "faults_shared", "field_modes", "backend_tls", "rollout",
+    "hung_processes", "postgresql_down", "local_show", "local_backend", "local_metrics", "local_tls",
 )  # fmt: skip
 
 
