@@ -26,6 +26,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+# The files that take longest, the longest first. xdist gives whole files to its workers in the order of their
+# tests (with --no-loadscope-reorder), so no worker is left with a long file when all other workers have ended.
+LONGEST = (
+    "local_keep", "client_tls", "hostile_databases", "local_platform", "tuning", "command_line",
+    "field_logins", "frameworks", "local_backend_tls", "deaths", "local_rotation", "local_watch", "strangers",
+    "client_commands", "traps", "contract", "faults", "faults_shared", "field_modes", "backend_tls", "rollout",
+    "hung_processes", "postgresql_down", "local_show", "local_backend", "local_metrics", "local_tls",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the files in LONGEST first."""
+    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgreSQL]:
     """A PostgreSQL for the whole session, which logs every statement."""

@@ -26,6 +26,8 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 
+import pydantic
+
 SRC = pathlib.Path(__file__).parents[2] / "src"
 PACKAGES = (
     "app",
@@ -34,6 +36,9 @@ PACKAGES = (
     "adapters.local",
     "adapters.pgbouncer",
     "adapters.postgres",
+    "pooler",
+    "pooler.verbs",
+    "pooler.views",
 )
 STREAMS = 3
 STATUS = struct.Struct("i")
@@ -110,12 +115,21 @@ def _received(connection: socket.socket) -> int:
 
 
 def _import_all() -> None:
-    for name in ("wiring", "psycopg", "jinja2", "pooler.execution"):
+    for name in ("wiring", "psycopg", "jinja2", "rich.console", "encodings.idna"):
         importlib.import_module(name)
     for name in PACKAGES:
         package = importlib.import_module(name)
         for module in pkgutil.iter_modules(package.__path__, f"{name}."):
-            importlib.import_module(module.name)
+            if not module.name.endswith(".__main__"):
+                importlib.import_module(module.name)
+    _build_schemas(pydantic.BaseModel)
+
+
+def _build_schemas(model: type[pydantic.BaseModel]) -> None:
+    """Build the schemas that models build when a process uses them first."""
+    for kind in model.__subclasses__():
+        kind.model_rebuild()
+        _build_schemas(kind)
 
 
 def _serve(place: str) -> None:

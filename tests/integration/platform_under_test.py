@@ -34,6 +34,8 @@ class Pooler:
         self.environment = os.environ | here | environment
         self.port = free_port()
         self._ran = False
+        # The credentials of each application, with the state file from which they were read.
+        self._known: dict[str, tuple[tuple[int, int], dict[str, str]]] = {}
 
     def run(self, *words: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
         """Run one verb and return how it ended."""
@@ -68,10 +70,19 @@ class Pooler:
     def credentials(self, name: str) -> dict[str, str]:
         return json.loads(self("credentials", name, "--json"))
 
+    def _credentials(self, name: str) -> dict[str, str]:
+        """Return the credentials of an application, without another process while the state is the same file."""
+        state = (self.home / "state.json").stat()
+        read = (state.st_ino, state.st_mtime_ns)
+        known = self._known.get(name)
+        if known is None or known[0] != read:
+            known = self._known[name] = (read, self.credentials(name))
+        return known[1]
+
     @contextlib.contextmanager
     def client(self, name: str, unit: int = 0, **options):
         """A connection through one unit."""
-        told = self.credentials(name)
+        told = self._credentials(name)
         host, _, port = told["endpoints"].split(",")[unit].partition(":")
         login = {
             "user": told["username"],

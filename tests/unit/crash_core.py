@@ -222,12 +222,12 @@ class States:
     def __init__(self):
         self._known = []
 
-    def are_new(self, *platforms):
-        """Return whether no platforms before had the states of these platforms, and keep these states."""
-        states = [state(platform) for platform in platforms]
-        if states in self._known:
+    def are_new(self, platform):
+        """Return whether no platform before had the state of this platform, and keep this state."""
+        found = state(platform)
+        if found in self._known:
             return False
-        self._known.append(states)
+        self._known.append(found)
         return True
 
 

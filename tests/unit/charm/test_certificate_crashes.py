@@ -1,5 +1,6 @@
 """Each hook about a certificate, killed after any hook tool and run again, has the same end and loses no pair."""
 
+import copy
 import json
 from functools import partial
 
@@ -94,12 +95,15 @@ def end(provider):
 
 @pytest.mark.parametrize("situation", SITUATIONS, ids=lambda situation: situation.__name__)
 def test_a2_a_hook_that_is_killed_loses_no_pair_and_ends_the_same(begin, situation, tmp_path):
-    def begun(number):
-        juju = begin.copy(tmp_path / str(number))
-        provider = Provider(juju, OLD)
-        return provider, situation(provider)
+    origin = Provider(begin.copy(tmp_path / "origin"), OLD)
+    hook = situation(origin)
 
-    undisturbed, hook = begun(0)
+    def copied(number):
+        provider = copy.copy(origin)
+        provider.juju = origin.juju.copy(tmp_path / str(number))
+        return provider
+
+    undisturbed = copied(0)
     before = kept(undisturbed.juju) is not None
     had = effects(undisturbed.juju, partial(hook, undisturbed))
     if situation is gone:
@@ -108,8 +112,8 @@ def test_a2_a_hook_that_is_killed_loses_no_pair_and_ends_the_same(begin, situati
     expected = end(undisturbed) if situation is not gone else None
     undisturbed.juju.close()
     for last, name in enumerate(had, 1):
-        provider, hook = begun(last)
         if name in WRITES or name.startswith("secret"):
+            provider = copied(last)
             effects(provider.juju, partial(hook, provider), last)
             assert not before or fits(provider.juju), (last, name)
             hook(provider)
@@ -117,4 +121,5 @@ def test_a2_a_hook_that_is_killed_loses_no_pair_and_ends_the_same(begin, situati
                 assert secret(provider.juju) == {}
             else:
                 assert (last, name, end(provider)) == (last, name, expected)
-        provider.juju.close()
+            provider.juju.close()
+    origin.juju.close()
