@@ -81,7 +81,7 @@ class Console(Protocol):
         """Return the state of each pool."""
         ...
 
-    def shed(self, seconds: float, *, reconnect: bool) -> tuple[PooledDatabase, ...]:
+    def drain_surplus(self, seconds: float, *, reconnect: bool) -> tuple[PooledDatabase, ...]:
         """Close server connections above the limits, wait for at most so many seconds, and return the databases.
 
         With `reconnect` connections that are never idle close, too, each after its transaction, or session.
@@ -155,7 +155,7 @@ class Peers(Protocol):
         """Write the address of the leader."""
         ...
 
-    def announce(self, address: str, serving: Serving | None, stake: UnitBudget) -> None:
+    def announce(self, address: str, serving: Serving | None, budget: UnitBudget) -> None:
         """Write the address of this unit, what it serves, and its part of max_db_connections."""
         ...
 

@@ -84,7 +84,7 @@ class AppliedState(Value):
             for process in self.instances
         )
         kept = tuple(
-            process if process.over else process.model_copy(update={"held": 0})
+            process if process.above_limit else process.model_copy(update={"held": 0})
             for process in counted
         )
         return self.model_copy(update={"instances": kept})
@@ -94,9 +94,9 @@ class AppliedState(Value):
         return self.model_copy(update={"plain": max(1, self.plain - 1) if left else 0})
 
     @property
-    def over(self) -> tuple[AppliedProcess, ...]:
+    def above_limit(self) -> tuple[AppliedProcess, ...]:
         """Return the processes that may have more server connections than their limits allow."""
-        return tuple(process for process in self.instances if process.over)
+        return tuple(process for process in self.instances if process.above_limit)
 
     @property
     def running(self) -> tuple[AppliedProcess, ...]:
@@ -109,7 +109,7 @@ class AppliedState(Value):
         return self.model_copy(update={"ending": still_ending})
 
 
-def applied(
+def applied_state(
     config: PoolerConfig,
     program: PgBouncerRuntime,
     before: AppliedState | None = None,
@@ -166,7 +166,7 @@ def _plain(config: PoolerConfig, program: PgBouncerRuntime, before: AppliedState
     return before.plain if before.tls_only else PLAIN_HOOKS
 
 
-def begun(before: AppliedState | None, after: AppliedState) -> AppliedState:
+def in_transition(before: AppliedState | None, after: AppliedState) -> AppliedState:
     """Return the record for the time in which the configuration `after` replaces `before`.
 
     If the hook is killed in that time, each process may run with either configuration. The next hook

@@ -1,7 +1,7 @@
 """The division of `max_db_connections` among units and processes, so that their sum stays within the limit.
 
 The leader divides the limit among the units, and each unit divides its share among its processes. A unit
-or a process whose share becomes smaller closes connections first; only free connections are given to others.
+or a process whose share becomes smaller closes connections first; only free connections are given away.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,7 +33,7 @@ def unit_limit(plan: Plan, unit: str) -> int:
     return plan.share_of(unit) if plan.settings.max_db_connections else UNLIMITED
 
 
-def stake(plan: Plan, unit: str, running: Iterable[RunningProcess]) -> UnitBudget:
+def reported_budget(plan: Plan, unit: str, running: Iterable[RunningProcess]) -> UnitBudget:
     """Return the budget of a unit whose processes are configured by the plan."""
     if not plan.settings.max_db_connections:
         return UnitBudget()
@@ -47,17 +47,17 @@ class UnitAllotment(Value):
 
     # The share in the plan.
     told: int
-    stake: UnitBudget
+    budget: UnitBudget
 
     @property
     def held(self) -> int:
         """Return the most connections that the unit may have now or after it has read the plan."""
-        return max(self.told, self.stake.held)
+        return max(self.told, self.budget.held)
 
     @property
-    def settled(self) -> bool:
+    def confirmed(self) -> bool:
         """Return whether the processes of the unit are configured with the share in the plan."""
-        return self.stake.share == self.told
+        return self.budget.share == self.told
 
 
 def next_unit_limits(
@@ -73,7 +73,7 @@ def next_unit_limits(
     shares: list[int] = []
     for index, claim in enumerate(claims):
         wanted = share(total, len(claims), index)
-        if not claim.settled:
+        if not claim.confirmed:
             wanted = claim.told
         elif wanted > claim.held:
             more = max(0, min(wanted - claim.held, free))

@@ -2,9 +2,10 @@
 
 from typing import NamedTuple
 
-from domain.applied import AppliedState, Step, applied, begun, server_changed, steps
+from domain.applied import AppliedState, Step, applied_state, in_transition, server_changed, steps
 from domain.budget import next_process_limits, processes, unit_limit
 from domain.capabilities import PgBouncerRuntime
+from domain.client_tls import ClientTls
 from domain.facts import Facts
 from domain.instances import PoolerConfig, pooler_config
 from domain.plan import Plan
@@ -41,9 +42,9 @@ class Change(NamedTuple):
         return server_changed(self.before, self.after)
 
     @property
-    def begun(self) -> AppliedState:
+    def in_transition(self) -> AppliedState:
         """Return the record to keep while the steps are taken."""
-        return begun(self.before, self.after)
+        return in_transition(self.before, self.after)
 
 
 def change_to(
@@ -53,7 +54,7 @@ def change_to(
     running: frozenset[int] = frozenset(),
 ) -> Change:
     """Return the change to a configuration; `running` has the indexes of the processes that run now."""
-    after = applied(config, program, before, running)
+    after = applied_state(config, program, before, running)
     return Change(config, before, after, steps(before, after, running))
 
 
@@ -72,9 +73,14 @@ def next_change(facts: Facts, shared: Plan, program: PgBouncerRuntime) -> Change
     taken = container.exporter_ports.difference(p.port for p in (before.running if before else ()))
     run = tuple(p for p in free if p.index not in container.ending and p.port not in taken)
     restarts, later = _restarts(facts, plan, before)
+    tls = ClientTls(
+        pair=served_pair(facts),
+        authorities=facts.received_authorities,
+        trusted=before.trusted if before else (),
+        now=facts.now,
+    )
     config = pooler_config(
-        plan, facts.unit, program, facts.layout, facts.auth, run,
-        served_pair(facts), facts.received_authorities, before.trusted if before else (), facts.now,
+        plan, facts.unit, program, facts.layout, facts.auth, run, tls,
         exported=facts.telemetry.metrics, restarts=restarts,
     )  # fmt: skip
     change = change_to(config, program, before, container.running)

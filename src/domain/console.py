@@ -92,7 +92,7 @@ class DatabaseStats(Value):
     wait_microseconds: int
 
 
-def held(databases: Iterable[PooledDatabase]) -> int:
+def most_connections(databases: Iterable[PooledDatabase]) -> int:
     """Return the server connections of a process to the database to which it has most."""
     connections: dict[str, int] = {}
     for pooled in databases:

@@ -81,7 +81,7 @@ class AppliedExporters(Value):
     exporters: tuple[Exporter, ...] = ()
 
     @property
-    def begun(self) -> "AppliedExporters":
+    def in_transition(self) -> "AppliedExporters":
         """Return the record to keep while exporters change.
 
         If the hook is killed in that time, the next hook starts or restarts every exporter.

@@ -29,10 +29,10 @@ def known(ledger: Ledger) -> Exposed:
     return ledger.exposed or Exposed(told="false" if ledger.exposed_ports else None)
 
 
-def wanted_service(facts: Facts, *, thorough: bool) -> Service | None:
+def wanted_service(facts: Facts, *, verify: bool) -> Service | None:
     """Return the Service that has to be in Kubernetes now; None if this unit applies no Service.
 
-    With `thorough` the application tries to create a Service of its own even if it could not before.
+    With `verify` the application tries to create a Service of its own even if it could not before.
     """
     if not may_write_for_app(facts) or facts.plan is None or not facts.service_host:
         return None
@@ -47,7 +47,7 @@ def wanted_service(facts: Facts, *, thorough: bool) -> Service | None:
         policy="cluster" if kind == "false" else settings.external_traffic_policy,
         annotations=annotations if kind == "loadbalancer" else (),
         node_ports=() if kind == "false" else exposed.node_ports,
-        borrowed=bool(exposed.host) and not thorough,
+        borrowed=bool(exposed.host) and not verify,
     )
 
 

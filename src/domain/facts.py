@@ -64,7 +64,7 @@ class Peer(Value):
     address: str = ""
     leaving: bool = False
     serving: Serving | None = None
-    stake: UnitBudget = UnitBudget()
+    budget: UnitBudget = UnitBudget()
     operations: Operations = Operations()
 
 
@@ -104,7 +104,7 @@ class Facts(Value):
     unreadable: tuple[str, ...] = ()
     # What this unit last announced to the peers.
     serving: Serving | None = None
-    stake: UnitBudget = UnitBudget()
+    budget: UnitBudget = UnitBudget()
     # What this unit last reported of what an operator asks.
     operations: Operations = Operations()
     peers: tuple[Peer, ...] = ()
@@ -187,9 +187,9 @@ class Facts(Value):
         known = self.peers_plan or self.plan or Plan(settings=plan.settings, members=())
         return self.model_copy(update={"plan": plan, "peers_plan": known})
 
-    def announcing(self, serving: Serving | None, stake: UnitBudget) -> "Facts":
+    def announcing(self, serving: Serving | None, budget: UnitBudget) -> "Facts":
         """Return these facts after this unit announced what it serves, and its part of the connections."""
-        return self.model_copy(update={"serving": serving, "stake": stake})
+        return self.model_copy(update={"serving": serving, "budget": budget})
 
     def reporting(self, operations: Operations) -> "Facts":
         """Return these facts after this unit reported what it has done of what an operator asks."""

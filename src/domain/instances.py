@@ -6,19 +6,9 @@ import pydantic
 
 from domain import scram
 from domain.budget import MOST_PROCESSES, processes
-from domain.capabilities import (
-    CERTIFICATE_LOGINS,
-    PgBouncerRuntime,
-)
-from domain.certificate_logins import (
-    CertificateLogin,
-    TrustedLogin,
-    ident_file,
-)
-from domain.certificate_logins import (
-    trusted as trusted_logins,
-)
-from domain.client_tls import client_files, client_lines
+from domain.capabilities import PgBouncerRuntime
+from domain.certificate_logins import TrustedLogin
+from domain.client_tls import ClientTls, served_tls
 from domain.endpoints import Endpoint
 from domain.hba import Rule, access_rules
 from domain.ini_lines import (
@@ -51,6 +41,9 @@ MIN_CLIENTS = 100
 
 # PgBouncer reads these settings only when it starts.
 RESTART = ("listen_addr", "listen_port", "unix_socket_dir", "so_reuseport", "peer_id", "pidfile")
+
+# A unit that serves no TLS to clients.
+NO_TLS = ClientTls()
 
 
 class CancelPeer(Value):
@@ -131,10 +124,7 @@ def pooler_config(
     layout: Layout,
     auth: AuthMaterial | None,
     run: Sequence[Process] | None = None,
-    pair: ServedPair | None = None,
-    trusted: tuple[str, ...] = (),
-    trusted_before: Sequence[TrustedLogin] = (),
-    now: float = 0.0,
+    tls: ClientTls = NO_TLS,
     *,
     exported: bool = False,
     restarts: Mapping[int, int] | None = None,
@@ -142,39 +132,21 @@ def pooler_config(
     """Return the configuration of the PgBouncer processes of this unit.
 
     `run` has the planned processes that can run now, with their limits; None for all of them. Without
-    `auth` no client can log in, so the configuration serves no database. `pair` is what the processes serve
-    TLS with, and `trusted` are authorities whose certificates clients may send, beside those of the pair.
-    `trusted_before` are the clients whose certificates the processes trust already, and `now` is in seconds.
-    `exported` says whether exporters read the metrics of the processes. `restarts` has the number of the restart
-    of each process, by index; without it, the number that the unit may carry out.
+    `auth` no client can log in, so the configuration serves no database. `exported` says whether exporters
+    read the metrics of the processes. `restarts` has the number of the restart of each process, by index;
+    without it, the number that the unit may carry out.
     """
-    allowed = plan.restarts_of(unit)
     if auth is None:
         plan = plan.without_upstream()
     plan = supported_part(plan, program.version)
-    first = _first_peer_id(unit)
     planned = processes(plan, unit, program.cpus)
     run = planned if run is None else run
-    server_lines, server_files = server_tls(plan.upstream, layout)
-    siblings = (
-        CancelPeer(
-            peer_id=first + process.index,
-            host=layout.socket_directory(process.index),
-            port=process.port,
-        )
-        for process in planned
-    )
-    peers = (*siblings, *_peers_elsewhere(plan, unit))
+    first, peers = _first_peer_id(unit), tuple(_peers(plan, unit, planned, layout))
     required = plan.settings.client_tls_sslmode == "require"
-    logins = _certificate_logins(plan, program) if pair else ()
-    files = client_files(layout, pair, trusted, logins)
-    trusts = trusted_logins(logins, trusted_before, now)
     passwords = {login.username: login.password for login in auth.clients} if auth else {}
-    admitted = [login for login in trusts if login.username in passwords and login.admitted(now)]
-    map_name, ident_files = "", tuple[PemFile, ...]()
-    if admitted:
-        map_name, file = ident_file(layout, files[-1], admitted)
-        ident_files = (file,)
+    served = served_tls(plan, program, layout, tls, passwords)
+    server_lines, server_files = server_tls(plan.upstream, layout)
+    allowed = plan.restarts_of(unit)
     instances = tuple(
         Instance(
             index=process.index,
@@ -186,8 +158,7 @@ def pooler_config(
                 ("peer_id", str(first + process.index)),
                 *looking_up(plan, layout, auth),
                 *server_lines,
-                *client_lines(files, required=required),
-                *(("auth_ident_file", file.path) for file in ident_files),
+                *served.lines(required=required),
                 *pooling(plan, program.version, part, program.files),
                 *logging_lines(plan.settings, exported=exported),
             ),
@@ -198,47 +169,53 @@ def pooler_config(
         )
         for process, part in zip(run, _parts(plan, unit, planned, run), strict=True)
     )
-    # Processes of a new port may have to wait until processes of the former port have closed connections.
-    open_now = [process for process in run if process.port == plan.settings.listen_port]
-    # With `require` no client can log in before there is a certificate.
-    served = plan if open_now and (pair or not required) else plan.without_upstream()
-    readers = all(process.readers for process in open_now)
-    users = tuple(login.username for login in admitted)
-    report = serving(served, program.cpus, readers=readers).admitting(users)
-    if auth and auth.generation:
-        user = plan.upstream.auth_user if plan.upstream else ""
-        report = report.with_credentials(auth.generation, user)
-    admin = auth and Login(username=auth.admin_user, password=auth.admin_password)
+    by_certificate = (ConsoleUser(name=name, secret=passwords[name]) for name in passwords)
     return PoolerConfig(
         instances=instances,
-        users=(
-            *_users(auth),
-            *(ConsoleUser(name=name, secret=passwords[name]) for name in passwords),
-        ),
+        users=(*_users(auth), *by_certificate),
         rules=access_rules(
             auth,
             tls_only=required,
             md5=plan.md5_logins,
-            certificate_map=map_name,
-            by_certificate=users,
+            certificate_map=served.map_name,
+            by_certificate=served.admitted,
             disabled=tuple(sorted(aliases_of(plan, plan.disabled))),
         ),
-        serving=report.encrypted(pair.authorities) if pair else report,
+        serving=_report(plan, program.cpus, run, auth, tls.pair).admitting(served.admitted),
         upstream=plan.upstream.endpoints[0] if plan.upstream else None,
         server=plan.upstream.server_id if plan.upstream else "",
-        admin=admin,
-        pem_files=(*server_files, *files, *ident_files),
-        client_files=files,
+        admin=auth and Login(username=auth.admin_user, password=auth.admin_password),
+        pem_files=(*server_files, *served.all_files),
+        client_files=served.files,
         tls_only=required,
-        trusted=trusts,
+        trusted=served.trusted,
         paused=plan.paused_databases,
         reconnects=plan.reconnects,
         kills=plan.kills.number,
     )
 
 
-def _certificate_logins(plan: Plan, program: PgBouncerRuntime) -> tuple[CertificateLogin, ...]:
-    return plan.certificate_logins if program.version >= CERTIFICATE_LOGINS else ()
+def _report(
+    plan: Plan,
+    cpus: int,
+    run: Sequence[Process],
+    auth: AuthMaterial | None,
+    pair: ServedPair | None,
+) -> Serving:
+    """Return what the unit tells its peers that it serves."""
+    # Processes of a new port may have to wait until processes of the former port have closed connections.
+    at_port = [process for process in run if process.port == plan.settings.listen_port]
+    # If TLS is required, no client can log in before there is a certificate.
+    can_serve = at_port and (pair or plan.settings.client_tls_sslmode != "require")
+    report = serving(
+        plan if can_serve else plan.without_upstream(),
+        cpus,
+        readers=all(process.readers for process in at_port),
+    )
+    if auth and auth.generation:
+        user = plan.upstream.auth_user if plan.upstream else ""
+        report = report.with_credentials(auth.generation, user)
+    return report.encrypted(pair.authorities) if pair else report
 
 
 def _parts(
@@ -250,12 +227,18 @@ def _parts(
         yield part_of(plan, unit, place, len(planned), process.limit, readers=process.readers)
 
 
-def _peers_elsewhere(plan: Plan, unit: str) -> Iterator[CancelPeer]:
-    """Yield the processes of other units, in a stable order.
+def _peers(
+    plan: Plan, unit: str, planned: Iterable[Process], layout: Layout
+) -> Iterator[CancelPeer]:
+    """Yield the processes of this unit and of other units, in a stable order.
 
-    At the address of a unit the kernel chooses any process of the unit. The chosen process forwards a
+    At the address of another unit the kernel chooses any process of the unit. The chosen process forwards a
     cancel request to the right process of its unit: the third hop, and the last that PgBouncer allows.
     """
+    own = _first_peer_id(unit)
+    for process in planned:
+        directory = layout.socket_directory(process.index)
+        yield CancelPeer(peer_id=own + process.index, host=directory, port=process.port)
     for member in plan.members:
         if member.name == unit or not member.address or not member.processors:
             continue

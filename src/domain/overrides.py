@@ -75,7 +75,7 @@ def _named(name: str, entries: Iterable[Override]) -> Override:
     return next((entry for entry in entries if entry.name == name), Override(name=name))
 
 
-def usable(overrides: Overrides, version: Version) -> Overrides:
+def supported_by(overrides: Overrides, version: Version) -> Overrides:
     """Return the overrides that this version of PgBouncer supports."""
     return overrides if version >= OWN_USERS else overrides.model_copy(update={"users": ()})
 

@@ -152,11 +152,11 @@ def _departed(facts: Facts) -> Iterator[DepartedUnit]:
         return
     staying = {peer.name: peer.address for peer in facts.peers if not peer.leaving}
     staying[facts.unit] = facts.address
-    stakes = {peer.name: peer.stake for peer in facts.peers}
+    budgets = {peer.name: peer.budget for peer in facts.peers}
     # A pod that came back has another address than in the plan, if the leader has run no hook since.
     moved = {peer.name: peer.address for peer in facts.peers if peer.address}
     members = (
-        DepartedUnit(name=member.name, address=member.address, held=_most(member, stakes))
+        DepartedUnit(name=member.name, address=member.address, held=_most(member, budgets))
         for member in before.members
     )
     for known in {unit.name: unit for unit in (*members, *before.leavers)}.values():
@@ -165,23 +165,25 @@ def _departed(facts: Facts) -> Iterator[DepartedUnit]:
             yield unit
 
 
-def _most(member: Member, stakes: Mapping[str, UnitBudget]) -> int:
-    """Return the most connections that a member may have; `stakes` has the reports that are still there."""
-    if member.name not in stakes:
+def _most(member: Member, budgets: Mapping[str, UnitBudget]) -> int:
+    """Return the most connections that a member may have; `budgets` has the reports that are still there."""
+    if member.name not in budgets:
         return member.most
-    return UnitAllotment(told=member.share, stake=stakes[member.name]).held
+    return UnitAllotment(told=member.share, budget=budgets[member.name]).held
 
 
 def _members(facts: Facts, total: int, reserved: int) -> tuple[Member, ...]:
     before = {member.name: member for member in facts.plan.members} if facts.plan else {}
     me = Peer(
         name=facts.unit, address=facts.address, leaving=facts.leaving, serving=facts.serving,
-        stake=facts.stake,
+        budget=facts.budget,
     )  # fmt: skip
     units = [unit for unit in sorted((me, *facts.peers), key=_number) if not unit.leaving]
-    told = [before[unit.name].share if unit.name in before else unit.stake.share for unit in units]
+    told = [
+        before[unit.name].share if unit.name in before else unit.budget.share for unit in units
+    ]
     claims = [
-        UnitAllotment(told=limit, stake=unit.stake)
+        UnitAllotment(told=limit, budget=unit.budget)
         for limit, unit in zip(told, units, strict=True)
     ]
     shares = next_unit_limits(total, claims, reserved) if total else (0,) * len(units)

@@ -10,8 +10,6 @@ from domain.rotation import twin
 from domain.settings import Settings
 from domain.value import PoolMode, Value
 
-# The name by which the first auth user looks passwords up.
-AUTH_ALIAS = AUTH_ALIASES[0]
 READ_ONLY_SUFFIX = "_readonly"
 
 # Used where the operator set no limit; PgBouncer's own default, per user, database and process.
@@ -23,10 +21,10 @@ READ_ONLY_PART = 3
 # Server connections of a process for password look-ups: so many that look-ups hardly ever queue.
 AUTH_CONNECTIONS = 2
 
-# Of these, a process keeps so many open while no client logs in. PgBouncer opens one again by itself when
-# PostgreSQL has closed it, and so learns that PostgreSQL is down before a client asks: PgBouncer refuses a client
-# at once only if the last connection of the pool has failed. Otherwise the first client of a process waits for
-# `query_wait_timeout`.
+# As many of these connections stay open while no client logs in. PgBouncer opens such a connection again by itself
+# when PostgreSQL has closed it, and so learns that PostgreSQL is down before a client asks: PgBouncer refuses a
+# client at once only if the last connection of the pool has failed. Otherwise the first client of a process waits
+# for `query_wait_timeout`.
 STANDING_AUTH_CONNECTIONS = 1
 
 # Seconds until an unused server connection to a database that a client made is closed. DROP DATABASE and CREATE

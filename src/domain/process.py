@@ -29,7 +29,7 @@ class RunningProcess(Process):
     held: Count = 0
 
     @property
-    def over(self) -> bool:
+    def above_limit(self) -> bool:
         """Return whether the process may have more server connections than its limit allows."""
         return self.held > self.limit > 0
 

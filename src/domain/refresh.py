@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from domain.change import plan_of_unit
 from domain.facts import Facts
 from domain.plan import Plan, Serving
+from domain.problems import Problem
+from domain.sentences import REFRESH_WAITS
 from domain.tls_told import plan_to_apply
 from domain.value import Count, Value, number_of
 
@@ -82,24 +84,29 @@ def hold(update: RollingUpdate) -> int | None:
 def let_next_go(update: RollingUpdate) -> int | None:
     """Return the partition that a unit sets when it serves the plan in force; None if the partition stays.
 
-    A partition that another manager has set stays.
+    A partition that another manager has set stays. If Kubernetes does not say which release is the newest, the
+    floor is set, because no later hook of this unit asks. The unit that is replaced next sets the partition again.
     """
     if not update.owned:
         return None
     if not update.under_way:
         return update.floor
-    return max(update.number - 1, update.floor) if update.partition == update.number else None
+    if update.partition != update.number:
+        return None
+    return max(update.number - 1, update.floor) if update.known else update.floor
 
 
-def without_removed(update: RollingUpdate, highest: int) -> int | None:
-    """Return the partition that the leader sets when units were removed; None if the partition stays.
+def without_left(update: RollingUpdate, highest: int) -> int | None:
+    """Return the partition that the leader sets in the place of a partition that no unit lowers; None if it stays.
 
     `highest` is the highest number of the units that stay. A partition above every unit would hold back
-    every later refresh.
+    every later refresh. Without a refresh nothing has to be held back.
     """
-    if not update.owned or update.partition <= highest:
+    if not update.owned:
         return None
-    return highest if update.under_way else min(update.floor, highest)
+    if not update.under_way:
+        return min(update.floor, highest)
+    return highest if update.partition > highest else None
 
 
 def resume(update: RollingUpdate) -> int | None:
@@ -130,6 +137,12 @@ def may_let_next_go(facts: Facts) -> bool:
     return (
         record is not None and not record.lets_next_go and not facts.leaving and serves_plan(facts)
     )
+
+
+def waits(facts: Facts, reason: object) -> Problem:
+    """Return the problem of a unit that cannot ask Kubernetes whether the next unit waits for it."""
+    command = facts.command("resume-upgrade")
+    return REFRESH_WAITS.problem("refresh", reason=reason, command=command)
 
 
 def highest_that_stays(facts: Facts) -> int:

@@ -4,6 +4,8 @@ from domain import sentences
 from domain.capabilities import ALWAYS_RESET, Version
 from domain.settings import Settings
 
+# PgBouncer sends a reset in a packet of 512 bytes. A longer text fails, and PgBouncer closes each server
+# connection after a single use.
 DISCARD_ALL = "DISCARD ALL"
 
 # The statements that DISCARD ALL stands for, without DEALLOCATE ALL
@@ -33,10 +35,6 @@ DISCARD_BUT_STATEMENTS_OR_END = (
     "DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
 )
 DISCARD_OR_END = f"{DISCARD_BUT_STATEMENTS_OR_END}; DEALLOCATE ALL"
-
-# PgBouncer sends the reset in a packet of 512 bytes; a longer text fails, and each server connection is
-# closed after a single use.
-LONGEST_RESET = 500
 
 
 def reset_settings(

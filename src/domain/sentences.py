@@ -378,6 +378,12 @@ NO_TRUST = Kind(
     "run the command in the sentence, or see [what works without"
     " trust](how-to/expose.md#without-trust)",
 )
+REFRESH_WAITS = Kind(
+    Level.WAITING,
+    "a refresh may wait for this unit: {reason}. If it stays, run `{command}`",
+    "see the reason. Every hook tries again. If the action fails, too, [lower the partition by"
+    " `kubectl`](how-to/refresh.md#when-kubernetes-does-not-answer)",
+)
 NO_CONFIGURATION = Kind(
     Level.WAITING,
     "waiting for the leader's configuration",

@@ -7,14 +7,14 @@ from domain.capabilities import (
     VERIFIED_HOSTS,
     Version,
 )
-from domain.overrides import usable
+from domain.overrides import supported_by
 from domain.plan import Plan
 from domain.pools import Part, Pool, pools
 
 
 def supported_part(plan: Plan, version: Version) -> Plan:
     """Return the part of the plan that this version of PgBouncer supports."""
-    overrides = usable(plan.settings.overrides, version)
+    overrides = supported_by(plan.settings.overrides, version)
     settings = plan.settings.with_overrides(overrides)
     update = {
         "settings": settings,

@@ -26,14 +26,18 @@ class Vulnerability(Value):
     severity: Severity
     # Which client or server can use the vulnerability, and for what.
     text: str
-    # Whether the charm's configuration allows its use. If not, the status does not name the vulnerability.
-    reachable: bool = True
 
     def affects(self, version: Version) -> bool:
         """Return whether this release has the vulnerability."""
         return self.since <= version < self.fixed
 
 
+# The charm's configuration prevents four more, which the status therefore does not name:
+#
+# - CVE-2026-107349, by the trailing comma of ignore_startup_parameters.
+# - CVE-2026-107348, which needs a max_packet_size of 2 GiB or more.
+# - CVE-2025-12819, which needs an auth_query that does not qualify its names.
+# - CVE-2025-2291, which needs an auth_query that does not look at VALID UNTIL.
 _TABLE = (
     Vulnerability(
         cve="CVE-2026-19888",
@@ -91,42 +95,6 @@ _TABLE = (
         severity="medium",
         text="the statistics user disconnects clients by KILL_CLIENT",
     ),
-    # The trailing comma of ignore_startup_parameters prevents it.
-    Vulnerability(
-        cve="CVE-2026-107349",
-        since=Version(1, 20),
-        fixed=Version(1, 26, 1),
-        severity="critical",
-        text="a packet from a client without credentials keeps a process busy for ever",
-        reachable=False,
-    ),
-    # Needs a max_packet_size of 2 GiB or more.
-    Vulnerability(
-        cve="CVE-2026-107348",
-        since=Version(1, 11),
-        fixed=Version(1, 26, 1),
-        severity="high",
-        text="a packet from a client without credentials overwrites memory of a process",
-        reachable=False,
-    ),
-    # Needs an auth_query that does not qualify its names.
-    Vulnerability(
-        cve="CVE-2025-12819",
-        since=Version(1, 20),
-        fixed=Version(1, 25, 1),
-        severity="high",
-        text="a client without credentials runs SQL while its password is looked up",
-        reachable=False,
-    ),
-    # Needs an auth_query that does not look at VALID UNTIL.
-    Vulnerability(
-        cve="CVE-2025-2291",
-        since=Version(1, 2),
-        fixed=Version(1, 24, 1),
-        severity="high",
-        text="a client whose password has expired logs in",
-        reachable=False,
-    ),
 )
 
 # The first release without any of these vulnerabilities.
@@ -135,13 +103,8 @@ SAFE = max(entry.fixed for entry in _TABLE)
 
 def vulnerabilities(version: Version) -> tuple[Vulnerability, ...]:
     """Return the vulnerabilities of a release that the charm's configuration does not prevent, worst first."""
-    affected = (entry for entry in _TABLE if entry.reachable and entry.affects(version))
+    affected = (entry for entry in _TABLE if entry.affects(version))
     return tuple(sorted(affected, key=lambda entry: _ORDER.index(entry.severity)))
-
-
-def held_vulnerabilities(version: Version) -> tuple[Vulnerability, ...]:
-    """Return the vulnerabilities of a release that the charm's configuration prevents."""
-    return tuple(entry for entry in _TABLE if not entry.reachable and entry.affects(version))
 
 
 def warning(version: Version) -> str:

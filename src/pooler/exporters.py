@@ -152,7 +152,7 @@ def _needed(
 ) -> list[LocalExporter]:
     """Return an exporter for each configured process, with its port in `ports`, or port 0."""
     found: list[LocalExporter] = []
-    for unit in sorted(platform.model.units, key=number_of):
+    for unit in platform.in_order():
         applied, layout = platform.pooler(unit).applied(), platform.layout(unit)
         found += [
             LocalExporter(

@@ -90,7 +90,7 @@ def chosen_port(
     port. Raises CommandError.
     """
     if state.model.units or PORT in state.model.options:
-        check_units(store, state, units)
+        check_ports(store, state, units)
         yield
         return
     addresses = _addresses(state, units)
@@ -117,7 +117,7 @@ def port_of(state: State) -> int:
     return settings.listen_port if settings else DEFAULT_PORT
 
 
-def check_units(store: Store, state: State, units: int | None = None) -> None:
+def check_ports(store: Store, state: State, units: int | None = None) -> None:
     """Raise CommandError if another program has the port of a unit that runs, or that will be added.
 
     `units` is the number of units that will run; None if that does not change.

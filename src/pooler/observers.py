@@ -1,18 +1,62 @@
-"""Find out what the exporters and the Prometheus of a home do: what runs, what has ended, and what is old."""
+"""Let the exporters and the Prometheus of a home follow its state, and find out what they do."""
 
 from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from adapters.local.exporter_processes import LocalExporter
+from domain.alerts import as_groups, metric_rules, recording_rules
 from domain.capabilities import Version
 from domain.exporters import COMPLETE, ExporterProgram
+from domain.settings import Settings, settings_from
 from pooler import binaries, exporters
+from pooler.arguments import CommandError
 from pooler.platform import LocalPlatform
 from pooler.prometheus import Prometheus
 from pooler.views.status import ObserversView, ProblemView
+
+
+def follow(platform: LocalPlatform, say: Callable[[str], None]) -> list[LocalExporter]:
+    """Let the exporters that the state asks for run, and return those that run.
+
+    A Prometheus of `pooler observe` reads these exporters, and rules for the options. `say` is told what
+    fails: PgBouncer serves its clients without exporters, too.
+    """
+    try:
+        found = exporters.follow(platform, say)
+        if Prometheus(platform.store).directory.exists():
+            configure(platform)
+    except OSError as error:
+        say(f"{error.filename or platform.store.home}: {error.strerror}")
+        return []
+    except CommandError as error:
+        say(str(error))
+        return []
+    return found
+
+
+def configure(platform: LocalPlatform) -> None:
+    """Write the configuration of Prometheus. Raises OSError."""
+    settings, _ = settings_from(platform.model.options)
+    Prometheus(platform.store).configure(
+        exporters.kept(platform), _groups(settings or Settings()), platform.model.application
+    )
+
+
+def restart_prometheus(platform: LocalPlatform) -> None:
+    """Start the Prometheus that the state asks for. Raises CommandError and OSError."""
+    configure(platform)
+    Prometheus(platform.store).start(
+        pathlib.Path(platform.state.prometheus), ends_with_command=False
+    )
+
+
+def _groups(settings: Settings) -> list[dict[str, object]]:
+    """Return the rules for these options, in the shape of Prometheus' files of rules."""
+    return as_groups((*metric_rules(settings), *recording_rules(settings)))
 
 
 class Observers(NamedTuple):
@@ -22,7 +66,7 @@ class Observers(NamedTuple):
     problems: tuple[ProblemView, ...]
 
 
-def observers(platform: LocalPlatform) -> Observers | None:
+def state_of(platform: LocalPlatform) -> Observers | None:
     """Return the exporters and the Prometheus of a home; None without `up --metrics`."""
     record = platform.state.metrics
     if record is None:

@@ -33,6 +33,9 @@ from pooler.certification import Certification
 from pooler.commandline.suggest import SHOWN, did_you_mean
 from pooler.store import State, Store
 
+# The application that `pooler up` relates for a demonstration.
+DEMO = "demo"
+
 MOST_ROUNDS = 30
 
 # Seconds between two rounds of hooks while a unit waits, for example for PostgreSQL.
@@ -123,6 +126,10 @@ class LocalPlatform:
             meant = did_you_mean(str(unit), units) or f": {choices(units)}"
             raise UsageError(f"unit {str(unit)[:SHOWN]!r} does not exist{meant}")
         return names
+
+    def in_order(self) -> list[str]:
+        """Return the names of all units, by their numbers."""
+        return sorted(self.model.units, key=number_of)
 
     def leader_first(self) -> list[str]:
         """Return the names of all units, the leader first, because other units wait for its decisions."""

@@ -178,12 +178,8 @@ class Prometheus:
         for number in (signal.SIGTERM, signal.SIGKILL):
             send(found.pid, number, self._is_ours)
             end = time.monotonic() + END_SECONDS
-            while self._is_ours(found.pid):
-                if time.monotonic() > end:
-                    break
+            while self._is_ours(found.pid) and time.monotonic() < end:
                 time.sleep(0.05)
-            else:
-                return True
         return True
 
     def _last_error(self) -> str:

@@ -79,7 +79,7 @@ def start(store: Store) -> subprocess.Popen[bytes] | None:
 
 
 def stop(store: Store) -> None:
-    """End the process that watches, if there is one; PgBouncer and PostgreSQL go on."""
+    """End the process that watches, if it runs; PgBouncer and PostgreSQL go on."""
     pid, end = watcher(store), time.monotonic() + _END_SECONDS
     if not pid:
         return

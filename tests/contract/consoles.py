@@ -7,7 +7,7 @@ import pytest
 
 from app.errors import ConsoleFailed
 from contract.unit import DATABASE, Applying, eventually
-from domain.console import held
+from domain.console import most_connections
 from domain.operations import ALL
 from logins import CONSOLE_AUTH
 
@@ -28,8 +28,8 @@ class ConsolesContract(Applying):
         (pool,) = [pool for pool in pools if pool.alias == DATABASE]
         assert (pool.alias, pool.mode) == (DATABASE, "transaction")
         assert (pool.clients_active, pool.clients_waiting, pool.servers_active) == (2, 0, 2)
-        assert held(databases) == 2
-        assert held([row for row in others[0] if row.alias == DATABASE]) == 0
+        assert most_connections(databases) == 2
+        assert most_connections([row for row in others[0] if row.alias == DATABASE]) == 0
         assert all(pool.alias != DATABASE for pool in others[1])
 
     def test_a_console_needs_its_password_and_the_port_of_its_process(self, unit):
@@ -52,10 +52,10 @@ class ConsolesContract(Applying):
         with unit.transaction(0, port) as first, unit.transaction(0, port) as second:
             self.apply(unit, self.config(unit, max_db_connections=1))
             with self.console(unit) as console:
-                assert held(console.shed(0.2, reconnect=True)) == 2
+                assert most_connections(console.drain_surplus(0.2, reconnect=True)) == 2
             assert (first.lives(), second.lives()) == (True, True)
         with self.console(unit) as console:
-            assert held(console.shed(2.0, reconnect=True)) <= 1
+            assert most_connections(console.drain_surplus(2.0, reconnect=True)) <= 1
 
     def test_sessions_of_a_unix_socket_are_not_sessions_without_tls(self, unit):
         self.apply(unit, self.config(unit))
@@ -138,7 +138,7 @@ class ConsolesContract(Applying):
             self.pause(unit)
             with self.console(unit) as console:
                 console.reconnect()
-                assert held(console.databases()) == 1
+                assert most_connections(console.databases()) == 1
                 console.resume()
             assert transaction.lives()
         assert unit.serves(0, unit.ports[0])

@@ -7,7 +7,7 @@ import pytest
 from app.errors import ConsoleFailed, PoolerFailed, PoolerUnreachable
 from contract.unit import WRONG, Applying, eventually
 from domain.applied import Step
-from domain.console import held
+from domain.console import most_connections
 from domain.facts import Container
 
 
@@ -65,7 +65,7 @@ class PoolerContract(Applying):
         assert unit.read().running == {0}
         assert (unit.serves(0, old), unit.serves(0, new)) == (False, True)
         with self.console(unit, port=new) as console:
-            assert held(console.databases()) <= 1
+            assert most_connections(console.databases()) <= 1
         with pytest.raises(ConsoleFailed), self.console(unit, port=old):
             pass
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import built
 import pytest
 from container_unit import Unit
-from dying import MortalPooler
+from crash_cli import MortalPooler
 from hostile_platform import HostilePlatform
 from platform_under_test import Pooler
 from postgresql import PostgreSQL

@@ -24,6 +24,7 @@ from authority import Authority, self_signed
 from contract.unit import eventually
 from domain.certificate_logins import CertificateLogin, TrustedLogin
 from domain.change import change_to
+from domain.client_tls import ClientTls
 from domain.instances import PoolerConfig, pooler_config
 from domain.layout import Layout
 from domain.plan import Member, Plan, Upstream
@@ -211,9 +212,11 @@ class Erring:
             self.program.model_copy(update={"files": files or self.program.files}),
             self.layout,
             self.auth if certified else self.auth.with_clients(()),
-            pair=self.pair if encrypted or certified else None,
-            trusted_before=(TrustedLogin(username=CERTIFIED, name=known.name, since=1.0),),
-            now=1e6,
+            tls=ClientTls(
+                pair=self.pair if encrypted or certified else None,
+                trusted=(TrustedLogin(username=CERTIFIED, name=known.name, since=1.0),),
+                now=1e6,
+            ),
         )
 
     def set(self, *lines: tuple[str, str], **how: Any) -> None:

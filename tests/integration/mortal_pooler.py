@@ -1,4 +1,4 @@
-"""The command `pooler`, which can die of kill -9 at any of its effects. Run as a script, by `dying.py`.
+"""The command `pooler`, which can die of kill -9 at any of its effects. Run as a script, by `crash_cli.py`.
 
 An effect is what outlives the process: a file is made, renamed or removed, a process is started or signalled,
 a statement changes something. $EFFECTS is a file for what they are; before number $DIE_AT it is over.

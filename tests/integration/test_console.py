@@ -18,7 +18,7 @@ from app.errors import ConsoleFailed, PoolerFailed
 from contract.unit import plan_for
 from domain.capabilities import PgBouncerRuntime
 from domain.change import change_to
-from domain.console import held
+from domain.console import most_connections
 from domain.endpoints import Endpoint
 from domain.instances import ConsoleUser, Layout, pooler_config
 from domain.settings import Settings
@@ -116,10 +116,10 @@ def test_connections_above_a_new_limit_end_though_they_are_never_idle(unit):
     with in_threads([work] * 8):
         time.sleep(0.5)
         with unit.console() as console:
-            assert held(console.databases()) == 4
+            assert most_connections(console.databases()) == 4
         unit.apply(unit.config(max_db_connections=2))
         with unit.console() as console:
-            assert held(console.shed(2.0, reconnect=True)) <= 2
+            assert most_connections(console.drain_surplus(2.0, reconnect=True)) <= 2
             assert any(pool.clients_waiting for pool in console.pools())
 
 
@@ -130,7 +130,7 @@ def test_a_drain_waits_no_longer_than_it_may_and_names_what_clients_hold(unit):
         unit.apply(unit.config(max_db_connections=2))
         begin = time.monotonic()
         with unit.console() as console:
-            assert held(console.shed(0.3, reconnect=True)) == 4
+            assert most_connections(console.drain_surplus(0.3, reconnect=True)) == 4
         assert time.monotonic() - begin < 2
 
 

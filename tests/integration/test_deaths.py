@@ -4,7 +4,7 @@ import itertools
 
 import psycopg
 import pytest
-from dying import MortalPooler, differences, end_state, processes
+from crash_cli import MortalPooler, differences, end_state, processes
 from platform_under_test import value
 
 # What is done, and what takes it back; {port} is the platform's, {next} the one after.

@@ -6,7 +6,7 @@ import subprocess
 
 import psycopg
 import pytest
-from dying import MortalPooler, differences, end_state, kill, processes, until
+from crash_cli import MortalPooler, differences, end_state, kill, processes, until
 from platform_under_test import lives, value
 
 from loops import in_threads

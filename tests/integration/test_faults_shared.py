@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from dying import MortalPooler, differences, end_state, kill, until
+from crash_cli import MortalPooler, differences, end_state, kill, until
 from platform_under_test import COMMAND, ROOT, value
 
 OPTION = "max_db_connections=100"

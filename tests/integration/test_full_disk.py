@@ -8,7 +8,7 @@ import tempfile
 
 import psycopg
 import pytest
-from dying import MortalPooler, differences, end_state, processes
+from crash_cli import MortalPooler, differences, end_state, processes
 from platform_under_test import value
 
 # A small file system can be mounted by root only.

@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 import pytest
-from dying import processes, until
+from crash_cli import processes, until
 from platform_under_test import lives, value
 
 from adapters.local.run_as import identity, pooler_owner

@@ -10,7 +10,7 @@ import time
 
 import psycopg
 import pytest
-from dying import processes
+from crash_cli import processes
 from platform_under_test import COMMAND, ROOT, value
 from ports import free_port
 from postgresql import PostgreSQL

@@ -13,7 +13,7 @@ import urllib.parse
 
 import psycopg
 import pytest
-from dying import until
+from crash_cli import until
 from platform_under_test import COMMAND, Pooler
 
 from loops import in_threads

@@ -10,7 +10,7 @@ import subprocess
 import tarfile
 
 import pytest
-from dying import until
+from crash_cli import until
 from platform_under_test import COMMAND, Pooler
 
 from pooler.prometheus import Prometheus

@@ -8,7 +8,7 @@ import signal
 import time
 
 import pytest
-from dying import until
+from crash_cli import until
 from platform_under_test import Pooler, lives
 
 # How long `status` of 20 units may wait for PostgreSQL. Alone on a machine it takes 1.2 s with a PostgreSQL that

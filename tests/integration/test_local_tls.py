@@ -12,7 +12,7 @@ import time
 
 import psycopg
 import pytest
-from dying import until
+from crash_cli import until
 from platform_under_test import COMMAND, Pooler
 
 from adapters.local.authority import end_of, issue

@@ -8,7 +8,7 @@ import time
 
 import psycopg
 import pytest
-from dying import until
+from crash_cli import until
 from platform_under_test import COMMAND, ROOT, Pooler, lives, value
 from postgresql import PostgreSQL
 

@@ -13,7 +13,7 @@ from workload import POSTGRES
 from adapters.pebble.layer import ALIVE, DRAIN
 from adapters.pebble.pooler import LAYOUT
 from app.errors import PoolerFailed
-from domain.applied import applied
+from domain.applied import applied_state
 from domain.facts import Container
 from pooler import binaries
 
@@ -50,7 +50,7 @@ def test_applied_processes_run_and_answer(unit, workload):
     assert [step.action for step in unit.apply(config)] == ["start", "start"]
     seen = unit.pooler.read()
     assert (seen.running, seen.runs, seen.ending) == ({0, 1}, True, frozenset())
-    assert seen.applied == applied(config, unit.program)
+    assert seen.applied == applied_state(config, unit.program)
     workload.wait(unit.answers, 5)
     assert len(workload.processes()) == 2
     for pid in workload.processes():

@@ -26,6 +26,7 @@ LISTED = pathlib.Path(__file__).with_name("survivors.toml")
 COPIED = (
     "src",
     "tests",
+    "docs",
     "templates",
     "pyproject.toml",
     "charmcraft.yaml",

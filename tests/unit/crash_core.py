@@ -12,6 +12,7 @@ from adapters.local.model import Model
 from adapters.memory import MemoryPlatform, MemoryUnit
 from app.application import Application
 from app.ports import Ports
+from domain.value import Value
 
 
 class Killed(BaseException):
@@ -181,6 +182,55 @@ def twin(platform):
         )
         other.units[name].telemetry.forwarded = unit.telemetry.forwarded
     return other
+
+
+# What a platform counts for tests. No hook reads it.
+COUNTED = {"asked", "requests", "taken", "reconnected"}
+
+
+def state(platform):
+    """Return everything that `twin` copies, in a form that can be compared.
+
+    Hooks are functions of this state: from equal states they lead to equal ends. The passwords that have not
+    been made yet are left out, because they only have to be new.
+    """
+    shared = (platform.model, platform.server, platform.kubernetes, platform.observers)
+    units = {
+        name: (unit.pooler, unit.telemetry.forwarded) for name, unit in platform.units.items()
+    }
+    return _comparable((shared, units))
+
+
+def _comparable(value):
+    """Return a copy of what can change in a value. Functions, and the way back to a pooler, are left out."""
+    if isinstance(value, dict):
+        return {key: _comparable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_comparable(item) for item in value]
+    if isinstance(value, set):
+        return frozenset(value)
+    if isinstance(value, Value) or not hasattr(value, "__dict__"):
+        return value
+    return {
+        name: _comparable(item)
+        for name, item in vars(value).items()
+        if name not in COUNTED and name != "pooler" and not callable(item)
+    }
+
+
+class States:
+    """The states from which a test has already seen the end."""
+
+    def __init__(self):
+        self._known = []
+
+    def are_new(self, *platforms):
+        """Return whether no platforms before had the states of these platforms, and keep these states."""
+        states = [state(platform) for platform in platforms]
+        if states in self._known:
+            return False
+        self._known.append(states)
+        return True
 
 
 def works(platform, number):

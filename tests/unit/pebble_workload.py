@@ -7,7 +7,7 @@ import pydantic
 from plans import plan
 
 from adapters.pebble import pooler as pebble
-from domain.applied import Step, applied
+from domain.applied import Step, applied_state
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.instances import pooler_config
 from domain.users import AuthMaterial
@@ -24,7 +24,7 @@ CONFIG = pooler_config(
     pebble.LAYOUT,
     AUTH,
 )
-MEMORY = applied(CONFIG, PgBouncerRuntime(version=Version(1, 24)))
+MEMORY = applied_state(CONFIG, PgBouncerRuntime(version=Version(1, 24)))
 MORE = pooler_config(
     plan(databases=("blog", "shop")),
     "pgb/0",

@@ -152,7 +152,7 @@ class JujuFacts:
             ledger=ledger or Ledger(),
             unreadable=tuple(unreadable),
             serving=databags.read_peer_value(mine, "serving", Serving),
-            stake=databags.read_peer_value(mine, "stake", UnitBudget) or UnitBudget(),
+            budget=databags.read_peer_value(mine, "stake", UnitBudget) or UnitBudget(),
             operations=_operations(mine),
             peers=tuple(self._peers(peers)) if peers and (leader or alone) else (),
             backend=backend,
@@ -199,7 +199,7 @@ class JujuFacts:
                 address=address_in(databag.get("address", "")),
                 leaving=databag.get(LEAVING) == "true",
                 serving=databags.read_peer_value(databag, "serving", Serving),
-                stake=databags.read_peer_value(databag, "stake", UnitBudget) or UnitBudget(),
+                budget=databags.read_peer_value(databag, "stake", UnitBudget) or UnitBudget(),
                 operations=_operations(databag),
             )
 

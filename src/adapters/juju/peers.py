@@ -44,13 +44,13 @@ class JujuPeers:
         if relation := self._state.relation(PEERS):
             self._state.put_for_app(relation, {"leader": address})
 
-    def announce(self, address: str, serving: Serving | None, stake: UnitBudget) -> None:
+    def announce(self, address: str, serving: Serving | None, budget: UnitBudget) -> None:
         """Write the address of this unit, what it serves, and its part of the connections."""
         if relation := self._state.relation(PEERS):
             fields = {
                 "address": address,
                 "serving": serving.model_dump_json() if serving else "",
-                "stake": stake.model_dump_json(),
+                "stake": budget.model_dump_json(),
             }
             self._state.put_for_unit(relation, fields)
 

@@ -163,10 +163,18 @@ class LightkubeRollout:
                 field_manager=self._application,
             )
         except ApiError as error:
+            if error.response.status_code == HTTPStatus.FORBIDDEN:
+                # The StatefulSet was read. Another unit may have set the partition before rights were taken away.
+                raise RolloutFailed(
+                    f"this application may read the StatefulSet and not change it: {self._trust()}"
+                ) from None
             if error.response.status_code != HTTPStatus.CONFLICT:
                 raise
             return False
         return True
+
+    def _trust(self) -> str:
+        return f"run `juju trust {self._application} --scope=cluster`"
 
     def _client(self) -> lightkube.Client:
         import httpx2
@@ -186,9 +194,7 @@ class LightkubeRollout:
         except ApiError as error:
             code = error.response.status_code
             if code == HTTPStatus.FORBIDDEN:
-                raise RolloutForbidden(
-                    f"run `juju trust {self._application} --scope=cluster`"
-                ) from None
+                raise RolloutForbidden(self._trust()) from None
             raise RolloutFailed(
                 f"Kubernetes refuses to show or change the StatefulSet ({code}): this is tried again"
             ) from None

@@ -50,7 +50,7 @@ def for_watch(home: pathlib.Path, sources: pathlib.Path) -> dict[str, str]:
 def without_libpq() -> dict[str, str]:
     """Remove libpq's variables from the environment of this process, and return them.
 
-    Every login of `pooler` names the parameters that it needs. A variable would silently add others.
+    Every login of `pooler` names the parameters that it needs. A variable would silently add a parameter.
     """
     taken = {name: value for name, value in os.environ.items() if _LIBPQ.fullmatch(name)}
     for name in taken:

@@ -74,7 +74,7 @@ class LocalFacts:
             auth=model.auth,
             ledger=model.ledger,
             serving=me.serving,
-            stake=me.stake,
+            budget=me.stake,
             operations=me.operations,
             peers=self._peers() if leads else (),
             backend=self._backend(me),
@@ -114,7 +114,7 @@ class LocalFacts:
                 address=unit.address,
                 leaving=unit.leaving,
                 serving=unit.serving,
-                stake=unit.stake,
+                budget=unit.stake,
                 operations=unit.operations,
             )
             for name, unit in self._model.units.items()

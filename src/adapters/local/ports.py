@@ -46,10 +46,10 @@ class LocalPeers(_LocalPort):
         self._model.check_leader(self._unit)
         self._model.leader_address = address
 
-    def announce(self, address: str, serving: Serving | None, stake: UnitBudget) -> None:
+    def announce(self, address: str, serving: Serving | None, budget: UnitBudget) -> None:
         """Let all units read the address of this unit, what it serves, and its server connections."""
         me = self._model.units[self._unit]
-        me.address, me.serving, me.stake = address, serving, stake
+        me.address, me.serving, me.stake = address, serving, budget
 
     def report(self, operations: Operations) -> None:
         """Let all units read what this unit has done of what an operator asks."""

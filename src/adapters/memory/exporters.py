@@ -44,7 +44,7 @@ class MemoryExporters:
     def begin(self, change: ExporterChange) -> None:
         """Keep the record of a change that is not complete. Raises ExportersFailed."""
         self._reach()
-        self.applied = change.after.begun
+        self.applied = change.after.in_transition
 
     def take(self, change: ExporterChange, step: Step) -> None:
         """Take a step. An exporter whose port is in use goes on trying: it does not listen there."""

@@ -240,7 +240,7 @@ class MemoryConsole:
         self._index = index
         self._instance = instance
 
-    def shed(self, seconds: float, *, reconnect: bool) -> tuple[PooledDatabase, ...]:
+    def drain_surplus(self, seconds: float, *, reconnect: bool) -> tuple[PooledDatabase, ...]:
         """Return the databases: connections that clients use stay."""
         databases = self.databases()
         if reconnect and any(0 < database.most < database.connections for database in databases):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import time
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -46,20 +47,21 @@ class MemoryRole:
 
 
 class Roles(Protocol):
-    """What has roles."""
+    """A server with roles."""
 
     @property
     def roles(self) -> dict[str, MemoryRole]:
-        """The roles by their names."""
+        """Return the roles by their names."""
         ...
 
 
-class FormerNames:
+class FormerNames(abc.ABC):
     """The methods of a connection that rename a client user."""
 
     @property
+    @abc.abstractmethod
     def _server(self) -> Roles:
-        raise NotImplementedError
+        """Return the server. Raises DatabaseUnreachable if it has gone since the login."""
 
     def rename(self, former: str, username: str) -> None:
         """Rename a client user, and make a role with its former name. Raises AccessRefused."""

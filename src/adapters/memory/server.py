@@ -162,7 +162,6 @@ class MemoryDatabase(FormerNames):
 
     @property
     def _server(self) -> MemoryServer:
-        """Return the server. Raises DatabaseUnreachable if it has gone since the login."""
         if self._memory.down:
             raise DatabaseUnreachable(self._memory.down)
         return self._memory

@@ -90,7 +90,7 @@ class PebbleExporters:
             for action in ("start", "restart", "stop")
         }
         with _translated():
-            self._remember(change.after.begun)
+            self._remember(change.after.in_transition)
             if change.steps:
                 self._container.add_layer(
                     LABEL, _layer(change, program, self._observed.runs_as()), combine=True

@@ -224,7 +224,7 @@ class PsycopgConsole:
             pool for pool in pools if pool.alias != CONSOLE and not pool.user.startswith(STAND_IN)
         )
 
-    def shed(self, seconds: float, *, reconnect: bool) -> tuple[PooledDatabase, ...]:
+    def drain_surplus(self, seconds: float, *, reconnect: bool) -> tuple[PooledDatabase, ...]:
         """Wait up to `seconds` until server connections above a limit have ended; return the databases then.
 
         With `reconnect`, connections that are never idle end, too: each with its transaction, or its session.

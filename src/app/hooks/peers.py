@@ -25,7 +25,7 @@ class PeersCreated:
         facts = self.source.read()
         if facts.configured:
             return self.converge(facts)
-        self.peers.announce(facts.address, None, facts.stake)
+        self.peers.announce(facts.address, None, facts.budget)
         if may_write_for_app(facts):
             return Deferred(facts, "waiting for a configuration to share")
         return Done(facts)

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 from app.converge import Converge
 from app.errors import ActionFailed
-from app.hooks.rotate_clients import RotatesClients
+from app.hooks.rotate_clients import RotateClients
 from app.intents.rotate_own_users import NO_USERS, RotateOwnUsers
 from app.outcome import Done, Outcome
 from app.ports import FactsSource, Secrets
@@ -36,7 +36,7 @@ class RotateCredentials:
 
     source: FactsSource
     own: RotateOwnUsers
-    clients: RotatesClients
+    clients: RotateClients
     converge: Converge
 
     def __call__(self, users: Users, application: str = "", seconds: int = DAY) -> RotationResult:

@@ -11,27 +11,11 @@ rotation begins. The hooks after that do the rest, and each goes on where a hook
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Protocol
 
 from app.errors import ActionFailed
 from app.ports import Peers
 from domain.facts import Client, Facts
 from domain.rotation import DAY
-
-
-class RotatesClients(Protocol):
-    """Begins a rotation of client users."""
-
-    def __call__(
-        self, facts: Facts, application: str, seconds: int = DAY
-    ) -> tuple[Facts, tuple[str, ...]]:
-        """Begin the rotation for an application, or for all with ''.
-
-        `seconds` is how long the former credentials stay valid after a client was told its new credentials.
-        Returns the facts after that, and a sentence for the operator for each thing that was begun. Raises
-        ActionFailed.
-        """
-        ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,7 +31,11 @@ class RotateClients:
     def __call__(
         self, facts: Facts, application: str, seconds: int = DAY
     ) -> tuple[Facts, tuple[str, ...]]:
-        """Record which clients are rotated, and return the facts and a sentence for each client."""
+        """Begin the rotation for an application, or for all with ''.
+
+        `seconds` is how long the former credentials stay valid after a client was told its new credentials.
+        Returns the facts after that, and a sentence for the operator for each client. Raises ActionFailed.
+        """
         if not facts.backend_ready:
             raise ActionFailed(
                 "client users cannot be rotated while PostgreSQL is not ready: see the status"

@@ -170,11 +170,11 @@ class ApplyOperations:
         container = facts.container
         if facts.leaving:
             return facts
-        settled = container.runs and not container.restarting
+        steady = container.runs and not container.restarting
         report = Operations(
             paused=paused,
             holder=holder,
-            restarts=record.restarts if settled else facts.operations.restarts,
+            restarts=record.restarts if steady else facts.operations.restarts,
             reconnects=record.reconnects,
             kills=record.kills,
             killed=record.killed,

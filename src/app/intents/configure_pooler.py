@@ -7,9 +7,9 @@ from app.errors import ConsoleFailed, PoolerFailed, PoolerUnreachable
 from app.outcome import AskAgain, Done
 from app.ports import Consoles, Peers, Pooler
 from domain.applied import AppliedState
-from domain.budget import UnitBudget, stake, unit_limit
+from domain.budget import UnitBudget, reported_budget, unit_limit
 from domain.change import Change, next_change
-from domain.console import held
+from domain.console import most_connections
 from domain.facts import Facts
 from domain.plan import Plan
 from domain.planning import limit_known_to_peers
@@ -52,7 +52,7 @@ class ConfigurePooler:
                     if change.to_other_server:
                         self._reconnect_all(facts)
                     if change.needed or (self.verify and not facts.container.runs):
-                        self.pooler.remember(change.begun)
+                        self.pooler.remember(change.in_transition)
                         self.pooler.apply(change)
                         _log(change)
                         facts = facts.with_container(
@@ -62,7 +62,7 @@ class ConfigurePooler:
                     if kept != facts.container.applied:
                         self.pooler.remember(kept)
                         facts = facts.with_container(facts.container.remembering(kept))
-                    complete = change.complete and not kept.over and not kept.ending
+                    complete = change.complete and not kept.above_limit and not kept.ending
                     # A larger limit waits for the smaller limit of another process: two changes, rarely three.
                     if complete or kept == known:
                         break
@@ -73,7 +73,7 @@ class ConfigurePooler:
         if facts.container.timed_out:
             # The container is still there, so that no pebble-ready event will follow.
             return AskAgain(facts, "waiting for the pgbouncer container")
-        serving, budget = announcement(facts), facts.stake if problem else _budget(facts)
+        serving, budget = announcement(facts), facts.budget if problem else _budget(facts)
         if not facts.leaving:
             self.peers.announce(facts.address, serving, budget)
         facts = facts.announcing(serving, budget)
@@ -125,14 +125,16 @@ class ConfigurePooler:
         """Close server connections above the limits, and return the record with those that stay."""
         sessions = "session" in (plan.settings.pool_mode, *plan.settings.overrides.modes)
         measured: dict[int, int] = {}
-        for process in record.over:
+        for process in record.above_limit:
             # Without users of PgBouncer, the configuration has no pools that keep server connections.
             if facts.auth is None:
                 measured[process.index] = 0
                 continue
             try:
                 with self.consoles.open(process.index, process.port, facts.auth) as console:
-                    now = console.shed(_PATIENCE / len(record.over), reconnect=not sessions)
+                    now = console.drain_surplus(
+                        _PATIENCE / len(record.above_limit), reconnect=not sessions
+                    )
             except ConsoleFailed as error:
                 logger.warning(
                     "PgBouncer process %d does not show its server connections: %s",
@@ -140,7 +142,7 @@ class ConfigurePooler:
                     error,
                 )
             else:
-                measured[process.index] = held(now)
+                measured[process.index] = most_connections(now)
         return record.holding(measured)
 
 
@@ -189,5 +191,5 @@ def _budget(facts: Facts) -> UnitBudget:
     """Return the budget to announce; until a configuration was applied, the budget that was announced before."""
     applied = facts.container.applied
     if applied is None or facts.plan is None:
-        return facts.stake
-    return stake(facts.plan, facts.unit, applied.running)
+        return facts.budget
+    return reported_budget(facts.plan, facts.unit, applied.running)

@@ -18,7 +18,8 @@ class ContinueRefresh:
     """Lower the partition of the StatefulSet that the unit before it in the same pod has set.
 
     - Each unit asks Kubernetes a single time after its container has started: when it serves the plan in force.
-    - The leader also looks, where `looks` says so, for a partition that a removed unit has left.
+    - The leader also looks, where `looks` says so, for a partition that no unit lowers: a unit was removed, or
+      could not ask Kubernetes.
     - Without trust Kubernetes answers nothing, and no unit has set a partition.
     """
 
@@ -36,7 +37,7 @@ class ContinueRefresh:
         def decide(update: refresh.RollingUpdate) -> int | None:
             partition = refresh.let_next_go(update) if serves else None
             if partition is None and looks:
-                return refresh.without_removed(update, refresh.highest_that_stays(facts))
+                return refresh.without_left(update, refresh.highest_that_stays(facts))
             return partition
 
         try:
@@ -45,7 +46,11 @@ class ContinueRefresh:
             logger.debug("Kubernetes does not show the refresh of the pods without trust")
         except RolloutFailed as error:
             logger.warning("The refresh of the next unit waits: %s", error)
-            return AskAgain(facts, "waiting for Kubernetes to continue a refresh")
+            return AskAgain(
+                facts,
+                "waiting for Kubernetes to continue a refresh",
+                (refresh.waits(facts, error),),
+            )
         else:
             if (partition := decide(before)) is not None:
                 logger.info("Units from number %d on may be refreshed", partition)

@@ -31,8 +31,8 @@ class Expose:
 
     def __call__(self, facts: Facts) -> Done | AskAgain:
         """Make Kubernetes as it has to be, and record in the ledger what it is, or the failure."""
-        thorough = self.checks == "everything"
-        service = decide.wanted_service(facts, thorough=thorough)
+        verify = self.checks == "everything"
+        service = decide.wanted_service(facts, verify=verify)
         if service is None:
             return Done(facts)
         before, reason = facts.ledger, ""

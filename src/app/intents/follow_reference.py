@@ -7,9 +7,10 @@ import logging
 from app.errors import DatabaseRefused, DatabaseUnreachable, RolloutFailed, RolloutForbidden
 from app.outcome import AskAgain, Done
 from app.ports import Databases, Replaced, Rollout
-from domain import sentences
+from domain import refresh, sentences
 from domain.facts import Facts
 from domain.leadership import may_write_for_app
+from domain.problems import Problem
 from domain.reference import Reference
 from domain.refresh import Decide
 from domain.replacement import (
@@ -61,17 +62,18 @@ class FollowReference:
             self.replaced.answer("", "", "")
             return Done(facts)
         auth_user, state = report_of(facts.serving, facts.plan), ""
-        waits = reference.checked and reference.state != _COMPLETED
-        if waits and self._adjust(functools.partial(lets_next_go, facts)):
-            state, waits = _COMPLETED, False
+        problem = None
+        if reference.checked and reference.state != _COMPLETED:
+            problem = self._adjust(facts, functools.partial(lets_next_go, facts))
+            state = "" if problem else _COMPLETED
         # The other units have to know the auth user also while Kubernetes does not answer.
         self.replaced.answer(reference.digest, auth_user, state)
         facts = facts.with_reference(reference.reporting(facts.unit, auth_user, state))
         reason = "waiting for Kubernetes to continue a refresh"
-        return AskAgain(facts, reason) if waits else Done(facts)
+        return AskAgain(facts, reason, (problem,)) if problem else Done(facts)
 
-    def _adjust(self, decide: Decide) -> bool:
-        """Set the partition of the StatefulSet; return False if Kubernetes has to be asked again.
+    def _adjust(self, facts: Facts, decide: Decide) -> Problem | None:
+        """Set the partition of the StatefulSet; return the problem if Kubernetes has to be asked again.
 
         Without trust it is not asked again, because no unit can have set a partition then.
         """
@@ -81,8 +83,8 @@ class FollowReference:
             logger.info("Without trust the partition of the StatefulSet stays as it is")
         except RolloutFailed as error:
             logger.warning("The refresh of the next unit waits: %s", error)
-            return False
-        return True
+            return refresh.waits(facts, error)
+        return None
 
     def _forgotten(self, facts: Facts) -> Done | AskAgain:
         """Drop the auth user of that charm, and then remove its keys, by which the next hook would find it."""
@@ -98,8 +100,9 @@ class FollowReference:
                 problem = kind.problem("reference", user=reference.auth.auth_user, reason=error)
                 logger.warning("%s", problem.text)
                 return Done(facts, (problem,))
-        if reference and reference.checked and not self._adjust(without_partition):
-            return AskAgain(facts, "waiting for Kubernetes to end a refresh")
+        checked = reference is not None and reference.checked
+        if checked and (problem := self._adjust(facts, without_partition)):
+            return AskAgain(facts, "waiting for Kubernetes to end a refresh", (problem,))
         logger.info("The refresh from Canonical's charm has ended")
         self.replaced.forget_application()
         self.replaced.forget_unit()

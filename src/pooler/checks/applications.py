@@ -6,7 +6,6 @@ from adapters.connections import ping
 from domain.value import number_of
 from pooler.checks.explained import explained
 from pooler.checks.subject import CLIENT_ERRORS, NO_CREDENTIALS, SLOW, Findings, Results, Subject
-from pooler.observation import in_order
 from pooler.platform import LocalPlatform
 from pooler.survey import Application, Consoles, applications, in_parallel, processes_of, query
 from pooler.views.status import Load, load_of
@@ -40,7 +39,7 @@ def check_applications(subject: Subject) -> Results:
             LOGIN, "no application was asked, since PostgreSQL does not answer", CLIENT_ERRORS
         )
         return
-    states = Consoles().ask(platform, processes_of(platform, in_order(platform)))
+    states = Consoles().ask(platform, processes_of(platform, platform.in_order()))
     pools = [pool for state in states for pool in state.pools]
     loads = {
         application.user: load_of(pool for pool in pools if pool.user == application.user)

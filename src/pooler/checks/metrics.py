@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pooler import observers
 from pooler.checks.subject import METRICS, Findings, Results, Subject
-from pooler.observers import observers
 
 _FOUND = Findings("units")
 
@@ -11,7 +11,7 @@ _FOUND = Findings("units")
 def check_metrics(subject: Subject) -> Results:
     """Check that the exporters of `up --metrics` and a Prometheus in the background run, and are not old."""
     platform = subject.platform
-    found = observers(platform) if platform and not platform.state.stopped else None
+    found = observers.state_of(platform) if platform and not platform.state.stopped else None
     if found is None:
         return
     for problem in found.problems:

@@ -24,11 +24,6 @@ CLIENT_ERRORS = "docs/how-to/troubleshoot.md#a-client-reads"
 SLOW = "docs/how-to/troubleshoot.md#a-client-waits"
 LOCAL = "docs/how-to/troubleshoot.md#look-deeper-without-juju"
 
-PAGES = (
-    *(OPTIONS, STATUSES, VERSIONS, COMMAND, WATCH, METRICS, FILES, TUNING),
-    *(NO_CREDENTIALS, CLIENT_ERRORS, SLOW, LOCAL),
-)
-
 
 class Subject(NamedTuple):
     """The home of `pooler`, and its state; None if there is no state, or if it cannot be read."""

@@ -14,7 +14,6 @@ from pooler.checks.subject import (
     Results,
     Subject,
 )
-from pooler.observation import in_order
 from pooler.survey import Consoles, Process, in_parallel
 
 _FOUND = Findings("units")
@@ -29,7 +28,7 @@ def check_units(subject: Subject) -> Results:
     if platform is None or not platform.model.units:
         yield _FOUND.warning("units", "no unit exists", COMMAND, "pooler up")
         return
-    names = in_order(platform)
+    names = platform.in_order()
     working: list[Process] = []
     read = in_parallel(lambda name: platform.pooler(name).read(), names)
     if not any(container.running or container.unresponsive for container in read):

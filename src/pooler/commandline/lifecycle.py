@@ -13,6 +13,34 @@ if TYPE_CHECKING:
 
 def add(verbs: Verbs) -> None:
     """Add `up`, `scale`, `down`, `watch` and `service`."""
+    _add_up(verbs)
+    scale = verb(verbs, "scale", "up:scale", "set the number of units")
+    scale.add_argument("units", type=int, help="number of units, 1 to 20")
+    _add_down(verbs)
+    watch = verb(
+        verbs,
+        "watch",
+        "watch:watch",
+        "start processes again that end or hang, until SIGTERM; `up` starts this in the background",
+        reads=True,
+    )
+    watch.add_argument("--up", action="store_true", help="first start everything, as `up` does")
+    watch.add_argument("--background", action="store_true", help=argparse.SUPPRESS)
+    service = verb(
+        verbs,
+        "service",
+        "service:service",
+        "start the units at boot and watch them, by a unit of systemd",
+        reads=True,
+    )
+    service.add_argument(
+        "action",
+        choices=("install", "uninstall", "status"),
+        help="what to do with the unit of systemd",
+    )
+
+
+def _add_up(verbs: Verbs) -> None:
     up = verb(verbs, "up", "up:up", "start the units, or continue after any interruption")
     up.add_argument("--units", type=int, help="number of units; the first `up` starts 1")
     up.add_argument(
@@ -50,8 +78,9 @@ def add(verbs: Verbs) -> None:
         help="start no process that starts again what has ended (as $POOLER_NO_WATCH)",
     )
     up.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="options, as for `config`")
-    scale = verb(verbs, "scale", "up:scale", "set the number of units")
-    scale.add_argument("units", type=int, help="number of units, 1 to 20")
+
+
+def _add_down(verbs: Verbs) -> None:
     down = verb(verbs, "down", "down:down", "stop all processes; data and users stay")
     how = down.add_mutually_exclusive_group()
     how.add_argument(
@@ -66,24 +95,3 @@ def add(verbs: Verbs) -> None:
     )
     how.add_argument("--keep", action="store_true", help="no effect: `down` always keeps data")
     down.add_argument("--yes", action="store_true", help="delete without a question")
-    watch = verb(
-        verbs,
-        "watch",
-        "watch:watch",
-        "start processes again that end or hang, until SIGTERM; `up` starts this in the background",
-        reads=True,
-    )
-    watch.add_argument("--up", action="store_true", help="first start everything, as `up` does")
-    watch.add_argument("--background", action="store_true", help=argparse.SUPPRESS)
-    service = verb(
-        verbs,
-        "service",
-        "service:service",
-        "start the units at boot and watch them, by a unit of systemd",
-        reads=True,
-    )
-    service.add_argument(
-        "action",
-        choices=("install", "uninstall", "status"),
-        help="what to do with the unit of systemd",
-    )

@@ -11,12 +11,30 @@ from pooler.commandline.verb import verb
 if TYPE_CHECKING:
     from pooler.commandline.verb import Verbs
 
-
 _MONTH = 31 * 24 * 60 * 60
+
+# The help of an argument that may be missing.
+_DATABASE = "name of a database (by default all)"
 
 
 def add(verbs: Verbs) -> None:
-    """Add the verbs."""
+    """Add the verbs for options, processes, passwords, pauses and clients."""
+    _add_config(verbs)
+    restart = verb(verbs, "restart", "operate:restart", "replace the processes, one after another")
+    restart.add_argument(
+        "unit", nargs="?", type=_name, help="number or name of a unit (by default all)"
+    )
+    _add_rotate(verbs)
+    _add_pauses(verbs)
+    disable = verb(verbs, "disable", "operate:disable", "let no client log in to a database")
+    disable.add_argument("database", help="name of a database")
+    enable = verb(verbs, "enable", "operate:enable", "let clients log in to a database again")
+    enable.add_argument("database", help="name of a database")
+    verb(verbs, "reconnect", "operate:reconnect", "replace every server connection")
+    _add_kill(verbs)
+
+
+def _add_config(verbs: Verbs) -> None:
     config = verb(
         verbs,
         "config",
@@ -36,10 +54,9 @@ def add(verbs: Verbs) -> None:
         help="set an option to its default (may be repeated)",
     )
     config.add_argument("--json", action="store_true", help="print values as JSON")
-    restart = verb(verbs, "restart", "operate:restart", "replace the processes, one after another")
-    restart.add_argument(
-        "unit", nargs="?", type=_name, help="number or name of a unit (by default all)"
-    )
+
+
+def _add_rotate(verbs: Verbs) -> None:
     rotate = verb(verbs, "rotate", "rotate:rotate", "give users new passwords")
     rotate.add_argument("name", nargs="?", type=_name, help="application (by default all)")
     rotate.add_argument(
@@ -54,13 +71,17 @@ def add(verbs: Verbs) -> None:
         metavar="SECONDS",
         help="how long applications can log in with their former credentials (by default a day)",
     )
+
+
+def _add_pauses(verbs: Verbs) -> None:
+    """Add `pause` and `resume`."""
     pause = verb(
         verbs,
         "pause",
         "operate:pause",
         "let open transactions end, and let new transactions wait",
     )
-    _database(pause, "by default all")
+    pause.add_argument("database", nargs="?", type=_name, help=_DATABASE)
     pause.add_argument(
         "--timeout",
         type=_number,
@@ -68,12 +89,10 @@ def add(verbs: Verbs) -> None:
         help="take the pause back if a transaction is still open then (by default the pause stays)",
     )
     resume = verb(verbs, "resume", "operate:resume", "let the transactions that wait continue")
-    _database(resume, "by default all")
-    disable = verb(verbs, "disable", "operate:disable", "let no client log in to a database")
-    disable.add_argument("database", help="name of a database")
-    enable = verb(verbs, "enable", "operate:enable", "let clients log in to a database again")
-    enable.add_argument("database", help="name of a database")
-    verb(verbs, "reconnect", "operate:reconnect", "replace every server connection")
+    resume.add_argument("database", nargs="?", type=_name, help=_DATABASE)
+
+
+def _add_kill(verbs: Verbs) -> None:
     kill = verb(
         verbs,
         "kill",
@@ -95,11 +114,6 @@ def add(verbs: Verbs) -> None:
         metavar="COUNT",
         help="in each process so many clients that have been idle longest",
     )
-
-
-def _database(parser: argparse.ArgumentParser, otherwise: str) -> None:
-    help_ = f"name of a database ({otherwise})"
-    parser.add_argument("database", nargs="?", type=_name, help=help_)
 
 
 def _name(text: str) -> str:

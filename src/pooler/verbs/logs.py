@@ -13,7 +13,6 @@ from pooler.arguments import UsageError
 from pooler.commandline.show import LOG_LINES, MOST_LOG_LINES
 from pooler.invocation import Invocation
 from pooler.log_files import Follower, Keep, Line, Source, moment, tail
-from pooler.observation import in_order
 from pooler.own_logins import OwnLogins
 from pooler.platform import LocalPlatform
 from pooler.views.text import printable
@@ -85,7 +84,7 @@ def sources_of(run: Invocation, unit: str | None) -> list[Source]:
                 "the log of PostgreSQL is not on this machine: `pooler up --backend` names the server"
             )
         return [Source(POSTGRESQL, run.store.home / "postgresql.log")]
-    names = in_order(platform) if unit is None else platform.named(unit)
+    names = platform.in_order() if unit is None else platform.named(unit)
     return [source for name in names for source in unit_sources(platform, name)]
 
 

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import urllib.parse
 
-from pooler import binaries, exporters, observing
+from pooler import binaries, exporters, observers
 from pooler.arguments import CommandError
 from pooler.exit_codes import DONE
 from pooler.invocation import Invocation
@@ -42,8 +42,8 @@ def observe(run: Invocation, arguments: argparse.Namespace) -> int:
         if platform.state.metrics is None:
             exporters.set_wanted(platform.state, run.say)
             run.say("exporters run from now on: `pooler up --no-metrics` ends them")
-        observing.follow(platform, run.say)
-        observing.configure(platform)
+        observers.follow(platform, run.say)
+        observers.configure(platform)
         if found := prometheus.running():
             run.say(
                 f"Prometheus runs already (process {found.pid}): `pooler observe --stop` ends it"

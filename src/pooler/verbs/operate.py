@@ -14,7 +14,7 @@ from domain import orders
 from domain.operations import ALL, Holder, KillOrder
 from domain.problems import PAUSE
 from domain.settings import Settings
-from pooler import listening, observing, tables
+from pooler import listening, observers, tables
 from pooler.arguments import CommandError, UsageError, check_option, check_units, options
 from pooler.invocation import Invocation, settings_of
 from pooler.output import print_line
@@ -40,11 +40,11 @@ def config(run: Invocation, arguments: argparse.Namespace) -> int:
     platform.model.options = options(platform.model.options, settings, arguments.reset)
     check_units(platform.state.units, platform.model.options)
     if listening.port_of(platform.state) != before:
-        listening.check_units(run.store, platform.state)
+        listening.check_ports(run.store, platform.state)
     for application in platform.applications():
         application.config_changed()
     run.settle(platform)
-    observing.follow(platform, run.say)
+    observers.follow(platform, run.say)
     return show_status(platform)
 
 

@@ -20,10 +20,10 @@ from pooler.arguments import CommandError, UsageError
 from pooler.checks.running import examine
 from pooler.invocation import Invocation
 from pooler.log_files import Source, tail
-from pooler.observation import in_order, observe
 from pooler.redaction import Redaction, secrets_in, secrets_in_json
 from pooler.store import State, Store, Unreadable
 from pooler.survey import Consoles, applications, processes_of
+from pooler.unit_states import view_without_hooks
 from pooler.views.text import json_of
 from pooler.views.top import top_view
 
@@ -99,7 +99,7 @@ def _name(home: pathlib.Path, file: pathlib.Path) -> str:
 
 
 def _status(run: Invocation) -> str:
-    return json_of(observe(run, hooks=False))
+    return json_of(view_without_hooks(run))
 
 
 def _pools(run: Invocation) -> str:
@@ -107,7 +107,7 @@ def _pools(run: Invocation) -> str:
     return json_of(
         top_view(
             datetime.datetime.now().astimezone(),
-            Consoles().ask(platform, processes_of(platform, in_order(platform))),
+            Consoles().ask(platform, processes_of(platform, platform.in_order())),
             {application.user: application.name for application in applications(platform)},
             paused=platform.state.paused,
             each=True,

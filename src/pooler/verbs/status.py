@@ -7,8 +7,8 @@ import time
 
 from pooler import screen
 from pooler.invocation import Invocation
-from pooler.observation import observe, observe_in_command
 from pooler.platform import LocalPlatform
+from pooler.unit_states import view_in_command, view_of
 from pooler.views.status import StatusView
 from pooler.views.text import json_of
 
@@ -16,18 +16,18 @@ from pooler.views.text import json_of
 def status(run: Invocation, arguments: argparse.Namespace) -> int:
     """Print the state of every unit, again and again with `--watch`; return 1 unless all are active."""
     if arguments.watch is None:
-        return _print(observe(run), as_json=arguments.json)
+        return _print(view_of(run), as_json=arguments.json)
     return _watch(run, arguments)
 
 
 def _watch(run: Invocation, arguments: argparse.Namespace) -> int:
     if arguments.json:
         while True:
-            print(json_of(observe(run, quiet=True), indent=None), flush=True)
+            print(json_of(view_of(run, quiet=True), indent=None), flush=True)
             time.sleep(arguments.watch)
     from pooler.views import drawing
 
-    return screen.repeat(arguments.watch, lambda _: drawing.status(observe(run, quiet=True)))
+    return screen.repeat(arguments.watch, lambda _: drawing.status(view_of(run, quiet=True)))
 
 
 def show_status(platform: LocalPlatform) -> int:
@@ -36,7 +36,7 @@ def show_status(platform: LocalPlatform) -> int:
     Return 1 unless each unit is active, or paused as the operator asked.
     """
     print()
-    view = observe_in_command(platform)
+    view = view_in_command(platform)
     _print(view, as_json=False)
     return 0 if view.as_asked else 1
 

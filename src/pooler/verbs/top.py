@@ -9,7 +9,6 @@ import time
 from pooler import screen
 from pooler.arguments import CommandError
 from pooler.invocation import Invocation
-from pooler.observation import in_order
 from pooler.survey import Consoles, applications, processes_of
 from pooler.views.text import json_of
 from pooler.views.top import SAMPLES, TopView, top_view
@@ -58,7 +57,7 @@ class Pools:
     def view(self) -> TopView:
         """Return the pools now. Raises CommandError or Unreadable."""
         platform = self._run.platform(stopped=True)
-        processes = processes_of(platform, in_order(platform))
+        processes = processes_of(platform, platform.in_order())
         states = self._consoles.ask(platform, processes)
         self._answered = any(not state.error for state in states)
         begin = time.monotonic() - _HISTORY_SECONDS

@@ -16,13 +16,12 @@ from domain.backend import BackendLogin
 from domain.endpoints import Endpoint
 from domain.settings import settings_from
 from domain.value import number_of
-from pooler import binaries, certification, exporters, listening, observing, server, watching
+from pooler import binaries, certification, exporters, listening, observers, server, watching
 from pooler.address import first_database, given_credentials
 from pooler.arguments import CommandError, check_units, endpoints, options
 from pooler.backend_tls import keep_authorities
-from pooler.demo_query import DEMO
 from pooler.invocation import Invocation
-from pooler.platform import LocalPlatform
+from pooler.platform import DEMO, LocalPlatform
 from pooler.server import LocalServer, ServerFailed
 from pooler.store import State
 from pooler.verbs.status import show_status
@@ -50,7 +49,7 @@ def up(run: Invocation, arguments: argparse.Namespace) -> int:
     if arguments.metrics:
         # The units run also if no exporter can be fetched.
         exporters.set_wanted(state, run.say)
-        _say_exporters(run, observing.follow(platform, run.say))
+        _say_exporters(run, observers.follow(platform, run.say))
     if state.listen:
         say_where(run, state)
     state.watched = not (arguments.no_watch or os.environ.get("POOLER_NO_WATCH"))
@@ -68,7 +67,7 @@ def up(run: Invocation, arguments: argparse.Namespace) -> int:
 
 
 def _set_authority(run: Invocation, state: State, *, wanted: bool) -> None:
-    """Make an authority unless there is one, or end it: units then stop to serve TLS."""
+    """Make an authority if none exists, or end it: units then stop to serve TLS."""
     if not wanted:
         certification.end(state)
     elif state.authority is None:
@@ -143,7 +142,7 @@ def _follow_metrics(run: Invocation, platform: LocalPlatform) -> None:
             exporters.set_wanted(platform.state, run.say)
     except binaries.Missing as missing:
         run.say(str(missing))
-    observing.follow(platform, run.say)
+    observers.follow(platform, run.say)
 
 
 def _backend(
@@ -213,11 +212,11 @@ def scale(run: Invocation, arguments: argparse.Namespace) -> int:
     """Add or remove units until there are as many as the arguments say."""
     platform = run.platform()
     check_units(arguments.units, platform.model.options)
-    listening.check_units(run.store, platform.state, arguments.units)
+    listening.check_ports(run.store, platform.state, arguments.units)
     platform.state.units = arguments.units
     _add_and_remove_units(run, platform)
     run.settle(platform)
-    observing.follow(platform, run.say)
+    observers.follow(platform, run.say)
     return show_status(platform)
 
 

@@ -12,7 +12,7 @@ from adapters.connections import ping
 from adapters.local.model import Model
 from adapters.local.run_as import pooler_owner
 from app.errors import ConsoleFailed
-from pooler import binaries, exporters, observing, server, watching
+from pooler import binaries, exporters, observers, server, watching
 from pooler.arguments import CommandError
 from pooler.invocation import Invocation
 from pooler.output import print_error
@@ -64,19 +64,19 @@ def _bring_up(run: Invocation) -> None:
 
 
 class _Watch:
-    """The loop of the verb.
-
-    `_pause` is the time to the next attempt, in seconds; `_version` is that of the state in `_platform`.
-    """
+    """The loop of the verb."""
 
     def __init__(self, run: Invocation) -> None:
         self._run = run
         self._end = threading.Event()
+        # Seconds until the next attempt, and the time of the last attempt.
         self._pause = EVERY
         self._last_attempt = 0.0
+        # The last line that was printed.
         self._said = ""
-        self._version: tuple[int, int] | None = None
+        # The units as the state had them when it was read last, and the version of that state.
         self._platform: LocalPlatform | None = None
+        self._version: tuple[int, int] | None = None
 
     def until_terminated(self) -> int:
         """Look and repair until a signal, or until the units are stopped or removed."""
@@ -162,17 +162,16 @@ class _Watch:
                 if left
                 else f"{unit}: PgBouncer process {names} had ended or hung, and was started again"
             )
-
         if platform.certification.waits:
             platform.settle()
             if not platform.certification.waits:
                 self._say("units have new certificates")
         if exporters.differ(platform):
-            observing.follow(platform, self._say)
+            observers.follow(platform, self._say)
             if not exporters.differ(platform):
                 self._say("an exporter had ended, and was started again")
         if _prometheus_ended(platform):
-            observing.restart_prometheus(platform)
+            observers.restart_prometheus(platform)
             self._say("Prometheus had ended, and was started again")
 
     def _complete(self) -> None:

@@ -21,7 +21,9 @@ def anchors(page):
     return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", subject.PAGES)
+@pytest.mark.parametrize(
+    "page", [page for page in vars(subject).values() if str(page).startswith("docs/")]
+)
 def test_every_page_that_doctor_names_has_that_heading(page):
     file, _, anchor = page.partition("#")
     assert anchor in anchors(ROOT / file)

@@ -11,7 +11,7 @@ from adapters.memory import MemoryConsoles
 from adapters.pebble.observed import ObservedContainer
 from adapters.pebble.pooler import PebblePooler
 from app.errors import PoolerFailed, PoolerUnreachable
-from domain.applied import Step, applied
+from domain.applied import Step, applied_state
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.change import Change
 from domain.facts import Container
@@ -43,9 +43,9 @@ def test_only_files_that_differ_are_written(container, pooler):
     pooler.apply(Change(CONFIG, None, MEMORY, START))
     container.pushed.clear()
     reloads = (Step(action="reload", index=0), Step(action="reload", index=1))
-    pooler.apply(Change(MORE, None, applied(MORE, MEMORY.program), reloads))
+    pooler.apply(Change(MORE, None, applied_state(MORE, MEMORY.program), reloads))
     assert container.pushed == ["/var/lib/pgbouncer/common.ini"]
-    pooler.apply(Change(MORE, None, applied(MORE, MEMORY.program), reloads))
+    pooler.apply(Change(MORE, None, applied_state(MORE, MEMORY.program), reloads))
     assert container.pushed == ["/var/lib/pgbouncer/common.ini"]
 
 

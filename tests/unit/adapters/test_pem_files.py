@@ -8,7 +8,7 @@ from adapters.memory import MemoryConsoles
 from adapters.pebble.observed import ObservedContainer
 from adapters.pebble.pooler import LAYOUT, PebblePooler
 from app.errors import PoolerFailed
-from domain.applied import Step, applied
+from domain.applied import Step, applied_state
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.change import Change
 from domain.instances import Layout
@@ -39,7 +39,7 @@ def pooler(container, record, consoles):
 
 def change(config, steps, *files):
     config = config.model_copy(update={"pem_files": files})
-    return Change(config, None, applied(config, PROGRAM), steps)
+    return Change(config, None, applied_state(config, PROGRAM), steps)
 
 
 def pem_files(container):

@@ -164,6 +164,12 @@ def test_without_trust_the_command_is_named(rollout):
         rollout.adjust(unchanged)
 
 
+def test_with_rights_to_read_only_the_command_is_named_and_asked_again(rollout):
+    Api.answers = {"PATCH": [(403, FORBIDDEN)]}
+    with pytest.raises(RolloutFailed, match="not change it: run `juju trust pgb --scope=cluster`"):
+        rollout.adjust(hold)
+
+
 @pytest.mark.parametrize("method", ["GET", "PATCH"])
 @pytest.mark.parametrize(
     "answer",

@@ -1,8 +1,8 @@
 """TLS for clients on the platform in memory: when units serve it, and what clients are told of it."""
 
 import pytest
+from crash_core import States, twin
 from crash_core import run as killed_after
-from crash_core import twin
 from in_memory import related, settings_of, worst
 from tls_in_memory import OTHER, ROOT, encrypted, give, pair_of, run
 
@@ -342,9 +342,12 @@ def test_a_change_of_tls_killed_at_any_point_ends_the_same(change, name):
     effects = killed_after(undisturbed, name, update)
     run(undisturbed)
     expected = end(undisturbed)
+    states = States()
     for last in range(effects + 1):
         platform = twin(origin)
         assert killed_after(platform, name, update, last) is None
+        if not states.are_new(platform):
+            continue
         assert served(platform), last
         for unit in (platform.units[name], *platform.units.values()):
             unit.update_status()

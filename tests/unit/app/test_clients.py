@@ -6,7 +6,7 @@ from in_memory import aliases, deployed, related, worst
 
 from adapters.passwords import new_password
 from app.outcome import AskAgain, Deferred, Done
-from domain.pools import AUTH_ALIAS
+from domain.plan import AUTH_ALIASES
 from domain.problems import Level
 
 
@@ -103,7 +103,7 @@ def test_a_request_that_turns_bad_keeps_what_it_had():
     platform.model.clients[number].database = "postgres"
     platform.leader.leader_elected()
     assert f"relation_id_{number}" in platform.server.roles
-    assert aliases(platform.leader) == [AUTH_ALIAS, "shop"]
+    assert aliases(platform.leader) == [AUTH_ALIASES[0], "shop"]
 
 
 @pytest.mark.flow("clients/5")
@@ -139,14 +139,14 @@ def test_a_client_that_has_gone_leaves_only_its_data():
     platform.unrelate(number)
     assert "relation_id_1" not in platform.server.roles
     assert platform.server.databases == {"shop"}
-    assert aliases(platform.followers[0]) == [AUTH_ALIAS]
+    assert aliases(platform.followers[0]) == [AUTH_ALIASES[0]]
 
 
 def test_a_database_keeps_its_pool_while_another_client_uses_it():
     platform = related()
     first, second = platform.relate("shop-app", "shop"), platform.relate("shop-app", "shop")
     platform.unrelate(first)
-    assert aliases(platform.leader) == [AUTH_ALIAS, "shop"]
+    assert aliases(platform.leader) == [AUTH_ALIASES[0], "shop"]
     assert platform.model.clients[second].told.database == "shop"
 
 

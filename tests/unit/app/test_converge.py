@@ -106,6 +106,6 @@ def test_intents_that_change_something_in_every_run_end_after_three_runs():
         return Done(facts.announcing(facts.serving, UnitBudget(share=next(shares))))
 
     outcome = Converge(change)(leader.read())
-    assert outcome.facts.stake.share == 102
+    assert outcome.facts.budget.share == 102
     assert not outcome.complete
     assert not outcome.unchanged

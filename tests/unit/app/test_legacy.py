@@ -7,7 +7,7 @@ from adapters.memory import MemoryPlatform
 from app.outcome import Deferred, Done
 from domain.consent import rights_of
 from domain.facts import BackendRelation
-from domain.pools import AUTH_ALIAS
+from domain.plan import AUTH_ALIASES
 from domain.problems import Level
 from domain.status import assess
 
@@ -66,7 +66,7 @@ def test_each_unit_answers_a_client_once_every_unit_serves_its_database():
     assert answers(platform, number) in ([(client.told, password), None], [None, None])
     platform.settle()
     assert answers(platform, number) == [(client.told, password)] * 2
-    assert aliases(follower) == [AUTH_ALIAS, "shop"]
+    assert aliases(follower) == [AUTH_ALIASES[0], "shop"]
 
 
 @pytest.mark.flow("legacy/4")
@@ -140,7 +140,7 @@ def test_the_last_client_of_a_database_takes_user_and_pool_with_it():
     platform.unrelate(number)
     assert f"relation_id_{number}" not in platform.server.roles
     assert platform.server.databases == {"shop"}
-    assert aliases(platform.followers[0]) == [AUTH_ALIAS]
+    assert aliases(platform.followers[0]) == [AUTH_ALIASES[0]]
 
 
 @pytest.mark.flow("legacy/9")
@@ -152,7 +152,7 @@ def test_a_database_keeps_its_pool_while_another_client_uses_it(endpoint):
     platform.unrelate(first)
     assert f"relation_id_{first}" not in platform.server.roles
     assert f"relation_id_{second}" in platform.server.roles
-    assert aliases(platform.leader) == [AUTH_ALIAS, "shop"]
+    assert aliases(platform.leader) == [AUTH_ALIASES[0], "shop"]
     assert platform.model.clients[second].told.database == "shop"
 
 

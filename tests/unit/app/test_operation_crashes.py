@@ -1,7 +1,7 @@
 """An order that is killed after any effect is done when it is given again, and else not at all."""
 
 import pytest
-from crash_core import run, twin
+from crash_core import States, run, twin
 from crash_ends import brought_to_rest as settled
 from crash_ends import seen
 from in_memory import related
@@ -82,18 +82,23 @@ def end(platform):
 def test_an_order_that_is_killed_and_given_again_has_the_same_end(row):
     begin, name, order = ROWS[row]
     platform = begin()
+    left, given_again = States(), States()
     whole, untouched = twin(platform), twin(platform)
     effects = run(whole, name, order)
+    given_again.are_new(whole)
     brought_to_rest(whole)
     brought_to_rest(untouched)
     assert effects
     for last in range(effects + 1):
         killed = twin(platform)
         assert run(killed, name, order, last) is None, last
+        if not left.are_new(killed):
+            continue
         forgotten = twin(killed)
         run(killed, name, order)
-        brought_to_rest(killed)
-        assert end(killed) == end(whole), last
+        if given_again.are_new(killed):
+            brought_to_rest(killed)
+            assert end(killed) == end(whole), last
         # The operator does not give the order again.
         brought_to_rest(forgotten)
         assert consoles(forgotten) == consoles(untouched), last

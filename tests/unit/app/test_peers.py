@@ -5,7 +5,7 @@ from in_memory import aliases, deployed, related, settings_of
 
 from adapters.memory import MemoryPlatform
 from app.outcome import Deferred, Done
-from domain.pools import AUTH_ALIAS
+from domain.plan import AUTH_ALIASES
 
 
 @pytest.mark.flow("peers/1", "peers/2")
@@ -54,7 +54,7 @@ def test_a_follower_renders_the_shared_plan_once():
     platform = related()
     platform.relate("shop-app", "shop")
     follower = platform.followers[0]
-    assert aliases(follower) == [AUTH_ALIAS, "shop"]
+    assert aliases(follower) == [AUTH_ALIASES[0], "shop"]
     assert follower.pooler.config.users[0].name == "pgbouncer_auth_relation_id_1"
     taken = list(follower.pooler.taken)
     follower.peers_changed()

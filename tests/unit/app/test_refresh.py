@@ -3,13 +3,14 @@
 import pytest
 from crash_core import run, twin
 from in_memory import related
-from rolling import Refresh, names
+from rolling import HOOKS, Refresh, names
 
 from app.errors import ActionFailed
 from app.outcome import AskAgain
 from domain.operations import Pause
 from domain.refresh import obstacles, serves_plan
 from domain.rotation import Rotation
+from domain.status import assess
 from domain.users import Login
 
 
@@ -187,10 +188,46 @@ def test_without_an_answer_of_kubernetes_the_unit_asks_again(platform):
     outcome = unit.start()
     assert isinstance(outcome, AskAgain)
     assert outcome.reason == "waiting for Kubernetes to continue a refresh"
+    (said,) = assess(outcome.facts, outcome.problems)
+    assert said.level == "waiting"
+    assert said.text.startswith("a refresh may wait for this unit: Kubernetes does not answer.")
+    assert said.text.endswith(f"run `{outcome.facts.command('resume-upgrade')}`")
     unit.stop()
     platform.kubernetes.failing.clear()
-    assert not isinstance(unit.update_status(), AskAgain)
+    outcome = unit.update_status()
+    assert not isinstance(outcome, AskAgain)
+    assert outcome.problems == ()
     assert platform.kubernetes.pods.partition == 1
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_unit_that_restarts_while_kubernetes_is_behind_leaves_no_partition(platform, number):
+    """The status of the StatefulSet describes an earlier state when the pod ends and when the unit serves."""
+    platform.kubernetes.pods.known = False
+    refresh = Refresh(platform)
+    refresh.replace(f"pgbouncer/{number}")
+    platform.kubernetes.pods.known = True
+    assert is_at_rest(platform)
+
+
+def test_the_leader_lowers_a_partition_that_no_unit_lowers(platform):
+    """A unit had no trust when it asked."""
+    refresh = Refresh(platform).begin()
+    refresh.failing = {"pgbouncer/2"}
+    refresh.rolls()
+    platform.kubernetes.trusted = False
+    for hook in HOOKS:
+        refresh.hook("pgbouncer/2", hook)
+    platform.kubernetes.trusted = True
+    platform.kubernetes.pods.partition, platform.kubernetes.pods.held = 1, (1, 0)
+    platform.leader.config_changed()
+    assert platform.kubernetes.pods.partition == 1
+    # Back to the release before, which the units that were held back still have.
+    platform.kubernetes.pods.newest = platform.kubernetes.pods.current
+    platform.leader.update_status()
+    assert platform.kubernetes.pods.partition == 1
+    platform.leader.config_changed()
+    assert is_at_rest(platform)
 
 
 # ---- actions ---------------------------------------------------------------------------------

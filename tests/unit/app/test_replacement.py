@@ -147,7 +147,7 @@ def test_a_unit_that_serves_the_plan_answers_the_charm_before(platform):
 
 
 def test_a_unit_that_does_not_serve_answers_nothing(platform):
-    facts = beside(platform).announcing(None, platform.leader.read().stake)
+    facts = beside(platform).announcing(None, platform.leader.read().budget)
     outcome, answers = follow(platform, facts)
     assert answers.answered == [("", "", "")]
     assert isinstance(outcome, Done)

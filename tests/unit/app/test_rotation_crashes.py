@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from crash_core import run, twin, works
+from crash_core import States, run, twin, works
 from crash_ends import brought_to_rest, seen
 from in_memory import related
 
@@ -89,6 +89,7 @@ def test_a_rotation_that_is_killed_anywhere_has_the_same_end(stage, clock):
     prepare(clock, platform)
     name, now = platform.model.leader, clock[0]
     other = twin(platform)
+    killed = States()
     effects = run(other, name, hook)
     wanted = ended(other, clock, hook)
     assert effects > 0
@@ -96,6 +97,8 @@ def test_a_rotation_that_is_killed_anywhere_has_the_same_end(stage, clock):
         clock[0] = now
         other = twin(platform)
         run(other, name, hook, last)
+        if not killed.are_new(other):
+            continue
         # Juju tells the clients of a killed hook nothing: the credentials that they have go on to work.
         staying = list(other.model.clients)
         assert [number for number in staying if works(other, number)] == staying, last

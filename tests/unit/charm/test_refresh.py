@@ -18,7 +18,7 @@ def parameters(words):
 
 def test_the_page_has_the_actions_of_a_refresh():
     assert [name for name, _ in ACTIONS] == [
-        "pre-upgrade-check", "resume-upgrade", "resume-upgrade",
+        "pre-upgrade-check", "resume-upgrade", "resume-upgrade", "resume-upgrade",
     ]  # fmt: skip
 
 
@@ -50,6 +50,20 @@ def test_a_new_pod_lets_the_next_unit_go_when_it_serves(in_state):
     juju.kubernetes.requests.clear()
     run(juju, "update-status")
     assert "adjust" not in juju.kubernetes.requests
+
+
+def test_while_kubernetes_fails_the_status_names_the_command(in_state):
+    juju = in_state(settled)
+    juju.renewed()
+    juju.kubernetes.failing.add("adjust")
+    for event in ("upgrade-charm", "config-changed", "start", "pebble-ready"):
+        run(juju, event)
+    status = juju.state.unit_status
+    assert status.name == "waiting"
+    assert status.message.endswith(f"If it stays, run `juju run {APP}/leader resume-upgrade`")
+    juju.kubernetes.failing.clear()
+    juju.reminded()
+    assert juju.state.unit_status.name == "active"
 
 
 def test_the_last_hook_of_a_pod_asks_kubernetes_once_and_never_fails(in_state):

@@ -3,7 +3,14 @@
 import pytest
 from plans import plan
 
-from domain.applied import AppliedProcess, AppliedState, applied, begun, server_changed, steps
+from domain.applied import (
+    AppliedProcess,
+    AppliedState,
+    applied_state,
+    in_transition,
+    server_changed,
+    steps,
+)
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.instances import Layout, pooler_config
 from domain.plan import Serving
@@ -28,7 +35,7 @@ def test_a_process_between_two_configurations_counts_with_the_larger_limit():
         process(0, reload="m", limit=6, readers=False), process(1), program=NEW, users="v",
         serving=Serving(port=7000), server="two", ending=(process(2),),
     )  # fmt: skip
-    assert begun(before, after) == remembered(
+    assert in_transition(before, after) == remembered(
         process(0, reload="", limit=6, held=6, readers=False),
         process(1, reload="", held=4),
         process(2, reload="", held=4),
@@ -38,36 +45,38 @@ def test_a_process_between_two_configurations_counts_with_the_larger_limit():
 
 def test_what_takes_a_restart_in_one_of_them_takes_one_again():
     before, after = remembered(process(0)), remembered(process(0, restart="other", port=7000))
-    (either,) = begun(before, after).instances
+    (either,) = in_transition(before, after).instances
     assert (either.restart, either.port) == ("", 7000)
 
 
 def test_no_limit_in_one_of_them_is_none():
-    (either,) = begun(remembered(process(0)), remembered(process(0, limit=0))).instances
+    (either,) = in_transition(remembered(process(0)), remembered(process(0, limit=0))).instances
     assert (either.limit, either.held, either.most) == (0, UNLIMITED, UNLIMITED)
 
 
 def test_pools_for_replicas_that_may_not_be_there_yet_have_to_wait_again():
     before, after = remembered(process(0, readers=False)), remembered(process(0))
-    assert [one.readers for one in begun(before, after).instances] == [False]
-    assert [one.readers for one in begun(after, after).instances] == [True]
+    assert [one.readers for one in in_transition(before, after).instances] == [False]
+    assert [one.readers for one in in_transition(after, after).instances] == [True]
 
 
 def test_what_a_process_still_had_before_counts_on():
-    (either,) = begun(remembered(process(0, held=9)), remembered(process(0, limit=2))).instances
+    (either,) = in_transition(
+        remembered(process(0, held=9)), remembered(process(0, limit=2))
+    ).instances
     assert (either.limit, either.held) == (4, 9)
 
 
 def test_the_first_configuration_is_remembered_as_begun():
-    first = begun(None, remembered(process(0)))
+    first = in_transition(None, remembered(process(0)))
     assert first == remembered(process(0, reload="", held=4), users="")
 
 
 def test_a_process_counts_for_its_limit_or_for_what_it_still_has():
     found = remembered(process(0), process(1, limit=2, held=5), ending=(process(2, limit=0),))
     assert [(one.index, one.most) for one in found.running] == [(0, 4), (1, 5), (2, UNLIMITED)]
-    assert [one.index for one in found.over] == [1]
-    assert not process(3, limit=0, held=5).over
+    assert [one.index for one in found.above_limit] == [1]
+    assert not process(3, limit=0, held=5).above_limit
 
 
 def test_what_was_measured_replaces_what_was_feared():
@@ -82,7 +91,7 @@ def test_what_was_measured_replaces_what_was_feared():
 def test_what_a_process_may_have_from_before_is_told_where_that_is_more(before, limit, held):
     shared = plan(units=1, limit=limit)
     config = pooler_config(shared, "pgb/0", OLD, Layout(root="/var/lib/pgbouncer"), None)
-    found = applied(config, OLD, remembered(process(0, limit=before)), frozenset({0}))
+    found = applied_state(config, OLD, remembered(process(0, limit=before)), frozenset({0}))
     assert [(one.limit, one.held) for one in found.instances] == [(limit, held)]
 
 

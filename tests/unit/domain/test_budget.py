@@ -9,7 +9,7 @@ from domain.budget import (
     next_process_limits,
     next_unit_limits,
     processes,
-    stake,
+    reported_budget,
 )
 from domain.pools import Part, pools
 from domain.process import UNLIMITED, Process, RunningProcess
@@ -18,7 +18,7 @@ from domain.process import UNLIMITED, Process, RunningProcess
 def claim(told, share=None, held=None):
     share = told if share is None else share
     return UnitAllotment(
-        told=told, stake=UnitBudget(share=share, held=share if held is None else held)
+        told=told, budget=UnitBudget(share=share, held=share if held is None else held)
     )
 
 
@@ -60,11 +60,11 @@ class Unit:
     """A unit that reads the plan, opens and gives up connections, and says so, when it likes."""
 
     def __init__(self):
-        self.told, self.stake, self.limit, self.has = 0, UnitBudget(), 0, 0
+        self.told, self.budget, self.limit, self.has = 0, UnitBudget(), 0, 0
 
     def read(self):
         self.limit = self.told
-        self.stake = UnitBudget(share=self.limit, held=max(self.limit, self.has))
+        self.budget = UnitBudget(share=self.limit, held=max(self.limit, self.has))
 
     def open(self, count):
         self.has = max(self.has, min(count, self.limit))
@@ -74,7 +74,7 @@ class Unit:
 
 
 def decide(units, total):
-    claims = [UnitAllotment(told=unit.told, stake=unit.stake) for unit in units]
+    claims = [UnitAllotment(told=unit.told, budget=unit.budget) for unit in units]
     for unit, part in zip(units, next_unit_limits(total, claims), strict=True):
         unit.told = part
 
@@ -111,11 +111,11 @@ def test_units_never_exceed_the_total_in_any_order_of_their_messages(seed):
 
 def test_a_unit_says_what_it_works_under_and_what_it_still_has():
     shared = plan(2, limit=20)
-    assert stake(shared, "pgb/0", [lease(0, 5)]) == UnitBudget(share=10, held=10)
+    assert reported_budget(shared, "pgb/0", [lease(0, 5)]) == UnitBudget(share=10, held=10)
     many = [lease(0, 9), lease(1, 0)]
-    assert stake(shared, "pgb/0", many[:1] * 2) == UnitBudget(share=10, held=18)
-    assert stake(shared, "pgb/0", many).held == UNLIMITED
-    assert stake(plan(limit=0), "pgb/0", many) == UnitBudget()
+    assert reported_budget(shared, "pgb/0", many[:1] * 2) == UnitBudget(share=10, held=18)
+    assert reported_budget(shared, "pgb/0", many).held == UNLIMITED
+    assert reported_budget(plan(limit=0), "pgb/0", many) == UnitBudget()
 
 
 # ---- among processes ---------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import pytest
 from configurations import LAYOUT, PROGRAM, config
 
-from domain.applied import applied
+from domain.applied import applied_state
 from domain.capabilities import Version
 from domain.exporters import (
     FIRST_PORT,
@@ -30,7 +30,7 @@ def taken(change):
 
 def test_each_process_has_an_exporter_at_a_port_of_its_own():
     assert exporters_of(config(cpus=2)) == (FIRST, SECOND)
-    assert exporters_of(applied(config(cpus=1), PROGRAM)) == (FIRST,)
+    assert exporters_of(applied_state(config(cpus=1), PROGRAM)) == (FIRST,)
 
 
 def test_an_exporter_does_not_take_a_port_at_which_pgbouncer_listens():
@@ -65,7 +65,7 @@ def test_a_directory_with_spaces_and_quotes_is_quoted():
         (BOTH, NEW, (FIRST,), (0, 1), [("stop", 1)]),
         (BOTH, NEW, (), (0, 1), [("stop", 0), ("stop", 1)]),
         # A change that was not completed.
-        (BOTH.begun, NEW, (FIRST,), (0,), [("restart", 0)]),
+        (BOTH.in_transition, NEW, (FIRST,), (0,), [("restart", 0)]),
         (None, None, (), (3,), [("stop", 3)]),
         # Another port of the process.
         (BOTH, NEW, (FIRST.model_copy(update={"process_port": 7000}),), (0,), [("restart", 0)]),

@@ -38,10 +38,10 @@ def test_a_ledger_of_an_earlier_release_has_a_service_inside_of_the_cluster():
 
 def test_a_unit_that_does_not_lead_applies_no_service():
     facts = facts_with()
-    assert exposure.wanted_service(facts, thorough=True)
+    assert exposure.wanted_service(facts, verify=True)
     for nothing in ({"leader": False}, {"plan": None}, {"service_host": ""}):
         other = facts.model_copy(update=nothing)
-        assert exposure.wanted_service(other, thorough=True) is None
+        assert exposure.wanted_service(other, verify=True) is None
         assert exposure.hooks_with_news(other) == ()
         assert not exposure.has_surplus(other)
 
@@ -78,11 +78,11 @@ def test_no_endpoint_is_told_without_a_port_of_the_plan():
 
 def test_a_kind_with_less_waits_for_every_client():
     facts = facts_with(OUTSIDE)
-    assert exposure.wanted_service(facts, thorough=False).kind == "nodeport"
+    assert exposure.wanted_service(facts, verify=False).kind == "nodeport"
     facts = facts.recording(exposure.concluded(facts))
     assert told(facts) == [f"{HOST}:6432"]
     assert exposure.has_surplus(facts)
-    assert exposure.wanted_service(facts, thorough=False).kind == "false"
+    assert exposure.wanted_service(facts, verify=False).kind == "false"
     failed = facts.ledger.with_problem(Problem(topic="service", level=Level.WAITING, text="500"))
     assert not exposure.has_surplus(facts.recording(failed))
 
@@ -90,7 +90,7 @@ def test_a_kind_with_less_waits_for_every_client():
 def test_a_load_balancer_that_loses_its_address_keeps_it_for_clients():
     options = {"expose-external": "loadbalancer", "loadbalancer-extra-annotations": '{"a": "b"}'}
     facts = facts_with(options=options)
-    service = exposure.wanted_service(facts, thorough=True)
+    service = exposure.wanted_service(facts, verify=True)
     assert service.annotations == (("a", "b"),)
     for ingress in ((), ("203.0.113.1",), ()):
         state = ServiceState(host=HOST, ingress=ingress)
@@ -201,13 +201,13 @@ def test_a_service_of_juju_is_given_back_once_clients_have_the_other():
     assert not exposure.has_surplus(facts.recording(ledger))
     lent = Exposed(told="false", borrows=True, host="juju")
     assert not exposure.has_surplus(facts_with(lent))
-    assert exposure.wanted_service(facts_with(lent), thorough=False).borrowed
-    assert not exposure.wanted_service(facts_with(lent), thorough=True).borrowed
+    assert exposure.wanted_service(facts_with(lent), verify=False).borrowed
+    assert not exposure.wanted_service(facts_with(lent), verify=True).borrowed
 
 
 def test_a_service_is_applied_again_when_anything_about_it_changes():
     facts = facts_with()
-    service = exposure.wanted_service(facts, thorough=False)
+    service = exposure.wanted_service(facts, verify=False)
     assert exposure.is_applied(facts.ledger, service)
     assert not exposure.is_applied(facts.ledger, service.model_copy(update={"ports": (1,)}))
     assert not exposure.is_applied(facts.ledger, service.model_copy(update={"kind": "nodeport"}))
@@ -217,8 +217,8 @@ def test_a_service_is_applied_again_when_anything_about_it_changes():
 
 def test_the_ports_of_nodes_that_clients_have_are_asked_for():
     facts = facts_with(OUTSIDE, {"expose-external": "nodeport"})
-    assert exposure.wanted_service(facts, thorough=False).node_ports == ((6432, 30001),)
-    assert exposure.wanted_service(facts_with(), thorough=False).node_ports == ()
+    assert exposure.wanted_service(facts, verify=False).node_ports == ((6432, 30001),)
+    assert exposure.wanted_service(facts_with(), verify=False).node_ports == ()
 
 
 def test_a_new_application_tells_nothing_before_there_is_a_service():

@@ -9,8 +9,8 @@ from domain.overrides import (
     Override,
     Overrides,
     overrides_in,
+    supported_by,
     unsupported_by,
-    usable,
 )
 from domain.settings import Settings, settings_from
 
@@ -167,9 +167,9 @@ def test_what_an_old_pgbouncer_lacks_is_said(version, sentences):
 
 
 def test_what_an_old_pgbouncer_lacks_is_left_out_and_the_rest_stays():
-    assert usable(BOTH, Version(1, 21)) == Overrides(databases=BOTH.databases)
-    assert usable(BOTH, Version(1, 22)) == Overrides(databases=BOTH.databases)
-    assert usable(BOTH, Version(1, 23)) == BOTH
+    assert supported_by(BOTH, Version(1, 21)) == Overrides(databases=BOTH.databases)
+    assert supported_by(BOTH, Version(1, 22)) == Overrides(databases=BOTH.databases)
+    assert supported_by(BOTH, Version(1, 23)) == BOTH
 
 
 def test_whoever_asks_for_nothing_new_lacks_nothing():

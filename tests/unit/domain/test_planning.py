@@ -187,8 +187,8 @@ def test_a_leader_whose_container_is_away_keeps_its_processors():
 
 def test_a_member_counts_by_the_plan_and_a_stranger_by_its_own_report():
     facts = looked(world(units=2))
-    lazy = peer(1, stake=UnitBudget(share=20, held=20))
-    facts = facts.model_copy(update={"peers": (lazy, peer(2, stake=UnitBudget(share=7, held=7)))})
+    lazy = peer(1, budget=UnitBudget(share=20, held=20))
+    facts = facts.model_copy(update={"peers": (lazy, peer(2, budget=UnitBudget(share=7, held=7)))})
     shares = [one.share for one in planning.plan(facts).members]
     # The second was told 50 and has not said so: nothing is changed for it. The third gets what is free.
     assert shares == [34, 50, 7]
@@ -197,7 +197,7 @@ def test_a_member_counts_by_the_plan_and_a_stranger_by_its_own_report():
 def test_without_a_limit_shares_mean_nothing():
     platform = world(units=3)
     platform.model.options = {"max_db_connections": 0}
-    lazy = peer(1, stake=UnitBudget(share=20, held=20))  # and the third has left
+    lazy = peer(1, budget=UnitBudget(share=20, held=20))  # and the third has left
     plan = planning.plan(looked(platform, peers=(lazy,)))
     assert [one.share for one in plan.members] == [0, 0]
     assert plan.leavers == ()
@@ -213,7 +213,7 @@ def test_a_unit_without_a_number_is_the_first_after_zero():
 # ---- leavers ---------------------------------------------------------------------------------
 def test_what_a_unit_that_leaves_may_still_have_stays_its_own():
     facts = looked(world(units=3))
-    said = peer(1, leaving=True, stake=UnitBudget(share=33, held=60))
+    said = peer(1, leaving=True, budget=UnitBudget(share=33, held=60))
     left = facts.model_copy(update={"peers": (said,)})
     plan = planning.plan(left)
     assert [(one.name, one.address, one.held) for one in plan.leavers] == [
@@ -230,14 +230,14 @@ def test_what_a_unit_that_leaves_may_still_have_stays_its_own():
 
 def test_a_plan_has_the_connections_that_a_unit_keeps_above_its_share():
     facts = looked(world(units=2))
-    keeping = peer(1, stake=UnitBudget(share=50, held=50))
+    keeping = peer(1, budget=UnitBudget(share=50, held=50))
     new = peer(2)
     first = planning.plan(facts.model_copy(update={"peers": (keeping, new)}))
     # The unit may have all 50 connections until it has read its new share.
     assert [(unit.share, unit.held) for unit in first.members] == [(34, 50), (33, 50), (0, 0)]
     assert [unit.most for unit in first.members] == [50, 50, 0]
-    keeping = peer(1, stake=UnitBudget(share=33, held=40))
-    later = {"plan": first, "peers": (keeping, new), "stake": UnitBudget(share=34, held=34)}
+    keeping = peer(1, budget=UnitBudget(share=33, held=40))
+    later = {"plan": first, "peers": (keeping, new), "budget": UnitBudget(share=34, held=34)}
     second = planning.plan(facts.model_copy(update=later))
     assert [(unit.share, unit.held) for unit in second.members] == [(34, 0), (33, 40), (26, 0)]
 
@@ -265,7 +265,7 @@ def test_a_pod_that_came_back_and_leaves_is_asked_for_at_its_new_address():
 
 def test_a_unit_that_leaves_may_open_the_share_that_it_has_not_reported():
     facts = looked(world(units=2))
-    leaving = peer(1, leaving=True, stake=UnitBudget(share=20, held=20))
+    leaving = peer(1, leaving=True, budget=UnitBudget(share=20, held=20))
     left = facts.model_copy(update={"peers": (leaving,)})
     plan = planning.plan(left)
     assert [(unit.name, unit.held) for unit in plan.leavers] == [("pgbouncer/1", 50)]

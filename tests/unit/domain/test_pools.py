@@ -3,8 +3,8 @@ import pytest
 from plans import plan
 
 from domain.endpoints import MOST_ENDPOINTS, Endpoint, address_in, endpoints_in, endpoints_text
-from domain.plan import Member, Serving, share
-from domain.pools import AUTH_ALIAS, Part, has_read_only_pools, pools, serving
+from domain.plan import AUTH_ALIASES, Member, Serving, share
+from domain.pools import Part, has_read_only_pools, pools, serving
 
 
 # ---- endpoints -------------------------------------------------------------------------------
@@ -51,12 +51,12 @@ def test_without_a_server_there_are_no_pools():
 
 def test_every_database_leads_to_its_server_once():
     found = {pool.alias: pool for pool in pools(plan(databases=("shop", "blog", "shop")))}
-    assert list(found) == [AUTH_ALIAS, "blog", "shop"]
+    assert list(found) == [AUTH_ALIASES[0], "blog", "shop"]
     assert (found["shop"].hosts, found["shop"].port, found["shop"].database) == (
         ("10.1.0.1",), 5432, "shop",
     )  # fmt: skip
-    assert found[AUTH_ALIAS].database == "pgbouncer"
-    assert found[AUTH_ALIAS].connections == 2
+    assert found[AUTH_ALIASES[0]].database == "pgbouncer"
+    assert found[AUTH_ALIASES[0]].connections == 2
 
 
 def test_replicas_answer_under_a_name_of_their_own():
@@ -78,13 +78,13 @@ def test_pools_that_lead_to_one_database_divide_what_a_process_may_have(
 ):
     shared = plan(databases=("shop",), readers="r1", limit=100)
     found = {pool.alias: pool.connections for pool in pools(shared, Part(limit=limit))}
-    assert found == {AUTH_ALIAS: look_ups, "shop": shop, "shop_readonly": readers}
+    assert found == {AUTH_ALIASES[0]: look_ups, "shop": shop, "shop_readonly": readers}
 
 
 def test_the_database_in_which_passwords_are_looked_up_has_less_for_clients():
     shared = plan(databases=("pgbouncer", "shop"))
     found = {pool.alias: pool.connections for pool in pools(shared, Part(limit=9))}
-    assert found == {AUTH_ALIAS: 2, "pgbouncer": 7, "shop": None}
+    assert found == {AUTH_ALIASES[0]: 2, "pgbouncer": 7, "shop": None}
 
 
 @pytest.mark.parametrize(("length", "has_one"), [(54, True), (55, False), (63, False)])
@@ -95,7 +95,7 @@ def test_a_name_that_is_too_long_for_the_suffix_has_no_replicas(length, has_one)
 
 def test_a_plan_of_an_earlier_release_opens_no_pool_for_any_name():
     found = pools(plan(databases=("shop",), any_database=True))
-    assert [pool.alias for pool in found] == [AUTH_ALIAS, "shop"]
+    assert [pool.alias for pool in found] == [AUTH_ALIASES[0], "shop"]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_database_that_a_client_made_is_soon_without_connections(server_lifeti
     settings = told.settings.model_copy(update={"server_lifetime": server_lifetime})
     found = pools(told.model_copy(update={"settings": settings}))
     assert {pool.alias: pool.lifetime for pool in found} == {
-        AUTH_ALIAS: None,
+        AUTH_ALIASES[0]: None,
         "shop": None,
         "shop_readonly": None,
         "test_shop": lifetime,

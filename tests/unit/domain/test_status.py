@@ -154,5 +154,5 @@ def test_units_that_do_not_follow_new_passwords_are_named():
     user = facts.plan.upstream.auth_user
     follows = facts.serving.model_copy(update={"credentials": auth.generation, "auth_user": user})
     peers = tuple(peer.model_copy(update={"serving": follows}) for peer in facts.peers)
-    facts = facts.announcing(follows, facts.stake).model_copy(update={"peers": peers})
+    facts = facts.announcing(follows, facts.budget).model_copy(update={"peers": peers})
     assert texts(facts) == texts(calm)

@@ -5,15 +5,15 @@ import pytest
 from configurations import PROGRAM, config
 from plans import plan
 
-from domain.applied import applied, begun, steps
+from domain.applied import applied_state, in_transition, steps
 from logins import CONSOLE_AUTH
 
 
 def taken(before, after, running=(0, 1)):
-    old = applied(before, PROGRAM) if before else None
+    old = applied_state(before, PROGRAM) if before else None
     return [
         (process.action, process.index)
-        for process in steps(old, applied(after, PROGRAM), frozenset(running))
+        for process in steps(old, applied_state(after, PROGRAM), frozenset(running))
     ]
 
 
@@ -87,28 +87,28 @@ def test_processes_that_are_too_many_are_stopped_last():
 
 
 def test_what_is_remembered_holds_no_password():
-    text = applied(config(), PROGRAM).model_dump_json()
+    text = applied_state(config(), PROGRAM).model_dump_json()
     assert "-pw" not in text
     assert "SCRAM" not in text
 
 
 def test_a_process_between_two_configurations_counts_most_and_is_reloaded():
     before, after = (
-        applied(config(plan(1, limit=limit, databases=("shop",)), cpus=cpus), PROGRAM)
+        applied_state(config(plan(1, limit=limit, databases=("shop",)), cpus=cpus), PROGRAM)
         for limit, cpus in ((8, 2), (6, 1))
     )
-    both = begun(before, after)
+    both = in_transition(before, after)
     assert [(process.index, process.limit, process.most) for process in both.instances] == [
         (0, 6, 6),
         (1, 4, 4),
     ]
     found = steps(both, after, frozenset((0, 1)))
     assert [(process.action, process.index) for process in found] == [("reload", 0), ("stop", 1)]
-    moved = applied(
+    moved = applied_state(
         config(plan(1, limit=8, databases=("shop",)), cpus=1, listen_port=7000), PROGRAM
     )
-    either = begun(after, moved)
+    either = in_transition(after, moved)
     assert [process.action for process in steps(either, after, frozenset((0,)))] == ["restart"]
-    unlimited = applied(config(plan(1, limit=0, databases=("shop",)), cpus=1), PROGRAM)
-    assert [process.limit for process in begun(after, unlimited).instances] == [0]
-    assert begun(None, after).instances[0].limit == 6
+    unlimited = applied_state(config(plan(1, limit=0, databases=("shop",)), cpus=1), PROGRAM)
+    assert [process.limit for process in in_transition(after, unlimited).instances] == [0]
+    assert in_transition(None, after).instances[0].limit == 6

@@ -16,7 +16,7 @@ from adapters.juju import databags
 from adapters.juju.secrets import _KEYS, JujuSecrets
 from adapters.juju.state import JujuState
 from adapters.pgbouncer import rendering
-from domain.applied import applied
+from domain.applied import applied_state
 from domain.budget import UnitBudget
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.endpoints import MOST_ENDPOINTS, endpoints_in
@@ -149,7 +149,7 @@ def test_a_plan_that_was_read_can_be_rendered(text):
             config = pooler_config(found, unit, program, LAYOUT, AUTH)
             assert rendering.userlist(config.users)
             assert all(rendering.pgbouncer_ini(one) for one in config.instances)
-            applied(config, program).model_dump_json()
+            applied_state(config, program).model_dump_json()
 
 
 @given(damaged(*plain(LEDGER, SERVING, STAKE)) | ANY_TEXT)

@@ -25,7 +25,7 @@ from adapters.pebble.observed import ObservedContainer
 from adapters.pebble.pooler import PebblePooler
 from adapters.pebble.reminder import DELAYS, PebbleReminder
 from app.errors import ExposureFailed, ExposureForbidden, PoolerFailed
-from domain.applied import AppliedState, applied, begun, steps
+from domain.applied import AppliedState, applied_state, in_transition, steps
 from domain.budget import next_process_limits, processes
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.facts import Container
@@ -34,7 +34,7 @@ from domain.service import Service
 
 PROGRAM = PgBouncerRuntime(version=Version(1, 24), cpus=2, files=1000)
 PLANNED = plan(databases=("shop",))
-MEMORY = applied(pooler_config(PLANNED, "pgb/0", PROGRAM, pebble.LAYOUT, AUTH), PROGRAM)
+MEMORY = applied_state(pooler_config(PLANNED, "pgb/0", PROGRAM, pebble.LAYOUT, AUTH), PROGRAM)
 LEFT = MEMORY.model_copy(
     update={"ending": (MEMORY.instances[0].model_copy(update={"index": 16}),)}
 ).model_dump(mode="json")
@@ -126,12 +126,12 @@ def goes_on(known, running):
     more = [max(0, limit - held.get(index, 0)) for index, limit in given_out.items()]
     assert sum(more) <= max(0, total - sum(held.values()))
     config = pooler_config(PLANNED, "pgb/0", PROGRAM, pebble.LAYOUT, AUTH)
-    after = applied(config, PROGRAM, known, running)
+    after = applied_state(config, PROGRAM, known, running)
     assert {step.index for step in steps(known, after, running)} <= running | set(given_out) | {
         0,
         1,
     }
-    assert AppliedState.model_validate_json(begun(known, after).model_dump_json())
+    assert AppliedState.model_validate_json(in_transition(known, after).model_dump_json())
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from adapters.postgres.databases import PsycopgDatabases
 from app.errors import ConsoleFailed, DatabaseRefused, DatabaseUnreachable
 from domain.backend import BackendLogin
 from domain.capabilities import PgBouncerRuntime, Version, version_in
-from domain.console import first_line_not_applied, held
+from domain.console import first_line_not_applied, most_connections
 from domain.endpoints import Endpoint
 from domain.instances import Layout, pooler_config
 from domain.users import Grant
@@ -268,9 +268,9 @@ def test_rows_of_a_console_are_read_or_raise_console_failed(rows):
     console = PsycopgConsole(connection, WaitingBudget())
     for ask in (
         lambda: first_line_not_applied(INSTANCE, console.settings(), console.aliases()),
-        lambda: held(console.databases()),
+        lambda: most_connections(console.databases()),
         console.pools,
-        lambda: console.shed(0, reconnect=True),
+        lambda: console.drain_surplus(0, reconnect=True),
         console.resume,
     ):
         outcome(ask, ConsoleFailed)
@@ -289,7 +289,7 @@ ALIASES = LINES | st.text(st.characters(exclude_categories=["Cs"]), min_size=1).
 @example("a'b\\")
 def test_names_that_a_client_chooses_are_quoted_in_commands(alias):
     connection = Connection([{"name": alias, **OVER}])
-    PsycopgConsole(connection, WaitingBudget()).shed(5, reconnect=True)
+    PsycopgConsole(connection, WaitingBudget()).drain_surplus(5, reconnect=True)
     assert connection.heard == [("RECONNECT", alias)]
 
 
@@ -322,7 +322,7 @@ def test_an_undecodable_name_does_not_hide_other_names():
 
 def test_an_undecodable_name_makes_a_command_address_all_pools():
     connection = Connection([{"name": "a\ufffd", **OVER}])
-    PsycopgConsole(connection, WaitingBudget()).shed(5, reconnect=True)
+    PsycopgConsole(connection, WaitingBudget()).drain_surplus(5, reconnect=True)
     assert connection.heard == [("RECONNECT", "")]
 
 

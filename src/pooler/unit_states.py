@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from domain.console import PoolState
@@ -10,12 +10,10 @@ from domain.facts import Facts
 from domain.problems import Sentence
 from domain.settings import Settings, settings_from
 from domain.status import assess
-from domain.value import number_of
-from pooler.demo_query import DEMO
+from pooler import observers
 from pooler.invocation import Invocation
-from pooler.observers import observers
 from pooler.output import print_error
-from pooler.platform import LocalPlatform
+from pooler.platform import DEMO, LocalPlatform
 from pooler.survey import (
     Answer,
     Application,
@@ -57,8 +55,8 @@ class Assessed(NamedTuple):
     sentences: Sequence[Sentence]
 
 
-def observe(run: Invocation, *, quiet: bool = False, hooks: bool = True) -> StatusView:
-    """Return the state of all units, after their update-status hooks unless `hooks` is False.
+def view_of(run: Invocation, *, quiet: bool = False) -> StatusView:
+    """Return the state of all units, after their update-status hooks.
 
     Only the hooks hold the lock of the state. A `quiet` call does not say that it waits for the lock.
     Raises CommandError, Unreadable or Unwritable.
@@ -66,33 +64,46 @@ def observe(run: Invocation, *, quiet: bool = False, hooks: bool = True) -> Stat
     if not run.store.exists():
         return ABSENT
     platform = run.platform(stopped=True)
-    read = in_parallel(platform.read, in_order(platform))
-    if not any(facts.container.running or facts.container.unresponsive for facts in read):
-        return _view(platform, [Assessed(facts, assess(facts)) for facts in read], stopped=True)
-    if not hooks:
-        return _view(platform, [Assessed(facts, assess(facts)) for facts in read])
+    read = in_parallel(platform.read, platform.in_order())
+    if not _any_runs(read):
+        return _view_of_facts(platform, read)
     with run.store.locked((lambda _: None) if quiet else print_error):
         if not run.store.exists():
             return ABSENT
         platform = run.platform(stopped=True)
-        assessed = run_hooks(platform)
+        assessed = _run_hooks(platform)
     return _view(platform, assessed)
 
 
-def observe_in_command(platform: LocalPlatform) -> StatusView:
+def view_without_hooks(run: Invocation) -> StatusView:
+    """Return the state of all units without a hook, which would change what it shows.
+
+    Raises CommandError or Unreadable.
+    """
+    if not run.store.exists():
+        return ABSENT
+    platform = run.platform(stopped=True)
+    return _view_of_facts(platform, in_parallel(platform.read, platform.in_order()))
+
+
+def view_in_command(platform: LocalPlatform) -> StatusView:
     """Return the state of all units in a command that holds the lock, after their update-status hooks."""
-    return _view(platform, run_hooks(platform))
+    return _view(platform, _run_hooks(platform))
 
 
-def in_order(platform: LocalPlatform) -> list[str]:
-    """Return the names of all units, by their numbers."""
-    return sorted(platform.model.units, key=number_of)
+def _any_runs(read: Iterable[Facts]) -> bool:
+    return any(facts.container.running or facts.container.unresponsive for facts in read)
 
 
-def run_hooks(platform: LocalPlatform) -> list[Assessed]:
+def _view_of_facts(platform: LocalPlatform, read: Sequence[Facts]) -> StatusView:
+    assessed = [Assessed(facts, assess(facts)) for facts in read]
+    return _view(platform, assessed, stopped=not _any_runs(read))
+
+
+def _run_hooks(platform: LocalPlatform) -> list[Assessed]:
     """Run the update-status hook of every unit, one after another, since hooks change what units share."""
     assessed: list[Assessed] = []
-    for unit in in_order(platform):
+    for unit in platform.in_order():
         with platform.hook(unit) as application:
             outcome = application.update_status()
         assessed.append(Assessed(outcome.facts, assess(outcome.facts, outcome.problems)))
@@ -124,7 +135,7 @@ def _shown(
     paused = platform.state.paused
     units = tuple(unit_view(unit, paused=paused) for unit in seen)
     problems = problem_views(seen, asker, own_server=platform.state.server is not None)
-    watching = None if stopped else observers(platform)
+    watching = None if stopped else observers.state_of(platform)
     if stopped:
         problems = (_STOPPED,)
     elif paused:

@@ -1,3 +1,0 @@
-"""The name of the application that `pooler up` relates for a demonstration."""
-
-DEMO = "demo"
