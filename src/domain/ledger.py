@@ -100,6 +100,31 @@ class Ledger(Value):
         """Return this ledger with these hosts for clients outside of the cluster."""
         return self.model_copy(update={"outside": outside})
 
+    def reconciling(
+        self,
+        *,
+        provisioned_for: str,
+        server: str,
+        auth_schema: str,
+        capacity: int,
+        grants: tuple[Grant, ...],
+        problems: tuple[Problem, ...],
+        made: Made,
+        roamed: tuple[Name, ...],
+        allowed: tuple[str, ...],
+    ) -> "Ledger":
+        """Return this ledger after the leader made in PostgreSQL what its clients asked for.
+
+        Rotations are added by `rotating`: a client without a row has a single name.
+        """
+        return self.model_copy(
+            update={
+                "provisioned_for": provisioned_for, "server": server, "auth_schema": auth_schema,
+                "capacity": capacity, "grants": grants, "problems": problems, "made": made,
+                "roamed": roamed, "allowed": allowed, "left": (), "rotations": (),
+            }
+        )  # fmt: skip
+
     def withdrawing(self, made: Made, left: tuple[str, ...]) -> "Ledger":
         """Return this ledger after the roles of this application were dropped.
 

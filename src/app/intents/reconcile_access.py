@@ -146,22 +146,16 @@ class ReconcileAccess:
         order = {topic_of(name): index for index, name in enumerate(names)}
         given = sorted(granting.given, key=lambda grant: order[topic_of(grant.username)])
         problems.sort(key=lambda problem: order.get(problem.topic, -1))
-        ledger = Ledger(
+        ledger = facts.ledger.reconciling(
             provisioned_for=backend.user,
             server=database.server(),
             auth_schema=auth.schema_name,
             capacity=database.capacity(),
             grants=tuple(given),
-            exposed_ports=facts.ledger.exposed_ports,
-            exposed=facts.ledger.exposed,
-            outside=facts.ledger.outside,
             problems=(*problems, *locked_out, *_notes(database.notes())),
             made=granting.made,
             roamed=roamed,
             allowed=consent.consent_of(facts).names,
-            verified=facts.ledger.verified,
-            told_tls=facts.ledger.told_tls,
-            rotation_period=facts.ledger.rotation_period,
         )
         for known in self._rotations(
             facts, database, granting, {*staying_in, *granting.unchanged}

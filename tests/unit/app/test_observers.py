@@ -53,6 +53,14 @@ def test_nothing_is_told_again_until_something_changes():
     assert number in platform.observers.told
 
 
+def test_a_client_that_is_granted_tells_observers_nothing():
+    platform = related()
+    observe(platform)
+    platform.observers.told.clear()
+    platform.relate("shop-app", "shop")
+    assert platform.observers.told == {}
+
+
 def test_a_verification_tells_again_what_was_lost():
     platform = related()
     number = observe(platform)
