@@ -140,6 +140,7 @@ def test_a_rotation_leaves_what_a_new_client_has(server: PostgreSQL) -> None:
     def back(database: Database) -> None:
         database.rename(SECOND, FIRST)
         database.grant(asked(1))
+        database.set_password(login(FIRST))
         database.lock_out([SECOND])
         database.revoke(SECOND)
 
