@@ -295,16 +295,14 @@ class PgBouncerCharm(ops.CharmBase):
             return
         from app.hooks.update_status import probed_servers
         from app.outcome import AskAgain
-        from domain.exposure import hooks_with_news, hooks_with_rare_news
+        from domain.exposure import hooks_with_news
 
         if all(
             not isinstance(outcome, AskAgain) and outcome.complete for outcome in self._outcomes
         ):
             facts = self._outcomes[-1].facts
             addresses = [(server.host, server.port) for server in probed_servers(facts)]
-            self._unchanged.remember(
-                addresses, self._deferred, hooks_with_news(facts), hooks_with_rare_news(facts)
-            )
+            self._unchanged.remember(addresses, self._deferred, hooks_with_news(facts))
 
     def _may_skip(self, event: ops.EventBase) -> bool:
         """Return whether a hook for this event would do nothing, because it would read nothing new.
