@@ -315,7 +315,7 @@ class PgBouncerCharm(ops.CharmBase):
             return
         from app.hooks.update_status import probed_servers
         from app.outcome import AskAgain
-        from domain.exposure import hooks_with_news, hooks_with_rare_news
+        from domain.exposure import hooks_with_news
         from domain.rotating import next_end
 
         if all(
@@ -324,11 +324,7 @@ class PgBouncerCharm(ops.CharmBase):
             facts = self._outcomes[-1].facts
             addresses = [(server.host, server.port) for server in probed_servers(facts)]
             self._unchanged.remember(
-                addresses,
-                self._deferred,
-                looking=hooks_with_news(facts),
-                later=hooks_with_rare_news(facts),
-                until=next_end(facts),
+                addresses, self._deferred, hooks_with_news(facts), next_end(facts)
             )
 
     def _may_skip(self, event: ops.EventBase) -> bool:

@@ -236,15 +236,6 @@ def hooks_with_news(facts: Facts) -> tuple[str, ...]:
     return outside + (("config_changed",) if untrusted else ())
 
 
-def hooks_with_rare_news(facts: Facts) -> tuple[str, ...]:
-    """Return the events whose hooks have to run once an hour even if no value of Juju has changed.
-
-    A Service inside of the cluster is applied by the charm alone, so that another person rarely changes it.
-    """
-    leads = may_write_for_app(facts) and facts.plan is not None and facts.service_host
-    return ("update_status",) if leads and not is_outside(facts) else ()
-
-
 def _reached_by(facts: Facts, kind: Kind) -> tuple[Endpoint, ...]:
     """Return the endpoints of this kind; () while Kubernetes has not made them."""
     exposed, plan = known(facts.ledger), facts.plan

@@ -24,6 +24,10 @@ class Pause(Value):
     # they have ended on every unit.
     until: Moment = 0
 
+    def complete(self) -> "Pause":
+        """Return this pause after open transactions have ended on every unit."""
+        return self.model_copy(update={"until": 0})
+
 
 class KillOrder(Value):
     """An order to disconnect clients. A client is disconnected if it matches every field that is set."""
@@ -38,6 +42,10 @@ class KillOrder(Value):
     # The most idle clients of each process that are disconnected, those first that have been idle longest; 0 is
     # no limit.
     oldest: Count = 0
+
+    def numbered(self, number: int) -> "KillOrder":
+        """Return this order with its number."""
+        return self.model_copy(update={"number": number})
 
 
 class Holder(Value):

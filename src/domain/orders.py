@@ -26,13 +26,13 @@ def pausing(plan: Plan, database: str, now: float, timeout: int) -> Plan:
     until = int(now) + timeout if timeout else 0
     added = Pause(database=database, since=int(now), until=until)
     kept = () if database == ALL else plan.paused
-    return plan.model_copy(update={"paused": (*kept, added)})
+    return plan.pausing((*kept, added))
 
 
 def resuming(plan: Plan, database: str) -> Plan:
     """Return the plan without the pause of a database; for ALL without any pause."""
     if database == ALL:
-        return plan.model_copy(update={"paused": ()})
+        return plan.pausing(())
     if ALL in plan.paused_databases:
         raise OrderRefused(
             f"all databases are paused, so {database} cannot be resumed alone: run resume without a database"
@@ -40,21 +40,20 @@ def resuming(plan: Plan, database: str) -> Plan:
     kept = tuple(pause for pause in plan.paused if pause.database != database)
     if kept == plan.paused:
         _check_database(plan, database)
-    return plan.model_copy(update={"paused": kept})
+    return plan.pausing(kept)
 
 
 def disabling(plan: Plan, database: str) -> Plan:
     """Return the plan in which no client can log in to a database."""
     _check_database(plan, database)
-    return plan.model_copy(update={"disabled": tuple(sorted({*plan.disabled, database}))})
+    return plan.disabling((*plan.disabled, database))
 
 
 def enabling(plan: Plan, database: str) -> Plan:
     """Return the plan in which clients can log in to a database."""
     if database not in plan.disabled:
         _check_database(plan, database)
-    kept = tuple(name for name in plan.disabled if name != database)
-    return plan.model_copy(update={"disabled": kept})
+    return plan.disabling(name for name in plan.disabled if name != database)
 
 
 def restarting(plan: Plan) -> Plan:
@@ -63,12 +62,12 @@ def restarting(plan: Plan) -> Plan:
         raise OrderRefused(
             "clients wait because of a pause, and would lose their connections: run resume first"
         )
-    return plan.model_copy(update={"restarts": plan.restarts % _MOST + 1})
+    return plan.restarting(plan.restarts % _MOST + 1)
 
 
 def reconnecting(plan: Plan) -> Plan:
     """Return the plan in which every server connection is replaced once more."""
-    return plan.model_copy(update={"reconnects": plan.reconnects % _MOST + 1})
+    return plan.reconnecting(plan.reconnects % _MOST + 1)
 
 
 def killing(plan: Plan, order: KillOrder, done: int = 0) -> Plan:
@@ -78,8 +77,7 @@ def killing(plan: Plan, order: KillOrder, done: int = 0) -> Plan:
     """
     if order.database:
         _check_database(plan, order.database)
-    numbered = order.model_copy(update={"number": max(plan.kills.number, done) % _MOST + 1})
-    return plan.model_copy(update={"kills": numbered})
+    return plan.killing(order.numbered(max(plan.kills.number, done) % _MOST + 1))
 
 
 def _check_database(plan: Plan, database: str) -> None:
@@ -128,12 +126,12 @@ def after_pauses(facts: Facts, plan: Plan) -> tuple[Plan, tuple[Pause, ...]]:
     expired: list[Pause] = []
     for pause in plan.paused:
         if pause.until and not waited_for(facts, pause):
-            kept.append(pause.model_copy(update={"until": 0}))
+            kept.append(pause.complete())
         elif pause.until and facts.now >= pause.until:
             expired.append(pause)
         else:
             kept.append(pause)
-    return plan.model_copy(update={"paused": tuple(kept)}), tuple(expired)
+    return plan.pausing(tuple(kept)), tuple(expired)
 
 
 def first_holder(facts: Facts) -> Holder | None:

@@ -1,5 +1,6 @@
 """The plan that the leader shares with all units, and the report of a unit on what it serves."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import pydantic
@@ -156,6 +157,26 @@ class Plan(Value):
             "disabled": tuple(name for name in self.disabled if name in known),
         }
         return self.model_copy(update=update)
+
+    def pausing(self, paused: tuple[Pause, ...]) -> "Plan":
+        """Return this plan with these pauses in place of its own."""
+        return self.model_copy(update={"paused": paused})
+
+    def disabling(self, databases: Iterable[str]) -> "Plan":
+        """Return this plan in which no client may log in to these databases."""
+        return self.model_copy(update={"disabled": tuple(sorted({*databases}))})
+
+    def restarting(self, number: int) -> "Plan":
+        """Return this plan with the number of the last order to restart."""
+        return self.model_copy(update={"restarts": number})
+
+    def reconnecting(self, number: int) -> "Plan":
+        """Return this plan with the number of the last order to replace server connections."""
+        return self.model_copy(update={"reconnects": number})
+
+    def killing(self, order: KillOrder) -> "Plan":
+        """Return this plan with the last order to disconnect clients."""
+        return self.model_copy(update={"kills": order})
 
     def without_upstream(self) -> "Plan":
         """Return this plan without a server and without databases."""

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 Server = tuple[str, int]
 
-# How often a hook looks for changes that no value of Juju shows and that are rare, in seconds.
-LATER_SECONDS = 3600
-
 
 class SkipUnchanged:
     """The record of what the last complete hook read, on the disk of the charm, which ends with the pod."""
@@ -43,8 +40,6 @@ class SkipUnchanged:
         self._file = pathlib.Path(charm.charm_dir, ".unchanged")
         # The kinds of events that the last complete hook deferred, once `holds` has read the record.
         self.deferred: tuple[str, ...] = ()
-        # By the kind of event, from which time on a hook looks. A hook of this kind of event looks itself.
-        self._later: dict[str, float] = {}
 
     def holds(self, event: ops.EventBase) -> bool:
         """Return whether every recorded value is unchanged, and PostgreSQL still answers.
@@ -57,16 +52,16 @@ class SkipUnchanged:
         except (OSError, ValueError):
             return False
         # A record of an earlier release has no such keys.
-        kind, later = event.handle.kind, known.get("later", {})
-        self._later = {other: due for other, due in later.items() if other != kind}
-        if kind in known.get("looking", ()) or time.time() >= later.get(kind, math.inf):
+        if event.handle.kind in known.get("looking", ()):
             return False
         self.deferred = tuple(known.get("deferred", ()))
         if time.time() >= known.get("until", math.inf):
             return False
         try:
             return (
-                self._state.unchanged(known["reads"], event, deferred=kind in self.deferred)
+                self._state.unchanged(
+                    known["reads"], event, deferred=event.handle.kind in self.deferred
+                )
                 and self._container.summary() == known["container"]
                 and _answers(known["servers"])
             )
@@ -78,14 +73,13 @@ class SkipUnchanged:
         servers: Sequence[Server],
         deferred: Collection[str] = (),
         looking: Collection[str] = (),
-        later: Collection[str] = (),
         until: float = math.inf,
     ) -> None:
         """Record what this hook read, and the kinds of events that it deferred.
 
         A later hook asks at `servers` whether PostgreSQL answers. Hooks for the kinds of events in `looking`
-        look for changes that no value of Juju shows, so they are never skipped. Hooks for the kinds in `later`
-        look once an hour. No hook is skipped from `until` on, in seconds since the epoch.
+        look for changes that no value of Juju shows, so they are never skipped. No hook is skipped from `until`
+        on, in seconds since the epoch.
         """
         if not self._state.comparable:
             return
@@ -94,8 +88,6 @@ class SkipUnchanged:
         until = min(until, self._state.comparable_until or math.inf)
         if until < math.inf:
             record["until"] = until
-        due = time.time() + LATER_SECONDS
-        record["later"] = {kind: min(self._later.get(kind, due), due) for kind in sorted(later)}
         events = {"deferred": sorted(deferred), "looking": sorted(looking)}
         text = json.dumps({**record, **events})
         new = self._file.with_name(f"{self._file.name}.new")

@@ -145,8 +145,7 @@ def test_a2_a_hook_notices_the_time_of_renewal_without_any_news(provider, monkey
     def at(moment):
         monkeypatch.setattr("adapters.juju.skip_unchanged.time.time", lambda: moment)
         looked = record.stat().st_mtime_ns
-        # An update-status of the leader also looks at the Service, once an hour.
-        juju.emit(juju.context.on.config_changed())
+        juju.emit(juju.context.on.update_status())
         return not record.exists() or record.stat().st_mtime_ns != looked
 
     assert not at(until - 1)

@@ -1,7 +1,5 @@
 """The Service of Kubernetes on Juju: which hooks ask Kubernetes, and what clients read in their relation."""
 
-import time
-
 import pytest
 from on_juju import HOST, JUJU_HOST, SHOP
 
@@ -55,20 +53,6 @@ def test_a_service_that_was_deleted_is_repaired_by_update_status(exposed):
     exposed.emit(exposed.context.on.update_status())
     assert exposed.kubernetes.own.node_ports == {6432: 30000}
     assert exposed.told(exposed.shop)["endpoints"] == "192.0.2.1:30000,192.0.2.2:30000"
-
-
-def test_a_service_inside_of_the_cluster_is_repaired_within_an_hour(exposed, monkeypatch):
-    on, now = exposed.context.on, time.time()
-    expose(exposed, "false")
-    exposed.kubernetes.services.clear()
-    monkeypatch.setattr("adapters.juju.skip_unchanged.time.time", lambda: now + 3000)
-    assert requests_of(exposed, on.update_status()) == []
-    # A hook with news does not put the look off.
-    exposed.client("blog-app", SHOP | {"database": "blog"})
-    monkeypatch.setattr("adapters.juju.skip_unchanged.time.time", lambda: now + 3700)
-    assert "expose" in requests_of(exposed, on.update_status())
-    assert exposed.kubernetes.services
-    assert requests_of(exposed, on.update_status()) == []
 
 
 def test_a_follower_asks_kubernetes_nothing(exposed):

@@ -43,7 +43,6 @@ def test_a_unit_that_does_not_lead_applies_no_service():
         other = facts.model_copy(update=nothing)
         assert exposure.wanted_service(other, verify=True) is None
         assert exposure.hooks_with_news(other) == ()
-        assert exposure.hooks_with_rare_news(other) == ()
         assert not exposure.has_surplus(other)
 
 
@@ -189,11 +188,9 @@ def test_what_needs_trust_is_said_until_there_is_trust():
     assert exposure.concluded(facts).problems == ()
 
 
-def test_update_status_looks_for_services_and_rarely_for_those_inside():
+def test_update_status_looks_only_for_services_that_lead_from_outside():
     assert exposure.hooks_with_news(facts_with()) == ()
-    assert exposure.hooks_with_rare_news(facts_with()) == ("update_status",)
     assert exposure.hooks_with_news(facts_with(OUTSIDE)) == ("update_status",)
-    assert exposure.hooks_with_rare_news(facts_with(OUTSIDE)) == ()
     assert not exposure.is_outside(facts_with(Exposed(told="false"), plan=None))
 
 
