@@ -276,6 +276,16 @@ def test_a_client_whose_password_is_not_readable_keeps_no_role_of_another(platfo
     assert role.lets_in
 
 
+def test_a_role_with_another_password_than_its_client_was_told_is_not_taken_over(platform):
+    facts = beside(platform, units=())
+    (number,) = platform.model.clients
+    role = platform.server.roles[f"relation_id_{number}"]
+    role.ours, role.password = False, "another"
+    after = taken_over(platform, facts)
+    assert not after.ledger.grants
+    assert not role.ours
+
+
 def test_a_role_of_a_client_that_has_left_never_lets_in_again(platform):
     facts = beside(platform, units=())
     (number,) = platform.model.clients
