@@ -18,6 +18,9 @@ ROTATION = "rotation"
 # The topic of a pause that was taken back.
 PAUSE = "pause"
 
+# The topic of a refresh that may wait for a unit.
+REFRESH = "refresh"
+
 
 class Level(enum.StrEnum):
     """How bad a problem is. Blocked: an operator has to act. Waiting: another party has to act."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from domain.change import plan_of_unit
 from domain.facts import Facts
 from domain.plan import Plan, Serving
-from domain.problems import Problem
+from domain.problems import REFRESH, Problem
 from domain.sentences import REFRESH_WAITS
 from domain.tls_told import plan_to_apply
 from domain.value import Count, Value, number_of
@@ -162,7 +162,7 @@ def may_let_next_go(facts: Facts) -> bool:
 def waits(facts: Facts, reason: object) -> Problem:
     """Return the problem of a unit that cannot ask Kubernetes whether the next unit waits for it."""
     command = facts.command("resume-upgrade")
-    return REFRESH_WAITS.problem("refresh", reason=reason, command=command)
+    return REFRESH_WAITS.problem(REFRESH, reason=reason, command=command)
 
 
 def highest_that_stays(facts: Facts) -> int:

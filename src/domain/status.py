@@ -16,7 +16,7 @@ from domain.overrides import unsupported_by
 from domain.own_users import is_changing, units_behind
 from domain.planning import certificate_logins
 from domain.pools import has_read_only_pools, least_for_read_only_pools
-from domain.problems import Level, Problem, Sentence
+from domain.problems import REFRESH, Level, Problem, Sentence
 from domain.reset import reset_problem
 from domain.supported import verifies_single_hosts
 from domain.tls_told import lacks_pair
@@ -52,7 +52,8 @@ def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ..
         *(Sentence(level=Level.ACTIVE, text=text) for text in facts.telemetry.answers),
         *(
             Sentence(level=problem.level, text=problem.text)
-            for problem in (*problems, *facts.ledger.problems)
+            # A refresh that may wait matters less than what clients notice.
+            for problem in sorted((*problems, *facts.ledger.problems), key=_waits_for_refresh)
         ),
     )
     order = list(Level)
@@ -64,6 +65,10 @@ def assess(facts: Facts, problems: Sequence[Problem] = ()) -> tuple[Sentence, ..
     rest = (sentence for sentence in ranked if sentence not in asked)
     notes = [sentence.text for sentence in (*asked, *_version(facts), *rest)]
     return (Sentence(level=Level.ACTIVE, text="; ".join(notes)),)
+
+
+def _waits_for_refresh(problem: Problem) -> bool:
+    return problem.topic == REFRESH
 
 
 def _version(facts: Facts) -> Iterator[Sentence]:
