@@ -150,5 +150,4 @@ def _with_readers(process: Process, limit: int, held: int, *, reads: bool) -> Pr
         readers = held <= writable > 0
         if not readers:
             limit = max(1, writable)
-    update = {"limit": 0 if limit == UNLIMITED else limit, "readers": readers}
-    return process.model_copy(update=update)
+    return process.limited(0 if limit == UNLIMITED else limit, readers=readers)

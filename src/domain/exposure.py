@@ -61,29 +61,11 @@ def is_applied(ledger: Ledger, service: Service) -> bool:
 
 
 def with_state(facts: Facts, service: Service, state: ServiceState) -> Ledger:
-    """Return the ledger after the Service was applied.
-
-    A load balancer that has lost its address keeps the address that clients have, until it has another.
-    """
-    exposed = known(facts.ledger)
+    """Return the ledger after the Service was applied, and what Kubernetes says of it."""
     host = "" if state.host == facts.service_host else state.host
-    balanced = service.kind == "loadbalancer"
-    # With a Service of its own, the application may be allowed to do what it was not allowed to do before.
-    trusted = None if exposed.host else exposed.trusted
-    kept = exposed.ingress if host == exposed.host else ()
-    exposed = exposed.model_copy(
-        update={
-            "kind": service.kind,
-            "applied": _identity(service),
-            "host": host,
-            "node_ports": state.node_ports,
-            "ingress": (state.ingress or kept) if balanced else (),
-            "trusted": False if host else trusted,
-            "borrows": exposed.borrows or bool(host),
-        }
-    )
+    exposed = known(facts.ledger).applying(service, _identity(service), state, host)
     ledger = facts.ledger.without(SERVICE).exposing(service.ports, exposed)
-    if balanced and not state.ingress:
+    if service.kind == "loadbalancer" and not state.ingress:
         name = state.host.partition(".")[0]
         return ledger.with_problem(sentences.NO_LOAD_BALANCER.problem(SERVICE, service=name))
     return ledger
@@ -131,11 +113,8 @@ def with_nodes(facts: Facts, nodes: Sequence[UnitNode]) -> Ledger:
     ready = sum(node.ready for node in nodes)
     complete = bool(hosts) and (not local or (plan is not None and ready >= len(plan.members)))
     exposed = known(facts.ledger)
-    exposed = exposed.model_copy(
-        update={
-            "nodes": tuple(sorted(hosts)) or exposed.nodes,
-            "located": located_units(facts) if complete else "",
-        }
+    exposed = exposed.at_nodes(
+        tuple(sorted(hosts)) or exposed.nodes, located_units(facts) if complete else ""
     )
     ledger = facts.ledger.exposing(facts.ledger.exposed_ports, exposed)
     if hosts:
@@ -146,19 +125,19 @@ def with_nodes(facts: Facts, nodes: Sequence[UnitNode]) -> Ledger:
 
 def without_nodes(ledger: Ledger) -> Ledger:
     """Return the ledger without nodes, which no client is told any more."""
-    exposed = known(ledger).model_copy(update={"nodes": (), "located": ""})
+    exposed = known(ledger).at_nodes((), "")
     return ledger.exposing(ledger.exposed_ports, exposed)
 
 
 def trusting(ledger: Ledger, *, trusted: bool | None) -> Ledger:
     """Return the ledger with whether this application may create objects; None if that is not known."""
-    exposed = known(ledger).model_copy(update={"trusted": trusted})
+    exposed = known(ledger).trusting(trusted=trusted)
     return ledger.exposing(ledger.exposed_ports, exposed)
 
 
 def releasing(ledger: Ledger) -> Ledger:
     """Return the ledger after Juju's own Service lost the ports of this application."""
-    exposed = known(ledger).model_copy(update={"borrows": False})
+    exposed = known(ledger).releasing()
     return ledger.exposing(ledger.exposed_ports, exposed)
 
 
@@ -166,7 +145,7 @@ def concluded(facts: Facts) -> Ledger:
     """Return the ledger with the kind that clients are told, the hosts outside, and what needs trust."""
     ledger, exposed = facts.ledger, known(facts.ledger)
     if facts.plan and _reached_by(facts, facts.plan.settings.expose_external):
-        exposed = exposed.model_copy(update={"told": facts.plan.settings.expose_external})
+        exposed = exposed.telling(facts.plan.settings.expose_external)
     outside = tuple(sorted({*exposed.nodes, *exposed.ingress}))
     ledger = ledger.exposing(ledger.exposed_ports, exposed).reached_from(outside)
     if exposed.trusted is not False:

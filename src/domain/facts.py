@@ -4,7 +4,7 @@ A method that returns a changed value is named after what the unit has just done
 these values with changes.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from domain.backend import BackendLogin, BackendRelation
 from domain.budget import UnitBudget
@@ -164,6 +164,21 @@ class Facts(Value):
     def forwarding(self, targets: tuple[LogTarget, ...]) -> "Facts":
         """Return these facts after the container was told to send its log lines to these targets."""
         return self.model_copy(update={"telemetry": self.telemetry.forwarding(targets)})
+
+    def naming(self, rotation_of: Callable[[str], Rotation]) -> "Facts":
+        """Return these facts with the names of clients by their rotations, which their first names identify."""
+        return self.model_copy(
+            update={
+                "clients": tuple(
+                    client.named(rotation_of(client.request.first_username))
+                    for client in self.clients
+                ),
+                "legacy": tuple(
+                    client.named(rotation_of(client.request.first_username))
+                    for client in self.legacy
+                ),
+            }
+        )
 
     def recording(self, ledger: Ledger) -> "Facts":
         """Return these facts after the leader wrote this ledger."""

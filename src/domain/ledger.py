@@ -137,8 +137,8 @@ class Ledger(Value):
             }
         )  # fmt: skip
 
-    def inheriting(self, grants: tuple[Grant, ...]) -> "Ledger":
-        """Return this ledger with the grants of clients of the charm that this charm replaces."""
+    def granting(self, grants: tuple[Grant, ...]) -> "Ledger":
+        """Return this ledger with these grants in place of its own."""
         return self.model_copy(update={"grants": grants})
 
     def without_backend(self) -> "Ledger":

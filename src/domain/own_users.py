@@ -13,8 +13,6 @@ Each step follows from what units report and from the secret that they share. So
 
 from collections.abc import Callable
 
-import pydantic
-
 from domain.facts import Facts
 from domain.system_users import ADMIN, STATS, SystemUsers
 from domain.users import AuthMaterial, Login, Password, auth_user, second_auth_user
@@ -50,42 +48,9 @@ def is_changing(auth: AuthMaterial) -> bool:
 def begun(auth: AuthMaterial, backend_user: str, new: NewPasswords) -> AuthMaterial:
     """Return these users with new passwords; those that the operator chose stay."""
     following = Login(username=other_auth_user(auth, backend_user), password=new.auth)
-    changed = auth.model_copy(update={"auth_schema": auth.schema_name, "next_auth": following})
     stats = auth.stats_password if STATS in auth.chosen else new.stats
     admin = auth.admin_password if ADMIN in auth.chosen else new.admin
-    return _with_console(changed, stats=stats, admin=admin)
-
-
-def used(auth: AuthMaterial) -> AuthMaterial:
-    """Return these users after the next auth user took the place of the auth user."""
-    if auth.next_auth is None:
-        return auth
-    return auth.model_copy(
-        update={
-            "auth_user": auth.next_auth.username,
-            "auth_password": auth.next_auth.password,
-            "next_auth": None,
-            "former_auth": Login(username=auth.auth_user, password=auth.auth_password),
-        }
-    )
-
-
-def unused(auth: AuthMaterial) -> AuthMaterial:
-    """Return a new generation of these users, without the login of the former auth user."""
-    if auth.former_auth is None:
-        return auth
-    return auth.model_copy(
-        update={
-            "former_auth": None,
-            "leaving_auth": auth.former_auth.username,
-            "generation": auth.generation + 1,
-        }
-    )
-
-
-def ended(auth: AuthMaterial) -> AuthMaterial:
-    """Return these users without what no unit has any more."""
-    return auth.model_copy(update={"leaving_auth": "", "former_admin_password": None})
+    return auth.beginning(following).with_console(stats=stats, admin=admin, chosen=auth.chosen)
 
 
 def with_chosen(
@@ -101,23 +66,7 @@ def with_chosen(
     admin = users.admin or (new.admin if new and ADMIN in dropped else auth.admin_password)
     if (stats, admin, users.chosen) == (auth.stats_password, auth.admin_password, auth.chosen):
         return auth
-    changed = auth.model_copy(update={"chosen": users.chosen})
-    return _with_console(changed, stats=stats, admin=admin)
-
-
-def _with_console(
-    auth: AuthMaterial, *, stats: pydantic.SecretStr, admin: pydantic.SecretStr
-) -> AuthMaterial:
-    """Return a new generation of these users, with these passwords for the console."""
-    former = auth.former_admin_password if admin == auth.admin_password else auth.admin_password
-    return auth.model_copy(
-        update={
-            "stats_password": stats,
-            "admin_password": admin,
-            "former_admin_password": former,
-            "generation": auth.generation + 1,
-        }
-    )
+    return auth.with_console(stats=stats, admin=admin, chosen=users.chosen)
 
 
 def units_behind(facts: Facts) -> tuple[str, ...]:

@@ -85,6 +85,10 @@ class DepartedUnit(Value):
     # Connections to a database that the unit may still have.
     held: Count
 
+    def at(self, address: str) -> "DepartedUnit":
+        """Return this unit with the address that it has now."""
+        return self.model_copy(update={"address": address})
+
 
 class Plan(Value):
     """The decisions of the leader for all units. A follower configures its processes from the plan alone."""
@@ -177,6 +181,18 @@ class Plan(Value):
     def killing(self, order: KillOrder) -> "Plan":
         """Return this plan with the last order to disconnect clients."""
         return self.model_copy(update={"kills": order})
+
+    def supporting(
+        self, settings: Settings, known_users: tuple[Name, ...], short_lived: tuple[Name, ...]
+    ) -> "Plan":
+        """Return this plan with the settings, users and databases that a version of PgBouncer supports."""
+        update = {"settings": settings, "known_users": known_users, "short_lived": short_lived}
+        return self.model_copy(update=update)
+
+    def with_single_hosts(self, place: int) -> "Plan":
+        """Return this plan in which every pool has a single host; `place` chooses the replica."""
+        upstream = self.upstream.with_single_hosts(place) if self.upstream else None
+        return self.model_copy(update={"upstream": upstream})
 
     def without_upstream(self) -> "Plan":
         """Return this plan without a server and without databases."""

@@ -161,7 +161,7 @@ def _departed(facts: Facts) -> Iterator[DepartedUnit]:
         for member in before.members
     )
     for known in {unit.name: unit for unit in (*members, *before.leavers)}.values():
-        unit = known.model_copy(update={"address": moved.get(known.name, known.address)})
+        unit = known.at(moved.get(known.name, known.address))
         if unit.address and unit.name not in staying and unit.address not in staying.values():
             yield unit
 

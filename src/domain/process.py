@@ -1,5 +1,7 @@
 """A PgBouncer process of a unit."""
 
+from typing import Self
+
 from domain.value import Count, Value
 
 # The most connections that a process without a limit may have.
@@ -20,6 +22,10 @@ class Process(Value):
     limit: Count = 0
     # The process has read-only pools, which lead to replicas and have their part of `limit`.
     readers: bool = False
+
+    def limited(self, limit: int, *, readers: bool) -> Self:
+        """Return this process with another limit, with or without read-only pools."""
+        return self.model_copy(update={"limit": limit, "readers": readers})
 
 
 class RunningProcess(Process):

@@ -15,17 +15,7 @@ def with_names(facts: Facts) -> Facts:
         return facts
     names = ledger.rotation_of
     grants = tuple(grant.named(names(grant.first_username)) for grant in ledger.grants)
-    return facts.model_copy(
-        update={
-            "ledger": ledger.model_copy(update={"grants": grants}),
-            "clients": tuple(
-                client.named(names(client.request.first_username)) for client in facts.clients
-            ),
-            "legacy": tuple(
-                client.named(names(client.request.first_username)) for client in facts.legacy
-            ),
-        }
-    )
+    return facts.recording(ledger.granting(grants)).naming(names)
 
 
 def rotations(facts: Facts) -> tuple[Rotation, ...]:

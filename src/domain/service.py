@@ -84,6 +84,44 @@ class Exposed(Value):
     # Juju's own Service has ports of this application.
     borrows: bool = False
 
+    def at_nodes(self, hosts: tuple[Host, ...], located: str) -> "Exposed":
+        """Return this with the nodes of the units that `located` identifies; '' if not every unit was found."""
+        return self.model_copy(update={"nodes": hosts, "located": located})
+
+    def trusting(self, *, trusted: bool | None) -> "Exposed":
+        """Return this with whether this application may create objects; None if that is not known."""
+        return self.model_copy(update={"trusted": trusted})
+
+    def releasing(self) -> "Exposed":
+        """Return this after Juju's own Service lost the ports of this application."""
+        return self.model_copy(update={"borrows": False})
+
+    def telling(self, kind: Kind) -> "Exposed":
+        """Return this after clients were told the endpoints of this kind."""
+        return self.model_copy(update={"told": kind})
+
+    def applying(
+        self, service: Service, identity: str, state: ServiceState, host: Address
+    ) -> "Exposed":
+        """Return this after the Service was applied; `host` is '' for that of the application's own Service.
+
+        A load balancer that has lost its address keeps the address that clients have, until it has another.
+        """
+        kept = self.ingress if host == self.host else ()
+        # With a Service of its own, the application may be allowed to do what it was not allowed to do before.
+        trusted = None if self.host else self.trusted
+        return self.model_copy(
+            update={
+                "kind": service.kind,
+                "applied": identity,
+                "host": host,
+                "node_ports": state.node_ports,
+                "ingress": (state.ingress or kept) if service.kind == "loadbalancer" else (),
+                "trusted": False if host else trusted,
+                "borrows": self.borrows or bool(host),
+            }
+        )
+
 
 def at_least(kind: Kind, other: Kind) -> bool:
     """Return whether a Service of `kind` also has what a Service of the other kind has."""

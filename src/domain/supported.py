@@ -16,12 +16,11 @@ def supported_part(plan: Plan, version: Version) -> Plan:
     """Return the part of the plan that this version of PgBouncer supports."""
     overrides = supported_by(plan.settings.overrides, version)
     settings = plan.settings.with_overrides(overrides)
-    update = {
-        "settings": settings,
-        "known_users": plan.known_users if version >= OWN_USERS else (),
-        "short_lived": plan.short_lived if version >= OWN_LIFETIMES else (),
-    }
-    return plan.model_copy(update=update)
+    return plan.supporting(
+        settings,
+        plan.known_users if version >= OWN_USERS else (),
+        plan.short_lived if version >= OWN_LIFETIMES else (),
+    )
 
 
 def supported_pools(plan: Plan, version: Version, part: Part) -> tuple[Pool, ...]:
@@ -29,9 +28,9 @@ def supported_pools(plan: Plan, version: Version, part: Part) -> tuple[Pool, ...
 
     Where a pool can have a single host only, the processes of all units divide the replicas.
     """
-    if plan.upstream and verifies_single_hosts(plan, version):
+    if verifies_single_hosts(plan, version):
         place = part.unit * part.processes + part.process
-        plan = plan.model_copy(update={"upstream": plan.upstream.with_single_hosts(place)})
+        plan = plan.with_single_hosts(place)
     planned = pools(plan, part)
     if version >= STANDING_LOOK_UPS:
         return planned

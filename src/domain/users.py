@@ -104,6 +104,59 @@ class AuthMaterial(Value):
         others = (self.next_auth, self.former_auth)
         return (current, *(login for login in others if login))
 
+    def beginning(self, following: Login) -> "AuthMaterial":
+        """Return these users with the auth user that takes the place of the auth user."""
+        return self.model_copy(update={"auth_schema": self.schema_name, "next_auth": following})
+
+    def used(self) -> "AuthMaterial":
+        """Return these users after the next auth user took the place of the auth user."""
+        if self.next_auth is None:
+            return self
+        return self.model_copy(
+            update={
+                "auth_user": self.next_auth.username,
+                "auth_password": self.next_auth.password,
+                "next_auth": None,
+                "former_auth": Login(username=self.auth_user, password=self.auth_password),
+            }
+        )
+
+    def unused(self) -> "AuthMaterial":
+        """Return a new generation of these users, without the login of the former auth user."""
+        if self.former_auth is None:
+            return self
+        return self.model_copy(
+            update={
+                "former_auth": None,
+                "leaving_auth": self.former_auth.username,
+                "generation": self.generation + 1,
+            }
+        )
+
+    def ended(self) -> "AuthMaterial":
+        """Return these users without what no unit has any more."""
+        return self.model_copy(update={"leaving_auth": "", "former_admin_password": None})
+
+    def with_console(
+        self, *, stats: pydantic.SecretStr, admin: pydantic.SecretStr, chosen: tuple[str, ...]
+    ) -> "AuthMaterial":
+        """Return a new generation of these users, with these passwords for the console.
+
+        `chosen` are the users whose passwords the operator has chosen.
+        """
+        changed = admin != self.admin_password
+        return self.model_copy(
+            update={
+                "stats_password": stats,
+                "admin_password": admin,
+                "former_admin_password": self.admin_password
+                if changed
+                else self.former_admin_password,
+                "chosen": chosen,
+                "generation": self.generation + 1,
+            }
+        )
+
     def signed_with(self, signed_for: str) -> "AuthMaterial":
         """Return these users after the comments on roles are signed with this password of the backend's user."""
         return self.model_copy(update={"signed_for": signed_for})

@@ -10,7 +10,6 @@ import pytest
 from test_postgres_inherited import FORMER, before, role
 
 from adapters.pebble.pooler import LAYOUT
-from domain import own_users
 from domain.backend import BackendLogin, BackendRelation
 from domain.facts import Facts
 from domain.instances import pooler_config
@@ -116,7 +115,7 @@ def test_a_client_logs_in_before_and_after_its_role_is_taken_over(
     assert {step.action for step in steps} == {"reload"}
     assert total(unit) == (42,)
     unused = upstream.model_copy(update=used | {"former_auth_user": ""})
-    unit.apply(config(after.model_copy(update={"upstream": unused}), own_users.unused(auth)))
+    unit.apply(config(after.model_copy(update={"upstream": unused}), auth.unused()))
     assert total(unit) == (42,)
     # PgBouncer would end if a database with connections got another user.
     assert unit.workload.processes() == processes

@@ -70,8 +70,8 @@ class RotateOwnUsers:
         if own_users.units_behind(facts):
             # Each unit reports in its databag, which is an event.
             return Done(facts)
-        step = own_users.unused if auth.former_auth else own_users.ended
-        return AskAgain(self._store(facts, step(auth)), "about to drop the former auth user")
+        following = auth.unused() if auth.former_auth else auth.ended()
+        return AskAgain(self._store(facts, following), "about to drop the former auth user")
 
     def _use(self, facts: Facts, auth: AuthMaterial, following: Login) -> Done | AskAgain:
         """Make the next auth user, and use it once it can log in and every unit has its password."""
@@ -97,9 +97,7 @@ class RotateOwnUsers:
             name = following.username
             return AskAgain(facts, f"waiting for PostgreSQL to let in {name}")
         logger.info("Passwords are looked up by user %s from now on", following.username)
-        return AskAgain(
-            self._store(facts, own_users.used(auth)), f"about to use {following.username}"
-        )
+        return AskAgain(self._store(facts, auth.used()), f"about to use {following.username}")
 
     def _new_passwords(self) -> NewPasswords:
         return NewPasswords(

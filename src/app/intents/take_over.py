@@ -25,7 +25,7 @@ def taking_over(facts: Facts, database: Database, clients: Clients) -> Facts:
         if database.adopt(role):
             adopted.add(role.username)
     grants = _grants(facts, adopted)
-    return facts.recording(facts.ledger.inheriting(grants))
+    return facts.recording(facts.ledger.granting(grants))
 
 
 def _grants(facts: Facts, adopted: set[str]) -> tuple[Grant, ...]:

@@ -9,7 +9,6 @@ from adapters.memory.server import MemoryRole
 from app.errors import RolloutFailed, RolloutForbidden
 from app.intents.follow_reference import FollowReference
 from app.outcome import AskAgain, Done
-from domain import own_users
 from domain.ledger import Ledger
 from domain.problems import Level
 from domain.reference import AuthUserInUse, Reference, ReferenceDatabase
@@ -192,7 +191,7 @@ def after_the_last(platform, **how):
     platform.server.roles[FORMER] = MemoryRole(ours=False, password="former")
     facts = taken_over(platform, beside(platform, units=(), **how))
     assert facts.auth.former_auth.username == FORMER
-    ended = own_users.ended(own_users.unused(facts.auth))
+    ended = facts.auth.unused().ended()
     facts = facts.model_copy(update={"auth": ended, "auth_unshared": False})
     reports = tuple(AuthUserInUse(unit=f"pgbouncer/{n}", auth_user=SECOND) for n in range(2))
     return facts.with_reference(facts.reference.model_copy(update={"in_use": reports}))

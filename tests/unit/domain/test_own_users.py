@@ -13,8 +13,8 @@ from logins import login, material
 
 def test_nothing_is_used_or_forgotten_before_a_rotation_begins():
     auth = material()
-    assert own_users.used(auth) == auth
-    assert own_users.unused(auth) == auth
+    assert auth.used() == auth
+    assert auth.unused() == auth
     assert not own_users.is_changing(auth)
 
 
@@ -103,7 +103,7 @@ def test_no_password_is_made_while_the_choice_stays():
 def test_the_former_auth_user_leaves_with_a_new_generation():
     former = login("former")
     auth = material().model_copy(update={"former_auth": former})
-    after = own_users.unused(auth)
+    after = auth.unused()
     assert after.former_auth is None
     assert after.leaving_auth == former.username
     assert after.generation == auth.generation + 1
