@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from adapters.postgres.server import Connection
 
 # Locks on objects that all databases share. ALTER ROLE keeps a lock on the catalog until its transaction ends, and
-# a lock on the row that pg_locks does not show. Only who waits for a row lock sees whose it is, so every
-# transaction that has changed such a catalog is a holder. A prepared transaction has no process.
+# a lock on the row that pg_locks does not show. Only a session that waits for such a lock is shown its holder. So
+# every transaction that has changed such a catalog is a holder. A prepared transaction has no process.
 # (https://www.postgresql.org/docs/current/view-pg-locks.html)
 _HOLDERS: LiteralString = """
 WITH held AS (
