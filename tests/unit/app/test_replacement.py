@@ -275,7 +275,7 @@ def test_a_client_whose_password_is_not_readable_keeps_no_role_of_another(platfo
     assert role.lets_in
 
 
-def test_a_role_with_another_password_than_its_client_was_told_is_not_taken_over(platform):
+def test_a_role_with_another_password_than_the_client_has_stays(platform):
     facts = beside(platform, units=())
     (number,) = platform.model.clients
     role = platform.server.roles[f"relation_id_{number}"]
