@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from typing import TextIO
 
 from adapters.local import environment, files
 from adapters.local.system_processes import command_of, pid_in, send, user_of
@@ -21,6 +22,9 @@ _LOCK = "watch.lock"
 
 # How long a process that watches may take to end after SIGTERM, in seconds.
 _END_SECONDS = 3.0
+
+# How long `watcher`, in another command, may hold the lock, in seconds.
+_PROBE_SECONDS = 0.5
 
 _SOURCES = pathlib.Path(__file__).resolve().parents[1]
 
@@ -34,10 +38,11 @@ def only_one(store: Store) -> Generator[None]:
     """Hold the lock of the process that watches. Raises Watched if another process holds it."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
     with open(os.open(store.home / _LOCK, flags, 0o600), "r+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Watched(str(pid_in(lock.read()))) from None
+        end = time.monotonic() + _PROBE_SECONDS
+        while not _take(lock):
+            if time.monotonic() > end:
+                raise Watched(str(pid_in(lock.read())))
+            time.sleep(0.02)
         os.truncate(lock.fileno(), 0)
         os.pwrite(lock.fileno(), f"{os.getpid()}\n".encode(), 0)
         yield
@@ -50,11 +55,16 @@ def watcher(store: Store) -> int:
     except OSError:
         return 0
     with open(descriptor, "r+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return pid_in(lock.read())
-    return 0
+        return 0 if _take(lock) else pid_in(lock.read())
+
+
+def _take(lock: TextIO) -> bool:
+    """Take a lock until its file is closed; return False if another process holds it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def start(store: Store) -> subprocess.Popen[bytes] | None:

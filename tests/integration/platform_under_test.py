@@ -114,8 +114,14 @@ def value(connection, statement, *parameters, **how):
 
 
 def lives(pid: int) -> bool:
-    """A process that has ended and that nobody asked about has no command line any more."""
+    """Return whether a thread of a process runs: its files are open until the last thread has ended."""
+    return any(map(_runs, pathlib.Path(f"/proc/{pid}/task").glob("*/stat")))
+
+
+def _runs(status: pathlib.Path) -> bool:
     try:
-        return bool(pathlib.Path(f"/proc/{pid}/cmdline").read_bytes())
+        text = status.read_text()
     except OSError:
         return False
+    # The state stands behind the name, which may contain spaces.
+    return text.rpartition(")")[2].split()[0] not in {"Z", "X"}

@@ -48,7 +48,7 @@ class PostgreSQL:
     """A server of one's own, whose superuser is `operator`.
 
     `hba_delay`: other users are named in pg_hba.conf only so many seconds after they were made,
-    as behind the PostgreSQL charms. `standby_of`: a streaming standby of another one. `programs`:
+    as behind the PostgreSQL charms. `standby_of`: a streaming standby of a server, with its settings. `programs`:
     the folder with initdb and postgres, in place of the one that is found first. `tls`: the
     certificate with which it encrypts all connections of users but `operator`.
     """
@@ -64,6 +64,8 @@ class PostgreSQL:
     ) -> None:
         self.host, self.port = "127.0.0.1", free_port()
         self._binaries = programs or binaries()
+        # PostgreSQL refuses a standby with lower limits than its primary.
+        self._given = {**(standby_of._given if standby_of else {}), **(settings or {})}
         self._settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
@@ -72,7 +74,7 @@ class PostgreSQL:
             "max_connections": "100",
             "autovacuum": "off",
             "fsync": "off",
-            **(settings or {}),
+            **self._given,
         }
         self._hba_delay = hba_delay
         self._standby_of = standby_of

@@ -1,6 +1,7 @@
 """Processes that end or hang are started again, by a process that `up` starts."""
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -31,10 +32,16 @@ def watched(pooler):
 
 
 def watcher(pooler):
-    """The process that watches the units; 0 if there is none."""
-    lock = pooler.home / "watch.lock"
-    pid = int(lock.read_text() or 0) if lock.exists() else 0
-    return pid if pid and lives(pid) else 0
+    """The process that watches the units, and so holds the lock; 0 if there is none."""
+    path = pooler.home / "watch.lock"
+    if not path.exists():
+        return 0
+    with path.open("r+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(lock.read() or 0)
+    return 0
 
 
 def serves(pooler):
