@@ -51,6 +51,15 @@ def platform(program, home):
         yield platform
 
 
+def until_replayed(primary, standby):
+    """Wait until the standby has every user and password of the primary."""
+    ((position,),) = primary.sql("SELECT pg_current_wal_lsn()")
+    end = time.monotonic() + 60
+    while standby.sql("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [position]) != [(True,)]:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def encrypted(platform):
     """Return whether each server connection is encrypted; those from before a reload end after it."""
     end = time.monotonic() + 30
@@ -143,6 +152,7 @@ def test_b2_a_new_authority_of_postgresql_cuts_no_transaction(
     standby.serve(pair)
     platform.tell(place, old, readers=reader)
     platform.relate()
+    until_replayed(postgresql, standby)
     assert answers(platform, "shop_readonly")
     with Workload(platform) as work:
         work.goes_on()
