@@ -27,7 +27,12 @@ def pair(authority):
 
 @pytest.fixture(scope="module")
 def tls_server(pair):
-    settings = {"listen_addresses": "127.0.0.1,127.0.0.2", "log_connections": "on"}
+    settings = {
+        "listen_addresses": "127.0.0.1,127.0.0.2",
+        "log_connections": "on",
+        # The standby needs what was written while it did not know that the server had restarted.
+        "wal_keep_size": "128MB",
+    }
     with PostgreSQL(settings=settings, tls=pair) as server:
         yield server
 
@@ -56,7 +61,9 @@ def until_replayed(primary, standby):
     ((position,),) = primary.sql("SELECT pg_current_wal_lsn()")
     end = time.monotonic() + 60
     while standby.sql("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [position]) != [(True,)]:
-        assert time.monotonic() < end
+        assert time.monotonic() < end, "\n".join(
+            line for line in standby.log.splitlines() if " connection " not in line
+        )[-3000:]
         time.sleep(0.05)
 
 
