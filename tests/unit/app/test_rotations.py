@@ -5,7 +5,7 @@ import time
 import pydantic
 import pytest
 from in_memory import deployed, related, worst
-from rotating import lets_in, published
+from rotating import lets_in, published, shop, users
 
 from app.errors import ActionFailed
 from app.outcome import AskAgain
@@ -26,17 +26,6 @@ def clock(monkeypatch):
 def rotate(platform, application="", seconds=DAY):
     """Begin a rotation, and return what the operator is told; no hook follows."""
     return platform.leader.rotate_credentials("clients", application, seconds).messages
-
-
-def shop(**how):
-    """Return a platform with the client shop."""
-    platform = related(**how)
-    platform.relate("shop", "shop")
-    return platform
-
-
-def users(platform):
-    return {name for name, role in platform.server.roles.items() if role.client}
 
 
 def hooks(platform):
