@@ -48,12 +48,16 @@ def pooler(program: pathlib.Path, server: PostgreSQL) -> Iterator[Pooler]:
 
 @pytest.fixture
 def shop(pooler: Pooler, server: PostgreSQL) -> Iterator[dict[str, str]]:
-    """What the application `shop` was told; afterwards PostgreSQL runs and all units serve."""
-    yield pooler.credentials("shop")
-    with contextlib.suppress(psycopg.OperationalError):
+    """What the application `shop` was told; afterwards PostgreSQL runs and all processes serve."""
+    told = pooler.credentials("shop")
+    yield told
+    try:
         server.sql("SELECT 1")
-        return
-    server.start()
+    except psycopg.OperationalError:
+        server.start()
+    for host in sockets(pooler):
+        # Until a process tries PostgreSQL again, it answers by the error of its last try.
+        assert until(lambda host=host: answer(told, host=host)[0] == "served", TOLD_SECONDS)
 
 
 @contextlib.contextmanager
