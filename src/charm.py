@@ -188,6 +188,8 @@ class PgBouncerCharm(ops.CharmBase):
             self._on_tracing_changed(event)
 
     def _on_start(self, event: ops.EventBase) -> None:
+        # Another charm may have run on this disk, and relations may be older than this pod.
+        self._state.ask_for_each_endpoint()
         self._conclude(event, self._hooks().start())
 
     def _on_stop(self, _: ops.EventBase) -> None:
@@ -310,6 +312,7 @@ class PgBouncerCharm(ops.CharmBase):
 
     def _on_commit(self, _: ops.EventBase) -> None:
         """Record what the hook read if nothing is left to do, so that later hooks can end early."""
+        self._state.keep_unrelated()
         # After a hook, an event that was deferred without a hook may have something to do.
         if not self._outcomes or self._deferred_unread:
             return

@@ -33,7 +33,7 @@ _HOOKS = (
 SECONDS = 5.0
 HOOK_SECONDS = 4.0
 # On a busy machine everything takes longer: by so many times what a client takes without a hostile client.
-BUSY = 6.0
+BUSY = 12.0
 
 # Databases that several of the clients use.
 SHARED = ",".join(["shop", *(f"hostile{number}" for number in range(10))])

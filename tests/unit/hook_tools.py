@@ -24,6 +24,10 @@ def _config_get():
     return dict(_backends[0].config_get())
 
 
+def _secret_get(**which):
+    return dict(_backends[0].secret_get(**which))
+
+
 _MockModelBackend.__init__ = _begun
 hookcmds.relation_get, hookcmds.relation_list = _relation_get, _relation_list
-hookcmds.config_get = _config_get
+hookcmds.config_get, hookcmds.secret_get = _config_get, _secret_get

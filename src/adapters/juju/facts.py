@@ -23,7 +23,7 @@ from adapters.juju.names import (
     REFERENCE_UNIT_KEYS,
 )
 from adapters.juju.peers import REQUEST
-from adapters.juju.secrets import JujuSecrets
+from adapters.juju.secrets import JujuSecrets, content_of
 from adapters.juju.state import JujuState
 from adapters.juju.telemetry import JujuTelemetry
 from domain import sentences
@@ -251,12 +251,11 @@ class JujuFacts:
         )
 
     def _secret(self, uri: str, label: str) -> dict[str, str]:
-        try:
-            secret = self._charm.model.get_secret(id=uri, label=label)
-            return secret.get_content(refresh=True)
-        except (ops.SecretNotFoundError, ops.ModelError):
+        content = content_of(uri=uri, label=label)
+        if content is None:
             self._state.incomparable()  # No event tells that a secret becomes readable.
-            raise ValueError("its secret is not readable yet") from None
+            raise ValueError("its secret is not readable yet")
+        return content
 
     def _system_users(
         self, settings: Settings | None, *, leader: bool
@@ -267,9 +266,8 @@ class JujuFacts:
         if not (uri := settings.system_users):
             return SystemUsers(), ""
         application = self._charm.app.name
-        try:
-            content = self._charm.model.get_secret(id=uri).get_content(refresh=True)
-        except (ops.SecretNotFoundError, ops.ModelError):
+        content = content_of(uri=uri)
+        if content is None:
             self._state.incomparable()  # No event tells that a secret becomes readable.
             kind = sentences.SYSTEM_USERS_UNREADABLE
             return None, kind.text(secret=uri, application=application)

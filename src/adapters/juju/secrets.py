@@ -7,12 +7,27 @@ from collections.abc import Mapping
 
 import ops
 import pydantic
+from ops import hookcmds
 
 from adapters.juju.state import JujuState
 from domain import own_users
 from domain.settings import RotationPeriod
 from domain.system_users import ADMIN
 from domain.users import AuthMaterial
+
+
+def content_of(*, uri: str | None = None, label: str | None = None) -> dict[str, str] | None:
+    """Return the newest content of a secret; None if there is no secret that this unit may read.
+
+    With both, a secret of another application has this label from now on. This is a single call of a hook tool,
+    and the model of ops makes two.
+    """
+    try:
+        if uri is None:
+            return hookcmds.secret_get(label=label or "", refresh=True)
+        return hookcmds.secret_get(id=uri, label=label, refresh=True)
+    except (hookcmds.Error, ops.ModelError):
+        return None
 
 
 class LabelledSecret:
@@ -36,10 +51,7 @@ class LabelledSecret:
 
     def content(self) -> Mapping[str, str]:
         """Return the content; {} if there is no secret that this unit may read."""
-        try:
-            return self._model.get_secret(label=self._label).get_content(refresh=True)
-        except (ops.SecretNotFoundError, ops.ModelError):
-            return {}
+        return content_of(label=self._label) or {}
 
     def write(self, content: Mapping[str, str], relation: ops.Relation | None = None) -> str:
         """Write the content if it differs, let the relation read it, and return the URI of the secret."""

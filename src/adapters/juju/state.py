@@ -16,6 +16,8 @@ from typing import NamedTuple
 import ops
 from ops import hookcmds
 
+from adapters.juju.unrelated import UnrelatedEndpoints
+
 
 class Read(NamedTuple):
     """A value of Juju that was read. `relation` is -1 for a value that belongs to no relation."""
@@ -44,6 +46,7 @@ class JujuState:
 
     def __init__(self, charm: ops.CharmBase) -> None:
         self._charm = charm
+        self._unrelated = UnrelatedEndpoints(charm.charm_dir)
         self._reads: dict[Read, ops.Relation | None] = {}
         # The numbers of the relations of `only_in_its_hooks`.
         self._announced: set[int] = set()
@@ -65,8 +68,20 @@ class JujuState:
     def relations(self, endpoint: str) -> list[ops.Relation]:
         """Return the relations of an endpoint, except a relation that breaks in this hook."""
         self._reads[Read(RELATIONS, name=endpoint)] = None
+        if endpoint in self._unrelated:
+            return []
+        listed = self._charm.model.relations[endpoint]
+        self._unrelated.learn(endpoint, related=bool(listed))
         # In relation-broken Juju still lists the relation.
-        return [relation for relation in self._charm.model.relations[endpoint] if relation.active]
+        return [relation for relation in listed if relation.active]
+
+    def ask_for_each_endpoint(self) -> None:
+        """Ask Juju for the relations of each endpoint, also where there were none."""
+        self._unrelated.forget()
+
+    def keep_unrelated(self) -> None:
+        """Keep for later hooks which endpoints have no relation."""
+        self._unrelated.store()
 
     def relation(self, endpoint: str) -> ops.Relation | None:
         """Return the relation of an endpoint with the limit of a single relation; None without a relation."""

@@ -1,13 +1,15 @@
 """Whatever stands in a databag or a secret is understood, or refused with one sentence."""
 
+import pathlib
 import re
 from types import SimpleNamespace
+from unittest import mock
 
-import ops
 import pytest
 from hostile.inputs import ANY_TEXT, HUGE, NAMES, TEXT, a_sentence, damaged, outcome
 from hypothesis import example
 from hypothesis import strategies as st
+from ops import hookcmds
 from plans import plan
 from profiles import given
 from samples import AUTH
@@ -193,10 +195,13 @@ HONEST = {_KEYS[name]: getattr(AUTH, name) for name in ("auth_user", "stats_user
 HONEST |= {key: "secret" for key in _KEYS.values() if key.endswith("password")}
 
 
-def secrets_with(content):
-    held = SimpleNamespace(get_content=lambda refresh: content)
-    charm = SimpleNamespace(model=SimpleNamespace(get_secret=lambda label: held), app=None)
-    return JujuSecrets(charm, JujuState(charm), "label")
+CHARM = SimpleNamespace(model=None, app=None, charm_dir=pathlib.Path("no directory"))
+
+
+def read(**secret):
+    """Return the users in a secret, for what `secret-get` answers."""
+    with mock.patch.object(hookcmds, "secret_get", **secret):
+        return JujuSecrets(CHARM, JujuState(CHARM), "label").read()
 
 
 @given(st.sampled_from([*HONEST, "unknown"]), ANY_TEXT)
@@ -205,8 +210,8 @@ def secrets_with(content):
 @example("auth-user", "a ")
 @example("admin-user", "a, b")
 def test_a_secret_is_of_use_or_counts_as_none(key, value):
-    assert secrets_with(HONEST).read() is not None
-    found = secrets_with(HONEST | {key: value}).read()
+    assert read(return_value=HONEST) is not None
+    found = read(return_value=HONEST | {key: value})
     if found:
         program = PgBouncerRuntime(version=Version(1, 24))
         config = pooler_config(plan(), "pgb/0", program, LAYOUT, found)
@@ -214,13 +219,9 @@ def test_a_secret_is_of_use_or_counts_as_none(key, value):
         assert all(rendering.pgbouncer_ini(one) for one in config.instances)
 
 
-@pytest.mark.parametrize("error", [ops.SecretNotFoundError(), ops.ModelError()])
-def test_a_secret_that_cannot_be_had_counts_as_none(error):
-    def refuse(label):
-        raise error
-
-    charm = SimpleNamespace(model=SimpleNamespace(get_secret=refuse), app=None)
-    assert JujuSecrets(charm, JujuState(charm), "label").read() is None
+def test_a_secret_that_cannot_be_had_counts_as_none():
+    error = hookcmds.Error(returncode=1, cmd=["secret-get"], stderr="ERROR permission denied")
+    assert read(side_effect=error) is None
 
 
 OPTIONS = st.dictionaries(

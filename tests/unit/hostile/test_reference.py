@@ -2,11 +2,12 @@
 
 import json
 from types import SimpleNamespace
+from unittest import mock
 
-import ops
 from hostile.inputs import ANY_TEXT, NAMES, TEXT
 from hypothesis import example
 from hypothesis import strategies as st
+from ops import hookcmds
 from profiles import given
 
 from adapters.juju import reference
@@ -23,17 +24,11 @@ CONFIGS = st.dictionaries(
 
 def read(shared, secret=None):
     """Return what a unit reads that finds these values."""
-
-    def get_secret(**_):
-        if secret is None:
-            raise ops.SecretNotFoundError
-        return SimpleNamespace(get_content=lambda **_: secret)
-
-    model = SimpleNamespace(get_secret=get_secret)
     app, unit = SimpleNamespace(name="pool"), SimpleNamespace(name="pool/0")
-    charm = SimpleNamespace(model=model, app=app, unit=unit)
+    charm = SimpleNamespace(model=None, app=app, unit=unit)
     state = SimpleNamespace(relation=lambda _: None, relations=lambda _: [], units=lambda _: [])
-    return reference.read(charm, state, None, shared, {})
+    with mock.patch.object(hookcmds, "secret_get", return_value=secret or {}):
+        return reference.read(charm, state, None, shared, {})
 
 
 @given(CONFIGS | ANY_TEXT, st.lists(NAMES | ANY_TEXT).map(json.dumps) | ANY_TEXT)

@@ -4,6 +4,7 @@ import json
 import pathlib
 
 import pytest
+from ops import hookcmds
 
 from adapters.juju import databags
 from adapters.juju.secrets import JujuSecrets
@@ -40,7 +41,18 @@ def later(value):
     return [later(item) for item in value] if isinstance(value, list) else value
 
 
-def secrets_with(content):
+@pytest.fixture
+def secrets_with(monkeypatch):
+    """Return a function that returns the secrets of an application that has stored a content."""
+
+    def with_content(content):
+        monkeypatch.setattr(hookcmds, "secret_get", lambda **_: content)
+        return _secrets_with(content)
+
+    return with_content
+
+
+def _secrets_with(content):
     class Secret:
         def get_content(self, refresh):
             return content
@@ -143,7 +155,7 @@ def test_what_a_unit_of_release_0_1_0_says_of_itself():
     assert (stake.share, stake.held) == (20, 20)
 
 
-def test_the_secret_of_release_0_1_0():
+def test_the_secret_of_release_0_1_0(secrets_with):
     content = json.loads(text("0.1.0", "secret"))
     secrets = secrets_with(content)
     auth = secrets.read()
@@ -155,7 +167,7 @@ def test_the_secret_of_release_0_1_0():
     assert content == before
 
 
-def test_a_secret_keeps_what_a_later_release_added():
+def test_a_secret_keeps_what_a_later_release_added(secrets_with):
     content = json.loads(text("0.1.0", "secret")) | {"ca-key": "of a later release"}
     secrets = secrets_with(content)
     auth = secrets.read()
@@ -163,7 +175,7 @@ def test_a_secret_keeps_what_a_later_release_added():
     assert (content["monitoring-user"], content["ca-key"]) == ("another", "of a later release")
 
 
-def test_a_secret_with_something_missing_is_unreadable_and_none_is_not():
+def test_a_secret_with_something_missing_is_unreadable_and_none_is_not(secrets_with):
     content = json.loads(text("0.1.0", "secret"))
     del content["auth-user"]
     for held, unreadable in ((content, True), ({}, False)):
