@@ -8,9 +8,19 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import pathlib
+import re
 import sys
 from typing import TYPE_CHECKING
+
+# The hooks whose events the charm does not observe. Juju sends relation-changed after each relation-joined, which
+# brings nothing that is not in it, and only the charm that this charm replaces uses the relation `upgrade`.
+UNOBSERVED = re.compile("hooks/(install|.+-relation-joined|upgrade-relation-.+)")
+
+if __name__ == "__main__" and UNOBSERVED.fullmatch(os.environ.get("JUJU_DISPATCH_PATH", "")):
+    # ops would be imported, and would call three hook tools.
+    sys.exit()
 
 # ops would import ops-tracing, and take twice as long. For a hook that is traced, adapters/juju/delivery.py
 # imports it later.
@@ -108,10 +118,7 @@ class PgBouncerCharm(ops.CharmBase):
         )
 
     def _handlers_of_relations(self) -> Handlers:
-        """Return the handlers of the events of relations.
-
-        Juju sends relation-changed after each relation-joined, which brings nothing that is not in it.
-        """
+        """Return the handlers of the events of relations."""
         peers, backend, clients = self.on[PEERS], self.on[BACKEND], self.on[CLIENTS]
         certificates, authorities = self.on[CERTIFICATES], self.on[AUTHORITIES]
         handlers = [
