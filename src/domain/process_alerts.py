@@ -28,7 +28,7 @@ DOWN = Alert(
     " this process cannot connect.",
     steps=(
         "Read the status of the unit: `juju status`, or `./pooler status`.",
-        "Read the log of the process: `juju ssh --container pgbouncer UNIT pebble logs pgbouncer-0`, or"
+        "Read the log of the process: `juju ssh --container pgbouncer UNIT /charm/bin/pebble logs pgbouncer-0`, or"
         " `./pooler logs`.",
         "If the process runs and does not answer, PgBouncer is killed and started again by its check"
         " within half a minute.",
@@ -156,8 +156,8 @@ HOST_DOWN = Alert(
     " run. PgBouncer may run without it.",
     steps=(
         "Read the status of the unit: `juju status` names an exporter that is missing in the image.",
-        "If the unit is active, look at the log of the exporter: `juju ssh --container pgbouncer UNIT pebble"
-        " logs exporter-0`.",
+        "If the unit is active, look at the log of the exporter:"
+        " `juju ssh --container pgbouncer UNIT /charm/bin/pebble logs exporter-0`.",
     ),
 )
 HOST_METRICS_MISSING = Alert(

@@ -257,7 +257,7 @@ NO_CONTAINER = Kind(
 NOT_RUNNING = Kind(
     Level.WAITING,
     "waiting for PgBouncer to run",
-    "look at `juju ssh --container pgbouncer pgbouncer-k8s/0 pebble logs`",
+    "look at `juju ssh --container pgbouncer pgbouncer-k8s/0 /charm/bin/pebble logs`",
 )
 RESTARTING = Kind(
     Level.WAITING,
