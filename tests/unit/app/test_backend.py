@@ -59,6 +59,13 @@ def test_the_leader_makes_the_auth_user_and_the_auth_function():
     assert worst(platform.leader).level is Level.ACTIVE
 
 
+def test_a_changed_option_makes_a_function_again_that_was_dropped():
+    platform = related()
+    platform.server.functions.clear()
+    platform.leader.config_changed()
+    assert platform.server.functions == {"pgbouncer"}
+
+
 def test_a_former_schema_is_used_until_the_new_schema_exists():
     platform = related()
     own = platform.model.auth.auth_user
