@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 
 import ops
@@ -15,6 +16,10 @@ from domain.settings import RotationPeriod
 from domain.system_users import ADMIN
 from domain.users import AuthMaterial
 
+# The URI of a secret. Other applications choose some URIs, and hook tools read an argument that begins with a
+# hyphen as an option, such as --output=FILE.
+_URI = re.compile(r"(?:secret:)?([0-9A-Za-z/][0-9A-Za-z/_-]{0,119})")
+
 
 def content_of(*, uri: str | None = None, label: str | None = None) -> dict[str, str] | None:
     """Return the newest content of a secret; None if there is no secret that this unit may read.
@@ -25,7 +30,9 @@ def content_of(*, uri: str | None = None, label: str | None = None) -> dict[str,
     try:
         if uri is None:
             return hookcmds.secret_get(label=label or "", refresh=True)
-        return hookcmds.secret_get(id=uri, label=label, refresh=True)
+        if not (found := _URI.fullmatch(uri.strip())):
+            return None
+        return hookcmds.secret_get(id=f"secret:{found[1]}", label=label, refresh=True)
     except (hookcmds.Error, ops.ModelError):
         return None
 

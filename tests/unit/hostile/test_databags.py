@@ -15,7 +15,7 @@ from profiles import given
 from samples import AUTH
 
 from adapters.juju import databags
-from adapters.juju.secrets import _KEYS, JujuSecrets
+from adapters.juju.secrets import _KEYS, JujuSecrets, content_of
 from adapters.juju.state import JujuState
 from adapters.pgbouncer import rendering
 from domain.applied import applied_state
@@ -222,6 +222,30 @@ def test_a_secret_is_of_use_or_counts_as_none(key, value):
 def test_a_secret_that_cannot_be_had_counts_as_none():
     error = hookcmds.Error(returncode=1, cmd=["secret-get"], stderr="ERROR permission denied")
     assert read(side_effect=error) is None
+
+
+@given(ANY_TEXT)
+@example("--output=dispatch")
+@example(" -o")
+@example("secret:9m4e2mr0ui3e8a215n4g ")
+@example("secret://00000000-0000-4000-8000-000000000000/9m4e2mr0ui3e8a215n4g")
+@example("secret:" + "\U0001f600" * 40_000)
+def test_the_uri_of_a_secret_is_no_option_of_a_hook_tool(uri):
+    """Juju's `secret-get` writes to a file with --output, and the system refuses arguments of 128 KiB."""
+    with mock.patch.object(hookcmds, "secret_get", return_value={}) as tool:
+        content_of(uri=uri, label="label")
+    for call in tool.call_args_list:
+        assert re.fullmatch("secret:[0-9A-Za-z/_-]{1,120}", call.kwargs["id"])
+
+
+@pytest.mark.parametrize(
+    "uri", ["9m4e2mr0ui3e8a215n4g", "//00000000-0000-4000-8000-000000000000/9m4"]
+)
+def test_a_secret_is_read_with_and_without_its_scheme(uri):
+    for written in (uri, f"secret:{uri}"):
+        with mock.patch.object(hookcmds, "secret_get", return_value={"key": "text"}) as tool:
+            assert content_of(uri=written) == {"key": "text"}
+        assert tool.call_args.kwargs["id"] == f"secret:{uri}"
 
 
 OPTIONS = st.dictionaries(
