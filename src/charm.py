@@ -195,8 +195,6 @@ class PgBouncerCharm(ops.CharmBase):
             self._on_tracing_changed(event)
 
     def _on_start(self, event: ops.EventBase) -> None:
-        # Another charm may have run on this disk, and relations may be older than this pod.
-        self._state.ask_for_each_endpoint()
         self._conclude(event, self._hooks().start())
 
     def _on_stop(self, _: ops.EventBase) -> None:

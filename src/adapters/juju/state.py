@@ -75,10 +75,6 @@ class JujuState:
         # In relation-broken Juju still lists the relation.
         return [relation for relation in listed if relation.active]
 
-    def ask_for_each_endpoint(self) -> None:
-        """Ask Juju for the relations of each endpoint, also where there were none."""
-        self._unrelated.forget()
-
     def keep_unrelated(self) -> None:
         """Keep for later hooks which endpoints have no relation."""
         self._unrelated.store()

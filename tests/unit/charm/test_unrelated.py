@@ -73,6 +73,43 @@ def test_a_pod_that_starts_asks_for_each_endpoint(quiet, event):
     assert requested(quiet)
 
 
+@pytest.mark.parametrize("event", ["start", "upgrade_charm"])
+def test_a_killed_first_hook_of_a_pod_leaves_no_record(quiet, monkeypatch, event):
+    relate(quiet, "certificates")
+    with monkeypatch.context() as patch:
+        patch.setattr(SkipUnchanged, "forget", killed)
+        with pytest.raises(Killed):
+            quiet.emit(getattr(quiet.context.on, event)())
+    quiet.emit(quiet.context.on.config_changed(), config={"max_db_connections": 40})
+    assert requested(quiet)
+
+
+def test_a_relation_that_juju_resumes_begins_with_relation_changed(quiet):
+    relate(quiet, "certificates")
+    quiet.emit(quiet.context.on.relation_changed(quiet.relation(5), remote_unit=0))
+    assert requested(quiet)
+
+
+def test_a_record_from_before_a_loss_of_power_hides_no_relation(quiet, monkeypatch, tmp_path):
+    relate(quiet, "certificates")
+    boot = tmp_path / "boot_id"
+    boot.write_text("another boot")
+    monkeypatch.setattr(unrelated, "BOOT", boot)
+    quiet.emit(quiet.context.on.config_changed(), config={"max_db_connections": 40})
+    assert requested(quiet)
+
+
+def test_a_record_that_a_hook_of_the_endpoint_could_not_read_is_removed(quiet, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unrelated.pathlib.Path, "read_text", refused)
+        patch.setenv("JUJU_RELATION", "certificates")
+        UnrelatedEndpoints(file_of(quiet).parent)
+    assert "certificates" not in UnrelatedEndpoints(file_of(quiet).parent)
+
+
 def test_a_full_disk_hides_no_relation(quiet, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
