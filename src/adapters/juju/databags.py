@@ -291,6 +291,14 @@ def _text(fields: Fields, key: str) -> str:
     return value
 
 
+def given_secrets(local: Databag) -> Iterator[str]:
+    """Return the URIs of the secrets that this application gave to a client."""
+    for fields in (local, *responses(local)):
+        for key, value in fields.items():
+            if key.startswith("secret-") and isinstance(value, str):
+                yield value
+
+
 def responses(local: Databag) -> list[dict[str, pydantic.JsonValue]]:
     """Return the responses that this application wrote for a v1 client; [] if the text cannot be read."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -288,8 +289,21 @@ class JujuFacts:
             yield relation.id, parsed
 
     def _client_secret(self, relation_id: int, uri: str, request_id: str) -> dict[str, str]:
+        """Return a secret that a client gave. Raises ValueError.
+
+        A secret of this application would lose its label to the client's.
+        """
+        number = _number(uri)
+        for relation in self._state.relations(CLIENTS):
+            if number in map(_number, databags.given_secrets(self._state.app_databag(relation))):
+                raise ValueError("its secret belongs to this application")
         label = ".".join(filter(None, (CLIENTS, str(relation_id), request_id, "mtls.secret")))
         return self._secret(uri, label)
+
+
+def _number(uri: str) -> str:
+    """Return the part of a secret's URI that is the same in each form of the URI."""
+    return re.split("[:/]", uri.strip())[-1]
 
 
 def _operations(databag: databags.Databag) -> Operations:

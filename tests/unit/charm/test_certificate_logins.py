@@ -159,6 +159,22 @@ def test_the_second_of_two_certificates_with_the_same_name_is_refused(juju, cloc
     assert trust.read_text().strip() == texts[0].strip()
 
 
+@pytest.mark.parametrize("form", ["{}", "secret://00000000-0000-4000-8000-000000000000/{}"])
+def test_a_secret_of_the_charm_that_a_client_gives_back_keeps_its_label(
+    juju, clock, tmp_path, form
+):
+    asks = {**SHOP, "requested-secrets": '["username", "password"]'}
+    shop = juju.client("shop-app", asks)
+    uri = juju.told(shop)["secret-user"]
+    labels = {secret.label for secret in juju.state.secrets}
+    given = form.format(uri if form == "{}" else uri.removeprefix("secret:"))
+    juju.client("other-app", {**SHOP, "database": "other", "secret-mtls": given})
+    update(juju)
+    assert "other-app (relation 12)" in juju.status
+    assert "because its secret belongs to this application" in juju.status
+    assert labels <= {secret.label for secret in juju.state.secrets}
+
+
 def test_a_certificate_without_tls_or_that_is_not_readable_is_named(juju, clock, tmp_path):
     shop = juju.client("shop-app", {**SHOP, "secret-mtls": "secret:missing"})
     update(juju)
