@@ -193,7 +193,8 @@ def a_schema_of_pgbouncer(unit: Erring) -> Said:
 
 @provokes("bad packet header: '…'")
 def a_query_larger_than_max_packet_size(unit: Erring) -> Said:
-    return answered(unit, f"SELECT '{'x' * 2**21}'", max_packet_size=2**20)
+    # PgBouncer reads the length and ends the session: the rest of the query might find it closed.
+    return sent(unit, query(f"SELECT '{'x' * 2**21}'")[:100], max_packet_size=2**20)
 
 
 @provokes("bad pkt header")
