@@ -392,11 +392,3 @@ class Erring:
             there = max(size for size in range(len(end)) if last.text.endswith(end[:size]))
             last = last._replace(text=last.text + end[there:])
         return last
-
-    def asked(self, client: Client, text: str) -> Said:
-        """Return the error that a statement ends with."""
-        try:
-            rows = client.ask(text)
-        except Refused as refused:
-            return said_by(refused)
-        raise AssertionError(f"{text} has no error: {rows}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from erring import DATABASE, ELSEWHERE, STRANGER, USER, Erring, Said, said_by
-from provoking import provokes
+from provoking import error_of, provokes
 
 from attacks.packets import Refused, query, startup
 from logins import OWN
@@ -78,7 +78,7 @@ def physical_replication(unit: Erring) -> Said:
 @provokes("login failed")
 def logical_replication(unit: Erring) -> Said:
     with unit.client(replication="database") as client:
-        return unit.asked(client, "SELECT 1")
+        return error_of(client, "SELECT 1")
 
 
 @provokes("no such database: …")
@@ -125,7 +125,7 @@ def options_that_are_no_settings(unit: Erring) -> Said:
 @provokes("invalid server parameter")
 def a_value_that_postgresql_does_not_take(unit: Erring) -> Said:
     with unit.client(TimeZone="Asia/Nowhere") as client:
-        return unit.asked(client, "SELECT 1")
+        return error_of(client, "SELECT 1")
 
 
 @provokes("client_login_timeout")

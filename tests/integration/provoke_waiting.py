@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from erring import DATABASE, ELSEWHERE, USER, Erring, Said
-from provoking import provokes
+from provoking import error_of, provokes
 
 from attacks.packets import cancel, message, query
 from logins import CLIENT_PASSWORD
@@ -32,7 +32,7 @@ def answered(unit: Erring, statement: str, **options: object) -> Said:
     """Return the error that a statement ends with."""
     unit.set(**options)
     with unit.client() as client:
-        return unit.asked(client, statement)
+        return error_of(client, statement)
 
 
 def sent(unit: Erring, *packets: bytes, **options: object) -> Said:
@@ -53,7 +53,7 @@ def a_client_that_finds_no_server_connection(unit: Erring) -> Said:
 def a_client_of_a_database_that_is_paused(unit: Erring) -> Said:
     unit.set(query_wait_timeout=1)
     with unit.client() as client, unit.console("PAUSE shop", "RESUME shop"):
-        return unit.asked(client, "SELECT 1")
+        return error_of(client, "SELECT 1")
 
 
 @provokes("No server connection available in postgres backend, client being queued")
@@ -69,7 +69,7 @@ def a_query_that_takes_too_long(unit: Erring) -> Said:
     unit.set(query_timeout=1)
     with unit.client() as client:
         client.ask("BEGIN")
-        return unit.asked(client, "SELECT pg_sleep(20)")
+        return error_of(client, "SELECT pg_sleep(20)")
 
 
 @provokes("query_timeout")
@@ -164,7 +164,7 @@ def on_another_connection(unit: Erring, before: str, statement: str) -> Said:
         client.ask(before)
         other.ask("BEGIN")
         other.ask("SELECT 1")
-        return unit.asked(client, statement)
+        return error_of(client, statement)
 
 
 @provokes("canceling statement due to user request")
@@ -181,14 +181,14 @@ def a_query_that_its_client_cancels(unit: Erring) -> Said:
 def a_change_in_a_read_only_transaction(unit: Erring) -> Said:
     with unit.client() as client:
         client.ask("BEGIN READ ONLY")
-        return unit.asked(client, "CREATE TABLE t ()")
+        return error_of(client, "CREATE TABLE t ()")
 
 
 @provokes("permission denied for schema …")
 def a_schema_of_pgbouncer(unit: Erring) -> Said:
     unit.server.sql("CREATE SCHEMA IF NOT EXISTS hidden", database=DATABASE)
     with unit.client() as client:
-        return unit.asked(client, "CREATE TABLE hidden.t ()")
+        return error_of(client, "CREATE TABLE hidden.t ()")
 
 
 @provokes("bad packet header: '…'")

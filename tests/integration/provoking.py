@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from erring import said_by
+
+from attacks.packets import Refused
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from erring import Erring, Said
+    from erring import Client, Erring, Said
 
     Act = Callable[[Erring], Said]
 
@@ -37,3 +41,12 @@ def provokes(heading: str, cause: str = "") -> Callable[[Act], Act]:
         return act
 
     return register
+
+
+def error_of(client: Client, text: str) -> Said:
+    """Return the error that a statement of a client ends with."""
+    try:
+        rows = client.ask(text)
+    except Refused as refused:
+        return said_by(refused)
+    raise AssertionError(f"{text} has no error: {rows}")

@@ -358,12 +358,7 @@ ROWS = {
     "observers come, leader": (served, observers_come, LEADER, hook("observers_changed")),
     "observers come, follower": (served, observers_come, FOLLOWER, hook("observers_changed")),
     "observers change": (observed, loki_loses_a_unit, FOLLOWER, hook("observers_changed")),
-    "observers hear of a port": (
-        observed,
-        takes_the_port_of_an_exporter,
-        LEADER,
-        hook("config_changed"),
-    ),
+    "observers' port": (observed, takes_the_port_of_an_exporter, LEADER, hook("config_changed")),
     "observers go": (observed, observers_go, LEADER, hook("observers_changed")),
     "legacy backend": (with_old_client, gone, LEADER, hook("backend_broken")),
 }
