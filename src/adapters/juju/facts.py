@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -24,7 +23,7 @@ from adapters.juju.names import (
     REFERENCE_UNIT_KEYS,
 )
 from adapters.juju.peers import REQUEST
-from adapters.juju.secrets import JujuSecrets, content_of
+from adapters.juju.secrets import JujuSecrets, content_of, secret_id
 from adapters.juju.state import JujuState
 from adapters.juju.telemetry import JujuTelemetry
 from domain import sentences
@@ -293,17 +292,12 @@ class JujuFacts:
 
         A secret of this application would lose its label to the client's.
         """
-        number = _number(uri)
         for relation in self._state.relations(CLIENTS):
-            if number in map(_number, databags.given_secrets(self._state.app_databag(relation))):
+            given = databags.given_secrets(self._state.app_databag(relation))
+            if secret_id(uri) in map(secret_id, given):
                 raise ValueError("its secret belongs to this application")
         label = ".".join(filter(None, (CLIENTS, str(relation_id), request_id, "mtls.secret")))
         return self._secret(uri, label)
-
-
-def _number(uri: str) -> str:
-    """Return the part of a secret's URI that is the same in each form of the URI."""
-    return re.split("[:/]", uri.strip())[-1]
 
 
 def _operations(databag: databags.Databag) -> Operations:

@@ -21,6 +21,11 @@ from domain.users import AuthMaterial
 _URI = re.compile(r"(?:secret:)?([0-9A-Za-z/][0-9A-Za-z/_-]{0,119})")
 
 
+def secret_id(uri: str) -> str:
+    """Return the ID in the URI of a secret, which is the same in each form of the URI."""
+    return re.split("[:/]", uri.strip())[-1]
+
+
 def content_of(*, uri: str | None = None, label: str | None = None) -> dict[str, str] | None:
     """Return the newest content of a secret; None if there is no secret that this unit may read.
 
