@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from adapters.memory import MemoryPlatform
+from adapters.pebble.layer import LAYOUT
 from app.application import Application
 from app.ports import Ports
 
@@ -92,3 +93,10 @@ def test_names_of_the_code_that_a_page_mentions_exist(page):
     words |= {file.stem for file in SOURCES}
     names = {name for code in CODE.findall(page.read_text()) for name in IDENTIFIER.findall(code)}
     assert sorted(name for name in names - words if not COMPOSED.fullmatch(name)) == []
+
+
+def test_the_image_of_the_page_lets_the_user_of_the_container_write():
+    container = yaml.safe_load((ROOT / "metadata.yaml").read_text())["containers"]["pgbouncer"]
+    dockerfile = (ROOT / "docs/how-to/image.md").read_text()
+    owner = f"-o {container['uid']} -g {container['gid']}"
+    assert f"RUN install -d {owner} {LAYOUT.root}\n" in dockerfile
