@@ -1,4 +1,4 @@
-# `make up` runs the pooler on this machine, `make check` is the quick test, `make test` is the whole test.
+# `make up` runs the pooler on this machine, `make check` is the quick test, `make test test-root` is the whole test.
 
 # The first interpreter that is new enough and really runs (a shim may not).
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
@@ -9,8 +9,8 @@ ROOT = $(filter 0,$(shell id -u))
 COMMA = ,
 SPACE = $() $()
 
-.PHONY: up down check test test-root one format words lint types docs core unit integration pages juju promises \
-	attacks alerts proof flows bench lock clean pack packed
+.PHONY: up down check test test-root one format words lint types docs core unit integration pages older juju \
+	promises attacks alerts proof flows bench lock clean pack packed
 
 up down:
 	@./pooler $@
@@ -18,16 +18,16 @@ up down:
 check: .venv-tox/ready ## lint, types, and the tests without real servers
 	$(call together,lint types docs core unit)
 
+test: check ## and the tests with real servers
+	$(call together,integration pages)
+	@echo "make test passes. The rest, for root: make test-root"
+
 # Promises, attacks and alerts measure seconds, and have steps of their own.
-test: check ## all tests that this user can run: for root, all tests
-	$(call together,integration pages packed $(if $(ROOT),root))
+test-root: .venv-tox/ready ## the rest: an older PgBouncer, the packed charm, what needs root, promises, attacks, alerts
+	@$(if $(ROOT),,echo "make test-root needs root: sudo make test-root"; exit 1)
+	$(call together,root older packed)
 	$(call together,promises attacks)
 	$(call together,alerts)
-	@$(if $(ROOT),,echo "Only root can run the rest: sudo make test-root")
-
-test-root: .venv-tox/ready ## the tests that need root, and all attacks
-	@$(if $(ROOT),,echo "make test-root needs root: sudo make test-root"; exit 1)
-	$(TOX) run $(DISCOVER) -e root,packed,attacks
 
 # The environment of a test, by its path.
 ENVIRONMENT = $(if $(filter tests/unit/domain% tests/unit/app%,$(T)),core,$(if $(filter tests/unit%,$(T)),unit,$(if $(filter tests/pages%,$(T)),pages,$(if $(filter tests/pack%,$(T)),packed,integration))))
@@ -47,8 +47,9 @@ words: .venv-tox/ready ## the words of documentation, comments and messages, by 
 lint: ## style, words, and imports
 unit: ## what runs without servers, except the domain and the application
 integration: ## real PgBouncer, PostgreSQL and Kubernetes API
+older: ## real PgBouncer 1.24
 
-lint types docs core unit integration juju: .venv-tox/ready
+lint types docs core unit integration older juju: .venv-tox/ready
 	$(TOX) run -e $@
 
 pages: .venv-tox/ready ## the commands of README, tutorial and how-to pages, run in order on a fresh machine

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+# A test whose parameter this is runs with an older PgBouncer.
+OLDER = binaries.OLDER_SUITE
+
 # The files that take longest, the longest first. xdist gives whole files to its workers in the order of their
 # tests (with --no-loadscope-reorder), so no worker is left with a long file when all other workers have ended.
 LONGEST = (
@@ -36,8 +39,12 @@ LONGEST = (
 )  # fmt: skip
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of the files in LONGEST first."""
+    """Put the tests of the files in LONGEST first, and mark those with an older PgBouncer before `-m` selects."""
+    for item in items:
+        if OLDER in getattr(getattr(item, "callspec", None), "params", {}).values():
+            item.add_marker("older")
     places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
@@ -64,7 +71,7 @@ def databases() -> PsycopgDatabases:
     return PsycopgDatabases(OWNER)
 
 
-@pytest.fixture(scope="module", params=[binaries.SUITE, binaries.OLDER_SUITE])
+@pytest.fixture(scope="module", params=[binaries.SUITE, OLDER])
 def program(request: pytest.FixtureRequest) -> pathlib.Path:
     """PgBouncer, in each version that is packaged."""
     return binaries.pgbouncer(binaries.default_cache(), print, suite=request.param)
