@@ -13,6 +13,8 @@ import pytest
 from adapters.pgbouncer import rendering
 
 _DEADLINE_SECONDS = 60
+# The tests may run under nohup themselves.
+_NO_SUPERVISOR = ("env", "--default-signal=HUP")
 # As PgBouncer does, the program sets its own handlers, also for a signal that was ignored when it started.
 _PROGRAM = """
 import os, signal
@@ -26,8 +28,8 @@ while True:
 @pytest.mark.parametrize(
     ("sent", "supervisor"),
     [
-        (signal.SIGHUP, ()),
-        (signal.SIGUSR2, ()),
+        (signal.SIGHUP, _NO_SUPERVISOR),
+        (signal.SIGUSR2, _NO_SUPERVISOR),
         (signal.SIGUSR2, ("nohup",)),
     ],
 )

@@ -30,6 +30,7 @@ ON_A_UNIT = {"show", "report", "set-tls-private-key"}
 # https://documentation.ubuntu.com/juju/latest/reference/juju-cli/list-of-juju-cli-commands/
 OTHER = {
     "add-unit": set(),
+    "attach-resource": set(),
     "deploy": {"--trust", "--resource"},
     "offer": set(),
     "refresh": {"--path", "--base", "--trust", "--resource"},
