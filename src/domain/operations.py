@@ -5,7 +5,7 @@ from typing import Annotated
 import pydantic
 
 from domain.rotation import EndedLogin
-from domain.value import Count, Line, Name, Value
+from domain.value import Count, Empty, Line, Name, Value
 
 # Stands for all databases where the name of a database is expected.
 ALL = ""
@@ -18,7 +18,7 @@ class Pause(Value):
     """A pause: no transaction begins on a database, and clients wait."""
 
     # ALL, or the name of a database.
-    database: Name | Annotated[str, pydantic.Field(max_length=0)] = ALL
+    database: Name | Empty = ALL
     since: Moment = 0
     # Until then open transactions have to end, or the pause is taken back. 0 if there is no such moment, or if
     # they have ended on every unit.
@@ -35,8 +35,8 @@ class KillOrder(Value):
     # Every order has a number of its own. A unit carries out an order once.
     number: Count = 0
     # '' matches every database, or every user.
-    database: Line | Annotated[str, pydantic.Field(max_length=0)] = ""
-    user: Line | Annotated[str, pydantic.Field(max_length=0)] = ""
+    database: Line | Empty = ""
+    user: Line | Empty = ""
     # Seconds since the last request of an idle client; 0 matches every client.
     idle: Count = 0
     # The most idle clients of each process that are disconnected, those first that have been idle longest; 0 is

@@ -11,7 +11,7 @@ from domain.operations import ALL, KillOrder, Pause
 from domain.rotation import EndedLogin
 from domain.settings import Settings
 from domain.tls import Certificate, ServerMode
-from domain.value import Count, Line, Name, Value, stored_as
+from domain.value import Count, Empty, Line, Name, Value, stored_as
 
 # The names by which PgBouncer looks passwords up, for each of the two roles that take turns.
 AUTH_ALIASES = ("pgbouncer_auth", "pgbouncer_auth_2")
@@ -35,13 +35,13 @@ class Upstream(Value):
     auth_alias: Line = AUTH_ALIASES[0]
     # The role that called it before, by the other name, while look-ups that have begun may still use it; '' if
     # there is none.
-    former_auth_user: str = ""
+    former_auth_user: Line | Empty = ""
     version: str = ""
     # How PgBouncer verifies the server, and the authorities by which it does.
     mode: ServerMode = "prefer"
     authorities: tuple[Certificate, ...] = ()
     # A file of the machine that takes the place of these authorities; '' if there is none.
-    authority_file: str = ""
+    authority_file: Line | Empty = ""
     # Identifies the server that answers at the endpoints; it changes with the server and with each restart.
     server_id: Annotated[str, stored_as("server")] = ""
 

@@ -74,4 +74,4 @@ class InheritedRole(Value):
 
 def databases_digest(text: str) -> str:
     """Return the digest that a leader of the reference compares with its own of the same text."""
-    return hashlib.shake_128(text.encode()).hexdigest(16)
+    return hashlib.shake_128(text.encode(errors="surrogatepass")).hexdigest(16)

@@ -22,6 +22,9 @@ Line = Annotated[
     pydantic.Field(pattern=r"^[^\x00-\x20\x7f]([^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?$"),
 ]
 
+# `Line | Empty` is a text that may be missing.
+Empty = Annotated[str, pydantic.Field(max_length=0)]
+
 
 def _shown(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text[:900])

@@ -140,6 +140,8 @@ def plain(*values):
 @example(PLAN.model_dump_json().replace("10.0.0.1", "a\\nb"))
 @example(PLAN.model_dump_json().replace("10.1.0.1", "h' port=1"))
 @example(PLAN.model_dump_json().replace('"auth"', '"a\\n[peers]"'))
+@example(PLAN.model_dump_json().replace('"former_auth_user":""', '"former_auth_user":"\\u0000"'))
+@example(PLAN.model_dump_json().replace('"authority_file":""', '"authority_file":"a\\n[peers]"'))
 @example(PLAN.model_dump_json().replace("pgb/1", "pgb/\u00b2"))
 @example(PLAN.model_dump_json().replace("pgb/1", "pgb/" + "9" * 5000))
 @example(PLAN.model_dump_json().replace('"app"', '"a b"'))

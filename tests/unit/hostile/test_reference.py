@@ -34,6 +34,7 @@ def read(shared, secret=None):
 @given(CONFIGS | ANY_TEXT, st.lists(NAMES | ANY_TEXT).map(json.dumps) | ANY_TEXT)
 @example('{"4": {"name": "shop\\nauth_type = any"}, "*": {}}', '["a b", "x\\u0000"]')
 @example('{"4": {"name": "pgbouncer"}, "*": {"name": "*"}}', '["postgres", "pgbouncer_auth"]')
+@example("\ud800", "[]")
 def test_only_names_that_pools_can_have_are_taken_over(config, names):
     found = read({"pgb_dbs_config": config, "readonly_dbs": names})
     for name in found.names:
