@@ -184,7 +184,11 @@ class Checks:
             exporters = exporters_of(wanted) if exported else ()
             assert tuple(pooler.exporters.running.values()) == exporters
             assert pooler.exporters.scraped() == {exporter.index: 1 for exporter in exporters}
-            assert pooler.config == wanted
+            # An order changes no process: its number in a configuration is what the record of a new unit
+            # begins with. Which orders this unit carried out, its record says.
+            numbers = {"reconnects": plan.reconnects, "kills": plan.kills.number}
+            assert pooler.config.model_copy(update=numbers) == wanted
+            self.check_orders(plan, pooler)
             assert pooler.running == {instance.index for instance in wanted.instances}
             paused = aliases_of(plan, plan.paused_databases)
             for index in pooler.running if model.auth else ():
@@ -198,6 +202,15 @@ class Checks:
         self.check_answers()
         self.check_observers(facts)
         self.check_nothing_is_left_to_do()
+
+    def check_orders(self, plan, pooler):
+        """Every order is carried out, once there is a PostgreSQL whose connections it can be about."""
+        done = pooler.applied
+        if self.model.auth:
+            assert done.reconnects == plan.reconnects
+            # A larger number is of an order whose plan was lost, because its hook was killed.
+            assert done.kills >= plan.kills.number
+            assert done.ended_logins == plan.ended_logins
 
     def check_own_users(self):
         """PostgreSQL has a single auth user, with the password that every process has."""
