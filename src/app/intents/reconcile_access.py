@@ -236,7 +236,9 @@ class ReconcileAccess:
             self.clients.forget(grant)
         clients = tuple(client.withdrawing() for client in facts.clients)
         facts = facts.with_auth(None).with_clients(clients)
-        return self._record(facts, facts.ledger.without_backend())
+        facts = self._record(facts, facts.ledger.without_backend())
+        # Without a rotation a client has its first name, as the next hook reads it.
+        return facts.naming(facts.ledger.rotation_of)
 
     def _record(self, facts: Facts, ledger: Ledger) -> Facts:
         if ledger != facts.ledger:

@@ -88,3 +88,16 @@ def test_another_client_cannot_take_a_certificate_during_a_rotation(clock):
         run(platform)
     users = by_certificate(platform.leader)
     assert users == [f"relation_id_{number}", f"relation_id_{number}__2"]
+
+
+def test_a_client_has_its_first_name_in_the_hook_in_which_the_backend_ends(clock):
+    platform, number = with_certificate(clock)
+    platform.leader.rotate_credentials("clients", "", 0)
+    for _ in range(3):
+        clock[0] += 1000
+        run(platform)
+    assert published(platform, number).username == f"relation_id_{number}__2"
+    platform.model.backend = platform.model.backend.model_copy(update={"present": False})
+    platform.leader.backend_departed("postgresql/0")
+    (login,) = platform.model.plan.certificate_logins
+    assert login.username == f"relation_id_{number}"
