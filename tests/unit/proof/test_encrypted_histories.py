@@ -13,6 +13,7 @@ from removals import MOST_UNITS
 from tls_in_memory import OTHER, ROOT, certificate, pair_of
 
 from domain.certificate_logins import ClientCertificate
+from domain.settings import Settings
 from domain.tls import UnitCertificates, certificates_in
 
 AUTHORITIES = (ROOT, OTHER)
@@ -157,6 +158,18 @@ class EncryptedHistory(History):
         super().answers(endpoints, readers)
         self.postgresql_changes_its_authority(self.told, self.server.authority)
 
+    def postgresql_may_be_used(self):
+        """Return whether PostgreSQL shows a certificate of an authority that it tells, or needs none.
+
+        No login is sent to another PostgreSQL, so the users of this application stay there.
+        """
+        plan = self.model.plan
+        settings = self.platform.leader.read().settings or (plan and plan.settings) or Settings()
+        option = settings.backend_tls_sslmode
+        if option == "prefer" or (option == "verify" and not self.told):
+            return True
+        return self.server.authority in self.told
+
     @rule(option=st.sampled_from(["verify", "require-verify", "prefer"]))
     def verification_changes(self, option):
         self.model.options = self.model.options | {"backend_tls_sslmode": option}
@@ -233,6 +246,9 @@ class EncryptedHistory(History):
         self.model.options = self.model.options | {"backend_tls_sslmode": "verify"}
         if self.model.options.get("client_tls_sslmode") == "require":
             self.model.options = self.model.options | {"client_tls_sslmode": "prefer"}
+        # While another option has a wrong value, require-verify goes on.
+        if not self.postgresql_may_be_used():
+            self.postgresql_changes_its_authority((ROOT,), ROOT)
         for _ in range(2):
             super().come_to_rest()
             for name in self.model.units:
@@ -242,9 +258,8 @@ class EncryptedHistory(History):
 
     def check_rest(self):
         self.check_certificate_logins()
-        assert set(
-            self.model.plan.upstream.authorities if self.model.plan.upstream else ()
-        ) <= set(self.told)
+        plan = self.model.plan
+        assert set(plan.upstream.authorities if plan.upstream else ()) <= set(self.told)
 
     def check_certificate_logins(self):
         plan = self.model.plan
