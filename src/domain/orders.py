@@ -56,28 +56,40 @@ def enabling(plan: Plan, database: str) -> Plan:
     return plan.disabling(name for name in plan.disabled if name != database)
 
 
-def restarting(plan: Plan) -> Plan:
+def restarting(plan: Plan, facts: Facts) -> Plan:
     """Return the plan in which every process is restarted once more."""
     if plan.paused:
         raise OrderRefused(
             "clients wait because of a pause, and would lose their connections: run resume first"
         )
-    return plan.restarting(plan.restarts % _MOST + 1)
+    record = facts.container.applied
+    done = [process.restarts for process in record.instances] if record else []
+    done += (report.restarts for report in facts.reports.values())
+    return plan.restarting(_next(plan.restarts, done))
 
 
 def reconnecting(plan: Plan) -> Plan:
     """Return the plan in which every server connection is replaced once more."""
-    return plan.reconnecting(plan.reconnects % _MOST + 1)
+    return plan.reconnecting(_next(plan.reconnects))
 
 
-def killing(plan: Plan, order: KillOrder, done: int = 0) -> Plan:
-    """Return the plan with an order to disconnect clients. `done` is the last order that the leader carried out.
-
-    If the hook of that order was killed, the plan has a smaller number.
-    """
+def killing(plan: Plan, order: KillOrder, facts: Facts) -> Plan:
+    """Return the plan with an order to disconnect clients."""
     if order.database:
         _check_database(plan, order.database)
-    return plan.killing(order.numbered(max(plan.kills.number, done) % _MOST + 1))
+    record = facts.container.applied
+    done = [record.kills] if record else []
+    done += (report.kills for report in facts.reports.values())
+    return plan.killing(order.numbered(_next(plan.kills.number, done)))
+
+
+def _next(last: int, done: Iterable[int] = ()) -> int:
+    """Return the number of the next order.
+
+    If the hook of an order was killed, the plan has a smaller number than the units that carried the order out,
+    and these would not carry out another order with its number.
+    """
+    return max((last, *done)) % _MOST + 1
 
 
 def _check_database(plan: Plan, database: str) -> None:

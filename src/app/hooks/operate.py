@@ -54,7 +54,7 @@ class Operate:
 
     def restart(self) -> Outcome:
         """Restart every process, in each unit one after another, and one unit after another."""
-        return self._order("restart", ALL, lambda _, plan: orders.restarting(plan))
+        return self._order("restart", ALL, lambda facts, plan: orders.restarting(plan, facts))
 
     def reconnect(self) -> Outcome:
         """Replace every server connection when its transaction ends; in session mode its session ends then."""
@@ -70,8 +70,7 @@ class Operate:
                 raise orders.OrderRefused(
                     f"PgBouncer {version} cannot disconnect a client: refresh to an image with {needed} or later"
                 )
-            record = facts.container.applied
-            return orders.killing(plan, order, record.kills if record else 0)
+            return orders.killing(plan, order, facts)
 
         return self._order("kill-clients", ALL, change)
 

@@ -88,6 +88,30 @@ def test_clients_that_wait_are_not_cut_off_by_a_restart(platform):
         platform.leader.restart()
 
 
+@pytest.mark.parametrize("leads", ["pgbouncer/0", "pgbouncer/1"])
+def test_an_order_after_an_order_whose_plan_was_lost_is_carried_out(platform, leads):
+    plan = platform.model.plan
+    platform.leader.restart()
+    platform.leader.kill(KillOrder(database="shop"))
+    for _ in range(2):
+        platform.leader.peers_changed()
+    # Both hooks were killed after the unit had carried the orders out.
+    platform.model.plan = plan
+    platform.settle()
+    platform.model.leader = leads
+    unit = platform.units["pgbouncer/0"]
+    unit.pooler.consoles.sessions[0] = [session(1)]
+    platform.leader.kill(KillOrder(database="shop"))
+    platform.settle()
+    assert unit.pooler.consoles.sessions[0] == []
+    restarts(platform)
+    platform.leader.restart()
+    for _ in range(8):
+        for other in platform.units.values():
+            other.peers_changed()
+    assert restarts(platform)["pgbouncer/0"] == [("restart", 0), ("restart", 1)]
+
+
 @pytest.mark.parametrize(
     ("order", "left"),
     [

@@ -1,6 +1,7 @@
 """What an operator asks, as changes of the plan, and what keeps a pause from being complete."""
 
 import pytest
+from in_memory import deployed
 from plans import plan
 
 from domain import orders
@@ -19,7 +20,7 @@ def test_a_database_that_is_enabled_leaves_other_databases_disabled():
 def test_processes_do_not_restart_while_clients_wait_for_the_end_of_a_pause():
     paused = plan(paused=(Pause(database=ALL, since=1),))
     with pytest.raises(orders.OrderRefused) as refused:
-        orders.restarting(paused)
+        orders.restarting(paused, deployed(units=1).leader.read())
     assert str(refused.value) == (
         "clients wait because of a pause, and would lose their connections: run resume first"
     )
