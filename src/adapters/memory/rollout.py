@@ -12,9 +12,15 @@ from domain.value import number_of
 
 @dataclasses.dataclass
 class MemoryStatefulSet:
-    """What Kubernetes keeps of a StatefulSet. The releases are numbers that grow with each refresh."""
+    """What Kubernetes keeps of a StatefulSet. Each refresh gives a release a number that no release had before.
+
+    Juju counts the refreshes in the template of the pods. So no `juju refresh` brings a former release back as
+    the same revision, and only `kubectl rollout undo` does.
+    """
 
     newest: int = 0
+    # The releases that Kubernetes has been given after the first.
+    given: int = 0
     # The status says which release is the newest.
     known: bool = True
     # The release of all pods when the last refresh was complete.
@@ -30,7 +36,8 @@ class MemoryStatefulSet:
 
     def refresh(self) -> None:
         """Take a new release, as `juju refresh` gives it."""
-        self.newest += 1
+        self.given += 1
+        self.newest = self.given
 
     def next(self, units: Iterable[str], ready: Callable[[str], bool]) -> str | None:
         """Return the unit whose pod Kubernetes replaces now; None if it waits or there is none."""

@@ -124,6 +124,38 @@ def test_a_pod_that_moves_during_a_refresh_changes_nothing(platform, moved):
     assert is_at_rest(platform)
 
 
+def test_with_an_added_unit_a_release_that_fails_takes_one_that_serves(platform):
+    """No pod ends before the first pod of unit 3, so no unit holds back unit 2, which holds back the rest."""
+    refresh = Refresh(platform).begin()
+    added = platform.add_unit().name
+    platform.kubernetes.pods.comes_back(added, platform.units)
+    refresh.failing = set(platform.units)
+    refresh.rolls()
+    assert platform.kubernetes.pods.release(added) == platform.kubernetes.pods.newest
+    assert refresh.replaced == names(2)
+    assert platform.kubernetes.pods.partition == 2
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_an_undone_rollout_leaves_no_partition(platform, again):
+    """`kubectl rollout undo` gives the revision back that the other pods have: no refresh is under way.
+
+    A refresh before Kubernetes has replaced the failed pod brings another release than the undone release.
+    """
+    refresh = Refresh(platform).begin()
+    refresh.failing = {"pgbouncer/2"}
+    refresh.rolls()
+    assert platform.kubernetes.pods.partition == 2
+    platform.kubernetes.pods.newest = platform.kubernetes.pods.current
+    if again:
+        refresh.begin()
+    refresh.failing = set()
+    assert refresh.next() == "pgbouncer/2"
+    refresh.rolls()
+    assert refresh.replaced == names(2, 2, *((1, 0) if again else ()))
+    assert is_at_rest(platform)
+
+
 def test_a_pod_that_moves_while_a_release_is_held_keeps_its_release(platform):
     refresh = Refresh(platform).begin()
     refresh.failing = {"pgbouncer/2"}
