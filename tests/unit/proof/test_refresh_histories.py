@@ -1,6 +1,6 @@
 """Histories of refreshes: pods end, move and come back in any order, hooks are killed, and releases fail.
 
-- A release that fails stays on a single unit.
+- A release that fails stays on a single unit of those that served before.
 - Only a unit that serves, the leader and the operator lower a partition.
 - In the end a release that works reaches every unit, and no partition stays.
 """
@@ -61,6 +61,13 @@ class RefreshHistory(RuleBasedStateMachine):
         # The hooks that each unit has to run, and the units that have served since their pods began.
         self.due = {}
         self.served = set(self.platform.units)
+        # The units that have served, each with the release that its pod had.
+        self.worked = set()
+        # Units that were added, or whose pods had ended before a refresh began, and that no refresh has replaced
+        # since: no stop hook could hold back the next unit.
+        self.unheld = set()
+        # A rollout was undone when no pod had its release, and no partition has been lowered since.
+        self.undone = False
         # Units whose pods came back by themselves, or by force, with a release that pods above them lack.
         self.early = set()
         if again:
@@ -83,8 +90,16 @@ class RefreshHistory(RuleBasedStateMachine):
         return self.bad.get(self.pods.release(name)) == "hooks fail"
 
     def rests(self):
-        """Return whether no refresh is under way, and every unit has run its hooks."""
-        return self.pods.current == self.pods.newest and not self.due and not self.pods.ended
+        """Return whether no refresh is under way, also none back, and every unit has run its hooks."""
+        return self.have_the_newest_release() and not self.due and not self.pods.ended
+
+    def have_the_newest_release(self):
+        """Return whether every pod has the newest release.
+
+        After `kubectl rollout undo` the status of the StatefulSet has a single revision, and Kubernetes still has
+        to replace the pods with the release before. The partition falls when such a pod serves again.
+        """
+        return all(self.pods.release(name) == self.pods.newest for name in self.platform.units)
 
     # ---- hooks ------------------------------------------------------------------------------
     def hook(self, name, hook, last=None):
@@ -93,11 +108,12 @@ class RefreshHistory(RuleBasedStateMachine):
         outcome = self.refresh.hook(name, hook, last)
         facts = self.platform.units[name].read()
         if serves_plan(facts):
-            self.served.add(name)
+            self.serves(name)
         if isinstance(outcome, AskAgain) and name not in self.due:
             self.due[name] = ["update_status"]
         if self.pods.partition >= before:
             return
+        self.undone = False
         # A partition above every unit holds back nothing that exists.
         holders = {other for other in self.platform.units if number_of(other) == before}
         newest = self.pods.release(name) == self.pods.newest and self.served.issuperset(
@@ -107,6 +123,10 @@ class RefreshHistory(RuleBasedStateMachine):
         # The next unit that is refreshed has the next number.
         by_one = self.pods.partition == before - 1 or not self.pods.known
         assert (newest and by_one) or at_rest or (facts.leader and before > highest), (name, hook)
+
+    def serves(self, *names):
+        self.served.update(names)
+        self.worked.update((name, self.pods.release(name)) for name in names)
 
     def due_hooks(self, name, most=ALL_HOOKS, last=None):
         """Run hooks that a unit has to run."""
@@ -123,12 +143,26 @@ class RefreshHistory(RuleBasedStateMachine):
         """End the pod of a unit, which runs its last hook."""
         rests = self.pods.current == self.pods.newest and self.pods.known
         before = self.pods.partition
-        may_hold = self.pods.release(name) != self.pods.newest or not self.pods.known
+        may_hold = self.looks_former(name) or not self.pods.known
         self.refresh.ends(name, stop)
+        if self.pods.release(name) != self.pods.newest:
+            self.unheld.discard(name)
         self.served.discard(name)
         self.due.pop(name, None)
         after = self.pods.partition
         assert after == before or (after > before and may_hold and not rests), (name, after)
+
+    def looks_former(self, name):
+        """Return whether the unit takes its pod for a pod of the former release.
+
+        Kubernetes tells how many pods have the newest release. The unit takes these for the pods with the highest
+        numbers. So a pod of the newest release may look like a former pod if a pod above is former, or has ended.
+        """
+        return any(
+            self.pods.release(other) != self.pods.newest or other in self.pods.ended
+            for other in self.platform.units
+            if number_of(other) >= number_of(name)
+        )
 
     def comes_back(self, name):
         self.refresh.comes_back(name)
@@ -150,11 +184,17 @@ class RefreshHistory(RuleBasedStateMachine):
     # ---- the operator -----------------------------------------------------------------------
     @rule(fails=FAILURES, back=st.booleans())
     def operator_refreshes(self, fails, back):
-        """Refresh to another release, or back to the release that the pods with lower numbers have."""
+        """Refresh to another release, or back to the revision that the pods with lower numbers have.
+
+        `juju refresh` gives every release another revision, and `kubectl rollout undo` gives a former revision.
+        """
         self.early.clear()
         if back:
             self.pods.newest = self.pods.current
+            self.undone = self.have_the_newest_release()
             return
+        self.undone = False
+        self.unheld |= self.pods.ended
         self.refresh.begin()
         if fails:
             self.bad[self.pods.newest] = fails
@@ -169,7 +209,7 @@ class RefreshHistory(RuleBasedStateMachine):
         if self.pods.partition < before.partition:
             assert not before.unready
             # Every pod is ready: the operator has decided that the next unit is refreshed.
-            self.served.update(set(self.platform.units) - self.pods.ended)
+            self.serves(*set(self.platform.units) - self.pods.ended)
 
     @rule(more=st.booleans())
     def operator_scales(self, more):
@@ -180,6 +220,7 @@ class RefreshHistory(RuleBasedStateMachine):
 
     def a_unit_is_added(self):
         unit = self.platform.add_unit()
+        self.unheld.add(unit.name)
         self.pods.releases.pop(unit.name, None)
         self.pods.comes_back(unit.name, self.platform.units)
         self.due[unit.name] = ["peers_created", "start", "pebble_ready"]
@@ -196,11 +237,12 @@ class RefreshHistory(RuleBasedStateMachine):
 
         self.platform.remove_unit(name, between=stop)
         assert max(seen, default=0) <= before
-        for kept in (self.served, self.early, self.pods.ended, self.pods.unready):
+        for kept in (self.served, self.early, self.unheld, self.pods.ended, self.pods.unready):
             kept.discard(name)
+        self.worked = {(unit, release) for unit, release in self.worked if unit != name}
         self.due.pop(name, None)
         self.pods.releases.pop(name, None)
-        if all(self.pods.release(other) == self.pods.newest for other in self.platform.units):
+        if self.have_the_newest_release():
             self.pods.current = self.pods.newest
 
     # ---- Kubernetes -------------------------------------------------------------------------
@@ -239,10 +281,18 @@ class RefreshHistory(RuleBasedStateMachine):
             self.due_hooks(other, hooks, new)
 
     def no_unit_above_waits(self, name):
-        """Every unit that was refreshed before has served, so its release works."""
-        above = [other for other in self.platform.units if number_of(other) > number_of(name)]
-        if self.heard and not self.early:
-            assert self.served.issuperset(above), (name, self.served)
+        """Every unit that was refreshed before has served with the newest release, so the release works.
+
+        A pod that moves after that holds nothing back: its release has worked. The first pod of a unit that is
+        added, and the pod after a stop hook that ran before the refresh, have the newest release, and Kubernetes
+        goes on when such a pod is ready: no stop hook can hold back the unit `name`. The stop hook of that unit
+        holds back the units below it.
+        After `kubectl rollout undo` the release is that of the pods below, and no refresh is under way.
+        """
+        refreshed = {other for other in self.platform.units if number_of(other) > number_of(name)}
+        worked = {other for other, release in self.worked if release == self.pods.newest}
+        if self.heard and not self.early and self.pods.newest != self.pods.current:
+            assert worked.issuperset(refreshed - self.unheld), (name, self.worked)
 
     @rule(number=st.integers(0, MOST_UNITS), hooks=st.integers(1, ALL_HOOKS))
     def a_unit_runs_its_hooks(self, number, hooks):
@@ -315,7 +365,9 @@ class RefreshHistory(RuleBasedStateMachine):
 
     @invariant()
     def at_rest_there_is_no_partition(self):
-        if self.trusted and self.rests():
+        # If no pod has to be replaced after `kubectl rollout undo`, no unit learns of it. The partition stays
+        # until a hook in which the leader looks, or until the unit with its number serves the next release.
+        if self.trusted and self.rests() and not self.undone:
             assert (self.pods.partition, self.pods.held) == (0, None), self.pods
 
     def teardown(self):
@@ -349,7 +401,7 @@ class RefreshHistory(RuleBasedStateMachine):
             if not self.trusted and attempt > MOST_UNITS:
                 # Trust was missing when a unit asked: the operator lets the next unit go.
                 self.platform.leader.resume_upgrade(force=True)
-                self.served.update(self.platform.units)
+                self.serves(*self.platform.units)
 
 
 TestRefreshHistories = RefreshHistory.TestCase
