@@ -6,7 +6,7 @@ from domain import exposure
 from domain.budget import UnitAllotment, UnitBudget, next_unit_limits, unit_limit
 from domain.certificate_logins import CertificateLogin, distinct
 from domain.endpoints import Endpoint, endpoints_text
-from domain.facts import Facts, Peer
+from domain.facts import Client, Facts, Peer
 from domain.leadership import serving_everywhere
 from domain.plan import AUTH_ALIASES, FORMER_AUTH_SCHEMA, DepartedUnit, Member, Plan, Upstream
 from domain.pools import read_only_alias
@@ -231,14 +231,27 @@ def _number(unit: Peer) -> tuple[int, str]:
 
 def offer(facts: Facts, request: AccessRequest) -> Offer | None:
     """Return the offer for a client; None while the client could not connect to every unit."""
+    granted = grant_for(request) in facts.ledger.grants
+    return _offer(facts, request, request.database) if granted else None
+
+
+def offer_to(facts: Facts, client: Client) -> Offer | None:
+    """Return the offer for a client, also for a client whose new request is refused or not served yet.
+
+    Such a client keeps the database of its grant, and has to know the endpoints of that database. At `db` and
+    `db-admin` it keeps its answer instead, because an answer there repeats the request.
+    """
+    request = client.request
+    grants = (grant for grant in facts.ledger.grants if grant.username == request.username)
+    granted = next(grants, None)
+    if granted and client.published and not request.endpoint:
+        return _offer(facts, request, granted.database)
+    return offer(facts, request)
+
+
+def _offer(facts: Facts, request: AccessRequest, database: str) -> Offer | None:
     shared = facts.plan
-    if (
-        shared is None
-        or shared.upstream is None
-        or not serving_everywhere(facts, request.database)
-    ):
-        return None
-    if grant_for(request) not in facts.ledger.grants:
+    if shared is None or shared.upstream is None or not serving_everywhere(facts, database):
         return None
     units = (
         Endpoint(host=member.address, port=shared.settings.listen_port)
@@ -249,11 +262,11 @@ def offer(facts: Facts, request: AccessRequest) -> Offer | None:
     if not endpoints:
         # A client keeps the endpoints that it has until there are new endpoints.
         return None
-    alias = read_only_alias(shared, request.database)
+    alias = read_only_alias(shared, database)
     if not serving_everywhere(facts, alias):
         alias = ""
     offered = Offer(
-        database=request.database,
+        database=database,
         endpoints=endpoints,
         read_only_endpoints=endpoints if alias else "",
         read_only_alias=alias,

@@ -102,7 +102,7 @@ class JujuClients:
         response: dict[str, pydantic.JsonValue] = {
             **{key: value for key, value in answer.items() if value and key != "database"},
             "request-id": request.request_id,
-            "resource": request.database,
+            "resource": answer["database"],
             "salt": requests.get(request.request_id, {}).get("salt", ""),
         }
         answers = [

@@ -24,7 +24,7 @@ class PublishEndpoints:
     """Publishes connection information to clients, on the leader.
 
     - A client gets credentials once every unit serves its database and PostgreSQL lets its user log in.
-    - A client that has credentials keeps them, and only gets new endpoints.
+    - A client that has credentials keeps them, and only gets new endpoints, also while its new request is refused.
     - A client with a new name gets new credentials once they work. A later hook lets its former name expire: Juju
       tells the client nothing of a hook that fails.
     """
@@ -78,7 +78,7 @@ class PublishEndpoints:
 
     def _publish(self, facts: Facts) -> tuple[Facts, list[str]]:
         """Publish all offers; return the facts after that, and the users that cannot log in yet."""
-        offers = [planning.offer(facts, client.request) for client in facts.clients]
+        offers = [planning.offer_to(facts, client) for client in facts.clients]
         clients = tuple(
             client
             if offer is None or offer == _as_told(client, facts)
@@ -109,7 +109,7 @@ class PublishEndpoints:
             if backend is None:
                 waiting.append(username)
             elif not self.clients.knows(client.request):
-                offer = planning.offer(facts, client.request) or offer
+                offer = planning.offer_to(facts, client) or offer
                 works = self._issue_credentials(client, offer, backend, facts)
                 (told if works else waiting).append(username)
             elif (expiring := self._expire(facts, rotation, backend)) is None:

@@ -85,6 +85,23 @@ def test_a_changed_endpoint_reaches_the_secret_and_the_password_stays(related):
     assert after["uris"] == before["uris"].replace(":6432", ":7000")
 
 
+def test_a_client_whose_new_request_is_refused_reads_where_its_database_is(related):
+    def asks(database):
+        request = {"resource": database, "request-id": "aaaa", "salt": "s1"}
+        return {"version": "v1", "requests": json.dumps([request])}
+
+    related.client("bank-app", {"database": "bank", **V0})
+    number = related.client("shop-app", asks("shop"))
+    relation = related.relation(number)
+    related.with_relation(dataclasses.replace(relation, remote_app_data=asks("bank")))
+    related.changed(number)
+    related.options(listen_port=7000)
+    (answer,) = json.loads(related.relation(number).local_app_data["requests"])
+    assert answer["resource"] == "shop"
+    assert answer["endpoints"] == HOST.replace("6432", "7000")
+    assert related.secret(answer["secret-user"])["uris"].endswith(":7000/shop")
+
+
 def test_two_requests_of_a_relation_are_two_users(related):
     requests = [
         {"resource": "shop", "request-id": "aaaa", "salt": "s1"},
