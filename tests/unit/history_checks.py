@@ -146,9 +146,14 @@ class Checks:
         return endpoint.port
 
     def every_endpoint_leads_to_units(self):
-        """What a client was told leads to units, until the client has read something else."""
-        for client in self.model.clients.values():
-            for endpoint in endpoints_in(client.told.endpoints if client.told else ""):
+        """What a client was told leads to units, until the client has read something else.
+
+        When PostgreSQL goes, the hook that tells clients nothing any more also closes their former port. If it is
+        killed then, clients keep endpoints of that port, but without PostgreSQL no port would let them in.
+        """
+        for number, client in self.model.clients.items():
+            told = client.told if number not in self.void else None
+            for endpoint in endpoints_in(told.endpoints if told else ""):
                 assert self.port_behind(endpoint), endpoint
 
     def serves(self, name, told):
