@@ -89,6 +89,12 @@ def test_an_order_that_is_killed_and_given_again_has_the_same_end(row):
     brought_to_rest(whole)
     brought_to_rest(untouched)
     assert effects
+    ends = [end(whole)]
+    if row == "restart":
+        # The processes of the leader have the number of an order that was killed, so the next has a new number.
+        run(whole, name, order)
+        brought_to_rest(whole)
+        ends.append(end(whole))
     for last in range(effects + 1):
         killed = twin(platform)
         assert run(killed, name, order, last) is None, last
@@ -98,7 +104,7 @@ def test_an_order_that_is_killed_and_given_again_has_the_same_end(row):
         run(killed, name, order)
         if given_again.are_new(killed):
             brought_to_rest(killed)
-            assert end(killed) == end(whole), last
+            assert end(killed) in ends, last
         # The operator does not give the order again.
         brought_to_rest(forgotten)
         assert consoles(forgotten) == consoles(untouched), last
