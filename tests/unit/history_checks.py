@@ -311,7 +311,8 @@ class Checks:
             if other.username != grant.username
         )
         outside = {"admin"}.intersection(grant.roles)
-        allowed = outside.issubset(model.options.get("allowed-roles", "").split(","))
+        # While another option has a wrong value, the options before count.
+        allowed = outside.issubset(model.plan.settings.allowed_roles)
         return allowed and not roles_differ and not self.has_lost_its_application(grant.database)
 
     def has_lost_its_application(self, database):
