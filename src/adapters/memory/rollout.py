@@ -59,11 +59,18 @@ class MemoryStatefulSet:
         self.ended.add(unit)
 
     def comes_back(self, unit: str, units: Iterable[str]) -> None:
-        """Give a unit another pod, and complete the refresh if every pod has the newest release."""
-        newest = number_of(unit) >= self.partition
-        self.releases[unit] = self.newest if newest else self.current
+        """Give a unit another pod, and complete the refresh if that was the last."""
+        self.releases[unit] = self.coming(unit)
         self.ended.discard(unit)
-        if all(self.release(name) == self.newest for name in units):
+        self.completes(units)
+
+    def coming(self, unit: str) -> int:
+        """Return the release of the next pod of a unit."""
+        return self.newest if number_of(unit) >= self.partition else self.current
+
+    def completes(self, units: Iterable[str]) -> None:
+        """Complete the refresh if every pod has the newest release and is ready."""
+        if all(self.release(name) == self.newest and name not in self.unready for name in units):
             self.current = self.newest
 
     def copy(self) -> MemoryStatefulSet:

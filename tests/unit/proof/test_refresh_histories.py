@@ -91,7 +91,8 @@ class RefreshHistory(RuleBasedStateMachine):
 
     def rests(self):
         """Return whether no refresh is under way, also none back, and every unit has run its hooks."""
-        return self.have_the_newest_release() and not self.due and not self.pods.ended
+        complete = self.pods.current == self.pods.newest and self.have_the_newest_release()
+        return complete and not self.due and not self.pods.ended
 
     def have_the_newest_release(self):
         """Return whether every pod has the newest release.
@@ -165,9 +166,9 @@ class RefreshHistory(RuleBasedStateMachine):
         )
 
     def comes_back(self, name):
+        self.has_its_release(name)
         self.refresh.comes_back(name)
         self.due[name] = list(HOOKS)
-        self.has_its_release(name)
         if any(
             self.pods.release(other) != self.pods.release(name)
             for other in self.platform.units
@@ -176,10 +177,10 @@ class RefreshHistory(RuleBasedStateMachine):
             self.early.add(name)
 
     def has_its_release(self, name):
-        """Let the new pod of a unit fail as its release does."""
-        pooler = self.platform.units[name].pooler
-        pooler.failure = "PgBouncer refuses" if self.fails(name) else ""
-        (self.pods.unready.add if self.fails(name) else self.pods.unready.discard)(name)
+        """Let the pod that comes fail as its release does."""
+        fails = self.pods.coming(name) in self.bad
+        self.platform.units[name].pooler.failure = "PgBouncer refuses" if fails else ""
+        (self.pods.unready.add if fails else self.pods.unready.discard)(name)
 
     # ---- the operator -----------------------------------------------------------------------
     @rule(fails=FAILURES, back=st.booleans())
@@ -221,10 +222,9 @@ class RefreshHistory(RuleBasedStateMachine):
     def a_unit_is_added(self):
         unit = self.platform.add_unit()
         self.unheld.add(unit.name)
-        self.pods.releases.pop(unit.name, None)
+        self.has_its_release(unit.name)
         self.pods.comes_back(unit.name, self.platform.units)
         self.due[unit.name] = ["peers_created", "start", "pebble_ready"]
-        self.has_its_release(unit.name)
         self.due_hooks(unit.name)
 
     def the_highest_unit_is_removed(self):
@@ -242,8 +242,7 @@ class RefreshHistory(RuleBasedStateMachine):
         self.worked = {(unit, release) for unit, release in self.worked if unit != name}
         self.due.pop(name, None)
         self.pods.releases.pop(name, None)
-        if self.have_the_newest_release():
-            self.pods.current = self.pods.newest
+        self.pods.completes(self.platform.units)
 
     # ---- Kubernetes -------------------------------------------------------------------------
     @rule(
