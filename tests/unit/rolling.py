@@ -1,8 +1,19 @@
 """A refresh of the units in memory, as Juju and Kubernetes do it together."""
 
+import functools
+
 from crash_core import run
+from in_memory import related
 
 HOOKS = ("config_changed", "start", "pebble_ready", "peers_changed")
+
+
+@functools.cache
+def served(units=3):
+    """Return units that serve a client, to copy with `twin`."""
+    platform = related(units=units, service_host="pool")
+    platform.relate("shop-app", "shop")
+    return platform
 
 
 class Refresh:

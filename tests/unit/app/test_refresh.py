@@ -2,22 +2,10 @@
 
 import pytest
 from crash_core import run, twin
-from in_memory import related
-from rolling import HOOKS, Refresh, names
+from rolling import HOOKS, Refresh, names, served
 
-from app.errors import ActionFailed
 from app.outcome import AskAgain
-from domain.operations import Pause
-from domain.refresh import obstacles, serves_plan
-from domain.rotation import Rotation
 from domain.status import assess
-from domain.users import Login
-
-
-def served(units=3):
-    platform = related(units=units, service_host="pool")
-    platform.relate("shop-app", "shop")
-    return platform
 
 
 def is_at_rest(platform):
@@ -25,14 +13,9 @@ def is_at_rest(platform):
     return pods.partition == 0 and pods.held is None and pods.current == pods.newest
 
 
-@pytest.fixture(scope="module")
-def made():
-    return served()
-
-
 @pytest.fixture
-def platform(made):
-    return twin(made)
+def platform():
+    return twin(served())
 
 
 def test_a_refresh_replaces_every_unit_and_leaves_no_partition(platform):
@@ -260,158 +243,3 @@ def test_the_leader_lowers_a_partition_that_no_unit_lowers(platform):
     assert platform.kubernetes.pods.partition == 1
     platform.leader.config_changed()
     assert is_at_rest(platform)
-
-
-# ---- actions ---------------------------------------------------------------------------------
-def refused(action, **parameters):
-    with pytest.raises(ActionFailed) as refusal:
-        action(**parameters)
-    return str(refusal.value)
-
-
-def test_a_refresh_of_a_healthy_application_may_begin(platform):
-    answer = platform.leader.pre_upgrade_check()
-    assert answer["message"] == "ready for `juju refresh pgbouncer`"
-    assert answer["gate"].startswith("each unit holds back the next unit")
-    platform.kubernetes.trusted = False
-    assert (
-        "run `juju trust pgbouncer --scope=cluster`" in platform.leader.pre_upgrade_check()["gate"]
-    )
-
-
-def test_a_single_unit_is_told_that_clients_are_disconnected():
-    answer = served(units=1).leader.pre_upgrade_check()
-    assert "clients are disconnected while it is replaced" in answer["gate"]
-
-
-def test_a_follower_names_the_command_for_the_leader(platform):
-    follower = platform.followers[0]
-    for action in (follower.pre_upgrade_check, follower.resume_upgrade):
-        assert "pgbouncer/1 does not lead: run `pooler " in refused(action)
-
-
-def test_what_speaks_against_a_refresh_is_named(platform):
-    check = platform.leader.pre_upgrade_check
-    platform.server.down = "PostgreSQL does not answer"
-    assert refused(check) == "PostgreSQL does not answer"
-    platform.server.down = ""
-    platform.kubernetes.failing.add("adjust")
-    assert refused(check) == "Kubernetes does not answer"
-    platform.kubernetes.failing.clear()
-    platform.model.units["pgbouncer/1"].serving = None
-    platform.model.units["pgbouncer/2"].leaving = True
-    assert refused(check) == (
-        "pgbouncer/1 does not serve the configuration that is in force; pgbouncer/2 is being removed"
-    )
-    platform.leader.pooler.running.clear()
-    assert refused(check).startswith("pgbouncer/0 does not serve")
-
-
-def test_an_application_that_is_paused_is_not_refreshed(platform):
-    plan = platform.model.plan
-    platform.model.plan = plan.model_copy(
-        update={"paused": (Pause(database="", since=1, until=0),)}
-    )
-    assert "clients are paused: run the action resume" in refused(
-        platform.leader.pre_upgrade_check
-    )
-
-
-def test_a_rotation_that_clients_do_not_know_of_comes_first(platform):
-    ledger = platform.model.ledger
-    for stage, waits in (("asked", True), ("renamed", True), ("told", False)):
-        rotation = Rotation(username="relation_id_1", stage=stage)
-        platform.model.ledger = ledger.rotating(rotation)
-        found = list(obstacles(platform.leader.read()))
-        assert any("are being rotated" in reason for reason in found) is waits
-
-
-@pytest.mark.parametrize("field", ["next_auth", "former_auth"])
-def test_a_rotation_of_the_auth_user_comes_first(platform, field):
-    login = Login(username="pgbouncer_auth_2", password="secret")
-    facts = platform.leader.read()
-    auth = facts.auth.model_copy(update={field: login})
-    found = list(obstacles(facts.model_copy(update={"auth": auth})))
-    assert any("own users are being rotated" in reason for reason in found)
-
-
-def test_a_unit_that_cannot_read_the_plan_does_not_serve_it(platform):
-    facts = platform.leader.read()
-    assert serves_plan(facts)
-    unread = facts.model_copy(update={"unreadable": ("ledger",)})
-    assert not serves_plan(unread)
-    assert "units run different releases" in next(obstacles(unread))
-
-
-def test_before_the_first_configuration_nothing_can_be_refreshed():
-    platform = served(units=1)
-    platform.model.plan = None
-    assert "there is no configuration yet" in refused(platform.leader.pre_upgrade_check)
-
-
-def test_a_unit_that_has_gone_is_named(platform):
-    del platform.model.units["pgbouncer/2"], platform.units["pgbouncer/2"]
-    assert "pgbouncer/2 has gone" in refused(platform.leader.pre_upgrade_check)
-
-
-def test_a_refresh_that_is_under_way_is_named(platform):
-    refresh = Refresh(platform).begin()
-    refresh.failing = {"pgbouncer/2"}
-    refresh.rolls()
-    said = refused(platform.leader.pre_upgrade_check)
-    assert "a refresh is under way: 1 of 3 units have the new release" in said
-
-
-def test_pods_that_are_not_ready_and_a_foreign_partition_are_named(platform):
-    pods = platform.kubernetes.pods
-    pods.partition = 2
-    pods.ended.add("pgbouncer/1")
-    said = refused(platform.leader.pre_upgrade_check)
-    assert "2 of 3 pods are ready; the partition 2 of the StatefulSet" in said
-
-
-def test_resume_upgrade_lets_the_next_unit_go_if_every_unit_is_ready(platform):
-    resume = platform.leader.resume_upgrade
-    assert resume() == "no refresh is under way"
-    pods = platform.kubernetes.pods
-    pods.partition = 1
-    refresh = Refresh(platform).begin().rolls()
-    assert resume() == "pgbouncer/0 is refreshed next"
-    assert refresh.rolls().replaced == names(2, 1, 0)
-    assert resume() == "no refresh is under way"
-
-
-def test_resume_upgrade_does_not_spread_a_release_that_fails(platform):
-    refresh = Refresh(platform).begin()
-    refresh.failing = set(names(2, 1, 0))
-    refresh.rolls()
-    platform.kubernetes.pods.ended.add("pgbouncer/2")
-    resume = platform.leader.resume_upgrade
-    said = refused(resume)
-    assert said.startswith("pgbouncer/2 has not become ready (2 of 3 are)")
-    assert platform.kubernetes.pods.partition == 2
-    assert resume(force=True) == "pgbouncer/1 is refreshed next"
-    assert platform.kubernetes.pods.partition == 1
-
-
-def test_without_the_status_of_the_pods_only_force_lets_the_next_unit_go(platform):
-    refresh = Refresh(platform).begin()
-    refresh.failing = {"pgbouncer/2"}
-    refresh.rolls()
-    platform.kubernetes.pods.known = False
-    said = refused(platform.leader.pre_upgrade_check)
-    assert "unit 2 holds back units with lower numbers until it serves its release" in said
-    resume = platform.leader.resume_upgrade
-    said = refused(resume)
-    assert said.startswith("Kubernetes does not say whether pgbouncer/2 has its new release")
-    assert resume(force=True) == "pgbouncer/1 is refreshed next"
-
-
-def test_resume_upgrade_says_what_kubernetes_does_by_itself(platform):
-    Refresh(platform).begin()
-    resume = platform.leader.resume_upgrade
-    assert resume() == "0 of 3 units are refreshed: Kubernetes goes on by itself"
-    platform.kubernetes.trusted = False
-    assert "run `juju trust`" in refused(resume)
-    platform.kubernetes.failing.add("adjust")
-    assert refused(resume) == "Kubernetes does not answer"

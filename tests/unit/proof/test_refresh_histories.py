@@ -6,15 +6,13 @@
 """
 
 import contextlib
-import functools
 
 from crash_core import twin
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from in_memory import related
 from profiles import CHOSEN
-from rolling import HOOKS, Refresh
+from rolling import HOOKS, Refresh, served
 
 from app.errors import ActionFailed
 from app.outcome import AskAgain
@@ -28,14 +26,6 @@ ALL_HOOKS = len(HOOKS)
 HOOKS_RUN = st.sampled_from([ALL_HOOKS, ALL_HOOKS, 0, 1, 2])
 # How a release fails, if it does.
 FAILURES = st.sampled_from(["", "", "hooks fail", "PgBouncer refuses its configuration"])
-
-
-@functools.cache
-def served(units):
-    """Return units that serve a client, to copy."""
-    platform = related(units=units, service_host="pool")
-    platform.relate("shop-app", "shop")
-    return platform
 
 
 class RefreshHistory(RuleBasedStateMachine):
@@ -70,10 +60,7 @@ class RefreshHistory(RuleBasedStateMachine):
         self.undone = False
         # Units whose pods came back by themselves, or by force, with a release that pods above them lack.
         self.early = set()
-        if again:
-            self.operator_refreshes(fails="", back=False)
-        else:
-            self.operator_refreshes(fails=fails, back=False)
+        self.operator_refreshes(fails="" if again else fails, back=False)
         for _ in range(pods):
             self.kubernetes_replaces_the_next_unit(None, None, ALL_HOOKS)
         if again and pods < units:
