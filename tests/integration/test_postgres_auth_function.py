@@ -234,6 +234,35 @@ def test_the_function_of_an_earlier_auth_user_is_dropped(server: PostgreSQL) -> 
     assert server.sql(query, database=OWN) == [("pgbouncer_auth_new",)]
 
 
+def test_a_database_without_the_language_of_the_function_is_refused(server: PostgreSQL) -> None:
+    server.sql("DROP EXTENSION plpgsql", database=OWN)
+    with pytest.raises(
+        DatabaseRefused, match=f"{OWN} has no language plpgsql, .* run CREATE EXTENSION"
+    ):
+        provide(server)
+    server.sql("CREATE EXTENSION plpgsql", database=OWN)
+    provide(server, asked(1))
+    assert looked_up(server, "relation_id_1")
+
+
+def test_a_user_who_may_not_use_the_language_is_told_what_to_grant(server: PostgreSQL) -> None:
+    server.sql("CREATE ROLE keeper LOGIN CREATEROLE CREATEDB PASSWORD 'x'")
+    for statement in (
+        f"ALTER DATABASE {OWN} OWNER TO keeper",
+        "GRANT SELECT ON pg_authid TO keeper",
+        "REVOKE ALL ON LANGUAGE plpgsql FROM PUBLIC",
+    ):
+        server.sql(statement, database=OWN)
+    with (
+        PsycopgDatabases(OWNER).open(server.credentials(OWN, "keeper", "x")) as database,
+        pytest.raises(DatabaseRefused, match="run GRANT USAGE ON LANGUAGE plpgsql TO keeper"),
+    ):
+        database.provision(material(), OWN)
+    server.sql("GRANT USAGE ON LANGUAGE plpgsql TO keeper", database=OWN)
+    with PsycopgDatabases(OWNER).open(server.credentials(OWN, "keeper", "x")) as database:
+        database.provision(material(), OWN)
+
+
 def test_foreign_functions_in_the_schema_are_refused(server: PostgreSQL) -> None:
     provide(server)
     server.sql(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from adapters.postgres.server import Connection
 
 RESERVED = "pg_use_reserved_connections"
+LANGUAGE = "plpgsql"
 FUNCTION = pathlib.Path(__file__).parents[3] / "templates" / "get_auth.sql"
 
 # Every user may connect to these databases: programs connect to them by default.
@@ -64,7 +65,7 @@ class AuthFunction:
             own = self._own_schemas(connection)
             for schema in (name, FORMER_AUTH_SCHEMA) if FORMER_AUTH_SCHEMA in own else (name,):
                 self._ensure_schema(connection, database, schema)
-                self._ensure_function(connection, schema)
+                self._ensure_function(connection, database, schema)
                 self._restrict(connection, schema, self._callers(auth))
         self._restrict_database(database, auth.auth_user)
 
@@ -166,7 +167,7 @@ class AuthFunction:
         if not owned:
             run(connection, "ALTER SCHEMA {s} OWNER TO CURRENT_USER", s=schema)
 
-    def _ensure_function(self, connection: Connection, schema: str) -> None:
+    def _ensure_function(self, connection: Connection, database: str, schema: str) -> None:
         """Create the function; drop a function that differs before, so that an earlier owner has no hold on it."""
         body, comment = FUNCTION.read_text(), self._session.ownership.application
         row = connection.execute(
@@ -182,8 +183,9 @@ class AuthFunction:
         ).fetchone()
         result = "TABLE(username text, password text)"
         options = ["search_path=pg_catalog, pg_temp"]
-        if row == (True, body, True, True, options, "sql", result, comment):
+        if row == (True, body, True, True, options, LANGUAGE, result, comment):
             return
+        self._check_language(connection, database)
         if row:
             run(connection, "DROP {f}", f=_get_auth(schema))
         run(
@@ -191,7 +193,7 @@ class AuthFunction:
             """
             CREATE FUNCTION {s}.get_auth(p_username pg_catalog.text)
             RETURNS TABLE (username pg_catalog.text, password pg_catalog.text)
-            LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+            LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
             AS {body}
             """,
             s=schema,
@@ -203,6 +205,23 @@ class AuthFunction:
             f=_get_auth(schema),
             comment=literal(comment),
         )
+
+    def _check_language(self, connection: Connection, database: str) -> None:
+        """Raise DatabaseRefused if the function cannot be written in its language in this database."""
+        row = connection.execute(
+            "SELECT has_language_privilege(oid, 'USAGE') FROM pg_language WHERE lanname = %s",
+            (LANGUAGE,),
+        ).fetchone()
+        if row is None:
+            raise DatabaseRefused(
+                f"database {database} has no language {LANGUAGE}, in which the function get_auth is"
+                f" written: run CREATE EXTENSION {LANGUAGE} there"
+            )
+        if row == (False,):
+            raise DatabaseRefused(
+                f"user {self._session.user} of PostgreSQL cannot use language {LANGUAGE} in"
+                f" database {database}: run GRANT USAGE ON LANGUAGE {LANGUAGE} TO {self._session.user} there"
+            )
 
     def _restrict(self, connection: Connection, schema: str, roles: frozenset[str]) -> None:
         """Let these roles call the function, and take all other rights away from all but the owner."""
