@@ -49,11 +49,11 @@ default_pool_size = {size}
 """
 
 
-# With server_reset_query_always=true: the parts of DISCARD ALL that keep prepared statements, and, where
-# PostgreSQL does not report search_path, that of the client. A reset by hand that keeps less means less.
-# Otherwise the defaults of PgBouncer are what ours does.
-def _reset(pgbouncer: Version, postgresql: Version) -> str:
-    wanted = Settings(pool_mode="transaction", server_reset_query_always=True)
+# The reset of equal meaning. With server_reset_query_always=true it is the parts of DISCARD ALL that keep prepared
+# statements; where PostgreSQL does not report search_path, a reset also ends a server connection whose path
+# was changed, in session mode too. A reset by hand that keeps less means less.
+def _reset(mode: str, always: bool, pgbouncer: Version, postgresql: Version) -> str:
+    wanted = Settings.model_validate({"pool_mode": mode, "server_reset_query_always": always})
     return "\n".join(f"{k} = {v}" for k, v in reset_settings(wanted, pgbouncer, postgresql))
 
 
@@ -109,7 +109,7 @@ def by_hand(server: PostgreSQL, mode: str, *, reset: bool) -> Iterator[Target]:
     chown(folder, owner)
     (folder / "userlist.txt").write_text('"bench_auth" "bench"\n')
     count = len(os.sched_getaffinity(0))
-    cleared = _reset(binaries.version_of(program()), Version(server.version)) if reset else ""
+    cleared = _reset(mode, reset, binaries.version_of(program()), Version(server.version))
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder)
         for index in range(count):
