@@ -191,7 +191,7 @@ class Checks:
                 restarts=self.restarts_at_rest(plan, name, pooler),
             )  # fmt: skip
             exporters = exporters_of(wanted) if exported else ()
-            assert tuple(pooler.exporters.running.values()) == exporters
+            assert pooler.exporters.running == {exporter.index: exporter for exporter in exporters}
             assert pooler.exporters.scraped() == {exporter.index: 1 for exporter in exporters}
             # An order changes no process: its number in a configuration is what the record of a new unit
             # begins with. Which orders this unit carried out, its record says.
