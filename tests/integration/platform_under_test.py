@@ -33,24 +33,12 @@ class Pooler:
         }
         self.environment = os.environ | here | environment
         self.port = free_port()
-        self._ran = False
         # The credentials of each application, with the state file from which they were read.
         self._known: dict[str, tuple[tuple[int, int], dict[str, str]]] = {}
 
     def run(self, *words: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
-        """Run one verb and return how it ended."""
-        if self._ran:
-            return forking.run(words, self.environment, timeout)
-        # The first verb starts every server: it runs in a new interpreter, as for an operator.
-        self._ran = True
-        return subprocess.run(
-            [*COMMAND, *words],
-            capture_output=True,
-            text=True,
-            env=self.environment,
-            check=False,
-            timeout=timeout,
-        )
+        """Run one verb in a fork, and return how it ended. The pages run `./pooler` in new interpreters."""
+        return forking.run(words, self.environment, timeout)
 
     def __call__(self, *words: str) -> str:
         done = self.run(*words)
