@@ -68,6 +68,11 @@ class AppliedState(Value):
         """Return the number of the restart that every process has behind it."""
         return min((process.restarts for process in self.instances), default=0)
 
+    def lost_restart(self, restarts: int) -> int:
+        """Return the number of a restart that came after `restarts`, the last of the plan; 0 without such."""
+        latest = max((process.restarts for process in self.instances), default=0)
+        return latest if latest > restarts else 0
+
     def pausing(self, databases: Iterable[str]) -> "AppliedState":
         """Return this record while processes may have paused these databases."""
         return self.model_copy(update={"paused": tuple(sorted(databases))})

@@ -70,6 +70,9 @@ class Operations(Value):
     holder: Holder | None = None
     # Every process was started with this number of `Plan.restarts` or a later number.
     restarts: Count = 0
+    # The number of a restart whose plan was lost, because the hook of the action was killed; 0 without such. Some
+    # processes were started with this number.
+    lost_restart: Count = 0
     # The number of `Plan.reconnects` that was carried out last.
     reconnects: Count = 0
     # The number of the order that was carried out last, and how many clients were disconnected for it.

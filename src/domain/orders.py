@@ -64,7 +64,8 @@ def restarting(plan: Plan, facts: Facts) -> Plan:
         )
     record = facts.container.applied
     done = [process.restarts for process in record.instances] if record else []
-    done += (report.restarts for report in facts.reports.values())
+    for report in facts.reports.values():
+        done += (report.restarts, report.lost_restart)
     return plan.restarting(_next(plan.restarts, done))
 
 

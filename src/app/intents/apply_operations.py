@@ -198,7 +198,7 @@ class ApplyOperations:
         holder: Holder | None,
     ) -> Facts:
         """Report what this unit has done, if that is new."""
-        container = facts.container
+        container, plan = facts.container, facts.plan
         if facts.leaving:
             return facts
         steady = container.runs and not container.restarting
@@ -206,6 +206,7 @@ class ApplyOperations:
             paused=paused,
             holder=holder,
             restarts=record.restarts if steady else facts.operations.restarts,
+            lost_restart=record.lost_restart(plan.restarts if plan else 0),
             reconnects=record.reconnects,
             kills=record.kills,
             killed=record.killed,

@@ -89,13 +89,14 @@ def test_clients_that_wait_are_not_cut_off_by_a_restart(platform):
 
 
 @pytest.mark.parametrize("leads", ["pgbouncer/0", "pgbouncer/1"])
-def test_an_order_after_an_order_whose_plan_was_lost_is_carried_out(platform, leads):
+@pytest.mark.parametrize("hooks", [0, 2])
+def test_an_order_after_an_order_whose_plan_was_lost_is_carried_out(platform, leads, hooks):
     plan = platform.model.plan
-    platform.leader.restart()
     platform.leader.kill(KillOrder(database="shop"))
-    for _ in range(2):
+    platform.leader.restart()
+    for _ in range(hooks):
         platform.leader.peers_changed()
-    # Both hooks were killed after the unit had carried the orders out.
+    # Both hooks were killed after the unit had restarted its first process, or after it had carried the orders out.
     platform.model.plan = plan
     platform.settle()
     platform.model.leader = leads
