@@ -4,6 +4,9 @@ Kubernetes replaces the pods of a StatefulSet in turn, the highest number first,
 ready. A pod is ready before the charm has configured anything. So the unit that is replaced sets the partition
 of the StatefulSet to its own number: pods with lower numbers keep their release. The new unit lowers the
 partition when it serves the plan that is in force. A release that fails stays on a single unit.
+
+The status of the StatefulSet says how many pods have the newest release, without pods that end, and not which
+pods. So units look at the release of each pod.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,14 +35,18 @@ class RollingUpdate(Value):
     # Some pods do not have the newest release, or Kubernetes does not say which release is the newest.
     under_way: bool = False
     known: bool = True
-    # The pods that have the newest release, and the pods that are ready.
-    updated: Count = 0
+    # During a refresh that Kubernetes knows of: the numbers of the pods that have the newest release.
+    newest: tuple[Count, ...] = ()
+    # How many pods are ready.
     ready: Count = 0
 
-    @property
-    def highest_former(self) -> int:
-        """Return the highest number of the pods of the former release, -1 without such; a refresh begins there."""
-        return self.replicas - 1 - self.updated
+    def highest_former(self, highest: int | None = None) -> int:
+        """Return the highest number of the pods without the newest release, up to `highest`; -1 without such.
+
+        This pod is replaced next. A pod that does not exist comes with the newest release, and does not serve yet.
+        """
+        last = self.replicas - 1 if highest is None else min(highest, self.replicas - 1)
+        return next((number for number in range(last, -1, -1) if number not in self.newest), -1)
 
     @property
     def held(self) -> bool:
@@ -49,7 +56,7 @@ class RollingUpdate(Value):
     @property
     def all_ready(self) -> bool:
         """Return whether every pod is ready, and the pod that the partition lets go has the newest release."""
-        newest = self.known and self.updated >= self.replicas - self.partition
+        newest = self.known and self.highest_former() < self.partition
         return newest and self.ready >= self.replicas
 
 
@@ -79,18 +86,25 @@ def unchanged(_: RollingUpdate) -> None:
 def hold(update: RollingUpdate) -> int | None:
     """Return the partition that a unit sets when its pod ends; None if the partition stays.
 
-    A pod that has the newest release already, or that comes back with the former release, holds nothing back.
+    A pod that has the newest release already, or that comes back with the former release, holds nothing back. A
+    pod that ends before its turn would come back with the newest release: the pod that is replaced next holds it
+    back, too, so it comes back with the former release. If Kubernetes does not say which release is the newest,
+    each pod may be the next.
     """
-    replaced = update.under_way and update.partition < update.number <= update.highest_former
-    return update.number if replaced else None
+    former = update.number < update.replicas and update.number not in update.newest
+    if not update.under_way or not former:
+        return None
+    first = update.highest_former() if update.known else update.number
+    return first if update.partition <= update.number and update.partition < first else None
 
 
 def let_next_go(update: RollingUpdate) -> int | None:
     """Return the partition that a unit sets when it serves the plan in force; None if the partition stays.
 
-    A partition that another manager has set stays, and a unit of the former release lowers nothing. If Kubernetes
-    does not say which release is the newest, the floor is set, because no later hook of this unit asks. The unit
-    that is replaced next sets the partition again.
+    The partition is the number of the unit that is next, so pods that came with the newest release before their
+    turn are passed over. A partition that another manager has set stays, and a unit of the former release
+    lowers nothing. If Kubernetes does not say which release is the newest, the floor is set, because no later
+    hook of this unit asks. The unit that is replaced next sets the partition again.
     """
     if not update.owned:
         return None
@@ -100,20 +114,8 @@ def let_next_go(update: RollingUpdate) -> int | None:
         return None
     if not update.known:
         return update.floor
-    newest = update.number > update.highest_former
-    return max(update.number - 1, update.floor) if newest else None
-
-
-def may_come_next(update: RollingUpdate) -> bool:
-    """Return whether a unit that serves the plan may have to lower the partition later.
-
-    Two pods that end at the same time both hold back the next unit, and the unit with the lower number is the
-    second that lowers the partition. A unit whose pod Kubernetes has not counted yet looks like a former unit.
-    """
-    if not (update.owned and update.under_way):
-        return False
-    uncounted = update.known and update.number <= update.highest_former
-    return update.partition > update.number or (update.partition == update.number and uncounted)
+    newest = update.number in update.newest
+    return max(update.highest_former(), update.floor) if newest else None
 
 
 def without_left(update: RollingUpdate, highest: int) -> int | None:
@@ -126,7 +128,8 @@ def without_left(update: RollingUpdate, highest: int) -> int | None:
         return None
     if not update.under_way:
         return min(update.floor, highest)
-    return highest if update.partition > highest else None
+    first = max(update.highest_former(highest), min(update.floor, highest))
+    return first if update.partition > highest else None
 
 
 def resume(update: RollingUpdate) -> int | None:
@@ -207,7 +210,7 @@ def _units(facts: Facts, plan: Plan) -> Iterator[str]:
 def obstacles_in_kubernetes(update: RollingUpdate) -> Iterator[str]:
     """Yield why a refresh should not begin now, as Kubernetes sees the pods."""
     if update.under_way and update.known:
-        yield f"a refresh is under way: {update.updated} of {update.replicas} units have the new release"
+        yield f"a refresh is under way: {len(update.newest)} of {update.replicas} units have the new release"
     elif update.under_way and update.owned:
         yield f"unit {update.partition} holds back units with lower numbers until it serves its release"
     elif update.ready < update.replicas:

@@ -3,12 +3,13 @@
 import json
 
 import pytest
-from cluster import APPLICATIONS, MERGE, NAMESPACE
+from cluster import APPLICATIONS, HERE, MERGE, NAMESPACE
 
-from adapters.kubernetes.rollout import HELD, LightkubeRollout
+from adapters.kubernetes.rollout import HELD, REVISION, LightkubeRollout
 from app.errors import RolloutForbidden
 from domain.refresh import hold, let_next_go, unchanged
 
+POD = {"serviceAccountName": "pgb", "containers": [{"name": "charm", "image": "charm"}]}
 SETS = f"/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets"
 
 
@@ -38,14 +39,27 @@ def begun(cluster):
     no_note = {"metadata": {"annotations": {HELD: None}}}
     strategy = {"updateStrategy": {"rollingUpdate": {"partition": 0}}}
     cluster.request("PATCH", f"{SETS}/pgb", {"spec": {"replicas": 3} | strategy} | no_note, MERGE)
-    says(cluster, updated=0)
+    says(cluster)
+    for number in (1, 2):
+        pod = {"metadata": {"name": f"pgb-{number}"}, "spec": POD}
+        cluster.request("POST", f"{HERE}/pods", pod)
+    yield
+    has(cluster, 0, None)
+    for number in (1, 2):
+        cluster.request("DELETE", f"{HERE}/pods/pgb-{number}?gracePeriodSeconds=0")
 
 
-def says(cluster, updated):
+def has(cluster, number, revision):
+    """Let a pod have a revision, as the controller would make the pod."""
+    labels = {"metadata": {"labels": {REVISION: revision}}}
+    cluster.request("PATCH", f"{HERE}/pods/pgb-{number}", labels, MERGE)
+
+
+def says(cluster):
     generation = found(cluster)["metadata"]["generation"]
     status = {
         "replicas": 3, "readyReplicas": 3, "currentRevision": "a", "updateRevision": "b",
-        "updatedReplicas": updated, "observedGeneration": generation,
+        "observedGeneration": generation,
     }  # fmt: skip
     cluster.request("PATCH", f"{SETS}/pgb/status", {"status": status}, MERGE)
 
@@ -62,10 +76,18 @@ def test_units_hold_and_let_go_one_after_another(cluster, rollout):
     for number in (2, 1):
         rollout(f"pgb/{number}").adjust(hold)
         assert partition(cluster) == number
-        says(cluster, updated=3 - number)
+        says(cluster)
+        has(cluster, number, "b")
         rollout(f"pgb/{number}").adjust(let_next_go)
         assert partition(cluster) == number - 1
     assert HELD not in (found(cluster)["metadata"].get("annotations") or {})
+
+
+def test_a_pod_that_came_early_is_no_reason_to_let_the_release_go_on(cluster, rollout):
+    has(cluster, 0, "b")
+    has(cluster, 1, "a")
+    assert rollout().adjust(hold).newest == (0,)
+    assert partition(cluster) == 2
 
 
 def test_the_partition_outlives_what_juju_applies(cluster, rollout):

@@ -52,10 +52,10 @@ class Refresh:
         self.replaced.append(name)
         run(self.platform, name, lambda unit: unit.stop(), stop)
         self.pods.ends(name)
-        self.platform.units[name].pooler.lose_disk()
 
     def comes_back(self, name):
-        """Give a unit another pod, which has not run a hook."""
+        """Give a unit another pod, which has an empty disk and has not run a hook."""
+        self.platform.units[name].pooler.lose_disk()
         self.pods.comes_back(name, self.platform.units)
 
     def hook(self, name, hook, last=None):

@@ -5,7 +5,7 @@ import http.server
 import json
 import threading
 
-from adapters.kubernetes.rollout import HELD
+from adapters.kubernetes.rollout import HELD, REVISION
 
 FORBIDDEN = {
     "kind": "Status",
@@ -26,25 +26,31 @@ def stateful_set(partition=0, held=None, **status):
         },
         "status": {
             "observedGeneration": 2, "currentRevision": "pgb-1", "updateRevision": "pgb-2",
-            "updatedReplicas": 0, "readyReplicas": 3,
+            "readyReplicas": 3,
         } | status,
     }  # fmt: skip
 
 
-class Api(http.server.BaseHTTPRequestHandler):
-    """Shows a StatefulSet and takes changes; `answers` are given first, by method."""
+def pod(name, revision="pgb-2"):
+    """Return a pod with its revision."""
+    return {"metadata": {"name": name, "labels": {REVISION: revision}}}
 
-    found, answers, written = {}, {}, []
+
+class Api(http.server.BaseHTTPRequestHandler):
+    """Shows a StatefulSet with its pods and takes changes; `answers` are given first, by request."""
+
+    found, pods, answers, written = {}, [], {}, []
 
     def do_GET(self):
-        self.reply(self.found)
+        lists = "/pods?" in self.path
+        self.reply({"items": self.pods} if lists else self.found, "pods" if lists else "GET")
 
     def do_PATCH(self):
         Api.written.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.reply(self.found)
+        self.reply(self.found, "PATCH")
 
-    def reply(self, body):
-        waiting = self.answers.get(self.command, [])
+    def reply(self, body, request):
+        waiting = self.answers.get(request, [])
         code, body = waiting.pop(0) if waiting else (200, body)
         text = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(code)
@@ -62,7 +68,7 @@ def api(folder):
     """Serve the API, and yield the path of a configuration for its clients."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    Api.found, Api.answers, Api.written = stateful_set(), {}, []
+    Api.found, Api.pods, Api.answers, Api.written = stateful_set(), [], {}, []
     config = {
         "kind": "Config", "current-context": "c",
         "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     import lightkube
+    from lightkube.resources.core_v1 import Pod
 
 # Seconds for a request. The hook stop has 30 seconds in all, and any other hook tries again.
 TIMEOUT = 2.0
@@ -29,6 +30,9 @@ _ATTEMPTS = 3
 # The partition that this application has set, and the partition before. A partition without this annotation, or
 # with another number in it, is that of another manager. Written by the request that sets the partition.
 HELD = "pgbouncer-k8s/partition"
+
+# The label of a pod by which Kubernetes itself decides whether the pod has the newest release.
+REVISION = "controller-revision-hash"
 
 
 class _Part(pydantic.BaseModel):
@@ -69,7 +73,6 @@ class _Status(_Part):
     observed_generation: int = 0
     current_revision: str = ""
     update_revision: str = ""
-    updated_replicas: Count = 0
     ready_replicas: Count = 0
 
 
@@ -100,7 +103,6 @@ class _StatefulSet(_Part):
             # With `OnDelete` Kubernetes replaces no pod.
             under_way=strategy.type != "OnDelete" and not same,
             known=known,
-            updated=status.updated_replicas if known else 0,
             ready=status.ready_replicas,
         )
 
@@ -111,6 +113,14 @@ def _kind() -> Any:  # noqa: ANN401 — lightkube makes the class
 
     create = cast("Callable[..., Any]", vars(generic_resource)["create_namespaced_resource"])
     return create("apps", "v1", "StatefulSet", "statefulsets")
+
+
+def _name(pod: Pod, revision: str) -> str:
+    """Return the name of a pod with this revision; '' for any other pod."""
+    metadata = cast("Any", pod.metadata)
+    if not metadata or not metadata.labels or metadata.labels.get(REVISION) != revision:
+        return ""
+    return metadata.name or ""
 
 
 class LightkubeRollout:
@@ -124,8 +134,8 @@ class LightkubeRollout:
     def adjust(self, decide: Decide) -> RollingUpdate:
         """Set the partition that `decide` returns, and return the state before.
 
-        A single request reads. A second request writes only if `decide` returns a partition. Raises
-        RolloutForbidden and RolloutFailed.
+        A request reads the StatefulSet, and during a refresh a second request reads the pods. Another request
+        writes only if `decide` returns a partition. Raises RolloutForbidden and RolloutFailed.
         """
         for _ in range(_ATTEMPTS):
             with self._translated():
@@ -133,11 +143,28 @@ class LightkubeRollout:
                 found = _StatefulSet.model_validate(
                     client.get(_kind(), self._application).to_dict()
                 )
-                update = found.update(self._number)
+                update = self._with_pods(client, found, found.update(self._number))
                 partition = decide(update)
                 if partition is None or self._set(client, found, update, partition):
                     return update
         raise RolloutFailed("Kubernetes changes the StatefulSet all the time: this is tried again")
+
+    def _with_pods(
+        self, client: lightkube.Client, found: _StatefulSet, update: RollingUpdate
+    ) -> RollingUpdate:
+        """Return what Kubernetes says of the refresh, with the pods that have the newest release."""
+        if not (update.under_way and update.known):
+            return update
+        from lightkube.resources.core_v1 import Pod
+
+        revision = found.status.update_revision
+        with self._allowed("its pods"):
+            listed = cast("Any", client).list(Pod, labels={REVISION: revision})
+            names = [_name(pod, revision) for pod in listed]
+        numbered = re.compile(rf"{re.escape(self._application)}-([0-9]{{1,9}})")
+        numbers = (int(found[1]) for found in map(numbered.fullmatch, names) if found)
+        newest = tuple(sorted(numbers))
+        return update.model_copy(update={"newest": newest})
 
     def _set(
         self, client: lightkube.Client, found: _StatefulSet, update: RollingUpdate, partition: int
@@ -156,19 +183,15 @@ class LightkubeRollout:
             "spec": {"updateStrategy": {"rollingUpdate": {"partition": partition}}},
         }
         try:
-            cast("Any", client).patch(
-                _kind(),
-                self._application,
-                change,
-                patch_type=PatchType.MERGE,
-                field_manager=self._application,
-            )
+            with self._allowed("change it"):
+                cast("Any", client).patch(
+                    _kind(),
+                    self._application,
+                    change,
+                    patch_type=PatchType.MERGE,
+                    field_manager=self._application,
+                )
         except ApiError as error:
-            if error.response.status_code == HTTPStatus.FORBIDDEN:
-                # The StatefulSet was read. Another unit may have set the partition before rights were taken away.
-                raise RolloutFailed(
-                    f"this application may read the StatefulSet and not change it: {self._trust()}"
-                ) from None
             if error.response.status_code != HTTPStatus.CONFLICT:
                 raise
             return False
@@ -184,6 +207,23 @@ class LightkubeRollout:
         # httpx2 logs every request, and each log line starts a process (`juju-log`).
         logging.getLogger("httpx2").setLevel(logging.WARNING)
         return lightkube.Client(namespace=self._namespace, timeout=httpx2.Timeout(TIMEOUT))
+
+    @contextmanager
+    def _allowed(self, what: str) -> Generator[None]:
+        """Raise RolloutFailed if this application has no right to do this, although it could read the StatefulSet.
+
+        Another unit may have set the partition before rights were taken away.
+        """
+        from lightkube.core.exceptions import ApiError
+
+        try:
+            yield
+        except ApiError as error:
+            if error.response.status_code != HTTPStatus.FORBIDDEN:
+                raise
+            raise RolloutFailed(
+                f"this application may read the StatefulSet and not {what}: {self._trust()}"
+            ) from None
 
     @contextmanager
     def _translated(self) -> Generator[None]:

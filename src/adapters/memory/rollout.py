@@ -118,14 +118,16 @@ class MemoryRollout:
         kept, units = self._set, tuple(self._units())
         owned = kept.held is not None and kept.held[0] == kept.partition
         there = [unit for unit in units if unit not in kept.ended]
+        differ = kept.current != kept.newest
+        newest = [unit for unit in there if kept.release(unit) == kept.newest]
         return RollingUpdate(
             number=number_of(self._unit),
             replicas=len(units),
             partition=kept.partition,
             owned=owned,
             floor=kept.held[1] if kept.held and owned else 0,
-            under_way=not kept.known or kept.current != kept.newest,
+            under_way=differ or not kept.known,
             known=kept.known,
-            updated=sum(kept.release(unit) == kept.newest for unit in there) if kept.known else 0,
+            newest=tuple(map(number_of, newest)) if differ and kept.known else (),
             ready=len(set(there) - kept.unready),
         )

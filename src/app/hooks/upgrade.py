@@ -75,7 +75,7 @@ class ResumeUpgrade:
         if not before.held and not (before.under_way and before.known):
             return "no refresh is under way"
         if not before.held:
-            done = f"{before.updated} of {before.replicas} units are refreshed"
+            done = f"{len(before.newest)} of {before.replicas} units are refreshed"
             return f"{done}: Kubernetes goes on by itself"
         if decide(before) is None:
             why = (

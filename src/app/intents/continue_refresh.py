@@ -17,8 +17,7 @@ logger = logging.getLogger(__name__)
 class ContinueRefresh:
     """Lower the partition of the StatefulSet that the unit before it in the same pod has set.
 
-    - Each unit asks Kubernetes a single time after its container has started: when it serves the plan in force. It
-      asks again while a unit with a higher number holds back this unit, too.
+    - Each unit asks Kubernetes a single time after its container has started: when it serves the plan in force.
     - The leader also looks, where `looks` says so, for a partition that no unit lowers: a unit was removed, or
       could not ask Kubernetes.
     - Without trust Kubernetes answers nothing, and no unit has set a partition.
@@ -55,8 +54,6 @@ class ContinueRefresh:
         else:
             if (partition := decide(before)) is not None:
                 logger.info("Units from number %d on may be refreshed", partition)
-            if serves and refresh.may_come_next(before):
-                return AskAgain(facts, "waiting for another unit to continue a refresh")
         record = facts.container.applied
         if serves and record:
             self.pooler.remember(record.letting_next_go())

@@ -1,7 +1,7 @@
 """The StatefulSet as a Kubernetes API shows it, and what is written to it."""
 
 import pytest
-from stateful_sets import FORBIDDEN, Api, api, stateful_set
+from stateful_sets import FORBIDDEN, Api, api, pod, stateful_set
 
 from adapters.kubernetes.rollout import HELD, LightkubeRollout
 from app.errors import RolloutFailed, RolloutForbidden
@@ -30,15 +30,17 @@ def test_a_pod_that_is_replaced_sets_the_partition_with_a_note(rollout):
 def test_the_partition_of_another_manager_is_noted_and_comes_back(rollout):
     Api.found = stateful_set(partition=1)
     rollout.adjust(hold)
-    Api.found = stateful_set(partition=2, held="2 1", updatedReplicas=1)
+    Api.found = stateful_set(partition=2, held="2 1")
+    Api.pods = [pod("pgb-2")]
     found = rollout.adjust(let_next_go)
-    assert (found.owned, found.floor, found.updated) == (True, 1, 1)
+    assert (found.owned, found.floor, found.newest) == (True, 1, (2,))
     assert Api.written == [change(2, "2 1"), change(1, None)]
 
 
 @pytest.mark.parametrize("held", [None, "1 0", "2", "-2 0", "2 0 0", "2 2", "2 5", "x"])
 def test_a_partition_without_a_note_of_it_is_that_of_another_manager(rollout, held):
-    Api.found = stateful_set(partition=2, held=held, updatedReplicas=1)
+    Api.found = stateful_set(partition=2, held=held)
+    Api.pods = [pod("pgb-2")]
     assert not rollout.adjust(let_next_go).owned
     assert Api.written == []
 
@@ -50,11 +52,10 @@ def test_a_note_without_a_value_counts_as_no_note(rollout):
 
 
 def test_a_status_of_the_release_before_counts_for_nothing(rollout):
-    Api.found = stateful_set(
-        observedGeneration=1, updateRevision="pgb-1", updatedReplicas=3, currentRevision="pgb-1"
-    )
+    Api.found = stateful_set(observedGeneration=1, updateRevision="pgb-1", currentRevision="pgb-1")
+    Api.pods = [pod("pgb-2", "pgb-1")]
     found = rollout.adjust(unchanged)
-    assert (found.under_way, found.updated, found.known) == (True, 0, False)
+    assert (found.under_way, found.newest, found.known) == (True, (), False)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_a_status_of_the_release_before_counts_for_nothing(rollout):
     [
         ({"currentRevision": "pgb-2"}, False),
         ({"currentRevision": "pgb-1"}, True),
-        ({"updateRevision": None, "updatedReplicas": 3}, True),
+        ({"updateRevision": None}, True),
     ],
 )
 def test_the_revisions_say_whether_a_refresh_is_under_way(rollout, revisions, under_way):
@@ -105,7 +106,23 @@ def test_with_rights_to_read_only_the_command_is_named_and_asked_again(rollout):
         rollout.adjust(hold)
 
 
-@pytest.mark.parametrize("method", ["GET", "PATCH"])
+def test_without_rights_to_read_pods_the_command_is_named_and_asked_again(rollout):
+    Api.answers = {"pods": [(403, FORBIDDEN)]}
+    with pytest.raises(RolloutFailed, match="not its pods: run `juju trust pgb --scope=cluster`"):
+        rollout.adjust(hold)
+    assert Api.written == []
+
+
+def test_the_labels_of_the_pods_say_which_pods_have_the_newest_release(rollout):
+    """Also the pod that ends, which Kubernetes does not count, and no pod of another application."""
+    ending = pod("pgb-2")
+    ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    Api.pods = [ending, pod("pgb-1", "pgb-1"), pod("pgb-0"), pod("xpgb-1"), pod("pgb-1-x"), {}]
+    assert rollout.adjust(hold).newest == (0, 2)
+    assert Api.written == []
+
+
+@pytest.mark.parametrize("method", ["GET", "pods", "PATCH"])
 @pytest.mark.parametrize(
     "answer",
     [(500, {"code": 500}), (404, {"code": 404}), (200, b"<html>"), (200, b"5"), (422, b"")],

@@ -96,7 +96,7 @@ def test_an_order_after_an_order_whose_plan_was_lost_is_carried_out(platform, le
     platform.leader.restart()
     for _ in range(hooks):
         platform.leader.peers_changed()
-    # Both hooks were killed after the unit had restarted its first process, or after it had carried the orders out.
+    # Both hooks were killed after the unit had restarted its first process, or after it had restarted both.
     platform.model.plan = plan
     platform.settle()
     platform.model.leader = leads

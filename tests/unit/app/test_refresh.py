@@ -243,3 +243,35 @@ def test_the_leader_lowers_a_partition_that_no_unit_lowers(platform):
     assert platform.kubernetes.pods.partition == 1
     platform.leader.config_changed()
     assert is_at_rest(platform)
+
+
+@pytest.mark.parametrize("moved", [0, 1])
+def test_a_pod_that_moves_before_its_turn_keeps_its_release(platform, moved):
+    """The pod ends by itself between `juju refresh` and the end of the first pod that Kubernetes replaces."""
+    refresh = Refresh(platform).begin()
+    refresh.replace(f"pgbouncer/{moved}")
+    refresh.failing = {"pgbouncer/2"}
+    refresh.rolls()
+    assert refresh.replaced == names(moved, 2)
+    pods = platform.kubernetes.pods
+    assert [pods.release(name) == pods.newest for name in names(0, 1, 2)] == [False, False, True]
+    refresh.failing = set()
+    refresh.begin().rolls()
+    assert is_at_rest(platform)
+
+
+@pytest.mark.parametrize("early", [0, 1])
+def test_a_pod_that_comes_early_spreads_no_release_that_fails(platform, early):
+    """The pod ended before `juju refresh`, so it comes with the newest release before its turn."""
+    refresh = Refresh(platform)
+    refresh.ends(f"pgbouncer/{early}")
+    refresh.begin().comes_back(f"pgbouncer/{early}")
+    refresh.failing = {"pgbouncer/2"}
+    refresh.rolls()
+    assert refresh.replaced == names(early, 2)
+    for hook in HOOKS:
+        refresh.hook(f"pgbouncer/{early}", hook)
+        refresh.hook("pgbouncer/2", hook)
+    refresh.rolls()
+    assert refresh.replaced == names(early, 2, 1 - early)
+    assert is_at_rest(platform)

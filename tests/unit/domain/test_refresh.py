@@ -8,7 +8,6 @@ from domain.refresh import (
     RollingUpdate,
     hold,
     let_next_go,
-    may_come_next,
     obstacles,
     obstacles_in_kubernetes,
     resume,
@@ -25,13 +24,19 @@ def update(number=2, **says):
     ("says", "partition"),
     [
         ({"number": 2}, 2),
-        ({"number": 1, "updated": 1}, 1),
-        # A pod of the former release ends for another reason.
-        ({"number": 0, "updated": 1, "partition": 1}, None),
+        ({"number": 1, "newest": [2]}, 1),
+        # A pod of the former release ends before its turn, and has to come back with this release.
+        ({"number": 0, "newest": [2], "partition": 1}, None),
+        ({"number": 0, "newest": [2]}, 1),
+        ({"number": 1, "partition": 1}, 2),
         # A pod of the newest release ends for another reason.
-        ({"number": 2, "updated": 1, "partition": 0}, None),
-        ({"number": 2, "updated": 0, "partition": 1}, 2),
+        ({"number": 2, "newest": [2], "partition": 0}, None),
+        ({"number": 1, "newest": [1], "partition": 0}, None),
+        ({"number": 2, "partition": 1}, 2),
         ({"number": 2, "partition": 2}, None),
+        # A pod with a lower number came with the newest release.
+        ({"number": 2, "newest": [0]}, 2),
+        ({"number": 1, "newest": [0, 2]}, 1),
         # A unit above the pods that the StatefulSet should have.
         ({"number": 3}, None),
         ({"number": 0, "replicas": 1}, None),
@@ -47,13 +52,17 @@ def test_a_pod_that_a_refresh_replaces_holds_the_next(says, partition):
 @pytest.mark.parametrize(
     ("says", "partition"),
     [
-        ({"partition": 2, "owned": True, "updated": 1}, 1),
-        ({"partition": 2, "owned": True, "updated": 1, "floor": 1}, 1),
-        ({"partition": 2, "updated": 1}, None),
-        ({"partition": 1, "owned": True, "updated": 1}, None),
-        ({"number": 1, "partition": 2, "owned": True, "updated": 1}, None),
+        ({"partition": 2, "owned": True, "newest": [2]}, 1),
+        ({"partition": 2, "owned": True, "newest": [2], "floor": 1}, 1),
+        ({"partition": 2, "newest": [2]}, None),
+        ({"partition": 1, "owned": True, "newest": [2]}, None),
+        ({"number": 1, "partition": 2, "owned": True, "newest": [1, 2]}, None),
         # The container of a former unit starts again before Kubernetes replaces its pod.
-        ({"number": 1, "partition": 1, "owned": True, "updated": 1}, None),
+        ({"number": 1, "partition": 1, "owned": True, "newest": [2]}, None),
+        # The next pod came with the newest release already, and its unit does not lower the partition.
+        ({"partition": 2, "owned": True, "newest": [1, 2]}, 0),
+        # A pod with a higher number has the former release, or does not exist, and comes first.
+        ({"number": 1, "partition": 1, "owned": True, "newest": [1]}, 2),
         ({"partition": 2, "owned": True, "under_way": False}, 0),
         ({"partition": 2, "owned": True, "floor": 1, "under_way": False}, 1),
         # Kubernetes does not say whether a refresh is under way, and no later hook of this unit asks again.
@@ -66,31 +75,13 @@ def test_a_unit_that_serves_lets_the_next_unit_go(says, partition):
 
 
 @pytest.mark.parametrize(
-    ("says", "asks_again"),
-    [
-        # The pods 1 and 2 ended at the same time, and unit 2 has to serve first.
-        ({"number": 1, "partition": 2, "owned": True, "updated": 2}, True),
-        ({"number": 1, "partition": 2, "owned": True, "known": False}, True),
-        # Kubernetes has not counted the new pod.
-        ({"number": 2, "partition": 2, "owned": True, "updated": 0}, True),
-        ({"number": 2, "partition": 2, "owned": True, "updated": 1}, False),
-        ({"number": 2, "partition": 2, "owned": True, "known": False}, False),
-        ({"number": 1, "partition": 2, "owned": True, "updated": 1}, True),
-        ({"number": 1, "partition": 0, "updated": 2}, False),
-        ({"number": 1, "partition": 2, "updated": 2}, False),
-        ({"number": 1, "partition": 2, "owned": True, "under_way": False}, False),
-    ],
-)
-def test_a_unit_asks_again_while_it_may_come_next(says, asks_again):
-    assert may_come_next(update(**says)) is asks_again
-
-
-@pytest.mark.parametrize(
     ("says", "partition"),
     [
         ({"partition": 2, "owned": True}, 1),
         ({"partition": 2, "owned": True, "under_way": False}, 0),
         ({"partition": 2, "owned": True, "floor": 2, "under_way": False}, 1),
+        ({"partition": 2, "owned": True, "newest": [1]}, 0),
+        ({"partition": 2, "owned": True, "newest": [1], "floor": 1}, 1),
         ({"partition": 1, "owned": True}, None),
         ({"partition": 2}, None),
         ({"partition": 1, "owned": True, "under_way": False}, 0),
@@ -116,10 +107,11 @@ def test_an_operator_lets_the_next_unit_go(says, partition):
 @pytest.mark.parametrize(
     ("says", "all_ready"),
     [
-        ({"partition": 2, "updated": 1, "ready": 3}, True),
-        ({"partition": 2, "updated": 1, "ready": 2}, False),
-        ({"partition": 2, "updated": 0, "ready": 3}, False),
-        ({"partition": 2, "updated": 0, "ready": 3, "known": False}, False),
+        ({"partition": 2, "newest": [2], "ready": 3}, True),
+        ({"partition": 2, "newest": [2], "ready": 2}, False),
+        ({"partition": 2, "ready": 3}, False),
+        ({"partition": 2, "newest": [0], "ready": 3}, False),
+        ({"partition": 2, "ready": 3, "known": False}, False),
     ],
 )
 def test_whether_every_unit_that_may_be_refreshed_is_ready(says, all_ready):

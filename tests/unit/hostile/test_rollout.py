@@ -1,15 +1,16 @@
 """Any StatefulSet that Kubernetes may show is understood, or is a sentence, and no partition is set by mistake."""
 
 import functools
+import json
 
 import pytest
 from hostile.inputs import ANY_TEXT, JSON, JSON_TEXT, damaged, outcome
 from hypothesis import example
 from hypothesis import strategies as st
 from profiles import given
-from stateful_sets import Api, api, stateful_set
+from stateful_sets import Api, api, pod, stateful_set
 
-from adapters.kubernetes.rollout import HELD, LightkubeRollout
+from adapters.kubernetes.rollout import HELD, REVISION, LightkubeRollout
 from app.errors import RolloutFailed, RolloutForbidden
 from domain.refresh import hold, let_next_go, resume, unchanged, without_left
 
@@ -30,10 +31,11 @@ def kubernetes(tmp_path_factory):
         yield LightkubeRollout("pgb", "dev", f"pgb/{NUMBER}")
 
 
-def decided(kubernetes, found, decision):
-    """Let a unit decide on a StatefulSet; return what it understood, and what it wrote."""
+def decided(kubernetes, found, decision, pods=()):
+    """Let a unit decide on a StatefulSet and a list of pods; return what it understood, and what it wrote."""
     Api.found, Api.written = found, []
-    Api.answers = {"GET": [(200, found)]}
+    listed = pods if isinstance(pods, bytes) else {"items": pods}
+    Api.answers = {"GET": [(200, found)], "pods": [(200, listed)]}
     update, refusal = outcome(
         lambda: kubernetes.adjust(DECISIONS[decision]), RolloutFailed, RolloutForbidden
     )
@@ -52,10 +54,12 @@ def check(decision, update, written):
         assert decision != "unchanged"
         assert 0 <= partition < 2**31
         if decision == "hold":
-            assert before < partition == NUMBER < update.replicas
-            assert note == f"{NUMBER} {update.floor if update.owned else before}"
+            assert before <= NUMBER <= partition < update.replicas
+            assert before < partition
+            assert NUMBER not in update.newest
+            assert note == f"{partition} {update.floor if update.owned else before}"
             continue
-        assert partition < before
+        assert partition < before or (decision == "let_next_go" and NUMBER in update.newest)
         assert update.owned or decision == "resume"
         assert note is None or note == f"{partition} {update.floor}"
 
@@ -127,7 +131,6 @@ SETS = objects(
         observedGeneration=NUMBERS,
         currentRevision=TEXTS,
         updateRevision=TEXTS,
-        updatedReplicas=NUMBERS,
         readyReplicas=NUMBERS,
     ),
 )
@@ -149,19 +152,43 @@ def test_an_answer_in_place_of_a_stateful_set_is_a_sentence(kubernetes, text, de
     check(decision, *decided(kubernetes, text.encode(errors="surrogatepass"), decision))
 
 
+PODS = st.lists(
+    objects(
+        metadata=objects(
+            name=st.sampled_from(["pgb-0", "pgb-1", "pgb-2", "pgb-3", "other-2"]) | JSON,
+            labels=st.fixed_dictionaries({REVISION: TEXTS}),
+        )
+    )
+)
+
+
+@given(
+    PODS.map(lambda pods: json.dumps({"items": pods})) | JSON_TEXT | ANY_TEXT,
+    st.sampled_from(sorted(DECISIONS)),
+    times=0.5,
+)
+def test_odd_pods_set_no_odd_partition(kubernetes, pods, decision):
+    found = stateful_set(partition=2, held="2 0")
+    check(decision, *decided(kubernetes, found, decision, pods.encode(errors="surrogatepass")))
+
+
 @given(st.integers(1, 5), st.integers(0, 4), st.integers(0, 3), st.booleans(), times=0.3)
 def test_what_a_unit_holds_it_lets_go(kubernetes, replicas, partition, updated, other_labels):
     """In a refresh of any size that is at any unit, with any partition of an operator."""
-    found = stateful_set(partition=partition, updatedReplicas=updated)
+    found = stateful_set(partition=partition)
     found["spec"]["replicas"] = replicas
+    pods = [pod(f"pgb-{number}") for number in range(replicas)]
     if other_labels:
         found["metadata"]["annotations"] = {"other/partition": "2 0"}
-    _, held = decided(kubernetes, found, "hold")
-    assert bool(held) is (partition < NUMBER < replicas - updated)
-    for number, note in held:
-        found = stateful_set(partition=number, held=note, updatedReplicas=replicas - NUMBER)
+    first = replicas - updated - 1
+    _, held = decided(kubernetes, found, "hold", pods[first + 1 :])
+    assert held == (
+        [(first, f"{first} {partition}")] if partition <= NUMBER <= first > partition else []
+    )
+    for number, note in held if first == NUMBER else ():
+        found = stateful_set(partition=number, held=note)
         found["spec"]["replicas"] = replicas
-        _, let_go = decided(kubernetes, found, "let_next_go")
+        _, let_go = decided(kubernetes, found, "let_next_go", pods[NUMBER:])
         assert let_go == [(NUMBER - 1, f"1 {partition}" if partition < 1 else None)]
         found["status"]["currentRevision"] = found["status"]["updateRevision"]
         _, left = decided(kubernetes, found, "without_left")

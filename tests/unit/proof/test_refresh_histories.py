@@ -58,8 +58,6 @@ class RefreshHistory(RuleBasedStateMachine):
         self.unheld = set()
         # A rollout was undone when no pod had its release, and no partition has been lowered since.
         self.undone = False
-        # Units whose pods came back by themselves, or by force, with a release that pods above them lack.
-        self.early = set()
         self.operator_refreshes(fails="" if again else fails, back=False)
         for _ in range(pods):
             self.kubernetes_replaces_the_next_unit(None, None, ALL_HOOKS)
@@ -108,9 +106,13 @@ class RefreshHistory(RuleBasedStateMachine):
             {name, *holders}
         )
         at_rest = self.pods.current == self.pods.newest
-        # The next unit that is refreshed has the next number.
-        by_one = self.pods.partition == before - 1 or not self.pods.known
-        assert (newest and by_one) or at_rest or (facts.leader and before > highest), (name, hook)
+        # Every pod above the next unit that is refreshed has the newest release.
+        in_turn = not self.pods.known or all(
+            self.pods.release(other) == self.pods.newest and other not in self.pods.ended
+            for other in self.platform.units
+            if number_of(other) > self.pods.partition
+        )
+        assert (newest and in_turn) or at_rest or (facts.leader and before > highest), (name, hook)
 
     def serves(self, *names):
         self.served.update(names)
@@ -131,7 +133,7 @@ class RefreshHistory(RuleBasedStateMachine):
         """End the pod of a unit, which runs its last hook."""
         rests = self.pods.current == self.pods.newest and self.pods.known
         before = self.pods.partition
-        may_hold = self.looks_former(name) or not self.pods.known
+        may_hold = self.pods.release(name) != self.pods.newest or not self.pods.known
         self.refresh.ends(name, stop)
         if self.pods.release(name) != self.pods.newest:
             self.unheld.discard(name)
@@ -140,28 +142,10 @@ class RefreshHistory(RuleBasedStateMachine):
         after = self.pods.partition
         assert after == before or (after > before and may_hold and not rests), (name, after)
 
-    def looks_former(self, name):
-        """Return whether the unit takes its pod for a pod of the former release.
-
-        Kubernetes tells how many pods have the newest release. The unit takes these for the pods with the highest
-        numbers. So a pod of the newest release may look like a former pod if a pod above is former, or has ended.
-        """
-        return any(
-            self.pods.release(other) != self.pods.newest or other in self.pods.ended
-            for other in self.platform.units
-            if number_of(other) >= number_of(name)
-        )
-
     def comes_back(self, name):
         self.has_its_release(name)
         self.refresh.comes_back(name)
         self.due[name] = list(HOOKS)
-        if any(
-            self.pods.release(other) != self.pods.release(name)
-            for other in self.platform.units
-            if number_of(other) > number_of(name)
-        ):
-            self.early.add(name)
 
     def has_its_release(self, name):
         """Let the pod that comes fail as its release does."""
@@ -176,7 +160,6 @@ class RefreshHistory(RuleBasedStateMachine):
 
         `juju refresh` gives every release another revision, and `kubectl rollout undo` gives a former revision.
         """
-        self.early.clear()
         if back:
             self.pods.newest = self.pods.current
             self.undone = self.have_the_newest_release()
@@ -224,7 +207,7 @@ class RefreshHistory(RuleBasedStateMachine):
 
         self.platform.remove_unit(name, between=stop)
         assert max(seen, default=0) <= before
-        for kept in (self.served, self.early, self.unheld, self.pods.ended, self.pods.unready):
+        for kept in (self.served, self.unheld, self.pods.ended, self.pods.unready):
             kept.discard(name)
         self.worked = {(unit, release) for unit, release in self.worked if unit != name}
         self.due.pop(name, None)
@@ -277,7 +260,7 @@ class RefreshHistory(RuleBasedStateMachine):
         """
         refreshed = {other for other in self.platform.units if number_of(other) > number_of(name)}
         worked = {other for other, release in self.worked if release == self.pods.newest}
-        if self.heard and not self.early and self.pods.newest != self.pods.current:
+        if self.heard and self.pods.newest != self.pods.current:
             assert worked.issuperset(refreshed - self.unheld), (name, self.worked)
 
     @rule(number=st.integers(0, MOST_UNITS), hooks=st.integers(1, ALL_HOOKS))
