@@ -211,8 +211,13 @@ class Clients(Protocol):
         """Return whether a client can read credentials with its present name, also if this hook fails."""
         ...
 
-    def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> None:
-        """Publish connection information to a client; without `credentials` the client keeps those that it has."""
+    def publish(
+        self, request: AccessRequest, offer: Offer, credentials: Login | None, *, granted: bool
+    ) -> None:
+        """Publish connection information to a client; without `credentials` the client keeps those that it has.
+
+        An answer repeats the request that was `granted`. Else it repeats what the answer before repeats.
+        """
         ...
 
     def withdraw(self, request: AccessRequest) -> None:
@@ -223,10 +228,11 @@ class Clients(Protocol):
         """Remove what was kept for a client that has left."""
         ...
 
-    def repeat(self, client: LegacyClient) -> None:
+    def repeat(self, client: LegacyClient, *, granted: bool) -> None:
         """Write what the leader published to a client at `db` or `db-admin` as the answer of this unit.
 
-        If nothing is published any more, remove the answer of this unit.
+        If nothing is published any more, remove the answer of this unit. A unit that has no answer writes none
+        before the request is `granted`.
         """
         ...
 

@@ -57,6 +57,10 @@ class ClientCertificate(Value):
         return self
 
 
+# That of a client whose request cannot be read.
+UNREADABLE = ClientCertificate(problem="because its request cannot be read", unreadable=True)
+
+
 class CertificateLogin(Value):
     """A user who logs in by a certificate."""
 

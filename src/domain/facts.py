@@ -26,7 +26,10 @@ from domain.value import Value
 
 
 class Client(Value):
-    """The request of a client application, and what was published to it."""
+    """The request of a client application, and what was published to it.
+
+    A client whose new request cannot be read, and that has credentials, has the request that it was granted.
+    """
 
     request: AccessRequest
     # None until the client has credentials.
@@ -46,7 +49,7 @@ class Client(Value):
 
 
 class LegacyClient(Value):
-    """A client at `db` or `db-admin` with a request that can be served, as every unit sees it."""
+    """A client at `db` or `db-admin`, as every unit sees it, with a request as that of `Client`."""
 
     request: AccessRequest
     # Whether the leader has shared the credentials of the client with all units.

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from domain import exposure
 from domain.budget import UnitAllotment, UnitBudget, next_unit_limits, unit_limit
-from domain.certificate_logins import CertificateLogin, distinct
+from domain.certificate_logins import UNREADABLE, CertificateLogin, distinct
 from domain.endpoints import Endpoint, endpoints_text
 from domain.facts import Client, Facts, Peer
 from domain.leadership import serving_everywhere
@@ -68,15 +68,16 @@ def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
 
 def certificate_logins(facts: Facts) -> tuple[tuple[CertificateLogin, ...], dict[str, str]]:
     """Return the clients that log in by certificate, and by user why a certificate is not used."""
-    offered = [
-        (client.request.username, client.request.certificate)
-        for client in facts.clients
-        if client.request.certificate
-    ]
     current = facts.plan.certificate_logins if facts.plan else ()
     # A client whose name changes keeps its certificate, also against another client that offers its name.
-    renamed = (login.named(twin(login.username)) for login in current)
-    logins, problems = distinct(offered, (*current, *renamed))
+    current += tuple(login.named(twin(login.username)) for login in current)
+    known = {login.username: UNREADABLE for login in current}
+    offers = (
+        (request.username, known.get(request.username) if request.kept else request.certificate)
+        for request in (client.request for client in facts.clients)
+    )
+    offered = [(username, certificate) for username, certificate in offers if certificate]
+    logins, problems = distinct(offered, current)
     former = {known.current: known.former for known in rotations(facts) if known.open}
     both = [login.named(former[login.username]) for login in logins if login.username in former]
     return tuple(sorted((*logins, *both), key=lambda login: login.username)), problems
@@ -238,15 +239,19 @@ def offer(facts: Facts, request: AccessRequest) -> Offer | None:
 def offer_to(facts: Facts, client: Client) -> Offer | None:
     """Return the offer for a client, also for a client whose new request is refused or not served yet.
 
-    Such a client keeps the database of its grant, and has to know the endpoints of that database. At `db` and
-    `db-admin` it keeps its answer instead, because an answer there repeats the request.
+    Such a client keeps the database of its grant, and has to know the endpoints of that database.
     """
     request = client.request
     grants = (grant for grant in facts.ledger.grants if grant.username == request.username)
     granted = next(grants, None)
-    if granted and client.published and not request.endpoint:
+    if granted and client.published:
         return _offer(facts, request, granted.database)
     return offer(facts, request)
+
+
+def is_granted(facts: Facts, request: AccessRequest) -> bool:
+    """Return whether a client has what it requests now, so that its answer repeats this request."""
+    return not request.kept and grant_for(request) in facts.ledger.grants
 
 
 def _offer(facts: Facts, request: AccessRequest, database: str) -> Offer | None:

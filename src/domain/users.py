@@ -181,6 +181,8 @@ class AccessRequest(Value):
     certificate: ClientCertificate | None = None
     # The name that a rotation has given the client; '' if it has its first name.
     renamed: str = ""
+    # What the client was granted, because what it requests now cannot be read.
+    kept: bool = False
 
     @property
     def first_username(self) -> str:
@@ -227,6 +229,18 @@ class Grant(Value):
     def named(self, rotation: Rotation) -> "Grant":
         """Return this grant with the name that a rotation gives the client."""
         return self.model_copy(update={"username": rotation.current})
+
+    def kept(self, application: str, endpoint: str = "") -> AccessRequest:
+        """Return the request that stands for a new request of the client that cannot be read."""
+        return AccessRequest(
+            relation_id=self.relation_id,
+            request_id=self.request_id,
+            application=application,
+            database=self.database,
+            roles=self.roles,
+            endpoint=endpoint,
+            kept=True,
+        )
 
 
 class Offer(Value):

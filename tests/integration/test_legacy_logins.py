@@ -102,7 +102,7 @@ def bags(credentials):
             relation_id=number, application="landscape", database="shop", endpoint="db"
         )
         login = Login(username=credentials["username"], password=password)
-        clients.publish(request, offer, login)
+        clients.publish(request, offer, login, granted=True)
         written = manager.run().get_relation(relation.id)
     return {"pgbouncer-k8s": written.local_app_data, "pgbouncer-k8s/0": written.local_unit_data}
 

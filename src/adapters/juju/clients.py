@@ -8,7 +8,14 @@ from collections.abc import Mapping
 import ops
 import pydantic
 
-from adapters.juju.databags import is_v1, requested_secrets, requests_by_id, responses
+from adapters.juju.databags import (
+    Databag,
+    is_v1,
+    request_before,
+    requested_secrets,
+    requests_by_id,
+    responses,
+)
 from adapters.juju.names import CLIENTS
 from adapters.juju.secrets import LabelledSecret
 from adapters.juju.state import JujuState
@@ -40,15 +47,27 @@ class JujuClients:
         password = content.get("password") or databag.get("password")
         return Login(username=name, password=pydantic.SecretStr(password)) if password else None
 
-    def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> None:
-        """Write connection information; without `credentials` the client keeps the credentials that it has."""
+    def publish(
+        self, request: AccessRequest, offer: Offer, credentials: Login | None, *, granted: bool
+    ) -> None:
+        """Write connection information; without `credentials` the client keeps the credentials that it has.
+
+        The answer has the form that the request asks for; while that is not `granted`, the form that it has.
+        """
         relation = self._relation(request.relation_id)
         if relation is None:
             return
         credentials = credentials or self._published(request)
         if credentials is None:
             return
-        remote = self._state.databag(relation, relation.app)
+        local = self._state.app_databag(relation)
+        remote = (
+            self._state.databag(relation, relation.app)
+            if granted
+            else request_before(local, request.request_id)
+        )
+        if remote is None:
+            return
         fields = _fields(offer, credentials)
         # The second version of the contract has JSON's booleans, the first has Python's.
         fields["tls"] = json.dumps(offer.tls) if request.request_id else str(offer.tls)
@@ -65,7 +84,7 @@ class JujuClients:
             }
             if content:
                 answer[f"secret-{group}"] = self._secret(request, group).write(content, relation)
-        self._answer(relation, request, answer)
+        self._answer(relation, request, answer, remote)
 
     def withdraw(self, request: AccessRequest) -> None:
         """Remove everything that was published to a client."""
@@ -90,9 +109,12 @@ class JujuClients:
         self._state.put_for_app(relation, {"requests": json.dumps(left)})
 
     def _answer(
-        self, relation: ops.Relation, request: AccessRequest, answer: Mapping[str, str]
+        self,
+        relation: ops.Relation,
+        request: AccessRequest,
+        answer: Mapping[str, str],
+        remote: Databag,
     ) -> None:
-        remote = self._state.databag(relation, relation.app)
         if not is_v1(remote):
             # The library compares requests with `data`, to tell new requests from old.
             echo = json.dumps({key: remote[key] for key in remote if key != "data"})

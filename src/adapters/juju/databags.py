@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar, cast
 
 import pydantic
@@ -19,7 +19,7 @@ from domain.facts import Client
 from domain.pools import READ_ONLY_SUFFIX
 from domain.roles import roles_in
 from domain.tls import Certificate, certificates_in
-from domain.users import AccessRequest, Offer, Refusal, request_problem
+from domain.users import AccessRequest, Grant, Offer, Refusal, request_problem
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,10 @@ T = TypeVar("T", bound=pydantic.BaseModel)
 _NAMES = pydantic.TypeAdapter(list[str], config=pydantic.ConfigDict(defer_build=True))
 _OBJECTS = pydantic.TypeAdapter(
     list[dict[str, pydantic.JsonValue]], config=pydantic.ConfigDict(defer_build=True)
+)
+_TEXTS = pydantic.TypeAdapter(dict[str, str], config=pydantic.ConfigDict(defer_build=True))
+_REQUESTS = pydantic.TypeAdapter(
+    dict[str, dict[str, pydantic.JsonValue]], config=pydantic.ConfigDict(defer_build=True)
 )
 
 # Every release writes these keys. A text without them must not be read as an empty plan or ledger: the leader
@@ -157,15 +161,15 @@ def _no_secret(_uri: str, _request_id: str) -> Databag:
 
 
 class ParsedRelation(pydantic.BaseModel):
-    """A client relation: its clients, or the refusal of its requests, or neither before there is a request."""
+    """A client relation: its clients, or the refusal of its requests, or neither while it has no request.
+
+    A client with credentials whose request is refused or missing has the request that it was granted.
+    """
 
     clients: tuple[Client, ...] = ()
     refusals: tuple[Refusal, ...] = ()
-
-    @property
-    def silent(self) -> bool:
-        """Return whether the relation has no request yet."""
-        return not self.clients and not self.refusals
+    # The relation has no request.
+    silent: bool = False
 
 
 def asked(
@@ -174,10 +178,12 @@ def asked(
     remote: Databag,
     local: Databag,
     secret: ReadSecret = _no_secret,
+    grants: Iterable[Grant] = (),
 ) -> ParsedRelation:
     """Return what the application of a client relation requests, and what was published to it.
 
     `secret` returns the content of a secret by its URI and the identifier of the request. Raises ValueError.
+    `grants` are those of all clients.
     """
     clients: list[Client] = []
     refusals: list[Refusal] = []
@@ -203,7 +209,18 @@ def asked(
             requested_secrets(remote)
     except ValueError as error:
         refuse(str(error))
-    return ParsedRelation(clients=() if refusals else tuple(clients), refusals=tuple(refusals))
+    if clients and not refusals:
+        return ParsedRelation(clients=tuple(clients))
+    mine = [grant for grant in grants if grant.relation_id == relation_id]
+    kept = (
+        Client(request=grant.kept(application), published=_published(grant, local))
+        for grant in mine
+    )
+    return ParsedRelation(
+        clients=tuple(client for client in kept if client.published),
+        refusals=tuple(refusals),
+        silent=not refusals,
+    )
 
 
 def is_v1(remote: Databag) -> bool:
@@ -214,6 +231,17 @@ def is_v1(remote: Databag) -> bool:
 def requests_by_id(remote: Databag) -> dict[str, dict[str, pydantic.JsonValue]]:
     """Return the requests of a v1 client by their ids, as the client wrote them. Raises ValueError."""
     return {_text(request, "request-id"): dict(request) for request in _requests(remote)}
+
+
+def request_before(local: Databag, request_id: str) -> Databag | None:
+    """Return the databag of a client as it was answered last, which `data` repeats; None if that is not known."""
+    try:
+        if request_id:
+            before = _REQUESTS.validate_json(local.get("data", ""))
+            return {"version": "v1", "requests": json.dumps(list(before.values()))}
+        return _TEXTS.validate_json(local.get("data", ""))
+    except pydantic.ValidationError:
+        return None
 
 
 def requested_secrets(remote: Databag) -> frozenset[str]:
@@ -307,7 +335,7 @@ def responses(local: Databag) -> list[dict[str, pydantic.JsonValue]]:
         return []
 
 
-def _published(request: AccessRequest, local: Databag) -> Offer | None:
+def _published(request: AccessRequest | Grant, local: Databag) -> Offer | None:
     fields: Fields = local
     if request.request_id:
         answers = responses(local)

@@ -39,6 +39,7 @@ from domain.plan import Plan, Serving
 from domain.rotating import with_names
 from domain.settings import Settings, settings_from
 from domain.system_users import SystemUsers, system_users_in
+from domain.users import Grant
 
 if TYPE_CHECKING:
     from adapters.connections.authorities import Authorities
@@ -121,8 +122,9 @@ class JujuFacts:
         backend = self._backend(reads=leader or alone)
         known = backend.credentials or (plan.upstream if plan else None)
         version = known.version if known else ""
-        legacy = tuple(self._legacy.relations(version, leader=leader))
-        requests = tuple(self._requests()) if leader else ()
+        grants = ledger.grants if ledger else ()
+        legacy = tuple(self._legacy.relations(version, grants, leader=leader))
+        requests = tuple(self._requests(grants)) if leader else ()
         if leader:
             requests += tuple((known.relation_id, known.parsed) for known in legacy)
         users, users_problem = self._system_users(
@@ -276,12 +278,12 @@ class JujuFacts:
         except ValueError as error:
             return None, sentences.SYSTEM_USERS_INVALID.text(secret=uri, reason=error)
 
-    def _requests(self) -> Iterable[tuple[int, databags.ParsedRelation]]:
+    def _requests(self, grants: Iterable[Grant]) -> Iterable[tuple[int, databags.ParsedRelation]]:
         for relation in self._state.relations(CLIENTS):
             remote = self._state.databag(relation, relation.app)
             local = self._state.app_databag(relation)
             read = functools.partial(self._client_secret, relation.id)
-            parsed = databags.asked(relation.id, relation.app.name, remote, local, read)
+            parsed = databags.asked(relation.id, relation.app.name, remote, local, read, grants)
             for client in parsed.clients:
                 if client.request.certificate and (ends := client.request.certificate.ends):
                     self._state.comparable_before(ends)

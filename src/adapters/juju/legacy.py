@@ -153,12 +153,20 @@ def asked(
     databags: Iterable[Databag],
     version: str,
     published: Offer | None,
+    grants: Iterable[Grant] = (),
 ) -> ParsedRelation:
-    """Return what an application at `db` or `db-admin` requests, and what was published to it."""
+    """Return what an application at `db` or `db-admin` requests, and what was published to it.
+
+    `grants` are those of all clients.
+    """
+    mine = (grant for grant in grants if published and grant.relation_id == relation_id)
+    kept = tuple(
+        Client(request=grant.kept(application, endpoint), published=published) for grant in mine
+    )
     try:
         fields = request_in(databags)
         if not fields:
-            return ParsedRelation()
+            return ParsedRelation(clients=kept, silent=True)
         request = AccessRequest(
             relation_id=relation_id,
             application=application,
@@ -173,7 +181,7 @@ def asked(
         if not problem:
             return ParsedRelation(clients=(Client(request=request, published=published),))
     refusal = Refusal(relation_id=relation_id, application=application, reason=problem)
-    return ParsedRelation(refusals=(refusal,))
+    return ParsedRelation(clients=kept, refusals=(refusal,))
 
 
 def _login_in(content: Mapping[str, str]) -> Login | None:
@@ -207,8 +215,13 @@ class JujuLegacyClients:
         # The user names whose credentials this hook has published. Juju keeps them when the hook has ended.
         self._told = set[str]()
 
-    def relations(self, version: str, *, leader: bool) -> Iterator[LegacyRelation]:
-        """Yield each relation at `db` and `db-admin`; `version` is that of PostgreSQL, or ''."""
+    def relations(
+        self, version: str, grants: Iterable[Grant], *, leader: bool
+    ) -> Iterator[LegacyRelation]:
+        """Yield each relation at `db` and `db-admin`; `version` is that of PostgreSQL, or ''.
+
+        `grants` are those of all clients.
+        """
         for endpoint, relation in self._relations():
             shared = self._published() or PublishedOffers()
             known = shared.of(username_of(relation.id))
@@ -219,7 +232,8 @@ class JujuLegacyClients:
                 self._state.databag(relation, relation.app),
                 *self._units(relation).values(),
             )
-            parsed = asked(relation.id, relation.app.name, endpoint, databags, version, offer)
+            name = relation.app.name
+            parsed = asked(relation.id, name, endpoint, databags, version, offer, grants)
             client = (
                 LegacyClient(request=parsed.clients[0].request, shared=offer is not None)
                 if parsed.clients
@@ -247,12 +261,14 @@ class JujuLegacyClients:
         username = databag.get("user") or request.first_username
         return Login(username=username, password=pydantic.SecretStr(text))
 
-    def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> None:
+    def publish(
+        self, request: AccessRequest, offer: Offer, credentials: Login | None, *, granted: bool
+    ) -> None:
         """Write connection information; without `credentials` the client keeps the credentials that it has."""
         if credentials:
             self._told.add(credentials.username)
         if not request.endpoint:
-            return self._clients.publish(request, offer, credentials)
+            return self._clients.publish(request, offer, credentials, granted=granted)
         relation = self._relation(request.relation_id)
         login = credentials or self._login(request)
         if relation is None or login is None:
@@ -261,7 +277,8 @@ class JujuLegacyClients:
         secret, first = self._secret(request).write(content), request.first_username
         name = "" if login.username == first else login.username
         self._share(first, Published(username=first, login=name, secret=secret, offer=offer))
-        return self._answer(relation, connection(relation.app.name, offer, login), leads=True)
+        fields = connection(relation.app.name, offer, login)
+        return self._answer(relation, fields, leads=True, granted=granted)
 
     def withdraw(self, request: AccessRequest) -> None:
         """Remove everything that was published to a client."""
@@ -270,7 +287,7 @@ class JujuLegacyClients:
         self._secret(request).remove()
         self._share(request.first_username, None)
         if relation := self._relation(request.relation_id):
-            self._answer(relation, {}, leads=True)
+            self._answer(relation, {}, leads=True, granted=False)
         return None
 
     def forget(self, grant: Grant) -> None:
@@ -280,7 +297,7 @@ class JujuLegacyClients:
         self._secret(grant).remove()
         return self._share(grant.first_username, None)
 
-    def repeat(self, client: LegacyClient) -> None:
+    def repeat(self, client: LegacyClient, *, granted: bool) -> None:
         """Write what the leader published as the answer of this unit, or remove the answer of this unit."""
         request = client.request
         relation = self._relation(request.relation_id)
@@ -291,7 +308,7 @@ class JujuLegacyClients:
             return
         known, fields = shared.of(username), dict[str, str]()
         answered = self._state.unit_databag(relation).get("user")
-        if known is None and answered not in (username, twin(username)):
+        if not (known and granted) and answered not in (username, twin(username)):
             return  # There is no answer, or the charm that this charm replaces has written it.
         if known:
             login = self._login(request) if leads else _login_in(self._secret(request).content())
@@ -299,15 +316,25 @@ class JujuLegacyClients:
                 self._state.incomparable()  # No event tells that a secret becomes readable.
                 return
             fields = connection(request.application, known.offer, login)
-        self._answer(relation, fields, leads=leads)
+        self._answer(relation, fields, leads=leads, granted=granted)
 
-    def _answer(self, relation: ops.Relation, fields: Mapping[str, str], *, leads: bool) -> None:
-        """Write the answer for this unit, and by the leader for the application, too; {} removes it."""
+    def _answer(
+        self, relation: ops.Relation, fields: Mapping[str, str], *, leads: bool, granted: bool
+    ) -> None:
+        """Write the answer for this unit, and by the leader for the application, too; no `fields` remove it.
+
+        While the request is not `granted`, the answer repeats what the answer before repeats.
+        """
         answer: dict[str, str] = dict.fromkeys(_KEYS, "")
         if fields:
             units = self._units(relation)
-            remote = (self._state.databag(relation, relation.app), *units.values())
-            answer |= {**request_in(remote), **fields, **allowed(units)}
+            before = self._state.app_databag if leads else self._state.unit_databag
+            asked_for = (
+                request_in((self._state.databag(relation, relation.app), *units.values()))
+                if granted
+                else {key: before(relation).get(key, "") for key in _ASKED}
+            )
+            answer |= {**asked_for, **fields, **allowed(units)}
         self._state.put_for_unit(relation, answer)
         if leads:
             self._state.put_for_app(relation, answer)

@@ -57,9 +57,15 @@ class LocalFacts:
             for number, record in model.clients.items()
             if f"client {number}" not in me.unseen
         }
-        known = model.backend.credentials
-        version = known.version if known else ""
-        parsed = [_parsed(number, record, version) for number, record in clients.items()]
+        backend = model.backend.credentials
+        version = backend.version if backend else ""
+        requests, refusals = list[Client](), list[Refusal]()
+        for number, record in clients.items():
+            parsed = _parsed(number, record, version)
+            if isinstance(parsed, Refusal):
+                refusals.append(parsed)
+            known = parsed if isinstance(parsed, Client) else self._kept(number, record)
+            requests += filter(None, (known,))
         return Facts(
             unit=self._unit,
             address=me.address,
@@ -78,19 +84,15 @@ class LocalFacts:
             operations=me.operations,
             peers=self._peers() if leads else (),
             backend=self._backend(me),
-            clients=tuple(client for client in parsed if isinstance(client, Client))
-            if leads
-            else (),
-            refusals=tuple(refusal for refusal in parsed if isinstance(refusal, Refusal))
-            if leads
-            else (),
+            clients=tuple(requests) if leads else (),
+            refusals=tuple(refusals) if leads else (),
             relations_without_request=frozenset(
                 number for number, record in clients.items() if not record.database
             ),
             legacy=tuple(
                 LegacyClient(request=client.request, shared=client.published is not None)
-                for client in parsed
-                if isinstance(client, Client) and client.request.endpoint
+                for client in requests
+                if client.request.endpoint
             ),
             service_host=model.service_host,
             configure_command="pooler config",
@@ -99,6 +101,15 @@ class LocalFacts:
             telemetry=self._telemetry(model.telemetry),
             now=self._clock(),
         )
+
+    def _kept(self, number: int, record: ClientRecord) -> Client | None:
+        """Return a client whose request cannot be read, and that has credentials; else None."""
+        grants = self._model.ledger.grants
+        granted = next((grant for grant in grants if grant.relation_id == number), None)
+        if granted is None or record.told is None:
+            return None
+        request = granted.kept(record.application, record.endpoint)
+        return Client(request=request, published=record.told)
 
     def _backend(self, me: UnitRecord) -> BackendRelation:
         if "backend" in me.unseen:

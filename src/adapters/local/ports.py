@@ -106,8 +106,18 @@ class LocalClients(_LocalPort):
         """Return whether the record of a client has a password for its present name."""
         return self.password(request) is not None
 
-    def publish(self, request: AccessRequest, offer: Offer, credentials: Login | None) -> None:
-        """Let a client read how to connect; without credentials its password stays."""
+    def publish(
+        self,
+        request: AccessRequest,
+        offer: Offer,
+        credentials: Login | None,
+        *,
+        granted: bool,
+    ) -> None:
+        """Let a client read how to connect; without credentials its password stays.
+
+        The answer of this platform does not repeat the request, whether that was `granted` or not.
+        """
         self._model.check_leader(self._unit)
         record = self._model.clients[request.relation_id]
         record.told = offer
@@ -127,10 +137,12 @@ class LocalClients(_LocalPort):
         """Do nothing: the record of a client has everything that was published, and is removed with it."""
         self._model.check_leader(self._unit)
 
-    def repeat(self, client: LegacyClient) -> None:
+    def repeat(self, client: LegacyClient, *, granted: bool) -> None:
         """Let a client read the answer of this unit, or remove it."""
         number, me = client.request.relation_id, self._model.units[self._unit]
         record = self._model.clients[number]
+        if not granted and number not in me.answers:
+            return
         answers = {other: answer for other, answer in me.answers.items() if other != number}
         if record.told and record.password:
             answers[number] = Answer(

@@ -24,7 +24,8 @@ class PublishEndpoints:
     """Publishes connection information to clients, on the leader.
 
     - A client gets credentials once every unit serves its database and PostgreSQL lets its user log in.
-    - A client that has credentials keeps them, and only gets new endpoints, also while its new request is refused.
+    - A client that has credentials keeps them, and only gets new endpoints, also while its new request is refused
+      or cannot be read.
     - A client with a new name gets new credentials once they work. A later hook lets its former name expire: Juju
       tells the client nothing of a hook that fails.
     """
@@ -69,8 +70,9 @@ class PublishEndpoints:
             client = known
             # The interface of `db` and `db-admin` has no fields for TLS.
             if known.published and not known.request.endpoint:
-                client = known.publishing(known.published.telling(facts.plan))
-                self.clients.publish(client.request, known.published.telling(facts.plan), None)
+                offer = known.published.telling(facts.plan)
+                client = known.publishing(offer)
+                self._write(facts, client, offer)
             clients.append(client)
         ledger = facts.ledger.telling(told)
         self.peers.record(ledger)
@@ -139,7 +141,7 @@ class PublishEndpoints:
     def _published(self, facts: Facts, client: Client, offer: Offer) -> Client:
         """Publish an offer to a client, and return the client; it is unchanged if it cannot log in yet."""
         if client.published:
-            self.clients.publish(client.request, offer, None)
+            self._write(facts, client, offer)
         elif (backend := verified_login(facts)) is None or not self._issue_credentials(
             client, offer, backend, facts
         ):
@@ -163,8 +165,14 @@ class PublishEndpoints:
         except (DatabaseUnreachable, DatabaseRefused) as error:
             logger.warning("%s gets no credentials yet: %s", client.request.application, error)
             return False
-        self.clients.publish(client.request, offer, credentials)
+        self._write(facts, client, offer, credentials)
         return True
+
+    def _write(
+        self, facts: Facts, client: Client, offer: Offer, credentials: Login | None = None
+    ) -> None:
+        granted = planning.is_granted(facts, client.request)
+        self.clients.publish(client.request, offer, credentials, granted=granted)
 
 
 def _next_step(facts: Facts, told: list[str]) -> str:

@@ -5,7 +5,7 @@ import dataclasses
 from app.outcome import Done
 from app.ports import Clients
 from domain.facts import Facts
-from domain.users import grant_for
+from domain.planning import is_granted
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -13,7 +13,7 @@ class RepeatOffers:
     """Writes what the leader published into the databags of this unit, on every unit.
 
     Clients of the interface pgsql read the databag of any unit, so each unit repeats the answer. The answer
-    repeats the request, too, so it stays while the client does not have what it asks for.
+    repeats the request, too: while a client does not have what it asks for, the request that it was granted.
     """
 
     clients: Clients
@@ -22,6 +22,5 @@ class RepeatOffers:
         """Repeat what the leader published, unless this unit is being removed."""
         stays = facts.leaving or facts.reference_decides
         for client in () if stays else facts.legacy:
-            if not client.shared or grant_for(client.request) in facts.ledger.grants:
-                self.clients.repeat(client)
+            self.clients.repeat(client, granted=is_granted(facts, client.request))
         return Done(facts)

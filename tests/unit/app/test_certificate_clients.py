@@ -94,3 +94,17 @@ def test_the_status_names_a_certificate_that_does_not_log_in(clock):
     program = facts.container.program.model_copy(update={"version": Version(1, 23)})
     old = facts.with_container(facts.container.with_program(program))
     assert "because PgBouncer 1.23" in sentence(old)
+
+
+@pytest.mark.parametrize("database", ["postgres", ""])
+def test_a_client_whose_request_turns_bad_keeps_its_certificate(clock, database):
+    platform, number = encrypted()
+    with_certificate(platform, number, given())
+    clock[0] += MORE_THAN_THE_WAIT
+    run(platform)
+    platform.model.clients[number].database = database
+    with_certificate(platform, number, None)
+    assert by_certificate(platform.leader) == [f"relation_id_{number}"]
+    platform.model.clients[number].database = "shop"
+    with_certificate(platform, number, None)
+    assert by_certificate(platform.leader) == []

@@ -4,7 +4,6 @@ import pytest
 from in_memory import deployed, related, worst
 
 from domain.consent import MAX_DATABASES, rights_of
-from domain.endpoints import endpoints_in
 from domain.problems import Level
 from domain.status import assess
 from domain.users import Grant
@@ -82,24 +81,6 @@ def test_a_client_that_asks_for_more_keeps_what_it_has():
     assert [grant.roles for grant in platform.model.ledger.grants] == [()]
     assert aliases(platform.leader)[1:] == ["shop"]
     assert "asks for role createrole" in worst(platform.leader).text
-
-
-@pytest.mark.parametrize("host", ["", "pool"])
-def test_a_client_whose_new_request_is_refused_learns_the_new_port(host):
-    """Otherwise the port before stays open, and the operator can change the port to no other."""
-    platform = related(service_host=host)
-    number = platform.relate("shop-app", "shop")
-    platform.relate("bank-app", "bank")
-    platform.model.clients[number].database = "bank"
-    for port in (7000, 7001):
-        platform.model.options = {"listen_port": port}
-        platform.leader.config_changed()
-        platform.settle()
-        told = platform.model.clients[number].told
-        assert told.database == "shop"
-        assert {endpoint.port for endpoint in endpoints_in(told.endpoints)} == {port}
-        assert platform.model.plan.ports == (port,)
-    assert "asks for database bank" in worst(platform.leader).text
 
 
 def test_a_database_belongs_to_the_first_application_that_asked_for_it():

@@ -1,0 +1,99 @@
+"""What a client reads whose new request is refused, cannot be read or is missing: the answer that it had."""
+
+import dataclasses
+import json
+
+import pytest
+from on_juju import HOST, V0
+
+BEFORE, MOVED = f"{HOST}:6432", f"{HOST}:7000"
+SHOP = {"resource": "shop", "request-id": "aaaa", "salt": "s1"}
+# A databag of version 1 that asks for something that cannot be served.
+BAD_V1 = {
+    "a reserved database": [{**SHOP, "resource": "postgres"}],
+    "a database of another": [{**SHOP, "resource": "bank"}],
+    "another bad request": [SHOP, {"resource": "a*", "request-id": "bbbb"}],
+    "no objects": "shop",
+    "no request": [],
+}
+
+
+def v1(requests):
+    return {"version": "v1", "requests": json.dumps(requests)}
+
+
+def ask(juju, number, asks):
+    """Let a client replace its databag, and run its hook."""
+    juju.with_relation(dataclasses.replace(juju.relation(number), remote_app_data=asks))
+    juju.changed(number)
+
+
+@pytest.mark.parametrize("form", [V0, {}, {"requested-secrets": '["password"]'}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"database": "postgres"},
+        {"database": "shop", "requested-secrets": "none"},
+        {"database": "bank"},
+        {"version": "v1", "requests": "none"},
+        {"database": "x" * 70_000},
+        {},
+    ],
+    ids=["reserved", "secrets", "of another", "version", "too large", "empty"],
+)
+def test_a_client_of_version_0_reads_its_answer_in_the_form_that_it_had(related, form, bad):
+    related.client("bank-app", {"database": "bank", **V0})
+    number = related.client("shop-app", {"database": "shop", **form})
+    before, told = related.relation(number).local_app_data, related.told(number)
+    ask(related, number, bad)
+    related.options(listen_port=7000)
+    after = related.relation(number).local_app_data
+    moved = {key: text.replace(BEFORE, MOVED) for key, text in before.items()}
+    assert after == moved
+    assert related.told(number) == {key: t.replace(BEFORE, MOVED) for key, t in told.items()}
+    assert related.databases() == ["pgbouncer_auth", "bank", "shop"]
+
+
+@pytest.mark.parametrize("bad", BAD_V1.values(), ids=BAD_V1)
+def test_a_client_of_version_1_reads_its_answer_in_the_form_that_it_had(related, bad):
+    related.client("bank-app", {"database": "bank", **V0})
+    number = related.client("shop-app", v1([SHOP]))
+    (before,) = json.loads(related.relation(number).local_app_data["requests"])
+    ask(related, number, v1(bad))
+    related.options(listen_port=7000)
+    (answer,) = json.loads(related.relation(number).local_app_data["requests"])
+    assert answer == before | {"endpoints": MOVED}
+    assert related.secret(answer["secret-user"])["uris"].endswith(f"@{MOVED}/shop")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"database": "bank", "roles": "charmed_read"},
+        {"database": "postgres"},
+        {"database": "shop", "extensions": "citext"},
+        {"database": "x" * 70_000},
+        {},
+    ],
+    ids=["of another", "reserved", "extensions", "too large", "empty"],
+)
+@pytest.mark.parametrize("endpoint", ["db", "db-admin"])
+def test_an_answer_at_db_repeats_the_request_that_was_granted(related, endpoint, bad):
+    related.options(**{"allowed-roles": "charmed_admin"})
+    related.client("bank-app", {"database": "bank", **V0})
+    asks = {"database": "shop", "roles": "charmed_dml", "extensions": ","}
+    number = related.client("old-app", asks, endpoint=endpoint)
+    before = related.relation(number)
+    ask(related, number, bad)
+    related.options(listen_port=7000, **{"allowed-roles": "charmed_admin"})
+    after = related.relation(number)
+    pairs = (
+        (before.local_app_data, after.local_app_data),
+        (before.local_unit_data, after.local_unit_data),
+    )
+    for had, has in pairs:
+        assert (had["roles"], had["extensions"]) == ("charmed_dml", ",")
+        master = had["master"].replace("port=6432", "port=7000")
+        assert has == had | {"port": "7000", "master": master}
+    ask(related, number, {**asks, "database": "store"})
+    assert related.relation(number).local_unit_data["database"] == "store"
