@@ -9,7 +9,7 @@ The status of the StatefulSet says how many pods have the newest release, withou
 pods. So units look at the release of each pod.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from domain.change import plan_of_unit
 from domain.facts import Facts
@@ -39,6 +39,10 @@ class RollingUpdate(Value):
     newest: tuple[Count, ...] = ()
     # How many pods are ready.
     ready: Count = 0
+
+    def with_newest(self, numbers: Iterable[int]) -> "RollingUpdate":
+        """Return this state where the pods with these numbers have the newest release."""
+        return self.model_copy(update={"newest": tuple(sorted(numbers))})
 
     def highest_former(self, highest: int | None = None) -> int:
         """Return the highest number of the pods without the newest release, up to `highest`; -1 without such.

@@ -163,8 +163,7 @@ class LightkubeRollout:
             names = [_name(pod, revision) for pod in listed]
         numbered = re.compile(rf"{re.escape(self._application)}-([0-9]{{1,9}})")
         numbers = (int(found[1]) for found in map(numbered.fullmatch, names) if found)
-        newest = tuple(sorted(numbers))
-        return update.model_copy(update={"newest": newest})
+        return update.with_newest(numbers)
 
     def _set(
         self, client: lightkube.Client, found: _StatefulSet, update: RollingUpdate, partition: int
