@@ -16,8 +16,9 @@ from domain.refresh import (
 from domain.rotation import Rotation
 
 
-def update(number=2, **says):
-    return RollingUpdate(**{"number": number, "replicas": 3, "under_way": True} | says)
+def update(number=2, newest=(), **says):
+    state = RollingUpdate(**{"number": number, "replicas": 3, "under_way": True} | says)
+    return state.with_newest(newest)
 
 
 @pytest.mark.parametrize(
