@@ -207,7 +207,8 @@ def _members(facts: Facts, total: int, reserved: int) -> tuple[Member, ...]:
 def _restarts(facts: Facts, units: Collection[str]) -> Iterator[int]:
     """Yield the number of the restart that each unit may carry out: a unit waits for the units before it.
 
-    A new unit has no process from before the order.
+    A new unit has no process from before the order. No unit waits for a unit without a connection to use, which has
+    no process to restart.
     """
     plan = facts.plan
     wanted = plan.restarts if plan else 0
@@ -216,7 +217,8 @@ def _restarts(facts: Facts, units: Collection[str]) -> Iterator[int]:
     for unit in units:
         before = plan.restarts_of(unit) if plan and unit in known else wanted
         yield wanted if free else before
-        free = free and (unit not in known or reports[unit].restarts >= wanted)
+        waits = unit in known and plan and plan.serves_by(unit)
+        free = free and (not waits or reports[unit].restarts >= wanted)
 
 
 def _processors(facts: Facts, unit: Peer, before: Member | None) -> int:

@@ -1,7 +1,7 @@
 """Orders of an operator that are carried out once: reconnect, restart and kill, on units in memory."""
 
 import pytest
-from in_memory import deployed
+from in_memory import deployed, related
 from operated import session, three_units
 
 from app.errors import ActionFailed
@@ -69,6 +69,20 @@ def test_units_restart_in_turn_without_postgresql_too():
     assert restarts(platform) == {
         f"pgbouncer/{number}": [("restart", 0), ("restart", 1)] for number in range(3)
     }
+
+
+def test_units_without_connections_do_not_restart_when_they_get_some():
+    platform = related(units=4)
+    platform.model.options = {"max_db_connections": 2}
+    platform.settle()
+    platform.leader.restart()
+    platform.settle()
+    restarts(platform)
+    platform.model.options = {"max_db_connections": 20}
+    platform.settle()
+    steps = restarts(platform)
+    assert steps["pgbouncer/3"] == [("start", 0), ("start", 1)]
+    assert steps["pgbouncer/2"] == [("start", 0), ("start", 1)]
 
 
 def test_a_process_waits_while_another_is_restarted_or_does_not_run(platform):
