@@ -207,8 +207,8 @@ def _members(facts: Facts, total: int, reserved: int) -> tuple[Member, ...]:
 def _restarts(facts: Facts, units: Collection[str]) -> Iterator[int]:
     """Yield the number of the restart that each unit may carry out: a unit waits for the units before it.
 
-    A new unit has no process from before the order. No unit waits for a unit without a connection to use, which has
-    no process to restart.
+    A new unit has no process from before the order. No unit waits for a unit without connections to PostgreSQL,
+    which has no process.
     """
     plan = facts.plan
     wanted = plan.restarts if plan else 0
