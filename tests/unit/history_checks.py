@@ -82,21 +82,18 @@ class Checks:
         self.no_password_can_be_read()
         self.every_endpoint_leads_to_units()
 
-    def check_answers(self):
+    def check_answers(self, facts):
         """At rest, every unit answers a client at `db` or `db-admin` as the leader does.
 
-        A unit that comes while a request is refused has no answer: an answer would repeat the request.
+        A unit that comes while a request is refused or bad has no answer: it has not read the request before.
         """
-        refused = {problem.topic for problem in self.model.ledger.problems}
+        requests = {known.request.relation_id: known.request for known in facts.clients}
         for number, client in self.model.clients.items():
             given = client.told and Answer(
                 told=client.told, password=client.password, username=client.username
             )
-            allowed = (
-                [given, None]
-                if refused.intersection(f"client:{name}" for name in names_of(number))
-                else [given]
-            )
+            granted = number in requests and planning.is_granted(facts, requests[number])
+            allowed = [given] if granted else [given, None]
             for name in self.staying() if client.endpoint else ():
                 assert self.model.units[name].answers.get(number) in allowed, (name, number)
 
@@ -171,12 +168,9 @@ class Checks:
         model, plan, facts = self.model, self.model.plan, self.platform.leader.read()
         assert [member.name for member in plan.members] == sorted(self.platform.units)
         assert plan.leavers == ()
-        if not self.keep_their_answers(facts):
-            assert plan.former_port is None
-        if settings := facts.settings:
-            if plan.former_port is not None:
-                settings = settings.with_listen_port(plan.settings.listen_port)
-            assert plan.settings == settings
+        assert plan.former_port is None
+        if facts.settings:
+            assert plan.settings == facts.settings
         total = plan.settings.max_db_connections
         count = len(plan.members)
         assert [member.share for member in plan.members] == [
@@ -208,7 +202,7 @@ class Checks:
             self.check_exposed(plan)
         self.check_clients(facts)
         self.check_own_users()
-        self.check_answers()
+        self.check_answers(facts)
         self.check_observers(facts)
         self.check_nothing_is_left_to_do()
 
@@ -272,7 +266,7 @@ class Checks:
         assert {rotations(name).current for name in first} <= ours
         assert ours <= {name for number in model.clients for name in names_of(number)}
         for client in facts.clients:
-            if client.published and not client.request.endpoint:
+            if client.published:
                 assert client.published == planning.offer_to(facts, client)
         nowhere = not any(plan.serves_by(member.name) for member in plan.members)
         for client in served:
@@ -289,18 +283,6 @@ class Checks:
                         )
                     )
                 )
-
-    def keep_their_answers(self, facts):
-        """Return whether the answer of a client stays as it is, with the port that it names.
-
-        An answer at `db` or `db-admin` repeats the request, so it cannot change while the request is refused.
-        """
-        refused = {problem.topic for problem in self.model.ledger.problems}
-        return any(
-            client.request.endpoint and client.published and f"client:{name}" in refused
-            for client in facts.clients
-            for name in names_of(client.request.relation_id)
-        )
 
     def needs_no_consent(self, request):
         """Return whether a client gets what it requests without an option of the operator."""

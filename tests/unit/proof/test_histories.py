@@ -250,10 +250,19 @@ class History(Removals, Observing, Ordering, Checks, RuleBasedStateMachine):
             self.model.relate("some-app", database, roles, **asks)
 
     @precondition(lambda self: self.model.clients)
-    @rule(place=st.integers(0, 3), database=st.sampled_from(["shop", "blog", "store"]))
+    @rule(
+        place=st.integers(0, 3),
+        database=st.sampled_from(["shop", "blog", "store", "postgres", ""]),
+    )
     def client_asks_for_another_database(self, place, database):
         numbers = list(self.model.clients)
         self.model.clients[numbers[place % len(numbers)]].database = database
+
+    @precondition(lambda self: any(client.endpoint for client in self.model.clients.values()))
+    @rule(place=st.integers(0, 3), extensions=st.sampled_from(["", "citext"]))
+    def client_asks_for_extensions_or_for_none(self, place, extensions):
+        numbers = [number for number, known in self.model.clients.items() if known.endpoint]
+        self.model.clients[numbers[place % len(numbers)]].extensions = extensions
 
     @precondition(lambda self: self.model.clients)
     @rule(place=st.integers(0, 3))
