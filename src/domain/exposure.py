@@ -171,8 +171,8 @@ def everyone_is_told(facts: Facts) -> bool:
     """Return whether every client has read the endpoints of the kind that the options want."""
     wanted = facts.plan.settings.expose_external if facts.plan else None
     text = endpoints_text(endpoints(facts))
-    offers = [client.published for client in facts.clients if client.published]
-    return known(facts.ledger).told == wanted and all(offer.endpoints == text for offer in offers)
+    told = all(offer.endpoints == text for offer in facts.answers)
+    return known(facts.ledger).told == wanted and told
 
 
 def missing(facts: Facts) -> str:

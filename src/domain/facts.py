@@ -306,6 +306,16 @@ class Facts(Value):
         )
 
     @property
+    def answers(self) -> tuple[Offer, ...]:
+        """Return what clients were told that have a user.
+
+        A client without a user cannot log in: PostgreSQL is another server, which refuses what the client asks.
+        """
+        users = {grant.username for grant in self.ledger.grants}
+        clients = (client for client in self.clients if client.request.username in users)
+        return tuple(client.published for client in clients if client.published)
+
+    @property
     def backend_ready(self) -> bool:
         """Return whether PostgreSQL can be used.
 

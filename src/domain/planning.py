@@ -101,8 +101,7 @@ def _known_users(settings: Settings, current: Plan) -> tuple[str, ...]:
 def port_is_published(facts: Facts) -> bool:
     """Return whether every client was given the port that leads to the port of the plan."""
     port = exposure.port_told(facts)
-    offers = [client.published for client in facts.clients if client.published]
-    return all(offer.endpoints.endswith(f":{port}") for offer in offers)
+    return all(offer.endpoints.endswith(f":{port}") for offer in facts.answers)
 
 
 def upstream(facts: Facts) -> Upstream | None:

@@ -120,3 +120,18 @@ def test_a_client_with_a_bad_request_gets_no_first_answer():
     platform.leader.update_status()
     assert platform.model.clients[number].told is None
     assert "relation_id_1" in platform.server.roles
+
+
+@pytest.mark.parametrize("endpoint", ["", "db"])
+@pytest.mark.parametrize("request_", [{"database": "bank"}, {"roles": "createrole"}])
+def test_the_port_before_closes_without_a_client_that_has_no_user(endpoint, request_):
+    """Another server, which has no user of the client yet, refuses what the client asks for."""
+    platform, _ = asking(endpoint, **request_)
+    server = platform.server
+    server.cluster, server.identity = "7000000000000000002", "another server"
+    for known in (server.roles, server.databases, server.owners):
+        known.clear()
+    platform.leader.backend_changed()
+    platform.settle()
+    change_port(platform, 7000)
+    assert platform.model.plan.ports == (7000,)
