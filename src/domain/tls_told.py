@@ -93,10 +93,14 @@ def served_pair(facts: Facts) -> ServedPair | None:
 def announcement(facts: Facts) -> Serving | None:
     """Return what this unit tells its peers that it serves; None if it serves nothing.
 
-    A unit that cannot serve before it has a certificate tells the authorities of its next certificate.
+    A unit that cannot serve before it has a certificate tells the authorities of its next certificate. Where some of
+    its processes may still serve, it also tells the authorities that it told before.
     """
-    serving, authorities = facts.container.serving, facts.certificates.authorities
+    container, authorities = facts.container, facts.certificates.authorities
+    serving = container.serving
     if serving is None and authorities and facts.plan and facts.plan.tls:
-        port, processors = facts.plan.settings.listen_port, facts.container.cpus
+        port, processors = facts.plan.settings.listen_port, container.cpus
         serving = Serving(port=port, processors=processors, tls=True)
+        if facts.serving and (container.running or not container.reachable):
+            serving = serving.announcing(facts.serving.authorities)
     return serving and serving.announcing(authorities)

@@ -141,6 +141,20 @@ def test_an_authority_stays_while_its_unit_does_not_run():
     assert told(platform, number) == (True, f"{ROOT}\n{OTHER}\n")
 
 
+def test_an_authority_stays_while_the_container_of_its_unit_does_not_answer():
+    platform, number = encrypted()
+    follower = platform.followers[0]
+    follower.pooler.reachable = False
+    give(platform, *platform.units.values(), root=OTHER, turn=2)
+    for _ in range(3):
+        for unit in platform.units.values():
+            unit.peers_changed()
+    assert told(platform, number) == (True, f"{ROOT}\n{OTHER}\n")
+    follower.pooler.reachable = True
+    run(platform)
+    assert told(platform, number) == (True, f"{OTHER}\n")
+
+
 def test_with_disable_clients_are_told_before_any_unit_stops():
     platform, number = encrypted()
     platform.model.options["client_tls_sslmode"] = "disable"
