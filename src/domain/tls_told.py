@@ -93,8 +93,8 @@ def served_pair(facts: Facts) -> ServedPair | None:
 def announcement(facts: Facts) -> Serving | None:
     """Return what this unit tells its peers that it serves; None if it serves nothing.
 
-    A unit that cannot serve before it has a certificate tells the authorities of its next certificate. Where some of
-    its processes may still serve, it also tells the authorities that it told before.
+    A unit that cannot serve before it has a certificate tells the authorities of its next certificate. While its
+    processes may still serve, it also tells the authorities that it told before.
     """
     container, authorities = facts.container, facts.certificates.authorities
     serving = container.serving
