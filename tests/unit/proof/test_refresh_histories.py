@@ -56,8 +56,9 @@ class RefreshHistory(RuleBasedStateMachine):
         # Units that were added, or whose pods had ended before a refresh began, and that no refresh has replaced
         # since: no stop hook could hold back the next unit.
         self.unheld = set()
-        # A rollout was undone when no pod had its release, and no partition has been lowered since.
-        self.undone = False
+        # A rollout was undone when no pod had its release, or Kubernetes was silent while a unit was removed, and
+        # no partition has been lowered since.
+        self.stays = False
         self.operator_refreshes(fails="" if again else fails, back=False)
         for _ in range(pods):
             self.kubernetes_replaces_the_next_unit(None, None, ALL_HOOKS)
@@ -99,7 +100,7 @@ class RefreshHistory(RuleBasedStateMachine):
             self.due[name] = ["update_status"]
         if self.pods.partition >= before:
             return
-        self.undone = False
+        self.stays = False
         # A partition above every unit holds back nothing that exists.
         holders = {other for other in self.platform.units if number_of(other) == before}
         newest = self.pods.release(name) == self.pods.newest and self.served.issuperset(
@@ -162,9 +163,9 @@ class RefreshHistory(RuleBasedStateMachine):
         """
         if back:
             self.pods.newest = self.pods.current
-            self.undone = self.have_the_newest_release()
+            self.stays = self.have_the_newest_release()
             return
-        self.undone = False
+        self.stays = False
         self.unheld |= self.pods.ended
         self.refresh.begin()
         if fails:
@@ -207,12 +208,16 @@ class RefreshHistory(RuleBasedStateMachine):
 
         self.platform.remove_unit(name, between=stop)
         assert max(seen, default=0) <= before
+        self.stays = self.stays or "adjust" in self.platform.kubernetes.failing
         for kept in (self.served, self.unheld, self.pods.ended, self.pods.unready):
             kept.discard(name)
         self.worked = {(unit, release) for unit, release in self.worked if unit != name}
         self.due.pop(name, None)
         self.pods.releases.pop(name, None)
         self.pods.completes(self.platform.units)
+        # The units that stay have run a hook.
+        present = set(self.platform.units) - self.pods.ended
+        self.serves(*(unit for unit in present if serves_plan(self.platform.units[unit].read())))
 
     # ---- Kubernetes -------------------------------------------------------------------------
     @rule(
@@ -334,9 +339,10 @@ class RefreshHistory(RuleBasedStateMachine):
 
     @invariant()
     def at_rest_there_is_no_partition(self):
-        # If no pod has to be replaced after `kubectl rollout undo`, no unit learns of it. The partition stays
-        # until a hook in which the leader looks, or until the unit with its number serves the next release.
-        if self.trusted and self.rests() and not self.undone:
+        # If no pod has to be replaced after `kubectl rollout undo`, no unit learns of it. The leader looks when a
+        # unit has gone, and not again if Kubernetes is silent then. The partition stays until the next hook in which
+        # the leader looks, or until the unit with its number serves the next release.
+        if self.trusted and self.rests() and not self.stays:
             assert (self.pods.partition, self.pods.held) == (0, None), self.pods
 
     def teardown(self):
