@@ -38,7 +38,7 @@ def a_user_that_may_not_log_in_any_more(unit: Erring) -> Said:
 def a_function_that_finds_no_user(unit: Erring) -> Said:
     function = f"SELECT pg_get_functiondef('{unit.auth.auth_user}.get_auth'::regproc)"
     [(before,)] = unit.server.sql(function, database=OWN)
-    changed = before.partition("AS $")[0] + "AS $$ SELECT null, null WHERE false $$"
+    changed = before.partition("AS $")[0] + "AS $$ BEGIN RETURN; END $$"
     with unit.altered(changed, before, database=OWN):
         return unit.login("relation_id_3")
 
