@@ -340,8 +340,8 @@ class RefreshHistory(RuleBasedStateMachine):
     @invariant()
     def at_rest_there_is_no_partition(self):
         # If no pod has to be replaced after `kubectl rollout undo`, no unit learns of it. The leader looks when a
-        # unit has gone, and not again if Kubernetes is silent then. The partition stays until the next hook in which
-        # the leader looks, or until the unit with its number serves the next release.
+        # unit has gone, and not again if Kubernetes is silent then. The partition stays until the next hook in
+        # which the leader looks, or until the unit with its number serves the next release.
         if self.trusted and self.rests() and not self.stays:
             assert (self.pods.partition, self.pods.held) == (0, None), self.pods
 
