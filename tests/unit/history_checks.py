@@ -190,7 +190,9 @@ class Checks:
             # An order changes no process: its number in a configuration is what the record of a new unit
             # begins with. Which orders this unit carried out, its record says.
             numbers = {"reconnects": plan.reconnects, "kills": plan.kills.number}
-            assert pooler.config.model_copy(update=numbers) == wanted
+            applied = pooler.config.model_copy(update=numbers)
+            # Where PostgreSQL is changes nothing for a unit without processes.
+            assert applied == wanted or applied.instances == wanted.instances == ()
             self.check_orders(plan, pooler)
             assert pooler.running == {instance.index for instance in wanted.instances}
             paused = aliases_of(plan, plan.paused_databases)
