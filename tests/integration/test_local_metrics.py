@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from crash_cli import until
 from platform_under_test import COMMAND, Pooler
+from ports import free_port
 
 from loops import in_threads
 from pooler import binaries
@@ -27,7 +28,18 @@ def pooler():
     """Two units with exporters, of which `demo` has few server connections."""
     with contextlib.closing(Pooler()) as pooler:
         pooler.up("--metrics", "max_db_connections=4", "pool_mode=transaction")
+        reserve_ports(pooler)
         yield pooler
+
+
+def reserve_ports(pooler):
+    """Let each exporter listen at a port that no exporter of another test gets while this exporter is down."""
+    state = pooler.home / "state.json"
+    known = json.loads(state.read_text())
+    known["metrics"]["ports"] = {name: free_port() for name in known["metrics"]["ports"]}
+    state.write_text(json.dumps(known, indent=1))
+    pooler("up")
+    assert ports(pooler) == known["metrics"]["ports"]
 
 
 def samples(pooler, name):
@@ -148,6 +160,7 @@ def test_an_exporter_whose_port_was_taken_gets_another_port(pooler):
         after = ports(pooler)
     assert after[first] not in before.values()
     assert {name for name in before if before[name] != after[name]} == {first}
+    reserve_ports(pooler)
 
 
 def test_a_unit_serves_while_its_exporter_is_missing(pooler):
