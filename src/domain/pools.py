@@ -138,7 +138,12 @@ def _look_up_connections(limit: int) -> int:
 
 
 def _look_up_pools(upstream: Upstream, part: Part) -> Iterator[Pool]:
-    """Yield the pools by which passwords are looked up: two while the auth user changes."""
+    """Yield the pools by which passwords are looked up: two while the auth user changes.
+
+    Their mode is transaction, whatever the options say: in session mode PgBouncer resets the server connection
+    after each look-up, and PostgreSQL then plans the next look-up again (measured: 0.24 ms of 0.82 ms of
+    PostgreSQL's processor time for a login). A look-up leaves nothing behind that a reset would clear.
+    """
     hosts, port = _hosts_and_port(upstream.endpoints)
     most = _look_up_connections(part.limit)
     for alias, user in _auth_users(upstream):
@@ -150,6 +155,7 @@ def _look_up_pools(upstream: Upstream, part: Part) -> Iterator[Pool]:
                 database=upstream.auth_database,
                 connections=most,
                 size=most,
+                mode="transaction",
                 standing=STANDING_AUTH_CONNECTIONS,
                 user=user,
             )

@@ -85,6 +85,16 @@ def test_made_up_names_leave_the_look_up_connections_open(
     assert salts[:20] == try_to_log_in(told, *(f"made_up_{number}" for number in range(20)))
 
 
+def test_a_look_up_is_followed_by_no_reset_in_session_mode(
+    pooler: Pooler, backend: PostgreSQL, told: dict[str, str]
+) -> None:
+    assert pooler("config", "pool_mode") == "session\n"
+    try_to_log_in(told, *(f"looked_up_{number}" for number in range(40)))
+    last = backend.sql("SELECT query FROM pg_stat_activity WHERE usename ~ '^pgbouncer_auth'")
+    assert last
+    assert all("get_auth" in query for (query,) in last)
+
+
 def test_made_up_names_have_no_server_connection_and_no_row_in_top(
     pooler: Pooler, backend: PostgreSQL, told: dict[str, str]
 ) -> None:

@@ -5,6 +5,7 @@ from plans import plan
 from domain.endpoints import MOST_ENDPOINTS, Endpoint, address_in, endpoints_in, endpoints_text
 from domain.plan import AUTH_ALIASES, Member, Serving, share
 from domain.pools import Part, has_read_only_pools, pools, serving
+from domain.settings import Settings
 
 
 # ---- endpoints -------------------------------------------------------------------------------
@@ -85,6 +86,14 @@ def test_the_database_in_which_passwords_are_looked_up_has_less_for_clients():
     shared = plan(databases=("pgbouncer", "shop"))
     found = {pool.alias: pool.connections for pool in pools(shared, Part(limit=9))}
     assert found == {AUTH_ALIASES[0]: 2, "pgbouncer": 7, "shop": None}
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction", "statement"])
+def test_look_ups_are_in_transaction_mode_whatever_the_mode_of_clients(mode):
+    shared = plan(databases=("shop",))
+    shared = shared.model_copy(update={"settings": Settings(pool_mode=mode)})
+    found = {pool.alias: pool.mode for pool in pools(shared)}
+    assert found == {AUTH_ALIASES[0]: "transaction", "shop": None}
 
 
 @pytest.mark.parametrize(("length", "has_one"), [(54, True), (55, False), (63, False)])

@@ -185,7 +185,7 @@ SHOP = '{"databases": {"shop": {"pool_mode": "statement", "pool_size": 8, "max_c
 
 def test_a_database_has_what_is_its_own_and_the_others_do_not():
     assert lines(tuned(SHOP)) == {
-        "pgbouncer_auth": (None, 2, 2),
+        "pgbouncer_auth": ("transaction", 2, 2),
         "blog": (None, None, None),
         "shop": ("statement", 8, 9),
     }
@@ -193,7 +193,7 @@ def test_a_database_has_what_is_its_own_and_the_others_do_not():
 
 def test_its_read_only_pool_has_a_share_of_it():
     assert lines(tuned(SHOP, readers="r1", databases=("shop",))) == {
-        "pgbouncer_auth": (None, 2, 2),
+        "pgbouncer_auth": ("transaction", 2, 2),
         "shop": ("statement", 8, 6),
         "shop_readonly": ("statement", 8, 3),
     }
@@ -288,7 +288,7 @@ def test_what_it_lacks_is_not_written_and_all_else_is():
     old = config(tuned(ALL, known=("relation_id_3",)), version=Version(1, 21)).instances[0]
     assert old.users == ()
     assert {(pool.alias, pool.mode, pool.size) for pool in old.pools} == {
-        ("pgbouncer_auth", None, 2), ("blog", None, None), ("shop", "statement", 4),
+        ("pgbouncer_auth", "transaction", 2), ("blog", None, None), ("shop", "statement", 4),
     }  # fmt: skip
 
 
