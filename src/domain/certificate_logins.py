@@ -11,7 +11,7 @@ such a connection after LOGIN_SECONDS. So a client can log in by its certificate
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import pydantic
@@ -45,7 +45,7 @@ class ClientCertificate(Value):
     problem: str = ""
     # When the certificate ends, if it is used.
     ends: pydantic.AwareDatetime | None = None
-    # What the application gave cannot be read at the moment.
+    # What the application gives cannot be read at present, so the certificate in use stays.
     unreadable: bool = False
 
     @pydantic.model_validator(mode="after")
@@ -57,8 +57,8 @@ class ClientCertificate(Value):
         return self
 
 
-# That of a client whose request cannot be read.
-UNREADABLE = ClientCertificate(problem="because its request cannot be read", unreadable=True)
+# Stands for the certificate of a client whose present request is invalid or missing.
+OF_A_BAD_REQUEST = ClientCertificate(problem="because its request is invalid", unreadable=True)
 
 
 class CertificateLogin(Value):
@@ -68,6 +68,13 @@ class CertificateLogin(Value):
     # The common name of the certificate.
     name: Name
     certificate: Certificate
+    # Every name that PgBouncer finds in the certificate, in lower case; () if an earlier release wrote this.
+    names: tuple[str, ...] = ()
+
+    @property
+    def known_names(self) -> tuple[str, ...]:
+        """Return the names in the certificate, in lower case, of which at least the common name is known."""
+        return self.names or (self.name.lower(),)
 
     @property
     def is_for(self) -> tuple[str, str]:
@@ -113,27 +120,45 @@ def distinct(
 ) -> tuple[tuple[CertificateLogin, ...], dict[str, str]]:
     """Return the logins by the certificates of these users, and by user why a certificate is not used.
 
-    Of two certificates with a name in common the certificate that is in use stays, else the first.
+    A name belongs to the user whose certificate in use has it, while this user offers it; any other name belongs
+    to the first user who offers it. A certificate with a name of another user is not used: PgBouncer would let
+    its owner log in as that user.
     """
     kept = {login.username: login for login in current}
-    incumbents = {login.is_for for login in current}
-    order = sorted(offered, key=lambda item: (item[0], item[1].name) not in incumbents)
-    logins, problems, taken = dict[str, CertificateLogin](), dict[str, str](), set[str]()
-    for username, certificate in order:
+    owners = _owners(offered, kept)
+    logins, problems = dict[str, CertificateLogin](), dict[str, str]()
+    for username, certificate in offered:
         if certificate.unreadable and username in kept:
-            logins[username] = kept[username]
-            taken.add(kept[username].name.lower())
+            login = kept[username]
         elif certificate.problem:
             problems[username] = certificate.problem
-        elif taken.intersection(certificate.names):
-            problems[username] = "because another client has a certificate with the same name"
+            continue
         else:
             login = CertificateLogin(
-                username=username, name=certificate.name, certificate=certificate.text
+                username=username,
+                name=certificate.name,
+                certificate=certificate.text,
+                names=certificate.names,
             )
+        if any(owners.get(name, username) != username for name in login.known_names):
+            problems[username] = "because another client has a certificate with the same name"
+        else:
             logins[username] = login
-            taken.update(certificate.names)
+            owners.update(dict.fromkeys(login.known_names, username))
     return tuple(logins[name] for name in sorted(logins)), problems
+
+
+def _owners(
+    offered: Sequence[tuple[str, ClientCertificate]], kept: Mapping[str, CertificateLogin]
+) -> dict[str, str]:
+    """Return the users by the names of their certificates in use, as far as they still offer these names."""
+    owners: dict[str, str] = {}
+    for username, certificate in offered:
+        names = kept[username].known_names if username in kept else ()
+        for name in names:
+            if certificate.unreadable or name in certificate.names:
+                owners.setdefault(name, username)
+    return owners
 
 
 def trusted(

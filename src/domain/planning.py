@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from domain import exposure
 from domain.budget import UnitAllotment, UnitBudget, next_unit_limits, unit_limit
-from domain.certificate_logins import UNREADABLE, CertificateLogin, distinct
+from domain.certificate_logins import OF_A_BAD_REQUEST, CertificateLogin, distinct
 from domain.endpoints import Endpoint, endpoints_text
 from domain.facts import Client, Facts, Peer
 from domain.leadership import serving_everywhere
@@ -71,7 +71,7 @@ def certificate_logins(facts: Facts) -> tuple[tuple[CertificateLogin, ...], dict
     current = facts.plan.certificate_logins if facts.plan else ()
     # A client whose name changes keeps its certificate, also against another client that offers its name.
     current += tuple(login.named(twin(login.username)) for login in current)
-    known = {login.username: UNREADABLE for login in current}
+    known = {login.username: OF_A_BAD_REQUEST for login in current}
     offers = (
         (request.username, known.get(request.username) if request.kept else request.certificate)
         for request in (client.request for client in facts.clients)

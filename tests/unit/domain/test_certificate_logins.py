@@ -18,8 +18,12 @@ def certificate(name, *others):
     return ClientCertificate(text=PEM, name=name, names=(name.lower(), *others))
 
 
-def login(username, name):
-    return CertificateLogin(username=username, name=name, certificate=PEM)
+def login(username, name, *others):
+    names = (name.lower(), *others)
+    return CertificateLogin(username=username, name=name, certificate=PEM, names=names)
+
+
+UNREADABLE = ClientCertificate(problem="because it is secret", unreadable=True)
 
 
 def test_of_two_certificates_with_a_common_name_that_in_use_stays():
@@ -30,6 +34,51 @@ def test_of_two_certificates_with_a_common_name_that_in_use_stays():
     assert list(problems) == ["a"]
 
 
+@pytest.mark.parametrize("victim", [certificate("shop"), UNREADABLE], ids=["readable", "not"])
+@pytest.mark.parametrize("known", [(), [login("a", "evil")]], ids=["new", "renewed"])
+def test_no_certificate_gets_a_name_that_another_user_has(victim, known):
+    current = [*known, login("b", "shop")]
+    offered = [("a", certificate("evil", "shop")), ("b", victim)]
+    logins, problems = distinct(offered, current)
+    assert logins == (login("b", "shop"),)
+    assert list(problems) == ["a"]
+
+
+def test_an_unreadable_certificate_keeps_its_alternative_names():
+    current = [login("a", "evil", "shop")]
+    logins, problems = distinct([("b", certificate("shop")), ("a", UNREADABLE)], current)
+    assert logins == tuple(current)
+    assert list(problems) == ["b"]
+
+
+def test_of_two_certificates_in_use_with_a_name_in_common_the_first_stays():
+    current = [login("a", "evil", "shop"), login("b", "shop")]
+    logins, problems = distinct([("a", UNREADABLE), ("b", UNREADABLE)], current)
+    assert logins == (current[0],)
+    assert list(problems) == ["b"]
+
+
+def test_a_name_that_its_user_does_not_offer_any_more_is_free():
+    offered = [("a", certificate("evil", "shop")), ("b", certificate("blog"))]
+    assert distinct(offered, [login("b", "shop")]) == (
+        (login("a", "evil", "shop"), login("b", "blog")),
+        {},
+    )
+
+
+def test_a_refused_certificate_reserves_no_name():
+    offered = [("a", certificate("news", "shop")), ("c", certificate("news")), ("b", UNREADABLE)]
+    logins, problems = distinct(offered, [login("b", "shop")])
+    assert logins == (login("b", "shop"), login("c", "news"))
+    assert list(problems) == ["a"]
+
+
+def test_a_login_of_an_earlier_release_has_its_common_name():
+    before = CertificateLogin(username="b", name="Shop", certificate=PEM)
+    offered = [("a", certificate("evil", "shop")), ("b", UNREADABLE)]
+    assert distinct(offered, [before])[0] == (before,)
+
+
 def test_an_alternative_name_is_a_name_in_common():
     offered = [("a", certificate("shop")), ("b", certificate("blog", "shop"))]
     logins, problems = distinct(offered, ())
@@ -38,9 +87,8 @@ def test_an_alternative_name_is_a_name_in_common():
 
 
 def test_a_certificate_that_cannot_be_read_at_the_moment_stays_in_use():
-    unreadable = ClientCertificate(problem="because it is secret", unreadable=True)
-    assert distinct([("a", unreadable)], [login("a", "shop")]) == ((login("a", "shop"),), {})
-    assert distinct([("a", unreadable)], ()) == ((), {"a": "because it is secret"})
+    assert distinct([("a", UNREADABLE)], [login("a", "shop")]) == ((login("a", "shop"),), {})
+    assert distinct([("a", UNREADABLE)], ()) == ((), {"a": "because it is secret"})
 
 
 def test_a_name_that_pgbouncer_cannot_compare_is_refused():
