@@ -216,7 +216,8 @@ class Clients(Protocol):
     ) -> None:
         """Publish connection information to a client; without `credentials` the client keeps those that it has.
 
-        An answer repeats the request that was `granted`. Else it repeats what the answer before repeats.
+        `granted` says whether the client has what it requests now. If so, the answer repeats this request; if not,
+        it repeats the request that the answer before repeated.
         """
         ...
 

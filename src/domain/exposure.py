@@ -171,7 +171,7 @@ def everyone_is_told(facts: Facts) -> bool:
     """Return whether every client has read the endpoints of the kind that the options want."""
     wanted = facts.plan.settings.expose_external if facts.plan else None
     text = endpoints_text(endpoints(facts))
-    told = all(offer.endpoints == text for offer in facts.answers)
+    told = all(offer.endpoints == text for offer in facts.published_offers)
     return known(facts.ledger).told == wanted and told
 
 

@@ -28,7 +28,7 @@ from domain.value import Value
 class Client(Value):
     """The request of a client application, and what was published to it.
 
-    A client whose new request cannot be read, and that has credentials, has the request that it was granted.
+    A client with credentials whose present request is invalid or missing has the request that it was granted.
     """
 
     request: AccessRequest
@@ -306,8 +306,8 @@ class Facts(Value):
         )
 
     @property
-    def answers(self) -> tuple[Offer, ...]:
-        """Return what clients were told that have a user.
+    def published_offers(self) -> tuple[Offer, ...]:
+        """Return what was published to each client that has a user in PostgreSQL.
 
         A client without a user cannot log in: PostgreSQL is another server, which refuses what the client asks.
         """

@@ -101,7 +101,7 @@ def _known_users(settings: Settings, current: Plan) -> tuple[str, ...]:
 def port_is_published(facts: Facts) -> bool:
     """Return whether every client was given the port that leads to the port of the plan."""
     port = exposure.port_told(facts)
-    return all(offer.endpoints.endswith(f":{port}") for offer in facts.answers)
+    return all(offer.endpoints.endswith(f":{port}") for offer in facts.published_offers)
 
 
 def upstream(facts: Facts) -> Upstream | None:

@@ -181,7 +181,7 @@ class AccessRequest(Value):
     certificate: ClientCertificate | None = None
     # The name that a rotation has given the client; '' if it has its first name.
     renamed: str = ""
-    # What the client was granted, because what it requests now cannot be read.
+    # This is what the client was granted: its present request is invalid or missing.
     kept: bool = False
 
     @property
@@ -231,7 +231,7 @@ class Grant(Value):
         return self.model_copy(update={"username": rotation.current})
 
     def kept(self, application: str, endpoint: str = "") -> AccessRequest:
-        """Return the request that stands for a new request of the client that cannot be read."""
+        """Return the request of a client whose present request is invalid or missing."""
         return AccessRequest(
             relation_id=self.relation_id,
             request_id=self.request_id,

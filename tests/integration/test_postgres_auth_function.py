@@ -255,7 +255,7 @@ def test_a_user_who_may_not_use_the_language_is_told_what_to_grant(server: Postg
         server.sql(statement, database=OWN)
     with (
         PsycopgDatabases(OWNER).open(server.credentials(OWN, "keeper", "x")) as database,
-        pytest.raises(DatabaseRefused, match="run GRANT USAGE ON LANGUAGE plpgsql TO keeper"),
+        pytest.raises(DatabaseRefused, match='run GRANT USAGE ON LANGUAGE plpgsql TO "keeper"'),
     ):
         database.provision(material(), OWN)
     server.sql("GRANT USAGE ON LANGUAGE plpgsql TO keeper", database=OWN)

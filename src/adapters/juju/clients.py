@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 
 import ops
 import pydantic
 
 from adapters.juju.databags import (
-    Databag,
-    is_v1,
     request_before,
     requested_secrets,
+    requests_before,
     requests_by_id,
     responses,
 )
@@ -20,6 +20,8 @@ from adapters.juju.names import CLIENTS
 from adapters.juju.secrets import LabelledSecret
 from adapters.juju.state import JujuState
 from domain.users import AccessRequest, Grant, Login, Offer, read_only_uri, uri
+
+logger = logging.getLogger(__name__)
 
 _GROUPS = {"username": "user", "password": "user", "uris": "user", "read-only-uris": "user",
            "tls": "tls", "tls-ca": "tls"}  # fmt: skip
@@ -52,7 +54,8 @@ class JujuClients:
     ) -> None:
         """Write connection information; without `credentials` the client keeps the credentials that it has.
 
-        The answer has the form that the request asks for; while that is not `granted`, the form that it has.
+        The answer has the form that the request asks for. While that is not `granted`, the answer has the form
+        that it had, and `data` repeats the request that was granted.
         """
         relation = self._relation(request.relation_id)
         if relation is None:
@@ -60,18 +63,17 @@ class JujuClients:
         credentials = credentials or self._published(request)
         if credentials is None:
             return
-        local = self._state.app_databag(relation)
-        remote = (
-            self._state.databag(relation, relation.app)
-            if granted
-            else request_before(local, request.request_id)
-        )
-        if remote is None:
+        secret_fields = self._secret_fields(relation, request, granted=granted)
+        if secret_fields is None:
+            logger.warning(
+                "The key data of relation %d is not what this charm wrote: the client is not told where the pool"
+                " is until its request is valid",
+                relation.id,
+            )
             return
         fields = _fields(offer, credentials)
         # The second version of the contract has JSON's booleans, the first has Python's.
         fields["tls"] = json.dumps(offer.tls) if request.request_id else str(offer.tls)
-        secret_fields = requested_secrets(remote)
         if "read-only-uris" not in secret_fields:
             fields.pop("read-only-uris", None)
         answer = {key: fields.pop(key, "") for key in _PLAIN}
@@ -84,7 +86,25 @@ class JujuClients:
             }
             if content:
                 answer[f"secret-{group}"] = self._secret(request, group).write(content, relation)
-        self._answer(relation, request, answer, remote)
+        if request.request_id:
+            self._answer(relation, request, answer, granted=granted)
+            return
+        if granted:
+            # The library compares requests with `data`, to tell new requests from old.
+            remote = self._state.databag(relation, relation.app)
+            answer["data"] = json.dumps({key: remote[key] for key in remote if key != "data"})
+        self._state.put_for_app(relation, answer)
+
+    def _secret_fields(
+        self, relation: ops.Relation, request: AccessRequest, *, granted: bool
+    ) -> frozenset[str] | None:
+        """Return the fields of the answer that are in secrets; None if the request before is not known."""
+        if request.request_id:
+            return requested_secrets({"version": "v1"})
+        if granted:
+            return requested_secrets(self._state.databag(relation, relation.app))
+        before = request_before(self._state.app_databag(relation))
+        return None if before is None else requested_secrets(before)
 
     def withdraw(self, request: AccessRequest) -> None:
         """Remove everything that was published to a client."""
@@ -113,29 +133,31 @@ class JujuClients:
         relation: ops.Relation,
         request: AccessRequest,
         answer: Mapping[str, str],
-        remote: Databag,
+        *,
+        granted: bool,
     ) -> None:
-        if not is_v1(remote):
-            # The library compares requests with `data`, to tell new requests from old.
-            echo = json.dumps({key: remote[key] for key in remote if key != "data"})
-            self._state.put_for_app(relation, {**answer, "data": echo})
-            return
-        requests = requests_by_id(remote)
-        response: dict[str, pydantic.JsonValue] = {
+        """Write the answer to a request of a v1 client, beside the answers to its other requests."""
+        local = self._state.app_databag(relation)
+        answers = {str(known.get("request-id")): known for known in responses(local)}
+        fields = {"version": "v1"}
+        if granted:
+            asked = requests_by_id(self._state.databag(relation, relation.app))
+            # The library compares requests with `data`. Another request of the relation may be refused.
+            known = {key: text for key, text in requests_before(local).items() if key in asked}
+            known[request.request_id] = asked[request.request_id]
+            answers = {key: known for key, known in answers.items() if key in asked}
+            fields["data"] = json.dumps(known)
+            salt = asked[request.request_id].get("salt", "")
+        else:
+            salt = answers.get(request.request_id, {}).get("salt", "")
+        answers[request.request_id] = {
             **{key: value for key, value in answer.items() if value and key != "database"},
             "request-id": request.request_id,
             "resource": answer["database"],
-            "salt": requests.get(request.request_id, {}).get("salt", ""),
+            "salt": salt,
         }
-        answers = [
-            answer
-            for answer in responses(self._state.app_databag(relation))
-            if answer.get("request-id") in requests
-            and answer.get("request-id") != request.request_id
-        ]
-        listed = sorted([*answers, response], key=lambda item: str(item.get("request-id")))
-        fields = {"version": "v1", "requests": json.dumps(listed), "data": json.dumps(requests)}
-        self._state.put_for_app(relation, fields)
+        listed = [answers[key] for key in sorted(answers)]
+        self._state.put_for_app(relation, {**fields, "requests": json.dumps(listed)})
 
     def _remove_secrets(self, owner: AccessRequest | Grant) -> None:
         for group in dict.fromkeys(_GROUPS.values()):

@@ -161,9 +161,9 @@ def _no_secret(_uri: str, _request_id: str) -> Databag:
 
 
 class ParsedRelation(pydantic.BaseModel):
-    """A client relation: its clients, or the refusal of its requests, or neither while it has no request.
+    """The clients of a client relation, and why its requests are refused.
 
-    A client with credentials whose request is refused or missing has the request that it was granted.
+    A client with credentials whose present request is invalid or missing has the request that it was granted.
     """
 
     clients: tuple[Client, ...] = ()
@@ -233,15 +233,20 @@ def requests_by_id(remote: Databag) -> dict[str, dict[str, pydantic.JsonValue]]:
     return {_text(request, "request-id"): dict(request) for request in _requests(remote)}
 
 
-def request_before(local: Databag, request_id: str) -> Databag | None:
-    """Return the databag of a client as it was answered last, which `data` repeats; None if that is not known."""
+def request_before(local: Databag) -> Databag | None:
+    """Return the databag of a v0 client as it was answered last, which `data` repeats; None if it is not known."""
     try:
-        if request_id:
-            before = _REQUESTS.validate_json(local.get("data", ""))
-            return {"version": "v1", "requests": json.dumps(list(before.values()))}
         return _TEXTS.validate_json(local.get("data", ""))
     except pydantic.ValidationError:
         return None
+
+
+def requests_before(local: Databag) -> dict[str, dict[str, pydantic.JsonValue]]:
+    """Return the requests of a v1 client as they were answered last, by their ids; {} if they are not known."""
+    try:
+        return _REQUESTS.validate_json(local.get("data", ""))
+    except pydantic.ValidationError:
+        return {}
 
 
 def requested_secrets(remote: Databag) -> frozenset[str]:

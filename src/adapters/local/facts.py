@@ -103,7 +103,7 @@ class LocalFacts:
         )
 
     def _kept(self, number: int, record: ClientRecord) -> Client | None:
-        """Return a client whose request cannot be read, and that has credentials; else None."""
+        """Return a client whose present request is invalid or missing; None if it has no credentials."""
         grants = self._model.ledger.grants
         granted = next((grant for grant in grants if grant.relation_id == number), None)
         if granted is None or record.told is None:

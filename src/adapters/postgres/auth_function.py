@@ -220,7 +220,8 @@ class AuthFunction:
         if row == (False,):
             raise DatabaseRefused(
                 f"user {self._session.user} of PostgreSQL cannot use language {LANGUAGE} in"
-                f" database {database}: run GRANT USAGE ON LANGUAGE {LANGUAGE} TO {self._session.user} there"
+                f" database {database}: run GRANT USAGE ON LANGUAGE {LANGUAGE} TO"
+                f" {regrole(self._session.user)} there"
             )
 
     def _restrict(self, connection: Connection, schema: str, roles: frozenset[str]) -> None:

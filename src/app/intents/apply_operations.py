@@ -39,7 +39,9 @@ class ApplyOperations:
             return Done(facts)
         if facts.auth is None:
             # Without PostgreSQL a console has no users. The next unit waits for the report of a restart.
-            return _outcome(self._report(facts, record, facts.operations.paused, None), "")
+            return _outcome(
+                self._report(facts, record, plan.restarts, facts.operations.paused, None), ""
+            )
         reason, paused, holder = "", tuple[str, ...](), None
         try:
             # A larger number is of an order whose plan was lost, because its hook was killed.
@@ -55,7 +57,9 @@ class ApplyOperations:
                 facts, paused, holder, reason = self._pause(facts, plan, record)
         except PoolerFailed as error:
             reason = str(error)
-        facts = self._report(facts, facts.container.applied or record, paused, holder)
+        facts = self._report(
+            facts, facts.container.applied or record, plan.restarts, paused, holder
+        )
         return _outcome(facts, reason)
 
     def _each(
@@ -194,11 +198,12 @@ class ApplyOperations:
         self,
         facts: Facts,
         record: AppliedState,
+        restarts: int,
         paused: tuple[str, ...],
         holder: Holder | None,
     ) -> Facts:
         """Report what this unit has done, if that is new."""
-        container, plan = facts.container, facts.plan
+        container = facts.container
         if facts.leaving:
             return facts
         steady = container.runs and not container.restarting
@@ -206,7 +211,7 @@ class ApplyOperations:
             paused=paused,
             holder=holder,
             restarts=record.restarts if steady else facts.operations.restarts,
-            lost_restart=record.lost_restart(plan.restarts if plan else 0),
+            lost_restart=record.lost_restart(restarts),
             reconnects=record.reconnects,
             kills=record.kills,
             killed=record.killed,

@@ -24,8 +24,8 @@ class PublishEndpoints:
     """Publishes connection information to clients, on the leader.
 
     - A client gets credentials once every unit serves its database and PostgreSQL lets its user log in.
-    - A client that has credentials keeps them, and only gets new endpoints, also while its new request is refused
-      or cannot be read.
+    - A client that has credentials keeps them, and only gets new endpoints, also while its present request
+      is refused, invalid or missing.
     - A client with a new name gets new credentials once they work. A later hook lets its former name expire: Juju
       tells the client nothing of a hook that fails.
     """

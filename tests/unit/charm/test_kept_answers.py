@@ -66,6 +66,47 @@ def test_a_client_of_version_1_reads_its_answer_in_the_form_that_it_had(related,
     assert related.secret(answer["secret-user"])["uris"].endswith(f"@{MOVED}/shop")
 
 
+def answers(juju, number):
+    local = juju.relation(number).local_app_data
+    return {answer["request-id"]: answer for answer in json.loads(local["requests"])}
+
+
+@pytest.mark.parametrize("note", ["я" * 20_000, "a" * 65_400], ids=["escaped", "long"])
+def test_a_long_request_that_was_granted_ends_no_later_hook(related, note):
+    requests = json.dumps([SHOP | {"note": note}], ensure_ascii=False, separators=(",", ":"))
+    number = related.client("shop-app", {"version": "v1", "requests": requests})
+    ask(related, number, v1([{**SHOP, "resource": "postgres"}]))
+    related.options(listen_port=7000)
+    assert answers(related, number)["aaaa"]["endpoints"] == MOVED
+
+
+def test_an_answer_to_a_granted_request_repeats_no_refused_request(related):
+    blog = {"resource": "blog", "request-id": "bbbb", "salt": "s2"}
+    related.client("bank-app", {"database": "bank", **V0})
+    number = related.client("shop-app", v1([SHOP, blog]))
+    before = json.loads(related.relation(number).local_app_data["data"])
+    ask(related, number, v1([SHOP, {**blog, "resource": "bank", "salt": "s3"}]))
+    related.options(listen_port=7000)
+    found = answers(related, number)
+    assert [found[key]["endpoints"] for key in ("aaaa", "bbbb")] == [MOVED, MOVED]
+    assert (found["bbbb"]["salt"], found["bbbb"]["resource"]) == ("s2", "blog")
+    assert json.loads(related.relation(number).local_app_data["data"]) == before
+
+
+def test_an_answer_whose_form_is_not_known_any_more_is_not_written(related):
+    number = related.client("shop-app", {"database": "shop", **V0})
+    bag = related.relation(number).local_app_data
+    related.with_relation(
+        dataclasses.replace(related.relation(number), local_app_data={**bag, "data": "["})
+    )
+    ask(related, number, {"database": "postgres"})
+    related.options(listen_port=7000)
+    assert related.relation(number).local_app_data["endpoints"] == BEFORE
+    assert not related.relation(number).local_app_data.get("password")
+    ask(related, number, {"database": "shop", **V0})
+    assert related.relation(number).local_app_data["endpoints"] == MOVED
+
+
 @pytest.mark.parametrize(
     "bad",
     [
