@@ -362,10 +362,11 @@ class Exposure(Protocol):
 class Rollout(Protocol):
     """The refresh of the pods by Kubernetes, one after another."""
 
-    def adjust(self, decide: Decide) -> RollingUpdate:
+    def adjust(self, decide: Decide, seconds: float = 2.0) -> RollingUpdate:
         """Set the partition that `decide` returns for the current state, and return the state as it was.
 
-        If the state changes meanwhile, `decide` is asked again. Raises RolloutForbidden and RolloutFailed.
+        If the state changes meanwhile, `decide` is asked again. Raises RolloutForbidden, and RolloutFailed also if
+        Kubernetes takes longer than `seconds` in all.
         """
         ...
 

@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import json
 import threading
+import time
 
 from adapters.kubernetes.rollout import HELD, REVISION
 
@@ -36,10 +37,20 @@ def pod(name, revision="pgb-2"):
     return {"metadata": {"name": name, "labels": {REVISION: revision}}}
 
 
-class Api(http.server.BaseHTTPRequestHandler):
-    """Shows a StatefulSet with its pods and takes changes; `answers` are given first, by request."""
+def ending(name):
+    """Return a pod with the newest revision that ends."""
+    made = pod(name)
+    made["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    return made
 
-    found, pods, answers, written = {}, [], {}, []
+
+class Api(http.server.BaseHTTPRequestHandler):
+    """Shows a StatefulSet with its pods and takes changes; `answers` are given first, by request.
+
+    Each answer comes after the seconds in `delays`, by request.
+    """
+
+    found, pods, answers, written, delays = {}, [], {}, [], {}
 
     def do_GET(self):
         lists = "/pods?" in self.path
@@ -53,6 +64,12 @@ class Api(http.server.BaseHTTPRequestHandler):
         waiting = self.answers.get(request, [])
         code, body = waiting.pop(0) if waiting else (200, body)
         text = body if isinstance(body, bytes) else json.dumps(body).encode()
+        time.sleep(self.delays.get(request, 0))
+        # A client that has waited too long has gone.
+        with contextlib.suppress(ConnectionError):
+            self.send(code, text)
+
+    def send(self, code, text):
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
@@ -69,6 +86,7 @@ def api(folder):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     Api.found, Api.pods, Api.answers, Api.written = stateful_set(), [], {}, []
+    Api.delays = {}
     config = {
         "kind": "Config", "current-context": "c",
         "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],

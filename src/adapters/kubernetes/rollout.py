@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pydantic
 from pydantic.alias_generators import to_camel
 
+from adapters.connections.waiting import HOOK_SECONDS, WaitingBudget
 from app.errors import RolloutFailed, RolloutForbidden
 from domain.refresh import Decide, RollingUpdate
 from domain.value import Count, number_of
@@ -21,11 +22,10 @@ if TYPE_CHECKING:
     import lightkube
     from lightkube.resources.core_v1 import Pod
 
-# Seconds for a request. The hook stop has 30 seconds in all, and any other hook tries again.
-TIMEOUT = 2.0
-
 # How often a request is repeated because the StatefulSet changed meanwhile.
 _ATTEMPTS = 3
+
+_NO_ANSWER = "Kubernetes does not answer: this is tried again"
 
 # The partition that this application has set, and the partition before. A partition without this annotation, or
 # with another number in it, is that of another manager. Written by the request that sets the partition.
@@ -115,12 +115,12 @@ def _kind() -> Any:  # noqa: ANN401 — lightkube makes the class
     return create("apps", "v1", "StatefulSet", "statefulsets")
 
 
-def _name(pod: Pod, revision: str) -> str:
-    """Return the name of a pod with this revision; '' for any other pod."""
+def _name(pod: Pod, revision: str, own: str) -> str:
+    """Return the name of a pod with this revision that does not end, or that is the own pod; '' for any other."""
     metadata = cast("Any", pod.metadata)
     if not metadata or not metadata.labels or metadata.labels.get(REVISION) != revision:
         return ""
-    return metadata.name or ""
+    return "" if metadata.deletionTimestamp and metadata.name != own else metadata.name or ""
 
 
 class LightkubeRollout:
@@ -131,42 +131,51 @@ class LightkubeRollout:
         self._namespace = namespace
         self._number = number_of(unit)
 
-    def adjust(self, decide: Decide) -> RollingUpdate:
+    def adjust(self, decide: Decide, seconds: float = HOOK_SECONDS) -> RollingUpdate:
         """Set the partition that `decide` returns, and return the state before.
 
         A request reads the StatefulSet, and during a refresh a second request reads the pods. Another request
-        writes only if `decide` returns a partition. Raises RolloutForbidden and RolloutFailed.
+        writes only if `decide` returns a partition. Raises RolloutForbidden, and RolloutFailed also if Kubernetes
+        takes longer than `seconds` for all requests together.
         """
+        waiting = WaitingBudget(seconds)
         for _ in range(_ATTEMPTS):
             with self._translated():
-                client = self._client()
-                found = _StatefulSet.model_validate(
-                    client.get(_kind(), self._application).to_dict()
-                )
-                update = self._with_pods(client, found, found.update(self._number))
+                found = self._found(waiting)
+                update = self._with_pods(waiting, found, found.update(self._number))
                 partition = decide(update)
-                if partition is None or self._set(client, found, update, partition):
+                if partition is None or self._set(waiting, found, update, partition):
                     return update
         raise RolloutFailed("Kubernetes changes the StatefulSet all the time: this is tried again")
 
+    def _found(self, waiting: WaitingBudget) -> _StatefulSet:
+        kind = _kind()
+        with self._client(waiting) as client:
+            return _StatefulSet.model_validate(client.get(kind, self._application).to_dict())
+
     def _with_pods(
-        self, client: lightkube.Client, found: _StatefulSet, update: RollingUpdate
+        self, waiting: WaitingBudget, found: _StatefulSet, update: RollingUpdate
     ) -> RollingUpdate:
-        """Return what Kubernetes says of the refresh, with the pods that have the newest release."""
+        """Return what Kubernetes says of the refresh, with the pods that have the newest release.
+
+        A pod that ends is left out, because the next pod may come with the former release. The pod of this unit
+        counts, because the hook stop decides by the release of the pod that ends.
+        """
         if not (update.under_way and update.known):
             return update
         from lightkube.resources.core_v1 import Pod
 
         revision = found.status.update_revision
-        with self._allowed("its pods"):
+        own = f"{self._application}-{self._number}"
+        with self._allowed("its pods"), self._client(waiting) as client:
             listed = cast("Any", client).list(Pod, labels={REVISION: revision})
-            names = [_name(pod, revision) for pod in listed]
+            names = [_name(pod, revision, own) for pod in listed]
         numbered = re.compile(rf"{re.escape(self._application)}-([0-9]{{1,9}})")
         numbers = (int(found[1]) for found in map(numbered.fullmatch, names) if found)
         return update.with_newest(numbers)
 
     def _set(
-        self, client: lightkube.Client, found: _StatefulSet, update: RollingUpdate, partition: int
+        self, waiting: WaitingBudget, found: _StatefulSet, update: RollingUpdate, partition: int
     ) -> bool:
         """Set the partition; return False if the StatefulSet has changed since it was read."""
         from lightkube.core.exceptions import ApiError
@@ -182,7 +191,7 @@ class LightkubeRollout:
             "spec": {"updateStrategy": {"rollingUpdate": {"partition": partition}}},
         }
         try:
-            with self._allowed("change it"):
+            with self._allowed("change it"), self._client(waiting) as client:
                 cast("Any", client).patch(
                     _kind(),
                     self._application,
@@ -199,13 +208,21 @@ class LightkubeRollout:
     def _trust(self) -> str:
         return f"run `juju trust {self._application} --scope=cluster`"
 
-    def _client(self) -> lightkube.Client:
+    @contextmanager
+    def _client(self, waiting: WaitingBudget) -> Generator[lightkube.Client]:
+        """Yield a client for a single request, which may take the time that is left."""
         import httpx2
         import lightkube
 
+        if not waiting.left():
+            raise RolloutFailed(_NO_ANSWER)
         # httpx2 logs every request, and each log line starts a process (`juju-log`).
         logging.getLogger("httpx2").setLevel(logging.WARNING)
-        return lightkube.Client(namespace=self._namespace, timeout=httpx2.Timeout(TIMEOUT))
+        with waiting.spent(waiting.left()) as seconds:
+            # The timeout is that of a client: lightkube takes no timeout for a request.
+            timeout = httpx2.Timeout(seconds)
+            with lightkube.Client(namespace=self._namespace, timeout=timeout) as client:
+                yield client
 
     @contextmanager
     def _allowed(self, what: str) -> Generator[None]:
@@ -239,7 +256,7 @@ class LightkubeRollout:
                 f"Kubernetes refuses to show or change the StatefulSet ({code}): this is tried again"
             ) from None
         except (httpx2.HTTPError, ConfigError, OSError):
-            raise RolloutFailed("Kubernetes does not answer: this is tried again") from None
+            raise RolloutFailed(_NO_ANSWER) from None
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
             # lightkube takes any JSON for the object that was requested, and fails when it uses a missing field.
             raise RolloutFailed("Kubernetes answers something else: this is tried again") from None

@@ -238,7 +238,7 @@ class LocalExposure(_LocalPort):
 class LocalRollout(_LocalPort):
     """The port `Rollout`, where the operator replaces the code of all units at once."""
 
-    def adjust(self, decide: Decide) -> RollingUpdate:
+    def adjust(self, decide: Decide, seconds: float = 2.0) -> RollingUpdate:
         """Return that no refresh is under way."""
         return RollingUpdate(number=number_of(self._unit), replicas=len(self._model.units))
 

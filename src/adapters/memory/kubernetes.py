@@ -36,6 +36,8 @@ class MemoryKubernetes:
     error: Exception | None = None
     # The methods of the port that fail.
     failing: set[str] = dataclasses.field(default_factory=set[str])
+    # Seconds until Kubernetes has answered all requests for the refresh of the pods.
+    takes: float = 0.0
     # The requests to Kubernetes.
     requests: list[str] = dataclasses.field(default_factory=list[str])
     # By host: the application's own Service, and what the application added to Juju's.
@@ -94,9 +96,9 @@ class MemoryKubernetes:
     def rollout(self, unit: str, units: Callable[[], Iterable[str]]) -> MemoryRollout:
         """Return the port of a unit for the refresh of the pods."""
 
-        def answering() -> bool:
+        def answering(seconds: float) -> bool:
             self.requests.append("adjust")
-            if self.error or "adjust" in self.failing:
+            if self.error or "adjust" in self.failing or self.takes > seconds:
                 raise RolloutFailed("Kubernetes does not answer")
             return self.trusted
 

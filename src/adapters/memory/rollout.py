@@ -91,20 +91,20 @@ class MemoryRollout:
         stateful_set: MemoryStatefulSet,
         unit: str,
         units: Callable[[], Iterable[str]],
-        answering: Callable[[], bool],
+        answering: Callable[[float], bool],
     ) -> None:
         """Take the StatefulSet, the units that have pods, and a check whether the application has trust.
 
-        The check raises what Kubernetes answers with.
+        The check takes the seconds that a unit waits, and raises what Kubernetes answers with.
         """
         self._set = stateful_set
         self._unit = unit
         self._units = units
         self._answering = answering
 
-    def adjust(self, decide: Decide) -> RollingUpdate:
+    def adjust(self, decide: Decide, seconds: float = 2.0) -> RollingUpdate:
         """Set the partition that `decide` returns. Raises RolloutForbidden without trust."""
-        if not self._answering():
+        if not self._answering(seconds):
             raise RolloutForbidden("run `juju trust`")
         kept, update = self._set, self._read()
         partition = decide(update)

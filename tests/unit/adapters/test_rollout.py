@@ -1,7 +1,9 @@
 """The StatefulSet as a Kubernetes API shows it, and what is written to it."""
 
+import time
+
 import pytest
-from stateful_sets import FORBIDDEN, Api, api, pod, stateful_set
+from stateful_sets import FORBIDDEN, Api, api, ending, pod, stateful_set
 
 from adapters.kubernetes.rollout import HELD, LightkubeRollout
 from app.errors import RolloutFailed, RolloutForbidden
@@ -114,12 +116,36 @@ def test_without_rights_to_read_pods_the_command_is_named_and_asked_again(rollou
 
 
 def test_the_labels_of_the_pods_say_which_pods_have_the_newest_release(rollout):
-    """Also the pod that ends, which Kubernetes does not count, and no pod of another application."""
-    ending = pod("pgb-2")
-    ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    Api.pods = [ending, pod("pgb-1", "pgb-1"), pod("pgb-0"), pod("xpgb-1"), pod("pgb-1-x"), {}]
+    """Also the pod of this unit, which ends, and no pod of another application."""
+    Api.pods = [
+        ending("pgb-2"), pod("pgb-1", "pgb-1"), pod("pgb-0"), pod("xpgb-1"), pod("pgb-1-x"), {},
+    ]  # fmt: skip
     assert rollout.adjust(hold).newest == (0, 2)
     assert Api.written == []
+
+
+def test_a_pod_of_another_unit_that_ends_counts_for_nothing(rollout):
+    Api.found = stateful_set(partition=2)
+    Api.pods = [pod("pgb-2"), ending("pgb-1"), ending("pgb-0")]
+    assert rollout.adjust(unchanged).newest == (2,)
+
+
+@pytest.mark.parametrize("slow", [("GET",), ("pods",), ("PATCH",), ("GET", "pods", "PATCH")])
+def test_all_requests_together_have_a_deadline(rollout, slow):
+    rollout.adjust(unchanged)
+    Api.delays = {request: 0.3 if len(slow) > 1 else 2.0 for request in slow}
+    begin = time.monotonic()
+    with pytest.raises(RolloutFailed, match="Kubernetes does not answer: this is tried again"):
+        rollout.adjust(hold, 0.5)
+    assert time.monotonic() - begin < 1.5
+
+
+def test_requests_that_are_repeated_have_the_same_deadline(rollout):
+    conflict = {"kind": "Status", "code": 409, "message": "changed", "reason": "Conflict"}
+    Api.answers, Api.delays = {"PATCH": [(409, conflict)] * 9}, {"PATCH": 0.6}
+    with pytest.raises(RolloutFailed, match="Kubernetes does not answer: this is tried again"):
+        rollout.adjust(hold, 1.0)
+    assert len(Api.written) < 3
 
 
 @pytest.mark.parametrize("method", ["GET", "pods", "PATCH"])

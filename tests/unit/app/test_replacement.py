@@ -49,7 +49,7 @@ class Partition:
         self.update = RollingUpdate(number=number, replicas=3, partition=partition)
         self.failure, self.set = failure, []
 
-    def adjust(self, decide):
+    def adjust(self, decide, seconds=2.0):
         if self.failure:
             raise self.failure
         self.set.append(decide(self.update))
