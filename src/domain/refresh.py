@@ -47,20 +47,32 @@ class RollingUpdate(Value):
     def highest_former(self, highest: int | None = None) -> int:
         """Return the highest number of the pods without the newest release, up to `highest`; -1 without such.
 
-        This pod is replaced next. A pod that does not exist comes with the newest release, and does not serve yet.
+        This pod is replaced next. A pod that ends or does not exist counts as a pod without the newest release.
         """
         last = self.replicas - 1 if highest is None else min(highest, self.replicas - 1)
         return next((number for number in range(last, -1, -1) if number not in self.newest), -1)
 
+    def next_held(self) -> int:
+        """Return the highest number of the pods that the partition keeps at the former release; -1 without such.
+
+        Pods that came with the newest release before their turn are passed over: their units let nothing go.
+        """
+        return self.highest_former(self.partition - 1)
+
+    @property
+    def refreshed(self) -> int:
+        """Return how many of the units that stay have the newest release."""
+        return sum(number < self.replicas for number in self.newest)
+
     @property
     def held(self) -> bool:
         """Return whether the partition holds back pods that do not have the newest release."""
-        return self.under_way and self.partition > 0
+        return self.under_way and self.next_held() >= 0
 
     @property
     def all_ready(self) -> bool:
-        """Return whether every pod is ready, and the pod that the partition lets go has the newest release."""
-        newest = self.known and self.highest_former() < self.partition
+        """Return whether every pod is ready, and the pods that the partition lets go have the newest release."""
+        newest = self.known and (not self.under_way or self.highest_former() < self.partition)
         return newest and self.ready >= self.replicas
 
 
@@ -90,10 +102,9 @@ def unchanged(_: RollingUpdate) -> None:
 def hold(update: RollingUpdate) -> int | None:
     """Return the partition that a unit sets when its pod ends; None if the partition stays.
 
-    A pod that has the newest release already, or that comes back with the former release, holds nothing back. A
-    pod that ends before its turn would come back with the newest release: the pod that is replaced next holds it
-    back, too, so it comes back with the former release. If Kubernetes does not say which release is the newest,
-    each pod may be the next.
+    A pod that has the newest release already, or that comes back with the former release, holds nothing back. If
+    the pod ends before its turn, the partition is the number of the pod that is replaced next, so this pod comes
+    back with the former release. If Kubernetes does not say which release is the newest, each pod may be the next.
     """
     former = update.number < update.replicas and update.number not in update.newest
     if not update.under_way or not former:
@@ -105,10 +116,11 @@ def hold(update: RollingUpdate) -> int | None:
 def let_next_go(update: RollingUpdate) -> int | None:
     """Return the partition that a unit sets when it serves the plan in force; None if the partition stays.
 
-    The partition is the number of the unit that is next, so pods that came with the newest release before their
-    turn are passed over. A partition that another manager has set stays, and a unit of the former release
-    lowers nothing. If Kubernetes does not say which release is the newest, the floor is set, because no later
-    hook of this unit asks. The unit that is replaced next sets the partition again.
+    The partition is only lowered, to the number of the next pod that it holds back. If a pod above this unit has
+    the former release, Kubernetes replaces that pod first, and its unit sets the partition again. A pod above
+    that does not exist comes with the newest release, and holds nothing back. A partition that another manager
+    has set stays, and a unit of the former release lowers nothing. If Kubernetes does not say which release is
+    the newest, the floor is set, because no later hook of this unit asks.
     """
     if not update.owned:
         return None
@@ -119,7 +131,7 @@ def let_next_go(update: RollingUpdate) -> int | None:
     if not update.known:
         return update.floor
     newest = update.number in update.newest
-    return max(update.highest_former(), update.floor) if newest else None
+    return max(update.next_held(), update.floor) if newest else None
 
 
 def without_left(update: RollingUpdate, highest: int) -> int | None:
@@ -137,9 +149,12 @@ def without_left(update: RollingUpdate, highest: int) -> int | None:
 
 
 def resume(update: RollingUpdate) -> int | None:
-    """Return the partition that lets the next unit go because the operator wants that; None if nothing is held."""
+    """Return the partition that lets the next unit go because the operator wants that; None if nothing is held.
+
+    Without a refresh the partition that was there before counts again.
+    """
     if update.held:
-        return update.partition - 1
+        return update.next_held()
     return update.floor if update.owned and not update.under_way else None
 
 
@@ -211,10 +226,20 @@ def _units(facts: Facts, plan: Plan) -> Iterator[str]:
             yield f"{peer.name} does not serve the configuration that is in force"
 
 
+def why_not_next(update: RollingUpdate, application: str) -> str:
+    """Return why the next unit should not be refreshed now."""
+    unit = f"{application}/{update.partition}"
+    if update.partition >= update.replicas:
+        return f"{update.ready} of {update.replicas} pods are ready"
+    if not update.known:
+        return f"Kubernetes does not say whether {unit} has its new release"
+    return f"{unit} has not become ready ({update.ready} of {update.replicas} are)"
+
+
 def obstacles_in_kubernetes(update: RollingUpdate) -> Iterator[str]:
     """Yield why a refresh should not begin now, as Kubernetes sees the pods."""
     if update.under_way and update.known:
-        yield f"a refresh is under way: {len(update.newest)} of {update.replicas} units have the new release"
+        yield f"a refresh is under way: {update.refreshed} of {update.replicas} units have the new release"
     elif update.under_way and update.owned:
         yield f"unit {update.partition} holds back units with lower numbers until it serves its release"
     elif update.ready < update.replicas:

@@ -75,17 +75,12 @@ class ResumeUpgrade:
         if not before.held and not (before.under_way and before.known):
             return "no refresh is under way"
         if not before.held:
-            done = f"{len(before.newest)} of {before.replicas} units are refreshed"
+            done = f"{before.refreshed} of {before.replicas} units are refreshed"
             return f"{done}: Kubernetes goes on by itself"
         if decide(before) is None:
-            why = (
-                f"{application}/{before.partition} has not become ready ({before.ready} of {before.replicas} are)"
-                if before.known
-                else f"Kubernetes does not say whether {application}/{before.partition} has its new release"
-            )
             raise ActionFailed(
-                f"{why}: `juju status {application}` shows more. Go back by `juju refresh` to the release before,"
-                f" or let {application}/{before.partition - 1} be refreshed, too, by"
-                f" `juju run {application}/leader resume-upgrade force=true`"
+                f"{refresh.why_not_next(before, application)}: `juju status {application}` shows more. Go back by"
+                f" `juju refresh` to the release before, or let {application}/{refresh.resume(before)} be"
+                f" refreshed, too, by `juju run {application}/leader resume-upgrade force=true`"
             )
-        return f"{application}/{before.partition - 1} is refreshed next"
+        return f"{application}/{decide(before)} is refreshed next"

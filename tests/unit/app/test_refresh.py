@@ -107,6 +107,19 @@ def test_a_pod_that_moves_during_a_refresh_changes_nothing(platform, moved):
     assert is_at_rest(platform)
 
 
+def test_a_unit_that_is_added_holds_no_unit_back(platform):
+    """The pod of unit 3 does not exist yet when unit 2 serves."""
+    refresh = Refresh(platform).begin()
+    refresh.failing = {"pgbouncer/2"}
+    refresh.rolls()
+    pods = platform.kubernetes.pods
+    pods.ended.add(platform.add_unit().name)
+    for hook in HOOKS:
+        refresh.hook("pgbouncer/2", hook)
+    assert pods.partition == 1
+    assert pods.coming("pgbouncer/3") == pods.newest
+
+
 def test_with_an_added_unit_a_release_that_fails_takes_one_that_serves(platform):
     """No pod ends before the first pod of unit 3, so no unit holds back unit 2, which holds back the rest."""
     refresh = Refresh(platform).begin()
@@ -213,6 +226,27 @@ def test_without_an_answer_of_kubernetes_the_unit_asks_again(platform):
     assert not isinstance(outcome, AskAgain)
     assert outcome.problems == ()
     assert platform.kubernetes.pods.partition == 1
+
+
+def test_the_last_hook_waits_longer_for_kubernetes_than_other_hooks(platform):
+    platform.kubernetes.takes = 3.0
+    refresh = Refresh(platform).begin()
+    refresh.replace("pgbouncer/2")
+    assert platform.kubernetes.pods.partition == 2
+    assert isinstance(refresh.hook("pgbouncer/2", "update_status"), AskAgain)
+    platform.kubernetes.takes = 1.0
+    refresh.hook("pgbouncer/2", "update_status")
+    assert platform.kubernetes.pods.partition == 1
+
+
+@pytest.mark.parametrize(("number", "held"), [(2, 2), (0, 2)])
+def test_the_log_names_the_unit_that_holds_the_others_back(platform, caplog, number, held):
+    """Also if the pod of unit 0 ends before its turn."""
+    Refresh(platform).begin()
+    with caplog.at_level("INFO"):
+        platform.units[f"pgbouncer/{number}"].stop()
+    said = f"Units below number {held} wait until unit {held} serves its new release"
+    assert said in caplog.messages
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])

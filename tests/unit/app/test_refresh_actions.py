@@ -2,7 +2,7 @@
 
 import pytest
 from crash_core import twin
-from rolling import Refresh, names, served
+from rolling import HOOKS, Refresh, names, served
 
 from app.errors import ActionFailed
 from domain.operations import Pause
@@ -145,6 +145,61 @@ def test_resume_upgrade_does_not_spread_a_release_that_fails(platform):
     assert platform.kubernetes.pods.partition == 2
     assert resume(force=True) == "pgbouncer/1 is refreshed next"
     assert platform.kubernetes.pods.partition == 1
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_resume_upgrade_passes_over_a_pod_that_came_early(platform, released):
+    """The pod of unit 1 ended before `juju refresh`. Unit 2 fails, and is mended after the action."""
+    refresh = Refresh(platform)
+    refresh.ends("pgbouncer/1")
+    refresh.begin().comes_back("pgbouncer/1")
+    refresh.failing = {"pgbouncer/2"}
+    refresh.rolls()
+    for hook in HOOKS:
+        refresh.hook("pgbouncer/1", hook)
+    pods, resume = platform.kubernetes.pods, platform.leader.resume_upgrade
+    pods.unready.add("pgbouncer/2")
+    assert "or let pgbouncer/0 be refreshed, too" in refused(resume)
+    if released:
+        assert resume(force=True) == "pgbouncer/0 is refreshed next"
+    pods.unready.clear()
+    for hook in HOOKS:
+        refresh.hook("pgbouncer/2", hook)
+    assert refresh.rolls().replaced == names(1, 2, 0)
+    assert (pods.partition, pods.held) == (0, None)
+    assert resume() == "no refresh is under way"
+
+
+def test_resume_upgrade_lowers_a_partition_above_every_unit_at_once(platform):
+    pods, resume = platform.kubernetes.pods, platform.leader.resume_upgrade
+    pods.partition = 5
+    refresh = Refresh(platform).begin().rolls()
+    pods.unready.add("pgbouncer/0")
+    assert refused(resume).startswith("2 of 3 pods are ready: `juju status pgbouncer` shows more")
+    pods.unready.clear()
+    assert resume() == "pgbouncer/2 is refreshed next"
+    assert refresh.rolls().replaced == names(2)
+
+
+def test_resume_upgrade_lowers_a_partition_that_a_refresh_has_left(platform):
+    """`kubectl rollout undo` came before a pod had the release, so no unit learns of it."""
+    pods, resume = platform.kubernetes.pods, platform.leader.resume_upgrade
+    pods.partition, pods.held = 2, (2, 0)
+    assert resume() == "no refresh is under way"
+    assert (pods.partition, pods.held) == (0, None)
+    pods.partition = 2
+    assert resume(force=True) == "no refresh is under way"
+    assert pods.partition == 2
+
+
+def test_where_every_pod_has_the_new_release_no_unit_is_next(platform):
+    pods = platform.kubernetes.pods
+    pods.partition, pods.held = 2, (2, 0)
+    pods.refresh()
+    pods.releases.update(dict.fromkeys(platform.units, pods.newest))
+    pods.unready.add("pgbouncer/2")
+    said = platform.leader.resume_upgrade(force=True)
+    assert said == "3 of 3 units are refreshed: Kubernetes goes on by itself"
 
 
 def test_without_the_status_of_the_pods_only_force_lets_the_next_unit_go(platform):

@@ -11,6 +11,7 @@ from domain.refresh import (
     obstacles,
     obstacles_in_kubernetes,
     resume,
+    why_not_next,
     without_left,
 )
 from domain.rotation import Rotation
@@ -62,8 +63,10 @@ def test_a_pod_that_a_refresh_replaces_holds_the_next(says, partition):
         ({"number": 1, "partition": 1, "owned": True, "newest": [2]}, None),
         # The next pod came with the newest release already, and its unit does not lower the partition.
         ({"partition": 2, "owned": True, "newest": [1, 2]}, 0),
-        # A pod with a higher number has the former release, or does not exist, and comes first.
-        ({"number": 1, "partition": 1, "owned": True, "newest": [1]}, 2),
+        # A pod with a higher number has the former release, or does not exist: a partition is only lowered.
+        ({"number": 1, "partition": 1, "owned": True, "newest": [1]}, 0),
+        ({"partition": 2, "owned": True, "newest": [2], "replicas": 4}, 1),
+        ({"partition": 2, "owned": True, "newest": [1, 2], "replicas": 4}, 0),
         ({"partition": 2, "owned": True, "under_way": False}, 0),
         ({"partition": 2, "owned": True, "floor": 1, "under_way": False}, 1),
         # Kubernetes does not say whether a refresh is under way, and no later hook of this unit asks again.
@@ -97,6 +100,12 @@ def test_a_partition_that_no_unit_lowers_is_lowered(says, partition):
     [
         ({"partition": 2}, 1),
         ({"partition": 0}, None),
+        # A pod came early: its unit does not lower the partition.
+        ({"partition": 2, "newest": [1]}, 0),
+        ({"partition": 2, "newest": [0, 1]}, None),
+        # A partition above every unit.
+        ({"partition": 5}, 2),
+        ({"partition": 5, "known": False}, 2),
         ({"partition": 2, "under_way": False}, None),
         ({"partition": 2, "owned": True, "floor": 1, "under_way": False}, 1),
     ],
@@ -113,10 +122,29 @@ def test_an_operator_lets_the_next_unit_go(says, partition):
         ({"partition": 2, "ready": 3}, False),
         ({"partition": 2, "newest": [0], "ready": 3}, False),
         ({"partition": 2, "ready": 3, "known": False}, False),
+        ({"partition": 2, "owned": True, "under_way": False, "ready": 3}, True),
+        ({"partition": 2, "owned": True, "under_way": False, "ready": 2}, False),
     ],
 )
 def test_whether_every_unit_that_may_be_refreshed_is_ready(says, all_ready):
     assert update(**says).all_ready is all_ready
+
+
+@pytest.mark.parametrize(
+    ("says", "why"),
+    [
+        ({"partition": 2, "ready": 2}, "pool/2 has not become ready (2 of 3 are)"),
+        ({"partition": 2, "known": False}, "Kubernetes does not say whether pool/2 has its new release"),
+        ({"partition": 3, "ready": 2}, "2 of 3 pods are ready"),
+    ],
+)  # fmt: skip
+def test_why_the_next_unit_waits_names_a_unit_that_exists(says, why):
+    assert why_not_next(update(**says), "pool") == why
+
+
+def test_a_unit_that_is_removed_does_not_count_as_refreshed():
+    (said,) = obstacles_in_kubernetes(update(newest=[0, 1, 3]))
+    assert said == "a refresh is under way: 2 of 3 units have the new release"
 
 
 def test_what_kubernetes_does_not_say_is_no_reason_to_wait():

@@ -107,11 +107,11 @@ class RefreshHistory(RuleBasedStateMachine):
             {name, *holders}
         )
         at_rest = self.pods.current == self.pods.newest
-        # Every pod above the next unit that is refreshed has the newest release.
+        # The partition held back no pod between the unit that held it and the unit that is next.
         in_turn = not self.pods.known or all(
             self.pods.release(other) == self.pods.newest and other not in self.pods.ended
             for other in self.platform.units
-            if number_of(other) > self.pods.partition
+            if before >= number_of(other) > self.pods.partition
         )
         assert (newest and in_turn) or at_rest or (facts.leader and before > highest), (name, hook)
 
@@ -179,6 +179,7 @@ class RefreshHistory(RuleBasedStateMachine):
         with contextlib.suppress(ActionFailed):
             assert self.platform.leader.resume_upgrade()
         if self.pods.partition < before.partition:
+            self.stays = False
             assert not before.unready
             # Every pod is ready: the operator has decided that the next unit is refreshed.
             self.serves(*set(self.platform.units) - self.pods.ended)
