@@ -21,7 +21,7 @@ from domain.settings import Settings
 from domain.system_users import SystemUsers
 from domain.telemetry import LogTarget, TelemetryFacts
 from domain.tls import Certificate, UnitCertificates
-from domain.users import AccessRequest, AuthMaterial, Grant, Offer, Refusal
+from domain.users import AccessRequest, AuthMaterial, Grant, Offer, Refusal, username_of
 from domain.value import Value
 
 
@@ -297,12 +297,24 @@ class Facts(Value):
         A client whose request cannot be read or served at the moment keeps its grant.
         """
         usernames = {client.request.username for client in self.clients}
-        refused = (refusal.relation_id for refusal in self.refusals)
-        unclear = self.relations_without_request.union(refused)
+        unclear = self._unclear_relations
         return tuple(
             grant
             for grant in self.ledger.grants
             if grant.username in usernames or grant.relation_id in unclear
+        )
+
+    @property
+    def _unclear_relations(self) -> frozenset[int]:
+        """Return the relations of which a request is refused or missing at the moment."""
+        refused = (refusal.relation_id for refusal in self.refusals)
+        return self.relations_without_request.union(refused)
+
+    def is_unclear(self, first_username: str) -> bool:
+        """Return whether a request is refused or missing in the relation of the client with this first name."""
+        return any(
+            f"{first_username}_".startswith(f"{username_of(relation_id)}_")
+            for relation_id in self._unclear_relations
         )
 
     @property

@@ -13,19 +13,27 @@ from domain.plan import Plan
 # The kills of a plan are numbered, so that each unit carries an order out once.
 _MOST = 2**31 - 1
 
+# Seconds by which the clocks of two leaders may differ. A clock that is further behind the beginning of a pause
+# was set back, and the end of the pause may be years away.
+_CLOCKS = 240
+
 
 class OrderRefused(Exception):
     """What an operator asks cannot be done. The sentence says why, and what to do."""
 
 
 def pausing(plan: Plan, database: str, now: float, timeout: int) -> Plan:
-    """Return the plan with a pause; with `timeout` it is taken back unless it is complete by then."""
+    """Return the plan with a pause; with `timeout` it is taken back unless it is complete by then.
+
+    A pause of a database that cannot be taken back any more stays beside a pause of all databases, because that
+    pause may be taken back.
+    """
     _check_database(plan, database)
     if {database, ALL}.intersection(pause.database for pause in plan.paused):
         return plan
     until = int(now) + timeout if timeout else 0
     added = Pause(database=database, since=int(now), until=until)
-    kept = () if database == ALL else plan.paused
+    kept = tuple(pause for pause in plan.paused if database != ALL or not pause.until)
     return plan.pausing((*kept, added))
 
 
@@ -69,9 +77,12 @@ def restarting(plan: Plan, facts: Facts) -> Plan:
     return plan.restarting(_next(plan.restarts, done))
 
 
-def reconnecting(plan: Plan) -> Plan:
+def reconnecting(plan: Plan, facts: Facts) -> Plan:
     """Return the plan in which every server connection is replaced once more."""
-    return plan.reconnecting(_next(plan.reconnects))
+    record = facts.container.applied
+    done = [record.reconnects] if record else []
+    done += (report.reconnects for report in facts.reports.values())
+    return plan.reconnecting(_next(plan.reconnects, done))
 
 
 def killing(plan: Plan, order: KillOrder, facts: Facts) -> Plan:
@@ -140,7 +151,7 @@ def after_pauses(facts: Facts, plan: Plan) -> tuple[Plan, tuple[Pause, ...]]:
     for pause in plan.paused:
         if pause.until and not waited_for(facts, pause):
             kept.append(pause.complete())
-        elif pause.until and facts.now >= pause.until:
+        elif pause.until and not pause.since - _CLOCKS <= facts.now < pause.until:
             expired.append(pause)
         else:
             kept.append(pause)

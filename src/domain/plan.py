@@ -153,9 +153,12 @@ class Plan(Value):
         """Return whether this unit has connections enough to serve clients."""
         return not self.settings.max_db_connections or self.share_of(unit) > 0
 
-    def with_known_databases(self) -> "Plan":
-        """Return this plan without what an operator asked for databases that have no pools any more."""
-        known = {ALL, *self.databases}
+    def with_known_databases(self, requested: Iterable[str]) -> "Plan":
+        """Return this plan without the orders of an operator for databases without a pool or a request.
+
+        Without PostgreSQL no database has a pool, and the orders count again with the next PostgreSQL.
+        """
+        known = {ALL, *self.databases, *requested}
         update = {
             "paused": tuple(pause for pause in self.paused if pause.database in known),
             "disabled": tuple(name for name in self.disabled if name in known),

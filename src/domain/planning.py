@@ -62,7 +62,7 @@ def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
         kills=current.kills,
         ended_logins=ended_logins(facts),
     )
-    wanted = wanted.with_known_databases()
+    wanted = wanted.with_known_databases(client.request.database for client in facts.clients)
     return wanted if wanted.upstream else wanted.without_upstream()
 
 

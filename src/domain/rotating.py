@@ -19,9 +19,18 @@ def with_names(facts: Facts) -> Facts:
 
 
 def rotations(facts: Facts) -> tuple[Rotation, ...]:
-    """Return the rotations of clients that stay."""
+    """Return the rotations of clients that stay.
+
+    A client that was told its name keeps the name also without a grant: another PostgreSQL may have refused what
+    the client asks for, and the client is told no other name when that is mended.
+    """
     staying = {grant.first_username for grant in facts.grants_to_keep}
-    return tuple(known for known in facts.ledger.rotations if known.username in staying)
+    staying |= {client.request.first_username for client in facts.clients if client.published}
+    return tuple(
+        known
+        for known in facts.ledger.rotations
+        if known.username in staying or facts.is_unclear(known.username)
+    )
 
 
 def rotation_for(facts: Facts, request: AccessRequest) -> Rotation | None:

@@ -249,7 +249,9 @@ def _operations(facts: Facts) -> Iterator[Sentence]:
         return
     if plan.paused:
         names = named(plan.paused_databases)
-        began = min(pause.since for pause in plan.paused)
+        began = min(
+            pause.since for pause in plan.paused if pause.database in plan.paused_databases
+        )
         since = datetime.datetime.fromtimestamp(began, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
         yield operation_sentences.PAUSED.sentence(
             databases=names, since=since, command=facts.command("resume")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from typing import TYPE_CHECKING
@@ -350,3 +351,17 @@ def test_a_client_waits_for_its_rule_in_pg_hba_conf(databases: PsycopgDatabases)
         server.stop()
         with pytest.raises(DatabaseUnreachable):
             databases.admits(backend, login(1), "shop")
+
+
+@pytest.mark.parametrize("cause", ["a session in template1", "a closed database"])
+def test_a_client_that_cannot_move_keeps_its_database(server, cause):
+    provide(server, asked(1, "shop"))
+    session = contextlib.nullcontext()
+    if cause == "a session in template1":
+        session = server.connect("template1")
+    else:
+        server.sql("CREATE DATABASE store")
+        server.sql("ALTER DATABASE store ALLOW_CONNECTIONS false")
+    with session, pytest.raises((AccessRefused, DatabaseRefused)):
+        provide(server, asked(1, "store"))
+    assert as_client(server, 1, "SELECT 1") == [(1,)]

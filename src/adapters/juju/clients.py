@@ -77,7 +77,9 @@ class JujuClients:
         if "read-only-uris" not in secret_fields:
             fields.pop("read-only-uris", None)
         answer = {key: fields.pop(key, "") for key in _PLAIN}
-        answer |= {key: value for key, value in fields.items() if key not in secret_fields}
+        # '' removes what an answer in another form had: what is in a secret is in no databag.
+        answer |= {key: "" if key in secret_fields else value for key, value in fields.items()}
+        local = self._state.app_databag(relation)
         for group in dict.fromkeys(_GROUPS.values()):
             content = {
                 key: value
@@ -86,6 +88,9 @@ class JujuClients:
             }
             if content:
                 answer[f"secret-{group}"] = self._secret(request, group).write(content, relation)
+            elif local.get(f"secret-{group}"):
+                self._secret(request, group).remove()
+                answer[f"secret-{group}"] = ""
         if request.request_id:
             self._answer(relation, request, answer, granted=granted)
             return
@@ -115,6 +120,10 @@ class JujuClients:
             self.forget(request)
             return
         self._remove_secrets(request)
+        self._clear(relation)
+
+    def _clear(self, relation: ops.Relation) -> None:
+        """Remove the answer to a v0 client."""
         keys = (*_PLAIN, *_GROUPS, "secret-user", "secret-tls", "data")
         self._state.put_for_app(relation, dict.fromkeys(keys, ""))
 
@@ -122,7 +131,10 @@ class JujuClients:
         """Remove what was kept for a client that has gone; other requests of its relation keep theirs."""
         self._remove_secrets(grant)
         relation = self._relation(grant.relation_id)
-        if not grant.request_id or relation is None:
+        if relation is None:
+            return
+        if not grant.request_id:
+            self._clear(relation)
             return
         answers = responses(self._state.app_databag(relation))
         left = [answer for answer in answers if answer.get("request-id") != grant.request_id]

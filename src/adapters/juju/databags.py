@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 Databag = Mapping[str, str]
 # The content of a secret of an application, by its URI and the identifier of the request.
-ReadSecret = Callable[[str, str], Databag]
+ReadSecret = Callable[[str], Databag]
 Fields = Mapping[str, pydantic.JsonValue]
 T = TypeVar("T", bound=pydantic.BaseModel)
 
@@ -156,7 +156,7 @@ def certificates(databag: Databag, key: str) -> tuple[Certificate, ...]:
         raise ValueError(f"{key}: {error}") from None
 
 
-def _no_secret(_uri: str, _request_id: str) -> Databag:
+def _no_secret(_uri: str) -> Databag:
     raise ValueError("its secret is not readable yet")
 
 
@@ -182,7 +182,7 @@ def asked(
 ) -> ParsedRelation:
     """Return what the application of a client relation requests, and what was published to it.
 
-    `secret` returns the content of a secret by its URI and the identifier of the request. Raises ValueError.
+    `secret` returns the content of a secret by its URI. Raises ValueError.
     `grants` are those of all clients.
     """
     clients: list[Client] = []
@@ -304,7 +304,7 @@ def _certificate(fields: Fields, secret: ReadSecret) -> ClientCertificate | None
     uri, text = _text(fields, "secret-mtls"), _text(fields, "mtls-cert")
     if uri:
         try:
-            text = secret(uri, _text(fields, "request-id")).get("mtls-cert", "")
+            text = secret(uri).get("mtls-cert", "")
         except ValueError as error:
             return ClientCertificate(problem=f"because {error}", unreadable=True)
     elif not text:

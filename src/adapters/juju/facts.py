@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -226,9 +225,9 @@ class JujuFacts:
         """Return what the PostgreSQL charm wrote. Raises ValueError with what is missing or wrong."""
         fields = databags.size_checked(self._state.databag(relation, relation.app))
         if uri := fields.get("secret-user"):
-            fields |= self._secret(uri, f"{BACKEND}.{relation.id}.user.secret")
+            fields |= self._secret(uri)
         if uri := fields.get("secret-tls"):
-            fields |= self._secret(uri, f"{BACKEND}.{relation.id}.tls.secret")
+            fields |= self._secret(uri)
         needed = ("username", "password", "endpoints")
         if missing := [key for key in needed if not fields.get(key)]:
             raise ValueError(f"{relation.app.name} has not given {', '.join(missing)} yet")
@@ -252,8 +251,12 @@ class JujuFacts:
             rooted=found.rooted if found else False,
         )
 
-    def _secret(self, uri: str, label: str) -> dict[str, str]:
-        content = content_of(uri=uri, label=label)
+    def _secret(self, uri: str) -> dict[str, str]:
+        """Return the content of a secret of another application. Raises ValueError.
+
+        The secret gets no label: Juju 3 refuses a label that another secret of this unit has or had.
+        """
+        content = content_of(uri=uri)
         if content is None:
             self._state.incomparable()  # No event tells that a secret becomes readable.
             raise ValueError("its secret is not readable yet")
@@ -282,24 +285,21 @@ class JujuFacts:
         for relation in self._state.relations(CLIENTS):
             remote = self._state.databag(relation, relation.app)
             local = self._state.app_databag(relation)
-            read = functools.partial(self._client_secret, relation.id)
-            parsed = databags.asked(relation.id, relation.app.name, remote, local, read, grants)
+            parsed = databags.asked(
+                relation.id, relation.app.name, remote, local, self._client_secret, grants
+            )
             for client in parsed.clients:
                 if client.request.certificate and (ends := client.request.certificate.ends):
                     self._state.comparable_before(ends)
             yield relation.id, parsed
 
-    def _client_secret(self, relation_id: int, uri: str, request_id: str) -> dict[str, str]:
-        """Return a secret that a client gave. Raises ValueError.
-
-        A secret of this application would lose its label to the client's.
-        """
+    def _client_secret(self, uri: str) -> dict[str, str]:
+        """Return a secret that a client gave. Raises ValueError, also for a secret of this application."""
         for relation in self._state.relations(CLIENTS):
             given = databags.given_secrets(self._state.app_databag(relation))
             if secret_id(uri) in map(secret_id, given):
                 raise ValueError("its secret belongs to this application")
-        label = ".".join(filter(None, (CLIENTS, str(relation_id), request_id, "mtls.secret")))
-        return self._secret(uri, label)
+        return self._secret(uri)
 
 
 def _operations(databag: databags.Databag) -> Operations:

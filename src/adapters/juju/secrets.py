@@ -29,15 +29,15 @@ def secret_id(uri: str) -> str:
 def content_of(*, uri: str | None = None, label: str | None = None) -> dict[str, str] | None:
     """Return the newest content of a secret; None if there is no secret that this unit may read.
 
-    With both, a secret of another application has this label from now on. This is a single call of a hook tool,
-    and the model of ops makes two.
+    A secret of another application is given by its URI, a secret of this application by its label. This is a
+    single call of a hook tool, and the model of ops makes two.
     """
     try:
         if uri is None:
             return hookcmds.secret_get(label=label or "", refresh=True)
         if not (found := _URI.fullmatch(uri.strip())):
             return None
-        return hookcmds.secret_get(id=f"secret:{found[1]}", label=label, refresh=True)
+        return hookcmds.secret_get(id=f"secret:{found[1]}", refresh=True)
     except (hookcmds.Error, ops.ModelError):
         return None
 

@@ -16,10 +16,10 @@ from domain.service import Service, ServiceState, UnitNode
 from domain.value import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     import lightkube
-    from lightkube.models.meta_v1 import ObjectMeta
+    from lightkube.models.meta_v1 import LabelSelectorRequirement, ObjectMeta
     from lightkube.resources.core_v1 import Node, Pod
     from lightkube.resources.core_v1 import Service as KubernetesService
 
@@ -225,8 +225,13 @@ class LightkubeExposure:
     def _covers(self, budget: object) -> bool:
         """Return whether a PodDisruptionBudget selects the pods of this application by labels."""
         selector = getattr(getattr(budget, "spec", None), "selector", None)
-        wanted = dict(getattr(selector, "matchLabels", None) or {})
-        return bool(wanted) and wanted.items() <= manifests.labels(self._application).items()
+        has = manifests.labels(self._application)
+        # A selector without rules selects every pod of the namespace, a missing selector selects none.
+        return (
+            selector is not None
+            and dict(selector.matchLabels or {}).items() <= has.items()
+            and all(_holds(rule, has) for rule in selector.matchExpressions or ())
+        )
 
     def _client(self) -> lightkube.Client:
         import httpx2
@@ -238,6 +243,13 @@ class LightkubeExposure:
             namespace=self._namespace,
             timeout=httpx2.Timeout(TIMEOUT),
         )
+
+
+def _holds(rule: LabelSelectorRequirement, labels: Mapping[str, str]) -> bool:
+    """Return whether labels match an expression of a selector (LabelSelectorRequirement of Kubernetes)."""
+    there, listed = rule.key in labels, labels.get(rule.key) in (rule.values or ())
+    matches = {"In": listed, "NotIn": not listed, "Exists": there, "DoesNotExist": not there}
+    return matches.get(rule.operator, False)
 
 
 class _Lister(Protocol):

@@ -127,8 +127,6 @@ class ClientDatabases:
         group = self.group_name(database)
         self._roles.ensure_role(group, GROUP)
         self._check_database(database, group, oid)
-        self._roles.ensure_attributes(name, attributes_of(frozenset(grant.roles)))
-        self._roles.ensure_memberships(name, groups | {group})
         self._ensure_database(database, group)
         with self._session.connect_to(database, WRITABLE) as connection:
             former = self._session.role(twin(name))
@@ -139,6 +137,9 @@ class ClientDatabases:
             self._share_existing_objects(connection, database, group)
             if grant.roles:
                 self._note_code(connection, database, group)
+        # Last: a client that is refused above keeps the access that it has.
+        self._roles.ensure_attributes(name, attributes_of(frozenset(grant.roles)))
+        self._roles.ensure_memberships(name, groups | {group})
         row = self._session.connection.execute(
             "SELECT rolpassword IS NULL FROM pg_authid WHERE rolname = %s", (name,)
         ).fetchone()

@@ -58,7 +58,7 @@ class Operate:
 
     def reconnect(self) -> Outcome:
         """Replace every server connection when its transaction ends; in session mode its session ends then."""
-        return self._order("reconnect", ALL, lambda _, plan: orders.reconnecting(plan))
+        return self._order("reconnect", ALL, lambda facts, plan: orders.reconnecting(plan, facts))
 
     def kill(self, order: KillOrder) -> Outcome:
         """Disconnect the clients that match an order, in every process of every unit."""

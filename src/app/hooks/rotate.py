@@ -49,6 +49,9 @@ class RotateCredentials:
         facts = self.source.read()
         check_may_write(facts, f"rotate-credentials users={users}")
         messages = list[str]()
+        if users == "all":
+            # If the clients cannot be rotated, nothing begins.
+            self.clients.check(facts, application)
         if users in ("own", "all"):
             facts, message = self.own.begin(facts)
             messages.append(message)

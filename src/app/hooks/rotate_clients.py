@@ -37,19 +37,8 @@ class RotateClients:
         `seconds` is how long the former credentials stay valid after a client was told its new credentials.
         Returns the facts after that, and a sentence for the operator for each client. Raises ActionFailed.
         """
-        if not facts.backend_ready:
-            raise ActionFailed(
-                "client users cannot be rotated while PostgreSQL is not ready: see the status"
-            )
-        chosen = [
-            client
-            for client in facts.clients
-            if client.published and application in ("", client.request.application)
-        ]
-        if application and not chosen:
-            raise ActionFailed(_unknown(application, facts.clients))
         ledger, told = facts.ledger, list[str]()
-        for client in chosen:
+        for client in self.check(facts, application):
             request = client.request
             known = ledger.rotation_of(request.first_username)
             if not known.open:
@@ -66,6 +55,21 @@ class RotateClients:
         if ledger != facts.ledger:
             self.peers.record(ledger)
         return facts.recording(ledger), tuple(told)
+
+    def check(self, facts: Facts, application: str) -> list[Client]:
+        """Return the clients of an application, or all with '', that can be rotated. Raises ActionFailed."""
+        if not facts.backend_ready:
+            raise ActionFailed(
+                "client users cannot be rotated while PostgreSQL is not ready: see the status"
+            )
+        chosen = [
+            client
+            for client in facts.clients
+            if client.published and application in ("", client.request.application)
+        ]
+        if application and not chosen:
+            raise ActionFailed(_unknown(application, facts.clients))
+        return chosen
 
 
 def _unknown(application: str, clients: Iterable[Client]) -> str:

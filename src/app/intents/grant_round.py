@@ -64,15 +64,21 @@ class GrantRound:
         existing = self._databases.get(grant.database)
         try:
             verdict = self._verdict(request, grant, existing, before)
-            if verdict.problem:
-                return self._refused(grant, f"{who} {verdict.problem}", before)
+            refused = f"{who} {verdict.problem}" if verdict.problem else ""
+            if refused and before is None:
+                return self._refused(grant, refused, before)
+            # A client that is refused keeps what it has, so its user is rotated all the same.
             rotation = rotation_for(self._facts, request)
             if rotation and rotation.stage == "asked":
                 self._rename(rotation)
-            locked = self._database.grant(grant, existing.oid if existing else 0)
+            locked = (
+                False if refused else self._database.grant(grant, existing.oid if existing else 0)
+            )
             if rotation and rotation.stage == "asked":
                 self.renamed.append(rotation.reaching("renamed"))
                 logger.info("%s has the new user name %s", who, grant.username)
+            if refused:
+                return self._refused(grant, refused, before)
         except AccessRefused as error:
             return self._refused(grant, f"{who}: {error}", before, error)
         self.given.append(grant)

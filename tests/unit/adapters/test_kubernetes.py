@@ -24,9 +24,14 @@ class Api(http.server.BaseHTTPRequestHandler):
 
     faults = {}
     applied = []
+    # The PodDisruptionBudgets of the namespace.
+    budgets = ()
     said = "no"
 
     def do_GET(self):
+        if self.path.endswith("/poddisruptionbudgets"):
+            self._answer({"items": self.budgets})
+            return
         if "/services/" in self.path and not self.faults.get("GET"):
             status = {"kind": "Status", "code": 404, "message": "not found", "reason": "NotFound"}
             self._reply(404, json.dumps(status).encode())
@@ -160,3 +165,41 @@ def test_the_name_of_a_service_has_63_letters_at_most_and_is_unique():
     assert names[:2] == ["a" * 10 + "-service", "a" * 55 + "-service"]
     assert [len(name) for name in names[1:]] == [63] * 4
     assert len(set(names)) == 5
+
+
+NAME = "app.kubernetes.io/name"
+
+
+@pytest.mark.parametrize(
+    ("selector", "covers"),
+    [
+        (None, False),
+        ({}, True),
+        ({"matchLabels": {NAME: "pgb"}}, True),
+        ({"matchLabels": {NAME: "other"}}, False),
+        ({"matchExpressions": [{"key": NAME, "operator": "In", "values": ["pgb", "x"]}]}, True),
+        ({"matchExpressions": [{"key": NAME, "operator": "In", "values": ["x"]}]}, False),
+        ({"matchExpressions": [{"key": NAME, "operator": "NotIn", "values": ["x"]}]}, True),
+        ({"matchExpressions": [{"key": NAME, "operator": "NotIn", "values": ["pgb"]}]}, False),
+        ({"matchExpressions": [{"key": NAME, "operator": "Exists"}]}, True),
+        ({"matchExpressions": [{"key": "tier", "operator": "Exists"}]}, False),
+        ({"matchExpressions": [{"key": "tier", "operator": "DoesNotExist"}]}, True),
+        ({"matchExpressions": [{"key": NAME, "operator": "Unheard"}]}, False),
+        (
+            {
+                "matchLabels": {NAME: "pgb"},
+                "matchExpressions": [{"key": "tier", "operator": "Exists"}],
+            },
+            False,
+        ),
+    ],
+)
+def test_no_budget_is_made_beside_another_that_selects_the_pods(
+    exposure, monkeypatch, selector, covers
+):
+    spec = {} if selector is None else {"selector": selector}
+    budget = {"metadata": {"name": "theirs"}, "spec": spec}
+    monkeypatch.setattr(Api, "budgets", [budget])
+    exposure.protect()
+    made = [at.path for at, *_ in Api.applied if "poddisruptionbudgets" in at.path]
+    assert bool(made) is not covers

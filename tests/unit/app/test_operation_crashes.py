@@ -70,11 +70,11 @@ def consoles(platform):
 def end(platform):
     """Return the state at rest; an order that was killed may have used up a number."""
     state = seen(platform)
-    for unit in state["model"]["units"].values():
-        unit["operations"].pop("kills")
-    state["model"]["plan"].pop("kills")
-    for _, _, record, _ in state["poolers"]:
-        record.pop("kills")
+    numbered = [unit["operations"] for unit in state["model"]["units"].values()]
+    numbered += [state["model"]["plan"], *(record for _, _, record, _ in state["poolers"])]
+    for values in numbered:
+        for order in ("kills", "reconnects"):
+            values.pop(order)
     return state, consoles(platform)
 
 

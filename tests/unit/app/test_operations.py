@@ -339,3 +339,43 @@ def test_a_unit_that_leaves_reports_nothing(platform):
     platform.leader.pause()
     unit.peers_changed()
     assert unit.read().operations == Operations()
+
+
+def test_a_pause_of_a_database_lasts_when_a_pause_of_all_is_taken_back(platform):
+    platform.leader.pause("shop")
+    platform.settle()
+    holds_on(platform.leader, alias="blog")
+    platform.leader.pause(ALL, 60)
+    run_hooks(platform)
+    assert platform.model.plan.paused_databases == (ALL,)
+    later(platform, 61)
+    run_hooks(platform)
+    platform.settle()
+    assert platform.model.plan.paused_databases == ("shop",)
+    assert paused(platform) == [{"shop"}] * 6
+
+
+def test_a_pause_is_taken_back_when_the_clock_was_set_back(platform):
+    holds_on(platform.leader)
+    platform.leader.pause(ALL, 60)
+    run_hooks(platform)
+    later(platform, -200)
+    run_hooks(platform)
+    assert platform.model.plan.paused_databases == (ALL,), "clocks of two leaders may differ"
+    later(platform, -3600)
+    run_hooks(platform)
+    platform.settle()
+    assert platform.model.plan.paused == ()
+    assert paused(platform) == [set()] * 6
+
+
+def test_reconnect_reaches_a_unit_that_carried_out_a_lost_order(platform):
+    leader = platform.leader
+    kept = platform.model.model_copy(deep=True)
+    leader.reconnect()
+    # Juju keeps nothing of the hook, and PgBouncer has carried the order out.
+    platform.model.plan = kept.plan
+    platform.model.units[leader.name] = kept.units[leader.name]
+    leader.pooler.consoles.reconnected.clear()
+    leader.reconnect()
+    assert leader.pooler.consoles.reconnected

@@ -375,3 +375,11 @@ def test_the_login_of_the_console_is_not_given_twice(platform):
     platform.model.auth = auth.model_copy(update={"chosen": ("admin",)})
     with pytest.raises(ActionFailed, match="in the secret of the option system-users"):
         platform.leader.get_credentials()
+
+
+def test_nothing_is_rotated_for_all_if_the_clients_cannot_be_rotated(platform):
+    before = platform.model.auth
+    with pytest.raises(ActionFailed, match="no application 'nosuch'"):
+        platform.leader.rotate_credentials("all", "nosuch")
+    assert platform.model.auth == before
+    assert len(platform.leader.rotate_credentials("all", "shop-app").messages) == 2

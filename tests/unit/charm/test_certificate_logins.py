@@ -1,12 +1,14 @@
 """Logins by certificate: what an application gives, and what each unit does with it."""
 
 import contextlib
+import dataclasses
 import json
 
 import pytest
 from certified import Certified, pair_in
 from on_juju import SHOP
-from ops import testing
+from ops import ModelError, testing
+from scenario.mocking import _MockModelBackend
 from stopped_clock import Clock
 
 from adapters.juju import facts
@@ -157,6 +159,29 @@ def test_the_second_of_two_certificates_with_the_same_name_is_refused(juju, cloc
     )
     (trust,) = juju.disk.rglob("client-ca-*")
     assert trust.read_text().strip() == texts[0].strip()
+
+
+def test_a_certificate_in_another_secret_is_read(juju, clock, tmp_path, monkeypatch):
+    """Juju 3 refuses a label that another secret of the unit has."""
+    labels, read = {}, _MockModelBackend.secret_get
+
+    def secret_get(backend, *, id=None, label=None, **how):  # noqa: A002
+        if id and label and labels.setdefault(label, id) != id:
+            raise ModelError(f"secret label {label} already exists")
+        return read(backend, id=id, label=label, **how)
+
+    monkeypatch.setattr(_MockModelBackend, "secret_get", secret_get)
+    shop = gives(juju, "shop-app", self_signed(tmp_path, "shop", "shop").certificate.read_text())
+    new = self_signed(tmp_path, "new", "shop").certificate.read_text()
+    secret = testing.Secret({"mtls-cert": new}, id="secret:another", owner=None)
+    juju.change(secrets={*juju.state.secrets, secret})
+    request = {"resource": "shop", "request-id": "aaaa0", "salt": "s", "secret-mtls": secret.id}
+    asks = {"version": "v1", "requests": json.dumps([request])}
+    juju.with_relation(dataclasses.replace(juju.relation(shop), remote_app_data=asks))
+    juju.changed(shop)
+    update(juju)
+    assert new.strip() in {path.read_text().strip() for path in juju.disk.rglob("client-ca-*")}
+    assert "because" not in juju.status
 
 
 @pytest.mark.parametrize("form", ["{}", "secret://00000000-0000-4000-8000-000000000000/{}"])

@@ -1,11 +1,12 @@
 """Rotations of client users under real ops: what clients read in secrets and databags, and what units do."""
 
 import contextlib
+import dataclasses
 import json
 
 import pytest
 from certified import Certified, pair_in
-from on_juju import SHOP
+from on_juju import SHOP, V0
 from ops import testing
 from stopped_clock import Clock
 
@@ -234,3 +235,39 @@ def test_a_follower_names_the_command_for_the_leader(make):
     juju = make(leader=False, others=(1,))
     with pytest.raises(testing.ActionFailed, match="/leader rotate-credentials users=clients"):
         rotate(juju)
+
+
+def asks(juju, number, request):
+    """Let a client replace its request, and run its hook."""
+    juju.with_relation(dataclasses.replace(juju.relation(number), remote_app_data=request))
+    juju.changed(number)
+
+
+@pytest.mark.parametrize(("before", "after"), [(V0, {}), ({}, V0)])
+def test_a_client_that_changes_the_form_of_its_answer_is_rotated_once(
+    related, clock, before, after
+):
+    number = related.client("shop-app", {"database": "shop", **before})
+    asks(related, number, {"database": "shop", **after})
+    rotate(related)
+    first = related.told(number)["password"]
+    update(related, 3)
+    assert related.told(number)["password"] == first
+    assert related.deferred == []
+    bag = related.relation(number).local_app_data
+    assert bool(bag.get("password")) != bool(bag.get("secret-user"))
+
+
+@pytest.mark.parametrize("bad", ["bank", "postgres"])
+def test_a_client_whose_request_is_refused_is_rotated(related, clock, bad):
+    related.client("bank-app", {"database": "bank", **V0})
+    number = related.client("shop-app", SHOP)
+    before = related.told(number)["password"]
+    asks(related, number, {"database": bad, **V0})
+    rotate(related, application="shop-app", **{"valid-hours": 0})
+    update(related, 4)
+    told = related.told(number)
+    assert told["password"] != before
+    assert related.server.roles[told["username"]].password == told["password"]
+    names = {name for name in related.server.roles if name.startswith(f"relation_id_{number}")}
+    assert names == {told["username"]}

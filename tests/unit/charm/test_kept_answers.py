@@ -71,6 +71,16 @@ def answers(juju, number):
     return {answer["request-id"]: answer for answer in json.loads(local["requests"])}
 
 
+@pytest.mark.parametrize("form", [V0, {}])
+def test_a_client_that_goes_back_to_version_0_can_log_in(related, form):
+    number = related.client("shop-app", {"database": "shop", **form})
+    ask(related, number, v1([SHOP]))
+    assert not related.relation(number).local_app_data.get("password")
+    ask(related, number, {"database": "shop", **form})
+    told = related.told(number)
+    assert related.server.roles[told["username"]].password == told["password"]
+
+
 @pytest.mark.parametrize("note", ["я" * 20_000, "a" * 65_400], ids=["escaped", "long"])
 def test_a_long_request_that_was_granted_ends_no_later_hook(related, note):
     requests = json.dumps([SHOP | {"note": note}], ensure_ascii=False, separators=(",", ":"))

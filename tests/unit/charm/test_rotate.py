@@ -40,6 +40,14 @@ def test_the_action_gives_own_users_new_passwords(related):
     assert related.status == "active"
 
 
+def test_an_action_that_cannot_rotate_the_clients_rotates_nothing(related):
+    before = related.secret(AUTH)
+    with pytest.raises(testing.ActionFailed, match="no application 'nosuch'") as failed:
+        act(related, "rotate-credentials", users="all", application="nosuch")
+    after = [secret for secret in failed.value.state.secrets if secret.label == AUTH]
+    assert [secret.latest_content or secret.tracked_content for secret in after] == [before]
+
+
 def test_a_rotation_writes_no_password_into_a_databag_or_a_plan(related):
     act(related, "rotate-credentials")
     for _ in range(6):
