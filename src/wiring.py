@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from domain.endpoints import Endpoint
     from domain.instances import Layout
 
-# The name of the application in the comments that mark its roles in PostgreSQL.
+# How the name of the application begins in the comments that mark its roles in PostgreSQL.
 LOCAL_OWNER = "the pooler on this machine"
 
 
@@ -180,7 +180,9 @@ def local_ports(
         replaced=local.NothingReplaced(),
         exposure=local.LocalExposure(model, unit),
         rollout=local.LocalRollout(model, unit),
-        databases=PsycopgDatabases(LOCAL_OWNER, waiting=waiting, silent=silent),
+        databases=PsycopgDatabases(
+            f"{LOCAL_OWNER} {model.identity}".rstrip(), waiting=waiting, silent=silent
+        ),
         reminder=local.LocalReminder(),
         new_password=new_password,
     )

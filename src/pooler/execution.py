@@ -68,7 +68,7 @@ def _verb(name: str) -> Verb:
 
 def _cure(error: OSError) -> str:
     if error.errno in _FULL:
-        return ": free some space there, then run `pooler up`"
+        return ": free some space there, then run this command again"
     if error.errno in _FORBIDDEN:
         return ": set $POOLER_HOME to a directory that you can write to"
     return ""

@@ -35,6 +35,11 @@ def listen_address(text: str) -> str:
             f"--listen: {text[:60]!r} is no IP address: write an address of this machine,"
             f" 0.0.0.0 for all of its addresses, or {NOWHERE}"
         ) from None
+    if getattr(address, "scope_id", None):
+        raise UsageError(
+            f"--listen: {address} has a zone, which no address of an endpoint can have: write an address"
+            " without `%`"
+        )
     if address.is_multicast:
         raise UsageError(
             f"--listen: no client can connect to {address}, which is a multicast address:"

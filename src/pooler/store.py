@@ -120,11 +120,12 @@ class Store:
         A directory without a state that has files of other programs is refused, too: `pooler` changes the
         mode of its directory.
         """
-        if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", f"{self._given}{self.home}"):
-            # No file of PgBouncer, systemd or cron can name such a path.
+        if re.search(r"[,\x00-\x1f\x7f\ud800-\udfff]", f"{self._given}{self.home}"):
+            # No file of PgBouncer, systemd or cron can name such a path. PgBouncer reads a list of hosts where a
+            # comma is.
             raise Unwritable(
-                f"{str(self._given)!a} has control characters, or is not UTF-8: set $POOLER_HOME to another"
-                " directory"
+                f"{str(self._given)!a} has a comma or control characters, or is not UTF-8: set $POOLER_HOME to"
+                " another directory"
             )
         if problem := files.insecure(self._given):
             raise Unwritable(problem)
@@ -206,7 +207,7 @@ class Store:
             full = error.errno in {errno.ENOSPC, errno.EDQUOT}
             cure = "free some space there" if full else "make it writable for you"
             raise Unwritable(
-                f"{self.home} cannot be written ({error.strerror}): {cure}, then run `pooler up`"
+                f"{self.home} cannot be written ({error.strerror}): {cure}, then run this command again"
             ) from None
 
     def remove(self) -> None:

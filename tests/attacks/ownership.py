@@ -17,7 +17,18 @@ from app.errors import AccessRefused, DatabaseRefused
 from logins import CLIENT_PASSWORD, OWN, OWNER, asked, material
 from logins import login as client
 
-PLATFORM = "the pooler on this machine"  #: the owner in the comments of the platform's roles
+
+def _owner_in_comments(server: PostgreSQL) -> str:
+    """Return the owner in the comments of the platform's roles, which each role can read."""
+    comments = "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles"
+    begin = "managed by pgbouncer-k8s for "
+    owners = {
+        text.removeprefix(begin).partition(": ")[0]
+        for (text,) in server.sql(comments)
+        if text and text.startswith(f"{begin}the pooler on this machine ")
+    }
+    (owner,) = owners
+    return owner
 
 
 @attack("18", "a role made in advance under a name of ours", "critical")
@@ -30,7 +41,7 @@ def role_in_advance(stage: Stage) -> str:
     server = stage.server
     server.sql("CREATE ROLE evil_18 LOGIN CREATEROLE PASSWORD 'x'")
     database = "salaries_18"
-    both = f"{PLATFORM}\0{database}".encode()
+    both = f"{_owner_in_comments(server)}\0{database}".encode()
     names = [f"pgbouncer_{hashlib.sha256(both).hexdigest()[:32]}"]
     try:
         evil = {"user": "evil_18", "password": "x"}

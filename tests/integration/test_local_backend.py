@@ -1,10 +1,12 @@
 """A PostgreSQL that is given by `--backend`, and the server that `pooler` makes."""
 
+import contextlib
 import json
 
 import psycopg
 import pytest
-from platform_under_test import value
+from platform_under_test import Pooler, value
+from postgresql import PostgreSQL
 
 from pooler import server
 from pooler.store import State
@@ -159,3 +161,38 @@ def test_variables_of_libpq_are_not_obeyed_and_are_named(fresh, postgresql):
         down = fresh.delete()
         postgresql.sql('drop database "demo"')
     assert "keeps databases of clients: demo" in down
+
+
+def backend_of(pooler, postgresql):
+    """Return the words of `up` for a server, and give the pooler its password."""
+    own = postgresql.credentials()
+    pooler.environment["PGPASSWORD"] = own.password.get_secret_value()
+    return "--backend", f"postgresql://{own.user}@{own.endpoints[0]}"
+
+
+def test_a_second_home_takes_nothing_from_the_first_in_the_same_server(fresh, postgresql):
+    fresh.up(*backend_of(fresh, postgresql))
+    with contextlib.closing(Pooler()) as second:
+        said = second.run("up", *backend_of(second, postgresql), f"listen_port={second.port}")
+        refused = second.run("relate", "other")
+        text = said.stdout + said.stderr + refused.stdout + refused.stderr
+        assert "was not made by this application" in text
+        second("down", "--delete", "--yes")
+    with fresh.client("demo") as client:
+        assert value(client, "select 1") == 1
+    assert fresh.run("status").returncode == 0
+    fresh.delete()
+    postgresql.wipe()
+
+
+def test_a_database_that_the_next_server_had_before_is_kept(fresh, postgresql):
+    fresh.up(*backend_of(fresh, postgresql))
+    with PostgreSQL() as other:
+        other.sql("create database pgbouncer")
+        other.sql("create table precious as select 1 as number", database="pgbouncer")
+        said = fresh("up", *backend_of(fresh, other))
+        former = postgresql.credentials().endpoints[0]
+        assert f"PostgreSQL at {former} keeps what was made there" in said
+        fresh.delete()
+        assert other.sql("select number from precious", database="pgbouncer") == [(1,)]
+    postgresql.wipe()

@@ -90,6 +90,9 @@ class Model(StoredModel):
     """The state that all units of an application share."""
 
     application: str = "pgbouncer"
+    # Tells the roles of this state from those of another state in the same PostgreSQL; '' in a state of an earlier
+    # release.
+    identity: str = ""
     options: dict[str, Any] = {}
     units: dict[UnitName, UnitRecord] = {}
     # The name of a unit; '' if there is no unit.

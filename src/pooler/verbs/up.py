@@ -6,6 +6,7 @@ import argparse
 import datetime
 import os
 import pathlib
+import secrets
 from collections.abc import Sequence
 
 from adapters.local import environment
@@ -114,7 +115,16 @@ def _start(
             raise
         away, version, prepared = True, known.version, True
         run.say(f"{error}: the units start without it")
-    state.made_database = state.made_database or not prepared
+    if known is None:
+        state.model.identity = secrets.token_hex(8)
+    moved = known is not None and known.endpoints != credentials.endpoints
+    if known and moved and address:
+        run.say(
+            f"PostgreSQL at {known.endpoints[0]} keeps what was made there: databases, and roles whose names begin"
+            " with pgbouncer_ or relation_id_"
+        )
+    # In another server this database may have been there before.
+    state.made_database = not prepared or (state.made_database and not moved)
     state.stopped = False
     state.model.service_host = listening.reachable(state.listen)
     platform = LocalPlatform(run.store, state, pooler_owner())

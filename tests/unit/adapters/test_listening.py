@@ -60,7 +60,9 @@ def test_a_program_is_described_as_far_as_it_is_known(holder, said):
 
 
 # ---- where the units listen -----------------------------------------------------------------
-@pytest.mark.parametrize("text", ["", "laptop", "1.2.3", "192.0.2.1", "10.0.0.0/8", "a\nb"])
+@pytest.mark.parametrize(
+    "text", ["", "laptop", "1.2.3", "192.0.2.1", "10.0.0.0/8", "a\nb", "::1%1", "fe80::1%lo"]
+)
 def test_what_is_no_address_of_this_machine_is_refused(text):
     with pytest.raises(UsageError, match="--listen: "):
         listening.listen_address(text)

@@ -94,7 +94,7 @@ def test_a_directory_of_other_programs_is_refused_as_the_home(tmp_path):
     assert os.listdir(tmp_path) == ["thesis"]
 
 
-@pytest.mark.parametrize("name", ["a\nb", "a\udcff", "a\x1b[2J"])
+@pytest.mark.parametrize("name", ["a\nb", "a\udcff", "a\x1b[2J", "a,b"])
 def test_a_path_that_no_configuration_can_name_is_refused(tmp_path, name):
     with pytest.raises(Unwritable, match="control characters, or is not UTF-8"):
         Store(tmp_path / name).check()
