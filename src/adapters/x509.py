@@ -169,12 +169,18 @@ def _single(text: str) -> x509.Certificate:
 def _authorities(
     leaf: x509.Certificate, known: list[x509.Certificate]
 ) -> tuple[x509.Certificate, ...]:
-    """Return the authorities above a certificate, each the issuer of the certificate before it."""
+    """Return the authorities above a certificate, each the issuer of the certificate before it.
+
+    A root may also be given as a certificate that another root has signed. Where both are given, the path ends
+    with the root.
+    """
     path: list[x509.Certificate] = []
     current = leaf
-    while len(path) < _LONGEST_CHAIN:
+    roots_first = sorted(known, key=lambda other: not has_signed(other, other))
+    while len(path) < _LONGEST_CHAIN and not (path and has_signed(current, current)):
         issuer = next(
-            (other for other in known if other not in path and has_signed(current, other)), None
+            (other for other in roots_first if other not in path and has_signed(current, other)),
+            None,
         )
         if issuer is None:
             break

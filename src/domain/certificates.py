@@ -152,8 +152,8 @@ def reason_to_refuse(
 ) -> str:
     """Return why a pair must not be served; '' for a pair that may be.
 
-    While the certificate that is kept is valid, it is not replaced by a certificate that lacks a name that
-    was requested. If clients can verify it, it is not replaced by a certificate without a root.
+    While the certificate that is kept is valid, it is not replaced by a certificate that is not valid yet, or that
+    lacks a name that was requested. If clients can verify it, it is not replaced by a certificate without a root.
     """
     checks = (
         (issued.fits_key, "it is for another key"),
@@ -167,6 +167,8 @@ def reason_to_refuse(
             return reason
     if kept is None or kept.ends <= now:
         return ""
+    if issued.begins > now:
+        return f"it is not valid before {shown_time(issued.begins)}, and the certificate before is still valid"
     if missing := missing_names(requested, issued.names):
         return f"it lacks {', '.join(missing)}, and the certificate before is still valid"
     if kept.rooted and not issued.rooted:

@@ -365,3 +365,19 @@ def test_a_client_that_cannot_move_keeps_its_database(server, cause):
     with session, pytest.raises((AccessRefused, DatabaseRefused)):
         provide(server, asked(1, "store"))
     assert as_client(server, 1, "SELECT 1") == [(1,)]
+
+
+def test_a_client_that_locks_its_database_keeps_no_role(server):
+    groups = ("charmed_read", "createdb")
+    server.sql("CREATE ROLE charmed_read")
+    provide(server, asked(1, "shop", *groups))
+    with server.connect("shop") as session:
+        session.execute("BEGIN; LOCK TABLE pg_class IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises((AccessRefused, DatabaseRefused)):
+            provide(server, asked(1, "shop"))
+        row = """
+            SELECT rolcreatedb, pg_has_role(oid, 'charmed_read', 'MEMBER')
+            FROM pg_roles WHERE rolname = 'relation_id_1'
+        """
+        assert server.sql(row) == [(False, False)]
+    assert as_client(server, 1, "SELECT 1") == [(1,)]

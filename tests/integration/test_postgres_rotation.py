@@ -301,3 +301,16 @@ def test_a_refusal_names_a_prepared_transaction(server: PostgreSQL) -> None:
         do(server, rename)
     server.sql("ROLLBACK PREPARED 'odd ''name'", database="shop")
     do(server, rename)
+
+
+def test_a_role_that_was_a_former_name_is_a_client_again(server: PostgreSQL) -> None:
+    """The record of the rotation was lost, and the former name has an end."""
+    rotated(server)
+    do(server, lambda database: database.expire(FIRST, 0))
+    do(server, lambda database: database.lock_out([SECOND]))
+    assert provide(server, asked(1, "shop"))
+    with session(server, FIRST, CLIENT_PASSWORD) as client:
+        row = client.execute("SELECT session_user, current_user").fetchone()
+    assert row == (FIRST, FIRST)
+    # PgBouncer gets no password of a user whose time has ended.
+    assert looked_up(server, FIRST)[0][0] == FIRST

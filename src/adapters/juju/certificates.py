@@ -242,6 +242,8 @@ class JujuCertificates:
             issued = x509.read_issued(entry.certificate, others, key)
         except (KeyError, ValueError) as error:
             return str(error), None
+        if issued.begins > now:
+            self._state.comparable_before(issued.begins)
         if reason := reason_to_refuse(issued, requested, now, kept):
             return reason, None
         if kept and issued.pair == kept.pair:

@@ -293,6 +293,9 @@ class MemoryDatabase(FormerNames):
             raise AccessRefused(f"role {grant.username} was given to {min(foreign)}")
         if role is None:
             role = self._server.roles[grant.username] = MemoryRole(database=grant.database)
+        if role.acts_as:
+            role.acts_as, role.until, role.password = "", 0.0, ""
+        role.groups &= frozenset(grant.roles)
         databases = {database.name: database for database in self.server_databases()}
         known = databases.get(grant.database)
         if known and known.owner != known.group and known.oid != oid:

@@ -124,8 +124,11 @@ class ClientDatabases:
             )
         groups = self._roles.groups(frozenset(grant.roles) - ATTRIBUTES)
         self._roles.ensure_role(name, CLIENT)
+        self._roles.end_former_name(name)
         group = self.group_name(database)
         self._roles.ensure_role(group, GROUP)
+        # First: nothing in the client's database keeps a role that the client does not request any more.
+        self._roles.remove_roles(name, frozenset(grant.roles))
         self._check_database(database, group, oid)
         self._ensure_database(database, group)
         with self._session.connect_to(database, WRITABLE) as connection:

@@ -14,6 +14,7 @@ from app.errors import AccessRefused, DatabaseRefused
 from domain import scram
 from domain.made import GROUP, NEW_OWNER
 from domain.roles import GROUPS
+from domain.rotation import twin
 from domain.users import NAME_BYTES
 
 if TYPE_CHECKING:
@@ -111,6 +112,34 @@ class Roles:
                 )
                 session.run("GRANT {r} TO CURRENT_USER" + options, r=name)
 
+    def end_former_name(self, name: str) -> None:
+        """Let a role that was the former name of a client act as itself, without its end and its password.
+
+        The record of a rotation is lost when the relation with PostgreSQL ends while PostgreSQL does not answer.
+        """
+        row = self._session.connection.execute(
+            """
+            SELECT %s = ANY(setconfig) FROM pg_db_role_setting
+            WHERE setrole = %s::regrole AND setdatabase = 0
+            """,
+            (f"role={twin(name)}", regrole(name)),
+        ).fetchone()
+        if row and row[0]:
+            with self._session.connection.transaction():
+                self._session.run("ALTER ROLE {r} VALID UNTIL 'infinity' PASSWORD NULL", r=name)
+                self._session.run("ALTER ROLE {r} RESET role", r=name)
+
+    def remove_roles(self, name: str, wanted: frozenset[str]) -> None:
+        """Take from the user each attribute and group that a client may request and that it does not want."""
+        role = self._session.role(name)
+        if role and role.createdb and "createdb" not in wanted:
+            self._session.run("ALTER ROLE {r} NOCREATEDB", r=name)
+        if role and role.createrole and "createrole" not in wanted:
+            self._session.run("ALTER ROLE {r} NOCREATEROLE", r=name)
+        for group, grantor in self._groups_of(name):
+            if group in GROUPS and group not in wanted:
+                self._revoke(group, name, grantor)
+
     def ensure_attributes(self, name: str, wanted: frozenset[str]) -> None:
         """Let the user log in, and give it exactly these of the attributes that a client may have."""
         role = self._session.role(name)
@@ -128,7 +157,17 @@ class Roles:
 
     def ensure_memberships(self, name: str, wanted: frozenset[str]) -> None:
         """Add the user to these groups, and remove it from other groups that this application gives."""
-        rows = self._session.connection.execute(
+        rows = self._groups_of(name)
+        for group in sorted(wanted - {row[0] for row in rows}):
+            self._session.run("GRANT {g} TO {r}", g=group, r=name)
+        own = self._session.ownership.roles(GROUP)
+        for group, grantor in rows:
+            if group not in wanted and (group in GROUPS or group in own):
+                self._revoke(group, name, grantor)
+
+    def _groups_of(self, name: str) -> list[tuple[str, str]]:
+        """Return the groups of a role, each with the role that added it."""
+        return self._session.connection.execute(
             """
             SELECT g.rolname, pg_get_userbyid(m.grantor)
             FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
@@ -136,13 +175,10 @@ class Roles:
             """,
             (regrole(name),),
         ).fetchall()
-        for group in sorted(wanted - {row[0] for row in rows}):
-            self._session.run("GRANT {g} TO {r}", g=group, r=name)
-        own = self._session.ownership.roles(GROUP)
-        for group, grantor in rows:
-            if group not in wanted and (group in GROUPS or group in own):
-                by = " GRANTED BY {by}" if self._session.memberships_have_grantors else ""
-                self._session.run("REVOKE {g} FROM {r}" + by, g=group, r=name, by=grantor)
+
+    def _revoke(self, group: str, name: str, grantor: str) -> None:
+        by = " GRANTED BY {by}" if self._session.memberships_have_grantors else ""
+        self._session.run("REVOKE {g} FROM {r}" + by, g=group, r=name, by=grantor)
 
     def ensure_password(self, name: str, password: pydantic.SecretStr) -> None:
         """Set the password of a user by its verifier: a password is never in a statement or a log."""

@@ -195,7 +195,7 @@ class ReconcileAccess:
         ends = rotation is not None and rotation.expired(facts.now)
         # The user is new although its client has a password: the user, or the server, was lost. The client
         # keeps its password.
-        if (locked or (ends and locked is not None)) and client.published:
+        if (locked or ends) and client.published:
             password = self.clients.password(request)
         renamed = any(known.current == username for known in granting.renamed)
         by_certificate = (

@@ -115,16 +115,7 @@ def _start(
             raise
         away, version, prepared = True, known.version, True
         run.say(f"{error}: the units start without it")
-    if known is None:
-        state.model.identity = secrets.token_hex(8)
-    moved = known is not None and known.endpoints != credentials.endpoints
-    if known and moved and address:
-        run.say(
-            f"PostgreSQL at {known.endpoints[0]} keeps what was made there: databases, and roles whose names begin"
-            " with pgbouncer_ or relation_id_"
-        )
-    # In another server this database may have been there before.
-    state.made_database = not prepared or (state.made_database and not moved)
+    _note_server(run, state, credentials, prepared=prepared)
     state.stopped = False
     state.model.service_host = listening.reachable(state.listen)
     platform = LocalPlatform(run.store, state, pooler_owner())
@@ -143,6 +134,23 @@ def _start(
         run.say("ready")
     _follow_metrics(run, platform)
     return platform
+
+
+def _note_server(
+    run: Invocation, state: State, credentials: BackendLogin, *, prepared: bool
+) -> None:
+    """Note in the state what is in the server; `prepared` says that the database of the look-ups is there."""
+    known = state.model.backend.credentials
+    moved = known is not None and known.endpoints != credentials.endpoints
+    if known is None:
+        state.model.identity = secrets.token_hex(8)
+    elif moved:
+        run.say(
+            f"PostgreSQL at {known.endpoints[0]} keeps what was made there: databases, and roles whose names begin"
+            " with pgbouncer_ or relation_id_"
+        )
+    # In another server this database may have been there before.
+    state.made_database = not prepared or (state.made_database and not moved)
 
 
 def _follow_metrics(run: Invocation, platform: LocalPlatform) -> None:

@@ -1,5 +1,7 @@
 """What stays when another PostgreSQL takes the place: the names of clients, and the orders of an operator."""
 
+import time
+
 import pytest
 from in_memory import worst
 from operated import three_units
@@ -7,6 +9,7 @@ from rotating import lets_in, published, shop
 
 from adapters.memory.server import MemoryServer
 from domain.problems import Level
+from domain.rotation import DAY
 
 
 def replaced(platform):
@@ -77,3 +80,26 @@ def test_orders_for_a_database_last_over_a_time_without_postgresql():
     platform.settle(20)
     plan = platform.model.plan
     assert (plan.disabled, plan.paused_databases) == (("shop",), ("blog",))
+
+
+@pytest.mark.parametrize("away", [0, 2 * DAY])
+def test_a_client_can_log_in_after_postgresql_came_back_in_its_rotation(monkeypatch, away):
+    shown = [1_000_000.0]
+    monkeypatch.setattr(time, "time", lambda: shown[0])
+    platform = shop()
+    platform.leader.rotate_credentials("clients", "", DAY)
+    platform.settle()
+    assert platform.model.ledger.rotations[0].stage == "told"
+    platform.model.backend = type(platform.model.backend)()
+    for unit in platform.units.values():
+        unit.backend_broken()
+    platform.settle()
+    shown[0] += away
+    platform.backend()
+    platform.settle()
+    assert lets_in(platform, published(platform))
+    shown[0] += 2 * DAY
+    for unit in platform.units.values():
+        unit.update_status()
+    platform.settle()
+    assert lets_in(platform, published(platform))

@@ -1,5 +1,7 @@
 """Rotations whose former credentials end at once, because a password became known, on units in memory."""
 
+import time
+
 import pytest
 from in_memory import related
 from operated import session
@@ -179,4 +181,28 @@ def test_sessions_end_again_until_the_former_password_is_of_no_use(platform, nam
     assert not platform.server.roles[SECOND].sessions
     assert platform.model.ledger.rotations[0].stage == "ended"
     assert not lets_in(platform, former)
+    assert lets_in(platform, published(platform))
+
+
+@pytest.mark.parametrize("seconds", [0, 3600])
+def test_the_former_login_of_a_refused_client_keeps_no_password(monkeypatch, seconds):
+    shown = [1_000_000.0]
+    monkeypatch.setattr(time, "time", lambda: shown[0])
+    platform = related()
+    platform.relate("shop", "shop")
+    platform.model.clients[1].roles = "createdb"
+    platform.leader.config_changed()
+    platform.settle()
+    platform.leader.rotate_credentials("clients", "shop", seconds)
+    for _ in range(20):
+        if published(platform).username == SECOND:
+            break
+        platform.leader.update_status()
+    platform.server.roles[SECOND].password = "set by a session of the former user"
+    for _ in range(5):
+        shown[0] += 3 * 3600
+        for unit in [platform.leader, *platform.followers]:
+            unit.update_status()
+        platform.settle()
+    assert published(platform).username == SECOND
     assert lets_in(platform, published(platform))

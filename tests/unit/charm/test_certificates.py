@@ -197,6 +197,7 @@ def test_a_certificate_that_was_revoked_is_requested_again(provider):
             {"public": ec.generate_private_key(ec.SECP256R1()).public_key()},
         ),
         ("it expired on ", {"days": (-9, -1)}),
+        ("it is not valid before ", {"days": (1, 90)}),
         (
             "it is the certificate of an authority",
             {"extra": [x509.BasicConstraints(ca=True, path_length=None)]},
