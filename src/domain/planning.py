@@ -72,9 +72,12 @@ def certificate_logins(facts: Facts) -> tuple[tuple[CertificateLogin, ...], dict
     # A client whose name changes keeps its certificate, also against another client that offers its name.
     current += tuple(login.named(twin(login.username)) for login in current)
     known = {login.username: OF_A_BAD_REQUEST for login in current}
+    # PostgreSQL may have ended in this hook, and with it what the client was granted.
+    granted = {grant.username for grant in facts.ledger.grants}
     offers = (
         (request.username, known.get(request.username) if request.kept else request.certificate)
         for request in (client.request for client in facts.clients)
+        if not request.kept or request.username in granted
     )
     offered = [(username, certificate) for username, certificate in offers if certificate]
     logins, problems = distinct(offered, current)

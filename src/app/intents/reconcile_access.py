@@ -99,6 +99,8 @@ class ReconcileAccess:
             stats_password=self.new_password(),
             admin_user=f"pgbouncer_admin_{application}",
             admin_password=self.new_password(),
+            # A client under rotation is not told its former password again.
+            clients=facts.auth.clients if facts.auth else (),
             signed_for=signed_for,
         )
 

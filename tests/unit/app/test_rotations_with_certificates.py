@@ -101,3 +101,25 @@ def test_a_client_has_its_first_name_in_the_hook_in_which_the_backend_ends(clock
     platform.leader.backend_departed("postgresql/0")
     (login,) = platform.model.plan.certificate_logins
     assert login.username == f"relation_id_{number}"
+
+
+def test_a_bad_request_keeps_no_certificate_when_the_backend_ends(clock):
+    platform, number = with_certificate(clock)
+    platform.model.clients[number].database = ""
+    run(platform)
+    assert by_certificate(platform.leader) == [f"relation_id_{number}"]
+    platform.model.backend = platform.model.backend.model_copy(update={"present": False})
+    platform.leader.backend_departed("postgresql/0")
+    assert platform.model.plan.certificate_logins == ()
+
+
+def test_a_client_has_both_names_when_the_user_of_postgresql_changes(clock):
+    platform, number = with_certificate(clock)
+    platform.leader.rotate_credentials("clients")
+    for _ in range(3):
+        clock[0] += 1000
+        run(platform)
+    platform.backend(user="relation_id_9")
+    run(platform)
+    both = [f"relation_id_{number}", f"relation_id_{number}__2"]
+    assert [by_certificate(unit) for unit in platform.units.values()] == [both] * 2

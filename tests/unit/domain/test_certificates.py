@@ -188,6 +188,15 @@ def test_a_certificate_without_all_names_replaces_only_one_that_expired():
     )
 
 
+def test_a_certificate_that_is_not_valid_yet_replaces_none_that_is():
+    early = issued(begins=NOW + DAY, ends=NOW + 9 * DAY)
+    assert certificates.reason_to_refuse(early, NAMES, NOW) == ""
+    assert certificates.reason_to_refuse(early, NAMES, NOW, issued(ends=NOW)) == ""
+    assert certificates.reason_to_refuse(early, NAMES, NOW, issued()) == (
+        "it is not valid before 2026-11-28 08:00 UTC, and the certificate before is still valid"
+    )
+
+
 def test_a_certificate_without_a_root_replaces_none_that_clients_verify():
     held = issued(rooted=False)
     assert certificates.reason_to_refuse(held, NAMES, NOW) == ""
