@@ -165,7 +165,8 @@ def trusted(
     logins: Sequence[CertificateLogin], before: Sequence[TrustedLogin], now: float
 ) -> tuple[TrustedLogin, ...]:
     """Return the record of what the processes trust next; `before` is the record of what they trust already."""
-    known = {login.is_for: login.since or now for login in before}
+    # If the clock was set back, the wait begins again.
+    known = {login.is_for: min(login.since or now, now) for login in before}
     return tuple(
         TrustedLogin(username=login.username, name=login.name, since=known.get(login.is_for, 0.0))
         for login in logins

@@ -114,6 +114,8 @@ def test_the_wait_begins_when_processes_are_seen_to_trust_a_certificate():
     assert second == trusted(logins, second, 99.0)
     assert [known.admitted(139.0) for known in (*first, *second)] == [False, False]
     assert second[0].admitted(140.0)
+    (again,) = trusted(logins, second, 5.0)
+    assert again.admitted(125.0), "the clock was set back"
     (other,) = trusted((login("b", "shop"),), second, 500.0)
     assert not other.admitted(500.0)
 
