@@ -70,6 +70,14 @@ class ActionFailed(Exception):
     """An operator asked for something that cannot be done. The sentence says why, and what to do."""
 
 
+class NotLeading(ActionFailed):
+    """An operator asked this unit for something that only the leader of its application does."""
+
+    def __init__(self, unit: str, command: str) -> None:
+        super().__init__(f"{unit} does not lead: run `{command}`")
+        self.unit = unit
+
+
 class RolloutForbidden(Exception):
     """Kubernetes does not show the refresh of the pods to this application. An operator has to allow it."""
 

@@ -1,15 +1,14 @@
 """Refuse an action on a unit that does not lead, with the command that runs the action on the leader."""
 
-from app.errors import ActionFailed
+from app.errors import ActionFailed, NotLeading
 from domain.facts import Facts
 from domain.leadership import may_write_for_app
 
 
 def check_leads(facts: Facts, action: str, database: str = "") -> None:
-    """Raise ActionFailed unless this unit leads."""
+    """Raise NotLeading unless this unit leads."""
     if not facts.leader:
-        command = facts.command(action, database)
-        raise ActionFailed(f"{facts.unit} does not lead: run `{command}`")
+        raise NotLeading(facts.unit, facts.command(action, database))
 
 
 def check_may_write(facts: Facts, action: str, database: str = "") -> None:

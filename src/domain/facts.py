@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from domain.backend import BackendLogin, BackendRelation
 from domain.budget import UnitBudget
 from domain.capabilities import capabilities
+from domain.commands import argument
 from domain.container import Container
 from domain.instances import Layout
 from domain.ledger import Ledger
@@ -226,7 +227,7 @@ class Facts(Value):
         first, _, application = self.configure_command.partition(" config")
         if not application:
             return f"{first} {action} {database}".strip()
-        given = f" database={database}" if database else ""
+        given = f" {argument('database', database)}" if database else ""
         return f"{first} run {application.strip()}/leader {action}{given}"
 
     @property

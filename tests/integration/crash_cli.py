@@ -12,9 +12,13 @@ import time
 import psycopg
 from platform_under_test import Pooler, lives
 
+from adapters.postgres.ownership import group_name, new_owner_name
+from wiring import LOCAL_OWNER
+
 MORTAL = pathlib.Path(__file__).with_name("mortal_pooler.py")
 SECONDS = 20.0
 AUTH_DATABASE = "pgbouncer"
+SEAL = re.compile(r"\[[0-9a-f]{32}\]$")
 SECRET = re.compile(r'^"(?P<user>\w+)" ".*"$', re.MULTILINE)
 
 ROLES = """
@@ -90,7 +94,16 @@ def end_state(pooler):
         for number, one in state["model"]["clients"].items()
     }
 
+    # Each state has an identity, from which the names of groups are made.
+    identity = state["model"]["identity"]
+    owner = f"{LOCAL_OWNER} {identity}"
+    databases = {one["database"] for one in state["model"]["clients"].values()}
+    chance = {identity: "IDENTITY", new_owner_name(owner): "NEW OWNER"}
+    chance |= {group_name(owner, name): f"GROUP OF {name}" for name in databases}
+
     def plain(text):
+        for known, name in chance.items():
+            text = text.replace(known, name)
         for known, name in ((pooler.home, "HOME"), (pooler.port, "PORT"), (server["port"], "PG")):
             text = re.sub(rf"(?<!\d){re.escape(str(known))}(?!\d)", name, text)
         text = re.sub(r"relation_id_\d+", lambda found: names.get(found[0], found[0]), text)
@@ -109,8 +122,8 @@ def end_state(pooler):
     )
     return {name: plain(text).splitlines() for name, text in shown.items()} | {
         "roles": [
-            (plain(name), login, re.sub(r"\[[0-9a-f]{32}\]$", "[seal]", comment), *groups)
-            for name, login, comment, *groups in asked(server, ROLES)
+            (plain(name), login, plain(SEAL.sub("[seal]", comment)), *map(plain, groups))
+            for name, login, comment, groups in asked(server, ROLES)
         ],
         "databases": asked(server, "SELECT datname::text FROM pg_database ORDER BY 1"),
         "functions": asked(

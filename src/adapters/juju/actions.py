@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import pydantic
 
 from adapters.juju import operate_actions, rotation_actions
-from app.errors import ActionFailed, CertificatesFailed
+from app.errors import ActionFailed, CertificatesFailed, NotLeading
 from app.outcome import Answer
+from domain.commands import argument
 
 if TYPE_CHECKING:
     import ops
@@ -66,11 +67,21 @@ ACTIONS: dict[str, Callable[[Application, Parameters, Log], Mapping[str, object]
 }
 
 
+def _on_leader(unit: str, name: str, parameters: Parameters) -> str:
+    """Return the command that runs this action on the leader."""
+    words = [f"juju run {unit.partition('/')[0]}/leader {name}"]
+    words += [argument(key, value) for key, value in parameters.items()]
+    return " ".join(words)
+
+
 def run(event: ops.ActionEvent, application: Application) -> Outcome | None:
     """Run the action of an event, set its results, and return the outcome of the hook that it ran, if any."""
     name = event.handle.kind.removesuffix("_action").replace("_", "-")
     try:
         answer = ACTIONS[name](application, event.params, event.log)
+    except NotLeading as error:
+        event.fail(str(NotLeading(error.unit, _on_leader(error.unit, name, event.params))))
+        return None
     except ActionFailed as error:
         event.fail(str(error))
         return None

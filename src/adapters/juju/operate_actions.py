@@ -65,7 +65,8 @@ def _waits(facts: Facts, database: str) -> bool:
 def _paused(facts: Facts, database: str) -> dict[str, object]:
     plan = facts.plan
     known = plan.paused if plan else ()
-    began = next((p for p in known if p.database in (database, ALL)), None)
+    # A pause of a database also stays beside a pause of all databases.
+    began = next((p for name in (ALL, database) for p in known if p.database == name), None)
     holder = facts.operations.holder
     waits = plan.settings.query_wait_timeout if plan else 0
     results: dict[str, object] = {

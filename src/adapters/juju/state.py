@@ -50,6 +50,8 @@ class JujuState:
         self._reads: dict[Read, ops.Relation | None] = {}
         # The numbers of the relations of `only_in_its_hooks`.
         self._announced: set[int] = set()
+        # Whether this unit leads, as this hook was told last; None before it asks.
+        self._led: bool | None = None
         # Whether a later hook can see all that this hook read and wrote.
         self.comparable = True
         # From this time on, in seconds, a hook has something to do although all values are unchanged.
@@ -58,7 +60,11 @@ class JujuState:
     def is_leader(self) -> bool:
         """Return whether this unit leads the application."""
         self._reads[Read(LEADER)] = None
-        return self._charm.unit.is_leader()
+        leads = self._charm.unit.is_leader()
+        if self._led not in (None, leads):
+            self.comparable = False
+        self._led = leads
+        return leads
 
     def options(self) -> Mapping[str, bool | int | float | str]:
         """Return the options of the application."""
@@ -156,7 +162,8 @@ class JujuState:
 
     def _now(self, read: Read, relation: ops.Relation | None) -> object:
         if read.kind == LEADER:
-            return self._charm.unit.is_leader()
+            # ops asks Juju again after 30 s. This hook did what follows from the answer that it had.
+            return self._led
         if read.kind == OPTIONS:
             return dict(self._charm.config)
         if relation is None:
