@@ -272,6 +272,11 @@ class Facts(Value):
         return self.plan is not None or self.container.applied is not None
 
     @property
+    def follows(self) -> bool:
+        """Return whether this unit follows a plan; then each hook says in the status what keeps it from that."""
+        return self.configured and not self.leaving
+
+    @property
     def applicable_plan(self) -> Plan | None:
         """Return the plan that the processes can be configured with now; None if there is none.
 

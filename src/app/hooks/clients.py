@@ -25,9 +25,7 @@ class ClientsChanged:
         """Serve the requests if this unit is the leader, and defer while the backend is not ready."""
         facts = self.source.read()
         if not may_write_for_app(facts):
-            # The status of this unit stays that of the plan that it follows.
-            follows = facts.configured and not facts.leaving
-            return self.converge(facts) if follows else Done(facts)
+            return self.converge(facts) if facts.follows else Done(facts)
         # Converge also makes the backend ready, if an event that should have done so was lost.
         outcome = self.converge(facts)
         match outcome:
@@ -71,9 +69,7 @@ class ClientsBroken:
         """Take access away from the client that has left, if this unit is the leader."""
         facts = self.source.read()
         if not may_write_for_app(facts):
-            # The status of this unit stays that of the plan that it follows.
-            follows = facts.configured and not facts.leaving
-            return self.converge(facts) if follows else Done(facts)
+            return self.converge(facts) if facts.follows else Done(facts)
         outcome = self.converge(facts)
         # The relation is gone, so Juju cannot deliver this event again. A later hook finishes the work.
         return Done(outcome.facts, outcome.problems)

@@ -25,9 +25,7 @@ class ConfigChanged:
         """Apply the options, if this unit is the leader and has a configuration."""
         facts = self.source.read()
         if not may_write_for_app(facts) and not facts.reference_decides:
-            # The status of this unit stays that of the plan that it follows.
-            follows = facts.configured and not facts.leaving
-            return self.verify(facts) if follows else Done(facts)
+            return self.verify(facts) if facts.follows else Done(facts)
         if not facts.configured:
             return Deferred(facts, "waiting for a configuration to change")
         return self.verify(facts)

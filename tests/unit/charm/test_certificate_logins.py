@@ -165,10 +165,11 @@ def test_a_certificate_in_another_secret_is_read(juju, clock, tmp_path, monkeypa
     """Juju 3 refuses a label that another secret of the unit has."""
     labels, read = {}, _MockModelBackend.secret_get
 
-    def secret_get(backend, *, id=None, label=None, **how):  # noqa: A002
-        if id and label and labels.setdefault(label, id) != id:
+    def secret_get(backend, **how):
+        uri, label = how.get("id"), how.get("label")
+        if uri and label and labels.setdefault(label, uri) != uri:
             raise ModelError(f"secret label {label} already exists")
-        return read(backend, id=id, label=label, **how)
+        return read(backend, **how)
 
     monkeypatch.setattr(_MockModelBackend, "secret_get", secret_get)
     shop = gives(juju, "shop-app", self_signed(tmp_path, "shop", "shop").certificate.read_text())
