@@ -35,6 +35,8 @@ def test_a_process_that_is_stopping_cannot_be_started(unit, workload):
         unit.apply(unit.config(cpus=2))
         on_both(unit, clients)
         unit.apply(unit.config(cpus=1))
+        # Pebble stops it in the background, and shows it as active until it begins.
+        workload.wait(lambda: unit.pooler.read().running == {0}, 5)
         with pytest.raises(PoolerFailed, match="cannot start service while terminating"):
             unit.apply(unit.config(cpus=2))
     workload.wait(lambda: unit.pooler.read().ending == frozenset(), 8)
