@@ -18,14 +18,16 @@ up down:
 check: .venv-tox/ready ## lint, types, and the tests without real servers
 	$(call together,lint types docs core unit)
 
-test: check ## and the tests with real servers
-	$(call together,integration pages)
+# What waits for real servers leaves the processors to what computes.
+test: .venv-tox/ready ## all of check, and the tests with real servers
+	$(call together,integration pages lint types docs core unit)
 	@echo "make test passes. The rest, for root: make test-root"
 
 # Promises, attacks and alerts measure seconds, and have steps of their own.
 test-root: .venv-tox/ready ## the rest: an older PgBouncer, the packed charm, what needs root, promises, attacks, alerts
 	@$(if $(ROOT),,echo "make test-root needs root: sudo make test-root"; exit 1)
-	$(call together,root older packed)
+	$(call together,root older)
+	$(call together,packed)
 	$(call together,promises attacks)
 	$(call together,alerts)
 
