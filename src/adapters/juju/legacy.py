@@ -237,9 +237,27 @@ class JujuLegacyClients:
             client = (
                 LegacyClient(request=parsed.clients[0].request, shared=offer is not None)
                 if parsed.clients
-                else None
+                else self._answered(relation, endpoint)
             )
             yield LegacyRelation(relation.id, parsed, client)
+
+    def _answered(self, relation: ops.Relation, endpoint: str) -> LegacyClient | None:
+        """Return a client without a valid request that has an answer of this unit; None if it has none.
+
+        While the leader publishes nothing to such a client, each unit has to remove its answer.
+        """
+        answer, username = self._state.unit_databag(relation), username_of(relation.id)
+        if answer.get("user") not in (username, twin(username)):
+            return None
+        return LegacyClient(
+            request=AccessRequest(
+                relation_id=relation.id,
+                application=relation.app.name,
+                database=answer.get("database", ""),
+                endpoint=endpoint,
+                kept=True,
+            )
+        )
 
     def password(self, request: AccessRequest) -> pydantic.SecretStr | None:
         """Return the password that was published to a client with its present name; None if there is none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 from adapters.local.model import ClientRecord, Model, UnitRecord
 from domain.backend import BackendRelation
@@ -89,11 +89,7 @@ class LocalFacts:
             relations_without_request=frozenset(
                 number for number, record in clients.items() if not record.database
             ),
-            legacy=tuple(
-                LegacyClient(request=client.request, shared=client.published is not None)
-                for client in requests
-                if client.request.endpoint
-            ),
+            legacy=tuple(_legacy(requests, clients, me)),
             service_host=model.service_host,
             configure_command="pooler config",
             certificates=me.certificates,
@@ -131,6 +127,26 @@ class LocalFacts:
             for name, unit in self._model.units.items()
             if name != self._unit and name not in unseen
         )
+
+
+def _legacy(
+    requests: list[Client], clients: Mapping[int, ClientRecord], me: UnitRecord
+) -> Iterator[LegacyClient]:
+    """Yield the clients at `db` and `db-admin`, also those that have nothing but an answer of this unit."""
+    for client in requests:
+        if client.request.endpoint:
+            yield LegacyClient(request=client.request, shared=client.published is not None)
+    asked = {client.request.relation_id for client in requests}
+    for number in me.answers.keys() & clients.keys() - asked:
+        record = clients[number]
+        request = AccessRequest(
+            relation_id=number,
+            application=record.application,
+            database=record.database,
+            endpoint=record.endpoint,
+            kept=True,
+        )
+        yield LegacyClient(request=request)
 
 
 def _parsed(number: int, record: ClientRecord, version: str) -> Client | Refusal | None:

@@ -31,7 +31,7 @@ class LegacyChanged:
             case Done(facts=now, problems=problems) if now.legacy and not now.backend_ready:
                 return Deferred(now, "waiting for the backend database", problems)
             case Done(facts=now, problems=problems, complete=complete) if not now.leader and any(
-                not client.shared for client in now.legacy
+                not client.shared and not client.request.kept for client in now.legacy
             ):
                 reason = "waiting for the leader to share the credentials of a client"
                 return Deferred(now, reason, problems, complete=complete)

@@ -197,6 +197,17 @@ def test_the_end_of_the_backend_removes_every_answer():
     assert None not in answers(platform, number)
 
 
+def test_the_end_of_the_backend_removes_the_answer_to_a_bad_request():
+    platform = related()
+    number = platform.relate("old-app", "shop", endpoint="db")
+    platform.model.clients[number].database = "postgres"
+    platform.model.backend = BackendRelation()
+    platform.leader.backend_broken()
+    assert answers(platform, number)[0] is None
+    platform.followers[0].peers_changed()
+    assert answers(platform, number) == [None, None]
+
+
 def test_a_unit_that_is_being_removed_answers_no_client():
     platform = related()
     follower = platform.followers[0]

@@ -298,6 +298,24 @@ def test_a_follower_keeps_its_answer_while_it_cannot_read_the_offers(follower, t
     assert answers(juju, number) == before
 
 
+@pytest.mark.parametrize("asks", [{**OLD, "database": "postgres"}, {}], ids=["bad", "empty"])
+def test_a_follower_removes_its_answer_to_what_is_no_request_any_more(follower, asks):
+    juju, number = follower(published=True)
+    juju.changed(number)
+    assert answers(juju, number)[1]["user"]
+    relation = juju.relation(number)
+    units = {key: {} for key in relation.remote_units_data}
+    juju.with_relation(
+        dataclasses.replace(relation, remote_app_data=asks, remote_units_data=units)
+    )
+    juju.changed(number)
+    assert answers(juju, number)[1]["user"]
+    juju.leader_writes("pgb-peers", legacy="")
+    juju.changed(number)
+    assert answers(juju, number)[1] == {}
+    assert juju.deferred == []
+
+
 def test_the_answer_of_the_charm_before_stays_until_there_is_another(follower):
     juju, number = follower(published=False)
     left = {"master": "host=10.0.0.9 user=pgbouncer_user_7_dev", "user": "pgbouncer_user_7_dev"}

@@ -263,8 +263,13 @@ class EncryptedHistory(History):
 
     def check_certificate_logins(self):
         plan = self.model.plan
-        for unit in self.platform.units.values():
+        for name, unit in self.platform.units.items():
             config = unit.pooler.config
+            if config is None:
+                # The options are not valid, so what the plan requires stays in force.
+                assert plan.settings.client_tls_sslmode == "require"
+                assert self.model.units[name].certificates.kept is None
+                continue
             users = by_certificate(config)
             wanted = {login.username for login in plan.certificate_logins}
             # While a rotation goes on, a client has both names; after that, either of them.
