@@ -308,14 +308,15 @@ class Checks:
         server = self.server
         return database in server.owners and database not in recorded | server.signed.keys()
 
-    def check_nothing_is_left_to_do(self):
-        def state():
-            units = self.platform.units.values()
-            steps = [(len(u.pooler.taken), len(u.pooler.exporters.taken)) for u in units]
-            return self.model.model_dump_json(), steps
+    def everything(self):
+        """Return the records of all units, and how many steps their processes and exporters have taken."""
+        units = self.platform.units.values()
+        steps = [(len(u.pooler.taken), len(u.pooler.exporters.taken)) for u in units]
+        return self.model.model_dump_json(), steps
 
-        before = state()
+    def check_nothing_is_left_to_do(self):
+        before = self.everything()
         for which in PLAIN:
             for name in self.platform.units:
                 self.hook(name, which)
-        assert state() == before
+        assert self.everything() == before
