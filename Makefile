@@ -18,7 +18,7 @@ up down:
 check: .venv-tox/ready ## lint, types, and the tests without real servers
 	$(call together,lint types docs core unit)
 
-# What waits for real servers leaves the processors to what computes.
+# Tests with real servers mostly wait, so the other environments run beside them.
 test: .venv-tox/ready ## all of check, and the tests with real servers
 	$(call together,integration pages lint types docs core unit)
 	@echo "make test passes. The rest, for root: make test-root"
