@@ -72,8 +72,17 @@ def admitted_everywhere(facts: Facts, username: str) -> bool:
     )
 
 
+def reported(facts: Facts) -> dict[str, Serving | None]:
+    """Return what each unit that stays serves by the present plan; None for a unit that has not reported it."""
+    servings = {facts.unit: facts.serving}
+    servings |= {peer.name: peer.serving for peer in facts.peers if not peer.leaving}
+    plan = facts.plan
+    return {
+        name: serving if serving and (plan is None or serving.is_of(plan)) else None
+        for name, serving in servings.items()
+    }
+
+
 def _reports(facts: Facts, plan: Plan) -> list[Serving | None]:
     """Return what each unit serves that stays and has a share of max_db_connections; None without a report."""
-    servings = {peer.name: peer.serving for peer in facts.peers if not peer.leaving}
-    servings[facts.unit] = facts.serving
-    return [serving for name, serving in servings.items() if plan.serves_by(name)]
+    return [serving for name, serving in reported(facts).items() if plan.serves_by(name)]

@@ -127,6 +127,8 @@ class Plan(Value):
     kills: KillOrder = KillOrder()
     # Users whose former credentials have ended at once, until every unit has disconnected their clients.
     ended_logins: tuple[EndedLogin, ...] = ()
+    # How often the plan got something that a unit has to serve before a client is told of it.
+    revision: Count = 0
 
     @property
     def paused_databases(self) -> tuple[str, ...]:
@@ -192,6 +194,27 @@ class Plan(Value):
         update = {"settings": settings, "known_users": known_users, "short_lived": short_lived}
         return self.model_copy(update=update)
 
+    def after(self, before: "Plan") -> "Plan":
+        """Return this plan with its revision; `before` is the plan that it replaces."""
+        return self.model_copy(update={"revision": before.revision + self._adds_to(before)})
+
+    def _adds_to(self, before: "Plan") -> bool:
+        """Return whether units serve something by this plan that they may not serve by the plan before."""
+        mine, former = self.settings, before.settings
+        changed = (
+            mine.listen_port != former.listen_port
+            or mine.client_tls_sslmode != former.client_tls_sslmode
+            or mine.max_db_connections != former.max_db_connections
+        )
+        logins, known = self.certificate_logins, before.certificate_logins
+        return (
+            changed
+            or not {*self.databases}.issubset(before.databases)
+            or not {login.username for login in logins}.issubset(login.username for login in known)
+            or any(member.share > before.share_of(member.name) for member in self.members)
+            or _adds_servers(self.upstream, before.upstream)
+        )
+
     def with_single_hosts(self, place: int) -> "Plan":
         """Return this plan in which every pool has a single host; `place` chooses the replica."""
         upstream = self.upstream.with_single_hosts(place) if self.upstream else None
@@ -225,6 +248,16 @@ class Serving(Value):
     # use; 0 and '' before the first change of these passwords.
     credentials: Count = 0
     auth_user: str = ""
+    # The revision of the plan that the processes serve; None in the report of a release without revisions.
+    revision: Count | None = None
+
+    def is_of(self, plan: Plan) -> bool:
+        """Return whether this report is newer than what the plan got last.
+
+        Juju drops what a hook has reported that was killed. So an older report may have a database that the unit
+        serves no more, because the database had left the plan for a time.
+        """
+        return self.revision in (None, plan.revision)
 
     def encrypted(self, authorities: tuple[Certificate, ...]) -> "Serving":
         """Return this report of a unit that serves TLS with a certificate of these authorities."""
@@ -246,3 +279,13 @@ class Serving(Value):
     def serves(self, database: str, port: int) -> bool:
         """Return whether a client of this database can log in at this port."""
         return port == self.port and database in self.databases
+
+
+def _adds_servers(now: Upstream | None, before: Upstream | None) -> bool:
+    """Return whether pools lead to servers that they may not have led to.
+
+    Each relation with PostgreSQL has its own auth user.
+    """
+    if now is None or before is None:
+        return now is not None
+    return now.auth_user != before.auth_user or len(now.read_only) > len(before.read_only)

@@ -63,7 +63,7 @@ def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
         ended_logins=ended_logins(facts),
     )
     wanted = wanted.with_known_databases(client.request.database for client in facts.clients)
-    return wanted if wanted.upstream else wanted.without_upstream()
+    return (wanted if wanted.upstream else wanted.without_upstream()).after(current)
 
 
 def certificate_logins(facts: Facts) -> tuple[tuple[CertificateLogin, ...], dict[str, str]]:

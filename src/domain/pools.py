@@ -293,4 +293,9 @@ def serving(plan: Plan, processors: int, *, readers: bool = True) -> Serving:
     """Return what a unit serves when it runs by the plan; with `readers` it also serves read-only pools."""
     planned = pools(plan, Part(readers=readers))
     names = tuple(pool.alias for pool in planned if pool.alias not in AUTH_ALIASES)
-    return Serving(port=plan.settings.listen_port, databases=names, processors=processors)
+    return Serving(
+        port=plan.settings.listen_port,
+        databases=names,
+        processors=processors,
+        revision=plan.revision,
+    )

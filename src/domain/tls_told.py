@@ -5,6 +5,7 @@ only after they were told that TLS ends. They know what a hook of the leader tel
 """
 
 from domain.facts import Facts
+from domain.leadership import reported
 from domain.plan import Plan, Serving
 from domain.settings import Settings
 from domain.tls import ServedPair
@@ -20,10 +21,9 @@ def tells_tls(facts: Facts, settings: Settings, current: Plan) -> bool:
     mode = settings.client_tls_sslmode
     if mode == "disable" or not (facts.certificates.related or mode == "require"):
         return False
-    servings = _servings(facts)
     if current.tls:
-        return all(serving.tls for serving in servings if serving)
-    return all(serving is not None and serving.tls for serving in servings)
+        return all(serving.tls for serving in _servings(facts) if serving)
+    return all(serving is not None and serving.tls for serving in reported(facts).values())
 
 
 def client_authorities(facts: Facts, current: Plan) -> tuple[str, ...]:

@@ -159,7 +159,8 @@ class Checks:
         return any(
             instance.port == port
             and instance.index in pooler.running
-            and told.database in {pool.alias for pool in instance.pools}
+            and {told.database, told.read_only_alias} - {""}
+            <= {pool.alias for pool in instance.pools}
             for instance in (pooler.config.instances if pooler.config else ())
         )
 

@@ -46,6 +46,7 @@ def test_the_leader_refreshes_everything_that_units_share():
     platform.leader.peers_changed()
     assert platform.model.leader_address == "10.0.0.1"
     assert platform.model.plan.databases == ("shop",)
+    platform.settle()
     assert platform.model.clients[number].told == told
 
 

@@ -140,7 +140,8 @@ def test_shares_add_up_and_differ_by_one_at_most(total, parts):
 # ---- serving ---------------------------------------------------------------------------------
 def test_a_unit_serves_what_it_is_told_but_not_the_look_up_of_passwords():
     now = serving(plan(databases=("shop",), readers="r"), 2)
-    assert now == Serving(port=6432, databases=("shop", "shop_readonly"), processors=2)
+    served = ("shop", "shop_readonly")
+    assert now == Serving(port=6432, databases=served, processors=2, revision=0)
     assert now.serves("shop", 6432)
     assert not now.serves("shop", 7000)
     assert not now.serves("blog", 6432)
