@@ -100,6 +100,8 @@ def end_state(pooler):
     databases = {one["database"] for one in state["model"]["clients"].values()}
     chance = {identity: "IDENTITY", new_owner_name(owner): "NEW OWNER"}
     chance |= {group_name(owner, name): f"GROUP OF {name}" for name in databases}
+    # An equal plan may come back as another revision. A report of an earlier revision is a difference.
+    revision = (state["model"]["plan"] or {}).get("revision", 0)
 
     def plain(text):
         for known, name in chance.items():
@@ -107,6 +109,7 @@ def end_state(pooler):
         for known, name in ((pooler.home, "HOME"), (pooler.port, "PORT"), (server["port"], "PG")):
             text = re.sub(rf"(?<!\d){re.escape(str(known))}(?!\d)", name, text)
         text = re.sub(r"relation_id_\d+", lambda found: names.get(found[0], found[0]), text)
+        text = re.sub(rf'(?<="revision": ){revision}\b', "PRESENT", text)
         text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "TIME", text)
         return re.sub(r"(?<=127.0.0.1 PG )[^\"]+", "…", text)
 
