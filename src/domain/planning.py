@@ -62,8 +62,15 @@ def plan(facts: Facts, ended: Collection[str] = ()) -> Plan:
         kills=current.kills,
         ended_logins=ended_logins(facts),
     )
-    wanted = wanted.with_known_databases(client.request.database for client in facts.clients)
+    wanted = wanted.with_known_databases(request.database for request in _requests(facts))
     return (wanted if wanted.upstream else wanted.without_upstream()).after(current)
+
+
+def _requests(facts: Facts) -> Iterator[AccessRequest]:
+    """Yield the requests of clients, without a kept request whose grant has ended in this hook."""
+    granted = {grant.username for grant in facts.ledger.grants}
+    requests = (client.request for client in facts.clients)
+    yield from (known for known in requests if not known.kept or known.username in granted)
 
 
 def certificate_logins(facts: Facts) -> tuple[tuple[CertificateLogin, ...], dict[str, str]]:
@@ -72,12 +79,9 @@ def certificate_logins(facts: Facts) -> tuple[tuple[CertificateLogin, ...], dict
     # A client whose name changes keeps its certificate, also against another client that offers its name.
     current += tuple(login.named(twin(login.username)) for login in current)
     known = {login.username: OF_A_BAD_REQUEST for login in current}
-    # PostgreSQL may have ended in this hook, and with it what the client was granted.
-    granted = {grant.username for grant in facts.ledger.grants}
     offers = (
         (request.username, known.get(request.username) if request.kept else request.certificate)
-        for request in (client.request for client in facts.clients)
-        if not request.kept or request.username in granted
+        for request in _requests(facts)
     )
     offered = [(username, certificate) for username, certificate in offers if certificate]
     logins, problems = distinct(offered, current)

@@ -82,6 +82,18 @@ def test_orders_for_a_database_last_over_a_time_without_postgresql():
     assert (plan.disabled, plan.paused_databases) == (("shop",), ("blog",))
 
 
+def test_an_order_for_a_database_that_no_client_requests_ends_with_postgresql_in_a_single_hook():
+    platform = three_units()
+    platform.leader.disable("shop")
+    for client in platform.model.clients.values():
+        client.database = ""
+    platform.settle()
+    assert platform.model.plan.disabled == ("shop",)
+    platform.model.backend = platform.model.backend.without_servers()
+    platform.leader.backend_departed("postgresql/0")
+    assert platform.model.plan.disabled == ()
+
+
 @pytest.mark.parametrize("away", [0, 2 * DAY])
 def test_a_client_can_log_in_after_postgresql_came_back_in_its_rotation(monkeypatch, away):
     shown = [1_000_000.0]

@@ -286,6 +286,9 @@ class RefreshHistory(RuleBasedStateMachine):
         Unless `known`, the status of the StatefulSet describes an earlier state meanwhile.
         """
         name = self.place(number)
+        # A unit that cannot know whether a refresh has begun holds it back, in the place of a unit below.
+        instead = 0 < self.pods.partition < number_of(name)
+        self.heard = self.heard and (known or not instead)
         self.pods.known = known
         if name not in self.pods.ended:
             stop = stop if self.faults else None
