@@ -16,17 +16,17 @@ up down:
 	@./pooler $@
 
 check: .venv-tox/ready ## lint, types, and the tests without real servers
-	$(call together,lint types docs core unit)
+	$(call together,unit core lint docs)
 
 # Tests with real servers mostly wait, so the other environments run beside them.
 test: .venv-tox/ready ## all of check, and the tests with real servers
-	$(call together,integration pages lint types docs core unit)
+	$(call together,integration unit core lint docs)
 	@echo "make test passes. The rest, for root: make test-root"
 
 # Promises, attacks and alerts measure seconds, and have steps of their own.
-test-root: .venv-tox/ready ## the rest: an older PgBouncer, the packed charm, what needs root, promises, attacks, alerts
+test-root: .venv-tox/ready ## the rest: an older PgBouncer, the pages, the packed charm, what needs root, promises, attacks, alerts
 	@$(if $(ROOT),,echo "make test-root needs root: sudo make test-root"; exit 1)
-	$(call together,root older)
+	$(call together,root pages older)
 	$(call together,packed)
 	$(call together,promises attacks)
 	$(call together,alerts)
@@ -46,13 +46,16 @@ words: .venv-tox/ready ## the words of documentation, comments and messages, by 
 	@$(TOX) exec -q $(DISCOVER) -e lint -- python tests/words $(P)
 
 # The review for Charmhub's listing looks for a line that begins with each of these names.
-lint: ## style, words, and imports
+lint: ## style, words, imports, and types
 unit: ## what runs without servers, except the domain and the application
 integration: ## real PgBouncer, PostgreSQL and Kubernetes API
 older: ## real PgBouncer 1.24
 
-lint types docs core unit integration older juju: .venv-tox/ready
+lint docs core unit integration older juju: .venv-tox/ready
 	$(TOX) run -e $@
+
+types: .venv-tox/ready ## types alone, of which lint is the rest
+	@$(TOX) exec -q $(DISCOVER) -e lint -- basedpyright --level error
 
 pages: .venv-tox/ready ## the commands of README, tutorial and how-to pages, run in order on a fresh machine
 	$(TOX) run $(DISCOVER) -e $@

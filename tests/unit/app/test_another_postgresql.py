@@ -82,7 +82,7 @@ def test_orders_for_a_database_last_over_a_time_without_postgresql():
     assert (plan.disabled, plan.paused_databases) == (("shop",), ("blog",))
 
 
-def test_an_order_for_a_database_that_no_client_requests_ends_with_postgresql_in_a_single_hook():
+def test_an_order_without_a_client_ends_in_the_hook_of_postgresqls_end():
     platform = three_units()
     platform.leader.disable("shop")
     for client in platform.model.clients.values():

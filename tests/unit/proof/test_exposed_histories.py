@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
-from profiles import CHOSEN
+from profiles import LONG_HISTORIES
 from proof.test_histories import History
 from removals import MOST_UNITS
 
@@ -68,4 +68,4 @@ class ExposedHistory(History):
 
 
 TestExposedHistories = ExposedHistory.TestCase
-TestExposedHistories.settings = CHOSEN
+TestExposedHistories.settings = LONG_HISTORIES

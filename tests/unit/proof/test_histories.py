@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from observing import Observing
 from ordering import Ordering
-from profiles import CHOSEN
+from profiles import LONG_HISTORIES
 from removals import MOST_UNITS, Removals
 from supervised_pooler import SupervisedPooler, most_of
 
@@ -393,4 +393,4 @@ class History(Removals, Observing, Ordering, Checks, RuleBasedStateMachine):
 
 
 TestHistories = History.TestCase
-TestHistories.settings = CHOSEN
+TestHistories.settings = LONG_HISTORIES
