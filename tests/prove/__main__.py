@@ -24,7 +24,7 @@ LONG = {"HYPOTHESIS_PROFILE": "proof"}
 PROOFS: dict[str, tuple[str, Suite | Mutation]] = {
     "histories": (
         "any order of hooks, with crashes: 3,000 histories of 80 steps",
-        Suite(("tests/unit/proof",), environment=LONG),
+        Suite(("tests/unit/proof",), environment=LONG, workers="auto"),
     ),
     "input": (
         "whatever strangers write, thirty times as much of it",
