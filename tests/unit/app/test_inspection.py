@@ -1,6 +1,9 @@
 """What an operator is shown of a unit: `show` and `report`."""
 
+import re
+
 import pytest
+from in_memory import deployed
 from operated import session, three_units
 from pydantic import SecretStr
 
@@ -124,3 +127,57 @@ def test_what_is_shown_does_not_grow_with_the_clients(platform):
     assert "more" in shown["clients"]
     assert sum(map(len, shown.values())) < 50_000
     assert sum(map(len, platform.leader.report().values())) < 90_000
+
+
+def rows(text):
+    """Return the lines of a text, with two spaces between the columns."""
+    return [re.sub(" {2,}", "  ", line) for line in text.splitlines()]
+
+
+def test_what_each_console_answers_is_a_row(platform):
+    platform.leader.pooler.consoles.busy = {0: 1, 1: 2}
+    shown = platform.leader.show()
+    assert rows(shown["pools"])[1:] == [
+        "1  shop  relation_id_1  session  2  0  2  0  0.0",
+        "0  shop  relation_id_1  session  1  0  1  0  0.0",
+    ]
+    assert rows(shown["servers"])[1:] == [
+        "0  shop  relation_id_1  active  10.1.0.1:5432  1",
+        "1  shop  relation_id_1  active  10.1.0.1:5432  2",
+    ]
+    assert rows(shown["stats"])[1:] == [
+        f"{process}  {database}  0  0  0  0  0  0"
+        for process in (0, 1)
+        for database in ("pgbouncer_auth", "blog", "shop")
+    ]
+
+
+def test_why_a_process_does_not_answer_is_shown(platform):
+    platform.leader.pooler.hung = {1}
+    assert platform.leader.show()["stats"].splitlines()[-1] == (
+        "process 1 does not answer: PgBouncer process 1 does not answer"
+    )
+    platform.model.auth = None
+    assert platform.leader.show()["servers"].splitlines()[1:] == [
+        "process 0 does not answer: PgBouncer has no users yet",
+        "process 1 does not answer: PgBouncer has no users yet",
+    ]
+
+
+def test_a_report_has_the_configuration_that_the_plan_decides(platform):
+    lines = platform.leader.report()["configuration"].splitlines()
+    assert lines[:3] == ["process 0:", "  listen_addr = *", "  listen_port = 6432"]
+    assert lines[-3:] == [
+        "process 1:", "  unix_socket_dir = /var/lib/pgbouncer/1", "  peer_id = 2",
+    ]  # fmt: skip
+
+
+def test_a_unit_without_postgresql_has_a_report():
+    report = deployed(units=1).leader.report()
+    assert report["versions"] == "PgBouncer 1.26.1, PostgreSQL unknown"
+    assert report["grants"] == "user  database  roles"
+
+
+def test_a_unit_that_has_not_asked_pgbouncer_shows_no_difference(platform):
+    platform.leader.pooler.lose_disk()
+    assert platform.leader.show()["drift"] == "none"

@@ -182,6 +182,16 @@ def test_an_older_pgbouncer_disconnects_no_client(platform):
     assert platform.followers[0].pooler.consoles.sessions[0]
 
 
+def test_the_first_pgbouncer_that_can_disconnects_clients(platform):
+    unit = platform.leader
+    unit.pooler.release = Version(1, 24)
+    unit.pooler.lose_disk()
+    unit.pebble_ready()
+    unit.pooler.consoles.sessions[0] = [session(1)]
+    unit.kill(KillOrder(database="shop"))
+    assert unit.pooler.consoles.sessions[0] == []
+
+
 SESSIONS = (
     session(1, since=0),
     session(2, since=1, linked=True),
@@ -198,6 +208,7 @@ KEEPING = frozenset({("shop", "relation_id_1")})
     [
         (KillOrder(idle=100), frozenset(), [1]),
         (KillOrder(idle=100), KEEPING, [1, 2]),
+        (KillOrder(idle=1_000), KEEPING, [1]),
         (KillOrder(oldest=3), KEEPING, [1, 2, 6]),
         (KillOrder(oldest=1), KEEPING, [1]),
         (KillOrder(user="relation_id_1"), KEEPING, [1, 2, 3, 4, 6]),

@@ -3,9 +3,10 @@
 import pytest
 from in_memory import deployed
 from plans import plan
+from samples import but
 
 from domain import orders
-from domain.operations import ALL, Holder, Pause
+from domain.operations import ALL, Holder, KillOrder, Operations, Pause
 
 HOLDER = Holder(
     unit="pgb/1", process=1, database="shop", user="relation_id_1", address="10.0.0.9:40000", since=70
@@ -43,3 +44,55 @@ def test_the_client_that_holds_a_pause_up_is_named_with_its_idle_seconds(now, se
         "client 10.0.0.9:40000 (user relation_id_1, database shop) keeps a server connection of"
         f" process 1 of pgb/1; its last request began {seconds} s ago"
     )
+
+
+def after(recorded, reported):
+    """Return the facts of a unit whose processes and whose report have orders with these numbers."""
+    facts = deployed(units=1).leader.read()
+    record = facts.container.applied
+    if recorded is None:
+        record = None
+    else:
+        processes = tuple(but(process, restarts=recorded) for process in record.instances)
+        record = but(record, instances=processes, reconnects=recorded, kills=recorded)
+    return but(
+        facts,
+        container=but(facts.container, applied=record),
+        operations=Operations(restarts=reported, reconnects=reported, kills=reported),
+    )
+
+
+@pytest.mark.parametrize(
+    ("recorded", "reported", "number"),
+    [(None, 1, 4), (None, 8, 9), (7, 1, 8), (7, 8, 9), (1, 1, 4)],
+)
+def test_an_order_has_a_number_after_all_that_the_unit_carried_out(recorded, reported, number):
+    facts = after(recorded, reported)
+    before = plan(restarts=3, reconnects=3, kills=KillOrder(number=3))
+    assert orders.restarting(before, facts).restarts == number
+    assert orders.reconnecting(before, facts).reconnects == number
+    assert orders.killing(before, KillOrder(user="relation_id_1"), facts).kills == KillOrder(
+        number=number, user="relation_id_1"
+    )
+
+
+def test_names_beyond_twenty_are_counted():
+    names = [f"db{number:02}" for number in range(22)]
+    assert orders.shortened(reversed(names[:20])) == ", ".join(names[:20])
+    assert orders.shortened(names) == ", ".join(names[:20]) + " and 2 more"
+
+
+def test_without_a_plan_a_pause_waits_for_no_unit():
+    facts = but(deployed(units=1).leader.read(), plan=None)
+    assert orders.waited_for(facts, Pause(database=ALL)) == ()
+
+
+def test_the_client_that_has_kept_its_connection_longest_is_found():
+    facts = deployed(units=3).leader.read()
+    first, second = facts.peers
+    peers = (
+        but(first, operations=Operations(holder=HOLDER)),
+        but(second, operations=Operations(holder=but(HOLDER, since=80))),
+    )
+    later = Operations(holder=but(HOLDER, since=90))
+    assert orders.first_holder(but(facts, operations=later, peers=peers)) == HOLDER
