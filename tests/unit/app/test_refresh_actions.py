@@ -24,8 +24,11 @@ def refused(action, **parameters):
 
 def test_a_refresh_of_a_healthy_application_may_begin(platform):
     answer = platform.leader.pre_upgrade_check()
-    assert answer["message"] == "ready for `juju refresh pgbouncer`"
-    assert answer["gate"].startswith("each unit holds back the next unit")
+    assert answer == {
+        "message": "ready for `juju refresh pgbouncer`",
+        "gate": "each unit holds back the next unit until its new release serves: a release that"
+        " fails stays on the first unit",
+    }
     platform.kubernetes.trusted = False
     assert (
         "run `juju trust pgbouncer --scope=cluster`" in platform.leader.pre_upgrade_check()["gate"]
@@ -34,13 +37,18 @@ def test_a_refresh_of_a_healthy_application_may_begin(platform):
 
 def test_a_single_unit_is_told_that_clients_are_disconnected():
     answer = twin(served(units=1)).leader.pre_upgrade_check()
-    assert "clients are disconnected while it is replaced" in answer["gate"]
+    assert answer["gate"] == (
+        "each unit holds back the next unit until its new release serves: a release that fails"
+        " stays on the first unit. There is a single unit: clients are disconnected while it is"
+        " replaced. Add a unit before, by `juju add-unit pgbouncer`"
+    )
 
 
 def test_a_follower_names_the_command_for_the_leader(platform):
     follower = platform.followers[0]
-    for action in (follower.pre_upgrade_check, follower.resume_upgrade):
-        assert "pgbouncer/1 does not lead: run `pooler " in refused(action)
+    lead = "pgbouncer/1 does not lead: run"
+    assert refused(follower.pre_upgrade_check) == f"{lead} `pooler pre-upgrade-check`"
+    assert refused(follower.resume_upgrade) == f"{lead} `pooler resume-upgrade`"
 
 
 def test_what_speaks_against_a_refresh_is_named(platform):
@@ -220,6 +228,9 @@ def test_resume_upgrade_says_what_kubernetes_does_by_itself(platform):
     resume = platform.leader.resume_upgrade
     assert resume() == "0 of 3 units are refreshed: Kubernetes goes on by itself"
     platform.kubernetes.trusted = False
-    assert "run `juju trust`" in refused(resume)
+    assert refused(resume) == (
+        "Kubernetes does not show the refresh to this application: run `juju trust`. Without that,"
+        " Kubernetes goes on when the pod of the new unit is ready"
+    )
     platform.kubernetes.failing.add("adjust")
     assert refused(resume) == "Kubernetes does not answer"

@@ -175,7 +175,19 @@ def test_an_objective_without_a_topology_has_a_service():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [("99.90", "99.9"), (99.5, "99.5"), (0, "0"), ("0", "0"), (75, "75")]
+    ("value", "text"),
+    [
+        ("99.90", "99.9"),
+        (99.5, "99.5"),
+        (0, "0"),
+        ("0", "0"),
+        (75, "75"),
+        ("50", "50"),
+        (50, "50"),
+        ("50.00", "50"),
+        ("99.99", "99.99"),
+        (99.99, "99.99"),
+    ],
 )
 def test_an_objective_is_a_percentage(value, text):
     settings, problems = settings_from({"slo-wait-target": value})
@@ -194,3 +206,21 @@ def test_another_objective_is_refused_with_what_the_option_accepts(value):
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (90, "90s"), (300, "5m"), (7200, "2h")])
 def test_a_time_is_written_as_prometheus_writes_it(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("100", "'100' is neither 0 nor a percentage between 50 and 99.99"),
+        ("99.999", "'99.999' is neither 0 nor a percentage between 50 and 99.99"),
+        ("49.99", "49.99 is less than 50"),
+        ("1", "1 is less than 50"),
+        ("0.01", "0.01 is less than 50"),
+        (0.5, "0.5 is less than 50"),
+    ],
+)
+def test_an_objective_that_is_refused_is_named_with_its_reason(value, reason):
+    assert settings_from({"slo-wait-target": value}) == (
+        None,
+        (f"option slo-wait-target: {reason}",),
+    )

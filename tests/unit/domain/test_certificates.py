@@ -1,6 +1,7 @@
 """Which names a certificate holds, when a pair is kept, and what is wrong with it."""
 
 import datetime
+import time
 
 import pydantic
 import pytest
@@ -186,9 +187,15 @@ def test_a_certificate_without_all_names_replaces_only_one_that_expired():
     assert certificates.reason_to_refuse(held, NAMES, NOW, valid) == (
         "it lacks 192.0.2.2, and the certificate before is still valid"
     )
+    bare = issued(names=CertificateNames(common="", hosts=("b.dev",), addresses=("192.0.2.1",)))
+    assert certificates.reason_to_refuse(bare, NAMES, NOW, valid) == (
+        "it lacks a.dev, 192.0.2.2, and the certificate before is still valid"
+    )
 
 
 def test_a_certificate_that_is_not_valid_yet_replaces_none_that_is():
+    now = issued(begins=NOW, ends=NOW + 9 * DAY)
+    assert certificates.reason_to_refuse(now, NAMES, NOW, issued()) == ""
     early = issued(begins=NOW + DAY, ends=NOW + 9 * DAY)
     assert certificates.reason_to_refuse(early, NAMES, NOW) == ""
     assert certificates.reason_to_refuse(early, NAMES, NOW, issued(ends=NOW)) == ""
@@ -203,7 +210,10 @@ def test_a_certificate_without_a_root_replaces_none_that_clients_verify():
     for replaced in (issued(ends=NOW), issued(ends=NOW + DAY, rooted=False)):
         assert certificates.reason_to_refuse(held, NAMES, NOW, replaced) == ""
     reason = certificates.reason_to_refuse(held, NAMES, NOW, issued(ends=NOW + DAY))
-    assert reason.startswith("it comes without a root, and the certificate before is still valid")
+    assert reason == (
+        "it comes without a root, and the certificate before is still valid: relate receive-ca-certs"
+        " to the application that has the root"
+    )
 
 
 def test_what_clients_cannot_verify_is_noted():
@@ -276,3 +286,37 @@ def test_a_unit_that_keeps_a_pair_knows_its_end_and_its_notes():
     )
     after = known.keeping(pair(NEW))
     assert (after.kept, after.issued, after.ends, after.problems) == (pair(NEW), None, NOW, note)
+
+
+@pytest.mark.parametrize(
+    ("held", "missing"),
+    [
+        (("pool.shop.dev",), ()),
+        (("*.shop.dev",), ()),
+        (("*.SHOP.dev",), ()),
+        # A wildcard stands for a single label.
+        (("*.dev",), ("pool.shop.dev",)),
+        (("shop.dev", "*.pool.shop.dev"), ("pool.shop.dev",)),
+    ],
+)
+def test_a_wildcard_covers_the_hosts_directly_below_it(held, missing):
+    requested = CertificateNames(common="", hosts=("pool.shop.dev",))
+    held = CertificateNames(common="", hosts=held)
+    assert certificates.missing_names(requested, held) == missing
+
+
+@pytest.fixture
+def machine_in_tokyo(monkeypatch):
+    """Give the machine a time zone that is nine hours ahead of UTC."""
+    with monkeypatch.context() as zone:
+        zone.setenv("TZ", "JST-9")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("machine_in_tokyo")
+def test_a_time_is_shown_in_utc_in_every_time_zone_of_a_machine():
+    assert certificates.shown_time(NOW) == "2026-11-27 08:00 UTC"
+    tokyo = datetime.timezone(9 * datetime.timedelta(hours=1))
+    assert certificates.shown_time(NOW.astimezone(tokyo)) == "2026-11-27 08:00 UTC"

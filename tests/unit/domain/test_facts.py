@@ -9,6 +9,7 @@ from domain.ledger import Ledger
 from domain.made import Made
 from domain.plan import Member
 from domain.problems import Level, Problem
+from domain.telemetry import LogTarget, TelemetryFacts
 
 
 def problem(topic, text="x"):
@@ -92,3 +93,11 @@ def test_a_command_runs_an_action_on_the_platform(configure, database, command):
 
 def test_facts_have_the_time_of_a_later_look():
     assert related().leader.read().at(7.0).now == 7.0
+
+
+def test_a_unit_knows_where_its_container_sends_log_lines():
+    target = LogTarget(name="loki/0", url="http://10.2.0.1:3100/loki/api/v1/push")
+    seen = TelemetryFacts(logs=True, loki=(target,))
+    facts = but(related().leader.read(), telemetry=seen)
+    after = facts.forwarding(seen.loki).telemetry
+    assert after == TelemetryFacts(logs=True, loki=(target,), forwarded=(target,))

@@ -30,7 +30,11 @@ def test_the_operator_chooses_one_or_both_passwords():
     [
         ({}, "is empty"),
         ({"operator": "chosen-by-me"}, "has the key 'operator'"),
-        ({"admin": "short"}, "has no valid password under admin"),
+        (
+            {"admin": "short"},
+            "has no valid password under admin: it takes 8 to 100 ASCII letters, digits and signs,"
+            " without spaces$",
+        ),
         ({"stats": "a\nline-of-its-own"}, "has no valid password under stats"),
     ],
 )

@@ -66,3 +66,24 @@ def test_a_report_of_an_older_release_counts_for_every_revision():
     assert Serving(port=6432).is_of(now)
     assert Serving(port=6432, revision=3).is_of(now)
     assert not Serving(port=6432, revision=2).is_of(now)
+
+
+@pytest.mark.parametrize(
+    ("readers", "place", "replica"),
+    [
+        ("", 0, ""),
+        ("", 3, ""),
+        ("10.1.0.3:5432", 2, "10.1.0.3:5432"),
+        ("10.1.0.3:5432,10.1.0.4:5432", 0, "10.1.0.3:5432"),
+        ("10.1.0.3:5432,10.1.0.4:5432", 3, "10.1.0.4:5432"),
+    ],
+)
+def test_a_pool_of_a_single_host_has_the_first_server_and_a_replica(readers, place, replica):
+    many = plan(databases=("shop",), endpoints="10.1.0.1:5432,10.1.0.2:5432", readers=readers)
+    alone = plan(databases=("shop",), endpoints="10.1.0.1:5432", readers=replica)
+    assert many.with_single_hosts(place) == alone
+
+
+def test_without_a_server_there_is_no_host_to_choose():
+    without = plan().without_upstream()
+    assert without.with_single_hosts(1) == without

@@ -213,8 +213,12 @@ def test_units_that_have_gone_or_lack_the_plan_are_obstacles():
     assert list(obstacles(facts.model_copy(update={"peers": (silent,)}))) == [
         f"{peer.name} does not serve the configuration that is in force"
     ]
-    # A unit without connections has no database to serve.
+    # A unit that has connections serves every database of the plan.
     idle = peer.model_copy(update={"serving": peer.serving.model_copy(update={"databases": ()})})
+    assert list(obstacles(facts.model_copy(update={"peers": (idle,)}))) == [
+        f"{peer.name} does not serve the configuration that is in force"
+    ]
+    # A unit without connections has no database to serve.
     members = tuple(
         member.model_copy(update={"share": 0}) if member.name == peer.name else member
         for member in facts.plan.members

@@ -21,6 +21,7 @@ OPTION = "loadbalancer-extra-annotations"
         ('{"service.beta.kubernetes.io/x_1.y-Z": "é"}', (("service.beta.kubernetes.io/x_1.y-Z", "é"),)),
         ('{"Cloud.Example/a": "1"}', (("Cloud.Example/a", "1"),)),
         (json.dumps({"a" * 63: "x"}), (("a" * 63, "x"),)),
+        (json.dumps({"a.dev/" + "b" * 63: "x"}), (("a.dev/" + "b" * 63, "x"),)),
     ],
 )  # fmt: skip
 def test_annotations_are_read_sorted_by_name(text, expected):
@@ -40,6 +41,8 @@ def test_annotations_are_read_sorted_by_name(text, expected):
         ('{"a": {"b": "c"}}', "the value of a is not a text"),
         ('{"": "x"}', "Kubernetes accepts no annotation with the name ''"),
         ('{"a/b/c": "x"}', "Kubernetes accepts no annotation with the name 'a/b/c'"),
+        ('{"a.dev/-b": "x"}', "Kubernetes accepts no annotation with the name 'a.dev/-b'"),
+        ('{"a.dev/": "x"}', "Kubernetes accepts no annotation with the name 'a.dev/'"),
         ('{"-a": "x"}', "Kubernetes accepts no annotation with the name '-a'"),
         ('{"a b": "x"}', "Kubernetes accepts no annotation with the name 'a b'"),
         ('{"/a": "x"}', "Kubernetes accepts no annotation with the name '/a'"),

@@ -158,3 +158,9 @@ def test_extra_names_are_host_names_and_addresses():
     assert problems == (
         "option tls-extra-sans: 'https://example.com' is neither a host name nor an IP address",
     )
+
+
+def test_names_of_shared_databases_keep_their_capital_letters():
+    settings, problems = settings_from({"shared-databases": "shop Shop_2-a.B"})
+    assert problems == ()
+    assert settings.shared_databases == ("Shop_2-a.B", "shop")

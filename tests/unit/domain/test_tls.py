@@ -82,3 +82,20 @@ def test_a_unit_knows_what_the_authority_issued_and_what_is_wrong():
     assert (issued.issued, issued.issued_ends) == (pair, ends)
     assert unit.with_problems((second,)).problems == (first, second)
     assert unit.renewing() == UnitCertificates(related=True, problems=(first,), due=True)
+
+
+def test_a_pair_that_a_unit_keeps_starts_without_what_was_known_of_another():
+    pair = ServedPair(key=pydantic.SecretStr("key"), chain=(LEAF,), authorities=(ROOT,))
+    later = ServedPair(key=pydantic.SecretStr("key"), chain=(MIDDLE,), authorities=(ROOT,))
+    first, second = (datetime.datetime(year, 1, 1, tzinfo=datetime.UTC) for year in (2027, 2028))
+    note = Sentence(level=Level.WAITING, text="note")
+    unit = UnitCertificates(related=True, kept=pair, ends=first, expired=True, due=True)
+    assert unit.keeping(None) == UnitCertificates(related=True)
+    assert unit.keeping(later) == UnitCertificates(related=True, kept=later)
+    issued = unit.issuing(later, second).model_copy(update={"issued_notes": (note,)})
+    assert issued.keeping(later) == UnitCertificates(
+        related=True, kept=later, ends=second, problems=(note,)
+    )
+    assert issued.keeping(None) == UnitCertificates(
+        related=True, issued=later, issued_ends=second, issued_notes=(note,)
+    )
