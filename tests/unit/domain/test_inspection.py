@@ -63,7 +63,7 @@ def test_a_table_counts_the_rows_that_it_does_not_show():
     assert table(("n",), numbers, 3) == "n\n0\n1\n2\n… and 2 more"
 
 
-def test_a_cell_has_no_control_characters_and_an_end():
+def test_a_cell_has_no_control_characters_and_at_most_63_letters():
     assert table(("name",), [("a\nb\x1b[2Jc",)]) == "name\na?b?[2Jc"
     _, cell = table(("name",), [("x" * 1_000,)]).splitlines()
     assert cell.endswith("x…")
