@@ -4,7 +4,9 @@ import pydantic
 import pytest
 from in_memory import aliases, deployed, related, worst
 
+from adapters.memory.server import MemoryDatabase
 from adapters.passwords import new_password
+from app.errors import DatabaseBusy
 from app.outcome import AskAgain, Deferred, Done
 from domain.plan import AUTH_ALIASES
 from domain.problems import Level
@@ -162,6 +164,32 @@ def test_a_lost_user_whose_password_is_refused_is_that_clients_problem():
     platform.server.refuses_passwords = ""
     platform.leader.update_status()
     assert worst(platform.leader).level is Level.ACTIVE
+
+
+def test_a_refused_password_takes_no_grant_away():
+    platform = related()
+    platform.relate("old-app", "old")
+    platform.relate("other-app", "other")
+    before = platform.leader.read().ledger.grants
+    del platform.server.roles["relation_id_1"]
+    platform.server.refuses_passwords = "PostgreSQL refuses the password"
+    platform.leader.config_changed()
+    assert worst(platform.leader).level is Level.BLOCKED
+    assert platform.leader.read().ledger.grants == before
+    assert aliases(platform.leader) == [AUTH_ALIASES[0], "old", "other"]
+
+
+def test_a_password_waits_for_a_role_that_a_session_locks(monkeypatch):
+    def locked(*_):
+        raise DatabaseBusy("another session locks the role")
+
+    platform = related()
+    number = platform.relate("old-app", "old")
+    del platform.server.roles["relation_id_1"]
+    monkeypatch.setattr(MemoryDatabase, "set_password", locked)
+    platform.leader.config_changed()
+    said = f"old-app (relation {number}): another session locks the role"
+    assert (worst(platform.leader).level, worst(platform.leader).text) == (Level.WAITING, said)
 
 
 def test_a_user_that_cannot_be_dropped_delays_no_other_client():

@@ -121,3 +121,61 @@ def test_what_is_known_of_a_client_stays_when_no_time_is_left_to_look():
     assert told == sorted(f"database {name} is locked" for name in names)
     assert all(platform.model.clients[number].told for number in numbers)
     assert isinstance(platform.leader.update_status(), Done)
+
+
+def leave_at_once(platform, numbers):
+    """Remove relations, and run a single hook of the leader."""
+    for number in numbers:
+        del platform.model.clients[number]
+    return platform.leader.leader_elected()
+
+
+def still_there(**reasons):
+    """Return the sentences on users that were not dropped, for these reasons."""
+    said = "cannot log in any more, and is still in PostgreSQL"
+    return [f"{username} {said}: {reason}" for username, reason in reasons.items()]
+
+
+def test_the_newest_reason_why_a_user_stays_is_told():
+    platform = related()
+    number = platform.relate("shop-app", "shop")
+    platform.server.stuck = "it owns a table"
+    platform.unrelate(number)
+    assert sentences(platform) == still_there(relation_id_1="it owns a table")
+    platform.server.stuck = "it owns a schema"
+    platform.leader.update_status()
+    assert sentences(platform) == still_there(relation_id_1="it owns a schema")
+
+
+def test_users_for_whom_no_time_is_left_are_dropped_by_the_next_hook():
+    platform = related()
+    names = ["a", "b", "c", "d"]
+    numbers = [platform.relate(f"{name}-app", name) for name in names]
+    locked = {name: f"database {name} is locked" for name in names}
+    platform.server.hung = dict(locked)
+    outcome = leave_at_once(platform, numbers)
+    assert isinstance(outcome, AskAgain)
+    assert outcome.reason == "waiting for the next hook to go on in PostgreSQL"
+    assert levels(platform) == {Level.WAITING}
+    soon = "is tried again soon"
+    reasons = {"relation_id_1": locked["a"], "relation_id_2": locked["b"]}
+    first = reasons | {"relation_id_3": soon, "relation_id_4": soon}
+    assert sorted(sentences(platform)) == still_there(**first)
+    # The hook has waited for the other two, so what is known of these stays.
+    assert isinstance(platform.leader.update_status(), Done)
+    after = reasons | {"relation_id_3": locked["c"], "relation_id_4": locked["d"]}
+    assert sorted(sentences(platform)) == still_there(**after)
+    assert levels(platform) == {Level.WAITING}
+
+
+def test_what_is_known_of_a_user_stays_when_no_time_is_left_to_drop_it():
+    platform = related()
+    names = [f"shop{number}" for number in range(12)]
+    numbers = [platform.relate(f"{name}-app", name) for name in names]
+    platform.server.hung = {name: f"database {name} is locked" for name in names}
+    leave_at_once(platform, numbers)
+    for _ in range(8):
+        platform.leader.leader_elected()
+    reasons = zip(numbers, names, strict=True)
+    known = {f"relation_id_{number}": f"database {name} is locked" for number, name in reasons}
+    assert sorted(sentences(platform)) == sorted(still_there(**known))

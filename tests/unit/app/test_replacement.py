@@ -10,7 +10,7 @@ from app.errors import RolloutFailed, RolloutForbidden
 from app.intents.follow_reference import FollowReference
 from app.outcome import AskAgain, Done
 from domain.ledger import Ledger
-from domain.problems import Level
+from domain.problems import REFRESH, Level
 from domain.reference import AuthUserInUse, Reference, ReferenceDatabase
 from domain.refresh import RollingUpdate
 from domain.replacement import following
@@ -186,6 +186,15 @@ def test_kubernetes_without_an_answer_delays_only_the_next_unit(platform, failur
     assert told.answered == [("abc", FORMER, state)]
 
 
+def test_the_status_says_why_a_refresh_may_wait_for_this_unit(platform):
+    facts = first_answer(platform)
+    outcome, _ = follow(platform, facts, Partition(failure=RolloutFailed("it is busy")))
+    assert outcome.reason == "waiting for Kubernetes to continue a refresh"
+    (problem,) = outcome.problems
+    assert (problem.topic, problem.level) == (REFRESH, Level.WAITING)
+    assert problem.text.startswith("a refresh may wait for this unit: it is busy. ")
+
+
 def after_the_last(platform, **how):
     """Return the facts of a leader that has taken over, and whose units use the new auth user."""
     platform.server.roles[FORMER] = MemoryRole(ours=False, password="former")
@@ -219,26 +228,56 @@ def test_a_server_that_fails_delays_the_end_and_the_status_names_it(platform):
     platform.server.down = "PostgreSQL is down"
     outcome, answers = follow(platform, facts)
     assert isinstance(outcome, AskAgain)
+    assert outcome.reason == "PostgreSQL is down"
+    assert outcome.facts.reference.auth == AUTH
     platform.server.down, platform.server.stuck = "", "something depends on it"
     outcome, answers = follow(platform, facts)
-    assert [problem.level for problem in outcome.problems] == [Level.WAITING]
+    assert isinstance(outcome, Done)
+    assert outcome.facts.reference.auth == AUTH
+    (problem,) = outcome.problems
+    assert (problem.topic, problem.level) == ("reference", Level.WAITING)
+    assert problem.text.startswith(f"superuser {FORMER} of Canonical's charm cannot log in")
+    assert problem.text.endswith("is still in PostgreSQL: something depends on it")
     assert not answers.forgotten
 
 
 def test_a_partition_of_the_refresh_is_reset_at_its_end(platform):
     facts = after_the_last(platform, checked=True)
-    outcome, _ = follow(platform, facts, Partition(failure=RolloutFailed("no")))
-    assert isinstance(outcome, AskAgain)
+    outcome, answers = follow(platform, facts, Partition(failure=RolloutFailed("it is busy")))
+    assert outcome.reason == "waiting for Kubernetes to end a refresh"
+    assert outcome.facts.reference.auth == AUTH
+    (problem,) = outcome.problems
+    assert (problem.topic, problem.level) == (REFRESH, Level.WAITING)
+    assert not answers.forgotten
     rollout = Partition(0, 2)
     follow(platform, facts, rollout)
     assert rollout.set[-1] == 0
 
 
-def test_without_postgresql_only_the_keys_are_removed(platform):
-    facts = beside(platform, units=(), auth=None)
+def test_without_a_check_before_the_refresh_kubernetes_is_not_needed(platform):
+    facts = after_the_last(platform, checked=False)
+    outcome, answers = follow(platform, facts, Partition(failure=RolloutFailed("it is busy")))
+    assert outcome == Done(facts.with_reference(None))
+    assert answers.forgotten == ["application", "unit"]
+
+
+def test_without_an_auth_file_the_end_does_not_wait_for_postgresql(platform):
+    facts = after_the_last(platform)
+    facts = facts.with_reference(facts.reference.model_copy(update={"auth": None}))
+    platform.server.down = "PostgreSQL is down"
+    outcome, answers = follow(platform, facts)
+    assert isinstance(outcome, Done)
+    assert answers.forgotten == ["application", "unit"]
+
+
+@pytest.mark.parametrize("auth", [None, AUTH])
+def test_without_postgresql_only_the_keys_are_removed(platform, auth):
+    platform.server.roles[FORMER] = MemoryRole(ours=False, password="former")
+    facts = beside(platform, units=(), auth=auth)
     related = facts.backend.model_copy(update={"related": False, "credentials": None})
     _, answers = follow(platform, facts.model_copy(update={"backend": related}))
     assert answers.forgotten == ["application", "unit"]
+    assert FORMER in platform.server.roles
 
 
 def test_a_unit_removes_its_own_keys_when_those_of_the_application_are_gone(platform):
@@ -261,6 +300,31 @@ def test_a_client_that_was_not_published_is_new_after_the_takeover(platform):
     after = taken_over(platform, facts.with_clients(clients))
     assert not after.ledger.grants
     assert not role.ours
+
+
+def test_a_client_with_a_locked_database_keeps_its_grant_at_the_takeover(platform):
+    facts = beside(platform, units=())
+    (number,) = platform.model.clients
+    platform.server.roles[f"relation_id_{number}"].ours = False
+    platform.server.hung["shop"] = "database shop is locked"
+    after = taken_over(platform, facts)
+    assert [(grant.username, grant.database) for grant in after.ledger.grants] == [
+        (f"relation_id_{number}", "shop")
+    ]
+    assert after.plan.databases == ("shop",)
+
+
+def test_a_client_that_asks_for_another_database_does_not_inherit_that(platform):
+    facts = beside(platform, units=())
+    (number,) = platform.model.clients
+    platform.server.roles[f"relation_id_{number}"].ours = False
+    platform.server.owners["foreign"] = "postgres"
+    (client,) = facts.clients
+    request = client.request.model_copy(update={"database": "foreign"})
+    client = client.model_copy(update={"request": request})
+    after = taken_over(platform, facts.with_clients((client,)))
+    assert after.ledger.grants == ()
+    assert [problem.topic for problem in after.ledger.problems] == [f"client:{request.username}"]
 
 
 def test_a_client_whose_password_is_not_readable_keeps_no_role_of_another(platform):

@@ -205,6 +205,22 @@ def test_a_service_of_juju_is_given_back_once_clients_have_the_other():
     assert not exposure.wanted_service(facts_with(lent), verify=True).borrowed
 
 
+def test_clients_keep_their_endpoints_when_juju_has_its_service_back():
+    facts = facts_with(
+        OUTSIDE.model_copy(update={"borrows": True}), {"expose-external": "nodeport"}
+    )
+    after = facts.recording(exposure.releasing(facts.ledger))
+    assert told(after) == told(facts) == ["10.0.0.8:30001", "10.0.0.9:30001"]
+    assert after.ledger.exposed == OUTSIDE
+
+
+@pytest.mark.parametrize("missing", [{"leader": False}, {"plan": None}, {"service_host": ""}])
+def test_a_unit_that_applies_no_service_waits_for_no_news(missing):
+    exposed = OUTSIDE.model_copy(update={"trusted": False})
+    assert exposure.hooks_with_news(facts_with(exposed)) == ("update_status", "config_changed")
+    assert exposure.hooks_with_news(facts_with(exposed, **missing)) == ()
+
+
 def test_a_service_is_applied_again_when_anything_about_it_changes():
     facts = facts_with()
     service = exposure.wanted_service(facts, verify=False)
