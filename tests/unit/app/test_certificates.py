@@ -5,6 +5,7 @@ import pytest
 from in_memory import deployed, worst
 
 from app.errors import CertificatesFailed
+from app.hooks.private_key import SetPrivateKey
 from app.intents.obtain_certificate import ObtainCertificate
 from app.outcome import AskAgain, Done
 from domain.problems import Level
@@ -115,8 +116,12 @@ def test_a_failure_of_the_port_is_a_sentence_and_changes_nothing(platform):
     before = platform.followers[0].read()
     facts, problems, *_ = ObtainCertificate(Refusing())(before)
     assert facts == before
-    assert [(problem.level, problem.text) for problem in problems] == [
-        (Level.WAITING, "certificates: the relation is gone: the next hook decides")
+    assert [(problem.topic, problem.level, problem.text) for problem in problems] == [
+        (
+            "certificates",
+            Level.WAITING,
+            "certificates: the relation is gone: the next hook decides",
+        )
     ]
 
 
@@ -129,12 +134,29 @@ def test_the_action_requests_a_certificate_and_keeps_the_pair(platform):
     assert known.requested.common == "pool"
 
 
+class KeptKey:
+    """The port `Certificates`, which keeps the key of the last request."""
+
+    def rotate(self, names, key):
+        self.names, self.key = names, key
+
+
+@pytest.mark.parametrize("key", [pydantic.SecretStr("key"), None])
+def test_the_certificate_is_requested_for_the_key_of_the_operator(platform, key):
+    knows(platform)
+    kept = KeptKey()
+    SetPrivateKey(platform.leader.ports.facts, kept)(key)
+    assert (kept.names.common, kept.key) == ("pool", key)
+
+
 def test_the_action_says_what_is_missing(platform):
-    with pytest.raises(CertificatesFailed, match="relate certificates first"):
+    unrelated = "there is no authority to ask for a certificate: relate certificates first"
+    with pytest.raises(CertificatesFailed, match=f"^{unrelated}$"):
         platform.leader.set_private_key(None)
     knows(platform)
     platform.model.plan = None
-    with pytest.raises(CertificatesFailed, match="has not shared its configuration"):
+    early = "the leader has not shared its configuration yet: try later"
+    with pytest.raises(CertificatesFailed, match=f"^{early}$"):
         platform.leader.set_private_key(None)
 
 

@@ -6,6 +6,7 @@ from in_memory import related, settings_of, worst
 from app.outcome import Done
 from domain.capabilities import Version
 from domain.exporters import ExporterProgram
+from domain.problems import Level
 
 PROGRAM = "/usr/bin/pgbouncer_exporter"
 
@@ -129,6 +130,7 @@ def test_exporters_that_cannot_change_do_not_disturb_pgbouncer(before):
     platform.model.telemetry = platform.model.telemetry.model_copy(update={"metrics": True})
     outcome = platform.leader.config_changed()
     (problem,) = outcome.problems
+    assert (problem.topic, problem.level) == ("exporters", Level.ACTIVE)
     assert problem.text == (
         "exporters of metrics did not change: the pgbouncer container refuses: no space"
     )

@@ -4,7 +4,7 @@ import pytest
 from in_memory import related
 from operated import session, three_units
 
-from app.errors import ActionFailed, PoolerFailed
+from app.errors import ActionFailed, NotLeading, PoolerFailed
 from app.outcome import AskAgain, Done
 from domain.operations import ALL, ClientSession, KillOrder, Operations
 from domain.plan import Plan
@@ -245,9 +245,10 @@ def test_what_was_asked_for_a_database_ends_with_the_database(platform):
 )
 def test_a_unit_that_does_not_lead_names_the_command(platform, ask, command):
     before = platform.model.plan
-    with pytest.raises(ActionFailed) as refused:
+    with pytest.raises(NotLeading) as refused:
         ask(platform.followers[0])
     assert str(refused.value) == f"pgbouncer/1 does not lead: run `pooler {command}`"
+    assert refused.value.unit == "pgbouncer/1"
     assert platform.model.plan == before
 
 

@@ -179,7 +179,7 @@ def test_only_the_leader_rotates_and_gives_the_console_away(platform):
         follower.rotate_credentials("own")
     with pytest.raises(ActionFailed, match="lead: run `pooler get-credentials`"):
         follower.get_credentials()
-    follower.secret_rotate()
+    assert follower.secret_rotate().facts == follower.read()
     assert platform.model.auth.generation == 0
 
 
@@ -191,7 +191,8 @@ def test_without_postgresql_there_is_nothing_to_rotate():
         platform.leader.rotate_credentials("own")
     with pytest.raises(ActionFailed, match="do not exist yet"):
         platform.leader.get_credentials()
-    assert platform.leader.secret_rotate().complete is False
+    outcome = platform.leader.secret_rotate()
+    assert (outcome.complete, outcome.facts) == (False, platform.leader.read())
     assert platform.model.auth is None
 
 
@@ -369,7 +370,7 @@ def test_a_rotation_waits_until_the_login_of_the_backend_can_be_read(platform):
 
 def test_the_login_of_the_console_is_not_given_twice(platform):
     platform.leader.get_credentials.remove()
-    with pytest.raises(ActionFailed, match="get-credentials remove=true"):
+    with pytest.raises(ActionFailed, match="lead: run `pooler get-credentials remove=true`"):
         platform.unit(FOLLOWER).get_credentials.remove()
     auth = platform.model.auth
     platform.model.auth = auth.model_copy(update={"chosen": ("admin",)})

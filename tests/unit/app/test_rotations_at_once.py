@@ -206,3 +206,13 @@ def test_the_former_login_of_a_refused_client_keeps_no_password(monkeypatch, sec
         platform.settle()
     assert published(platform).username == SECOND
     assert lets_in(platform, published(platform))
+
+
+def test_every_unit_that_still_has_clients_of_a_rotation_is_named(platform):
+    for unit in platform.followers:
+        unit.pooler.hung.add(0)
+    rotate(platform)
+    platform.settle()
+    units = "pgbouncer/1, pgbouncer/2"
+    known = f"{units} did not report yet that its clients are disconnected"
+    assert f"rotation of {FIRST}: {known}" in platform.leader.show()["operations"]

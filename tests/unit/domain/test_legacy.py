@@ -32,6 +32,7 @@ def asks(database="shop", roles=()):
     ("extensions", "named"),
     [
         ("citext", "(citext)"),
+        ("PostGIS", "(PostGIS)"),
         ("citext:public, hstore", "(citext, hstore)"),
         ("a,b,c,d", "(a, b, c, more)"),
         ("a\nb", r"('a\nb')"),

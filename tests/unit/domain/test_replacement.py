@@ -212,6 +212,10 @@ def test_the_digest_is_that_of_the_charm_before():
     assert databases_digest("{}") == "468067f3e2f88531db254c9c96b0e335"
 
 
+def test_the_digest_of_a_text_with_half_of_a_letter_is_known_too():
+    assert databases_digest("\ud800") != databases_digest("\ud801")
+
+
 @pytest.mark.parametrize("password", ["pencil", "pencil2", "pencil\u00e9"])
 def test_a_stored_password_is_recognized_in_both_forms(password):
     verifier = scram.verifier("role", "pencil")

@@ -266,4 +266,6 @@ def test_login_changes_are_named_after_what_happened():
     relation = BackendRelation(related=True, present=True)
     found = but(facts(login()), backend=relation).with_backend(login())
     assert found.backend.credentials == login()
-    assert login().with_authorities((OLD,), rooted=False).authorities == (OLD,)
+    without_root = login().with_authorities((OLD,), rooted=False)
+    assert (without_root.authorities, without_root.rooted) == ((OLD,), False)
+    assert without_root.with_authorities((OLD,), rooted=True).rooted
