@@ -1,10 +1,8 @@
 """What an operator is shown of a unit: `show` and `report`."""
 
-import re
-
 import pytest
 from in_memory import deployed
-from operated import session, three_units
+from operated import rows, session, three_units
 from pydantic import SecretStr
 
 from domain.problems import Level, Problem
@@ -127,11 +125,6 @@ def test_what_is_shown_does_not_grow_with_the_clients(platform):
     assert "more" in shown["clients"]
     assert sum(map(len, shown.values())) < 50_000
     assert sum(map(len, platform.leader.report().values())) < 90_000
-
-
-def rows(text):
-    """Return the lines of a text, with two spaces between the columns."""
-    return [re.sub(" {2,}", "  ", line) for line in text.splitlines()]
 
 
 def test_what_each_console_answers_is_a_row(platform):

@@ -1,7 +1,6 @@
 """Which names a certificate holds, when a pair is kept, and what is wrong with it."""
 
 import datetime
-import time
 
 import pydantic
 import pytest
@@ -303,16 +302,6 @@ def test_a_wildcard_covers_the_hosts_directly_below_it(held, missing):
     requested = CertificateNames(common="", hosts=("pool.shop.dev",))
     held = CertificateNames(common="", hosts=held)
     assert certificates.missing_names(requested, held) == missing
-
-
-@pytest.fixture
-def machine_in_tokyo(monkeypatch):
-    """Give the machine a time zone that is nine hours ahead of UTC."""
-    with monkeypatch.context() as zone:
-        zone.setenv("TZ", "JST-9")
-        time.tzset()
-        yield
-    time.tzset()
 
 
 @pytest.mark.usefixtures("machine_in_tokyo")

@@ -1,10 +1,8 @@
 """The texts that an operator is shown of a unit, compared whole."""
 
-import re
-
 import pytest
 from in_memory import deployed
-from operated import session
+from operated import rows, session
 from plans import plan
 from samples import but
 
@@ -25,11 +23,6 @@ from domain.users import Grant
 def facts():
     """Return the facts of a unit without PostgreSQL, at second 1000."""
     return but(deployed(units=1).leader.read(), now=1_000.9)
-
-
-def rows(text):
-    """Return the lines of a text, with two spaces between the columns."""
-    return [re.sub(" {2,}", "  ", line) for line in text.splitlines()]
 
 
 def view(index=0, **shown):

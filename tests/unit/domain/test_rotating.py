@@ -1,7 +1,6 @@
 """When a hook has something to do in a rotation although nothing else has changed."""
 
 import math
-import time
 
 import pytest
 
@@ -26,16 +25,6 @@ def ending(*rotations):
     return next_end(facts(*rotations))
 
 
-@pytest.fixture
-def in_new_york(monkeypatch):
-    """Set the time zone of this process."""
-    with monkeypatch.context() as context:
-        context.setenv("TZ", "EST5")
-        time.tzset()
-        yield
-    time.tzset()
-
-
 def test_the_next_end_is_that_of_the_first_name_that_expires():
     rotations = [
         Rotation(username="a", stage="told", until=30.0),
@@ -49,7 +38,7 @@ def test_no_hook_is_needed_while_no_name_expires():
     assert ending(Rotation(username="a", stage="renamed")) == math.inf
 
 
-@pytest.mark.usefixtures("in_new_york")
+@pytest.mark.usefixtures("machine_in_tokyo")
 def test_the_end_of_a_name_is_told_in_universal_time():
     rotation = Rotation(username="a", second=True, stage="told", until=1_000_000.0)
     known = "user a can log in until 1970-01-12 13:46:40 UTC"
