@@ -9,7 +9,7 @@ ROOT = $(filter 0,$(shell id -u))
 COMMA = ,
 SPACE = $() $()
 
-.PHONY: up down check test test-root one format words lint types docs core unit integration pages older juju \
+.PHONY: up down check test test-root one format words lint types docs core coverage unit integration pages older juju \
 	promises attacks alerts proof flows bench lock clean pack packed
 
 up down:
@@ -24,9 +24,9 @@ test: .venv-tox/ready ## all of check, and the tests with real servers
 	@echo "make test passes. The rest, for root: make test-root"
 
 # Promises, attacks and alerts measure seconds, and have steps of their own.
-test-root: .venv-tox/ready ## the rest: an older PgBouncer, the pages, the packed charm, what needs root, promises, attacks, alerts
+test-root: .venv-tox/ready ## the rest: older programs, coverage, the pages, the packed charm, what needs root, promises, attacks, alerts
 	@$(if $(ROOT),,echo "make test-root needs root: sudo make test-root"; exit 1)
-	$(call together,root pages older)
+	$(call together,root pages older coverage)
 	$(call together,packed)
 	$(call together,promises attacks)
 	$(call together,alerts)
@@ -49,9 +49,10 @@ words: .venv-tox/ready ## the words of documentation, comments and messages, by 
 lint: ## style, words, imports, and types
 unit: ## what runs without servers, except the domain and the application
 integration: ## real PgBouncer, PostgreSQL and Kubernetes API
-older: ## real PgBouncer 1.24
+older: ## real PgBouncer 1.24, and the PostgreSQL of this machine
+coverage: ## that tests of the domain and the application run every branch
 
-lint docs core unit integration older juju: .venv-tox/ready
+lint docs core coverage unit integration older juju: .venv-tox/ready
 	$(TOX) run -e $@
 
 types: .venv-tox/ready ## types alone, of which lint is the rest

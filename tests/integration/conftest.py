@@ -15,6 +15,7 @@ from crash_cli import MortalPooler
 from hostile_platform import HostilePlatform
 from platform_under_test import Pooler
 from postgresql import PostgreSQL
+from postgresql import binaries as postgresql_of_this_machine
 from workload import Workload
 
 from adapters.pebble import pooler as pebble
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-# A test whose parameter this is runs with an older PgBouncer.
 OLDER = binaries.OLDER_SUITE
+# A test whose parameter is one of these runs with an older PgBouncer, or with the PostgreSQL of this machine
+# although another test has the newest.
+OLDER_PROGRAMS = (OLDER, postgresql_of_this_machine)
 
 # The files that take longest, the longest first. xdist gives whole files to its workers in the order of their
 # tests (with --no-loadscope-reorder), so no worker is left with a long file when all other workers have ended.
@@ -41,9 +44,10 @@ LONGEST = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of the files in LONGEST first, and mark those with an older PgBouncer before `-m` selects."""
+    """Put the tests of the files in LONGEST first, and mark those with an older program before `-m` selects."""
     for item in items:
-        if OLDER in getattr(getattr(item, "callspec", None), "params", {}).values():
+        parameters = getattr(getattr(item, "callspec", None), "params", {}).values()
+        if any(program in parameters for program in OLDER_PROGRAMS):
             item.add_marker("older")
     places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))

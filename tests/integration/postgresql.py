@@ -233,19 +233,23 @@ class PostgreSQL:
 
     def wipe(self) -> None:
         """It is as it was made."""
-        found = self.sql(
-            "SELECT datname FROM pg_database WHERE datname !~ '^(postgres|template.)$'"
-        )
-        for (name,) in found:
-            self.sql(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-        found = self.sql(f"SELECT rolname FROM pg_roles WHERE rolname !~ '^(pg_.*|{ADMIN})$'")
-        for (name,) in found:
-            self.sql(sql.SQL("DROP OWNED BY {} CASCADE").format(sql.Identifier(name)))
-        for (name,) in self.sql("SELECT nspname FROM pg_namespace WHERE nspname ~ '^pgbouncer'"):
-            self.sql(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
-        self.sql("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
-        for (name,) in found:
-            self.sql(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+        with self.connect() as connection:
+
+            def names(query: str) -> list[sql.Identifier]:
+                return [sql.Identifier(name) for (name,) in connection.execute(query.encode())]
+
+            for name in names(
+                "SELECT datname FROM pg_database WHERE datname !~ '^(postgres|template.)$'"
+            ):
+                connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+            roles = names(f"SELECT rolname FROM pg_roles WHERE rolname !~ '^(pg_.*|{ADMIN})$'")
+            for name in roles:
+                connection.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(name))
+            for name in names("SELECT nspname FROM pg_namespace WHERE nspname ~ '^pgbouncer'"):
+                connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(name))
+            connection.execute("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
+            for name in roles:
+                connection.execute(sql.SQL("DROP ROLE {}").format(name))
 
     def _make(self) -> None:
         if primary := self._standby_of:

@@ -7,7 +7,7 @@ from history_checks import names_of
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
-from profiles import CHOSEN
+from profiles import LONG_HISTORIES
 from proof.test_histories import History
 from removals import MOST_UNITS
 from tls_in_memory import OTHER, ROOT, certificate, pair_of
@@ -292,4 +292,6 @@ class EncryptedHistory(History):
 
 TestEncryptedHistories = EncryptedHistory.TestCase
 # A step with certificates runs many hooks.
-TestEncryptedHistories.settings = settings(CHOSEN, max_examples=CHOSEN.max_examples // 3)
+TestEncryptedHistories.settings = settings(
+    LONG_HISTORIES, max_examples=LONG_HISTORIES.max_examples // 3
+)
