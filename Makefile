@@ -93,7 +93,7 @@ bench: .venv-tox/ready ## what a quiet hook costs, and the pool beside a pool th
 
 # These environments run at the same time. Their output is long, so the lines with failures come again at the end.
 define together
-$(TOX) run-parallel $(DISCOVER) -e $(subst $(SPACE),$(COMMA),$(strip $(1))) || { echo "What failed:"; \
+$(TOX) run-parallel --parallel all $(DISCOVER) -e $(subst $(SPACE),$(COMMA),$(strip $(1))) || { echo "What failed:"; \
 	cd .tox && grep -E '^(E   |FAILED|ERROR|Would reformat)|^ *FAILED: | error: ' $(patsubst %,%/log/*commands*.log,$(1)); exit 1; }
 endef
 

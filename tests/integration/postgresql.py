@@ -83,6 +83,8 @@ class PostgreSQL:
             self._settings |= {
                 "ssl": "on", "ssl_cert_file": "server.crt", "ssl_key_file": "server.key",
             }  # fmt: skip
+        self._asking = threading.RLock()
+        self._kept: psycopg.Connection[tuple[Any, ...]] | None = None
         self._ending = threading.Event()
         self._observer = threading.Thread(target=self._observe, daemon=True)
 
@@ -117,7 +119,7 @@ class PostgreSQL:
         end = time.monotonic() + 30
         while True:
             try:
-                self.sql("SELECT 1")
+                self.connect().close()
                 return
             except psycopg.OperationalError:
                 if self._process.poll() is not None or time.monotonic() > end:
@@ -138,6 +140,8 @@ class PostgreSQL:
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """It is gone afterwards; SIGINT is a fast shutdown, SIGQUIT an immediate one."""
+        if self._kept:
+            self._kept.close()
         self._process.send_signal(how)
         self._process.wait(30)
 
@@ -222,10 +226,29 @@ class PostgreSQL:
         password: str = PASSWORD,
     ) -> list[tuple[Any, ...]]:
         """The rows of one statement."""
-        with self.connect(database, user, password) as connection:
-            query = statement.encode() if isinstance(statement, str) else statement
+        query = statement.encode() if isinstance(statement, str) else statement
+        with self._session(database, user, password) as connection:
             cursor = connection.execute(query, parameters)
             return cursor.fetchall() if cursor.description else []
+
+    @contextlib.contextmanager
+    def _session(
+        self, database: str, user: str, password: str
+    ) -> Generator[psycopg.Connection[tuple[Any, ...]]]:
+        """A connection; the superuser's to `postgres` is kept open, because most tests ask for it again."""
+        if (database, user, password) != ("postgres", ADMIN, PASSWORD):
+            with self.connect(database, user, password) as connection:
+                yield connection
+            return
+        with self._asking:
+            if self._kept and self._kept.closed:
+                self._kept = None
+            self._kept = self._kept or self.connect()
+            try:
+                yield self._kept
+            except psycopg.OperationalError:
+                self._kept.close()
+                raise
 
     def transactions(self) -> int:
         """Grows with each transaction that writes something, and with no other."""

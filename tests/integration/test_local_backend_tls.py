@@ -47,7 +47,7 @@ def settings(authority: Authority, *names: str) -> dict[str, str]:
 def only_with_tls(server: PostgreSQL) -> None:
     rules = server._data / "pg_hba.conf"
     rules.write_text(rules.read_text().replace("host ", "hostssl "))
-    server.sql("SELECT pg_reload_conf()")
+    server.sql("SELECT pg_reload_conf()", database="template1")
 
 
 @contextlib.contextmanager
