@@ -27,12 +27,15 @@ PROOFS: dict[str, tuple[str, Suite | Mutation]] = {
         Suite(("tests/unit/proof",), environment=LONG, workers="auto"),
     ),
     "input": (
-        "whatever strangers write, thirty times as much of it",
+        "whatever strangers write, fifty times as much of it",
         Suite(("tests/unit/hostile",), environment=LONG, workers="auto"),
     ),
     "deaths": (
-        "`pooler` killed at nine points of every verb",
-        Suite(("tests/integration/test_deaths.py",), ("--points=9",)),
+        "`pooler` killed at nine points of every verb, and work in PostgreSQL before each statement",
+        Suite(
+            ("tests/integration/test_deaths.py", "tests/integration/test_postgres_end.py"),
+            ("--points=9",),
+        ),
     ),
     "hooks": (
         "every event in every situation, killed after each hook tool and write to Pebble",
