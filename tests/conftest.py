@@ -6,6 +6,7 @@ except in the suite that needs a Juju controller.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import Any
@@ -46,6 +47,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=1,
         help="at how many points of each verb `pooler` is killed (1); a few seconds each",
     )
+
+
+def pytest_collection_finish() -> None:
+    """Let Python look for garbage seldom, and never among the modules: that took a tenth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 @pytest.hookimpl(tryfirst=True)

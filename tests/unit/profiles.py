@@ -22,7 +22,7 @@ settings.register_profile("proof", max_examples=3000, stateful_step_count=80, **
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
 CHOSEN = settings.get_profile(PROFILE)
 # Histories with PostgreSQL and clients cost more than other examples.
-LONG_HISTORIES = settings(CHOSEN, max_examples=25) if PROFILE == "quick" else CHOSEN
+LONG_HISTORIES = settings(CHOSEN, max_examples=50) if PROFILE == "quick" else CHOSEN
 
 
 def given(*strategies, times=1.0):
