@@ -16,11 +16,11 @@ up down:
 	@./pooler $@
 
 check: .venv-tox/ready ## lint, types, and the tests without real servers
-	$(call together,unit core lint docs)
+	$(call together,unit core lint docs,all)
 
-# Tests with real servers mostly wait, so the other environments run beside them.
+# Tests with real servers mostly wait, so all other environments run beside them.
 test: .venv-tox/ready ## all of check, and the tests with real servers
-	$(call together,integration unit core lint docs)
+	$(call together,integration unit core lint docs,all)
 	@echo "make test passes. The rest, for root: make test-root"
 
 # Promises, attacks and alerts measure seconds, and have steps of their own.
@@ -92,9 +92,9 @@ bench: .venv-tox/ready ## what a quiet hook costs, and the pool beside a pool th
 .venv-pack/ready: requirements/pack.txt
 	@requirements/install.sh .venv-pack $< $(PYTHON)
 
-# These environments run at the same time. Their output is long, so the lines with failures come again at the end.
+# These environments run at the same time: as many as there are processors, or all. Their output is long, so the lines with failures come again at the end.
 define together
-$(TOX) run-parallel --parallel all $(DISCOVER) -e $(subst $(SPACE),$(COMMA),$(strip $(1))) || { echo "What failed:"; \
+$(TOX) run-parallel --parallel $(or $(2),auto) $(DISCOVER) -e $(subst $(SPACE),$(COMMA),$(strip $(1))) || { echo "What failed:"; \
 	cd .tox && grep -E '^(E   |FAILED|ERROR|Would reformat)|^ *FAILED: | error: ' $(patsubst %,%/log/*commands*.log,$(1)); exit 1; }
 endef
 
