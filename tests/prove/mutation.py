@@ -52,7 +52,6 @@ import os, pathlib
 from mutmut import __main__ as mutmut
 pathlib.Path("mutants").mkdir()
 mutmut.copy_src_dir()
-mutmut.copy_also_copy_files()
 mutmut.create_mutants(os.cpu_count())
 """
 
