@@ -38,7 +38,7 @@ MEASURED = "measured.json"  #: of each test its seconds, and whether it fails
 VERDICTS = (
     "verdicts.txt"  #: "0 app.reset.x_f__mutmut_4": 0 if it survives; and the test that notices it
 )
-QUICK = 0.04  #: seconds of a processor that a quick test takes while its lines are noted
+QUICK = 0.9  #: the part of all tests that is called quick
 NOTICED = 30  #: so many tests that noticed neighbours come first
 MEMORY = 4 << 30  #: bytes of addresses: a mutant that collects without end fails
 
@@ -104,11 +104,16 @@ class Tests:
         )
 
     def __str__(self) -> str:
-        quick = [seconds for seconds in self._seconds.values() if seconds <= QUICK]
+        quick = [seconds for seconds in self._seconds.values() if seconds <= self._most]
         return (
             f"{len(quick)} of {len(self._seconds)} tests are quick: {sum(quick):.0f} s of a processor,"
             f" of {sum(self._seconds.values()):.0f} s"
         )
+
+    @functools.cached_property
+    def _most(self) -> float:
+        """The seconds that a quick test takes at most."""
+        return sorted(self._seconds.values())[int(QUICK * len(self._seconds)) - 1]
 
     def measure(self) -> str:
         """All tests run once, in a process of their own; '' or the names of those that fail."""
@@ -142,7 +147,7 @@ class Tests:
         file, lines = self._mutants.place(mutant)
         runs = _runs(self._lines, file)
         found = {name for line in lines for name in runs.get(line, ())}
-        running = [name for name in found if self._seconds.get(name, math.inf) <= QUICK]
+        running = [name for name in found if self._seconds.get(name, math.inf) <= self._most]
         noticed = self._noticed[_module(mutant)]
         likely = sorted(
             (name for name in running if name in noticed),
