@@ -5,7 +5,7 @@ call of a function asks which mutant there is. Here a mutant has the code of its
 
 First all tests run without a mutant: they have to pass, and what lines each of them runs is kept. A mutant meets
 the quick tests that run its statement, first those that noticed its neighbours: a mutant that survives meets all
-of them. The slow tests, which kill a hook at each of its effects, are left out.
+of them. The slowest tests, which kill a hook at each of its effects, are left out.
 """
 
 from __future__ import annotations
@@ -35,9 +35,8 @@ import pytest
 MUTANTS = pathlib.Path("mutants", "src")  #: where mutmut wrote them
 LINES = "lines.coverage"  #: which test runs which line, as coverage.py keeps it
 MEASURED = "measured.json"  #: of each test its seconds, and whether it fails
-VERDICTS = (
-    "verdicts.txt"  #: "0 app.reset.x_f__mutmut_4": 0 if it survives; and the test that notices it
-)
+#: "0 app.reset.x_f__mutmut_4": 0 if it survives, and the test that notices it.
+VERDICTS = "verdicts.txt"
 QUICK = 0.9  #: the part of all tests that is called quick
 NOTICED = 30  #: so many tests that noticed neighbours come first
 MEMORY = 4 << 30  #: bytes of addresses: a mutant that collects without end fails
