@@ -92,7 +92,8 @@ bench: .venv-tox/ready ## what a quiet hook costs, and the pool beside a pool th
 .venv-pack/ready: requirements/pack.txt
 	@requirements/install.sh .venv-pack $< $(PYTHON)
 
-# These environments run at the same time: as many as there are processors, or all. Their output is long, so the lines with failures come again at the end.
+# These environments run at the same time: as many as there are processors, or all.
+# Their output is long, so the lines with failures come again at the end.
 define together
 $(TOX) run-parallel --parallel $(or $(2),auto) $(DISCOVER) -e $(subst $(SPACE),$(COMMA),$(strip $(1))) || { echo "What failed:"; \
 	cd .tox && grep -E '^(E   |FAILED|ERROR|Would reformat)|^ *FAILED: | error: ' $(patsubst %,%/log/*commands*.log,$(1)); exit 1; }

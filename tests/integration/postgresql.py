@@ -127,6 +127,8 @@ class PostgreSQL:
                 time.sleep(0.05)
 
     def _launch(self) -> None:
+        if self._kept:  # to a process that has ended, also if a test killed it
+            self._kept.close()
         options = [f"--{name}={value}" for name, value in self._settings.items()]
         with self._log.open("ab") as log:
             self._process: subprocess.Popen[Any] = subprocess.Popen(
@@ -140,8 +142,6 @@ class PostgreSQL:
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """It is gone afterwards; SIGINT is a fast shutdown, SIGQUIT an immediate one."""
-        if self._kept:
-            self._kept.close()
         self._process.send_signal(how)
         self._process.wait(30)
 
