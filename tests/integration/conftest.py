@@ -36,7 +36,7 @@ OLDER_PROGRAMS = (OLDER, postgresql_of_this_machine)
 # tests (with --no-loadscope-reorder), so no worker is left with a long file when all other workers have ended.
 LONGEST = (
     "local_keep", "client_tls", "hostile_databases", "local_platform", "tuning", "command_line",
-    "field_logins", "frameworks", "local_backend_tls", "deaths", "local_rotation", "local_watch", "strangers",
+    "field_logins", "local_backend_tls", "deaths", "local_rotation", "local_watch", "strangers",
     "client_commands", "traps", "contract", "faults", "faults_shared", "field_modes", "backend_tls", "rollout",
     "hung_processes", "postgresql_down", "local_show", "local_backend", "local_metrics", "local_tls",
 )  # fmt: skip

@@ -27,7 +27,7 @@ PROOFS: dict[str, tuple[str, Suite | Mutation]] = {
         Suite(("tests/unit/proof",), environment=LONG, workers="auto"),
     ),
     "input": (
-        "whatever strangers write, fifty times as much of it",
+        "whatever strangers write, a hundred times as much of it",
         Suite(("tests/unit/hostile",), environment=LONG, workers="auto"),
     ),
     "deaths": (
@@ -49,7 +49,7 @@ PROOFS: dict[str, tuple[str, Suite | Mutation]] = {
         "every event in every situation, twice, with a real Pebble",
         Suite(("tests/unit/charm/test_same_outcome.py",), ("--pebble=real", "--every-case")),
     ),
-    "mutation": ("domain and app made wrong in every place, one by one", Mutation()),
+    "mutation": ("domain and app made wrong in thousands of places, one by one", Mutation()),
 }
 
 

@@ -4,8 +4,10 @@ mutmut itself begins pytest anew for each mutant, which takes longer than most m
 call of a function asks which mutant there is. Here a mutant has the code of its function in a process of its own.
 
 First all tests run without a mutant: they have to pass, and what lines each of them runs is kept. A mutant meets
-the quick tests that run its statement, first those that noticed its neighbours: a mutant that survives meets all
-of them. The slowest tests, which kill a hook at each of its effects, are left out.
+the quick tests that run its statement, first those that noticed its neighbours, until they have taken some
+seconds. The slowest tests, which kill a hook at each of its effects, are left out.
+
+Each run draws other mutants. $MUTANTS is their number, or `all`.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import json
 import math
 import os
 import pathlib
+import random
 import resource
 import signal
 import sys
@@ -39,10 +42,12 @@ MEASURED = "measured.json"  #: of each test its seconds, and whether it fails
 VERDICTS = "verdicts.txt"
 QUICK = 0.9  #: the part of all tests that is called quick
 NOTICED = 30  #: so many tests that noticed neighbours come first
+PATIENCE = 10.0  #: seconds that the tests of a mutant take without it
+DRAWN = os.environ.get("MUTANTS", "3000")
 MEMORY = 4 << 30  #: bytes of addresses: a mutant that collects without end fails
 
 #: Seconds of a processor, and seconds, that a test may take with a mutant.
-LIMITS = ((signal.ITIMER_PROF, 5.0, 10.0), (signal.ITIMER_REAL, 60.0, 20.0))
+LIMITS = ((signal.ITIMER_PROF, 3.0, 10.0), (signal.ITIMER_REAL, 60.0, 20.0))
 
 
 class Mutants:
@@ -147,13 +152,15 @@ class Tests:
         runs = _runs(self._lines, file)
         found = {name for line in lines for name in runs.get(line, ())}
         running = [name for name in found if self._seconds.get(name, math.inf) <= self._most]
-        noticed = self._noticed[_module(mutant)]
+        near, nearer = self._noticed[_module(mutant)], self._noticed[_stem(mutant)]
         likely = sorted(
-            (name for name in running if name in noticed),
-            key=lambda name: noticed[name] / (self._seconds[name] + 0.01),
+            (name for name in running if name in near),
+            key=lambda name: (near[name] + 10 * nearer[name]) / (self._seconds[name] + 0.01),
         )[-NOTICED:]
         others = sorted(set(running) - set(likely), key=self._seconds.__getitem__)
-        return [*reversed(likely), *others]
+        names = [*reversed(likely), *others]
+        ends = itertools.accumulate(self._seconds[name] for name in names)
+        return [name for name, end in zip(names, ends, strict=True) if end <= PATIENCE]
 
     def begin(self, mutant: str) -> tuple[int, int]:
         """Its process, and where the name of the test that notices it will stand."""
@@ -178,7 +185,8 @@ class Tests:
 
     def noted(self, mutant: str, name: str) -> None:
         """Of this mutant, by the test of that name."""
-        self._noticed[_module(mutant)][name] += 1
+        for neighbours in (_module(mutant), _stem(mutant)):
+            self._noticed[neighbours][name] += 1
 
     def _fails(self, name: str, then: str | None) -> bool:
         before = self._session.testsfailed
@@ -203,10 +211,12 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     here = pathlib.Path()
     known = verdicts(here)
     names = [name for name in mutants.names() if name not in known]
+    if DRAWN != "all":
+        names = random.sample(names, max(0, min(len(names), int(DRAWN) - len(known))))
     survivors, done, running = 0, 0, {}
     with (here / VERDICTS).open("a") as file:
         while names or running:
-            while names and len(running) < (os.cpu_count() or 1):
+            while names and len(running) < len(os.sched_getaffinity(0)):
                 name = names.pop(0)
                 process, reading = tests.begin(name)
                 running[process] = (name, reading)

@@ -15,7 +15,7 @@ QUICK = {
     "print_blob": True,
 }
 settings.register_profile(
-    "quick", max_examples=60, stateful_step_count=40, derandomize=True, **QUICK
+    "quick", max_examples=30, stateful_step_count=40, derandomize=True, **QUICK
 )
 settings.register_profile("proof", max_examples=3000, stateful_step_count=80, **QUICK)
 

@@ -11,7 +11,7 @@ from crash_core import twin
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from profiles import CHOSEN
+from profiles import LONG_HISTORIES
 from rolling import HOOKS, Refresh, served
 
 from app.errors import ActionFailed
@@ -386,7 +386,7 @@ class RefreshHistory(RuleBasedStateMachine):
 TestRefreshHistories = RefreshHistory.TestCase
 # Short histories: each begins with a refresh.
 TestRefreshHistories.settings = settings(
-    CHOSEN,
-    max_examples=CHOSEN.max_examples * 3 // 5,
-    stateful_step_count=CHOSEN.stateful_step_count // 3,
+    LONG_HISTORIES,
+    max_examples=LONG_HISTORIES.max_examples * 3 // 5,
+    stateful_step_count=LONG_HISTORIES.stateful_step_count // 3,
 )

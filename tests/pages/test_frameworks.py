@@ -5,10 +5,13 @@ import subprocess
 import time
 
 import pytest
-from frameworks import examples, path, write
 from platform_under_test import COMMAND, Pooler
 
+from pages.frameworks import examples, path, write
 from pooler import binaries
+
+# A single worker of xdist runs them all, so each fixture is made once.
+pytestmark = pytest.mark.xdist_group("frameworks")
 
 EXAMPLES = examples()
 # Seconds from `pooler up` to the first queries of these frameworks, on a machine that has all programs.
