@@ -68,8 +68,6 @@ class ClientsBroken:
     def __call__(self) -> Outcome:
         """Take access away from the client that has left, if this unit is the leader."""
         facts = self.source.read()
-        if not may_write_for_app(facts):
-            return self.converge(facts) if facts.follows else Done(facts)
-        outcome = self.converge(facts)
-        # The relation is gone, so Juju cannot deliver this event again. A later hook finishes the work.
-        return Done(outcome.facts, outcome.problems)
+        if may_write_for_app(facts) or facts.follows:
+            return self.converge(facts)
+        return Done(facts)

@@ -36,10 +36,7 @@ class Inspect:
             self._view(facts, process) for process in (record.instances if record else ())
         )
 
-    def _view(self, facts: Facts, running: Process) -> ProcessView:
-        process = Process(
-            index=running.index, port=running.port, limit=running.limit, readers=running.readers
-        )
+    def _view(self, facts: Facts, process: Process) -> ProcessView:
         if facts.auth is None:
             return ProcessView(process=process, failure="PgBouncer has no users yet")
         try:

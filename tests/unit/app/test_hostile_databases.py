@@ -124,10 +124,10 @@ def test_what_is_known_of_a_client_stays_when_no_time_is_left_to_look():
 
 
 def leave_at_once(platform, numbers):
-    """Remove relations, and run a single hook of the leader."""
+    """Remove relations, and run database-relation-broken of the leader once."""
     for number in numbers:
         del platform.model.clients[number]
-    return platform.leader.leader_elected()
+    return platform.leader.clients_broken()
 
 
 def still_there(**reasons):
