@@ -188,6 +188,7 @@ def test_a_unit_lets_the_next_unit_go_once(calm):
         {"container": but(serving.container, running=frozenset())},
         {"leaving": True},
         {"unreadable": ("ledger",)},
+        {"plan": but(calm.plan, databases=("blog", "shop"))},
         {"plan": None},
     ):
         assert may_let_next_go(but(serving, **obstacle)) is False
@@ -237,3 +238,15 @@ def test_every_obstacle_in_kubernetes_is_told():
         " lower numbers: set it to 0 by kubectl",
     ]
     assert list(obstacles_in_kubernetes(RollingUpdate(number=0, replicas=3, ready=3))) == []
+
+
+def test_without_a_pod_of_the_former_release_no_number_is_the_next():
+    update = RollingUpdate(number=1, replicas=3, partition=2, newest=(0, 1, 2))
+    assert (update.highest_former(), update.next_held(), update.refreshed) == (-1, -1, 3)
+
+
+def test_a_unit_without_connections_serves_a_plan_by_its_port(calm):
+    members = (but(calm.plan.members[0], share=0),)
+    idle = but(calm, plan=but(calm.plan, members=members))
+    record = but(calm.container.applied, lets_next_go=False)
+    assert may_let_next_go(but(idle, container=but(calm.container, applied=record))) is True

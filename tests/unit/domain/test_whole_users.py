@@ -16,7 +16,7 @@ from domain.refresh import RollingUpdate
 from domain.rotation import Rotation
 from domain.settings import Settings
 from domain.system_users import SystemUsers
-from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer, request_problem
+from domain.users import AccessRequest, AuthMaterial, Grant, Login, Offer, request_problem, uri
 
 
 def secret(text):
@@ -335,3 +335,15 @@ def test_the_last_unit_but_the_highest_lets_the_next_go():
     update = RollingUpdate(number=2, replicas=11, partition=2)
     assert replacement.lets_next_go(replacing(), update) == 1
     assert replacement.lets_next_go(replacing(peers=()), update) is None
+
+
+def test_secrets_beside_the_logins_change_alone():
+    client = login("relation_id_1", "q1")
+    assert AUTH.with_clients((client,)) == but(AUTH, clients=(client,))
+    assert AUTH.signed_with("digest") == but(AUTH, signed_for="digest")
+
+
+def test_every_letter_that_a_uri_reserves_is_quoted():
+    offer = Offer(database="X/b", endpoints="a:1,b:2")
+    credentials = login("X@u/", "X:p/")
+    assert uri(offer, credentials) == "postgresql://X%40u%2F:X%3Ap%2F@a:1,b:2/X%2Fb"
