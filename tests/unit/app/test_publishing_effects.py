@@ -188,6 +188,7 @@ def test_every_client_is_told_of_tls_once(ready):
         [("record", ledger)],
     )
     assert publish(facts) == outcome
+    assert publish(but(after, clients=(client(5, "news", NEWS, endpoint="db"),)))[2] == []
     assert publish(after) == (Done(after), [], [], [])
     assert publish(but(facts, plan=None))[1:] == ([], [], [])
     # What clients know of TLS is not read again.
