@@ -35,10 +35,11 @@ OLDER_PROGRAMS = (OLDER, postgresql_of_this_machine)
 # The files that take longest, the longest first. xdist gives whole files to its workers in the order of their
 # tests (with --no-loadscope-reorder), so no worker is left with a long file when all other workers have ended.
 LONGEST = (
-    "local_keep", "client_tls", "hostile_databases", "local_platform", "tuning", "command_line",
-    "field_logins", "local_backend_tls", "deaths", "local_rotation", "local_watch", "strangers",
-    "client_commands", "traps", "contract", "faults", "faults_shared", "field_modes", "backend_tls", "rollout",
-    "hung_processes", "postgresql_down", "local_show", "local_backend", "local_metrics", "local_tls",
+    "local_keep", "client_tls", "local_platform", "tuning", "command_line", "field_logins", "local_backend_tls",
+    "local_rotation", "local_watch", "exposure", "client_commands", "unconfigured", "traps", "contract", "reset",
+    "field_modes", "backend_tls", "rollout", "local_show", "local_backend", "local_metrics", "local_tls",
+    "hostile_databases", "deaths", "hostile_departures", "strangers", "faults", "faults_shared", "unknown_names",
+    "hung_processes", "postgresql_down",
 )  # fmt: skip
 
 

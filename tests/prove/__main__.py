@@ -33,7 +33,10 @@ PROOFS: dict[str, tuple[str, Suite | Mutation]] = {
     "deaths": (
         "`pooler` killed at nine points of every verb, and work in PostgreSQL before each statement",
         Suite(
-            ("tests/integration/test_deaths.py", "tests/integration/test_postgres_end.py"),
+            (
+                "tests/integration/faults/test_deaths.py",
+                "tests/integration/faults/test_postgres_end.py",
+            ),
             ("--points=9",),
         ),
     ),

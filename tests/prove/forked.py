@@ -43,7 +43,7 @@ VERDICTS = "verdicts.txt"
 QUICK = 0.9  #: the part of all tests that is called quick
 NOTICED = 30  #: so many tests that noticed neighbours come first
 PATIENCE = 10.0  #: seconds that the tests of a mutant take without it
-DRAWN = os.environ.get("MUTANTS", "3000")
+DRAWN = os.environ.get("MUTANTS", "2000")
 MEMORY = 4 << 30  #: bytes of addresses: a mutant that collects without end fails
 
 #: Seconds of a processor, and seconds, that a test may take with a mutant.

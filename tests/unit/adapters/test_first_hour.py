@@ -69,7 +69,7 @@ def test_a_machine_without_linux_is_named_before_anything_changes(
         ("tests/unit/domain/test_users.py", "core"),
         ("tests/unit/app/test_start.py::test_name", "core"),
         ("tests/unit/charm", "unit"),
-        ("tests/integration/test_deaths.py", "integration"),
+        ("tests/integration/faults/test_deaths.py", "integration"),
         ("tests/pages/test_pages.py", "pages"),
         ("tests/pack", "packed"),
     ],
