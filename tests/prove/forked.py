@@ -6,8 +6,6 @@ call of a function asks which mutant there is. Here a mutant has the code of its
 First all tests run without a mutant: they have to pass, and what lines each of them runs is kept. A mutant meets
 the quick tests that run its statement, first those that noticed its neighbours, until they have taken some
 seconds. The slowest tests, which kill a hook at each of its effects, are left out.
-
-Each run draws other mutants. $MUTANTS is their number, or `all`.
 """
 
 from __future__ import annotations
@@ -43,7 +41,6 @@ VERDICTS = "verdicts.txt"
 QUICK = 0.9  #: the part of all tests that is called quick
 NOTICED = 30  #: so many tests that noticed neighbours come first
 PATIENCE = 10.0  #: seconds that the tests of a mutant take without it
-DRAWN = os.environ.get("MUTANTS", "2000")
 MEMORY = 4 << 30  #: bytes of addresses: a mutant that collects without end fails
 
 #: Seconds of a processor, and seconds, that a test may take with a mutant.
@@ -211,8 +208,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     here = pathlib.Path()
     known = verdicts(here)
     names = [name for name in mutants.names() if name not in known]
-    if DRAWN != "all":
-        names = random.sample(names, max(0, min(len(names), int(DRAWN) - len(known))))
+    random.shuffle(names)  # what has met the tests until now tells what all will show
     survivors, done, running = 0, 0, {}
     with (here / VERDICTS).open("a") as file:
         while names or running:
