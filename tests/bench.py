@@ -20,6 +20,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from kubeconfigs import kubeconfig
+
 HERE = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(HERE / folder) for folder in ("src", "tests", "tests/unit")]
 
@@ -205,20 +207,6 @@ def line(what: str, row: Numbers, limits: Numbers) -> str:
     return f"{what:<44}" + "".join(f"{c:>13}{m}" for c, m in zip(cells, marks, strict=True))
 
 
-def kubeconfig(port: int) -> str:
-    """Return the configuration that leads lightkube to this port."""
-    cluster = {"server": f"http://127.0.0.1:{port}"}
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-        "clusters": [{"name": "k", "cluster": cluster}],
-        "users": [{"name": "u", "user": {}}],
-    }
-    return json.dumps(config)
-
-
 def main() -> int:
     """Print the tables, and return 1 if a number is above its limit."""
     begin = time.monotonic()
@@ -228,7 +216,10 @@ def main() -> int:
         postgresql = socketserver.ThreadingTCPServer(("127.0.0.1", 0), PostgreSQL)
         kubernetes = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Kubernetes)
         with listening(pebble), listening(postgresql), listening(kubernetes):
-            port, config = postgresql.server_address[1], kubeconfig(kubernetes.server_port)
+            port, config = (
+                postgresql.server_address[1],
+                kubeconfig(f"http://127.0.0.1:{kubernetes.server_port}"),
+            )
             bench = Bench(folder, port, config)
             for role in LIMITS:
                 bench.measure(role)

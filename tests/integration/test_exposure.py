@@ -6,6 +6,8 @@ import pytest
 from cluster import APPLICATIONS, HERE, NAMESPACE, Front, Refused
 from exposed import BUDGETS, NODES, Exposed, clean
 
+from kubeconfigs import kubeconfig
+
 INSIDE = f"pgb-service.{NAMESPACE}.svc.cluster.local"
 PENDING = "the load balancer has no address yet"
 
@@ -16,13 +18,7 @@ def exposed(cluster, tmp_path, monkeypatch):
     front = Front(cluster)
 
     def of(application="pgb", **how):
-        config = {
-            "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-            "clusters": [{"name": "k", "cluster": {"server": front.url}}],
-            "users": [{"name": "u", "user": {"token": APPLICATIONS[application][0]}}],
-        }  # fmt: skip
-        (tmp_path / "kubeconfig").write_text(json.dumps(config))
+        (tmp_path / "kubeconfig").write_text(kubeconfig(front.url, APPLICATIONS[application][0]))
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
         return Exposed(cluster, front, application, **how)
 

@@ -11,6 +11,7 @@ from cluster import APPLICATIONS, HERE, MERGE, NAMESPACE, Front, Refused
 from adapters.kubernetes.exposure import LightkubeExposure
 from app.errors import ExposureFailed, ExposureForbidden
 from domain.service import Service
+from kubeconfigs import kubeconfig
 
 APPLY = "application/apply-patch+yaml"
 
@@ -30,15 +31,8 @@ def exposing(cluster, tmp_path, monkeypatch):
     """How an application finds the API, by a kubeconfig, as in its cluster by its service account."""
 
     def of(application="pgb", url=cluster.url, token=None):
-        config = {
-            "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-            "clusters": [
-                {"name": "k", "cluster": {"server": url, "certificate-authority": cluster.authority}}
-            ],
-            "users": [{"name": "u", "user": {"token": token or APPLICATIONS[application][0]}}],
-        }  # fmt: skip
-        (tmp_path / "kubeconfig").write_text(json.dumps(config))
+        config = kubeconfig(url, token or APPLICATIONS[application][0], str(cluster.authority))
+        (tmp_path / "kubeconfig").write_text(config)
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
         return LightkubeExposure(application, NAMESPACE, f"{application}-0")
 

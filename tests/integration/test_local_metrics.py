@@ -239,7 +239,7 @@ def clients_that_wait(pooler, number):
             psycopg.connect(told["uri"], prepare_threshold=None) as client,
         ):
             client.execute("select 1")
-            stop.wait(60)
+            stop.wait(300)
 
     with in_threads([work] * number):
         yield

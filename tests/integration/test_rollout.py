@@ -1,13 +1,12 @@
 """What a real Kubernetes API does with the partition: its RBAC, its validation, and changes at the same time."""
 
-import json
-
 import pytest
 from cluster import APPLICATIONS, HERE, MERGE, NAMESPACE
 
 from adapters.kubernetes.rollout import HELD, REVISION, LightkubeRollout
 from app.errors import RolloutForbidden
 from domain.refresh import hold, let_next_go, unchanged
+from kubeconfigs import kubeconfig
 
 POD = {"serviceAccountName": "pgb", "containers": [{"name": "charm", "image": "charm"}]}
 SETS = f"/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets"
@@ -19,14 +18,9 @@ def rollout(cluster, tmp_path, monkeypatch):
 
     def of(unit="pgb/2"):
         application = unit.partition("/")[0]
-        server = {"server": cluster.url, "certificate-authority": cluster.authority}
-        config = {
-            "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-            "clusters": [{"name": "k", "cluster": server}],
-            "users": [{"name": "u", "user": {"token": APPLICATIONS[application][0]}}],
-        }  # fmt: skip
-        (tmp_path / "kubeconfig").write_text(json.dumps(config))
+        token = APPLICATIONS[application][0]
+        config = kubeconfig(cluster.url, token, str(cluster.authority))
+        (tmp_path / "kubeconfig").write_text(config)
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
         return LightkubeRollout(application, NAMESPACE, unit)
 

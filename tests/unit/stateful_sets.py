@@ -7,6 +7,7 @@ import threading
 import time
 
 from adapters.kubernetes.rollout import HELD, REVISION
+from kubeconfigs import kubeconfig
 
 FORBIDDEN = {
     "kind": "Status",
@@ -87,15 +88,8 @@ def api(folder):
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     Api.found, Api.pods, Api.answers, Api.written = stateful_set(), [], {}, []
     Api.delays = {}
-    config = {
-        "kind": "Config", "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-        "clusters": [
-            {"name": "k", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}
-        ],
-        "users": [{"name": "u", "user": {"token": "the-token"}}],
-    }  # fmt: skip
-    (folder / "config").write_text(json.dumps(config))
+    url = f"http://127.0.0.1:{server.server_port}"
+    (folder / "config").write_text(kubeconfig(url))
     yield str(folder / "config")
     server.shutdown()
     server.server_close()

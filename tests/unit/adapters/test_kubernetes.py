@@ -13,6 +13,7 @@ import pytest
 from adapters.kubernetes.exposure import LightkubeExposure, service_name
 from app.errors import ExposureFailed, ExposureForbidden
 from domain.service import Service
+from kubeconfigs import kubeconfig
 
 OWNER = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "pgb", "uid": "u-1"}
 SERVICE = Service(kind="false", ports=(6432,))
@@ -69,14 +70,7 @@ def configured(tmp_path, monkeypatch):
     """lightkube finds this server by a kubeconfig, as it does outside of a cluster."""
 
     def to(port):
-        cluster = {"server": f"http://127.0.0.1:{port}"}
-        config = {
-            "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-            "clusters": [{"name": "k", "cluster": cluster}],
-            "users": [{"name": "u", "user": {"token": "the-token"}}],
-        }  # fmt: skip
-        (tmp_path / "config").write_text(json.dumps(config))
+        (tmp_path / "config").write_text(kubeconfig(f"http://127.0.0.1:{port}"))
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
         return LightkubeExposure("pgb", "dev", "pgb-0")
 

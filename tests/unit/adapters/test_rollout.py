@@ -89,11 +89,11 @@ def test_a_stateful_set_that_says_nothing_is_read(rollout):
 def test_a_change_by_another_unit_is_read_again(rollout):
     conflict = {"kind": "Status", "code": 409, "message": "changed", "reason": "Conflict"}
     Api.answers = {"PATCH": [(409, conflict)]}
-    rollout.adjust(hold)
+    rollout.adjust(hold, seconds=60.0)
     assert len(Api.written) == 2
     Api.answers = {"PATCH": [(409, conflict)] * 9}
     with pytest.raises(RolloutFailed, match="changes the StatefulSet all the time"):
-        rollout.adjust(hold)
+        rollout.adjust(hold, seconds=60.0)
 
 
 def test_without_trust_the_command_is_named(rollout):

@@ -16,6 +16,7 @@ from otlp import receiving, silent
 import bench
 from authority import Authority
 from bench_agent import HERE, Charm, Kubernetes, Pebble, PostgreSQL, listening
+from kubeconfigs import kubeconfig
 
 TEMPO = {"endpoint": "tracing", "app": "tempo", "units": ["tempo/0"]}
 HOOK = {"JUJU_RELATION": "tracing", "JUJU_RELATION_ID": "tracing:9", "JUJU_REMOTE_APP": "tempo"}
@@ -33,7 +34,7 @@ def unit(tmp_path_factory):
     ):
         port = postgresql.server_address[1]
         with contextlib.closing(bench.settled(folder / "unit", port, "leader", clients=1)) as juju:
-            config = bench.kubeconfig(kubernetes.server_port)
+            config = kubeconfig(f"http://127.0.0.1:{kubernetes.server_port}")
             yield Charm(folder / "charm", HERE / "src" / "charm.py", juju, config)
 
 

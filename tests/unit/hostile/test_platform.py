@@ -31,6 +31,7 @@ from domain.capabilities import PgBouncerRuntime, Version
 from domain.facts import Container
 from domain.instances import Layout, pooler_config
 from domain.service import Service
+from kubeconfigs import kubeconfig
 
 PROGRAM = PgBouncerRuntime(version=Version(1, 24), cpus=2, files=1000)
 PLANNED = plan(databases=("shop",))
@@ -241,13 +242,8 @@ class Api(http.server.BaseHTTPRequestHandler):
 def exposure(tmp_path, monkeypatch):
     api = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
     threading.Thread(target=api.serve_forever, args=(0.01,), daemon=True).start()
-    named = {
-        "clusters": [{"name": "k", "cluster": {"server": f"http://127.0.0.1:{api.server_port}"}}],
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-        "users": [{"name": "u", "user": {"token": "the-token"}}],
-    }
     config = tmp_path / "config"
-    config.write_text(json.dumps({"kind": "Config", "current-context": "c", **named}))
+    config.write_text(kubeconfig(f"http://127.0.0.1:{api.server_port}"))
     monkeypatch.setenv("KUBECONFIG", str(config))
     yield LightkubeExposure("pgb", "dev", "pgb-0")
     api.shutdown()
