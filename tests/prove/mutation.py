@@ -1,8 +1,8 @@
 """Does a test fail whenever the code is wrong? mutmut changes domain and app in thousands of places, one by one.
 
 mutmut writes the mutants, and forked.py lets them meet the quick tests. What no test notices survives. Of some
-survivors survivors.toml says why that is no hole, and another wording of a sentence is none. Of all others nineteen
-of twenty have to be noticed. Those that are not are written down: a new one is a test that is missing.
+survivors survivors.toml says why that is no hole, and another wording of a sentence is none. Of all others 95 %
+have to be noticed. Those that are not are written down: a new one is a test that is missing.
 
 mutmut leaves alone what is decorated (properties, validators), what is outside of functions, and the
 dashboard, which tests with a real Prometheus read.
