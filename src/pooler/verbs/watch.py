@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import queue
 import signal
-import threading
 import time
 from types import FrameType
 
@@ -68,7 +68,9 @@ class _Watch:
 
     def __init__(self, run: Invocation) -> None:
         self._run = run
-        self._end = threading.Event()
+        # A signal handler may put into it at any moment. It would wait for ever for the lock of a threading.Event
+        # that the process has taken itself.
+        self._signals = queue.SimpleQueue[int]()
         # Seconds until the next attempt, and the time of the last attempt.
         self._pause = EVERY
         self._last_attempt = 0.0
@@ -84,7 +86,7 @@ class _Watch:
             signal.signal(number, self._terminate)
         self._say("watching: processes that end or hang are started again")
         pause = EVERY
-        while not self._end.wait(pause):
+        while not self._terminated(pause):
             if self._is_over():
                 self._say("the units are stopped: nothing is watched any more")
                 return 0
@@ -106,8 +108,16 @@ class _Watch:
         self._version = version
         return self._platform.state.stopped
 
-    def _terminate(self, _: int, __: FrameType | None) -> None:
-        self._end.set()
+    def _terminate(self, number: int, _: FrameType | None) -> None:
+        self._signals.put(number)
+
+    def _terminated(self, seconds: float) -> bool:
+        """Wait at most so many seconds for a signal, and return whether it came."""
+        try:
+            self._signals.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        return True
 
     def _look(self) -> float:
         """Repair what does not run, and return the seconds until the next look."""
