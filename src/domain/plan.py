@@ -14,7 +14,8 @@ from domain.tls import Certificate, ServerMode
 from domain.value import Count, Empty, Line, Name, Value, stored_as
 
 # The names by which PgBouncer looks passwords up, for each of the two roles that take turns.
-AUTH_ALIASES = ("pgbouncer_auth", "pgbouncer_auth_2")
+AuthAlias = Literal["pgbouncer_auth", "pgbouncer_auth_2"]
+AUTH_ALIASES: tuple[AuthAlias, AuthAlias] = ("pgbouncer_auth", "pgbouncer_auth_2")
 
 # The schema of the function that looks up passwords in the releases before the schema had the auth user's name.
 FORMER_AUTH_SCHEMA = "pgbouncer"
@@ -32,7 +33,7 @@ class Upstream(Value):
     auth_schema: Line = FORMER_AUTH_SCHEMA
     # The name by which that role looks passwords up. A name never gets another role: PgBouncer 1.26.1 ends with
     # `put_in_order: found existing elem` after a RELOAD that gives a database with connections another `user`.
-    auth_alias: Line = AUTH_ALIASES[0]
+    auth_alias: AuthAlias = AUTH_ALIASES[0]
     # The role that called it before, by the other name, while look-ups that have begun may still use it; '' if
     # there is none.
     former_auth_user: Line | Empty = ""

@@ -145,6 +145,7 @@ def plain(*values):
 @example(PLAN.model_dump_json().replace("pgb/1", "pgb/\u00b2"))
 @example(PLAN.model_dump_json().replace("pgb/1", "pgb/" + "9" * 5000))
 @example(PLAN.model_dump_json().replace('"app"', '"a b"'))
+@example(PLAN.model_dump_json().replace('"pgbouncer_auth"', '"5"'))
 def test_a_plan_that_was_read_can_be_rendered(text):
     found = databags.read_peer_value({"plan": text}, "plan", Plan)
     if found:
