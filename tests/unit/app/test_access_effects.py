@@ -6,6 +6,7 @@ import pydantic
 import pytest
 from plans import plan
 from samples import AUTH, but
+from told_ports import LOGIN
 
 from app.errors import (
     AccessRefused,
@@ -16,10 +17,9 @@ from app.errors import (
 )  # fmt: skip
 from app.intents.reconcile_access import ReconcileAccess
 from app.outcome import AskAgain, Done
-from domain.backend import BackendLogin, BackendRelation
+from domain.backend import BackendRelation
 from domain.certificate_logins import CertificateLogin
 from domain.consent import ServerDatabase
-from domain.endpoints import endpoints_in
 from domain.facts import Client, Facts
 from domain.instances import Layout
 from domain.ledger import Ledger
@@ -29,10 +29,6 @@ from domain.rotation import Rotation
 from domain.settings import Settings
 from domain.users import AccessRequest, Grant, Login, Offer
 
-LOGIN = BackendLogin(
-    user="operator", password=pydantic.SecretStr("secret"), database="pgbouncer",
-    endpoints=endpoints_in("10.1.0.1:5432"),
-)  # fmt: skip
 OWN = AUTH.model_copy(
     update={"auth_user": "pgbouncer_auth_operator", "signed_for": digest_of("secret")}
 )

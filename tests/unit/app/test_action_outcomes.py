@@ -1,11 +1,10 @@
 """The whole result of each action, and what it leaves in the plan, the ledger and the secret."""
 
-from contextlib import contextmanager
-
 import pydantic
 import pytest
 from plans import plan
 from samples import AUTH, but
+from told_ports import LOGIN, Port
 
 from app.errors import (
     ActionFailed,
@@ -19,11 +18,10 @@ from app.hooks.rotate import GetCredentials, RotateCredentials, SecretRotate
 from app.hooks.rotate_clients import RotateClients
 from app.intents.rotate_own_users import RotateOwnUsers
 from app.outcome import AskAgain, Done
-from domain.backend import BackendLogin, BackendRelation
+from domain.backend import BackendRelation
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.certificates import wanted_names
 from domain.container import Container
-from domain.endpoints import endpoints_in
 from domain.facts import Client, Facts
 from domain.instances import Layout
 from domain.ledger import Ledger
@@ -37,10 +35,6 @@ from domain.system_users import SystemUsers
 from domain.tls import UnitCertificates
 from domain.users import AccessRequest, Login, Offer
 
-LOGIN = BackendLogin(
-    user="operator", password=pydantic.SecretStr("secret"), database="pgbouncer",
-    endpoints=endpoints_in("10.1.0.1:5432"),
-)  # fmt: skip
 USED = LOGIN.verifying("prefer", ())
 PLAN = but(plan(units=1), databases=("blog", "shop"), reconnects=3, restarts=4)
 OWN = AUTH.model_copy(update={"auth_user": "pgbouncer_auth_operator", "generation": 6})
@@ -61,30 +55,6 @@ FACTS = Facts(
     ledger=Ledger(provisioned_for="operator", capacity=7, rotation_period="monthly"),
     clients=(client(4), client(5), client(6, published=False)),
 )  # fmt: skip
-
-
-class Port:
-    """A port that notes what it is told; each answer is a value, a function, or an error to raise."""
-
-    def __init__(self, **answers):
-        self.told, self._answers = [], answers
-
-    def __getattr__(self, name):
-        def call(*values):
-            self.told.append((name, *values))
-            answer = self._answers.get(name)
-            if isinstance(answer, Exception):
-                raise answer
-            return answer(*values) if callable(answer) else answer
-
-        return call
-
-    @contextmanager
-    def open(self, *values):
-        self.told.append(("open", *values))
-        if "open" in self._answers:
-            raise self._answers["open"]
-        yield self
 
 
 class Reads:

@@ -6,18 +6,18 @@ import pydantic
 import pytest
 from plans import plan
 from samples import AUTH, but
+from told_ports import LOGIN
 
 from app.errors import ConsoleFailed, PoolerFailed, PoolerUnreachable
 from app.intents.configure_pooler import ConfigurePooler
 from app.outcome import AskAgain, Done
 from domain.applied import AppliedProcess
-from domain.backend import BackendLogin, BackendRelation
+from domain.backend import BackendRelation
 from domain.budget import UnitBudget
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.change import next_change
 from domain.console import PooledDatabase
 from domain.container import Container
-from domain.endpoints import endpoints_in
 from domain.facts import Facts
 from domain.instances import Layout
 from domain.ledger import Ledger
@@ -28,10 +28,6 @@ from domain.tls import ServedPair, UnitCertificates
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"
 PROGRAM = PgBouncerRuntime(version=Version(1, 25), cpus=2)
-LOGIN = BackendLogin(
-    user="operator", password=pydantic.SecretStr("secret"), database="pgbouncer",
-    endpoints=endpoints_in("10.1.0.1:5432"),
-)  # fmt: skip
 PAIR = ServedPair(key=pydantic.SecretStr("k"), chain=(CERTIFICATE,), authorities=(CERTIFICATE,))
 
 

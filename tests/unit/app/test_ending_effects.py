@@ -1,11 +1,10 @@
 """What is left behind of PostgreSQL and of the charm before, in whole."""
 
-from contextlib import contextmanager
-
 import pydantic
 import pytest
 from plans import plan
 from samples import AUTH, but
+from told_ports import LOGIN, Port
 
 from app.errors import (
     DatabaseRefused,
@@ -18,10 +17,9 @@ from app.intents.reconcile_access import ReconcileAccess
 from app.intents.withdraw_access import WithdrawAccess
 from app.outcome import AskAgain, Done
 from domain.applied import AppliedProcess, AppliedState
-from domain.backend import BackendLogin, BackendRelation
+from domain.backend import BackendRelation
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.container import Container
-from domain.endpoints import endpoints_in
 from domain.facts import Client, Facts, Peer
 from domain.instances import Layout
 from domain.ledger import Ledger
@@ -34,10 +32,6 @@ from domain.settings import Settings
 from domain.users import AccessRequest, Grant, Login, Offer
 from domain.verification import verified_login
 
-LOGIN = BackendLogin(
-    user="operator", password=pydantic.SecretStr("secret"), database="pgbouncer",
-    endpoints=endpoints_in("10.1.0.1:5432"),
-)  # fmt: skip
 RECORD = AppliedState(
     program=PgBouncerRuntime(version=Version(1, 25)),
     instances=(
@@ -55,30 +49,6 @@ FACTS = Facts(
     backend=BackendRelation(related=True, present=True, credentials=LOGIN),
     ledger=Ledger(provisioned_for="operator", capacity=7), peers=(Peer(name="pgb/0"),),
 )  # fmt: skip
-
-
-class Port:
-    """A port that notes what it is told; each answer is a value, a function, or an error to raise."""
-
-    def __init__(self, **answers):
-        self.told, self._answers = [], answers
-
-    def __getattr__(self, name):
-        def call(*values):
-            self.told.append((name, *values))
-            answer = self._answers.get(name)
-            if isinstance(answer, Exception):
-                raise answer
-            return answer(*values) if callable(answer) else answer
-
-        return call
-
-    @contextmanager
-    def open(self, *values):
-        if "open" in self._answers:
-            raise self._answers["open"]
-        self.told.append(("open", *values))
-        yield self
 
 
 HOLDS = RollingUpdate(number=1, replicas=2, partition=1, owned=True, under_way=True, newest=(1,))

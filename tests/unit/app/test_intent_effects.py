@@ -1,11 +1,10 @@
 """What single intents write at their ports, in whole, and the whole outcome."""
 
-from contextlib import contextmanager
-
 import pydantic
 import pytest
 from plans import plan
 from samples import AUTH, but
+from told_ports import Port
 
 from app.errors import (
     PoolerFailed,
@@ -54,28 +53,6 @@ FACTS = Facts(
     backend=BackendRelation(related=True, present=True, credentials=LOGIN),
     ledger=Ledger(provisioned_for="operator", capacity=7), peers=(Peer(name="pgb/1"),),
 )  # fmt: skip
-
-
-class Port:
-    """A port that notes what it is told; each answer is a value, a function, or an error to raise."""
-
-    def __init__(self, **answers):
-        self.told, self._answers = [], answers
-
-    def __getattr__(self, name):
-        def call(*values):
-            self.told.append((name, *values))
-            answer = self._answers.get(name)
-            if isinstance(answer, Exception):
-                raise answer
-            return answer(*values) if callable(answer) else answer
-
-        return call
-
-    @contextmanager
-    def open(self, *values):
-        self.told.append(("open", *values))
-        yield self
 
 
 class Refusing(Port):

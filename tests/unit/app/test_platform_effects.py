@@ -1,11 +1,10 @@
 """What intents write to Kubernetes, exporters and authorities, in whole."""
 
-from contextlib import contextmanager
-
 import pydantic
 import pytest
 from plans import plan
 from samples import AUTH, but
+from told_ports import LOGIN, Port
 
 from app.errors import (
     CertificatesFailed,
@@ -18,11 +17,10 @@ from app.intents.obtain_certificate import ObtainCertificate
 from app.intents.run_exporters import FreePort, RunExporters
 from app.outcome import AskAgain, Done
 from domain.applied import AppliedProcess, AppliedState, Step
-from domain.backend import BackendLogin, BackendRelation
+from domain.backend import BackendRelation
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.certificates import wanted_names
 from domain.container import Container
-from domain.endpoints import endpoints_in
 from domain.exporters import AppliedExporters, Exporter, ExporterChange, ExporterProgram
 from domain.facts import Facts, Peer
 from domain.instances import Layout
@@ -36,10 +34,6 @@ from domain.tls import ServedPair, UnitCertificates
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"
 OTHER = "-----BEGIN CERTIFICATE-----\nBBBB\n-----END CERTIFICATE-----"
-LOGIN = BackendLogin(
-    user="operator", password=pydantic.SecretStr("secret"), database="pgbouncer",
-    endpoints=endpoints_in("10.1.0.1:5432"),
-)  # fmt: skip
 RECORD = AppliedState(
     program=PgBouncerRuntime(version=Version(1, 25)),
     instances=(
@@ -57,30 +51,6 @@ FACTS = Facts(
     backend=BackendRelation(related=True, present=True, credentials=LOGIN),
     ledger=Ledger(provisioned_for="operator", capacity=7), peers=(Peer(name="pgb/0"),),
 )  # fmt: skip
-
-
-class Port:
-    """A port that notes what it is told; each answer is a value, a function, or an error to raise."""
-
-    def __init__(self, **answers):
-        self.told, self._answers = [], answers
-
-    def __getattr__(self, name):
-        def call(*values):
-            self.told.append((name, *values))
-            answer = self._answers.get(name)
-            if isinstance(answer, Exception):
-                raise answer
-            return answer(*values) if callable(answer) else answer
-
-        return call
-
-    @contextmanager
-    def open(self, *values):
-        if "open" in self._answers:
-            raise self._answers["open"]
-        self.told.append(("open", *values))
-        yield self
 
 
 PROGRAM = ExporterProgram(path="/bin/exporter", version=Version(0, 12))

@@ -1,11 +1,10 @@
 """What clients are told, and what Kubernetes is asked for them, in whole."""
 
-from contextlib import contextmanager
-
 import pydantic
 import pytest
 from plans import plan
 from samples import AUTH, but
+from told_ports import LOGIN, Port
 
 from app.errors import (
     DatabaseBusy,
@@ -18,9 +17,8 @@ from app.intents.expose import Expose
 from app.intents.publish_endpoints import PublishEndpoints
 from app.outcome import AskAgain, Done
 from domain import exposure
-from domain.backend import BackendLogin, BackendRelation
+from domain.backend import BackendRelation
 from domain.certificate_logins import CertificateLogin
-from domain.endpoints import endpoints_in
 from domain.facts import Client, Facts
 from domain.instances import Layout
 from domain.ledger import Ledger
@@ -33,10 +31,6 @@ from domain.tls_told import told_tls
 from domain.users import AccessRequest, Grant, Login, Offer
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"
-LOGIN = BackendLogin(
-    user="operator", password=pydantic.SecretStr("secret"), database="pgbouncer",
-    endpoints=endpoints_in("10.1.0.1:5432"),
-)  # fmt: skip
 USED = LOGIN.verifying("prefer", ())
 OLD = Offer(database="shop", endpoints="10.0.0.9:6432", version="16")
 SHOP = Offer(database="shop", endpoints="10.0.0.0:6432", version="17.1")
@@ -70,30 +64,6 @@ FACTS = Facts(
         provisioned_for="operator", grants=(grant(4, "shop"), grant(5, "news")), capacity=7
     ),
 )  # fmt: skip
-
-
-class Port:
-    """A port that notes what it is told; each answer is a value, or an error to raise."""
-
-    def __init__(self, **answers):
-        self.told, self._answers = [], answers
-
-    def __getattr__(self, name):
-        def call(*values, **named):
-            self.told.append((name, *values, *named.values()))
-            answer = self._answers.get(name)
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
-
-        return call
-
-    @contextmanager
-    def open(self, *values):
-        self.told.append(("open", *values))
-        if "open" in self._answers:
-            raise self._answers["open"]
-        yield self
 
 
 def publish(facts, databases=None, **clients):

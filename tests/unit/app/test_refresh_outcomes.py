@@ -1,11 +1,9 @@
 """The whole result of the actions around a refresh, and what the leader shares with other units."""
 
-from contextlib import contextmanager
-
-import pydantic
 import pytest
 from plans import plan
 from samples import AUTH, but
+from told_ports import LOGIN, Port
 
 from app.errors import (
     ActionFailed,
@@ -21,10 +19,9 @@ from app.intents.share_configuration import ShareConfiguration
 from app.outcome import AskAgain, Done
 from domain import planning
 from domain.applied import AppliedState
-from domain.backend import BackendLogin, BackendRelation
+from domain.backend import BackendRelation
 from domain.capabilities import PgBouncerRuntime, Version
 from domain.container import Container
-from domain.endpoints import endpoints_in
 from domain.facts import Facts, Peer
 from domain.instances import Layout
 from domain.ledger import Ledger
@@ -33,10 +30,6 @@ from domain.plan import DepartedUnit, Serving
 from domain.refresh import RollingUpdate
 from domain.settings import Settings
 
-LOGIN = BackendLogin(
-    user="operator", password=pydantic.SecretStr("secret"), database="pgbouncer",
-    endpoints=endpoints_in("10.1.0.1:5432"),
-)  # fmt: skip
 SERVING = Serving(port=6432, databases=("shop",))
 RECORD = AppliedState(
     program=PgBouncerRuntime(version=Version(1, 25)), instances=(), users="e", serving=SERVING
@@ -52,30 +45,6 @@ FACTS = Facts(
 )  # fmt: skip
 STILL = RollingUpdate(number=0, replicas=3, ready=3)
 HELD = but(STILL, partition=2, owned=True, under_way=True, newest=(2,), ready=3)
-
-
-class Port:
-    """A port that notes what it is told; each answer is a value, a function, or an error to raise."""
-
-    def __init__(self, **answers):
-        self.told, self._answers = [], answers
-
-    def __getattr__(self, name):
-        def call(*values):
-            self.told.append((name, *values))
-            answer = self._answers.get(name)
-            if isinstance(answer, Exception):
-                raise answer
-            return answer(*values) if callable(answer) else answer
-
-        return call
-
-    @contextmanager
-    def open(self, *values):
-        self.told.append(("open", *values))
-        if "open" in self._answers:
-            raise self._answers["open"]
-        yield self
 
 
 class Rollout:
