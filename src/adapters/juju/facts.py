@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -133,7 +134,7 @@ class JujuFacts:
         container = self._container()
         return Facts(
             unit=charm.unit.name,
-            address=self._address(),
+            address=self._address(mine),
             leader=leader,
             leaving=mine.get(LEAVING) == "true",
             settings=settings,
@@ -181,8 +182,14 @@ class JujuFacts:
 
         return reference.read(self._charm, self._state, peers, shared, mine)
 
-    def _address(self) -> str:
-        """Return the address of the pod; the address that Juju writes to databags may be that of a Service."""
+    def _address(self, mine: databags.Databag) -> str:
+        """Return the address of the pod; the address that Juju writes to databags may be that of a Service.
+
+        While the pod has the address that this unit announced, Juju is not asked.
+        """
+        announced = address_in(mine.get("address", ""))
+        if announced and _is_own(announced):
+            return announced
         binding = self._charm.model.get_binding(PEERS)
         address = binding.network.bind_address if binding else None
         return address_in(str(address)) if address else ""
@@ -300,6 +307,19 @@ class JujuFacts:
             if secret_id(uri) in map(secret_id, given):
                 raise ValueError("its secret belongs to this application")
         return self._secret(uri)
+
+
+def _is_own(address: str) -> bool:
+    """Return whether an interface of this pod has an IP address."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        # It is no name, which bind() would look up.
+        socket.inet_pton(family, address)
+        with socket.socket(family, socket.SOCK_DGRAM) as endpoint:
+            endpoint.bind((address, 0))
+    except OSError:
+        return False
+    return True
 
 
 def _operations(databag: databags.Databag) -> Operations:

@@ -185,9 +185,11 @@ class JujuState:
 
         `deferred` says whether that hook deferred such an event: then a relation that it has read is not new.
         The comparison ends at the first value that differs. Values of the relation of the event come first,
-        because they are the most likely to differ.
+        because they are the most likely to differ. They are read by way of the model of ops, which keeps them
+        for a hook that goes on.
         """
-        first = event.relation.id if isinstance(event, ops.RelationEvent) else -1
+        related = event.relation if isinstance(event, ops.RelationEvent) else None
+        first = related.id if related else -1
         noted = [
             (Read(kind.removeprefix(_ANNOUNCED), relation, name), digest)
             for kind, relation, name, digest in digests
@@ -200,16 +202,22 @@ class JujuState:
             if listed and (not known or new_or_ending):
                 return False
         noted.sort(key=lambda item: item[0].relation != first)
-        return all(_digest(self._reread(read)) == digest for read, digest in noted)
+        return all(_digest(self._reread(read, related)) == digest for read, digest in noted)
 
-    def _reread(self, read: Read) -> object:
-        """Return a value by a single call of a hook tool; the model of ops would list the relations first."""
+    def _reread(self, read: Read, related: ops.Relation | None) -> object:
+        """Return a value by a single call of a hook tool at most; None for a unit that has left.
+
+        The model of ops would list the relations of an endpoint first, which it has done for that of the event.
+        """
         if read.kind == LEADER:
             return self._charm.unit.is_leader()
-        if read.kind == OPTIONS:
-            return hookcmds.config_get()
-        if read.kind == RELATIONS:
-            return None
+        if read.kind in (OPTIONS, RELATIONS):
+            return self._now(read, None)
+        if related and read.relation == related.id:
+            try:
+                return self._now(read, related)
+            except KeyError:
+                return None
         if read.kind == UNITS:
             return sorted(hookcmds.relation_list(read.relation))
         return hookcmds.relation_get(read.relation, unit=read.name, app="/" not in read.name)

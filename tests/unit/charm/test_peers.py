@@ -86,3 +86,22 @@ def test_staying_units_get_the_connections_of_a_departed_unit(make):
     juju.reminded()
     assert juju.setting("max_db_connections") == "25"
     assert [member["name"] for member in juju.plan()["members"]] == [f"{APP}/0", f"{APP}/1"]
+
+
+@pytest.mark.parametrize(
+    ("announced", "afterwards"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("192.0.2.7", "10.0.0.0"),
+        ("2001:db8::7", "10.0.0.0"),
+        ("localhost", "10.0.0.0"),
+        ("127.0.0.1.", "10.0.0.0"),
+        ("", "10.0.0.0"),
+    ],
+)
+def test_an_address_is_kept_while_an_interface_has_it(related, announced, afterwards):
+    peers = related.relation("pgb-peers")
+    databag = {**peers.local_unit_data, "address": announced}
+    related.with_relation(dataclasses.replace(peers, local_unit_data=databag))
+    related.emit(related.context.on.update_status())
+    assert related.relation("pgb-peers").local_unit_data["address"] == afterwards
