@@ -35,21 +35,24 @@ OLDER_PROGRAMS = (OLDER, postgresql_of_this_machine)
 # The files that take longest, the longest first. xdist gives whole files to its workers in the order of their
 # tests (with --no-loadscope-reorder), so no worker is left with a long file when all other workers have ended.
 LONGEST = (
-    "local_keep", "client_tls", "local_platform", "tuning", "command_line", "field_logins", "local_backend_tls",
-    "local_rotation", "local_watch", "exposure", "client_commands", "unconfigured", "traps", "contract", "reset",
-    "field_modes", "backend_tls", "rollout", "local_show", "local_backend", "local_metrics", "local_tls",
-    "hostile_databases", "deaths", "hostile_departures", "strangers", "faults", "faults_shared", "unknown_names",
-    "hung_processes", "postgresql_down",
+    "local_platform", "tuning", "exposure", "local_keep", "certificate_logins", "client_tls",
+    "local_backend_tls", "field_logins", "command_line", "local_watch", "local_metrics", "local_tls",
+    "local_rotation", "reset", "contract", "local_show", "client_commands", "unconfigured", "traps",
+    "field_modes", "backend_tls", "rollout", "local_backend", "hostile_databases", "deaths",
+    "hostile_departures", "strangers", "faults", "faults_shared", "unknown_names", "hung_processes",
+    "postgresql_down",
 )  # fmt: skip
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of the files in LONGEST first, and mark those with an older program before `-m` selects."""
+    """Put the tests of the files in LONGEST first, and mark older programs and faults before `-m` selects."""
     for item in items:
         parameters = getattr(getattr(item, "callspec", None), "params", {}).values()
         if any(program in parameters for program in OLDER_PROGRAMS):
             item.add_marker("older")
+        if item.path.parent.name == "faults":
+            item.add_marker("long")
     places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 

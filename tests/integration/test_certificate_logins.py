@@ -17,6 +17,8 @@ from domain.capabilities import Version
 from pooler.binaries import version_of
 from pooler.store import Store
 
+pytestmark = pytest.mark.long
+
 
 class Logins(Certified):
     """Two units that serve TLS, and two clients: `demo` and `other`."""

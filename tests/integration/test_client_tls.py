@@ -124,6 +124,7 @@ def test_a1_clients_verify_every_unit_by_the_authorities_they_are_told(units, in
     assert units.all_verify()
 
 
+@pytest.mark.long
 def test_a2_a_renewal_and_a_new_authority_cut_no_session(units):
     first, second = units.authority("first"), units.authority("second")
     units.give(first, first)
@@ -139,6 +140,7 @@ def test_a2_a_renewal_and_a_new_authority_cut_no_session(units):
         assert value(session, "select 42") == 42
 
 
+@pytest.mark.long
 def test_a3_a_unit_starts_again_with_the_pair_that_it_keeps(units):
     root = units.authority("root")
     units.give(root, root)
@@ -148,6 +150,7 @@ def test_a3_a_unit_starts_again_with_the_pair_that_it_keeps(units):
     assert units.all_verify()
 
 
+@pytest.mark.long
 def test_a3_a_key_that_does_not_fit_is_never_served(units):
     root, other = units.authority("root"), units.authority("other")
     units.give(root, root)
@@ -173,6 +176,7 @@ def test_a4_required_tls_admits_no_plain_login_before_a_certificate(units):
     units.pooler("resume")
 
 
+@pytest.mark.long
 def test_a4_plain_sessions_from_before_end_within_a_minute(units, program):
     root = units.authority("root")
     units.give(root, root)
@@ -204,6 +208,7 @@ def _works(client: psycopg.Connection) -> bool:
         return False
 
 
+@pytest.mark.long
 def test_a4_a_query_is_cancelled_through_any_unit_while_tls_is_required(units):
     root = units.authority("root")
     units.give(root, root)
@@ -219,6 +224,7 @@ def test_a4_a_query_is_cancelled_through_any_unit_while_tls_is_required(units):
             client.pgconn.get_result()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ["prefer", "require"])
 def test_a5_a_client_with_a_stray_certificate_is_told_why_it_is_refused(units, mode):
     """PgBouncer verifies each certificate that a client sends, although no rule asks for a certificate."""
@@ -234,6 +240,7 @@ def test_a5_a_client_with_a_stray_certificate_is_told_why_it_is_refused(units, m
     assert not refused(units, sslmode="require", **sent)
 
 
+@pytest.mark.long
 def test_a6_tls_is_told_once_all_units_serve_it_and_untold_before_any_stops(units):
     root = units.authority("root")
     units.give(root, None)

@@ -111,6 +111,7 @@ OFFLINE = {
 }
 
 
+@pytest.mark.long
 def test_the_first_run_installs_packages_and_explains_why_it_cannot(new_clone, home):
     requirements = new_clone / "requirements" / "local.txt"
     requirements.write_text(f"nothing-of-this-name==1.0 --hash=sha256:{'0' * 64}\n")

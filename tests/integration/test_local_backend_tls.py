@@ -15,6 +15,8 @@ from postgresql import PASSWORD, PostgreSQL
 from authority import Authority
 from pooler.binaries import postgresql_owner
 
+pytestmark = pytest.mark.long
+
 ENCRYPTED = "select ssl from pg_stat_ssl where pid = pg_backend_pid()"
 
 

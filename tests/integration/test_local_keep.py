@@ -17,6 +17,8 @@ from postgresql import PostgreSQL
 
 from pooler import binaries
 
+pytestmark = pytest.mark.long
+
 # How long `down` may take while PostgreSQL is away, on a busy machine: 3 s, and the start of Python.
 DOWN_SECONDS = 5
 

@@ -20,6 +20,8 @@ from ports import free_port
 from loops import in_threads
 from pooler import binaries
 
+pytestmark = pytest.mark.long
+
 SAMPLE = re.compile(r'(\w+)\{unit="([^"]+)",process="(\d+)"(?:,(.*))?\} (\S+)')
 
 

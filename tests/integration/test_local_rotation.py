@@ -9,6 +9,8 @@ import psycopg
 import pytest
 from platform_under_test import value
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def pooler(two_units):

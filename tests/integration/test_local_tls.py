@@ -19,6 +19,8 @@ from adapters.local.authority import end_of, issue
 from adapters.local.run_as import pooler_owner
 from pooler.store import Store
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def pooler(program):

@@ -15,6 +15,8 @@ from postgresql import PostgreSQL
 
 from pooler.verbs.watch import EVERY
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def pooler():

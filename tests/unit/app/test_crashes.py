@@ -12,6 +12,8 @@ from adapters.memory import MemoryPlatform
 from domain.backend import BackendRelation
 from domain.endpoints import endpoints_in
 
+pytestmark = pytest.mark.long
+
 LEADER, FOLLOWER = "pgbouncer/0", "pgbouncer/1"
 
 

@@ -8,6 +8,8 @@ from in_memory import related
 
 from domain.operations import KillOrder
 
+pytestmark = pytest.mark.long
+
 LEADER, FOLLOWER = "pgbouncer/0", "pgbouncer/1"
 
 

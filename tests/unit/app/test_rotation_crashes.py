@@ -7,6 +7,8 @@ from crash_core import States, run, twin, works
 from crash_ends import brought_to_rest, seen
 from in_memory import related
 
+pytestmark = pytest.mark.long
+
 FIRST, SECOND = "relation_id_1", "relation_id_1__2"
 SECONDS = 100
 

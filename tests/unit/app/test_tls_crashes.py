@@ -10,6 +10,8 @@ from tls_in_memory import OTHER, ROOT, certificate, encrypted, pair_of
 from domain.backend import BackendRelation
 from domain.certificate_logins import ClientCertificate
 
+pytestmark = pytest.mark.long
+
 LEADER, FOLLOWER = "pgbouncer/0", "pgbouncer/1"
 
 

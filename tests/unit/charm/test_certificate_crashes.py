@@ -8,7 +8,7 @@ import pytest
 from crash_charm import WRITES, effects
 from signing import Provider, Signer, fits, kept, secret, serves_tls
 
-pytestmark = pytest.mark.costly
+pytestmark = [pytest.mark.costly, pytest.mark.long]
 
 OLD, NEW = Signer("old"), Signer("new")
 

@@ -6,7 +6,7 @@ import pytest
 from charm_states import EVENTS, end_of, fewer_units, new_options, possible, run
 from crash_charm import WRITES, effects
 
-pytestmark = pytest.mark.costly
+pytestmark = [pytest.mark.costly, pytest.mark.long]
 
 
 def follows(juju):

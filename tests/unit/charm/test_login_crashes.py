@@ -17,7 +17,7 @@ from adapters.juju import facts
 from authority import Authority, self_signed
 from domain.tls import UnitCertificates
 
-pytestmark = pytest.mark.costly
+pytestmark = [pytest.mark.costly, pytest.mark.long]
 
 SECRET = "secret:mtls0"
 

@@ -112,6 +112,7 @@ def test_an_event_that_was_deferred_takes_nothing_away_in_a_departed_hook(leader
 
 
 @pytest.mark.flow("backend/6")
+@pytest.mark.long
 @pytest.mark.parametrize("killed", range(3))
 def test_a_leader_that_is_killed_while_it_is_removed_takes_nothing_away(leader, killed):
     first = leader()

@@ -8,7 +8,7 @@ import pytest
 from crash_charm import WRITES, effects
 from replaced import AUTH_USER, PASSWORD, all_follow, all_refreshed, refreshed, starts
 
-pytestmark = pytest.mark.costly
+pytestmark = [pytest.mark.costly, pytest.mark.long]
 
 SECOND = f"{AUTH_USER}_2"
 

@@ -10,7 +10,7 @@ from stopped_clock import Clock
 from adapters.juju import facts
 from adapters.memory import roles
 
-pytestmark = pytest.mark.costly
+pytestmark = [pytest.mark.costly, pytest.mark.long]
 
 PLAIN = {"database": "plain"}
 LEGACY = {"database": "old", "roles": "", "extensions": ""}

@@ -3,6 +3,8 @@
 import pytest
 from charm_states import EVENTS, end_of, fewer_units, new_options, possible, run
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize(
     ("state", "event"), possible([name for name in EVENTS if name != "update-status"])

@@ -18,6 +18,8 @@ from authority import Authority
 from bench_agent import HERE, Charm, Kubernetes, Pebble, PostgreSQL, listening
 from kubeconfigs import kubeconfig
 
+pytestmark = pytest.mark.long
+
 TEMPO = {"endpoint": "tracing", "app": "tempo", "units": ["tempo/0"]}
 HOOK = {"JUJU_RELATION": "tracing", "JUJU_RELATION_ID": "tracing:9", "JUJU_REMOTE_APP": "tempo"}
 
