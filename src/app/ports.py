@@ -360,7 +360,7 @@ class Exposure(Protocol):
 
 
 class Rollout(Protocol):
-    """The refresh of the pods by Kubernetes, one after another."""
+    """The refresh of the pods by Kubernetes, each pod in turn."""
 
     def adjust(self, decide: Decide, seconds: float = 2.0) -> RollingUpdate:
         """Set the partition that `decide` returns for the current state, and return the state as it was.

@@ -57,7 +57,7 @@ def repeat(every: float, draw: Callable[[Size], Sequence[RenderableType]]) -> in
     """Draw a view every `every` seconds until the user types `q` or Ctrl-C, and return the exit code.
 
     `draw` returns the parts for a size. An output that is no terminal gets the
-    views one below another.
+    views below each other.
     """
     output = console()
     if not output.is_terminal or output.is_dumb_terminal:

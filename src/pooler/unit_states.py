@@ -101,7 +101,7 @@ def _view_of_facts(platform: LocalPlatform, read: Sequence[Facts]) -> StatusView
 
 
 def _run_hooks(platform: LocalPlatform) -> list[Assessed]:
-    """Run the update-status hook of every unit, one after another, since hooks change what units share."""
+    """Run the update-status hook of every unit in turn, since hooks change what units share."""
     assessed: list[Assessed] = []
     for unit in platform.in_order():
         with platform.hook(unit) as application:

@@ -113,12 +113,12 @@ def _disabled(outcome: Outcome) -> Answer:
 
 
 def restart(application: Application, parameters: Parameters, log: Log) -> Answer:
-    """Restart every process, one after another."""
+    """Restart every process, each in turn."""
     given.check(parameters, ())
     outcome = application.restart()
     log("this unit restarts its first process; each process disconnects its clients after 20 s")
     return Answer(
-        {"restarts": "processes restart one after another, and units too", **_rest(outcome.facts)},
+        {"restarts": "processes restart in turn, and so do units", **_rest(outcome.facts)},
         outcome,
     )
 

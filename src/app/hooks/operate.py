@@ -53,7 +53,7 @@ class Operate:
         return self._order("enable", database, lambda _, plan: orders.enabling(plan, database))
 
     def restart(self) -> Outcome:
-        """Restart every process, in each unit one after another, and one unit after another."""
+        """Restart every process: the units in turn, and the processes of each unit in turn."""
         return self._order("restart", ALL, lambda facts, plan: orders.restarting(plan, facts))
 
     def reconnect(self) -> Outcome:

@@ -55,7 +55,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("config --json", "print all options as JSON"),
     ),
     "restart": (
-        ("restart", "replace the processes of all units, one after another"),
+        ("restart", "replace the processes of all units, each in turn"),
         ("restart 0", "replace the processes of unit 0"),
     ),
     "rotate": (

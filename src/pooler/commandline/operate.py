@@ -20,7 +20,7 @@ _DATABASE = "name of a database (by default all)"
 def add(verbs: Verbs) -> None:
     """Add the verbs for options, processes, passwords, pauses and clients."""
     _add_config(verbs)
-    restart = verb(verbs, "restart", "operate:restart", "replace the processes, one after another")
+    restart = verb(verbs, "restart", "operate:restart", "replace the processes, each in turn")
     restart.add_argument(
         "unit", nargs="?", type=_name, help="number or name of a unit (by default all)"
     )

@@ -66,7 +66,7 @@ def _show(settings: Settings, names: Sequence[str], *, as_json: bool) -> int:
 
 
 def restart(run: Invocation, arguments: argparse.Namespace) -> int:
-    """Replace the processes of a unit, or of all units, by new processes, one after another."""
+    """Replace the processes of a unit, or of all units, by new processes, each in turn."""
     platform = run.platform()
     if platform.state.paused:
         raise CommandError("clients wait because of a pause: run `pooler resume` first")
