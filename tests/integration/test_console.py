@@ -115,9 +115,8 @@ def test_connections_above_a_new_limit_end_though_they_are_never_idle(unit):
                 client.execute("select pg_sleep(0.001)")
 
     with in_threads([work] * 8):
-        time.sleep(0.5)
         with unit.console() as console:
-            assert most_connections(console.databases()) == 4
+            eventually(lambda: most_connections(console.databases()) == 4)
         unit.apply(unit.config(max_db_connections=2))
         with unit.console() as console:
             assert most_connections(console.drain_surplus(2.0, reconnect=True)) <= 2
