@@ -35,12 +35,11 @@ OLDER_PROGRAMS = (OLDER, postgresql_of_this_machine)
 # The files that take longest, the longest first. xdist gives whole files to its workers in the order of their
 # tests (with --no-loadscope-reorder), so no worker is left with a long file when all other workers have ended.
 LONGEST = (
-    "local_platform", "tuning", "exposure", "local_keep", "certificate_logins", "client_tls",
-    "local_backend_tls", "field_logins", "command_line", "local_watch", "local_metrics", "local_tls",
-    "local_rotation", "reset", "contract", "local_show", "client_commands", "unconfigured", "traps",
-    "field_modes", "backend_tls", "rollout", "local_backend", "hostile_databases", "deaths",
-    "hostile_departures", "strangers", "faults", "faults_shared", "unknown_names", "hung_processes",
-    "postgresql_down",
+    "local_platform", "exposure", "tuning", "reset", "command_line", "local_keep", "certificate_logins",
+    "client_tls", "local_backend_tls", "local_watch", "local_metrics", "local_tls", "contract", "local_show",
+    "local_backend", "client_commands", "local_rotation", "backend_tls", "field_logins", "unconfigured",
+    "traps", "field_modes", "rollout", "hostile_databases", "deaths", "hostile_departures", "strangers",
+    "faults", "faults_shared", "unknown_names", "hung_processes", "postgresql_down",
 )  # fmt: skip
 
 

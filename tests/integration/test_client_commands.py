@@ -15,6 +15,8 @@ import pytest
 from platform_under_test import COMMAND, Pooler
 from postgresql import newest
 
+pytestmark = pytest.mark.long
+
 # The name of a database with each kind of special character that PgBouncer accepts.
 DATABASE = "Shop-2.of_A"
 WHO = "select format('%s in %s', current_user, current_database())"

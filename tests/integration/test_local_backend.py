@@ -11,6 +11,8 @@ from postgresql import PostgreSQL
 from pooler import server
 from pooler.store import State
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def pooler(two_units):

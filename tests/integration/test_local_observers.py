@@ -16,6 +16,8 @@ from platform_under_test import COMMAND, Pooler
 from pooler.prometheus import Prometheus
 from pooler.store import Store
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def pooler():

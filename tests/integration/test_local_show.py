@@ -21,6 +21,8 @@ from platform_under_test import COMMAND
 
 from loops import in_threads
 
+pytestmark = pytest.mark.long
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 

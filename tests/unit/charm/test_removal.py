@@ -68,7 +68,7 @@ def ids(juju, order):
 
 
 @pytest.mark.flow("leader/2", "backend/6", "backend/7", "backend/9", "clients/5", "clients/6")
-@pytest.mark.parametrize("mixed", [one_by_one, in_turns])
+@pytest.mark.parametrize("mixed", [one_by_one, pytest.param(in_turns, marks=pytest.mark.long)])
 @pytest.mark.parametrize("order", orders(), ids=lambda item: "-".join(map(str, item)))
 def test_a_leader_that_is_removed_takes_nothing_away(leader, order, mixed):
     juju = leader()
