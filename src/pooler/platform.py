@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import wiring
 from adapters.connections import ping
 from adapters.connections.waiting import WaitingBudget
+from adapters.local import files
 from adapters.local.departure import Departure
 from adapters.local.facts import LocalFacts
 from adapters.local.model import related
@@ -180,6 +181,7 @@ class LocalPlatform:
 
     def run_startup_hooks(self, unit: str) -> None:
         """Run the hooks that start a unit, or that start it again after any interruption."""
+        files.remove_incomplete(pathlib.Path(self.layout(unit).root))
         with self.hook(unit) as application:
             application.peers_created()
         if unit == self.model.leader:

@@ -118,6 +118,16 @@ def write(
         raise
 
 
+def remove_incomplete(directory: pathlib.Path) -> None:
+    """Remove what `write` was making in this directory, and in those below it, when its process was killed."""
+    if is_ours(directory):
+        for path in directory.iterdir():
+            if path.suffix == ".new":
+                remove(path)
+            else:
+                remove_incomplete(path)
+
+
 def _created(path: pathlib.Path) -> int:
     """Create a file that only the current user can read, and return its descriptor."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW

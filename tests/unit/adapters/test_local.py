@@ -93,6 +93,32 @@ def test_a_link_in_place_of_a_file_is_replaced_and_not_followed(tmp_path):
     assert other.read_text() == "kept"
 
 
+def test_what_a_killed_process_was_writing_is_removed(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    for name in ("unit/0", "unit/tls", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in (
+        "unit/applied.json",
+        "unit/applied.new",
+        "unit/tls/key.new",
+        "elsewhere/other.new",
+    ):
+        (tmp_path / name).write_text("text")
+    (tmp_path / "unit" / "link").symlink_to(elsewhere)
+    (tmp_path / "unit" / "0" / "linked.new").symlink_to(elsewhere)
+    files.remove_incomplete(tmp_path / "unit")
+    files.remove_incomplete(tmp_path / "missing")
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
+        "elsewhere",
+        "elsewhere/other.new",
+        "unit",
+        "unit/0",
+        "unit/applied.json",
+        "unit/link",
+        "unit/tls",
+    ]
+
+
 def test_a_link_in_place_of_a_directory_is_replaced_and_not_followed(tmp_path):
     other = tmp_path / "other"
     other.mkdir(0o755)
